@@ -1,0 +1,27 @@
+//! Compiles the .proto files with protox, so that no protoc is needed on the machine.
+
+use std::error::Error;
+
+const FILES: [&str; 11] = [
+    "etcd/kv.proto",
+    "etcd/watch.proto",
+    "etcd/lease.proto",
+    "etcd/cluster.proto",
+    "etcd/maintenance.proto",
+    "etcd/auth.proto",
+    "etcd/authpb.proto",
+    "etcd/lock.proto",
+    "etcd/election.proto",
+    "callboard/log.proto",
+    "callboard/peer.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .build_transport(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

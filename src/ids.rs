@@ -1,0 +1,54 @@
+//! The numbers that name things, each a type of its own so that one cannot be taken for another.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$meta:meta])* $name:ident($inner:ty), $format:literal) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            pub const fn get(self) -> $inner {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, $format, self.0)
+            }
+        }
+
+        impl From<$inner> for $name {
+            fn from(value: $inner) -> Self {
+                Self(value)
+            }
+        }
+    };
+}
+
+number!(
+    /// A member of the cluster. Printed as etcd does: hexadecimal, without padding.
+    MemberId(u64), "{:x}"
+);
+number!(
+    /// A cluster. Printed in hexadecimal, without padding.
+    ClusterId(u64), "{:x}"
+);
+number!(
+    /// Drawn at random when a data directory is made: tells one disk from another under the same member id.
+    Incarnation(u64), "{:x}"
+);
+number!(
+    /// A raft term.
+    Term(u64), "{}"
+);
+number!(
+    /// The place of an entry in the replicated log.
+    LogIndex(u64), "{}"
+);
+number!(
+    /// A revision of the key space: 1 when it is empty, one more with every request that changes something.
+    Revision(i64), "{}"
+);

@@ -1,0 +1,24 @@
+//! Callboard: an etcd-compatible store made of actors.
+//!
+//! The folders are the architecture. A write travels `api` -> `consensus` -> `storage::log` and `peer` -> `apply` ->
+//! `mvcc` -> `storage::state`; a read travels `api` -> `consensus` (read index) -> `mvcc`. Nothing outside [`env`]
+//! touches clocks, threads, sockets, files or randomness, so that the very same code runs on real sockets and inside
+//! the deterministic simulator.
+
+pub mod api;
+pub mod apply;
+pub mod bench;
+pub mod client;
+pub mod cluster;
+pub mod config;
+pub mod consensus;
+pub mod env;
+pub mod ids;
+pub mod limits;
+pub mod logging;
+pub mod mvcc;
+pub mod node;
+pub mod peer;
+pub mod storage;
+
+pub use callboard_proto as proto;
