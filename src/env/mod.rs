@@ -1,1 +1,75 @@
-//! .
+//! The seam between Callboard and the world: clocks, timers, randomness, tasks, threads, sockets and files.
+//!
+//! Everything else in the crate reaches them through this folder only (clippy.toml enforces it), so that the same actors
+//! run on real sockets (`real`) and, built with `--cfg madsim`, inside the deterministic simulator (`sim`). Both modules
+//! offer the same functions; `tests::parity` runs one actor, one server and one client against whichever is built.
+
+mod actor;
+mod files;
+mod http;
+
+#[cfg(not(madsim))]
+mod real;
+#[cfg(not(madsim))]
+use real as world;
+
+#[cfg(madsim)]
+mod sim;
+#[cfg(madsim)]
+use sim as world;
+
+#[cfg(test)]
+mod tests;
+
+pub use actor::start;
+pub use files::{
+    DirectoryLock, FileError, create_directory, lock_directory, read_file, remove_directory, rename,
+    write_file,
+};
+pub use http::{Executor, Timer};
+pub use world::{
+    Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_sync, now, processors, random_u64,
+    shutdown_signal, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
+};
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+/// A deadline passed before the future was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("deadline has elapsed")]
+pub struct Elapsed;
+
+/// Waits for `future`, at most for `limit`.
+pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
+    let mut future = pin!(future);
+    let mut timer = pin!(sleep(limit));
+    std::future::poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        timer.as_mut().poll(context).map(|()| Err(Elapsed))
+    })
+    .await
+}
+
+/// Lets other tasks of this thread run.
+pub async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// A random number below `bound`, which must not be 0. The bias is below 2^-32 for bounds that fit 32 bits.
+pub fn random_below(bound: u64) -> u64 {
+    random_u64() % bound
+}

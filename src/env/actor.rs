@@ -1,0 +1,16 @@
+//! Starting actors. An actor's context is a plain future, so it runs on any executor that takes local tasks.
+
+use actix::{Actor, Addr, Context};
+
+/// Starts an actor on this thread: `make` gets the context, so that it can hand out the actor's address.
+pub fn start<A>(make: impl FnOnce(&mut Context<A>) -> A) -> Addr<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    use actix::AsyncContext;
+    let mut context = Context::new();
+    let actor = make(&mut context);
+    let address = context.address();
+    super::spawn_local(context.into_future(actor));
+    address
+}

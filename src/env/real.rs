@@ -1,0 +1,188 @@
+//! The real world: tokio, the operating system's clock and random numbers.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub use std::time::Instant;
+
+/// Runs the program's main future. Actors can be started inside.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("the operating system refuses an event queue");
+    tokio::task::LocalSet::new().block_on(&runtime, future)
+}
+
+/// A thread that ends when its main future does.
+#[derive(Debug)]
+pub struct ThreadHandle(Option<std::thread::JoinHandle<()>>);
+
+impl ThreadHandle {
+    /// Waits for the thread's end; false if it panicked.
+    pub fn join(mut self) -> bool {
+        self.0.take().is_none_or(|handle| handle.join().is_ok())
+    }
+}
+
+/// Runs a future on threads of its own: one, on which actors can be started too, or a pool of `workers`.
+pub fn thread<F, M>(name: &str, workers: usize, make: M) -> ThreadHandle
+where
+    F: Future<Output = ()> + 'static,
+    M: FnOnce() -> F + Send + 'static,
+{
+    let pool_name = name.to_owned();
+    let run = move || {
+        if workers <= 1 {
+            block_on(async move { make().await });
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(workers)
+            .thread_name(pool_name)
+            .enable_all()
+            .build()
+            .expect("the operating system refuses threads");
+        tokio::task::LocalSet::new().block_on(&runtime, async move { make().await });
+    };
+    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    ThreadHandle(Some(handle.expect("the operating system refuses a thread")))
+}
+
+/// How many processors there are.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Runs a task beside the current one.
+pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(future);
+}
+
+/// Runs a task on this thread.
+pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(future);
+}
+
+/// Time since some moment in the past; never goes back.
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+/// Time since 1970, by the wall clock; may jump.
+pub fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Waits.
+pub fn sleep(duration: Duration) -> impl Future<Output = ()> + Send + Sync + 'static {
+    tokio::time::sleep(duration)
+}
+
+/// Waits until a moment.
+pub fn sleep_until(deadline: Instant) -> impl Future<Output = ()> + Send + Sync + 'static {
+    tokio::time::sleep_until(deadline.into())
+}
+
+/// A random number from the operating system.
+pub fn random_u64() -> u64 {
+    getrandom::u64().expect("the operating system has no random numbers")
+}
+
+/// Runs a blocking call that makes earlier writes durable. Blocks the thread: call it where that is meant.
+pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
+    sync()
+}
+
+/// Done when the operator asks the process to stop, with the signal's number.
+pub async fn shutdown_signal() -> i32 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("signals can be handled");
+    tokio::select! {
+        biased;
+        _ = terminate.recv() => SignalKind::terminate().as_raw_value(),
+        _ = interrupt.recv() => SignalKind::interrupt().as_raw_value(),
+    }
+}
+
+/// Accepts connections.
+#[derive(Debug)]
+pub struct Listener(tokio::net::TcpListener);
+
+impl Listener {
+    /// Listens on `host:port`.
+    pub async fn bind(address: &str) -> io::Result<Self> {
+        tokio::net::TcpListener::bind(address).await.map(Self)
+    }
+
+    /// The next connection.
+    pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, peer) = self.0.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((Stream(stream), peer))
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Connects to `host:port`.
+pub async fn connect(address: &str) -> io::Result<Stream> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(Stream(stream))
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Stream(tokio::net::TcpStream);
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+}

@@ -1,0 +1,77 @@
+//! Parity: one actor, one server and one client, compiled and run against whichever world is built.
+
+use super::*;
+use actix::{Actor, Context, Handler, Message};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+struct Adder(u64);
+
+impl Actor for Adder {
+    type Context = Context<Self>;
+}
+
+#[derive(Message)]
+#[rtype(result = "u64")]
+struct Add(u64);
+
+impl Handler<Add> for Adder {
+    type Result = u64;
+
+    fn handle(&mut self, message: Add, _: &mut Context<Self>) -> u64 {
+        self.0 += message.0;
+        self.0
+    }
+}
+
+async fn serve(listener: Listener, adder: actix::Addr<Adder>) {
+    let (mut stream, _) = listener.accept().await.expect("a connection");
+    while let Ok(number) = stream.read_u64().await {
+        let sum = adder.send(Add(number)).await.expect("the actor lives");
+        stream.write_u64(sum).await.expect("the client lives");
+        stream.flush().await.expect("the client lives");
+    }
+}
+
+#[test]
+fn parity_of_actor_server_and_client() {
+    block_on(async {
+        let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (ready, address_of_actor) = tokio::sync::oneshot::channel();
+        thread("adder", 1, move || async move {
+            let _ = ready.send(start(|_| Adder(0)));
+            sleep(Duration::from_millis(200)).await;
+        });
+        let adder = address_of_actor.await.expect("the actor starts");
+        spawn_local(serve(listener, adder));
+        let mut stream = connect(&address).await.expect("the server listens");
+        for (number, sum) in [(1, 1), (2, 3), (39, 42)] {
+            stream.write_u64(number).await.expect("the server lives");
+            stream.flush().await.expect("the server lives");
+            assert_eq!(stream.read_u64().await.expect("an answer"), sum);
+        }
+    });
+}
+
+#[test]
+fn parity_of_timers() {
+    block_on(async {
+        let start = now();
+        sleep(Duration::from_millis(20)).await;
+        assert!(now() - start >= Duration::from_millis(20));
+        assert_eq!(
+            timeout(Duration::from_millis(5), std::future::pending::<()>()).await,
+            Err(Elapsed)
+        );
+        assert_eq!(timeout(Duration::from_secs(5), async { 7 }).await, Ok(7));
+    });
+}
+
+#[test]
+fn parity_of_random_numbers() {
+    block_on(async {
+        let (first, second) = (random_u64(), random_u64());
+        assert_ne!(first, second);
+        assert!((0..100).all(|_| random_below(10) < 10));
+    });
+}
