@@ -52,3 +52,17 @@ number!(
     /// A revision of the key space: 1 when it is empty, one more with every request that changes something.
     Revision(i64), "{}"
 );
+
+impl LogIndex {
+    /// The index after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+
+    /// The index before this one; 0 has none and stays.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}

@@ -14,11 +14,13 @@ pub mod config;
 pub mod consensus;
 pub mod env;
 pub mod ids;
+pub mod inbox;
 pub mod limits;
 pub mod logging;
 pub mod mvcc;
 pub mod node;
 pub mod peer;
+pub mod stop;
 pub mod storage;
 
 pub use callboard_proto as proto;

@@ -12,3 +12,32 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
+
+/// Commands of one member that wait for their outcome: etcd refuses at 5,000 entries between commit and apply; ours hold
+/// many commands each, and a thousand clients with a few requests each must fit.
+pub const PROPOSALS_WAITING_MAX: usize = 20_000;
+
+/// Encoded commands that wait to be proposed or forwarded.
+pub const PROPOSALS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Linearizable reads of one member that wait for the consensus thread.
+pub const READS_WAITING_MAX: usize = 50_000;
+
+/// Commands are joined into one log entry up to this size: large enough to share the cost of an entry among thousands,
+/// small enough to be sent and applied in one go. A single larger command makes an entry of its own.
+pub const ENTRY_BYTES_MAX: usize = 512 * 1024;
+
+/// Entries that a leader may have under way before it collects commands into the next one.
+pub const ENTRIES_IN_FLIGHT_MAX: u64 = 2;
+
+/// Entries kept behind what the state has on disk, for followers that are behind (etcd: `--snapshot-catchup-entries`).
+pub const CATCH_UP_ENTRIES: u64 = 5_000;
+
+/// The same in bytes, since our entries hold many commands: beyond it a snapshot is as cheap.
+pub const CATCH_UP_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Log bytes after which the state is synced so that the log can be cut; bounds what a restart has to replay.
+pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Raft messages of peers that wait for the consensus thread; beyond it they are dropped, and raft repeats them.
+pub const PEER_MESSAGES_MAX: usize = 10_000;

@@ -1,1 +1,17 @@
-//! .
+//! The replicated log: raft-rs behind a pure core, an actor around it, and the log's disk on a thread of its own.
+//!
+//! Only `convert`, `core` and `log_store` know raft-rs; its rust-protobuf messages never leave this folder.
+
+pub mod actor;
+pub mod checkpoint;
+mod convert;
+pub mod core;
+pub mod handle;
+pub mod inbox;
+pub mod log_store;
+mod raft_log;
+pub mod reads;
+pub mod waiters;
+pub mod writer;
+
+pub use handle::{Handle, ProposeError, RaftStatus, ReadError};

@@ -45,6 +45,22 @@ pub fn remove_directory(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// Whether there is something under this name.
+pub fn exists(path: &Path) -> bool {
+    path.exists()
+}
+
+/// The names in a directory, sorted.
+pub fn list_directory(path: &Path) -> Result<Vec<String>, FileError> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed("list", path))? {
+        let entry = entry.map_err(failed("list", path))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Renames, and makes the new name durable.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(failed("rename", from))?;

@@ -23,7 +23,7 @@ mod tests;
 
 pub use actor::start;
 pub use files::{
-    DirectoryLock, FileError, create_directory, lock_directory, read_file, remove_directory, rename,
+    DirectoryLock, FileError, create_directory, exists, list_directory, lock_directory, read_file, remove_directory, rename,
     write_file,
 };
 pub use http::{Executor, Timer};

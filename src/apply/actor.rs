@@ -1,0 +1,104 @@
+//! The applier: an actor on a thread of its own that carries out committed entries in order, answers who waits for
+//! them, and lets reads go on once their index is applied. What an entry means is the machine's concern.
+
+use super::{CommittedEntry, Machine};
+use crate::consensus::handle::{Reader, SharedStatus};
+use crate::consensus::inbox::Incoming;
+use crate::consensus::waiters::Waiters;
+use crate::ids::LogIndex;
+use crate::inbox::{Inbox, Wake};
+use crate::stop::StopSignal;
+use crate::storage::directory::DataDirectory;
+use crate::storage::state::StateDatabase;
+use actix::{Actor, AsyncContext, Context, Handler};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What the applier has to do, in order.
+#[derive(Debug)]
+pub enum ApplyWork {
+    Entries(Vec<CommittedEntry>),
+    /// Reads that may go on once this index is applied.
+    Reads(LogIndex, Vec<Reader>),
+    /// The state of a snapshot takes the place of the one in use.
+    Replace(Arc<StateDatabase>),
+}
+
+/// The actor.
+pub struct Applier {
+    pub machine: Machine,
+    pub directory: Arc<DataDirectory>,
+    pub inbox: Arc<Inbox<Vec<ApplyWork>>>,
+    pub consensus: Arc<Inbox<Incoming>>,
+    pub waiters: Arc<Waiters>,
+    pub status: Arc<SharedStatus>,
+    pub stop: StopSignal,
+    /// Reads whose index is not applied yet.
+    pub reads: Vec<(LogIndex, Vec<Reader>)>,
+    pub failed: bool,
+}
+
+impl Actor for Applier {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.inbox.set_owner(context.address().recipient());
+    }
+}
+
+impl Handler<Wake> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
+        let work = self.inbox.take();
+        if self.failed {
+            return;
+        }
+        for item in work {
+            let done = match item {
+                ApplyWork::Entries(entries) => self.apply(&entries),
+                ApplyWork::Replace(state) => self.replace(&state),
+                ApplyWork::Reads(index, readers) => {
+                    self.reads.push((index, readers));
+                    Ok(())
+                }
+            };
+            if let Err(reason) = done {
+                self.failed = true;
+                return self.stop.fail(&reason);
+            }
+            self.let_reads_go();
+        }
+    }
+}
+
+impl Applier {
+    fn apply(&mut self, entries: &[CommittedEntry]) -> Result<(), String> {
+        let Some(last) = entries.last() else { return Ok(()) };
+        let replies = self.machine.apply(entries).map_err(|error| error.to_string())?;
+        self.status.applied.store(last.index.0, Ordering::Release);
+        self.waiters.complete(replies);
+        self.consensus.add(|incoming| incoming.applied = last.index);
+        Ok(())
+    }
+
+    fn replace(&mut self, state: &Arc<StateDatabase>) -> Result<(), String> {
+        // The name on disk first: from here on a restart finds the new state, and discards the older log.
+        self.directory.activate_state(state.path()).map_err(|error| error.to_string())?;
+        self.machine.replace(Arc::clone(state)).map_err(|error| error.to_string())?;
+        let applied = self.machine.applied_index();
+        self.status.applied.store(applied.0, Ordering::Release);
+        self.consensus.add(|incoming| {
+            incoming.applied = applied;
+            incoming.state_replaced = true;
+        });
+        Ok(())
+    }
+
+    fn let_reads_go(&mut self) {
+        let applied = self.machine.applied_index();
+        for (_, readers) in self.reads.extract_if(.., |(index, _)| *index <= applied) {
+            readers.into_iter().for_each(|reader| reader.finish(Ok(())));
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The consensus actor: takes what came in, lets the core decide, and carries out what it decided: writes to the log's
+//! disk, messages to peers, committed entries to the applier. All of it once per wake-up, however much came in.
+
+use super::checkpoint::Checkpoints;
+use super::core::{Core, Leadership, Outputs, Restore};
+use super::handle::{Reader, SharedStatus};
+use super::inbox::{ArrivedSnapshot, CommandQueue, Incoming};
+use super::reads::Reads;
+use super::waiters::Waiters;
+use super::writer::LogWork;
+use crate::apply::actor::ApplyWork;
+use crate::env;
+use crate::ids::{LogIndex, MemberId};
+use crate::inbox::{Inbox, Wake};
+use crate::limits::{ENTRIES_IN_FLIGHT_MAX, PROPOSALS_BYTES_MAX};
+use crate::node::checkpointer::CheckpointWork;
+use crate::peer::link::{Forward, Link, Send, SendSnapshot};
+use crate::proto::peer;
+use crate::stop::StopSignal;
+use crate::storage::state::StateDatabase;
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use bytes::Bytes;
+use raft::eraftpb::MessageType;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Who works with the consensus actor, on other threads.
+#[derive(Clone, Debug)]
+pub struct Neighbours {
+    pub inbox: Arc<Inbox<Incoming>>,
+    pub writer: Arc<Inbox<Vec<LogWork>>>,
+    pub applier: Arc<Inbox<Vec<ApplyWork>>>,
+    pub checkpointer: Arc<Inbox<CheckpointWork>>,
+    pub waiters: Arc<Waiters>,
+    pub status: Arc<SharedStatus>,
+    pub stop: StopSignal,
+}
+
+/// The actor.
+pub struct Consensus {
+    member: MemberId,
+    core: Core,
+    neighbours: Neighbours,
+    links: BTreeMap<MemberId, Addr<Link>>,
+    tick: Duration,
+    /// What waits for a leader, or for the leader's entries under way.
+    commands: CommandQueue,
+    reads: Reads,
+    checkpoints: Checkpoints,
+    leadership: Leadership,
+    /// The snapshot whose announcement raft is looking at; then the one whose state is being put in place.
+    arrived: Option<Arc<StateDatabase>>,
+    restore: Option<Restore>,
+    /// Writes that must wait until the state of a snapshot is in place.
+    deferred: Vec<LogWork>,
+    election_timeout: Duration,
+}
+
+/// What a consensus actor is made of.
+pub struct Parts {
+    pub member: MemberId,
+    pub core: Core,
+    pub neighbours: Neighbours,
+    pub links: BTreeMap<MemberId, Addr<Link>>,
+    pub tick: Duration,
+    pub election_timeout: Duration,
+    pub reads: Reads,
+    pub checkpoints: Checkpoints,
+}
+
+impl Consensus {
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            member: parts.member,
+            core: parts.core,
+            neighbours: parts.neighbours,
+            links: parts.links,
+            tick: parts.tick,
+            commands: CommandQueue::default(),
+            reads: parts.reads,
+            checkpoints: parts.checkpoints,
+            leadership: Leadership::default(),
+            arrived: None,
+            restore: None,
+            deferred: Vec::new(),
+            election_timeout: parts.election_timeout,
+        }
+    }
+
+    fn take_in(&mut self, mut incoming: Incoming) {
+        if incoming.ticked {
+            self.core.tick();
+            let now = env::now();
+            self.neighbours.waiters.expire(now);
+            self.reads.expire(now);
+        }
+        if incoming.persisted_write > 0 {
+            self.core.persisted(incoming.persisted_write);
+        }
+        if incoming.state_replaced {
+            self.finish_restore();
+        }
+        if incoming.applied > LogIndex(0) {
+            self.core.applied(incoming.applied);
+        }
+        for member in incoming.unreachable {
+            self.core.report_unreachable(member);
+        }
+        for (member, arrived) in incoming.snapshot_reports {
+            self.core.report_snapshot(member, arrived);
+        }
+        for message in incoming.messages {
+            self.core.step(message);
+        }
+        for snapshot in incoming.snapshots.drain(..) {
+            self.take_in_snapshot(snapshot);
+        }
+        if incoming.hand_over_leadership {
+            self.core.hand_over_leadership();
+        }
+        if incoming.state_synced > LogIndex(0) {
+            self.cut_log(incoming.state_synced);
+        }
+        self.commands.append(incoming.commands);
+        if self.core.leadership().is_leader {
+            for batch in incoming.forwarded {
+                // What does not fit is lost like a message on the way: whoever waits for it hears so in time.
+                self.commands.push_batch(&batch, PROPOSALS_BYTES_MAX);
+            }
+        }
+        self.reads.add(incoming.reads);
+    }
+
+    fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot) {
+        if self.restore.is_some() {
+            return;
+        }
+        self.arrived = Some(snapshot.state);
+        self.core.step(snapshot.announcement);
+        self.carry_out();
+        // Refused, or it would be in use by now: the directory goes with the next start.
+        self.arrived = None;
+    }
+
+    /// Proposes or forwards what waits, as far as there is a leader.
+    fn pass_on_commands(&mut self) {
+        let leadership = self.core.leadership();
+        if leadership.is_leader {
+            while !self.commands.is_empty()
+                && self.core.last_index().0 < self.core.committed().0 + ENTRIES_IN_FLIGHT_MAX
+            {
+                let Some(piece) = self.commands.pop() else { break };
+                // Refused while leadership is being handed over: whoever waits hears so in time.
+                self.core.propose(piece);
+            }
+        } else if let Some(link) = self.links.get(&leadership.leader) {
+            while let Some(piece) = self.commands.pop() {
+                link.do_send(Forward(Bytes::from(piece)));
+            }
+        }
+    }
+
+    /// Carries out what the core decided.
+    fn carry_out(&mut self) {
+        let Outputs { send, write, restore, committed, reads } = self.core.take_outputs();
+        self.notice_leadership();
+        let mut work = Vec::with_capacity(write.len());
+        for write in write {
+            for entry in &write.entries {
+                self.checkpoints.appended(LogIndex(entry.index), entry.data.len() as u64);
+            }
+            work.push(LogWork::Write(write));
+        }
+        self.write_log(work);
+        if let Some(restore) = restore {
+            self.begin_restore(restore);
+        }
+        self.send(send);
+        if !committed.is_empty() {
+            self.neighbours.applier.add(|work| work.push(ApplyWork::Entries(committed)));
+        }
+        let status = &self.neighbours.status;
+        status.committed.store(self.core.committed().0, Ordering::Release);
+        for (context, index) in reads {
+            let readers = self.reads.answered(context);
+            self.let_read(readers, index);
+        }
+        self.stop_on_failure();
+    }
+
+    fn write_log(&mut self, mut work: Vec<LogWork>) {
+        if work.is_empty() {
+            return;
+        }
+        if self.restore.is_some() {
+            self.deferred.append(&mut work);
+        } else {
+            self.neighbours.writer.add(|queue| queue.append(&mut work));
+        }
+    }
+
+    /// The state comes first: it is put in place by the applier, behind what that still has to do.
+    fn begin_restore(&mut self, restore: Restore) {
+        let Some(state) = self.arrived.take() else {
+            return self.neighbours.stop.fail(&"raft took a snapshot that never arrived");
+        };
+        tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
+        self.restore = Some(restore);
+        self.neighbours.applier.add(|work| work.push(ApplyWork::Replace(state)));
+    }
+
+    /// Then the log starts again behind it.
+    fn finish_restore(&mut self) {
+        let Some(Restore { number, cut, hard_state }) = self.restore.take() else { return };
+        self.checkpoints.reset(cut.index);
+        let mut work = vec![LogWork::Reset { number, cut, hard_state }];
+        work.append(&mut self.deferred);
+        self.write_log(work);
+        tracing::info!(index = %cut.index, "applied snapshot");
+    }
+
+    fn send(&mut self, messages: Vec<peer::Message>) {
+        let mut by_member: BTreeMap<MemberId, Vec<peer::Message>> = BTreeMap::new();
+        for message in messages {
+            let to = MemberId(message.to);
+            if message.r#type == MessageType::MsgSnapshot as i32 {
+                self.send_snapshot(to, message);
+            } else {
+                by_member.entry(to).or_default().push(message);
+            }
+        }
+        for (member, messages) in by_member {
+            if let Some(link) = self.links.get(&member) {
+                link.do_send(Send(messages));
+            }
+        }
+    }
+
+    fn send_snapshot(&mut self, to: MemberId, announcement: peer::Message) {
+        let index = LogIndex(announcement.snapshot.as_ref().map_or(0, |snapshot| snapshot.index));
+        match (self.core.store().take_snapshot_view(index), self.links.get(&to)) {
+            (Some(view), Some(link)) => link.do_send(SendSnapshot { announcement, view }),
+            _ => self.core.report_snapshot(to, false),
+        }
+    }
+
+    /// Lets readers go on once `index` is applied: at once where it is, else behind the applier's queue.
+    fn let_read(&mut self, readers: Vec<Reader>, index: LogIndex) {
+        if readers.is_empty() {
+            return;
+        }
+        if self.neighbours.status.load().applied >= index {
+            readers.into_iter().for_each(|reader| reader.finish(Ok(())));
+        } else {
+            self.neighbours.applier.add(|work| work.push(ApplyWork::Reads(index, readers)));
+        }
+    }
+
+    fn notice_leadership(&mut self) {
+        let leadership = self.core.leadership();
+        if leadership == self.leadership {
+            return;
+        }
+        let status = &self.neighbours.status;
+        status.term.store(leadership.term.0, Ordering::Release);
+        status.leader.store(leadership.leader.0, Ordering::Release);
+        status.is_leader.store(leadership.is_leader, Ordering::Release);
+        tracing::info!(
+            member = %self.member, term = leadership.term.0, leader = %leadership.leader, "raft leadership"
+        );
+        let leader_before = self.leadership.leader;
+        self.leadership = leadership;
+        if leader_before != MemberId(0) && leadership.leader != leader_before {
+            // What the old leader was told may be lost or not: nobody may send it again.
+            self.neighbours.waiters.leader_failed(env::now(), self.election_timeout);
+        }
+        self.reads.ask_again();
+    }
+
+    fn cut_log(&mut self, synced: LogIndex) {
+        let target = self.checkpoints.synced(synced);
+        if self.restore.is_some() {
+            return;
+        }
+        if let Some(cut) = self.core.store().cut(target) {
+            tracing::info!(index = %cut.index, "compacted the raft log");
+            self.write_log(vec![LogWork::Cut(cut)]);
+        }
+    }
+
+    fn stop_on_failure(&mut self) {
+        if let Some(error) = self.core.store().take_failure() {
+            self.neighbours.stop.fail(&error);
+        }
+    }
+}
+
+impl Actor for Consensus {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.neighbours.inbox.set_owner(context.address().recipient());
+        let (inbox, tick) = (Arc::clone(&self.neighbours.inbox), self.tick);
+        let address = context.address();
+        env::spawn_local(async move {
+            while address.connected() {
+                env::sleep(tick).await;
+                inbox.add(|incoming| incoming.ticked = true);
+            }
+        });
+        if self.core.is_single_voter() {
+            self.core.campaign();
+        }
+    }
+}
+
+impl Handler<Wake> for Consensus {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
+        let incoming = self.neighbours.inbox.take();
+        self.take_in(incoming);
+        self.pass_on_commands();
+        self.carry_out();
+        while self.core.can_read()
+            && let Some(context) = self.reads.question(env::now())
+        {
+            self.core.read_index(context);
+            self.carry_out();
+        }
+        let applied = self.neighbours.status.load().applied;
+        if self.checkpoints.due(applied) {
+            self.neighbours.checkpointer.add(|work| work.checkpoint = true);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! When the state is synced and how much of the log may then go: pure bookkeeping of entries and their bytes.
+//!
+//! The log may be cut only behind what the state has on disk, and keeps some entries beyond that for followers that
+//! are behind (etcd: `--snapshot-count` and `--snapshot-catchup-entries`; bytes count too, as an entry of ours holds
+//! many commands).
+
+use crate::ids::LogIndex;
+use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, CHECKPOINT_BYTES};
+use std::collections::VecDeque;
+
+/// How finely bytes are remembered.
+const MARK_BYTES: u64 = 512 * 1024;
+
+/// How many entries to apply before a checkpoint, and how many to keep behind it.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    pub entries: u64,
+    pub bytes: u64,
+    pub catch_up_entries: u64,
+    pub catch_up_bytes: u64,
+}
+
+impl Policy {
+    pub fn with_snapshot_count(entries: u64) -> Self {
+        Self {
+            entries,
+            bytes: CHECKPOINT_BYTES,
+            catch_up_entries: CATCH_UP_ENTRIES,
+            catch_up_bytes: CATCH_UP_BYTES,
+        }
+    }
+}
+
+/// Where the log stands between two checkpoints.
+#[derive(Debug)]
+pub struct Checkpoints {
+    policy: Policy,
+    /// Bytes appended since the start, and at which index each mark was passed.
+    appended_bytes: u64,
+    marks: VecDeque<(LogIndex, u64)>,
+    last: (LogIndex, u64),
+    under_way: bool,
+}
+
+impl Checkpoints {
+    pub fn new(policy: Policy, applied: LogIndex) -> Self {
+        Self { policy, appended_bytes: 0, marks: VecDeque::new(), last: (applied, 0), under_way: false }
+    }
+
+    /// Takes note of an entry. One that replaces an older entry counts again: an estimate is enough.
+    pub fn appended(&mut self, index: LogIndex, bytes: u64) {
+        self.appended_bytes += bytes;
+        let newest = self.marks.back().map_or(0, |(_, at)| *at);
+        if self.appended_bytes >= newest + MARK_BYTES {
+            while self.marks.back().is_some_and(|(at, _)| *at >= index) {
+                self.marks.pop_back();
+            }
+            self.marks.push_back((index, self.appended_bytes));
+        }
+    }
+
+    /// Whether the state should be synced now. True once: the next comes after [`Self::synced`].
+    pub fn due(&mut self, applied: LogIndex) -> bool {
+        let (index, bytes) = self.last;
+        let due = applied.0 >= index.0 + self.policy.entries
+            || (applied > index && self.appended_bytes >= bytes + self.policy.bytes);
+        let now = due && !self.under_way;
+        self.under_way |= now;
+        now
+    }
+
+    /// The state has everything up to `index` on disk: what may be cut off.
+    pub fn synced(&mut self, index: LogIndex) -> LogIndex {
+        self.under_way = false;
+        self.last = (index, self.appended_bytes);
+        let by_entries = index.0.saturating_sub(self.policy.catch_up_entries);
+        let by_bytes = self
+            .marks
+            .iter()
+            .rev()
+            .find(|(_, at)| *at + self.policy.catch_up_bytes <= self.appended_bytes)
+            .map_or(0, |(at, _)| at.0);
+        let cut = LogIndex(by_entries.max(by_bytes).min(index.0));
+        while self.marks.front().is_some_and(|(at, _)| *at < cut) {
+            self.marks.pop_front();
+        }
+        cut
+    }
+
+    /// The log started again behind a snapshot.
+    pub fn reset(&mut self, index: LogIndex) {
+        *self = Self::new(self.policy, index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy { entries: 10, bytes: 1000 * MARK_BYTES, catch_up_entries: 4, catch_up_bytes: u64::MAX };
+
+    #[test]
+    fn entries_make_a_checkpoint_due_once() {
+        let mut checkpoints = Checkpoints::new(POLICY, LogIndex(5));
+        assert!(!checkpoints.due(LogIndex(14)));
+        assert!(checkpoints.due(LogIndex(15)));
+        assert!(!checkpoints.due(LogIndex(30)), "one is under way");
+        assert_eq!(checkpoints.synced(LogIndex(15)), LogIndex(11));
+        assert!(!checkpoints.due(LogIndex(24)));
+        assert!(checkpoints.due(LogIndex(25)));
+    }
+
+    #[test]
+    fn bytes_make_a_checkpoint_due_and_bound_what_is_kept() {
+        let policy = Policy { bytes: 4 * MARK_BYTES, catch_up_bytes: 2 * MARK_BYTES, catch_up_entries: 100, entries: 100 };
+        let mut checkpoints = Checkpoints::new(policy, LogIndex(0));
+        for index in 1..=8 {
+            checkpoints.appended(LogIndex(index), MARK_BYTES / 2);
+        }
+        assert!(checkpoints.due(LogIndex(8)));
+        assert_eq!(checkpoints.synced(LogIndex(8)), LogIndex(4));
+        assert!(!checkpoints.due(LogIndex(9)));
+    }
+}

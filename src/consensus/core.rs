@@ -1,0 +1,401 @@
+//! The raft state machine of one member behind plain inputs and outputs: no mailbox, no clock, no disk writes.
+//!
+//! Inputs are method calls (tick, step, propose, read, persisted, applied); [`Core::take_outputs`] then says what to
+//! send, write and apply. Appends are asynchronous (raft-rs `advance_append_async`): a leader sends while its disk
+//! syncs. What may be sent only after a write is kept here until [`Core::persisted`] says so.
+//!
+//! Election timeouts are drawn by the caller: raft-rs draws them from a generator that no seed reaches, so each
+//! reset of raft is followed by a draw of our own.
+
+use super::convert;
+use super::log_store::LogStore;
+use crate::apply::CommittedEntry;
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::proto::peer;
+use crate::storage::log::Cut;
+use bytes::Bytes;
+use raft::eraftpb::{ConfState, EntryType, Message, MessageType};
+use raft::{Config, RawNode, SnapshotStatus, StateRole};
+use std::collections::VecDeque;
+
+/// Ticks of raft per heartbeat: elections are spread over times this much finer, so that two members rarely stand at
+/// the same moment.
+pub const TICKS_PER_HEARTBEAT: u32 = 5;
+/// What one message of entries may carry.
+const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+/// What one hand-over to the applier may carry.
+const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Messages of entries on their way to one follower.
+const MESSAGES_IN_FLIGHT_MAX: usize = 256;
+
+/// How a member takes part in elections.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub heartbeat_ms: u64,
+    pub election_ms: u64,
+}
+
+impl Timing {
+    fn election_ticks(self) -> usize {
+        (self.election_ms * u64::from(TICKS_PER_HEARTBEAT) / self.heartbeat_ms) as usize
+    }
+}
+
+/// Something for the log's disk, in order.
+#[derive(Debug)]
+pub struct LogWrite {
+    /// Counts writes; goes back to [`Core::persisted`].
+    pub number: u64,
+    pub entries: Vec<peer::Entry>,
+    pub replaces_suffix: bool,
+    pub hard_state: Option<peer::HardState>,
+}
+
+/// A snapshot that raft accepted: the state and the log start again behind it.
+#[derive(Debug)]
+pub struct Restore {
+    pub number: u64,
+    pub cut: Cut,
+    pub hard_state: peer::HardState,
+}
+
+/// Who leads, as far as this member knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    pub term: Term,
+    /// 0 where there is none.
+    pub leader: MemberId,
+    pub is_leader: bool,
+}
+
+/// What the caller has to do.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    pub send: Vec<peer::Message>,
+    pub write: Vec<LogWrite>,
+    pub restore: Option<Restore>,
+    pub committed: Vec<CommittedEntry>,
+    /// Reads asked for with this context may be answered once the index is applied.
+    pub reads: Vec<(ReadContext, LogIndex)>,
+}
+
+/// Names one question for a read index: never the same twice in a cluster, since raft ignores a repeated one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadContext {
+    /// Drawn at random by the process.
+    pub nonce: u64,
+    /// Counts the process's questions.
+    pub count: u64,
+}
+
+impl ReadContext {
+    fn to_bytes(self) -> Vec<u8> {
+        [self.nonce.to_be_bytes(), self.count.to_be_bytes()].concat()
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (nonce, count) = bytes.split_first_chunk::<8>()?;
+        Some(Self { nonce: u64::from_be_bytes(*nonce), count: u64::from_be_bytes(count.try_into().ok()?) })
+    }
+}
+
+/// Messages that wait for a write.
+struct Held {
+    ready: u64,
+    after_write: u64,
+    messages: Vec<Message>,
+}
+
+/// One member's raft.
+pub struct Core {
+    raw: RawNode<LogStore>,
+    timing: Timing,
+    draw: Box<dyn FnMut(u64) -> u64>,
+    drawn: (Leadership, StateRole, usize),
+    write_number: u64,
+    persisted_write: u64,
+    held: VecDeque<Held>,
+    outputs: Outputs,
+}
+
+impl Core {
+    /// `draw(n)` gives a random number below n.
+    pub fn new(
+        member: MemberId,
+        timing: Timing,
+        applied: LogIndex,
+        store: LogStore,
+        draw: Box<dyn FnMut(u64) -> u64>,
+    ) -> raft::Result<Self> {
+        let config = Config {
+            id: member.0,
+            election_tick: timing.election_ticks(),
+            heartbeat_tick: TICKS_PER_HEARTBEAT as usize,
+            applied: applied.0,
+            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            max_committed_size_per_ready: COMMITTED_BYTES_MAX,
+            ..Config::default()
+        };
+        let raw = RawNode::new(&config, store, &super::raft_log::logger())?;
+        let mut core = Self {
+            raw,
+            timing,
+            draw,
+            drawn: (Leadership::default(), StateRole::Follower, 0),
+            write_number: 0,
+            persisted_write: 0,
+            held: VecDeque::new(),
+            outputs: Outputs::default(),
+        };
+        core.draw_election_timeout();
+        Ok(core)
+    }
+
+    pub fn leadership(&self) -> Leadership {
+        let raft = &self.raw.raft;
+        Leadership {
+            term: Term(raft.term),
+            leader: MemberId(raft.leader_id),
+            is_leader: raft.state == StateRole::Leader,
+        }
+    }
+
+    pub fn committed(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.committed)
+    }
+
+    pub fn last_index(&self) -> LogIndex {
+        LogIndex(self.raw.raft.raft_log.last_index())
+    }
+
+    pub fn store(&mut self) -> &mut LogStore {
+        self.raw.mut_store()
+    }
+
+    /// Whether this member alone decides.
+    pub fn is_single_voter(&self) -> bool {
+        let voters = self.raw.raft.prs().conf().voters();
+        voters.ids().iter().count() == 1 && voters.contains(self.raw.raft.id)
+    }
+
+    pub fn tick(&mut self) {
+        self.raw.tick();
+        self.draw_election_timeout();
+    }
+
+    /// Stands for election at once: for a cluster of one there is nobody to wait for.
+    pub fn campaign(&mut self) {
+        if let Err(error) = self.raw.campaign() {
+            tracing::warn!(%error, "cannot stand for election");
+        }
+        self.draw_election_timeout();
+    }
+
+    /// Takes a message from a peer. What raft refuses is dropped: the sender repeats what matters.
+    pub fn step(&mut self, message: peer::Message) {
+        let message = match convert::message_from_wire(message) {
+            Ok(message) if self.is_for_us(&message) => message,
+            Ok(message) => {
+                tracing::warn!(from = %MemberId(message.from), kind = ?message.msg_type, "dropped a raft message that is not for this member");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "dropped a raft message");
+                return;
+            }
+        };
+        match self.raw.step(message) {
+            Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => {}
+            Err(error) => tracing::warn!(%error, "raft refused a message"),
+        }
+        self.draw_election_timeout();
+    }
+
+    /// Only what peers really send reaches raft; it panics at some messages that no peer would send.
+    fn is_for_us(&self, message: &Message) -> bool {
+        let remote = matches!(
+            message.msg_type,
+            MessageType::MsgAppend
+                | MessageType::MsgAppendResponse
+                | MessageType::MsgRequestVote
+                | MessageType::MsgRequestVoteResponse
+                | MessageType::MsgSnapshot
+                | MessageType::MsgHeartbeat
+                | MessageType::MsgHeartbeatResponse
+                | MessageType::MsgTransferLeader
+                | MessageType::MsgTimeoutNow
+                | MessageType::MsgReadIndex
+                | MessageType::MsgReadIndexResp
+                | MessageType::MsgRequestPreVote
+                | MessageType::MsgRequestPreVoteResponse
+        );
+        remote && message.to == self.raw.raft.id && message.from != self.raw.raft.id && message.from != 0
+    }
+
+    /// Appends commands as one entry. Only a leader may: false means it does not lead (any more).
+    pub fn propose(&mut self, commands: Vec<u8>) -> bool {
+        if self.raw.raft.state != StateRole::Leader {
+            return false;
+        }
+        self.raw.propose(Vec::new(), commands).is_ok()
+    }
+
+    /// Asks for an index up to which everything acknowledged so far is committed. The answer is in
+    /// [`Outputs::reads`], or never comes: raft drops the question where no leader is known or the term has no commit.
+    pub fn read_index(&mut self, context: ReadContext) {
+        self.raw.read_index(context.to_bytes());
+    }
+
+    /// Whether a question for a read index has a chance: raft drops it silently where no leader is known, and where the
+    /// leader has not committed anything in its term.
+    pub fn can_read(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.leader_id != 0 && (raft.state != StateRole::Leader || raft.commit_to_current_term())
+    }
+
+    /// The log's disk has everything up to this write.
+    pub fn persisted(&mut self, write: u64) {
+        assert!(write <= self.write_number, "a write that was never made cannot be persisted");
+        self.persisted_write = self.persisted_write.max(write);
+        self.release();
+    }
+
+    /// The state has everything up to this index.
+    pub fn applied(&mut self, index: LogIndex) {
+        if index.0 > self.raw.raft.raft_log.applied {
+            self.raw.advance_apply_to(index.0);
+        }
+        self.store().shrink_tail(index);
+    }
+
+    pub fn report_unreachable(&mut self, member: MemberId) {
+        self.raw.report_unreachable(member.0);
+        self.draw_election_timeout();
+    }
+
+    pub fn report_snapshot(&mut self, member: MemberId, arrived: bool) {
+        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        self.raw.report_snapshot(member.0, status);
+        self.draw_election_timeout();
+    }
+
+    /// Hands leadership to the voter that is furthest, before this member stops.
+    pub fn hand_over_leadership(&mut self) {
+        let raft = &self.raw.raft;
+        if raft.state != StateRole::Leader {
+            return;
+        }
+        let voters = raft.prs().conf().voters().clone();
+        let others = raft.prs().iter().filter(|(id, _)| **id != raft.id && voters.contains(**id));
+        let best = others.max_by_key(|(id, progress)| (progress.recent_active, progress.matched, **id));
+        if let Some((id, _)) = best {
+            let id = *id;
+            self.raw.transfer_leader(id);
+        }
+    }
+
+    /// Everything that follows from the inputs since the last call.
+    pub fn take_outputs(&mut self) -> Outputs {
+        self.collect();
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Turns raft's readies into outputs until there is none left.
+    fn collect(&mut self) {
+        self.draw_election_timeout();
+        while self.raw.has_ready() {
+            let mut ready = self.raw.ready();
+            self.outputs.send.extend(ready.take_messages().into_iter().map(convert::message_to_wire));
+            for state in ready.take_read_states() {
+                if let Some(context) = ReadContext::from_bytes(&state.request_ctx) {
+                    self.outputs.reads.push((context, LogIndex(state.index)));
+                }
+            }
+            self.take_snapshot(&ready);
+            self.take_entries(&mut ready);
+            self.take_committed(ready.take_committed_entries());
+            self.held.push_back(Held {
+                ready: ready.number(),
+                after_write: self.write_number,
+                messages: ready.take_persisted_messages(),
+            });
+            self.raw.advance_append_async(ready);
+            self.release();
+            self.draw_election_timeout();
+        }
+    }
+
+    fn take_snapshot(&mut self, ready: &raft::Ready) {
+        let metadata = ready.snapshot().get_metadata();
+        if metadata.index == 0 {
+            return;
+        }
+        self.write_number += 1;
+        let cut = Cut { index: LogIndex(metadata.index), term: Term(metadata.term) };
+        let conf_state: ConfState = metadata.get_conf_state().clone();
+        let raft = &self.raw.raft;
+        let hard_state =
+            peer::HardState { term: raft.term, vote: raft.vote, commit: raft.raft_log.committed.max(cut.index.0) };
+        self.store().reset(cut, conf_state);
+        assert!(self.outputs.restore.is_none(), "one snapshot at a time");
+        self.outputs.restore = Some(Restore { number: self.write_number, cut, hard_state });
+    }
+
+    fn take_entries(&mut self, ready: &mut raft::Ready) {
+        let entries = ready.take_entries();
+        let replaces_suffix = self.store().append(&entries);
+        if let Some(hard_state) = ready.hs() {
+            let hard_state = hard_state.clone();
+            self.store().set_hard_state(hard_state);
+        }
+        if !ready.must_sync() || (entries.is_empty() && ready.hs().is_none()) {
+            // A commit index alone is not worth a write: it goes along with the next one, and recovery learns it again.
+            return;
+        }
+        self.write_number += 1;
+        let hard_state = Some(self.store().hard_state());
+        self.outputs.write.push(LogWrite {
+            number: self.write_number,
+            entries: entries.into_iter().map(convert::entry_to_wire).collect(),
+            replaces_suffix,
+            hard_state,
+        });
+    }
+
+    fn take_committed(&mut self, entries: Vec<raft::eraftpb::Entry>) {
+        for entry in entries {
+            let data = if entry.entry_type == EntryType::EntryNormal { entry.data } else { Bytes::new() };
+            self.outputs.committed.push(CommittedEntry { index: LogIndex(entry.index), term: Term(entry.term), data });
+        }
+    }
+
+    /// Lets go of what waited for writes that are on disk now.
+    fn release(&mut self) {
+        while self.held.front().is_some_and(|held| held.after_write <= self.persisted_write) {
+            let Some(held) = self.held.pop_front() else { break };
+            self.outputs.send.extend(held.messages.into_iter().map(convert::message_to_wire));
+            self.raw.on_persist_ready(held.ready);
+        }
+    }
+
+    /// Draws the election timeout again whenever raft may have reset it, which it does with every change of term,
+    /// role or leader.
+    fn draw_election_timeout(&mut self) {
+        let (leadership, role) = (self.leadership(), self.raw.raft.state);
+        let (old_leadership, old_role, ticks) = self.drawn;
+        if ticks != 0 && (leadership, role) == (old_leadership, old_role) {
+            if self.raw.raft.randomized_election_timeout() != ticks {
+                self.raw.raft.set_randomized_election_timeout(ticks);
+            }
+            return;
+        }
+        let election_ticks = self.timing.election_ticks();
+        let ticks = election_ticks + (self.draw)(election_ticks as u64) as usize;
+        self.raw.raft.set_randomized_election_timeout(ticks);
+        self.drawn = (leadership, role, ticks);
+    }
+}

@@ -1,0 +1,144 @@
+//! What the rest of a member may ask of consensus, from any thread: propose a command, wait for a linearizable point,
+//! see who leads.
+
+use super::inbox::Incoming;
+use super::waiters::Waiters;
+use crate::apply::{ApplyError, Outcome};
+use crate::env;
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::inbox::Inbox;
+use crate::limits::{PROPOSALS_BYTES_MAX, PROPOSALS_WAITING_MAX, READS_WAITING_MAX};
+use crate::proto::log::{Command, command};
+use prost::Message;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Why a command has no outcome. Only `Apply`, `TooLarge` and `TooManyRequests` say that it was not carried out.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    #[error("request timed out")]
+    Timeout,
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailure,
+    #[error("too many requests")]
+    TooManyRequests,
+    #[error("request is too large")]
+    TooLarge,
+    #[error("server stopped")]
+    Stopped,
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Why a linearizable point was not reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    #[error("request timed out")]
+    Timeout,
+    #[error("leader changed")]
+    LeaderChanged,
+    #[error("too many requests")]
+    TooManyRequests,
+    #[error("server stopped")]
+    Stopped,
+}
+
+/// Raft as an observer sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RaftStatus {
+    pub leader: MemberId,
+    pub term: Term,
+    pub committed: LogIndex,
+    pub applied: LogIndex,
+}
+
+/// The status that consensus and the applier write and everybody reads.
+#[derive(Debug, Default)]
+pub struct SharedStatus {
+    pub leader: AtomicU64,
+    pub is_leader: AtomicBool,
+    pub term: AtomicU64,
+    pub committed: AtomicU64,
+    pub applied: AtomicU64,
+}
+
+impl SharedStatus {
+    pub fn load(&self) -> RaftStatus {
+        RaftStatus {
+            leader: MemberId(self.leader.load(Ordering::Acquire)),
+            term: Term(self.term.load(Ordering::Acquire)),
+            committed: LogIndex(self.committed.load(Ordering::Acquire)),
+            applied: LogIndex(self.applied.load(Ordering::Acquire)),
+        }
+    }
+}
+
+/// The way into consensus. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) inbox: Arc<Inbox<Incoming>>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) status: Arc<SharedStatus>,
+    /// Tells this process's commands from those of others, and of the process before it.
+    pub(crate) origin: u64,
+    pub(crate) request_timeout: Duration,
+    pub(crate) request_bytes_max: usize,
+}
+
+impl Handle {
+    /// Has a command carried out by the cluster. No error but those named at [`ProposeError`] says that it was not.
+    pub async fn propose(&self, request: command::Request) -> Result<Outcome, ProposeError> {
+        let mut command = Command { origin: self.origin, id: 0, request: Some(request) };
+        if command.encoded_len() > self.request_bytes_max {
+            return Err(ProposeError::TooLarge);
+        }
+        let deadline = env::now() + self.request_timeout;
+        let (id, answer) =
+            self.waiters.register(deadline, PROPOSALS_WAITING_MAX).ok_or(ProposeError::TooManyRequests)?;
+        command.id = id;
+        let taken = self.inbox.add(|incoming| incoming.commands.push(&command, PROPOSALS_BYTES_MAX));
+        if !taken {
+            self.waiters.fail(id, ProposeError::TooManyRequests);
+        }
+        answer.await.unwrap_or(Err(ProposeError::Stopped))
+    }
+
+    /// Waits until this member has applied everything that was acknowledged anywhere before the call.
+    pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        let (sender, answer) = oneshot::channel();
+        let reader = Reader { answer: sender, deadline: env::now() + self.request_timeout };
+        let taken = self.inbox.add(|incoming| {
+            let room = incoming.reads.len() < READS_WAITING_MAX;
+            if room {
+                incoming.reads.push(reader);
+            }
+            room
+        });
+        if !taken {
+            return Err(ReadError::TooManyRequests);
+        }
+        answer.await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    pub fn status(&self) -> RaftStatus {
+        self.status.load()
+    }
+}
+
+/// A read that waits for its index.
+#[derive(Debug)]
+pub struct Reader {
+    pub(crate) answer: oneshot::Sender<Result<(), ReadError>>,
+    pub(crate) deadline: env::Instant,
+}
+
+impl Reader {
+    pub fn finish(self, outcome: Result<(), ReadError>) {
+        // Whoever asked may have gone.
+        let _ = self.answer.send(outcome);
+    }
+}

@@ -1,0 +1,255 @@
+//! What raft sees of the log: a bounded tail in memory, where entries can be read before they are on disk, and the
+//! log's database behind it. Terms of all entries are kept as runs, since raft asks for them far more often than for
+//! payloads.
+//!
+//! A disk that fails while raft reads is kept in [`LogStore::take_failure`]; raft sees "temporarily unavailable", and
+//! the actor stops the member.
+
+use super::convert;
+use crate::ids::{LogIndex, Term};
+use crate::mvcc::View;
+use crate::mvcc::Views;
+use crate::proto::peer;
+use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Entries in memory beyond those that must be there: what serves a follower that is a little behind.
+pub const TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// raft's storage.
+pub struct LogStore {
+    database: LogDatabase,
+    views: Views,
+    cut: Cut,
+    last: LogIndex,
+    /// (first index, term) of each run of entries of one term, oldest first.
+    terms: Vec<(LogIndex, Term)>,
+    tail: VecDeque<Entry>,
+    tail_bytes: u64,
+    hard_state: HardState,
+    conf_state: ConfState,
+    failure: RefCell<Option<LogError>>,
+    /// The views behind the snapshots that raft was given: whoever sends the snapshot takes its view from here.
+    snapshots: RefCell<BTreeMap<u64, Arc<View>>>,
+}
+
+impl LogStore {
+    pub fn new(database: LogDatabase, recovered: &Recovered, conf_state: ConfState, views: Views) -> Self {
+        let mut terms: Vec<(LogIndex, Term)> = Vec::new();
+        let mut last = recovered.cut.index;
+        for term in &recovered.terms {
+            last = last.next();
+            if terms.last().is_none_or(|(_, newest)| newest != term) {
+                terms.push((last, *term));
+            }
+        }
+        let saved = recovered.hard_state;
+        let hard_state =
+            HardState { term: saved.term, vote: saved.vote, commit: saved.commit, ..HardState::default() };
+        Self {
+            database,
+            views,
+            cut: recovered.cut,
+            last,
+            terms,
+            tail: VecDeque::new(),
+            tail_bytes: 0,
+            hard_state,
+            conf_state,
+            failure: RefCell::new(None),
+            snapshots: RefCell::new(BTreeMap::new()),
+        }
+    }
+
+    /// Takes in entries that the log's database will get next; true if they replace some that were here.
+    pub fn append(&mut self, entries: &[Entry]) -> bool {
+        let Some(first) = entries.first() else { return false };
+        assert!(first.index > self.cut.index.0, "an append may not reach behind the cut");
+        assert!(first.index <= self.last.0 + 1, "an append may not leave a gap");
+        let replaces = first.index <= self.last.0;
+        if replaces {
+            while self.tail.back().is_some_and(|entry| entry.index >= first.index) {
+                self.tail_bytes -= self.tail.pop_back().map_or(0, |entry| entry.data.len() as u64);
+            }
+            while self.terms.last().is_some_and(|(start, _)| start.0 >= first.index) {
+                self.terms.pop();
+            }
+        }
+        for entry in entries {
+            if self.terms.last().is_none_or(|(_, newest)| newest.0 != entry.term) {
+                self.terms.push((LogIndex(entry.index), Term(entry.term)));
+            }
+            self.tail_bytes += entry.data.len() as u64;
+            self.tail.push_back(entry.clone());
+            self.last = LogIndex(entry.index);
+        }
+        replaces
+    }
+
+    /// Lets go of entries up to `applied` (which are on disk and applied) until the tail fits its bytes.
+    pub fn shrink_tail(&mut self, applied: LogIndex) {
+        while self.tail_bytes > TAIL_BYTES_MAX && self.tail.front().is_some_and(|entry| entry.index <= applied.0) {
+            self.tail_bytes -= self.tail.pop_front().map_or(0, |entry| entry.data.len() as u64);
+        }
+    }
+
+    /// Forgets the entries up to `index`; the database is told by the caller.
+    pub fn cut(&mut self, index: LogIndex) -> Option<Cut> {
+        if index <= self.cut.index || index > self.last {
+            return None;
+        }
+        let term = self.term_of(index)?;
+        self.cut = Cut { index, term };
+        while self.tail.front().is_some_and(|entry| entry.index <= index.0) {
+            self.tail_bytes -= self.tail.pop_front().map_or(0, |entry| entry.data.len() as u64);
+        }
+        let runs_behind = self.terms.partition_point(|(start, _)| *start <= index);
+        if runs_behind > 0 {
+            self.terms.drain(..runs_behind - 1);
+            self.terms[0].0 = index.next();
+        }
+        if self.last == index {
+            self.terms.clear();
+        }
+        Some(self.cut)
+    }
+
+    /// Starts again behind a snapshot.
+    pub fn reset(&mut self, cut: Cut, conf_state: ConfState) {
+        self.cut = cut;
+        self.last = cut.index;
+        self.terms.clear();
+        self.tail.clear();
+        self.tail_bytes = 0;
+        self.conf_state = conf_state;
+    }
+
+    pub fn set_hard_state(&mut self, hard_state: HardState) {
+        self.hard_state = hard_state;
+    }
+
+    pub fn hard_state(&self) -> peer::HardState {
+        peer::HardState { term: self.hard_state.term, vote: self.hard_state.vote, commit: self.hard_state.commit }
+    }
+
+    pub fn last(&self) -> LogIndex {
+        self.last
+    }
+
+    pub fn cut_index(&self) -> LogIndex {
+        self.cut.index
+    }
+
+    /// The disk error that raft was not told.
+    pub fn take_failure(&self) -> Option<LogError> {
+        self.failure.borrow_mut().take()
+    }
+
+    /// The view that a snapshot announced at `index` stands for.
+    pub fn take_snapshot_view(&self, index: LogIndex) -> Option<Arc<View>> {
+        let mut snapshots = self.snapshots.borrow_mut();
+        let view = snapshots.get(&index.0).cloned();
+        // An older one was never sent; a newer one may still be.
+        snapshots.retain(|at, _| *at > index.0);
+        view
+    }
+
+    fn term_of(&self, index: LogIndex) -> Option<Term> {
+        if index == self.cut.index {
+            return Some(self.cut.term);
+        }
+        if index < self.cut.index || index > self.last {
+            return None;
+        }
+        let run = self.terms.partition_point(|(start, _)| *start <= index);
+        self.terms.get(run.checked_sub(1)?).map(|(_, term)| *term)
+    }
+
+    fn read_tail(&self, low: u64, high: u64, bytes_max: u64) -> Vec<Entry> {
+        let Some(first) = self.tail.front().map(|entry| entry.index) else { return Vec::new() };
+        let mut bytes = 0;
+        let slice = self.tail.range((low - first) as usize..(high - first) as usize);
+        let mut found = Vec::new();
+        for entry in slice {
+            bytes += entry.data.len() as u64;
+            if bytes > bytes_max && !found.is_empty() {
+                break;
+            }
+            found.push(entry.clone());
+        }
+        found
+    }
+}
+
+impl Storage for LogStore {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.conf_state.clone() })
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.cut.index.0 {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        if high > self.last.0 + 1 {
+            return Err(raft::Error::Store(StorageError::Unavailable));
+        }
+        let bytes_max = max_size.into().unwrap_or(u64::MAX);
+        let tail_first = self.tail.front().map_or(self.last.0 + 1, |entry| entry.index);
+        if low >= tail_first {
+            return Ok(self.read_tail(low, high, bytes_max));
+        }
+        let read = self.database.read(LogIndex(low), LogIndex(high.min(tail_first)), bytes_max);
+        let from_disk = read.and_then(|entries| {
+            entries
+                .into_iter()
+                .map(convert::entry_from_wire)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| LogError::unreadable(&self.database, &error))
+        });
+        from_disk.map_err(|error| {
+            *self.failure.borrow_mut() = Some(error);
+            raft::Error::Store(StorageError::LogTemporarilyUnavailable)
+        })
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        match self.term_of(LogIndex(index)) {
+            Some(term) => Ok(term.0),
+            None if index < self.cut.index.0 => Err(raft::Error::Store(StorageError::Compacted)),
+            None => Err(raft::Error::Store(StorageError::Unavailable)),
+        }
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.cut.index.0 + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last.0)
+    }
+
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let view = self.views.load();
+        let (index, term) = (view.applied_index(), view.applied_term());
+        if index.0 < request_index || index < self.cut.index {
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        let metadata = peer::SnapshotMetadata {
+            conf_state: Some(view.conf_state().clone()),
+            index: index.0,
+            term: term.0,
+        };
+        self.snapshots.borrow_mut().insert(index.0, view);
+        Ok(convert::snapshot_from_wire(&metadata))
+    }
+}

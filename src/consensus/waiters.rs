@@ -1,0 +1,161 @@
+//! Who waits for the outcome of which command. Ids count up, so a ring finds a waiter without hashing, and the oldest
+//! deadline is always in front.
+
+use super::handle::ProposeError;
+use crate::apply::{Outcome, Reply};
+use crate::env::Instant;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+type Answer = Result<Outcome, ProposeError>;
+
+/// The waiting proposals of one process.
+#[derive(Debug, Default)]
+pub struct Waiters {
+    inner: Mutex<Ring>,
+}
+
+#[derive(Debug, Default)]
+struct Ring {
+    /// The id of the first place.
+    base: u64,
+    places: VecDeque<Option<Waiter>>,
+    waiting: usize,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    answer: oneshot::Sender<Answer>,
+    deadline: Instant,
+    /// The leader went away meanwhile: said in the error.
+    leader_failed: bool,
+}
+
+impl Waiters {
+    /// Takes the next id; none where `waiting_max` already wait.
+    pub fn register(&self, deadline: Instant, waiting_max: usize) -> Option<(u64, oneshot::Receiver<Answer>)> {
+        let mut ring = self.lock();
+        if ring.waiting >= waiting_max {
+            return None;
+        }
+        let (answer, receiver) = oneshot::channel();
+        let id = ring.base + ring.places.len() as u64;
+        ring.places.push_back(Some(Waiter { answer, deadline, leader_failed: false }));
+        ring.waiting += 1;
+        Some((id, receiver))
+    }
+
+    /// Answers the commands that were applied.
+    pub fn complete(&self, replies: Vec<Reply>) {
+        let mut answered = Vec::with_capacity(replies.len());
+        let mut ring = self.lock();
+        for reply in replies {
+            if let Some(waiter) = ring.remove(reply.id) {
+                answered.push((waiter, reply.outcome));
+            }
+        }
+        drop(ring);
+        for (waiter, outcome) in answered {
+            // Whoever asked may have gone; the command stays applied.
+            let _ = waiter.answer.send(outcome.map_err(ProposeError::Apply));
+        }
+    }
+
+    /// Gives up one command that never left this member.
+    pub fn fail(&self, id: u64, error: ProposeError) {
+        let waiter = self.lock().remove(id);
+        if let Some(waiter) = waiter {
+            let _ = waiter.answer.send(Err(error));
+        }
+    }
+
+    /// After a change of leader, what is under way is known soon or never.
+    pub fn leader_failed(&self, now: Instant, patience: Duration) {
+        for waiter in self.lock().places.iter_mut().flatten() {
+            waiter.deadline = waiter.deadline.min(now + patience);
+            waiter.leader_failed = true;
+        }
+    }
+
+    /// Answers those whose deadline has passed.
+    pub fn expire(&self, now: Instant) {
+        let mut expired = Vec::new();
+        let mut ring = self.lock();
+        while let Some(Some(waiter)) = ring.places.front() {
+            if waiter.deadline > now {
+                break;
+            }
+            let id = ring.base;
+            expired.extend(ring.remove(id));
+        }
+        drop(ring);
+        for waiter in expired {
+            let error =
+                if waiter.leader_failed { ProposeError::TimeoutLeaderFailure } else { ProposeError::Timeout };
+            let _ = waiter.answer.send(Err(error));
+        }
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Ring> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ring {
+    fn remove(&mut self, id: u64) -> Option<Waiter> {
+        let place = usize::try_from(id.checked_sub(self.base)?).ok()?;
+        let waiter = self.places.get_mut(place)?.take()?;
+        self.waiting -= 1;
+        while matches!(self.places.front(), Some(None)) {
+            self.places.pop_front();
+            self.base += 1;
+        }
+        Some(waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env;
+
+    fn reply(id: u64) -> Reply {
+        Reply { id, outcome: Ok(Outcome::Done) }
+    }
+
+    #[test]
+    fn answers_find_their_waiters_in_any_order() {
+        let waiters = Waiters::default();
+        let deadline = env::now() + Duration::from_secs(60);
+        let mut receivers: Vec<_> = (0..5).filter_map(|_| waiters.register(deadline, 5)).collect();
+        assert!(waiters.register(deadline, 5).is_none(), "a sixth may not wait");
+        waiters.complete(vec![reply(3), reply(0), reply(99)]);
+        waiters.complete(vec![reply(3)]);
+        assert_eq!(waiters.waiting(), 3);
+        for (id, receiver) in &mut receivers {
+            assert_eq!(receiver.try_recv().is_ok(), *id == 0 || *id == 3);
+        }
+        let (id, _receiver) = waiters.register(deadline, 5).expect("there is room again");
+        assert_eq!(id, 5);
+    }
+
+    #[test]
+    fn deadlines_are_kept_and_shortened_by_a_leader_failure() {
+        let waiters = Waiters::default();
+        let now = env::now();
+        let (_, mut first) = waiters.register(now, 9).expect("room");
+        let (_, mut second) = waiters.register(now + Duration::from_secs(60), 9).expect("room");
+        waiters.expire(now);
+        assert!(matches!(first.try_recv(), Ok(Err(ProposeError::Timeout))));
+        assert!(second.try_recv().is_err());
+        waiters.leader_failed(now, Duration::from_secs(1));
+        waiters.expire(now + Duration::from_secs(1));
+        assert!(matches!(second.try_recv(), Ok(Err(ProposeError::TimeoutLeaderFailure))));
+    }
+}

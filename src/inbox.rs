@@ -1,0 +1,63 @@
+//! What waits for an actor on another thread: producers add to it under a short lock, the actor takes all of it at
+//! once. One wake-up per batch, however many producers there were, is what keeps a put cheap.
+
+use actix::{Message, Recipient};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Says that the inbox holds something.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub struct Wake;
+
+/// An actor's inbox. Its bounds are its producers' concern: they see the content when they add.
+#[derive(Debug)]
+pub struct Inbox<T> {
+    inner: Mutex<Inner<T>>,
+    owner: OnceLock<Recipient<Wake>>,
+}
+
+#[derive(Debug, Default)]
+struct Inner<T> {
+    content: T,
+    woken: bool,
+}
+
+impl<T: Default> Default for Inbox<T> {
+    fn default() -> Self {
+        Self { inner: Mutex::default(), owner: OnceLock::new() }
+    }
+}
+
+impl<T: Default> Inbox<T> {
+    /// Names the actor that takes from here, once; what came before it is there waits for it.
+    pub fn set_owner(&self, owner: Recipient<Wake>) {
+        assert!(self.owner.set(owner).is_ok(), "an inbox has one owner");
+        self.lock().woken = false;
+        self.add(|_| ());
+    }
+
+    /// Changes the content and wakes the owner unless that was done already.
+    pub fn add<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        let mut inner = self.lock();
+        let result = change(&mut inner.content);
+        let wake = !std::mem::replace(&mut inner.woken, true);
+        drop(inner);
+        if wake && let Some(owner) = self.owner.get() {
+            // One message at most is on its way, so the mailbox cannot fill up.
+            owner.do_send(Wake);
+        }
+        result
+    }
+
+    /// Takes everything.
+    pub fn take(&self) -> T {
+        let mut inner = self.lock();
+        inner.woken = false;
+        std::mem::take(&mut inner.content)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+        // A producer that panicked half-way has added all or nothing: changes are pushes.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,69 @@
+//! Slow work on the state's disk, on a thread of its own: syncing the state so that the log can be cut, and reclaiming
+//! what a compaction left behind. Applying and reading go on meanwhile.
+
+use crate::consensus::inbox::Incoming;
+use crate::env;
+use crate::inbox::{Inbox, Wake};
+use crate::mvcc::Views;
+use crate::stop::StopSignal;
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What the checkpointer has to do.
+#[derive(Debug, Default)]
+pub struct CheckpointWork {
+    /// Sync the state and tell consensus up to where.
+    pub checkpoint: bool,
+    /// Reclaim the space of compacted revisions, then tell whoever asked.
+    pub reclaim: Vec<oneshot::Sender<()>>,
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Checkpointer {
+    pub views: Views,
+    pub inbox: Arc<Inbox<CheckpointWork>>,
+    pub consensus: Arc<Inbox<Incoming>>,
+    pub stop: StopSignal,
+}
+
+impl Actor for Checkpointer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.inbox.set_owner(context.address().recipient());
+    }
+}
+
+impl Handler<Wake> for Checkpointer {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
+        let work = self.inbox.take();
+        let (views, consensus, stop) = (self.views.clone(), Arc::clone(&self.consensus), self.stop.clone());
+        let run = async move {
+            // What this view holds was written before the sync begins.
+            let view = views.load();
+            if work.checkpoint {
+                match env::disk_sync(|| view.state().sync()).await {
+                    Ok(()) => {
+                        let synced = view.applied_index();
+                        consensus.add(|incoming| incoming.state_synced = incoming.state_synced.max(synced));
+                    }
+                    Err(error) => stop.fail(&error),
+                }
+            }
+            if !work.reclaim.is_empty() {
+                if let Err(error) = env::disk_sync(|| view.state().reclaim()).await {
+                    return stop.fail(&error);
+                }
+                for waiting in work.reclaim {
+                    // Whoever asked may have gone.
+                    let _ = waiting.send(());
+                }
+            }
+        };
+        context.wait(run.into_actor(self));
+    }
+}

@@ -1,0 +1,205 @@
+//! The way to one remote member: an actor that keeps a stream to it open, with back-off and over all its peer URLs, and
+//! sends what consensus hands it, in order. What cannot be sent is dropped and reported: raft repeats what matters, and
+//! forwarded commands are never sent twice.
+
+use super::{envelope, identity, snapshot_send};
+use crate::client::{Channel, ChannelOptions, KeepAlive};
+use crate::consensus::inbox::Incoming;
+use crate::env;
+use crate::ids::MemberId;
+use crate::inbox::Inbox;
+use crate::mvcc::View;
+use crate::proto::peer::peer_client::PeerClient;
+use crate::proto::peer::{self, Batch, Envelope};
+use crate::stop::StopSignal;
+use crate::storage::directory::Identity;
+use actix::{Actor, AsyncContext, Context, Handler, Message};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+/// Envelopes on their way into the connection; beyond it the network is too slow and messages are dropped.
+const ENVELOPES_MAX: usize = 256;
+/// Between two attempts to connect; a jitter of as much comes on top (etcd tries every 100 ms).
+const RECONNECT_AFTER: Duration = Duration::from_millis(100);
+/// An answer to the handshake takes no longer.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Raft messages for the remote member.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Send(pub Vec<peer::Message>);
+
+/// An encoded command batch for the remote member to propose.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Forward(pub Bytes);
+
+/// A snapshot for the remote member: raft's announcement and the state it stands for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SendSnapshot {
+    pub announcement: peer::Message,
+    pub view: Arc<View>,
+}
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Connected(mpsc::Sender<Envelope>);
+
+#[derive(Message)]
+#[rtype(result = "()")]
+struct SnapshotSent {
+    arrived: bool,
+}
+
+/// Where the remote member is, and who we are to it.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub own: Identity,
+    pub member: MemberId,
+    /// `host:port` of each of its peer URLs.
+    pub addresses: Vec<String>,
+}
+
+/// The actor.
+pub struct Link {
+    remote: Remote,
+    consensus: Arc<Inbox<Incoming>>,
+    stop: StopSignal,
+    outgoing: Option<mpsc::Sender<Envelope>>,
+    snapshot_under_way: bool,
+}
+
+impl Link {
+    pub fn new(remote: Remote, consensus: Arc<Inbox<Incoming>>, stop: StopSignal) -> Self {
+        Self { remote, consensus, stop, outgoing: None, snapshot_under_way: false }
+    }
+
+    fn send(&mut self, batch: &Batch) {
+        let sent = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.try_send(envelope::wrap(batch)).is_ok());
+        if !sent {
+            let member = self.remote.member;
+            self.consensus.add(|incoming| incoming.unreachable.push(member));
+        }
+    }
+}
+
+impl Actor for Link {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let (remote, stop, address) = (self.remote.clone(), self.stop.clone(), context.address());
+        env::spawn_local(async move {
+            let mut attempt = 0;
+            while address.connected() {
+                let report = |outgoing| address.do_send(Connected(outgoing));
+                let Err(status) = keep_open(&remote, attempt, report).await;
+                attempt += 1;
+                if status.code() == identity::REFUSED {
+                    return stop.fail(&format!("member {} refuses this one: {}", remote.member, status.message()));
+                }
+                tracing::warn!(
+                    remote_member = %remote.member, error = %status.message(), "lost or failed to make a peer connection"
+                );
+                let jitter_ms = env::random_below(RECONNECT_AFTER.as_millis() as u64);
+                env::sleep(RECONNECT_AFTER + Duration::from_millis(jitter_ms)).await;
+            }
+        });
+    }
+}
+
+/// Connects to the remote member and waits until that ends, which it always does with an error.
+async fn keep_open(
+    remote: &Remote,
+    attempt: usize,
+    report: impl Fn(mpsc::Sender<Envelope>),
+) -> Result<std::convert::Infallible, Status> {
+    let mut client = connect(remote, attempt).await?;
+    let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
+    let hello = Envelope { hello: Some(identity::hello(remote.own, remote.member)), ..Envelope::default() };
+    outgoing.try_send(hello).map_err(|_| Status::internal("an empty channel is full"))?;
+    let handshake = async {
+        let mut replies = client.link(ReceiverStream::new(envelopes)).await?.into_inner();
+        let reply = replies.message().await?.ok_or_else(|| Status::unavailable("closed during the handshake"))?;
+        Ok::<_, Status>((replies, reply))
+    };
+    let (mut replies, reply) = env::timeout(HANDSHAKE_TIMEOUT, handshake)
+        .await
+        .map_err(|_| Status::deadline_exceeded("no answer to the handshake"))??;
+    tracing::info!(remote_member = %remote.member, version = reply.version, "established a peer connection");
+    report(outgoing);
+    replies.message().await?;
+    Err(Status::unavailable("closed by the remote member"))
+}
+
+/// A client for the remote member, over the next of its addresses.
+pub(super) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClient<Channel>, Status> {
+    let address = remote
+        .addresses
+        .get(attempt % remote.addresses.len().max(1))
+        .ok_or_else(|| Status::unavailable("the remote member has no peer URL"))?;
+    let keep_alive = KeepAlive { interval: Duration::from_secs(2), timeout: Duration::from_secs(5) };
+    let options = ChannelOptions { keep_alive: Some(keep_alive), ..ChannelOptions::default() };
+    let channel = Channel::connect_with(address, address, &options)
+        .await
+        .map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX))
+}
+
+impl Handler<Connected> for Link {
+    type Result = ();
+
+    fn handle(&mut self, message: Connected, _: &mut Context<Self>) {
+        self.outgoing = Some(message.0);
+    }
+}
+
+impl Handler<Send> for Link {
+    type Result = ();
+
+    fn handle(&mut self, message: Send, _: &mut Context<Self>) {
+        self.send(&Batch { messages: message.0, forwarded_commands: Vec::new() });
+    }
+}
+
+impl Handler<Forward> for Link {
+    type Result = ();
+
+    fn handle(&mut self, message: Forward, _: &mut Context<Self>) {
+        self.send(&Batch { messages: Vec::new(), forwarded_commands: vec![message.0] });
+    }
+}
+
+impl Handler<SendSnapshot> for Link {
+    type Result = ();
+
+    fn handle(&mut self, message: SendSnapshot, context: &mut Context<Self>) {
+        let (remote, address) = (self.remote.clone(), context.address());
+        if std::mem::replace(&mut self.snapshot_under_way, true) {
+            let member = remote.member;
+            self.consensus.add(|incoming| incoming.snapshot_reports.push((member, false)));
+            return;
+        }
+        env::spawn_local(async move {
+            let sent = snapshot_send::send(&remote, message.announcement, &message.view).await;
+            if let Err(error) = &sent {
+                tracing::warn!(remote_member = %remote.member, %error, "failed to send a snapshot");
+            }
+            address.do_send(SnapshotSent { arrived: sent.is_ok() });
+        });
+    }
+}
+
+impl Handler<SnapshotSent> for Link {
+    type Result = ();
+
+    fn handle(&mut self, message: SnapshotSent, _: &mut Context<Self>) {
+        self.snapshot_under_way = false;
+        let member = self.remote.member;
+        self.consensus.add(|incoming| incoming.snapshot_reports.push((member, message.arrived)));
+    }
+}

@@ -1,0 +1,168 @@
+//! The accepting end of peer links: checks who is dialling, unwraps what it sends and hands it to consensus.
+
+use super::envelope;
+use super::identity::{self, VERSION};
+use super::snapshot_receive::{Partial, SnapshotId};
+use crate::consensus::inbox::Incoming;
+use crate::env;
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::inbox::Inbox;
+use crate::limits::{PEER_MESSAGES_MAX, PROPOSALS_BYTES_MAX};
+use crate::mvcc::Views;
+use crate::proto::peer::peer_server::Peer;
+use crate::proto::peer::{Batch, Envelope, Hello, LinkReply, SnapshotChunk, SnapshotReply};
+use crate::storage::directory::{DataDirectory, Identity};
+use crate::storage::state::StateOptions;
+use raft::eraftpb::MessageType;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+/// The service, as one member offers it.
+#[derive(Clone)]
+pub struct PeerService {
+    pub own: Identity,
+    pub views: Views,
+    pub consensus: Arc<Inbox<Incoming>>,
+    pub directory: Arc<DataDirectory>,
+    pub state_options: StateOptions,
+    /// What arrived of a snapshot whose transfer broke off. Taken out while one is under way.
+    pub partial: Arc<Mutex<Option<Partial>>>,
+    pub receiving: Arc<tokio::sync::Semaphore>,
+}
+
+impl PeerService {
+    pub fn new(
+        own: Identity,
+        views: Views,
+        consensus: Arc<Inbox<Incoming>>,
+        directory: Arc<DataDirectory>,
+        state_options: StateOptions,
+    ) -> Self {
+        let receiving = Arc::new(tokio::sync::Semaphore::new(1));
+        Self { own, views, consensus, directory, state_options, partial: Arc::default(), receiving }
+    }
+
+    fn greet(&self, hello: Option<&Hello>) -> Result<MemberId, Status> {
+        let hello = hello.ok_or_else(|| Status::invalid_argument("no handshake"))?;
+        let view = self.views.load();
+        identity::check(self.own, hello, view.members().get(MemberId(hello.from))).inspect_err(|status| {
+            tracing::warn!(remote_member = %MemberId(hello.from), reason = status.message(), "refused a peer");
+        })?;
+        Ok(MemberId(hello.from))
+    }
+
+    fn take_in(&self, from: MemberId, batch: Batch) {
+        self.consensus.add(|incoming| {
+            // Snapshots come on a stream of their own, with their state.
+            let messages = batch.messages.into_iter().filter(|message| {
+                message.from == from.0 && message.r#type != MessageType::MsgSnapshot as i32
+            });
+            let room = PEER_MESSAGES_MAX.saturating_sub(incoming.messages.len());
+            incoming.messages.extend(messages.take(room));
+            let waiting: usize = incoming.forwarded.iter().map(bytes::Bytes::len).sum();
+            if waiting < PROPOSALS_BYTES_MAX {
+                incoming.forwarded.extend(batch.forwarded_commands);
+            }
+        });
+    }
+
+    /// The transfer of a snapshot after its first chunk; the caller holds the only permit to receive.
+    async fn receive(
+        &self,
+        first: SnapshotChunk,
+        mut chunks: Streaming<SnapshotChunk>,
+        replies: &mpsc::Sender<Result<SnapshotReply, Status>>,
+    ) -> Result<(), Status> {
+        let announcement = first.announcement.ok_or_else(|| Status::invalid_argument("no announcement"))?;
+        let snapshot = announcement.snapshot.as_ref().ok_or_else(|| Status::invalid_argument("no snapshot"))?;
+        let id = SnapshotId {
+            from: MemberId(announcement.from),
+            index: LogIndex(snapshot.index),
+            term: Term(snapshot.term),
+        };
+        let mut partial = match self.kept().take_if(|partial| partial.id == id) {
+            Some(partial) => partial,
+            None => Partial::begin(id, &self.directory, &self.state_options)?,
+        };
+        tracing::info!(index = %id.index, from = %id.from, "receiving a snapshot");
+        let reply = SnapshotReply { resume_after: partial.position.clone(), complete: false };
+        let mut outcome = replies.send(Ok(reply)).await.map_err(|_| Status::cancelled("the sender went away"));
+        while outcome.is_ok() {
+            match chunks.message().await {
+                Ok(Some(chunk)) if chunk.last => {
+                    let arrived = partial.finish(announcement).await?;
+                    self.consensus.add(|incoming| incoming.snapshots.push(arrived));
+                    let reply = SnapshotReply { resume_after: None, complete: true };
+                    return replies.send(Ok(reply)).await.map_err(|_| Status::cancelled("the sender went away"));
+                }
+                Ok(Some(chunk)) => partial.take(&chunk)?,
+                Ok(None) => outcome = Err(Status::unavailable("the transfer broke off")),
+                Err(status) => outcome = Err(status),
+            }
+        }
+        *self.kept() = Some(partial);
+        outcome
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Option<Partial>> {
+        self.partial.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type LinkStream = ReceiverStream<Result<LinkReply, Status>>;
+    type SnapshotStream = ReceiverStream<Result<SnapshotReply, Status>>;
+
+    async fn link(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Self::LinkStream>, Status> {
+        let mut envelopes = request.into_inner();
+        let first = envelopes.message().await?.ok_or_else(|| Status::invalid_argument("no handshake"))?;
+        let from = self.greet(first.hello.as_ref())?;
+        let (replies, stream) = mpsc::channel(1);
+        let greeted = replies.try_send(Ok(LinkReply { version: VERSION.into() }));
+        greeted.map_err(|_| Status::internal("an empty channel is full"))?;
+        let service = self.clone();
+        env::spawn(async move {
+            let status = loop {
+                match envelopes.message().await {
+                    Ok(Some(envelope)) => match envelope::unwrap(envelope) {
+                        Ok(batch) => service.take_in(from, batch),
+                        Err(error) => break Status::data_loss(error.to_string()),
+                    },
+                    Ok(None) => break Status::unavailable("closed by the remote member"),
+                    Err(status) => break status,
+                }
+            };
+            tracing::warn!(remote_member = %from, error = status.message(), "peer connection ended");
+            let _ = replies.send(Err(status)).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<SnapshotChunk>>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let mut chunks = request.into_inner();
+        let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("no handshake"))?;
+        let from = self.greet(first.hello.as_ref())?;
+        if first.announcement.as_ref().is_none_or(|message| message.from != from.0) {
+            return Err(Status::invalid_argument("the announcement is not the sender's"));
+        }
+        let permit = Arc::clone(&self.receiving)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("another snapshot is under way"))?;
+        let (replies, stream) = mpsc::channel(2);
+        let service = self.clone();
+        env::spawn(async move {
+            let _permit = permit;
+            if let Err(status) = service.receive(first, chunks, &replies).await {
+                tracing::warn!(remote_member = %from, error = status.message(), "a snapshot did not arrive");
+                let _ = replies.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}

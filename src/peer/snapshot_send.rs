@@ -1,0 +1,90 @@
+//! The sending end of a snapshot: the records of one view, in chunks on a stream of their own, gone on with after a lost
+//! connection from where the receiver stands.
+
+use super::link::{Remote, connect};
+use super::{envelope, identity};
+use crate::env;
+use crate::mvcc::View;
+use crate::proto::peer::{self, SnapshotChunk, SnapshotPosition, SnapshotReply};
+use crate::storage::state_error::StateError;
+use crate::storage::state_snapshot::Cursor;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+/// What one message carries: small enough that heartbeats in between are not held up.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// Chunks on their way into the connection.
+const CHUNKS_AHEAD: usize = 4;
+/// Attempts before raft is told that the snapshot did not arrive; it starts another then.
+const ATTEMPTS_MAX: usize = 5;
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The receiver's first answer, and its last after syncing all of it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Why a snapshot did not arrive.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    #[error("{}", .0.message())]
+    Remote(#[from] Status),
+    #[error("the state cannot be read: {0}")]
+    State(#[from] StateError),
+    #[error("the receiver did not answer in time")]
+    TimedOut,
+}
+
+/// Sends the state of `view`, announced by raft's message.
+pub async fn send(remote: &Remote, announcement: peer::Message, view: &View) -> Result<(), SendError> {
+    let mut attempt = 0;
+    loop {
+        match send_once(remote, attempt, announcement.clone(), view).await {
+            Err(SendError::Remote(status)) if status.code() == tonic::Code::Unavailable && attempt < ATTEMPTS_MAX => {
+                tracing::warn!(remote_member = %remote.member, error = %status.message(), "sending the snapshot goes on");
+                attempt += 1;
+                env::sleep(RETRY_AFTER).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn send_once(
+    remote: &Remote,
+    attempt: usize,
+    announcement: peer::Message,
+    view: &View,
+) -> Result<(), SendError> {
+    let mut client = connect(remote, attempt).await?;
+    let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
+    let first = SnapshotChunk {
+        hello: Some(identity::hello(remote.own, remote.member)),
+        announcement: Some(announcement),
+        ..SnapshotChunk::default()
+    };
+    chunks.try_send(first).map_err(|_| Status::internal("an empty channel is full"))?;
+    let begin = async {
+        let mut replies = client.snapshot(ReceiverStream::new(stream)).await?.into_inner();
+        let reply = next(&mut replies).await?;
+        Ok::<_, Status>((replies, reply))
+    };
+    let (mut replies, reply) = env::timeout(ANSWER_TIMEOUT, begin).await.map_err(|_| SendError::TimedOut)??;
+    let after = reply.resume_after.map(|SnapshotPosition { keyspace, key }| Cursor { keyspace, key });
+    let mut records = view.records(after.as_ref())?;
+    loop {
+        let found = records.next_chunk(CHUNK_BYTES)?;
+        let last = found.is_empty();
+        let chunk = SnapshotChunk { last, ..envelope::wrap_records(found) };
+        if chunks.send(chunk).await.is_err() || last {
+            break;
+        }
+        env::yield_now().await;
+    }
+    let reply = env::timeout(ANSWER_TIMEOUT, next(&mut replies)).await.map_err(|_| SendError::TimedOut)??;
+    if reply.complete { Ok(()) } else { Err(Status::internal("the receiver did not complete the snapshot").into()) }
+}
+
+async fn next(replies: &mut Streaming<SnapshotReply>) -> Result<SnapshotReply, Status> {
+    replies.message().await?.ok_or_else(|| Status::unavailable("closed by the receiver"))
+}

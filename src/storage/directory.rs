@@ -1,0 +1,207 @@
+//! A member's data directory: who it belongs to, and which of its parts are in use.
+//!
+//! ```text
+//! <data-dir>/lock         held while a process uses the directory
+//! <data-dir>/identity     member, cluster and incarnation; written last when a directory is made
+//! <data-dir>/log/         the replicated log
+//! <data-dir>/state-<n>/   what has been applied; a snapshot from a peer is written beside it
+//! <data-dir>/state        the name of the state directory in use
+//! ```
+//!
+//! A directory that holds etcd's `member/` is refused, not touched.
+
+use crate::env::{self, DirectoryLock, FileError};
+use crate::ids::{ClusterId, Incarnation, MemberId};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DirectoryError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{path} is used by another process; stop that one first, or give this member a --data-dir of its own", path = path.display())]
+    InUse { path: PathBuf },
+    #[error("{path} belongs to etcd (it holds member/); give this member a --data-dir of its own", path = path.display())]
+    Foreign { path: PathBuf },
+    #[error("{path} is damaged: {what}. Remove this member from the cluster, clear the directory and add it again", path = path.display())]
+    Damaged { path: PathBuf, what: String },
+}
+
+/// Whose directory this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub member: MemberId,
+    pub cluster: ClusterId,
+    pub incarnation: Incarnation,
+}
+
+/// The identity file's JSON.
+#[derive(Serialize, Deserialize)]
+struct IdentityFile {
+    format: u32,
+    member_id: String,
+    cluster_id: String,
+    incarnation: String,
+}
+
+const FORMAT: u32 = 1;
+
+/// A locked data directory.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    _lock: DirectoryLock,
+}
+
+impl DataDirectory {
+    /// Makes the directory where there is none, and locks it for this process.
+    pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        if env::exists(&path.join("member")) {
+            return Err(DirectoryError::Foreign { path: path.to_owned() });
+        }
+        env::create_directory(path)?;
+        match env::lock_directory(path) {
+            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(DirectoryError::InUse { path: path.to_owned() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whose directory this is; nobody's before [`Self::claim`].
+    pub fn identity(&self) -> Result<Option<Identity>, DirectoryError> {
+        let path = self.path.join("identity");
+        let Some(bytes) = env::read_file(&path)? else { return Ok(None) };
+        let damaged = |what: String| DirectoryError::Damaged { path: path.clone(), what };
+        let file: IdentityFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        if file.format != FORMAT {
+            return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
+        }
+        let number = |text: &str| u64::from_str_radix(text, 16).map_err(|error| damaged(error.to_string()));
+        Ok(Some(Identity {
+            member: MemberId(number(&file.member_id)?),
+            cluster: ClusterId(number(&file.cluster_id)?),
+            incarnation: Incarnation(number(&file.incarnation)?),
+        }))
+    }
+
+    /// Makes the directory a member's, durably. Everything else in it must be written and synced before.
+    pub fn claim(&self, identity: Identity) -> Result<(), DirectoryError> {
+        let file = IdentityFile {
+            format: FORMAT,
+            member_id: identity.member.to_string(),
+            cluster_id: identity.cluster.to_string(),
+            incarnation: identity.incarnation.to_string(),
+        };
+        let bytes = serde_json::to_vec(&file).expect("plain fields serialize");
+        Ok(env::write_file(&self.path.join("identity"), &bytes)?)
+    }
+
+    /// Removes what a start that was cut short left behind.
+    pub fn clear_unclaimed(&self) -> Result<(), DirectoryError> {
+        env::remove_directory(&self.log_path())?;
+        self.remove_states(None)
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// The state directory in use.
+    pub fn state_path(&self) -> Result<PathBuf, DirectoryError> {
+        Ok(self.path.join(self.state_name()?))
+    }
+
+    /// A state directory that is not in use yet, for a snapshot from a peer.
+    pub fn next_state_path(&self) -> Result<PathBuf, DirectoryError> {
+        let name = self.state_name()?;
+        let number: u64 = name.strip_prefix("state-").and_then(|number| number.parse().ok()).unwrap_or(0);
+        Ok(self.path.join(format!("state-{}", number + 1)))
+    }
+
+    /// Makes a state directory, whose content is synced, the one in use. Durable on return.
+    pub fn activate_state(&self, path: &Path) -> Result<(), DirectoryError> {
+        let name = path.file_name().unwrap_or_default();
+        Ok(env::write_file(&self.path.join("state"), name.as_encoded_bytes())?)
+    }
+
+    /// Removes state directories that are not in use.
+    pub fn remove_stale_states(&self) -> Result<(), DirectoryError> {
+        let name = self.state_name()?;
+        self.remove_states(Some(&name))
+    }
+
+    fn remove_states(&self, keep: Option<&str>) -> Result<(), DirectoryError> {
+        for name in env::list_directory(&self.path)? {
+            if name.starts_with("state-") && Some(name.as_str()) != keep {
+                env::remove_directory(&self.path.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn state_name(&self) -> Result<String, DirectoryError> {
+        let path = self.path.join("state");
+        let Some(bytes) = env::read_file(&path)? else { return Ok("state-1".into()) };
+        match String::from_utf8(bytes) {
+            Ok(name) if name.starts_with("state-") && !name.contains('/') => Ok(name),
+            _ => Err(DirectoryError::Damaged { path, what: "it names no state directory".into() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_user_and_one_owner() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let path = scratch.path().join("data");
+        let directory = DataDirectory::open(&path).expect("a new directory");
+        assert!(matches!(DataDirectory::open(&path), Err(DirectoryError::InUse { .. })));
+        assert_eq!(directory.identity().expect("readable"), None);
+        let identity =
+            Identity { member: MemberId(0xab), cluster: ClusterId(0xcd), incarnation: Incarnation(u64::MAX) };
+        directory.claim(identity).expect("claimed");
+        drop(directory);
+        let directory = DataDirectory::open(&path).expect("free again");
+        assert_eq!(directory.identity().expect("readable"), Some(identity));
+    }
+
+    #[test]
+    fn etcds_directory_is_refused() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        env::create_directory(&scratch.path().join("member")).expect("a directory");
+        assert!(matches!(DataDirectory::open(scratch.path()), Err(DirectoryError::Foreign { .. })));
+    }
+
+    #[test]
+    fn states_take_turns() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let directory = DataDirectory::open(scratch.path()).expect("a directory");
+        let (first, second) = (directory.state_path().expect("a path"), directory.next_state_path().expect("a path"));
+        for path in [&first, &second] {
+            env::create_directory(path).expect("a directory");
+        }
+        directory.activate_state(&second).expect("activated");
+        directory.remove_stale_states().expect("removed");
+        assert_eq!(directory.state_path().expect("a path"), second);
+        assert!(!env::exists(&first) && env::exists(&second));
+    }
+
+    #[test]
+    fn a_damaged_identity_is_said_so() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let directory = DataDirectory::open(scratch.path()).expect("a directory");
+        env::write_file(&scratch.path().join("identity"), b"{\"format\":1").expect("written");
+        assert!(matches!(directory.identity(), Err(DirectoryError::Damaged { .. })));
+    }
+}

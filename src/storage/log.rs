@@ -1,0 +1,354 @@
+//! The replicated log of one member on disk: raft entries and the hard state, in a fjall database of its own.
+//!
+//! One record per append, keyed by the index of its first entry, so that a batch costs one insert. A record replaces
+//! everything from its first index on: an append that rewrites a suffix removes the records that start in it, and what
+//! an older record still holds beyond the start of a newer one does not count. Every record carries a checksum over its
+//! key and its bytes. Writing and syncing are two steps ([`LogDatabase::append`], [`LogDatabase::sync`]), so that whoever
+//! acknowledges can do so after the second only.
+//!
+//! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
+
+use crate::ids::{LogIndex, Term};
+use crate::proto::peer::{Entry, EntryBatch, HardState};
+use bytes::Bytes;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use prost::Message;
+use std::path::{Path, PathBuf};
+
+const HARD_STATE_KEY: &[u8] = b"hard_state";
+const CUT_KEY: &[u8] = b"cut";
+
+/// Memory that unflushed log records may take before they go to a table.
+const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+/// The engine's journals are rewritten beyond this; its least allowed is 64 MiB.
+const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Cache of log blocks: lagging followers read forward once, a cache helps them little.
+const CACHE_BYTES: u64 = 1024 * 1024;
+
+/// What can go wrong with the log's disk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    #[error("the log in {path} cannot be read or written: {source}. Check the disk; do not start this member on an older copy of it", path = path.display())]
+    Engine { path: PathBuf, source: fjall::Error },
+    #[error("the log in {path} is corrupt: {what}. Remove this member from the cluster, clear its data directory and add it again", path = path.display())]
+    Corrupt { path: PathBuf, what: String },
+}
+
+impl LogError {
+    /// For records that decode but make no sense to raft.
+    pub fn unreadable(log: &LogDatabase, reason: &dyn std::fmt::Display) -> Self {
+        log.corrupt(reason.to_string())
+    }
+}
+
+/// Where a log begins: the last entry that was cut off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    pub index: LogIndex,
+    pub term: Term,
+}
+
+/// What a log held when it was opened.
+#[derive(Debug)]
+pub struct Recovered {
+    pub cut: Cut,
+    pub hard_state: HardState,
+    /// Index and term of every entry, in order, gapless from `cut`: what raft asks without wanting the payload.
+    pub terms: Vec<Term>,
+}
+
+/// The log's database. Cheap to clone.
+#[derive(Clone)]
+pub struct LogDatabase {
+    database: Database,
+    entries: Keyspace,
+    meta: Keyspace,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for LogDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogDatabase").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl LogDatabase {
+    /// Opens the log in `path`, or makes an empty one, and checks every record of it.
+    pub fn open(path: &Path, memtable_bytes: Option<u64>) -> Result<(Self, Recovered), LogError> {
+        let engine = |source| LogError::Engine { path: path.to_owned(), source };
+        let database = Database::builder(path)
+            .worker_threads(1)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .open()
+            .map_err(engine)?;
+        let options = move || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(memtable_bytes.unwrap_or(MEMTABLE_BYTES))
+                .data_block_compression_policy(fjall::config::CompressionPolicy::all(fjall::CompressionType::None))
+        };
+        let entries = database.keyspace("entries", options).map_err(engine)?;
+        let meta = database.keyspace("meta", options).map_err(engine)?;
+        let log = Self { database, entries, meta, path: path.to_owned() };
+        let recovered = log.recover()?;
+        Ok((log, recovered))
+    }
+
+    fn recover(&self) -> Result<Recovered, LogError> {
+        let cut = match self.read_meta(CUT_KEY)? {
+            None => Cut::default(),
+            Some(bytes) => {
+                let entry = Entry::decode(bytes).map_err(|error| self.corrupt(format!("the cut: {error}")))?;
+                Cut { index: LogIndex(entry.index), term: Term(entry.term) }
+            }
+        };
+        let hard_state = match self.read_meta(HARD_STATE_KEY)? {
+            None => HardState::default(),
+            Some(bytes) => {
+                HardState::decode(bytes).map_err(|error| self.corrupt(format!("the hard state: {error}")))?
+            }
+        };
+        let mut terms: Vec<Term> = Vec::new();
+        for guard in self.entries.iter() {
+            let (key, value) = guard.into_inner().map_err(|source| self.engine(source))?;
+            let batch = self.decode(&key, value.into())?;
+            for entry in batch.entries {
+                if entry.index <= cut.index.0 {
+                    continue;
+                }
+                let place = (entry.index - cut.index.0 - 1) as usize;
+                if place > terms.len() {
+                    let missing = cut.index.0 + 1 + terms.len() as u64;
+                    return Err(self.corrupt(format!("entry {missing} is missing before entry {}", entry.index)));
+                }
+                terms.truncate(place);
+                terms.push(Term(entry.term));
+            }
+        }
+        Ok(Recovered { cut, hard_state, terms })
+    }
+
+    /// Writes entries and the hard state if it changed. Whether the entries replace a suffix of the log, the caller
+    /// knows: looking for one costs more than the write. Not durable before [`Self::sync`] returns.
+    pub fn append(
+        &self,
+        entries: &[Entry],
+        replaces_suffix: bool,
+        hard_state: Option<&HardState>,
+    ) -> Result<(), LogError> {
+        let mut batch = self.database.batch();
+        if let Some(first) = entries.first() {
+            let key = first.index.to_be_bytes();
+            if replaces_suffix {
+                for guard in self.entries.range(key..) {
+                    let key = guard.key().map_err(|source| self.engine(source))?;
+                    batch.remove(&self.entries, key);
+                }
+            }
+            let record = EntryBatch { entries: entries.to_vec() };
+            batch.insert(&self.entries, key, seal(&key, &record));
+        }
+        if let Some(hard_state) = hard_state {
+            batch.insert(&self.meta, HARD_STATE_KEY, seal(HARD_STATE_KEY, hard_state));
+        }
+        batch.commit().map_err(|source| self.engine(source))
+    }
+
+    /// Makes everything written so far durable. Blocks.
+    pub fn sync(&self) -> Result<(), LogError> {
+        self.database.persist(PersistMode::SyncData).map_err(|source| self.engine(source))
+    }
+
+    /// Entries from `low` up to, not including, `high`, at most `bytes_max` of them but at least one.
+    pub fn read(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
+        let mut found: Vec<Entry> = Vec::new();
+        let mut bytes = 0;
+        let start = self.record_start(low)?;
+        for guard in self.entries.range(start.0.to_be_bytes()..high.0.to_be_bytes()) {
+            let (key, value) = guard.into_inner().map_err(|source| self.engine(source))?;
+            for entry in self.decode(&key, value.into())?.entries {
+                while found.last().is_some_and(|last| last.index >= entry.index) {
+                    found.pop();
+                }
+                if entry.index < low.0 || entry.index >= high.0 {
+                    continue;
+                }
+                bytes += entry.data.len() as u64;
+                found.push(entry);
+            }
+            if bytes > bytes_max {
+                break;
+            }
+        }
+        let mut kept_bytes = 0;
+        let kept = found
+            .iter()
+            .take_while(|entry| {
+                kept_bytes += entry.data.len() as u64;
+                kept_bytes <= bytes_max
+            })
+            .count();
+        found.truncate(kept.max(1));
+        match found.first() {
+            Some(first) if first.index == low.0 => Ok(found),
+            _ => Err(self.corrupt(format!("entry {low} is missing"))),
+        }
+    }
+
+    /// Forgets the entries up to `cut`, whose records are no longer needed.
+    pub fn cut(&self, cut: Cut) -> Result<(), LogError> {
+        let keep_from = self.record_start(cut.index.next())?;
+        let mut batch = self.database.batch();
+        for guard in self.entries.range(..keep_from.0.to_be_bytes()) {
+            let key = guard.key().map_err(|source| self.engine(source))?;
+            batch.remove(&self.entries, key);
+        }
+        self.write_cut(&mut batch, cut);
+        batch.commit().map_err(|source| self.engine(source))
+    }
+
+    /// Forgets everything and starts again behind `cut`: what a snapshot from a peer brings. Durable on return.
+    pub fn reset(&self, cut: Cut, hard_state: &HardState) -> Result<(), LogError> {
+        let mut batch = self.database.batch();
+        for guard in self.entries.iter() {
+            let key = guard.key().map_err(|source| self.engine(source))?;
+            batch.remove(&self.entries, key);
+        }
+        self.write_cut(&mut batch, cut);
+        batch.insert(&self.meta, HARD_STATE_KEY, seal(HARD_STATE_KEY, hard_state));
+        batch.commit().map_err(|source| self.engine(source))?;
+        self.sync()
+    }
+
+    /// Bytes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.database.disk_space().unwrap_or(0)
+    }
+
+    fn write_cut(&self, batch: &mut fjall::OwnedWriteBatch, cut: Cut) {
+        let entry = Entry { index: cut.index.0, term: cut.term.0, ..Entry::default() };
+        batch.insert(&self.meta, CUT_KEY, seal(CUT_KEY, &entry));
+    }
+
+    /// The first index of the record that holds `index`, or `index` where there is none.
+    fn record_start(&self, index: LogIndex) -> Result<LogIndex, LogError> {
+        match self.entries.range(..=index.0.to_be_bytes()).next_back() {
+            None => Ok(index),
+            Some(guard) => {
+                let key = guard.key().map_err(|source| self.engine(source))?;
+                Ok(LogIndex(u64::from_be_bytes(key.as_ref().try_into().map_err(|_| self.corrupt("a key".into()))?)))
+            }
+        }
+    }
+
+    fn read_meta(&self, key: &[u8]) -> Result<Option<Bytes>, LogError> {
+        let value = self.meta.get(key).map_err(|source| self.engine(source))?;
+        value.map(|value| self.unseal(key, value.into())).transpose()
+    }
+
+    fn decode(&self, key: &[u8], value: Bytes) -> Result<EntryBatch, LogError> {
+        let bytes = self.unseal(key, value)?;
+        EntryBatch::decode(bytes).map_err(|error| self.corrupt(format!("a record does not decode: {error}")))
+    }
+
+    fn unseal(&self, key: &[u8], value: Bytes) -> Result<Bytes, LogError> {
+        let Some((sum, rest)) = value.split_at_checked(4) else {
+            return Err(self.corrupt("a record is too short".into()));
+        };
+        if crc32c::crc32c_append(crc32c::crc32c(key), rest).to_le_bytes() != sum {
+            return Err(self.corrupt("a record's checksum is wrong".into()));
+        }
+        Ok(value.slice(4..))
+    }
+
+    fn engine(&self, source: fjall::Error) -> LogError {
+        LogError::Engine { path: self.path.clone(), source }
+    }
+
+    fn corrupt(&self, what: String) -> LogError {
+        LogError::Corrupt { path: self.path.clone(), what }
+    }
+}
+
+/// The record's bytes behind a checksum over key and bytes.
+fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
+    let mut value = Vec::with_capacity(4 + message.encoded_len());
+    value.extend_from_slice(&[0; 4]);
+    message.encode_raw(&mut value);
+    let sum = crc32c::crc32c_append(crc32c::crc32c(key), &value[4..]);
+    value[..4].copy_from_slice(&sum.to_le_bytes());
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
+        let entry = |index| Entry { index, term, data: format!("{term}.{index}").into(), ..Entry::default() };
+        indexes.map(entry).collect()
+    }
+
+    fn open(path: &Path) -> (LogDatabase, Recovered) {
+        LogDatabase::open(path, None).expect("a sound log")
+    }
+
+    #[test]
+    fn an_append_replaces_the_suffix() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, recovered) = open(directory.path());
+        assert!(recovered.terms.is_empty());
+        log.append(&entries(1, 1..=5), false, None).expect("written");
+        log.append(&entries(1, 6..=9), false, None).expect("written");
+        log.append(&entries(2, 4..=7), true, Some(&HardState { term: 2, vote: 7, commit: 3 })).expect("written");
+        log.sync().expect("synced");
+        let read = log.read(LogIndex(2), LogIndex(8), u64::MAX).expect("read");
+        let expected: Vec<_> = entries(1, 2..=3).into_iter().chain(entries(2, 4..=7)).collect();
+        assert_eq!(read, expected);
+        drop(log);
+        let (_, recovered) = open(directory.path());
+        assert_eq!(recovered.hard_state, HardState { term: 2, vote: 7, commit: 3 });
+        assert_eq!(recovered.terms, [1, 1, 1, 2, 2, 2, 2].map(Term));
+    }
+
+    #[test]
+    fn a_cut_log_starts_behind_the_cut() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, _) = open(directory.path());
+        log.append(&entries(1, 1..=4), false, None).expect("written");
+        log.append(&entries(1, 5..=8), false, None).expect("written");
+        let cut = Cut { index: LogIndex(6), term: Term(1) };
+        log.cut(cut).expect("cut");
+        assert_eq!(log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read"), entries(1, 7..=8));
+        drop(log);
+        let (log, recovered) = open(directory.path());
+        assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(1); 2]));
+        let cut = Cut { index: LogIndex(100), term: Term(3) };
+        log.reset(cut, &HardState { term: 3, vote: 0, commit: 100 }).expect("reset");
+        log.append(&entries(3, 101..=101), false, None).expect("written");
+        drop(log);
+        let (_, recovered) = open(directory.path());
+        assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(3)]));
+    }
+
+    #[test]
+    fn a_read_stops_at_its_bytes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, _) = open(directory.path());
+        log.append(&entries(1, 1..=9), false, None).expect("written");
+        assert_eq!(log.read(LogIndex(1), LogIndex(10), 7).expect("read"), entries(1, 1..=2));
+        assert_eq!(log.read(LogIndex(3), LogIndex(10), 0).expect("read"), entries(1, 3..=3));
+    }
+
+    #[test]
+    fn a_flipped_bit_is_found() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, _) = open(directory.path());
+        let mut value = seal(&1_u64.to_be_bytes(), &EntryBatch { entries: entries(1, 1..=1) });
+        value[9] ^= 4;
+        log.entries.insert(1_u64.to_be_bytes(), value).expect("written");
+        drop(log);
+        assert!(matches!(LogDatabase::open(directory.path(), None), Err(LogError::Corrupt { .. })));
+    }
+}
