@@ -12,3 +12,21 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
+
+/// The storage engine's own limit on a key, escaping and revision included.
+pub const STORED_KEY_BYTES_MAX: usize = 65_535;
+
+/// A record of packed revisions is closed at this size: a reader that wants one of them decodes all.
+pub const REVISIONS_RECORD_BYTES: usize = 16 * 1024;
+
+/// Newest records that the applier keeps at hand, since every put needs the record before it.
+pub const RECORD_CACHE_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+
+/// Changes that one engine batch of the applier holds before it is written: bounds the memory of an apply.
+pub const APPLY_BATCH_BYTES: usize = 1024 * 1024;
+
+/// The pieces in which the reply of a range is built.
+pub const REPLY_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Records that a walk for HashKV keeps in memory at once.
+pub const HASH_PASS_KEYS: usize = 100_000;

@@ -1,1 +1,93 @@
-//! .
+//! The deterministic state machine: committed entries in, replies and a new view out.
+//!
+//! No clock, no randomness, no order of a hash map: every member that applies the same entries holds the same records.
+//! Mirrors the writing half of etcd's server/etcdserver/txn and server/etcdserver/apply.
+
+mod cache;
+pub mod machine;
+mod pending;
+mod txn;
+
+use crate::mvcc::MvccError;
+use crate::storage::state_error::StateError;
+
+/// Why a command changed nothing. Every member comes to the same refusal.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    #[error("a key is empty; name one")]
+    EmptyKey,
+    #[error("a key is longer than the storage takes; shorten it")]
+    KeyTooLong,
+    #[error("the key whose value or lease is to be kept does not exist")]
+    KeyNotFound,
+    #[error("the lease does not exist; grant one first")]
+    LeaseNotFound,
+    #[error("the revision has been compacted")]
+    Compacted,
+    #[error("the revision has not happened yet")]
+    FutureRevision,
+    #[error("the sort order or sort target of a range is unknown")]
+    InvalidSortOption,
+    #[error(
+        "no such member is in the cluster; it has been removed: wipe its data directory and add it again"
+    )]
+    MemberNotFound,
+    #[error(
+        "the member has started from another data directory before; a member that lost its data must be removed and \
+         added again"
+    )]
+    IncarnationConflict,
+}
+
+/// Why nothing more can be applied. The member stops.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MachineError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(
+        "log entry {index} cannot be read ({source}); the log is damaged or was written by a newer version: upgrade \
+         this member, or remove it, wipe its data directory and add it again"
+    )]
+    Entry { index: u64, source: prost::DecodeError },
+    #[error(
+        "log entry {found} came where {expected} was due; the log has a hole: restart the member, and if this \
+             repeats remove it, wipe its data directory and add it again"
+    )]
+    Hole { expected: u64, found: u64 },
+    #[error(
+        "the data directory has been initialized before; start the member with the flags of an existing one"
+    )]
+    AlreadyInitialized,
+}
+
+/// Either kind of failure, inside this folder.
+#[derive(Debug)]
+enum Failure {
+    Refused(ApplyError),
+    Fatal(StateError),
+}
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::Fatal(error)
+    }
+}
+
+impl From<MvccError> for Failure {
+    fn from(error: MvccError) -> Self {
+        match error {
+            MvccError::Compacted => Self::Refused(ApplyError::Compacted),
+            MvccError::FutureRevision => Self::Refused(ApplyError::FutureRevision),
+            MvccError::InvalidSortOption => Self::Refused(ApplyError::InvalidSortOption),
+            MvccError::State(error) => Self::Fatal(error),
+        }
+    }
+}

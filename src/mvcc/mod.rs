@@ -1,1 +1,28 @@
-//! .
+//! Revisions: reading the key space as it is or was, transactions' conditions, hashes and changes.
+//!
+//! A [`View`](view::View) is the state after one applied batch. Everything here reads; writing is `apply`'s.
+//! Mirrors etcd's server/storage/mvcc and the reading half of server/etcdserver/txn.
+
+pub mod changes;
+pub mod hash;
+pub mod range;
+pub mod records;
+pub mod reply;
+pub mod txn;
+pub mod view;
+
+use crate::storage::state_error::StateError;
+
+/// Why a read has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MvccError {
+    #[error("the revision asked for has been compacted; read a newer one")]
+    Compacted,
+    #[error("the revision asked for has not happened yet; read an older one or wait")]
+    FutureRevision,
+    #[error("the sort order or sort target of a range is unknown; use one of the API's values")]
+    InvalidSortOption,
+    #[error(transparent)]
+    State(#[from] StateError),
+}

@@ -1,1 +1,13 @@
-//! .
+//! fjall behind small types: keyspaces, encodings, batches, recovery.
+//!
+//! `state*` is the state database: everything a member has applied. It is not synced with every batch; after a crash
+//! it is a prefix, and the log replays the rest.
+
+pub mod state;
+pub mod state_error;
+pub mod state_filter;
+pub mod state_keys;
+pub mod state_meta;
+pub mod state_record;
+pub mod state_revisions;
+pub mod state_snapshot;

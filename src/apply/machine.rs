@@ -1,0 +1,318 @@
+//! The machine that turns committed entries into state, replies and views. Owned by one thread.
+//!
+//! A call of [`Machine::apply`] writes one engine batch (more only if it grows beyond a bound), publishes one view and
+//! then returns the replies: whoever gets a reply finds its effect in the newest view. Entries that were applied before
+//! are skipped, so the log may be replayed from anywhere at or before the applied index.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::apply::pending::Pending;
+use crate::apply::{ApplyError, Failure, MachineError, txn};
+use crate::ids::{LogIndex, Term};
+use crate::limits::{APPLY_BATCH_BYTES, RECORD_CACHE_BYTES_DEFAULT};
+use crate::mvcc::view::{View, Views};
+use crate::proto::etcdserverpb::{
+    CompactionRequest, CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader, TxnResponse,
+};
+use crate::proto::log::command::Request;
+use crate::proto::log::{Command, CommandBatch, Member, MemberAttributes};
+use crate::proto::peer::ConfState;
+use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_error::StateError;
+use crate::storage::state_meta::{self, Applied, Cluster};
+
+/// One entry of the replicated log.
+#[derive(Clone, Debug)]
+pub struct CommittedEntry {
+    pub index: LogIndex,
+    pub term: Term,
+    /// An encoded `callboard.log.CommandBatch`; empty for entries that only raft cares about.
+    pub data: Bytes,
+}
+
+/// What a command has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compaction(CompactionResponse),
+    Done,
+}
+
+/// The outcome of a command that this process has proposed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reply {
+    pub id: u64,
+    pub outcome: Result<Outcome, ApplyError>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineOptions {
+    pub record_cache_bytes: u64,
+}
+
+impl Default for MachineOptions {
+    fn default() -> Self {
+        Self {
+            record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
+        }
+    }
+}
+
+/// What an empty data directory starts from.
+#[derive(Clone, Debug, Default)]
+pub struct InitialState {
+    pub applied_index: LogIndex,
+    pub applied_term: Term,
+    pub members: Vec<Member>,
+    pub conf_state: ConfState,
+    /// Empty if the members have yet to agree on one.
+    pub cluster_version: String,
+}
+
+/// See the head of the file.
+pub struct Machine {
+    pending: Pending,
+    views: Views,
+    origin: u64,
+    options: MachineOptions,
+}
+
+impl Machine {
+    /// Takes up what `state` holds. `origin` is the number under which this process proposes.
+    pub fn open(
+        state: Arc<StateDatabase>,
+        origin: u64,
+        options: MachineOptions,
+    ) -> Result<(Self, Views), MachineError> {
+        let pending = load(state, &options)?;
+        let views = Views::new(view(&pending));
+        Ok((
+            Self {
+                pending,
+                views: views.clone(),
+                origin,
+                options,
+            },
+            views,
+        ))
+    }
+
+    /// Whether [`Self::initialize`] has been called on this data directory, or a snapshot has filled it.
+    pub fn is_initialized(&self) -> bool {
+        self.pending.applied.index > 0 || !self.pending.cluster.members.is_empty()
+    }
+
+    /// Writes and syncs the first state of an empty data directory.
+    pub fn initialize(&mut self, initial: InitialState) -> Result<(), MachineError> {
+        if self.is_initialized() {
+            return Err(MachineError::AlreadyInitialized);
+        }
+        let InitialState {
+            applied_index,
+            applied_term,
+            members,
+            conf_state,
+            cluster_version,
+        } = initial;
+        self.pending.applied.index = applied_index.get();
+        self.pending.applied.term = applied_term.get();
+        self.pending.set_cluster(Cluster {
+            members: sorted(members),
+            conf_state,
+            version: cluster_version,
+        });
+        self.commit_and_publish()?;
+        self.pending.state.sync()?;
+        Ok(())
+    }
+
+    /// Applies entries in log order. After an error nothing more can be applied.
+    pub fn apply(&mut self, entries: &[CommittedEntry]) -> Result<Vec<Reply>, MachineError> {
+        let mut replies = vec![];
+        let mut any = false;
+        for entry in entries {
+            if entry.index.get() <= self.pending.applied.index {
+                continue;
+            }
+            self.check_index(entry.index)?;
+            if self.pending.bytes() >= APPLY_BATCH_BYTES {
+                self.pending.commit()?;
+            }
+            let decoded = CommandBatch::decode(entry.data.clone());
+            let batch = decoded.map_err(|source| MachineError::Entry {
+                index: entry.index.get(),
+                source,
+            })?;
+            for command in batch.commands {
+                let (origin, id) = (command.origin, command.id);
+                let outcome = self.apply_command(command)?;
+                self.pending.end_command();
+                if origin == self.origin {
+                    replies.push(Reply { id, outcome });
+                }
+            }
+            self.pending.applied.index = entry.index.get();
+            self.pending.applied.term = entry.term.get();
+            any = true;
+        }
+        if any {
+            self.commit_and_publish()?;
+        }
+        Ok(replies)
+    }
+
+    /// Applies a change of raft's configuration, together with the members it makes.
+    pub fn apply_conf_state(
+        &mut self,
+        index: LogIndex,
+        term: Term,
+        conf_state: ConfState,
+        members: Vec<Member>,
+    ) -> Result<(), MachineError> {
+        if index.get() <= self.pending.applied.index {
+            return Ok(());
+        }
+        self.check_index(index)?;
+        let version = self.pending.cluster.version.clone();
+        self.pending.applied.index = index.get();
+        self.pending.applied.term = term.get();
+        self.pending.set_cluster(Cluster {
+            members: sorted(members),
+            conf_state,
+            version,
+        });
+        self.commit_and_publish()
+    }
+
+    /// Goes on with another database, which a snapshot has filled.
+    pub fn replace(&mut self, state: Arc<StateDatabase>) -> Result<(), MachineError> {
+        self.pending = load(state, &self.options)?;
+        self.views.publish(view(&self.pending));
+        Ok(())
+    }
+
+    pub fn applied_index(&self) -> LogIndex {
+        LogIndex(self.pending.applied.index)
+    }
+
+    pub fn state(&self) -> &Arc<StateDatabase> {
+        &self.pending.state
+    }
+
+    fn check_index(&self, found: LogIndex) -> Result<(), MachineError> {
+        let expected = self.pending.applied.index + 1;
+        if found.get() == expected {
+            Ok(())
+        } else {
+            Err(MachineError::Hole {
+                expected,
+                found: found.get(),
+            })
+        }
+    }
+
+    fn commit_and_publish(&mut self) -> Result<(), MachineError> {
+        self.pending.commit()?;
+        self.views.publish(view(&self.pending));
+        Ok(())
+    }
+
+    fn apply_command(&mut self, command: Command) -> Result<Result<Outcome, ApplyError>, StateError> {
+        let pending = &mut self.pending;
+        let outcome = match command.request {
+            Some(Request::Put(request)) => txn::put(pending, &request).map(Outcome::Put),
+            Some(Request::DeleteRange(request)) => txn::delete_range(pending, &request)
+                .map(Outcome::DeleteRange)
+                .map_err(Failure::from),
+            Some(Request::Txn(request)) => txn::txn(pending, &request).map(Outcome::Txn),
+            Some(Request::Compaction(request)) => compact(pending, &request)
+                .map(Outcome::Compaction)
+                .map_err(Failure::from),
+            Some(Request::MemberAttributes(attributes)) => set_attributes(pending, attributes)
+                .map(|()| Outcome::Done)
+                .map_err(Failure::from),
+            Some(Request::ClusterVersion(version)) => {
+                let cluster = Cluster {
+                    version: version.version,
+                    ..(*pending.cluster).clone()
+                };
+                pending.set_cluster(cluster);
+                Ok(Outcome::Done)
+            }
+            None => Ok(Outcome::Done),
+        };
+        match outcome {
+            Ok(outcome) => Ok(Ok(outcome)),
+            Err(Failure::Refused(error)) => Ok(Err(error)),
+            Err(Failure::Fatal(error)) => Err(error),
+        }
+    }
+}
+
+fn load(state: Arc<StateDatabase>, options: &MachineOptions) -> Result<Pending, StateError> {
+    let applied = match state.get(StateKeyspace::Meta, state_meta::APPLIED_KEY)? {
+        Some(stored) => state_meta::decode(state_meta::APPLIED_KEY, &stored)?,
+        None => Applied::empty(),
+    };
+    let cluster = match state.get(StateKeyspace::Meta, state_meta::CLUSTER_KEY)? {
+        Some(stored) => state_meta::decode(state_meta::CLUSTER_KEY, &stored)?,
+        None => Cluster::default(),
+    };
+    Ok(Pending::new(
+        state,
+        options.record_cache_bytes,
+        applied,
+        Arc::new(cluster),
+    ))
+}
+
+fn view(pending: &Pending) -> View {
+    View::new(
+        Arc::clone(&pending.state),
+        pending.applied.clone(),
+        Arc::clone(&pending.cluster),
+    )
+}
+
+fn sorted(mut members: Vec<Member>) -> Vec<Member> {
+    members.sort_by_key(|member| member.id);
+    members
+}
+
+/// Raises the watermark below which the past is gone; the space comes back later.
+fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, ApplyError> {
+    if request.revision <= pending.applied.compact_revision {
+        return Err(ApplyError::Compacted);
+    }
+    if request.revision > pending.applied.revision {
+        return Err(ApplyError::FutureRevision);
+    }
+    pending.applied.compact_revision = request.revision;
+    let header = Some(ResponseHeader {
+        revision: pending.applied.revision,
+        ..Default::default()
+    });
+    Ok(CompactionResponse { header })
+}
+
+fn set_attributes(pending: &mut Pending, attributes: MemberAttributes) -> Result<(), ApplyError> {
+    let mut cluster = (*pending.cluster).clone();
+    let found = cluster
+        .members
+        .iter_mut()
+        .find(|member| member.id == attributes.member_id);
+    let member = found.ok_or(ApplyError::MemberNotFound)?;
+    if member.incarnation != 0 && member.incarnation != attributes.incarnation {
+        return Err(ApplyError::IncarnationConflict);
+    }
+    member.incarnation = attributes.incarnation;
+    member.name = attributes.name;
+    member.client_urls = attributes.client_urls;
+    pending.set_cluster(cluster);
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Puts, deletes and transactions on the pending state.
+//!
+//! Mirrors etcd's server/etcdserver/txn: everything that can be refused is refused before the first change, so that a
+//! refused command has changed nothing.
+
+use bytes::Bytes;
+
+use crate::apply::pending::Pending;
+use crate::apply::{ApplyError, Failure};
+use crate::mvcc::records::RecordsAt;
+use crate::mvcc::txn::{self, Plan, Planned};
+use crate::proto::etcdserverpb::request_op::Request;
+use crate::proto::etcdserverpb::response_op::Response;
+use crate::proto::etcdserverpb::{
+    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, ResponseHeader, ResponseOp, TxnRequest,
+    TxnResponse,
+};
+use crate::storage::state_error::StateError;
+use crate::storage::state_keys::{KeyRange, key_fits};
+use crate::storage::state_record::Record;
+
+fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader {
+        revision,
+        ..Default::default()
+    })
+}
+
+pub(crate) fn put(pending: &mut Pending, request: &PutRequest) -> Result<PutResponse, Failure> {
+    let previous = check_put(pending, request)?;
+    Ok(put_checked(pending, request, previous.as_ref()))
+}
+
+/// Returns the key's newest record.
+fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Record>, Failure> {
+    if request.key.is_empty() {
+        return Err(ApplyError::EmptyKey.into());
+    }
+    if !key_fits(&request.key) {
+        return Err(ApplyError::KeyTooLong.into());
+    }
+    if request.lease != 0 && !pending.lease_exists(request.lease) {
+        return Err(ApplyError::LeaseNotFound.into());
+    }
+    let previous = pending.newest_record(&request.key)?;
+    if (request.ignore_value || request.ignore_lease) && previous.is_none() {
+        return Err(ApplyError::KeyNotFound.into());
+    }
+    Ok(previous)
+}
+
+fn put_checked(pending: &mut Pending, request: &PutRequest, previous: Option<&Record>) -> PutResponse {
+    // Without a previous record only if an operation before this one deleted the key, which the API refuses.
+    let value = match previous {
+        Some(previous) if request.ignore_value => previous.value(),
+        _ => request.value.clone(),
+    };
+    let lease = match previous {
+        Some(previous) if request.ignore_lease => previous.lease,
+        _ => request.lease,
+    };
+    pending.put(&request.key, &value, lease, previous);
+    let prev_kv = previous
+        .filter(|_| request.prev_kv)
+        .map(|previous| previous.key_value(request.key.clone()));
+    PutResponse {
+        header: header(pending.revision()),
+        prev_kv,
+    }
+}
+
+pub(crate) fn delete_range(
+    pending: &mut Pending,
+    request: &DeleteRangeRequest,
+) -> Result<DeleteRangeResponse, StateError> {
+    let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+    let mut response = DeleteRangeResponse::default();
+    for (key, record) in newest_in(pending, &range)? {
+        pending.delete(&key, &record);
+        response.deleted += 1;
+        if request.prev_kv {
+            response.prev_kvs.push(record.key_value(key));
+        }
+    }
+    response.header = header(pending.revision());
+    Ok(response)
+}
+
+/// The newest records of a range, in memory of their own.
+fn newest_in(pending: &Pending, range: &KeyRange) -> Result<Vec<(Bytes, Record)>, StateError> {
+    if let KeyRange::Single(key) = range {
+        let record = pending.newest_record(key)?;
+        return Ok(record
+            .map(|record| (Bytes::copy_from_slice(key), record))
+            .into_iter()
+            .collect());
+    }
+    let mut found = vec![];
+    let mut records = RecordsAt::newest(&pending, range)?;
+    while let Some((key, record)) = records.next_record()? {
+        found.push((Bytes::copy_from_slice(&key), record.detached()));
+    }
+    Ok(found)
+}
+
+pub(crate) fn txn(pending: &mut Pending, request: &TxnRequest) -> Result<TxnResponse, Failure> {
+    let plan = txn::plan(&&*pending, request)?;
+    check(pending, &plan)?;
+    let mut response = execute(pending, &plan)?;
+    response.header = header(pending.revision());
+    Ok(response)
+}
+
+fn check(pending: &Pending, plan: &Plan<'_>) -> Result<(), Failure> {
+    for operation in &plan.operations {
+        match operation {
+            Planned::Operation(Request::RequestRange(range)) => txn::check_range(&pending, range)?,
+            Planned::Operation(Request::RequestPut(put)) => {
+                check_put(pending, put)?;
+            }
+            Planned::Txn(nested) => check(pending, nested)?,
+            Planned::Operation(_) | Planned::Empty => {}
+        }
+    }
+    Ok(())
+}
+
+fn execute(pending: &mut Pending, plan: &Plan<'_>) -> Result<TxnResponse, Failure> {
+    let mut responses = Vec::with_capacity(plan.operations.len());
+    for operation in &plan.operations {
+        let response = match operation {
+            Planned::Operation(Request::RequestRange(range)) => {
+                Some(Response::ResponseRange(txn::range(&&*pending, range)?))
+            }
+            Planned::Operation(Request::RequestPut(put)) => {
+                let previous = pending.newest_record(&put.key)?;
+                Some(Response::ResponsePut(put_checked(
+                    pending,
+                    put,
+                    previous.as_ref(),
+                )))
+            }
+            Planned::Operation(Request::RequestDeleteRange(delete)) => {
+                Some(Response::ResponseDeleteRange(delete_range(pending, delete)?))
+            }
+            Planned::Txn(nested) => {
+                let mut response = execute(pending, nested)?;
+                response.header = Some(ResponseHeader::default());
+                Some(Response::ResponseTxn(response))
+            }
+            Planned::Operation(Request::RequestTxn(_)) | Planned::Empty => None,
+        };
+        responses.push(ResponseOp { response });
+    }
+    Ok(TxnResponse {
+        header: None,
+        succeeded: plan.succeeded,
+        responses,
+    })
+}

@@ -1,0 +1,272 @@
+//! Ranges: etcd's list with all its options, in slices.
+//!
+//! Mirrors etcd's server/etcdserver/txn/range.go: keys come in key order; an order with a target other than the key
+//! sorts what was found; with neither sorting by an explicit order nor filters the limit cuts first, in key order, and
+//! only then is sorted; `count` ignores limit and filters; asking for keys only leaves the lease out too, except when
+//! sorted by value. Ties keep key order.
+//!
+//! A scan does not wait and does not block for long: call [`RangeScan::advance`] until it is done.
+
+use std::cmp::Ordering;
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::mvcc::MvccError;
+use crate::mvcc::records::{Found, RecordsAt, Source, Step};
+use crate::mvcc::reply::{EncodedKvs, RangeReply};
+use crate::proto::etcdserverpb::RangeRequest;
+use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use crate::proto::mvccpb::KeyValue;
+use crate::storage::state_keys::KeyRange;
+use crate::storage::state_record::Record;
+
+/// Whether a scan has more to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    More,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Filters {
+    mod_min: i64,
+    mod_max: i64,
+    create_min: i64,
+    create_max: i64,
+}
+
+impl Filters {
+    fn new(request: &RangeRequest) -> Self {
+        Self {
+            mod_min: request.min_mod_revision,
+            mod_max: request.max_mod_revision,
+            create_min: request.min_create_revision,
+            create_max: request.max_create_revision,
+        }
+    }
+
+    fn any(self) -> bool {
+        [self.mod_min, self.mod_max, self.create_min, self.create_max]
+            .iter()
+            .any(|bound| *bound != 0)
+    }
+
+    /// Bounds are inclusive, 0 means none.
+    fn pass(self, record: &Record) -> bool {
+        let within = |value, min, max| (min == 0 || value >= min) && (max == 0 || value <= max);
+        within(record.mod_revision, self.mod_min, self.mod_max)
+            && within(record.create_revision, self.create_min, self.create_max)
+    }
+}
+
+enum Gather {
+    /// Results are in the order of the reply: encode them right away.
+    InOrder(EncodedKvs),
+    /// Results have to be sorted once all are there.
+    ToSort {
+        kvs: VecDeque<KeyValue>,
+        order: SortOrder,
+        target: SortTarget,
+    },
+    /// Only the count is asked for, or what was gathered is enough.
+    Nothing,
+}
+
+/// One range under way.
+pub struct RangeScan<'s> {
+    records: RecordsAt<'s>,
+    gather: Gather,
+    filters: Filters,
+    keys_only: bool,
+    /// Stop gathering once there are so many.
+    gather_max: usize,
+    /// Cut the reply to so many.
+    limit: usize,
+    with_count: bool,
+    gathered: EncodedKvs,
+    sorted: Vec<KeyValue>,
+    more: bool,
+    count: i64,
+    header_revision: i64,
+}
+
+impl<'s> RangeScan<'s> {
+    pub fn new(source: &dyn Source<'s>, request: &RangeRequest) -> Result<Self, MvccError> {
+        let invalid = |_| MvccError::InvalidSortOption;
+        let order = SortOrder::try_from(request.sort_order).map_err(invalid)?;
+        let target = SortTarget::try_from(request.sort_target).map_err(invalid)?;
+        let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+        let records = RecordsAt::new(source, &range, request.revision)?;
+        let filters = Filters::new(request);
+        let limit = usize::try_from(request.limit)
+            .ok()
+            .filter(|limit| *limit > 0)
+            .unwrap_or(usize::MAX);
+        let key_order = target == SortTarget::Key && order != SortOrder::Descend;
+        let cut_before_sort = (key_order || order == SortOrder::None) && !filters.any();
+        let gather = if request.count_only {
+            Gather::Nothing
+        } else if key_order {
+            Gather::InOrder(EncodedKvs::default())
+        } else {
+            let order = if order == SortOrder::None {
+                SortOrder::Ascend
+            } else {
+                order
+            };
+            Gather::ToSort {
+                kvs: VecDeque::new(),
+                order,
+                target,
+            }
+        };
+        let gather_max = if key_order || !cut_before_sort {
+            usize::MAX
+        } else {
+            limit.saturating_add(1)
+        };
+        Ok(Self {
+            records,
+            gather,
+            filters,
+            keys_only: request.keys_only,
+            gather_max,
+            limit,
+            with_count: true,
+            gathered: EncodedKvs::default(),
+            sorted: vec![],
+            more: false,
+            count: 0,
+            header_revision: source.revision(),
+        })
+    }
+
+    /// Leaves the count at what was seen, and ends as soon as the reply is complete.
+    #[must_use]
+    pub fn without_count(mut self) -> Self {
+        self.with_count = false;
+        self
+    }
+
+    /// Looks at up to `keys_max` records.
+    pub fn advance(&mut self, keys_max: usize) -> Result<Progress, MvccError> {
+        for _ in 0..keys_max {
+            match self.records.step()? {
+                Step::Found(key, found) => {
+                    self.count += 1;
+                    self.take(key, found)?;
+                    if !self.with_count && matches!(self.gather, Gather::Nothing) {
+                        return Ok(Progress::Done);
+                    }
+                }
+                Step::Skipped => {}
+                Step::End => {
+                    self.sort();
+                    return Ok(Progress::Done);
+                }
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    fn take(&mut self, key: Bytes, found: Found) -> Result<(), MvccError> {
+        match &mut self.gather {
+            Gather::Nothing => return Ok(()),
+            Gather::InOrder(kvs) => {
+                let record = found.into_record(&key)?;
+                if !self.filters.pass(&record) {
+                    return Ok(());
+                }
+                if kvs.keys() < self.limit as u64 {
+                    if self.keys_only {
+                        kvs.push_key_only(&key, &record);
+                    } else {
+                        kvs.push(&key, &record);
+                    }
+                    return Ok(());
+                }
+                self.more = true;
+                self.gathered = std::mem::take(kvs);
+                self.gather = Gather::Nothing;
+            }
+            Gather::ToSort { kvs, order, target } => {
+                let record = found.into_record(&key)?;
+                if !self.filters.pass(&record) {
+                    return Ok(());
+                }
+                let mut message = record.key_value(key);
+                if self.keys_only && *target != SortTarget::Value {
+                    message.value = Bytes::new();
+                    message.lease = 0;
+                }
+                kvs.push_back(message);
+                if *target == SortTarget::Key && *order == SortOrder::Descend && kvs.len() > self.limit {
+                    // The last keys come first: the ones before them cannot be in the reply.
+                    kvs.pop_front();
+                    self.more = true;
+                }
+                if kvs.len() >= self.gather_max {
+                    self.sort();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sort(&mut self) {
+        match std::mem::replace(&mut self.gather, Gather::Nothing) {
+            Gather::Nothing => {}
+            Gather::InOrder(kvs) => self.gathered = kvs,
+            Gather::ToSort { kvs, order, target } => {
+                let mut kvs = Vec::from(kvs);
+                let compare = |a: &KeyValue, b: &KeyValue| compare_by(target, a, b);
+                match order {
+                    SortOrder::Descend => kvs.sort_by(|a, b| compare(b, a)),
+                    _ => kvs.sort_by(compare),
+                }
+                if kvs.len() > self.limit {
+                    kvs.truncate(self.limit);
+                    self.more = true;
+                }
+                if self.keys_only {
+                    for message in &mut kvs {
+                        message.value = Bytes::new();
+                    }
+                }
+                self.sorted = kvs;
+            }
+        }
+    }
+
+    /// The reply, once [`Self::advance`] has said `Done`.
+    pub fn into_reply(mut self) -> RangeReply {
+        self.sort();
+        let mut kvs = self.gathered;
+        for message in self.sorted.drain(..) {
+            kvs.push_message(&message);
+        }
+        RangeReply {
+            kvs,
+            more: self.more,
+            count: self.count,
+            header_revision: self.header_revision,
+        }
+    }
+
+    /// The whole range at once.
+    pub fn run(mut self) -> Result<RangeReply, MvccError> {
+        while self.advance(usize::MAX)? == Progress::More {}
+        Ok(self.into_reply())
+    }
+}
+
+fn compare_by(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {
+    match target {
+        SortTarget::Key => a.key.cmp(&b.key),
+        SortTarget::Version => a.version.cmp(&b.version),
+        SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+        SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+        SortTarget::Value => a.value.cmp(&b.value),
+    }
+}

@@ -1,0 +1,195 @@
+//! Transactions as far as they only read: conditions, which branches are taken, and read-only transactions.
+//!
+//! Mirrors etcd's server/etcdserver/txn/txn.go: all conditions, those of nested transactions too, see the state before
+//! the first operation; ranges are checked before anything is carried out.
+
+use std::cmp::Ordering;
+
+use crate::mvcc::MvccError;
+use crate::mvcc::range::RangeScan;
+use crate::mvcc::records::{RecordsAt, Source};
+use crate::mvcc::view::View;
+use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::request_op::Request;
+use crate::proto::etcdserverpb::response_op::Response;
+use crate::proto::etcdserverpb::{
+    Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
+use crate::storage::state_error::StateError;
+use crate::storage::state_keys::KeyRange;
+
+/// Whether a transaction can only read: nothing but ranges in both branches. A nested transaction counts as a write.
+pub fn is_read_only(request: &TxnRequest) -> bool {
+    operations(request).all(|operation| matches!(operation.request, Some(Request::RequestRange(_))))
+}
+
+/// Whether a read-only transaction may be answered from any member's own state.
+pub fn is_serializable(request: &TxnRequest) -> bool {
+    operations(request).all(
+        |operation| matches!(&operation.request, Some(Request::RequestRange(range)) if range.serializable),
+    )
+}
+
+fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
+    request.success.iter().chain(&request.failure)
+}
+
+/// A transaction with its conditions evaluated.
+#[derive(Debug)]
+pub struct Plan<'r> {
+    pub succeeded: bool,
+    pub operations: Vec<Planned<'r>>,
+}
+
+/// One operation of the branch that is taken.
+#[derive(Debug)]
+pub enum Planned<'r> {
+    Operation(&'r Request),
+    Txn(Plan<'r>),
+    /// etcd answers an operation without content with a response without content.
+    Empty,
+}
+
+/// Evaluates the conditions of `request` and of the transactions nested in the branches that are taken.
+pub fn plan<'r>(source: &dyn Source<'_>, request: &'r TxnRequest) -> Result<Plan<'r>, StateError> {
+    let mut succeeded = true;
+    for compare in &request.compare {
+        if !holds(source, compare)? {
+            succeeded = false;
+            break;
+        }
+    }
+    let branch = if succeeded {
+        &request.success
+    } else {
+        &request.failure
+    };
+    let mut operations = Vec::with_capacity(branch.len());
+    for operation in branch {
+        operations.push(match &operation.request {
+            None => Planned::Empty,
+            Some(Request::RequestTxn(nested)) => Planned::Txn(plan(source, nested)?),
+            Some(other) => Planned::Operation(other),
+        });
+    }
+    Ok(Plan {
+        succeeded,
+        operations,
+    })
+}
+
+/// Every key of the range must satisfy the condition. A range without keys is compared as a key full of zeros, except
+/// that no value equals, exceeds or differs from one that is not there.
+fn holds(source: &dyn Source<'_>, compare: &Compare) -> Result<bool, StateError> {
+    let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
+    let mut records = RecordsAt::newest(source, &range)?;
+    let mut any = false;
+    while let Some((_, record)) = records.next_record()? {
+        any = true;
+        let numbers = [
+            record.version,
+            record.create_revision,
+            record.mod_revision,
+            record.lease,
+        ];
+        if !holds_for(compare, numbers, &record.value()) {
+            return Ok(false);
+        }
+    }
+    Ok(any || (compare.target != CompareTarget::Value as i32 && holds_for(compare, [0; 4], &[])))
+}
+
+/// Numbers: version, create revision, mod revision, lease. A union field that does not fit the target counts as zero.
+fn holds_for(compare: &Compare, numbers: [i64; 4], value: &[u8]) -> bool {
+    let [version, create_revision, mod_revision, lease] = numbers;
+    let union = compare.target_union.as_ref();
+    let ordering = match CompareTarget::try_from(compare.target) {
+        Ok(CompareTarget::Version) => version.cmp(&match union {
+            Some(TargetUnion::Version(number)) => *number,
+            _ => 0,
+        }),
+        Ok(CompareTarget::Create) => create_revision.cmp(&match union {
+            Some(TargetUnion::CreateRevision(number)) => *number,
+            _ => 0,
+        }),
+        Ok(CompareTarget::Mod) => mod_revision.cmp(&match union {
+            Some(TargetUnion::ModRevision(number)) => *number,
+            _ => 0,
+        }),
+        Ok(CompareTarget::Lease) => lease.cmp(&match union {
+            Some(TargetUnion::Lease(number)) => *number,
+            _ => 0,
+        }),
+        Ok(CompareTarget::Value) => value.cmp(match union {
+            Some(TargetUnion::Value(bytes)) => bytes,
+            _ => &[],
+        }),
+        // etcd leaves the outcome of the comparison at "equal".
+        Err(_) => Ordering::Equal,
+    };
+    match CompareResult::try_from(compare.result) {
+        Ok(CompareResult::Equal) => ordering.is_eq(),
+        Ok(CompareResult::NotEqual) => ordering.is_ne(),
+        Ok(CompareResult::Greater) => ordering.is_gt(),
+        Ok(CompareResult::Less) => ordering.is_lt(),
+        Err(_) => true,
+    }
+}
+
+/// What etcd checks of a range before a transaction starts. Unlike in a range of its own, a negative revision other than
+/// -1 counts as compacted here.
+pub fn check_range(source: &dyn Source<'_>, request: &RangeRequest) -> Result<(), MvccError> {
+    match request.revision {
+        0 => Ok(()),
+        revision if revision > source.revision() => Err(MvccError::FutureRevision),
+        revision if revision < source.compact_revision() => Err(MvccError::Compacted),
+        _ => Ok(()),
+    }
+}
+
+/// A range inside a transaction: at once, with a header that carries the revision alone.
+pub fn range(source: &dyn Source<'_>, request: &RangeRequest) -> Result<RangeResponse, MvccError> {
+    let header = ResponseHeader {
+        revision: source.revision(),
+        ..Default::default()
+    };
+    Ok(RangeScan::new(source, request)?
+        .run()?
+        .into_response(Some(header)))
+}
+
+/// Carries out a transaction of which [`is_read_only`] holds.
+pub fn read_only(view: &View, request: &TxnRequest) -> Result<TxnResponse, MvccError> {
+    let plan = plan(view, request)?;
+    let ranges: Vec<&RangeRequest> = plan
+        .operations
+        .iter()
+        .filter_map(|operation| match operation {
+            Planned::Operation(Request::RequestRange(range)) => Some(range),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(
+        ranges.len(),
+        plan.operations.len(),
+        "only ranges are in a read-only transaction"
+    );
+    for request in &ranges {
+        check_range(view, request)?;
+    }
+    let mut responses = Vec::with_capacity(ranges.len());
+    for request in ranges {
+        responses.push(ResponseOp {
+            response: Some(Response::ResponseRange(range(view, request)?)),
+        });
+    }
+    let header = Some(ResponseHeader {
+        revision: view.revision(),
+        ..Default::default()
+    });
+    Ok(TxnResponse {
+        header,
+        succeeded: plan.succeeded,
+        responses,
+    })
+}

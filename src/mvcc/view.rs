@@ -1,0 +1,158 @@
+//! Views: the state after one applied batch, for any number of readers, without a lock.
+//!
+//! The applier publishes one after each batch. A reader takes the newest and keeps it for as long as its request
+//! lasts: a whole long list comes from one view. Holding a view keeps replaced data in memory and on disk.
+
+use std::ops::RangeBounds;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use fjall::{Readable, Snapshot};
+
+use crate::mvcc::MvccError;
+use crate::mvcc::range::RangeScan;
+use crate::mvcc::records::{Source, Stored, stored_range};
+use crate::proto::etcdserverpb::RangeRequest;
+use crate::proto::mvccpb::KeyValue;
+use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_error::StateError;
+use crate::storage::state_keys::KeyRange;
+use crate::storage::state_meta::{Applied, Cluster};
+use crate::storage::state_record::Record;
+use crate::storage::state_snapshot::{Cursor, StateRecords};
+
+/// See the head of the file.
+#[derive(Clone)]
+pub struct View {
+    pub applied: Applied,
+    /// Members, raft's configuration and the cluster version.
+    pub cluster: Arc<Cluster>,
+    pub state: Arc<StateDatabase>,
+    snapshot: Snapshot,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("View")
+            .field("applied", &self.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// Everything that `state` holds now. Only between two batches do `applied` and `cluster` describe it.
+    pub(crate) fn new(state: Arc<StateDatabase>, applied: Applied, cluster: Arc<Cluster>) -> Self {
+        let snapshot = state.snapshot();
+        Self {
+            applied,
+            cluster,
+            state,
+            snapshot,
+        }
+    }
+
+    pub fn revision(&self) -> i64 {
+        self.applied.revision
+    }
+
+    /// -1 as long as nothing has been compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.applied.compact_revision
+    }
+
+    /// The newest version of one key: the fast path of a get.
+    pub fn get(&self, key: &Bytes) -> Result<Option<KeyValue>, StateError> {
+        Ok(self.newest(key)?.map(|record| record.key_value(key.clone())))
+    }
+
+    /// A range, to be carried out in slices.
+    pub fn range(&self, request: &RangeRequest) -> Result<RangeScan<'static>, MvccError> {
+        RangeScan::new(self, request)
+    }
+
+    /// All records of all keyspaces, from after `cursor` on.
+    pub fn records(&self, after: Option<&Cursor>) -> Result<StateRecords, StateError> {
+        StateRecords::new(Arc::clone(&self.state), self.snapshot.clone(), after)
+    }
+
+    pub(crate) fn stored<R: RangeBounds<K>, K: AsRef<[u8]>>(
+        &self,
+        keyspace: StateKeyspace,
+        bounds: R,
+    ) -> Stored<'static> {
+        stored_range(&self.state, &self.snapshot, keyspace, bounds)
+    }
+
+    /// The last record at or before `key`.
+    pub(crate) fn last_stored(
+        &self,
+        keyspace: StateKeyspace,
+        key: &[u8],
+    ) -> Result<Option<(Bytes, Bytes)>, StateError> {
+        let last = self
+            .snapshot
+            .range::<&[u8], _>(self.state.keyspace(keyspace), ..=key)
+            .next_back();
+        let record = last
+            .map(|guard| guard.into_inner().map_err(StateError::engine("reading")))
+            .transpose()?;
+        Ok(record.map(|(key, value)| (key.into(), value.into())))
+    }
+}
+
+impl Source<'static> for View {
+    fn revision(&self) -> i64 {
+        self.applied.revision
+    }
+
+    fn compact_revision(&self) -> i64 {
+        self.applied.compact_revision
+    }
+
+    fn newest(&self, key: &[u8]) -> Result<Option<Record>, StateError> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let current = self.state.keyspace(StateKeyspace::Current);
+        let stored = self
+            .snapshot
+            .get(current, key)
+            .map_err(StateError::engine("reading"))?;
+        stored
+            .map(|stored| Record::decode("current", key, stored.into()))
+            .transpose()
+    }
+
+    fn current(&self, range: &KeyRange) -> Stored<'static> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        self.stored(StateKeyspace::Current, range.bounds())
+    }
+
+    fn superseded(&self, range: &KeyRange) -> Stored<'static> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        self.stored(StateKeyspace::Superseded, range.superseded_bounds())
+    }
+}
+
+/// Where the newest view is found.
+#[derive(Clone, Debug)]
+pub struct Views(Arc<ArcSwap<View>>);
+
+impl Views {
+    pub(crate) fn new(view: View) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(view)))
+    }
+
+    pub fn load(&self) -> Arc<View> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn publish(&self, view: View) {
+        self.0.store(Arc::new(view));
+    }
+}

@@ -1,0 +1,301 @@
+//! The state database: everything that a member has applied, in one fjall database.
+//!
+//! Keyspaces: `current` (user key -> its newest record), `superseded` (user key and revision -> the record that was
+//! pushed out then), `revisions` (revision -> which keys changed) and `meta` (how far, by whom). One applied batch is
+//! one engine batch across all of them. Batches are handed to the operating system, not synced: after a power loss the
+//! database is a prefix of what was applied, and the log replays the rest. The log may only be cut behind what
+//! [`StateDatabase::sync`] has covered.
+//!
+//! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use fjall::compaction::Leveled;
+use fjall::config::{
+    BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
+};
+use fjall::{
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
+    Snapshot,
+};
+
+use crate::storage::state_error::StateError;
+use crate::storage::state_filter::{self, Floor};
+use crate::storage::state_meta;
+
+/// The keyspaces, with the numbers under which snapshots carry them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StateKeyspace {
+    Current = 1,
+    Superseded = 2,
+    Revisions = 3,
+    Meta = 4,
+}
+
+impl StateKeyspace {
+    pub const ALL: [Self; 4] = [Self::Current, Self::Superseded, Self::Revisions, Self::Meta];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Superseded => "superseded",
+            Self::Revisions => "revisions",
+            Self::Meta => "meta",
+        }
+    }
+
+    pub const fn number(self) -> u32 {
+        self as u32
+    }
+
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|keyspace| keyspace.number() == number)
+    }
+}
+
+/// How much memory and background work the engine may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateOptions {
+    /// A keyspace's changes go to a table once they take this much memory.
+    pub memtable_bytes: u64,
+    /// Blocks of tables kept in memory.
+    pub block_cache_bytes: u64,
+    /// How much journal may pile up, and thus how much a restart replays. The engine takes no less than 64 MiB.
+    pub journal_bytes_max: u64,
+    /// Tables that pile up in the first level before they are merged.
+    pub first_level_tables: u8,
+}
+
+impl StateOptions {
+    pub const fn production() -> Self {
+        Self {
+            memtable_bytes: 8 * 1024 * 1024,
+            block_cache_bytes: 16 * 1024 * 1024,
+            journal_bytes_max: 64 * 1024 * 1024,
+            first_level_tables: 4,
+        }
+    }
+
+    /// Nothing rotates, flushes or compacts unless [`StateDatabase::reclaim`] or [`StateDatabase::flush`] is called.
+    pub const fn simulator() -> Self {
+        Self {
+            memtable_bytes: 1 << 40,
+            journal_bytes_max: 1 << 40,
+            ..Self::production()
+        }
+    }
+}
+
+impl Default for StateOptions {
+    fn default() -> Self {
+        Self::production()
+    }
+}
+
+/// See the head of the file. Shared by the applier, the readers and whoever syncs.
+pub struct StateDatabase {
+    path: PathBuf,
+    database: Database,
+    keyspaces: [Keyspace; 4],
+    /// The newest compact revision that was applied.
+    compact_revision: AtomicI64,
+    /// The newest compact revision that is on disk: what the compaction filters work behind.
+    floor: Arc<Floor>,
+}
+
+impl std::fmt::Debug for StateDatabase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StateDatabase")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl StateDatabase {
+    /// Opens or creates the database in the directory `path`.
+    pub fn open(path: &Path, options: &StateOptions) -> Result<Arc<Self>, StateError> {
+        let failed = |source| StateError::Open {
+            path: path.to_owned(),
+            source,
+        };
+        let floor = Arc::new(Floor::default());
+        let filter_floor = Arc::clone(&floor);
+        let database = Database::builder(path)
+            .worker_threads(1)
+            .cache_size(options.block_cache_bytes)
+            .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
+            .journal_compression(CompressionType::None)
+            .with_compaction_filter_factories(Arc::new(move |name| {
+                state_filter::factory(name, &filter_floor)
+            }))
+            .open()
+            .map_err(failed)?;
+        let open = |keyspace: StateKeyspace| {
+            database
+                .keyspace(keyspace.name(), || keyspace_options(keyspace, options))
+                .map_err(failed)
+        };
+        let keyspaces = [
+            open(StateKeyspace::Current)?,
+            open(StateKeyspace::Superseded)?,
+            open(StateKeyspace::Revisions)?,
+            open(StateKeyspace::Meta)?,
+        ];
+        let this = Self {
+            path: path.to_owned(),
+            database,
+            keyspaces,
+            compact_revision: AtomicI64::new(-1),
+            floor,
+        };
+        if let Some(stored) = this
+            .snapshot()
+            .get(this.keyspace(StateKeyspace::Meta), state_meta::APPLIED_KEY)
+            .map_err(failed)?
+        {
+            let applied: state_meta::Applied = state_meta::decode(state_meta::APPLIED_KEY, &stored.into())?;
+            this.note_compaction(applied.compact_revision);
+        }
+        Ok(Arc::new(this))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The state as of now, across all keyspaces. Cheap; keeps replaced data alive as long as it lives.
+    pub fn snapshot(&self) -> Snapshot {
+        self.database.snapshot()
+    }
+
+    pub(crate) fn keyspace(&self, keyspace: StateKeyspace) -> &Keyspace {
+        &self.keyspaces[keyspace as usize - 1]
+    }
+
+    /// The newest value of a key.
+    pub fn get(&self, keyspace: StateKeyspace, key: &[u8]) -> Result<Option<Bytes>, StateError> {
+        let value = self
+            .keyspace(keyspace)
+            .get(key)
+            .map_err(StateError::engine("reading"))?;
+        Ok(value.map(Bytes::from))
+    }
+
+    pub fn batch(&self, capacity: usize) -> StateBatch<'_> {
+        let batch = OwnedWriteBatch::with_capacity(self.database.clone(), capacity);
+        StateBatch {
+            state: self,
+            batch: batch.durability(Some(PersistMode::Buffer)),
+        }
+    }
+
+    /// Tells the database that everything below `revision` may go once this is on disk.
+    pub fn note_compaction(&self, revision: i64) {
+        self.compact_revision.fetch_max(revision, Ordering::AcqRel);
+    }
+
+    /// Brings everything applied so far to the disk. May run on any thread; an apply that comes meanwhile waits.
+    pub fn sync(&self) -> Result<(), StateError> {
+        let compact_revision = self.compact_revision.load(Ordering::Acquire);
+        self.database
+            .persist(PersistMode::SyncData)
+            .map_err(StateError::engine("syncing"))?;
+        self.floor.raise(compact_revision);
+        Ok(())
+    }
+
+    /// Writes all memtables to tables and waits for it.
+    pub fn flush(&self) -> Result<(), StateError> {
+        for keyspace in &self.keyspaces {
+            keyspace
+                .rotate_memtable_and_wait()
+                .map_err(StateError::engine("writing a table"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the space of compacted revisions back, and waits for it. Takes as long as rewriting all old revisions
+    /// does: call it off the apply thread.
+    pub fn reclaim(&self) -> Result<(), StateError> {
+        self.sync()?;
+        for keyspace in [StateKeyspace::Superseded, StateKeyspace::Revisions] {
+            let keyspace = self.keyspace(keyspace);
+            keyspace
+                .rotate_memtable_and_wait()
+                .map_err(StateError::engine("writing a table"))?;
+            keyspace
+                .major_compact()
+                .map_err(StateError::engine("merging tables"))?;
+        }
+        Ok(())
+    }
+
+    /// Rewrites everything, deleted keys included: what etcd calls defragmentation.
+    pub fn rewrite(&self) -> Result<(), StateError> {
+        self.reclaim()?;
+        for keyspace in [StateKeyspace::Current, StateKeyspace::Meta] {
+            let keyspace = self.keyspace(keyspace);
+            keyspace
+                .rotate_memtable_and_wait()
+                .map_err(StateError::engine("writing a table"))?;
+            keyspace
+                .major_compact()
+                .map_err(StateError::engine("merging tables"))?;
+        }
+        Ok(())
+    }
+
+    /// What the state takes: tables, and changes that have not reached a table yet. The journal's preallocated file is
+    /// not counted.
+    pub fn disk_bytes(&self) -> u64 {
+        let tables: u64 = self.keyspaces.iter().map(Keyspace::disk_space).sum();
+        tables + self.database.write_buffer_size()
+    }
+
+    /// The compact revision that records are dropped behind; for tests and metrics.
+    pub fn floor(&self) -> i64 {
+        self.floor.get()
+    }
+}
+
+fn keyspace_options(keyspace: StateKeyspace, options: &StateOptions) -> KeyspaceCreateOptions {
+    let bits_per_key = |bits| FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(bits));
+    let shared = KeyspaceCreateOptions::default()
+        .max_memtable_size(options.memtable_bytes)
+        .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+        .data_block_size_policy(BlockSizePolicy::all(4 * 1024))
+        .compaction_strategy(Arc::new(
+            Leveled::default().with_l0_threshold(options.first_level_tables),
+        ));
+    match keyspace {
+        StateKeyspace::Current => shared.filter_policy(FilterPolicy::all(bits_per_key(10.0))),
+        // Read by seeks and scans only, which filters cannot help.
+        _ => shared.filter_policy(FilterPolicy::disabled()),
+    }
+}
+
+/// Changes that become visible together.
+pub struct StateBatch<'a> {
+    state: &'a StateDatabase,
+    batch: OwnedWriteBatch,
+}
+
+impl StateBatch<'_> {
+    pub fn insert(&mut self, keyspace: StateKeyspace, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.batch
+            .insert(self.state.keyspace(keyspace), key.into(), value.into());
+    }
+
+    pub fn remove(&mut self, keyspace: StateKeyspace, key: impl Into<Bytes>) {
+        self.batch.remove(self.state.keyspace(keyspace), key.into());
+    }
+
+    pub fn commit(self) -> Result<(), StateError> {
+        self.batch
+            .commit()
+            .map_err(StateError::engine("writing applied changes"))
+    }
+}

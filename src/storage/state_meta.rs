@@ -1,0 +1,112 @@
+//! Records of `meta`: how far the state has been applied, and who the members are.
+//!
+//! Both are protobuf behind a CRC-32C (4 bytes, little-endian) of key and message. They are written in the same engine
+//! batch as the changes they speak of, so what they say is always true of the other keyspaces.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::proto::log::Member;
+use crate::proto::peer::ConfState;
+use crate::storage::state_error::StateError;
+
+pub const APPLIED_KEY: &[u8] = b"applied";
+pub const CLUSTER_KEY: &[u8] = b"cluster";
+const NAME: &str = "meta";
+
+/// How far the log has been applied.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Applied {
+    #[prost(uint64, tag = "1")]
+    pub index: u64,
+    #[prost(uint64, tag = "2")]
+    pub term: u64,
+    /// The newest revision of the key space.
+    #[prost(int64, tag = "3")]
+    pub revision: i64,
+    /// -1 as long as nothing has been compacted.
+    #[prost(sint64, tag = "4")]
+    pub compact_revision: i64,
+}
+
+impl Applied {
+    /// A key space in which nothing has happened.
+    pub fn empty() -> Self {
+        Self {
+            index: 0,
+            term: 0,
+            revision: 1,
+            compact_revision: -1,
+        }
+    }
+}
+
+/// The cluster as the log has made it.
+#[derive(Clone, PartialEq, Message)]
+pub struct Cluster {
+    /// Sorted by id.
+    #[prost(message, repeated, tag = "1")]
+    pub members: Vec<Member>,
+    #[prost(message, required, tag = "2")]
+    pub conf_state: ConfState,
+    /// Empty until the members have agreed on one.
+    #[prost(string, tag = "3")]
+    pub version: String,
+}
+
+/// Who is in the cluster. Shared by all views until it changes.
+pub type SharedCluster = Arc<Cluster>;
+
+pub fn encode(key: &[u8], message: &impl Message) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + message.encoded_len());
+    out.extend_from_slice(&[0; 4]);
+    message.encode(&mut out).expect("a vector grows as needed");
+    let crc = crc32c::crc32c_append(crc32c::crc32c(key), &out[4..]);
+    out[..4].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+pub fn decode<M: Message + Default>(key: &[u8], value: &Bytes) -> Result<M, StateError> {
+    let Some((crc, message)) = value.split_first_chunk::<4>() else {
+        return Err(StateError::corrupt(NAME, key, "a record cut short"));
+    };
+    if u32::from_le_bytes(*crc) != crc32c::crc32c_append(crc32c::crc32c(key), message) {
+        return Err(StateError::corrupt(
+            NAME,
+            key,
+            "a record whose checksum does not match",
+        ));
+    }
+    M::decode(message).map_err(|_| StateError::corrupt(NAME, key, "a record that does not parse"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_read_and_flips_are_noticed() {
+        let applied = Applied {
+            index: 9,
+            term: 3,
+            revision: 77,
+            compact_revision: -1,
+        };
+        let stored = encode(APPLIED_KEY, &applied);
+        assert_eq!(
+            decode::<Applied>(APPLIED_KEY, &stored.clone().into()).unwrap(),
+            applied
+        );
+        assert!(decode::<Applied>(CLUSTER_KEY, &stored.clone().into()).is_err());
+        for bit in 0..stored.len() * 8 {
+            let mut broken = stored.clone();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert!(
+                decode::<Applied>(APPLIED_KEY, &broken.into()).is_err(),
+                "bit {bit}"
+            );
+        }
+    }
+}
