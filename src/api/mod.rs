@@ -1,1 +1,27 @@
-//! .
+//! What clients talk to: etcd's gRPC services and its plain HTTP paths, on one port.
+//!
+//! A request is one task from the first byte to the last: it is decoded, checked as etcd's server/etcdserver/api/v3rpc
+//! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. The JSON
+//! gateway, watches, leases, users and metrics are not here yet.
+
+pub mod backend;
+pub mod body;
+mod check;
+mod cluster;
+mod grpc;
+mod http;
+mod kv;
+mod maintenance;
+mod range_stream;
+pub mod routes;
+pub mod server;
+pub mod status;
+
+#[cfg(test)]
+mod tests;
+
+pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
+pub use body::Body;
+pub use routes::Routes;
+pub use server::{Options, serve};
+pub use status::ApiError;

@@ -1,0 +1,116 @@
+//! What the API needs from the member behind it.
+
+use crate::apply::{ApplyError, Outcome};
+use crate::ids::{ClusterId, LogIndex, MemberId, Term};
+use crate::mvcc::view::View;
+use crate::proto::etcdserverpb::ResponseHeader;
+use crate::proto::log::command::Request;
+use std::future::Future;
+use std::sync::Arc;
+
+/// A member: proposes writes, tells when a read is safe, and shows its state.
+pub trait Backend: Clone + Send + Sync + 'static {
+    /// The newest state that has been applied here.
+    fn view(&self) -> Arc<View>;
+
+    /// Has a write agreed on and applied, and gives what came of it. It is proposed once and never again: after an error
+    /// other than `Apply`, `TooLarge` and `TooManyRequests` it may have happened all the same.
+    fn propose(&self, request: Request) -> impl Future<Output = Result<Outcome, ProposeError>> + Send;
+
+    /// A linearizable point: afterwards [`Backend::view`] holds every write that was acknowledged before the call.
+    fn read_barrier(&self) -> impl Future<Output = Result<(), ReadError>> + Send;
+
+    /// Who this is.
+    fn identity(&self) -> Identity;
+
+    /// Where the log stands.
+    fn raft_status(&self) -> RaftStatus;
+
+    /// The limits that the operator has set.
+    fn limits(&self) -> Limits;
+}
+
+/// Which member of which cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    pub cluster_id: ClusterId,
+    pub member_id: MemberId,
+}
+
+/// Where the log stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// 0 when there is none.
+    pub leader: MemberId,
+    pub term: Term,
+    pub commit_index: LogIndex,
+    pub last_index: LogIndex,
+    pub applied_index: LogIndex,
+}
+
+/// What the operator allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub max_request_bytes: usize,
+    pub max_txn_ops: usize,
+}
+
+/// Why a write was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    #[error("no leader")]
+    NoLeader,
+    #[error("leader changed")]
+    LeaderChanged,
+    #[error("request timed out")]
+    Timeout,
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailure,
+    #[error("too many requests")]
+    TooManyRequests,
+    #[error("request is too large")]
+    TooLarge,
+    #[error("server stopped")]
+    Stopped,
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+/// Why a read has no safe point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    #[error("no leader")]
+    NoLeader,
+    #[error("leader changed")]
+    LeaderChanged,
+    #[error("request timed out")]
+    Timeout,
+    #[error("request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailure,
+    #[error("too many requests")]
+    TooManyRequests,
+    #[error("server stopped")]
+    Stopped,
+}
+
+/// The header of a response.
+pub(super) fn header(backend: &impl Backend, revision: i64) -> ResponseHeader {
+    let identity = backend.identity();
+    ResponseHeader {
+        cluster_id: identity.cluster_id.get(),
+        member_id: identity.member_id.get(),
+        revision,
+        raft_term: backend.raft_status().term.get(),
+    }
+}
+
+/// Completes the header that apply has begun: it knows the revision only.
+pub(super) fn fill(backend: &impl Backend, header: &mut Option<ResponseHeader>) {
+    let revision = match header {
+        Some(header) if header.revision != 0 => header.revision,
+        _ => backend.view().revision(),
+    };
+    *header = Some(self::header(backend, revision));
+}

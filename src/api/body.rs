@@ -1,0 +1,172 @@
+//! Response bodies: gRPC messages, already framed, that go out piece by piece without being copied together.
+//!
+//! A list of 100,000 keys is some 30 MB. It is encoded once, in chunks; each becomes HTTP/2 data as flow control lets
+//! it, and is freed when it is on its way.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures_util::Stream;
+use http_body::{Frame, SizeHint};
+use http_body_util::Full;
+use prost::Message;
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tonic::Status;
+use ::http::{HeaderMap, HeaderValue};
+
+/// What stands before every gRPC message: a flag for compression and four bytes of length.
+pub(super) const PREFIX_BYTES: usize = 5;
+
+/// Replies up to this size leave in one piece: a copy is cheaper than a frame of its own.
+const ONE_PIECE_BYTES: usize = 16 * 1024;
+
+/// Framed messages, ready to be sent.
+pub(super) type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+/// The body of a response.
+#[derive(Default)]
+pub struct Body(Kind);
+
+#[derive(Default)]
+enum Kind {
+    /// Nothing, or nothing more.
+    #[default]
+    Empty,
+    /// The only message of a call, in one piece.
+    Piece(Bytes),
+    /// The only message of a call, in several.
+    Pieces(std::vec::IntoIter<Bytes>),
+    /// Messages that follow one another.
+    Messages(Messages),
+    /// All data of a call is on its way: the status comes.
+    Trailers(HeaderMap),
+    /// Not gRPC.
+    Plain(Full<Bytes>),
+    /// From a router of axum's.
+    Routed(axum::body::Body),
+}
+
+impl Body {
+    /// One message.
+    pub fn message(message: &impl Message) -> Self {
+        Self(Kind::Piece(frame(message)))
+    }
+
+    /// One message that is encoded already.
+    pub(super) fn pieces(pieces: Vec<Bytes>, bytes: usize) -> Self {
+        let capacity = PREFIX_BYTES + if bytes <= ONE_PIECE_BYTES { bytes } else { 0 };
+        let mut first = BytesMut::with_capacity(capacity);
+        put_prefix(&mut first, bytes);
+        if bytes <= ONE_PIECE_BYTES {
+            for piece in pieces {
+                first.put(piece);
+            }
+            return Self(Kind::Piece(first.freeze()));
+        }
+        let mut all = Vec::with_capacity(1 + pieces.len());
+        all.push(first.freeze());
+        all.extend(pieces.into_iter().filter(Buf::has_remaining));
+        Self(Kind::Pieces(all.into_iter()))
+    }
+
+    /// Framed messages as they come.
+    pub(super) fn messages(messages: Messages) -> Self {
+        Self(Kind::Messages(messages))
+    }
+
+    /// Bytes that are no gRPC.
+    pub fn plain(bytes: impl Into<Bytes>) -> Self {
+        Self(Kind::Plain(Full::new(bytes.into())))
+    }
+
+    pub(super) fn routed(body: axum::body::Body) -> Self {
+        Self(Kind::Routed(body))
+    }
+}
+
+/// A message with its prefix.
+pub(super) fn frame(message: &impl Message) -> Bytes {
+    let bytes = message.encoded_len();
+    let mut framed = BytesMut::with_capacity(PREFIX_BYTES + bytes);
+    put_prefix(&mut framed, bytes);
+    message.encode(&mut framed).expect("the buffer has been made for it");
+    framed.freeze()
+}
+
+fn put_prefix(buffer: &mut BytesMut, message_bytes: usize) {
+    let length = u32::try_from(message_bytes).expect("a reply stays below 4 GiB");
+    buffer.put_u8(0);
+    buffer.put_u32(length);
+}
+
+fn success() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers
+}
+
+fn trailers_of(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static("2"));
+    }
+    trailers
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let (frame, next) = match &mut self.0 {
+            Kind::Empty => return Poll::Ready(None),
+            Kind::Piece(piece) => (Frame::data(std::mem::take(piece)), Kind::Trailers(success())),
+            Kind::Pieces(pieces) => match pieces.next() {
+                Some(piece) => return Poll::Ready(Some(Ok(Frame::data(piece)))),
+                None => (Frame::trailers(success()), Kind::Empty),
+            },
+            Kind::Messages(messages) => match ready!(messages.as_mut().poll_next(context)) {
+                Some(Ok(message)) => return Poll::Ready(Some(Ok(Frame::data(message)))),
+                Some(Err(status)) => (Frame::trailers(trailers_of(&status)), Kind::Empty),
+                None => (Frame::trailers(success()), Kind::Empty),
+            },
+            Kind::Trailers(trailers) => (Frame::trailers(std::mem::take(trailers)), Kind::Empty),
+            Kind::Plain(body) => {
+                return Pin::new(body)
+                    .poll_frame(context)
+                    .map_err(|never: Infallible| match never {});
+            }
+            Kind::Routed(body) => return Pin::new(body).poll_frame(context),
+        };
+        self.0 = next;
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Empty => true,
+            Kind::Plain(body) => body.is_end_stream(),
+            Kind::Routed(body) => body.is_end_stream(),
+            _ => false,
+        }
+    }
+
+    /// Unknown for gRPC: a length would go out as a header, which gRPC does not have.
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Plain(body) => body.size_hint(),
+            Kind::Routed(body) => body.size_hint(),
+            _ => SizeHint::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").finish_non_exhaustive()
+    }
+}

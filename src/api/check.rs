@@ -1,0 +1,183 @@
+//! What etcd refuses before it proposes anything (server/etcdserver/api/v3rpc/key.go), in its order.
+
+use super::status::ApiError;
+use crate::limits::KEY_BYTES_MAX;
+use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
+use crate::proto::etcdserverpb::request_op::Request;
+use crate::proto::etcdserverpb::{
+    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+};
+use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A range.
+pub fn range(request: &RangeRequest) -> Result<(), ApiError> {
+    keys(&request.key, &request.range_end)?;
+    let order = SortOrder::try_from(request.sort_order);
+    let target = SortTarget::try_from(request.sort_target);
+    if order.is_err() || target.is_err() {
+        return Err(ApiError::InvalidSortOption);
+    }
+    Ok(())
+}
+
+/// A range that is answered in a stream: neither sorted nor filtered.
+pub fn range_stream(request: &RangeRequest) -> Result<(), ApiError> {
+    range(request)?;
+    let key_order = request.sort_target == SortTarget::Key as i32
+        && request.sort_order != SortOrder::Descend as i32;
+    if !key_order {
+        return Err(ApiError::StreamSort);
+    }
+    let filters = [
+        request.min_mod_revision,
+        request.max_mod_revision,
+        request.min_create_revision,
+        request.max_create_revision,
+    ];
+    if filters != [0; 4] {
+        return Err(ApiError::StreamFilters);
+    }
+    Ok(())
+}
+
+/// A put.
+pub fn put(request: &PutRequest) -> Result<(), ApiError> {
+    keys(&request.key, &[])?;
+    if request.ignore_value && !request.value.is_empty() {
+        return Err(ApiError::ValueProvided);
+    }
+    if request.ignore_lease && request.lease != 0 {
+        return Err(ApiError::LeaseProvided);
+    }
+    Ok(())
+}
+
+/// A delete.
+pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), ApiError> {
+    keys(&request.key, &request.range_end)
+}
+
+/// A transaction of at most `ops_max` operations, nested ones included.
+pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), ApiError> {
+    txn_operations(request, ops_max)?;
+    Changes::of(&request.success)?;
+    Changes::of(&request.failure)?;
+    Ok(())
+}
+
+fn keys(key: &[u8], range_end: &[u8]) -> Result<(), ApiError> {
+    if key.is_empty() {
+        return Err(ApiError::EmptyKey);
+    }
+    if key.len().max(range_end.len()) > KEY_BYTES_MAX {
+        return Err(ApiError::KeyTooLong);
+    }
+    Ok(())
+}
+
+fn txn_operations(request: &TxnRequest, ops_max: usize) -> Result<(), ApiError> {
+    let longest = request
+        .compare
+        .len()
+        .max(request.success.len())
+        .max(request.failure.len());
+    let Some(left) = ops_max.checked_sub(longest) else {
+        return Err(ApiError::TooManyOps);
+    };
+    for compare in &request.compare {
+        keys(&compare.key, &compare.range_end)?;
+    }
+    for operation in request.success.iter().chain(&request.failure) {
+        match &operation.request {
+            Some(Request::RequestRange(request)) => range(request)?,
+            Some(Request::RequestPut(request)) => put(request)?,
+            Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
+            Some(Request::RequestTxn(request)) => txn_operations(request, left)?,
+            None => return Err(ApiError::KeyNotFound),
+        }
+    }
+    Ok(())
+}
+
+/// What one branch of a transaction changes: no key may be put twice or both put and deleted. The branches of a nested
+/// transaction exclude one another, so both may put the same key.
+#[derive(Default)]
+struct Changes {
+    puts: BTreeSet<Bytes>,
+    deletes: Deleted,
+}
+
+impl Changes {
+    fn of(operations: &[RequestOp]) -> Result<Self, ApiError> {
+        let mut changes = Self::default();
+        for operation in operations {
+            if let Some(Request::RequestDeleteRange(delete)) = &operation.request {
+                changes.deletes.insert_range(&delete.key, &delete.range_end);
+            }
+        }
+        for operation in operations {
+            if let Some(Request::RequestTxn(nested)) = &operation.request {
+                let then = Self::of(&nested.success)?;
+                let otherwise = Self::of(&nested.failure)?;
+                let put = &then.puts | &otherwise.puts;
+                put.into_iter().try_for_each(|key| changes.put(key))?;
+                changes.deletes.join(then.deletes);
+                changes.deletes.join(otherwise.deletes);
+            }
+        }
+        for operation in operations {
+            if let Some(Request::RequestPut(put)) = &operation.request {
+                changes.put(put.key.clone())?;
+            }
+        }
+        Ok(changes)
+    }
+
+    fn put(&mut self, key: Bytes) -> Result<(), ApiError> {
+        if self.deletes.contains(&key) || !self.puts.insert(key) {
+            return Err(ApiError::DuplicateKey);
+        }
+        Ok(())
+    }
+}
+
+/// Half-open ranges that do not touch: start to end.
+#[derive(Default)]
+struct Deleted(BTreeMap<Bytes, Bytes>);
+
+impl Deleted {
+    /// etcd's interval tree knows no "from key on": a range that ends where or before it starts, as one with the end
+    /// `\0` does, stands for its first key alone.
+    fn insert_range(&mut self, key: &Bytes, range_end: &Bytes) {
+        if range_end > key {
+            self.insert(key.clone(), range_end.clone());
+        } else {
+            self.insert(key.clone(), [key.as_ref(), &[0]].concat().into());
+        }
+    }
+
+    fn insert(&mut self, mut start: Bytes, mut end: Bytes) {
+        while let Some((other_start, other_end)) = self.0.range(..=end.clone()).next_back() {
+            if *other_end < start {
+                break;
+            }
+            let other_start = other_start.clone();
+            let other_end = self.0.remove(&other_start).expect("it was just seen");
+            start = start.min(other_start);
+            end = end.max(other_end);
+        }
+        self.0.insert(start, end);
+    }
+
+    fn contains(&self, key: &Bytes) -> bool {
+        let last = self.0.range::<Bytes, _>(..=key).next_back();
+        last.is_some_and(|(_, end)| key < end)
+    }
+
+    fn join(&mut self, other: Self) {
+        for (start, end) in other.0 {
+            self.insert(start, end);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! gRPC's framing of requests and replies, for calls with one request message.
+//!
+//! Instead of tonic's server: its buffers of 8 KiB a call, its boxed futures and bodies cost more than a get itself, and
+//! it answers other texts than grpc-go when a request is too large. tonic's statuses are used.
+
+use super::body::{Body, PREFIX_BYTES};
+use super::status::ApiError;
+use crate::env;
+use ::http::{HeaderMap, HeaderValue, Response, header};
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::future::Either;
+use http_body_util::BodyExt;
+use prost::Message;
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+use tonic::{Code, Status};
+
+/// A body of a request.
+pub trait RequestBody: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin {}
+impl<T: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin> RequestBody for T {}
+
+/// Reads the one message of a call.
+pub async fn message<M: Message + Default>(
+    mut body: impl RequestBody,
+    bytes_max: usize,
+) -> Result<M, Status> {
+    let mut data = next_data(&mut body)
+        .await?
+        .ok_or_else(|| Status::internal("grpc: no message in a call with one request"))?;
+    if data.len() < PREFIX_BYTES {
+        data = gather(data, PREFIX_BYTES, &mut body).await?;
+    }
+    let compressed = data.get_u8() != 0;
+    if compressed {
+        return Err(Status::unimplemented(
+            "grpc: Decompressor is not installed for grpc-encoding",
+        ));
+    }
+    let bytes = data.get_u32() as usize;
+    if bytes > bytes_max {
+        let text = format!("grpc: received message larger than max ({bytes} vs. {bytes_max})");
+        return Err(Status::resource_exhausted(text));
+    }
+    if data.len() < bytes {
+        data = gather(data, bytes, &mut body).await?;
+    }
+    if data.len() > bytes {
+        return Err(Status::internal("grpc: more than one message in a call with one request"));
+    }
+    while !body.is_end_stream() {
+        if next_data(&mut body).await?.is_none() {
+            break;
+        }
+    }
+    M::decode(data).map_err(|error| {
+        Status::internal(format!("grpc: error unmarshalling request: {error}"))
+    })
+}
+
+/// The next data that is not empty, or nothing at the end.
+async fn next_data(body: &mut impl RequestBody) -> Result<Option<Bytes>, Status> {
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
+        if let Ok(data) = frame.into_data()
+            && !data.is_empty()
+        {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}
+
+/// Joins data until there are `bytes` of it.
+async fn gather(
+    first: Bytes,
+    bytes: usize,
+    body: &mut impl RequestBody,
+) -> Result<Bytes, Status> {
+    // What the other side announces is not yet sent: grow with what arrives.
+    let mut joined = BytesMut::with_capacity(bytes.min(first.len() + 64 * 1024));
+    joined.extend_from_slice(&first);
+    while joined.len() < bytes {
+        let data = next_data(body)
+            .await?
+            .ok_or_else(|| Status::internal("unexpected EOF"))?;
+        joined.extend_from_slice(&data);
+    }
+    Ok(joined.freeze())
+}
+
+/// The HTTP response that carries a reply or a status.
+pub fn response(result: Result<Body, Status>) -> Response<Body> {
+    match result {
+        Ok(body) => {
+            let mut response = Response::new(body);
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/grpc"),
+            );
+            response
+        }
+        Err(status) => status.into_http(),
+    }
+}
+
+/// Whether a request is gRPC.
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Waits for a reply as long as the caller does (`grpc-timeout`). A call that need not wait starts no timer.
+pub async fn within_deadline(
+    headers: &HeaderMap,
+    reply: impl Future<Output = Result<Body, Status>>,
+) -> Result<Body, Status> {
+    let Some(limit) = headers.get("grpc-timeout") else {
+        return reply.await;
+    };
+    let limit = timeout(limit.as_bytes())
+        .ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
+    let mut reply = pin!(reply);
+    if let Poll::Ready(result) = futures_util::poll!(reply.as_mut()) {
+        return result;
+    }
+    let timer = pin!(env::sleep(limit));
+    match futures_util::future::select(reply, timer).await {
+        Either::Left((result, _)) => result,
+        Either::Right(_) => Err(ApiError::DeadlineExceeded.into()),
+    }
+}
+
+/// gRPC's way of writing a duration: up to eight digits and a unit.
+fn timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some(match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// etcd's clients can ask for an error instead of waiting when there is no leader (`hasleader: true`).
+pub fn requires_leader(headers: &HeaderMap) -> bool {
+    headers.get("hasleader").is_some_and(|value| value == "true")
+}
+
+/// A call of a service or method that is not there, in grpc-go's words.
+pub fn unknown(path: &str, services: &[&str]) -> Status {
+    let text = match path.strip_prefix('/').and_then(|path| path.rsplit_once('/')) {
+        None => format!("malformed method name: {path:?}"),
+        Some((service, method)) if services.contains(&service) => {
+            format!("unknown method {method} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
+    };
+    Status::new(Code::Unimplemented, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read() {
+        let cases: [(&[u8], Option<Duration>); 8] = [
+            (b"5S", Some(Duration::from_secs(5))),
+            (b"100m", Some(Duration::from_millis(100))),
+            (b"99999999n", Some(Duration::from_nanos(99_999_999))),
+            (b"1H", Some(Duration::from_secs(3600))),
+            (b"999999999S", None),
+            (b"5", None),
+            (b"", None),
+            (b"+5S", None),
+        ];
+        for (text, duration) in cases {
+            assert_eq!(timeout(text), duration);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The one table of errors: etcd's texts, on which clients match exactly, and their gRPC codes
+//! (etcd: api/v3rpc/rpctypes/error.go and server/etcdserver/api/v3rpc/util.go).
+
+use super::backend::{ProposeError, ReadError};
+use crate::apply::ApplyError;
+use crate::mvcc::MvccError;
+use crate::storage::state_error::StateError;
+use tonic::{Code, Status};
+
+macro_rules! table {
+    ($($name:ident $code:ident $text:literal;)*) => {
+        /// An error that etcd's clients know by its text.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+        #[non_exhaustive]
+        pub enum ApiError {
+            $(#[error($text)] $name,)*
+        }
+
+        impl ApiError {
+            /// What clients see.
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// The gRPC code that goes with it.
+            pub const fn code(self) -> Code {
+                match self {
+                    $(Self::$name => Code::$code,)*
+                }
+            }
+        }
+    };
+}
+
+table! {
+    EmptyKey InvalidArgument "etcdserver: key is not provided";
+    KeyNotFound InvalidArgument "etcdserver: key not found";
+    ValueProvided InvalidArgument "etcdserver: value is provided";
+    LeaseProvided InvalidArgument "etcdserver: lease is provided";
+    TooManyOps InvalidArgument "etcdserver: too many operations in txn request";
+    DuplicateKey InvalidArgument "etcdserver: duplicate key given in txn request";
+    InvalidSortOption InvalidArgument "etcdserver: invalid sort option";
+    // Callboard's own: its storage engine takes shorter keys than etcd's. See limits::KEY_BYTES_MAX.
+    KeyTooLong InvalidArgument "etcdserver: key is too large, this server takes keys of up to 61440 bytes";
+    RequestTooLarge InvalidArgument "etcdserver: request is too large";
+    Compacted OutOfRange "etcdserver: mvcc: required revision has been compacted";
+    FutureRevision OutOfRange "etcdserver: mvcc: required revision is a future revision";
+    NoSpace ResourceExhausted "etcdserver: mvcc: database space exceeded";
+    // etcd maps this one to its client-side error, whose code is Unknown on the wire.
+    TooManyRequests Unknown "etcdserver: too many requests";
+    LeaseNotFound NotFound "etcdserver: requested lease not found";
+    MemberNotFound NotFound "etcdserver: member not found";
+    NoLeader Unavailable "etcdserver: no leader";
+    LeaderChanged Unavailable "etcdserver: leader changed";
+    NotLeader FailedPrecondition "etcdserver: not leader";
+    Stopped Unavailable "etcdserver: server stopped";
+    Timeout Unavailable "etcdserver: request timed out";
+    TimeoutLeaderFailure Unavailable "etcdserver: request timed out, possibly due to previous leader failure";
+    Corrupt DataLoss "etcdserver: corrupt cluster";
+    // etcd answers FailedPrecondition when the cluster is too old for a call; here the call does not exist yet.
+    NotCapable Unimplemented "etcdserver: not capable";
+    StreamSort Unimplemented "RangeStream does not support custom sort orders";
+    StreamFilters Unimplemented "RangeStream does not support revision filters";
+    DeadlineExceeded DeadlineExceeded "context deadline exceeded";
+}
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Self {
+        Status::new(error.code(), error.text())
+    }
+}
+
+/// Either an error of the table, or one that etcd does not know: those go out as `Unknown` with their own text.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    #[error(transparent)]
+    Known(#[from] ApiError),
+    #[error(transparent)]
+    State(StateError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<Failure> for Status {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Known(error) => error.into(),
+            other => Status::unknown(other.to_string()),
+        }
+    }
+}
+
+impl From<StateError> for Failure {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<MvccError> for Failure {
+    fn from(error: MvccError) -> Self {
+        match error {
+            MvccError::Compacted => ApiError::Compacted.into(),
+            MvccError::FutureRevision => ApiError::FutureRevision.into(),
+            MvccError::InvalidSortOption => ApiError::InvalidSortOption.into(),
+            MvccError::State(error) => Self::State(error),
+        }
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::Known(match error {
+            ReadError::NoLeader => ApiError::NoLeader,
+            ReadError::LeaderChanged => ApiError::LeaderChanged,
+            ReadError::Timeout => ApiError::Timeout,
+            ReadError::TimeoutLeaderFailure => ApiError::TimeoutLeaderFailure,
+            ReadError::TooManyRequests => ApiError::TooManyRequests,
+            ReadError::Stopped => ApiError::Stopped,
+        })
+    }
+}
+
+impl From<ProposeError> for Failure {
+    fn from(error: ProposeError) -> Self {
+        Self::Known(match error {
+            ProposeError::NoLeader => ApiError::NoLeader,
+            ProposeError::LeaderChanged => ApiError::LeaderChanged,
+            ProposeError::Timeout => ApiError::Timeout,
+            ProposeError::TimeoutLeaderFailure => ApiError::TimeoutLeaderFailure,
+            ProposeError::TooManyRequests => ApiError::TooManyRequests,
+            ProposeError::TooLarge => ApiError::RequestTooLarge,
+            ProposeError::Stopped => ApiError::Stopped,
+            ProposeError::Apply(error) => return error.into(),
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! Ids of members and clusters: the first eight bytes of SHA-1 sums, as etcd's membership/member.go and cluster.go have
+//! it.
+
+use crate::ids::{ClusterId, MemberId};
+use sha1::{Digest, Sha1};
+
+/// The id of a member that knows itself by these peer URLs. `token` is `--initial-cluster-token` for the members of a
+/// new cluster; a member added later has the time of its adding, in decimal Unix seconds, there instead.
+pub fn member_id<'a>(peer_urls: impl IntoIterator<Item = &'a str>, token: &str) -> MemberId {
+    let mut sorted: Vec<&str> = peer_urls.into_iter().collect();
+    sorted.sort_unstable();
+    let mut sum = Sha1::new();
+    for url in sorted {
+        sum.update(url);
+    }
+    sum.update(token);
+    MemberId(first_eight(&sum.finalize()))
+}
+
+/// The id of a cluster that starts with these members.
+pub fn cluster_id(members: impl IntoIterator<Item = MemberId>) -> ClusterId {
+    let mut sorted: Vec<MemberId> = members.into_iter().collect();
+    sorted.sort_unstable();
+    let mut sum = Sha1::new();
+    for member in sorted {
+        sum.update(member.get().to_be_bytes());
+    }
+    ClusterId(first_eight(&sum.finalize()))
+}
+
+fn first_eight(sum: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&sum[..8]);
+    u64::from_be_bytes(bytes)
+}

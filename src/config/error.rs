@@ -1,0 +1,79 @@
+//! What can be wrong with a command line, and the exit code that etcd leaves with.
+
+use crate::cluster::{InitialClusterError, UrlError};
+
+/// A command line or environment that no member can be started with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The flags cannot be read.
+    #[error("{0}")]
+    Usage(String),
+    /// A word that is no flag.
+    #[error("{0:?} is not a valid flag")]
+    Positional(String),
+    /// A variable's value cannot be read.
+    #[error("invalid value {value:?} for {variable}: {reason}")]
+    Environment {
+        variable: String,
+        value: String,
+        reason: String,
+    },
+    /// Which of the two is meant?
+    #[error(
+        "conflicting environment variable {0} is shadowed by corresponding command-line flag (either unset environment variable or disable flag)"
+    )]
+    Shadowed(String),
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error("--initial-advertise-peer-urls {0:?} must be \"host:port\" ({1})")]
+    AdvertisePeerUrls(String, UrlError),
+    #[error(
+        "--advertise-client-urls {0:?} must be in the format \"host:port\", \"unix:/path/to/socket\" or \"unixs:/path/to/socket\" ({1})"
+    )]
+    AdvertiseClientUrls(String, UrlError),
+    #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
+    AdvertiseClientUrlsUnset,
+    #[error("--heartbeat-interval must be >0 (set to 0ms)")]
+    HeartbeatZero,
+    #[error("--election-timeout must be >0 (set to 0ms)")]
+    ElectionZero,
+    #[error(
+        "--election-timeout[{election_ms}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat_ms}ms]"
+    )]
+    ElectionShort { election_ms: u64, heartbeat_ms: u64 },
+    #[error("--election-timeout[{0}ms] is too long, and should be set less than 50000ms")]
+    ElectionLong(u64),
+    #[error("undefined auto-compaction-mode")]
+    CompactionModeEmpty,
+    #[error("unknown auto-compaction-mode {0:?}")]
+    CompactionMode(String),
+    #[error("--logger=capnslog is removed in v3.5")]
+    LoggerRemoved,
+    #[error("unknown logger option {0:?}")]
+    Logger(String),
+    #[error("unrecognized level: {0:?}")]
+    LogLevel(String),
+    #[error("unknown log format: {0}, supported values json, console")]
+    LogFormat(String),
+    /// etcd has it, Callboard does not yet.
+    #[error("--{flag}={value} is not supported yet{hint}")]
+    Unsupported {
+        flag: &'static str,
+        value: String,
+        hint: &'static str,
+    },
+    /// The first list of members does not fit.
+    #[error("error setting up initial cluster: {0}")]
+    InitialCluster(#[from] InitialClusterError),
+}
+
+impl Error {
+    /// etcd leaves with 2 when it cannot read its flags, and with 1 when it does not like what they say.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The flags themselves, and how the environment joins them (etcd's pkg/flags/flag.go).
+
+use super::arguments::{Normalised, SWITCHES};
+use super::server::{Notice, Server};
+use super::values::{UrlList, boolean, signed, unsigned, unsigned_32, urls};
+use super::{Error, Invocation};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
+use std::collections::BTreeSet;
+
+/// Start a member. Names, defaults and meaning are etcd's; each flag has an environment variable, ETCD_NAME for --name.
+#[derive(Debug, Parser)]
+#[command(
+    name = "callboard",
+    disable_version_flag = true,
+    args_override_self = true,
+    after_help = "Subcommands: bench. `callboard bench --help` tells more."
+)]
+pub struct Flags {
+    /// Human-readable name of this member.
+    #[arg(long, default_value = "default")]
+    pub name: String,
+    /// Path to the data directory; <name>.etcd if empty.
+    #[arg(long, default_value = "")]
+    pub data_dir: String,
+    /// URLs to listen on for clients, between commas.
+    #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
+    pub listen_client_urls: UrlList,
+    /// This member's client URLs, as others shall dial them. Needed when --listen-client-urls is given.
+    #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
+    pub advertise_client_urls: UrlList,
+    /// URLs to listen on for other members, between commas.
+    #[arg(long, default_value = "http://localhost:2380", value_parser = urls)]
+    pub listen_peer_urls: UrlList,
+    /// This member's peer URLs, as others shall dial them.
+    #[arg(long, default_value = "http://localhost:2380", value_parser = urls)]
+    pub initial_advertise_peer_urls: UrlList,
+    /// The members of a new cluster: name=url,name=url.
+    #[arg(long, default_value = "default=http://localhost:2380")]
+    pub initial_cluster: String,
+    /// Goes into the ids of a new cluster, so that two clusters of the same URLs can be told apart.
+    #[arg(long, default_value = "etcd-cluster")]
+    pub initial_cluster_token: String,
+    /// `new`, or `existing` for a member that joins.
+    #[arg(long, default_value = "new", value_parser = cluster_state)]
+    pub initial_cluster_state: String,
+    /// Milliseconds between heartbeats.
+    #[arg(long, default_value = "100", value_parser = unsigned)]
+    pub heartbeat_interval: u64,
+    /// Milliseconds without a heartbeat until an election.
+    #[arg(long, default_value = "1000", value_parser = unsigned)]
+    pub election_timeout: u64,
+    /// Applied entries between two cuts of the log.
+    #[arg(long, default_value = "10000", value_parser = unsigned)]
+    pub snapshot_count: u64,
+    /// What one request may take, in bytes.
+    #[arg(long, default_value = "1572864", value_parser = unsigned_32)]
+    pub max_request_bytes: u32,
+    /// Operations in one transaction.
+    #[arg(long, default_value = "128", value_parser = unsigned_32)]
+    pub max_txn_ops: u32,
+    /// Requests under way on one connection.
+    #[arg(long, default_value = "4294967295", value_parser = unsigned_32)]
+    pub max_concurrent_streams: u32,
+    /// Ask for votes before raising the term.
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub pre_vote: bool,
+    /// Refuse changes of members that would lose the quorum. Only true so far.
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub strict_reconfig_check: bool,
+    /// The API of etcd 2. Only false so far.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub enable_v2: bool,
+    /// Bytes that the state may take. Not enforced yet: only 0 (not set) and negative numbers (off) are taken.
+    #[arg(long, default_value = "0", value_parser = signed, allow_hyphen_values = true)]
+    pub quota_backend_bytes: i64,
+    /// `periodic` or `revision`.
+    #[arg(long, default_value = "periodic")]
+    pub auto_compaction_mode: String,
+    /// What compaction keeps. Only 0 (off) so far.
+    #[arg(long, default_value = "0")]
+    pub auto_compaction_retention: String,
+    /// Only zap: one JSON object a line, in its layout.
+    #[arg(long, default_value = "zap")]
+    pub logger: String,
+    /// `stderr`, `stdout`, or `default`, which is stderr.
+    #[arg(long, default_value = "default")]
+    pub log_outputs: String,
+    /// debug, info, warn, error, panic or fatal.
+    #[arg(long, default_value = "info")]
+    pub log_level: String,
+    /// `json` or `console`.
+    #[arg(long, default_value = "json")]
+    pub log_format: String,
+    /// Print the version and exit.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub version: bool,
+    /// Flags given on the command line or in the environment.
+    #[arg(skip)]
+    pub given: BTreeSet<String>,
+}
+
+fn cluster_state(text: &str) -> Result<String, &'static str> {
+    match text {
+        "new" | "existing" => Ok(text.to_owned()),
+        _ => Err("invalid value"),
+    }
+}
+
+/// Whether there is such a flag.
+pub fn known(name: &str) -> bool {
+    Flags::command()
+        .get_arguments()
+        .any(|argument| argument.get_long() == Some(name))
+}
+
+/// Reads flags and environment into what they ask for.
+pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invocation, Error> {
+    let given = match read_flags(&line.flags) {
+        Ok(flags) => flags.given,
+        Err(Failure::Help(text)) => return Ok(Invocation::Print(text)),
+        Err(Failure::Bad(_, message)) => return Err(Error::Usage(message)),
+    };
+    if let Some(word) = line.word {
+        return Err(Error::Positional(word));
+    }
+    let mut words = line.flags;
+    let mut notices = Vec::new();
+    for (variable, value) in environment {
+        let Some(name) = flag_of(variable) else {
+            continue;
+        };
+        if name == "version" {
+            notices.push(Notice::warn(
+                "cannot set special environment variable",
+                [("key", variable), ("value", value)],
+            ));
+        } else if name == "config-file" && !value.is_empty() {
+            return Err(Error::Unsupported {
+                flag: "config-file",
+                value: value.clone(),
+                hint: ", unset ETCD_CONFIG_FILE",
+            });
+        } else if !known(&name) {
+            let setting = format!("{variable}={value}");
+            notices.push(Notice::warn(
+                "unrecognized environment variable",
+                [("environment-variable", &setting)],
+            ));
+        } else if given.contains(&name) {
+            return Err(Error::Shadowed(variable.clone()));
+        } else if !value.is_empty() {
+            let word = format!("--{name}={value}");
+            if let Err(Failure::Bad(reason, _)) = read_flags(std::slice::from_ref(&word)) {
+                return Err(Error::Environment {
+                    variable: variable.clone(),
+                    value: value.clone(),
+                    reason,
+                });
+            }
+            words.push(word);
+            notices.push(Notice::info(
+                "recognized and used environment variable",
+                [("variable-name", variable), ("variable-value", value)],
+            ));
+        }
+    }
+    match read_flags(&words) {
+        Ok(flags) if flags.version => Ok(Invocation::Print(super::version_text())),
+        Ok(flags) => Server::new(flags, notices).map(|server| Invocation::Server(Box::new(server))),
+        Err(Failure::Help(text)) => Ok(Invocation::Print(text)),
+        Err(Failure::Bad(_, message)) => Err(Error::Usage(message)),
+    }
+}
+
+/// The flag that a variable stands for: ETCD_DATA_DIR for data-dir.
+fn flag_of(variable: &str) -> Option<String> {
+    let name = variable.strip_prefix("ETCD_")?;
+    Some(name.to_ascii_lowercase().replace('_', "-"))
+}
+
+enum Failure {
+    Help(String),
+    /// The reason alone, and the whole message.
+    Bad(String, String),
+}
+
+fn read_flags(words: &[String]) -> Result<Flags, Failure> {
+    let program = std::iter::once("callboard");
+    let matches = Flags::command()
+        .try_get_matches_from(program.chain(words.iter().map(String::as_str)))
+        .map_err(|error| failure(&error))?;
+    let mut flags = Flags::from_arg_matches(&matches).map_err(|error| failure(&error))?;
+    for id in matches.ids() {
+        if matches.value_source(id.as_str()) == Some(ValueSource::CommandLine) {
+            flags.given.insert(id.as_str().replace('_', "-"));
+        }
+    }
+    Ok(flags)
+}
+
+/// Puts clap's errors in Go's words.
+fn failure(error: &clap::Error) -> Failure {
+    if error.kind() == ErrorKind::DisplayHelp {
+        return Failure::Help(error.to_string());
+    }
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        _ => String::new(),
+    };
+    let argument = context(ContextKind::InvalidArg);
+    let name = argument
+        .trim_start_matches('-')
+        .split([' ', '=', '['])
+        .next()
+        .unwrap_or_default();
+    let value = context(ContextKind::InvalidValue);
+    let reason =
+        std::error::Error::source(error).map_or_else(|| error.kind().to_string(), ToString::to_string);
+    let message = if name.is_empty() {
+        error.to_string()
+    } else if SWITCHES.contains(&name) {
+        format!("invalid boolean value {value:?} for -{name}: {reason}")
+    } else {
+        format!("invalid value {value:?} for flag -{name}: {reason}")
+    };
+    Failure::Bad(reason, message)
+}

@@ -1,0 +1,251 @@
+//! What a member is started with, checked.
+
+use super::Error;
+use super::flags::Flags;
+use crate::cluster::{InitialCluster, MemberUrl, UrlError};
+use crate::logging;
+use std::path::PathBuf;
+
+/// etcd's upper bound (server/embed/config.go, `maxElectionMs`): longer, and a cluster would seem dead.
+const ELECTION_MS_MAX: u64 = 50_000;
+const DEFAULT_NAME: &str = "default";
+const DEFAULT_INITIAL_CLUSTER: &str = "default=http://localhost:2380";
+
+/// The settings of one member.
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub name: String,
+    pub data_dir: PathBuf,
+    pub listen_client_urls: Vec<MemberUrl>,
+    pub advertise_client_urls: Vec<MemberUrl>,
+    pub listen_peer_urls: Vec<MemberUrl>,
+    pub initial_advertise_peer_urls: Vec<MemberUrl>,
+    /// As given: it is read only for a data directory without a member, see [`Server::initial_cluster`].
+    pub initial_cluster_text: String,
+    pub initial_cluster_token: String,
+    pub initial_cluster_state: ClusterState,
+    pub heartbeat_interval_ms: u64,
+    pub election_timeout_ms: u64,
+    pub snapshot_count: u64,
+    pub max_request_bytes: u32,
+    pub max_txn_ops: u32,
+    pub max_concurrent_streams: u32,
+    pub pre_vote: bool,
+    pub log: logging::Options,
+    /// What to log once logging has begun.
+    pub notices: Vec<Notice>,
+}
+
+/// Whether the member founds its cluster or joins one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    New,
+    Existing,
+}
+
+/// A log record from the time before there was a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub level: NoticeLevel,
+    pub message: &'static str,
+    pub fields: Vec<(&'static str, String)>,
+}
+
+/// How important it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeLevel {
+    Info,
+    Warn,
+}
+
+impl Notice {
+    pub(super) fn info<const N: usize>(message: &'static str, fields: [(&'static str, &String); N]) -> Self {
+        Self {
+            level: NoticeLevel::Info,
+            message,
+            fields: fields.map(|(name, value)| (name, value.clone())).into(),
+        }
+    }
+
+    pub(super) fn warn<const N: usize>(message: &'static str, fields: [(&'static str, &String); N]) -> Self {
+        Self {
+            level: NoticeLevel::Warn,
+            ..Self::info(message, fields)
+        }
+    }
+}
+
+impl Server {
+    /// Checks the flags in etcd's order, so that of several mistakes the same one is named.
+    pub(super) fn new(flags: Flags, mut notices: Vec<Notice>) -> Result<Self, Error> {
+        let log = log_options(&flags)?;
+        check_urls(&flags)?;
+        check_times(&flags)?;
+        if flags.given.contains("listen-client-urls") && !flags.given.contains("advertise-client-urls") {
+            return Err(Error::AdvertiseClientUrlsUnset);
+        }
+        check_unsupported(&flags)?;
+        if flags.name == DEFAULT_NAME {
+            notices.push(Notice::warn(
+                "it isn't recommended to use default name, please set a value for --name",
+                [("name", &flags.name)],
+            ));
+        }
+        let data_dir = if flags.data_dir.is_empty() {
+            let directory = format!("{}.etcd", flags.name);
+            notices.push(Notice::warn(
+                "'data-dir' was empty; using default",
+                [("data-dir", &directory)],
+            ));
+            directory
+        } else {
+            flags.data_dir
+        };
+        // etcd: UpdateDefaultClusterFromName, for `etcd --name=abc` alone.
+        let named = flags.name != DEFAULT_NAME;
+        let initial_cluster_text = if named && flags.initial_cluster == DEFAULT_INITIAL_CLUSTER {
+            let urls = &flags.initial_advertise_peer_urls.0;
+            let pairs: Vec<_> = urls.iter().map(|url| format!("{}={url}", flags.name)).collect();
+            pairs.join(",")
+        } else {
+            flags.initial_cluster
+        };
+        Ok(Self {
+            name: flags.name,
+            data_dir: data_dir.into(),
+            listen_client_urls: flags.listen_client_urls.0,
+            advertise_client_urls: flags.advertise_client_urls.0,
+            listen_peer_urls: flags.listen_peer_urls.0,
+            initial_advertise_peer_urls: flags.initial_advertise_peer_urls.0,
+            initial_cluster_text,
+            initial_cluster_token: flags.initial_cluster_token,
+            initial_cluster_state: match flags.initial_cluster_state.as_str() {
+                "existing" => ClusterState::Existing,
+                _ => ClusterState::New,
+            },
+            heartbeat_interval_ms: flags.heartbeat_interval,
+            election_timeout_ms: flags.election_timeout,
+            snapshot_count: flags.snapshot_count,
+            max_request_bytes: flags.max_request_bytes,
+            max_txn_ops: flags.max_txn_ops,
+            max_concurrent_streams: flags.max_concurrent_streams,
+            pre_vote: flags.pre_vote,
+            log,
+            notices,
+        })
+    }
+
+    /// The members that a data directory without a member begins with, checked as etcd does. A directory that has one
+    /// knows its members: there the flag is not even read.
+    pub fn initial_cluster(&self) -> Result<InitialCluster, Error> {
+        let cluster = InitialCluster::parse(&self.initial_cluster_text)?;
+        for (_, urls) in cluster.iter() {
+            urls.iter().try_for_each(MemberUrl::check_supported)?;
+        }
+        match self.initial_cluster_state {
+            ClusterState::New => {
+                cluster.check_bootstrap(&self.name, &self.initial_advertise_peer_urls)?;
+            }
+            ClusterState::Existing => cluster.check_join(&self.name)?,
+        }
+        Ok(cluster)
+    }
+}
+
+fn log_options(flags: &Flags) -> Result<logging::Options, Error> {
+    match flags.logger.as_str() {
+        "zap" => {}
+        "capnslog" => return Err(Error::LoggerRemoved),
+        other => return Err(Error::Logger(other.to_owned())),
+    }
+    Ok(logging::Options {
+        output: match flags.log_outputs.as_str() {
+            "default" | "stderr" => logging::Output::Stderr,
+            "stdout" => logging::Output::Stdout,
+            other => {
+                return Err(Error::Unsupported {
+                    flag: "log-outputs",
+                    value: other.to_owned(),
+                    hint: ", use stderr or stdout",
+                });
+            }
+        },
+        level: logging::Level::parse(&flags.log_level)
+            .ok_or_else(|| Error::LogLevel(flags.log_level.clone()))?,
+        format: match flags.log_format.as_str() {
+            "json" | "" => logging::Format::Json,
+            "console" => logging::Format::Console,
+            other => return Err(Error::LogFormat(other.to_owned())),
+        },
+    })
+}
+
+fn check_urls(flags: &Flags) -> Result<(), Error> {
+    let listen_peer = &flags.listen_peer_urls.0;
+    let listen_client = &flags.listen_client_urls.0;
+    let advertise_peer = &flags.initial_advertise_peer_urls.0;
+    let advertise_client = &flags.advertise_client_urls.0;
+    let listened = || listen_peer.iter().chain(listen_client);
+    listened().try_for_each(MemberUrl::check_bind)?;
+    check_hosts(advertise_peer).map_err(|(text, error)| Error::AdvertisePeerUrls(text, error))?;
+    check_hosts(advertise_client).map_err(|(text, error)| Error::AdvertiseClientUrls(text, error))?;
+    let mut all = listened().chain(advertise_peer).chain(advertise_client);
+    all.try_for_each(MemberUrl::check_supported)?;
+    Ok(())
+}
+
+fn check_hosts(urls: &[MemberUrl]) -> Result<(), (String, UrlError)> {
+    let texts = || urls.iter().map(MemberUrl::as_str).collect::<Vec<_>>();
+    urls.iter()
+        .try_for_each(MemberUrl::check_host)
+        .map_err(|error| (texts().join(","), error))
+}
+
+fn check_times(flags: &Flags) -> Result<(), Error> {
+    let (heartbeat_ms, election_ms) = (flags.heartbeat_interval, flags.election_timeout);
+    if heartbeat_ms == 0 {
+        return Err(Error::HeartbeatZero);
+    }
+    if election_ms == 0 {
+        return Err(Error::ElectionZero);
+    }
+    if heartbeat_ms.saturating_mul(5) > election_ms {
+        return Err(Error::ElectionShort {
+            election_ms,
+            heartbeat_ms,
+        });
+    }
+    if election_ms > ELECTION_MS_MAX {
+        return Err(Error::ElectionLong(election_ms));
+    }
+    Ok(())
+}
+
+/// What etcd would do with these values, Callboard cannot do yet: better no start than a promise not kept.
+fn check_unsupported(flags: &Flags) -> Result<(), Error> {
+    match flags.auto_compaction_mode.as_str() {
+        "periodic" | "revision" => {}
+        "" => return Err(Error::CompactionModeEmpty),
+        other => return Err(Error::CompactionMode(other.to_owned())),
+    }
+    let off = matches!(
+        flags.auto_compaction_retention.as_str(),
+        "" | "0" | "0s" | "0m" | "0h"
+    );
+    let unsupported = |flag, value, hint| Err(Error::Unsupported { flag, value, hint });
+    if !off {
+        let value = flags.auto_compaction_retention.clone();
+        return unsupported("auto-compaction-retention", value, ", compact with etcdctl");
+    }
+    if flags.quota_backend_bytes > 0 {
+        let value = flags.quota_backend_bytes.to_string();
+        return unsupported("quota-backend-bytes", value, ", there is no quota");
+    }
+    if !flags.strict_reconfig_check {
+        return unsupported("strict-reconfig-check", "false".into(), "");
+    }
+    if flags.enable_v2 {
+        return unsupported("enable-v2", "true".into(), "");
+    }
+    Ok(())
+}

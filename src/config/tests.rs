@@ -1,0 +1,238 @@
+//! Command lines and what comes of them; the messages were taken from etcd 3.7.1.
+
+use super::*;
+
+fn run(line: &str, environment: &[(&str, &str)]) -> Result<Invocation, Error> {
+    let arguments = std::iter::once("callboard")
+        .chain(line.split_whitespace())
+        .map(OsString::from);
+    let environment = environment
+        .iter()
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    parse(arguments, environment)
+}
+
+fn server(line: &str, environment: &[(&str, &str)]) -> Server {
+    match run(line, environment) {
+        Ok(Invocation::Server(server)) => *server,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn defaults_are_those_of_etcd() {
+    let server = server("", &[]);
+    assert_eq!(server.name, "default");
+    assert_eq!(server.data_dir.to_str(), Some("default.etcd"));
+    assert_eq!(server.initial_cluster_text, "default=http://localhost:2380");
+    assert_eq!(server.initial_cluster_state, ClusterState::New);
+    assert_eq!(server.heartbeat_interval_ms, 100);
+    assert_eq!(server.election_timeout_ms, 1000);
+    assert_eq!(server.snapshot_count, 10_000);
+    assert_eq!(server.max_request_bytes, 1_572_864);
+    assert_eq!(server.max_txn_ops, 128);
+    assert!(server.pre_vote);
+    assert!(server.initial_cluster().is_ok());
+}
+
+#[test]
+fn every_way_of_writing_a_flag() {
+    for line in [
+        "--name x --snapshot-count 5 --pre-vote=false",
+        "-name x -snapshot-count=5 -pre-vote=F",
+        "--name=y --name=x --snapshot-count=0x5 --pre-vote --pre-vote=0",
+        "--name=x --snapshot-count=5 --pre-vote=false --force --vv=3 -snapshot",
+    ] {
+        let server = server(line, &[]);
+        assert_eq!(server.name, "x", "{line}");
+        assert_eq!(server.snapshot_count, 5, "{line}");
+        assert!(!server.pre_vote, "{line}");
+        assert_eq!(server.initial_cluster_text, "x=http://localhost:2380");
+    }
+    let server = server("--name -x --data-dir=a=b --log-format=console", &[]);
+    assert_eq!(server.name, "-x");
+    assert_eq!(server.data_dir.to_str(), Some("a=b"));
+    assert_eq!(server.log.format, crate::logging::Format::Console);
+}
+
+#[test]
+fn mistakes_have_etcds_messages_and_exit_codes() {
+    let cases = [
+        ("--foo", 2, "flag provided but not defined: -foo"),
+        ("--foo bar", 2, "flag provided but not defined: -foo"),
+        ("--name", 2, "flag needs an argument: -name"),
+        (
+            "--snapshot-count=x",
+            2,
+            "invalid value \"x\" for flag -snapshot-count: parse error",
+        ),
+        (
+            "--max-txn-ops=-1",
+            2,
+            "invalid value \"-1\" for flag -max-txn-ops: parse error",
+        ),
+        (
+            "--initial-cluster-state=x",
+            2,
+            "invalid value \"x\" for flag -initial-cluster-state: invalid value",
+        ),
+        (
+            "--pre-vote=x",
+            2,
+            "invalid boolean value \"x\" for -pre-vote: parse error",
+        ),
+        (
+            "--listen-client-urls=foo",
+            2,
+            "invalid value \"foo\" for flag -listen-client-urls: URL scheme must be http, https, unix, or unixs: foo",
+        ),
+        ("--pre-vote false", 1, "\"false\" is not a valid flag"),
+        (
+            "--snapshot-count=x foo",
+            2,
+            "invalid value \"x\" for flag -snapshot-count: parse error",
+        ),
+        (
+            "--listen-peer-urls http://foo:1",
+            1,
+            "expected IP in URL for binding (http://foo:1)",
+        ),
+        (
+            "--listen-client-urls http://127.0.0.1:1",
+            1,
+            "--advertise-client-urls is required when --listen-client-urls is set explicitly",
+        ),
+        (
+            "--election-timeout 100",
+            1,
+            "--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]",
+        ),
+        (
+            "--election-timeout 50001",
+            1,
+            "--election-timeout[50001ms] is too long, and should be set less than 50000ms",
+        ),
+        (
+            "--heartbeat-interval 0",
+            1,
+            "--heartbeat-interval must be >0 (set to 0ms)",
+        ),
+        (
+            "--log-format=x",
+            1,
+            "unknown log format: x, supported values json, console",
+        ),
+        ("--log-level=x", 1, "unrecognized level: \"x\""),
+        (
+            "--auto-compaction-mode=x",
+            1,
+            "unknown auto-compaction-mode \"x\"",
+        ),
+        (
+            "--advertise-client-urls http://:1",
+            2,
+            "invalid value \"http://:1\" for flag -advertise-client-urls: parse \"http://:1\": empty host",
+        ),
+        (
+            "--listen-peer-urls https://127.0.0.1:1",
+            1,
+            "https://127.0.0.1:1: TLS is not supported yet, use http",
+        ),
+        (
+            "--quota-backend-bytes=5",
+            1,
+            "--quota-backend-bytes=5 is not supported yet, there is no quota",
+        ),
+    ];
+    for (line, code, message) in cases {
+        let error = run(line, &[]).expect_err(line);
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (code, message),
+            "{line}"
+        );
+    }
+    assert!(run("--quota-backend-bytes -1", &[]).is_ok());
+}
+
+#[test]
+fn the_environment_joins_the_flags() {
+    let server = server(
+        "--data-dir d",
+        &[
+            ("ETCD_NAME", "m"),
+            ("ETCD_MAX_TXN_OPS", "7"),
+            ("ETCD_FOO", "x"),
+            ("ETCD_SNAPSHOT_COUNT", ""),
+            ("PATH", "x"),
+        ],
+    );
+    assert_eq!((server.name.as_str(), server.max_txn_ops), ("m", 7));
+    assert_eq!(server.snapshot_count, 10_000);
+    let warnings: Vec<_> = server
+        .notices
+        .iter()
+        .filter(|notice| notice.level == NoticeLevel::Warn)
+        .map(|notice| (notice.message, notice.fields[0].1.as_str()))
+        .collect();
+    assert_eq!(warnings, [("unrecognized environment variable", "ETCD_FOO=x")]);
+    let cases = [
+        (
+            "--name b",
+            "ETCD_NAME",
+            "a",
+            "conflicting environment variable ETCD_NAME is shadowed by corresponding command-line flag (either unset environment variable or disable flag)",
+        ),
+        (
+            "",
+            "ETCD_SNAPSHOT_COUNT",
+            "a",
+            "invalid value \"a\" for ETCD_SNAPSHOT_COUNT: parse error",
+        ),
+        (
+            "",
+            "ETCD_CONFIG_FILE",
+            "a",
+            "--config-file=a is not supported yet, unset ETCD_CONFIG_FILE",
+        ),
+    ];
+    for (line, variable, value, message) in cases {
+        let error = run(line, &[(variable, value)]).expect_err(variable);
+        assert_eq!((error.exit_code(), error.to_string().as_str()), (1, message));
+    }
+}
+
+#[test]
+fn version_help_and_subcommands_leave_the_server_alone() {
+    let Ok(Invocation::Print(text)) = run("--version", &[]) else {
+        panic!("no version");
+    };
+    assert!(text.starts_with("etcd Version: 3.7.1\nGit SHA: "), "{text}");
+    assert_eq!(text.lines().count(), 4);
+    for line in ["-h", "--help", "--name x -h"] {
+        assert!(matches!(run(line, &[]), Ok(Invocation::Print(_))), "{line}");
+    }
+    let Ok(Invocation::Subcommand { name, arguments }) = run("bench put --total 5", &[]) else {
+        panic!("no subcommand");
+    };
+    assert_eq!((name, arguments.len()), ("bench", 4));
+}
+
+#[test]
+fn the_first_list_of_members_must_hold_this_one() {
+    let bad = server("--name a --initial-cluster b=http://localhost:2380", &[]);
+    assert_eq!(
+        bad.initial_cluster().unwrap_err().to_string(),
+        "error setting up initial cluster: couldn't find local name \"a\" in the initial cluster configuration"
+    );
+    let tls = server(
+        "--name a --initial-cluster a=http://localhost:2380,b=https://b:1",
+        &[],
+    );
+    assert!(tls.initial_cluster().is_err());
+    let joining = server(
+        "--name a --initial-cluster a=http://x:1,b=http://b:1 --initial-cluster-state existing",
+        &[],
+    );
+    assert!(joining.initial_cluster().is_ok());
+}

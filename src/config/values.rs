@@ -1,0 +1,60 @@
+//! Values of flags, read as Go reads them. The texts of errors are what etcd prints after `invalid value "x" for flag -y: `.
+
+use crate::cluster::MemberUrl;
+
+/// The error of Go's strconv as its flag package shows it.
+const PARSE_ERROR: &str = "parse error";
+/// The same for numbers that are too large.
+const RANGE_ERROR: &str = "value out of range";
+
+/// `1`, `true` and their like.
+pub fn boolean(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err(PARSE_ERROR),
+    }
+}
+
+/// Decimal, or with a prefix hexadecimal, octal or binary; digits can be grouped with `_` after a prefix.
+pub fn unsigned(text: &str) -> Result<u64, &'static str> {
+    let lower = text.to_ascii_lowercase();
+    let (digits, radix) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (&lower[2..], 16),
+        [b'0', b'b', ..] => (&lower[2..], 2),
+        [b'0', b'o', ..] => (&lower[2..], 8),
+        [b'0', _, ..] => (&lower[1..], 8),
+        _ => (lower.as_str(), 10),
+    };
+    if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
+        return Err(PARSE_ERROR);
+    }
+    u64::from_str_radix(digits, radix).map_err(|_| RANGE_ERROR)
+}
+
+/// The same, up to 2^32 - 1.
+pub fn unsigned_32(text: &str) -> Result<u32, &'static str> {
+    u32::try_from(unsigned(text)?).map_err(|_| RANGE_ERROR)
+}
+
+/// The same with a sign.
+pub fn signed(text: &str) -> Result<i64, &'static str> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let magnitude = i128::from(unsigned(digits)?);
+    let value = if negative { -magnitude } else { magnitude };
+    i64::try_from(value).map_err(|_| RANGE_ERROR)
+}
+
+/// URLs between commas.
+#[derive(Clone, Debug)]
+pub struct UrlList(pub Vec<MemberUrl>);
+
+/// Reads them.
+pub fn urls(text: &str) -> Result<UrlList, String> {
+    MemberUrl::parse_list(text)
+        .map(UrlList)
+        .map_err(|error| error.to_string())
+}
