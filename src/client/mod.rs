@@ -1,1 +1,21 @@
-//! .
+//! The Rust client: used by the benchmark, the simulator, the tests and the command line.
+//!
+//! [`Channel`] is one HTTP/2 connection under tonic's generated clients. [`ClientSession`] is the actor that keeps one
+//! of them open and moves on to the next endpoint when it fails. [`Client`] sends requests over it, each with a deadline,
+//! and never repeats a write that may have been applied. All of it runs on real and on simulated sockets.
+
+mod connection;
+mod endpoint;
+mod error;
+mod requests;
+mod rotation;
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Channel, ChannelError, ChannelOptions, ConnectError, KeepAlive, ResponseBody};
+pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
+pub use error::{Error, Reason};
+pub use requests::{Client, Options};
+pub use session::{ClientSession, Connect, Connection, Failed};

@@ -1,0 +1,321 @@
+//! One HTTP/2 connection, as a cloneable tower service under tonic's generated clients.
+//!
+//! It owns the connection's flow-control windows, its keep-alive and the bound on requests in flight. It does not
+//! reconnect: that is the session's work. A request that certainly never left fails with [`ChannelError::NotSent`], and
+//! only such a request may be sent again if it writes.
+
+use crate::env;
+use http::uri::{Authority, Scheme};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use std::error::Error as StdError;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tonic::Status;
+
+/// The default of [`ChannelOptions::in_flight_max`]: beyond it callers wait, so that memory stays bounded.
+const IN_FLIGHT_MAX_DEFAULT: usize = 4096;
+/// The default of [`ChannelOptions::stream_window_bytes`]: a long range answer needs few window updates.
+const STREAM_WINDOW_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
+/// The default of [`ChannelOptions::connection_window_bytes`].
+const CONNECTION_WINDOW_BYTES_DEFAULT: u32 = 16 * 1024 * 1024;
+/// The default of [`ChannelOptions::connect_timeout`].
+const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
+
+/// Asking an idle peer whether it still lives.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepAlive {
+    pub interval: Duration,
+    pub timeout: Duration,
+}
+
+/// How a connection is set up.
+#[derive(Clone, Debug)]
+pub struct ChannelOptions {
+    pub stream_window_bytes: u32,
+    pub connection_window_bytes: u32,
+    pub keep_alive: Option<KeepAlive>,
+    /// Requests in flight, their answers not yet read to the end; further ones wait.
+    pub in_flight_max: usize,
+    pub connect_timeout: Duration,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            stream_window_bytes: STREAM_WINDOW_BYTES_DEFAULT,
+            connection_window_bytes: CONNECTION_WINDOW_BYTES_DEFAULT,
+            keep_alive: None,
+            in_flight_max: IN_FLIGHT_MAX_DEFAULT,
+            connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+        }
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    #[error("cannot connect to {address}: {source}")]
+    Refused { address: String, source: io::Error },
+    #[error("cannot connect to {address}: no answer within {limit:?}")]
+    TimedOut { address: String, limit: Duration },
+    #[error("{address} does not speak HTTP/2: {source}")]
+    Handshake { address: String, source: hyper::Error },
+    #[error("{0:?} is not a host and port")]
+    Authority(String),
+}
+
+/// Why a request has no answer. Found as the source of the [`Status`] that the channel fails with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChannelError {
+    /// The request certainly never left.
+    #[error("the connection is closed, the request was not sent")]
+    NotSent,
+    /// The request may have been carried out.
+    #[error("the connection was lost: {}", chain(.0))]
+    Lost(#[source] hyper::Error),
+}
+
+/// hyper names its cause only in the source.
+fn chain(error: &hyper::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}
+
+impl From<ChannelError> for Status {
+    fn from(error: ChannelError) -> Self {
+        let mut status = Status::unavailable(error.to_string());
+        status.set_source(Arc::new(error));
+        status
+    }
+}
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+type Permit = OwnedSemaphorePermit;
+type AcquirePermit = Pin<Box<dyn Future<Output = Result<Permit, AcquireError>> + Send + Sync>>;
+
+/// One connection. Clones share it; it closes when the last one is gone.
+pub struct Channel<B = tonic::body::Body> {
+    sender: SendRequest<B>,
+    authority: Authority,
+    in_flight: Arc<Semaphore>,
+    /// Taken by `poll_ready`, handed to the request by `call`.
+    permit: Option<Permit>,
+    acquire: Option<AcquirePermit>,
+}
+
+impl<B> Channel<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Connects to `address` (`host:port`); `authority` is how requests name the server.
+    pub async fn connect(address: &str, authority: &str) -> Result<Self, ConnectError> {
+        Self::connect_with(address, authority, &ChannelOptions::default()).await
+    }
+
+    /// Connects with options of one's own.
+    pub async fn connect_with(
+        address: &str,
+        authority: &str,
+        options: &ChannelOptions,
+    ) -> Result<Self, ConnectError> {
+        let authority = authority
+            .parse()
+            .map_err(|_| ConnectError::Authority(authority.to_owned()))?;
+        let limit = options.connect_timeout;
+        env::timeout(limit, Self::handshake(address, authority, options))
+            .await
+            .unwrap_or_else(|env::Elapsed| {
+                Err(ConnectError::TimedOut {
+                    address: address.to_owned(),
+                    limit,
+                })
+            })
+    }
+
+    async fn handshake(
+        address: &str,
+        authority: Authority,
+        options: &ChannelOptions,
+    ) -> Result<Self, ConnectError> {
+        let stream = env::connect(address)
+            .await
+            .map_err(|source| ConnectError::Refused {
+                address: address.to_owned(),
+                source,
+            })?;
+        let mut builder = Builder::new(env::Executor);
+        builder
+            .timer(env::Timer)
+            .initial_stream_window_size(options.stream_window_bytes)
+            .initial_connection_window_size(options.connection_window_bytes);
+        if let Some(keep_alive) = options.keep_alive {
+            builder
+                .keep_alive_interval(keep_alive.interval)
+                .keep_alive_timeout(keep_alive.timeout)
+                .keep_alive_while_idle(true);
+        }
+        let (sender, connection) =
+            builder
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(|source| ConnectError::Handshake {
+                    address: address.to_owned(),
+                    source,
+                })?;
+        let peer = address.to_owned();
+        env::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(peer, error = chain(&error), "connection ended");
+            }
+        });
+        let in_flight = Arc::new(Semaphore::new(options.in_flight_max));
+        Ok(Self {
+            sender,
+            authority,
+            in_flight,
+            permit: None,
+            acquire: None,
+        })
+    }
+}
+
+impl<B> Channel<B> {
+    /// Whether the connection is gone. False is a guess: the next request may find out otherwise.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// How requests name the server.
+    pub fn authority(&self) -> &str {
+        self.authority.as_str()
+    }
+
+    /// Gives the request the scheme and authority that HTTP/2 wants.
+    fn address_request(&self, request: &mut http::Request<B>) {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.authority.clone());
+        if parts.path_and_query.is_none() {
+            parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+        }
+        *request.uri_mut() = http::Uri::from_parts(parts).expect("scheme, authority and path make a URI");
+    }
+}
+
+impl<B> Clone for Channel<B> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            authority: self.authority.clone(),
+            in_flight: Arc::clone(&self.in_flight),
+            permit: None,
+            acquire: None,
+        }
+    }
+}
+
+impl<B> fmt::Debug for Channel<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("authority", &self.authority)
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> tower_service::Service<http::Request<B>> for Channel<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = http::Response<ResponseBody>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        // Generated clients ask again and forget the source of an error, so the second answer must not be one: `call`
+        // finds out itself that the connection is closed.
+        if self.permit.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_closed() {
+            return Poll::Ready(Err(ChannelError::NotSent.into()));
+        }
+        if self.acquire.is_none() {
+            let in_flight = Arc::clone(&self.in_flight);
+            match in_flight.try_acquire_owned() {
+                Ok(permit) => {
+                    self.permit = Some(permit);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(_) => self.acquire = Some(Box::pin(Arc::clone(&self.in_flight).acquire_owned())),
+            }
+        }
+        let acquire = self.acquire.as_mut().expect("set above");
+        let permit = ready!(acquire.as_mut().poll(context)).expect("the semaphore is never closed");
+        self.acquire = None;
+        self.permit = Some(permit);
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: http::Request<B>) -> Self::Future {
+        let permit = self.permit.take().expect("poll_ready was asked first");
+        self.address_request(&mut request);
+        let answer = self.sender.try_send_request(request);
+        Box::pin(async move {
+            match answer.await {
+                Ok(response) => Ok(response.map(|incoming| ResponseBody {
+                    incoming,
+                    _permit: permit,
+                })),
+                // hyper gives the request back only if no part of it was written.
+                Err(error) if error.message().is_some() => Err(ChannelError::NotSent.into()),
+                Err(error) => Err(ChannelError::Lost(error.into_error()).into()),
+            }
+        })
+    }
+}
+
+/// An answer's body. As long as it is not dropped its request counts as in flight.
+#[derive(Debug)]
+pub struct ResponseBody {
+    incoming: Incoming,
+    _permit: Permit,
+}
+
+impl Body for ResponseBody {
+    type Data = bytes::Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<bytes::Bytes>, Status>>> {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+        Poll::Ready(frame.map(|frame| frame.map_err(|error| ChannelError::Lost(error).into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}

@@ -1,0 +1,141 @@
+//! Where a member listens for clients, as operators write it: `host:port` or `http://host:port`, several with commas.
+//!
+//! Mirrors what etcdctl takes for `--endpoints`. TLS and unix sockets are refused by name, not misread.
+
+use std::fmt;
+
+/// The port that etcd's clients assume.
+const PORT_DEFAULT: u16 = 2379;
+
+/// One address of one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    address: String,
+}
+
+/// What is wrong with a list of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EndpointError {
+    #[error("endpoint {0:?}: TLS is not supported yet, use http://")]
+    Tls(String),
+    #[error("endpoint {0:?}: the scheme is not known, use http://host:port or host:port")]
+    Scheme(String),
+    #[error("endpoint {0:?}: expected host:port or http://host:port")]
+    Malformed(String),
+    #[error("no endpoints given, expected for example 127.0.0.1:2379")]
+    Empty,
+}
+
+impl Endpoint {
+    /// `host:port`, to connect to.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// `host:port`, as requests name the server.
+    pub fn authority(&self) -> &str {
+        &self.address
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.address)
+    }
+}
+
+impl std::str::FromStr for Endpoint {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        let malformed = || EndpointError::Malformed(text.to_owned());
+        let rest = match text.split_once("://") {
+            None => text,
+            Some(("http", rest)) => rest,
+            Some(("https", _)) => return Err(EndpointError::Tls(text.to_owned())),
+            Some(_) => return Err(EndpointError::Scheme(text.to_owned())),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let authority: http::uri::Authority = rest.parse().map_err(|_| malformed())?;
+        if authority.host().is_empty() || authority.as_str().contains('@') {
+            return Err(malformed());
+        }
+        let after_host = &authority.as_str()[authority.host().len()..];
+        let port = match after_host.strip_prefix(':') {
+            None => PORT_DEFAULT,
+            Some(port) => port.parse().map_err(|_| malformed())?,
+        };
+        Ok(Self {
+            address: format!("{}:{port}", authority.host()),
+        })
+    }
+}
+
+/// Reads a list of endpoints: the elements may be lists with commas themselves.
+pub fn parse_endpoints<S: AsRef<str>>(
+    lists: impl IntoIterator<Item = S>,
+) -> Result<Vec<Endpoint>, EndpointError> {
+    let mut endpoints = Vec::new();
+    for list in lists {
+        for text in list
+            .as_ref()
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+        {
+            endpoints.push(text.parse()?);
+        }
+    }
+    if endpoints.is_empty() {
+        return Err(EndpointError::Empty);
+    }
+    Ok(endpoints)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read() {
+        let table: [(&str, &[&str]); 7] = [
+            ("127.0.0.1:2379", &["127.0.0.1:2379"]),
+            ("http://localhost:2380", &["localhost:2380"]),
+            ("http://m1:1/,m2:2, http://m3:3 ,", &["m1:1", "m2:2", "m3:3"]),
+            ("localhost", &["localhost:2379"]),
+            ("http://example.com", &["example.com:2379"]),
+            ("[::1]:2379", &["[::1]:2379"]),
+            ("http://[::1]", &["[::1]:2379"]),
+        ];
+        for (text, expected) in table {
+            let endpoints = parse_endpoints([text]).expect(text);
+            let addresses: Vec<&str> = endpoints.iter().map(Endpoint::address).collect();
+            assert_eq!(addresses, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn bad_lists_are_refused() {
+        let table = [
+            ("https://a:1", EndpointError::Tls("https://a:1".into())),
+            ("a:1,https://b", EndpointError::Tls("https://b".into())),
+            ("unix://a:1", EndpointError::Scheme("unix://a:1".into())),
+            ("a:b:c", EndpointError::Malformed("a:b:c".into())),
+            ("a:99999", EndpointError::Malformed("a:99999".into())),
+            (
+                "http://a:1/path",
+                EndpointError::Malformed("http://a:1/path".into()),
+            ),
+            ("user@a:1", EndpointError::Malformed("user@a:1".into())),
+            (":2379", EndpointError::Malformed(":2379".into())),
+            ("", EndpointError::Empty),
+            (" , ", EndpointError::Empty),
+        ];
+        for (text, expected) in table {
+            assert_eq!(parse_endpoints([text]).expect_err(text), expected, "{text}");
+        }
+        let message = EndpointError::Tls("https://a:1".into()).to_string();
+        assert!(message.contains("TLS is not supported yet"), "{message}");
+    }
+}

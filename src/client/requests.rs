@@ -1,0 +1,335 @@
+//! Sends requests: each with a deadline, over whichever endpoint answers.
+//!
+//! The rule it keeps: a write is sent again only if it certainly was not sent before. A read is sent again, to another
+//! endpoint too, until its deadline. etcd's own client follows the same rule (client/v3/retry_interceptor.go).
+
+use super::Channel;
+use super::connection::ChannelOptions;
+use super::endpoint::{Endpoint, EndpointError};
+use super::error::{Attempt, Error, Reason, sort};
+use super::rotation::jittered;
+use super::session::{ClientSession, Connect, Connection, Failed, Shared};
+use crate::env;
+use crate::proto::etcdserverpb as pb;
+use actix::Addr;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Response, Status};
+
+/// The default of [`Options::request_timeout`]: etcdctl's `--command-timeout`.
+const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// The pause before the second repetition of a read; the first one goes at once, to another endpoint.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(10);
+/// The longest pause between two repetitions.
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// How a client behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// From the call to the answer, waiting for a connection and repetitions included. Also sent as `grpc-timeout`.
+    pub request_timeout: Duration,
+    /// Sends `hasleader: true`: a member without a leader then refuses at once instead of waiting for one.
+    pub require_leader: bool,
+    pub channel: ChannelOptions,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            request_timeout: REQUEST_TIMEOUT_DEFAULT,
+            require_leader: false,
+            channel: ChannelOptions::default(),
+        }
+    }
+}
+
+/// Whether a request can be repeated without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
+}
+
+/// A client of one cluster. Clones share its connection.
+#[derive(Clone, Debug)]
+pub struct Client {
+    session: Addr<ClientSession>,
+    shared: Arc<Shared>,
+    request_timeout: Duration,
+    require_leader: bool,
+}
+
+impl Client {
+    /// Starts the client's session on this thread. Connects with the first request.
+    pub fn start(endpoints: Vec<Endpoint>, options: Options) -> Result<Self, Error> {
+        if endpoints.is_empty() {
+            return Err(EndpointError::Empty.into());
+        }
+        let shared = Arc::new(Shared::default());
+        let session_shared = Arc::clone(&shared);
+        let session = env::start(|_| ClientSession::new(endpoints, options.channel, session_shared));
+        let Options {
+            request_timeout,
+            require_leader,
+            ..
+        } = options;
+        Ok(Self {
+            session,
+            shared,
+            request_timeout,
+            require_leader,
+        })
+    }
+
+    /// The same client with another deadline for its requests.
+    #[must_use]
+    pub fn with_timeout(&self, request_timeout: Duration) -> Self {
+        Self {
+            request_timeout,
+            ..self.clone()
+        }
+    }
+
+    /// The current connection, or a new one: for streams, which the caller repairs by calling [`Client::failed`].
+    pub async fn connection(&self) -> Result<Arc<Connection>, Error> {
+        let limit = self.request_timeout;
+        env::timeout(limit, self.connect())
+            .await
+            .unwrap_or_else(|env::Elapsed| Err(self.not_sent(self.shared.last_error())))
+    }
+
+    /// Tells the session that a connection does not answer any more.
+    pub fn failed(&self, connection: &Connection) {
+        self.session.do_send(Failed(connection.generation));
+    }
+
+    async fn connect(&self) -> Result<Arc<Connection>, Error> {
+        if let Some(connection) = self.shared.current() {
+            return Ok(connection);
+        }
+        let (reply, connected) = oneshot::channel();
+        let stopped = || self.not_sent("the session has stopped".to_owned());
+        self.session
+            .send(Connect { reply })
+            .await
+            .map_err(|_| stopped())?;
+        connected.await.map_err(|_| stopped())
+    }
+
+    fn not_sent(&self, last: String) -> Error {
+        Error::NotSent {
+            limit: self.request_timeout,
+            last,
+        }
+    }
+
+    /// Sends a request that changes nothing: repeated on other connections until the deadline.
+    pub async fn read<Q, A, S, F>(&self, request: Q, send: S) -> Result<A, Error>
+    where
+        Q: Clone,
+        S: Fn(Channel, Request<Q>) -> F,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.call(Kind::Read, request, send).await
+    }
+
+    /// Sends a request that changes something: never repeated once it may have left.
+    pub async fn write<Q, A, S, F>(&self, request: Q, send: S) -> Result<A, Error>
+    where
+        Q: Clone,
+        S: Fn(Channel, Request<Q>) -> F,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        self.call(Kind::Write, request, send).await
+    }
+
+    async fn call<Q, A, S, F>(&self, kind: Kind, request: Q, send: S) -> Result<A, Error>
+    where
+        Q: Clone,
+        S: Fn(Channel, Request<Q>) -> F,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        // The generation of the connection that the request was last handed to, for when the deadline cuts the attempts
+        // short; 0 before that.
+        let sent_on = AtomicU64::new(0);
+        let limit = self.request_timeout;
+        let outcome = env::timeout(limit, self.attempts(kind, request, send, &sent_on)).await;
+        if let Ok(outcome) = outcome {
+            return outcome;
+        }
+        match sent_on.into_inner() {
+            0 => Err(self.not_sent(self.shared.last_error())),
+            generation => {
+                self.session.do_send(Failed(generation));
+                Err(unanswered(kind, Reason::Deadline(limit)))
+            }
+        }
+    }
+
+    /// Attempts until the server has spoken. Cut short by the deadline in [`Client::call`].
+    async fn attempts<Q, A, S, F>(
+        &self,
+        kind: Kind,
+        request: Q,
+        send: S,
+        sent_on: &AtomicU64,
+    ) -> Result<A, Error>
+    where
+        Q: Clone,
+        S: Fn(Channel, Request<Q>) -> F,
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let deadline = env::now() + self.request_timeout;
+        for attempt in 0_usize.. {
+            if attempt > 1 {
+                let random = env::random_u64();
+                env::sleep(jittered(RETRY_DELAY_MIN, RETRY_DELAY_MAX, attempt - 2, random)).await;
+            }
+            let connection = self.connect().await?;
+            let left = deadline.saturating_duration_since(env::now());
+            let mut channel = connection.channel.clone();
+            let answer = match wait_ready(&mut channel).await {
+                Ok(()) => {
+                    sent_on.store(connection.generation, Ordering::Relaxed);
+                    send(channel, self.prepare(request.clone(), left)).await
+                }
+                Err(status) => Err(status),
+            };
+            match answer.map_err(sort) {
+                Ok(answer) => return Ok(answer.into_inner()),
+                Err(Attempt::Refused(status)) => return Err(Error::Refused(status)),
+                Err(Attempt::NotSent) => {
+                    sent_on.store(0, Ordering::Relaxed);
+                    self.failed(&connection);
+                }
+                Err(Attempt::Open(reason)) => {
+                    let retry = kind == Kind::Read && is_passing(&reason);
+                    if is_passing(&reason) {
+                        self.failed(&connection);
+                    }
+                    if !retry {
+                        return Err(unanswered(kind, reason));
+                    }
+                }
+            }
+        }
+        unreachable!("the deadline comes before the last number");
+    }
+
+    fn prepare<Q>(&self, message: Q, left: Duration) -> Request<Q> {
+        let mut request = Request::new(message);
+        request.set_timeout(left);
+        if self.require_leader {
+            request
+                .metadata_mut()
+                .insert("hasleader", MetadataValue::from_static("true"));
+        }
+        request
+    }
+}
+
+/// Waits for room among the requests in flight. The channel keeps it for the request that follows.
+async fn wait_ready(channel: &mut Channel) -> Result<(), Status> {
+    std::future::poll_fn(|context| tower_service::Service::poll_ready(channel, context)).await
+}
+
+fn unanswered(kind: Kind, reason: Reason) -> Error {
+    match kind {
+        Kind::Read => Error::Unavailable(reason),
+        Kind::Write => Error::Unknown(reason),
+    }
+}
+
+/// Whether another endpoint, or the same one later, may answer.
+fn is_passing(reason: &Reason) -> bool {
+    match reason {
+        Reason::ConnectionLost(_) | Reason::Deadline(_) => true,
+        Reason::Server(status) => status.code() == Code::Unavailable,
+    }
+}
+
+/// The calls of one service: name of the method, read or write, request and answer.
+macro_rules! calls {
+    ($service:ident :: $client:ident { $($(#[$meta:meta])* $kind:ident $method:ident($request:ty) -> $answer:ty;)* }) => {
+        impl Client {$(
+            $(#[$meta])*
+            pub async fn $method(&self, request: $request) -> Result<$answer, Error> {
+                self.$kind(request, |channel, request| async move {
+                    let mut client = pb::$service::$client::new(channel)
+                        .max_decoding_message_size(usize::MAX);
+                    client.$method(request).await
+                })
+                .await
+            }
+        )*}
+    };
+}
+
+calls! { kv_client::KvClient {
+    /// Reads keys.
+    read range(pb::RangeRequest) -> pb::RangeResponse;
+    /// Writes a key.
+    write put(pb::PutRequest) -> pb::PutResponse;
+    /// Deletes keys.
+    write delete_range(pb::DeleteRangeRequest) -> pb::DeleteRangeResponse;
+    /// Compares and then does one thing or another. Treated as a write even if it only reads.
+    write txn(pb::TxnRequest) -> pb::TxnResponse;
+    /// Forgets the revisions before one.
+    write compact(pb::CompactionRequest) -> pb::CompactionResponse;
+} }
+
+calls! { cluster_client::ClusterClient {
+    /// The members.
+    read member_list(pb::MemberListRequest) -> pb::MemberListResponse;
+    /// Adds a member.
+    write member_add(pb::MemberAddRequest) -> pb::MemberAddResponse;
+    /// Removes a member.
+    write member_remove(pb::MemberRemoveRequest) -> pb::MemberRemoveResponse;
+    /// Changes a member's peer URLs.
+    write member_update(pb::MemberUpdateRequest) -> pb::MemberUpdateResponse;
+    /// Makes a learner a voter.
+    write member_promote(pb::MemberPromoteRequest) -> pb::MemberPromoteResponse;
+} }
+
+calls! { maintenance_client::MaintenanceClient {
+    /// How the member at the other end fares. With several endpoints that is any of them.
+    read status(pb::StatusRequest) -> pb::StatusResponse;
+    /// The hash of the member's keys and revisions.
+    read hash_kv(pb::HashKvRequest) -> pb::HashKvResponse;
+    /// Lists, raises or lowers alarms.
+    write alarm(pb::AlarmRequest) -> pb::AlarmResponse;
+    /// Frees disk space.
+    write defragment(pb::DefragmentRequest) -> pb::DefragmentResponse;
+    /// Hands leadership to another member.
+    write move_leader(pb::MoveLeaderRequest) -> pb::MoveLeaderResponse;
+} }
+
+calls! { lease_client::LeaseClient {
+    /// Creates a lease.
+    write lease_grant(pb::LeaseGrantRequest) -> pb::LeaseGrantResponse;
+    /// Ends a lease and deletes its keys.
+    write lease_revoke(pb::LeaseRevokeRequest) -> pb::LeaseRevokeResponse;
+    /// How long a lease still lives.
+    read lease_time_to_live(pb::LeaseTimeToLiveRequest) -> pb::LeaseTimeToLiveResponse;
+    /// All leases.
+    read lease_leases(pb::LeaseLeasesRequest) -> pb::LeaseLeasesResponse;
+} }
+
+impl Client {
+    /// Whether the member can answer a linearizable read, as `etcdctl endpoint health` asks it: a refusal for lack of
+    /// permission also needs a quorum, so it counts as healthy.
+    pub async fn health(&self) -> Result<(), Error> {
+        let request = pb::RangeRequest {
+            key: "health".into(),
+            ..pb::RangeRequest::default()
+        };
+        match self.range(request).await {
+            Err(error) if error.code() != Code::PermissionDenied => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
