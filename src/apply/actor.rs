@@ -21,7 +21,7 @@ pub enum ApplyWork {
     /// Reads that may go on once this index is applied.
     Reads(LogIndex, Vec<Reader>),
     /// The state of a snapshot takes the place of the one in use.
-    Replace(Arc<StateDatabase>),
+    Replace(Arc<StateDatabase>, LogIndex),
 }
 
 /// The actor.
@@ -57,7 +57,7 @@ impl Handler<Wake> for Applier {
         for item in work {
             let done = match item {
                 ApplyWork::Entries(entries) => self.apply(&entries),
-                ApplyWork::Replace(state) => self.replace(&state),
+                ApplyWork::Replace(state, index) => self.replace(&state, index),
                 ApplyWork::Reads(index, readers) => {
                     self.reads.push((index, readers));
                     Ok(())
@@ -82,11 +82,14 @@ impl Applier {
         Ok(())
     }
 
-    fn replace(&mut self, state: &Arc<StateDatabase>) -> Result<(), String> {
+    fn replace(&mut self, state: &Arc<StateDatabase>, index: LogIndex) -> Result<(), String> {
         // The name on disk first: from here on a restart finds the new state, and discards the older log.
-        self.directory.activate_state(state.path()).map_err(|error| error.to_string())?;
+        self.directory.activate_state(state.path(), index).map_err(|error| error.to_string())?;
         self.machine.replace(Arc::clone(state)).map_err(|error| error.to_string())?;
         let applied = self.machine.applied_index();
+        if applied != index {
+            return Err(format!("a snapshot announced at entry {index} holds the state at entry {applied}"));
+        }
         self.status.applied.store(applied.0, Ordering::Release);
         self.consensus.add(|incoming| {
             incoming.applied = applied;

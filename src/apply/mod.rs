@@ -3,10 +3,13 @@
 //! No clock, no randomness, no order of a hash map: every member that applies the same entries holds the same records.
 //! Mirrors the writing half of etcd's server/etcdserver/txn and server/etcdserver/apply.
 
+pub mod actor;
 mod cache;
 pub mod machine;
 mod pending;
 mod txn;
+
+pub use machine::{CommittedEntry, Machine, Outcome, Reply};
 
 use crate::mvcc::MvccError;
 use crate::storage::state_error::StateError;

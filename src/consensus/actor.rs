@@ -38,6 +38,21 @@ pub struct Neighbours {
     pub stop: StopSignal,
 }
 
+impl Neighbours {
+    /// Nobody works yet; what is added waits for its actor to start.
+    pub fn new(stop: StopSignal) -> Self {
+        Self {
+            inbox: Arc::default(),
+            writer: Arc::default(),
+            applier: Arc::default(),
+            checkpointer: Arc::default(),
+            waiters: Arc::default(),
+            status: Arc::default(),
+            stop,
+        }
+    }
+}
+
 /// The actor.
 pub struct Consensus {
     member: MemberId,
@@ -207,8 +222,9 @@ impl Consensus {
             return self.neighbours.stop.fail(&"raft took a snapshot that never arrived");
         };
         tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
+        let index = restore.cut.index;
         self.restore = Some(restore);
-        self.neighbours.applier.add(|work| work.push(ApplyWork::Replace(state)));
+        self.neighbours.applier.add(|work| work.push(ApplyWork::Replace(state, index)));
     }
 
     /// Then the log starts again behind it.

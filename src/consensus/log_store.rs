@@ -245,7 +245,7 @@ impl Storage for LogStore {
             return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
         }
         let metadata = peer::SnapshotMetadata {
-            conf_state: Some(view.conf_state().clone()),
+            conf_state: Some(view.cluster.conf_state.clone()),
             index: index.0,
             term: term.0,
         };

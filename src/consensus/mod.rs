@@ -15,3 +15,8 @@ pub mod waiters;
 pub mod writer;
 
 pub use handle::{Handle, ProposeError, RaftStatus, ReadError};
+
+/// Raft's form of a configuration, for [`log_store::LogStore`].
+pub fn conf_state(state: &crate::proto::peer::ConfState) -> raft::eraftpb::ConfState {
+    convert::conf_state_from_wire(state)
+}

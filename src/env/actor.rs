@@ -14,3 +14,13 @@ where
     super::spawn_local(context.into_future(actor));
     address
 }
+
+/// Runs an actor on a thread of its own.
+pub fn run_actor<A>(name: &str, actor: A) -> super::ThreadHandle
+where
+    A: Actor<Context = Context<A>> + Send,
+{
+    super::thread(name, 1, move || async move {
+        Context::new().into_future(actor).await;
+    })
+}

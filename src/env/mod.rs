@@ -21,7 +21,7 @@ use sim as world;
 #[cfg(test)]
 mod tests;
 
-pub use actor::start;
+pub use actor::{run_actor, start};
 pub use files::{
     DirectoryLock, FileError, create_directory, exists, list_directory, lock_directory, read_file, remove_directory, rename,
     write_file,

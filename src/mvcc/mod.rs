@@ -11,6 +11,8 @@ pub mod reply;
 pub mod txn;
 pub mod view;
 
+pub use view::{View, Views};
+
 use crate::storage::state_error::StateError;
 
 /// Why a read has no answer.

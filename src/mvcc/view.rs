@@ -17,6 +17,8 @@ use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::proto::log::Member;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_meta::{Applied, Cluster};
 use crate::storage::state_record::Record;
@@ -54,6 +56,21 @@ impl View {
 
     pub fn revision(&self) -> i64 {
         self.applied.revision
+    }
+
+    /// The newest log entry that is part of this state.
+    pub fn applied_index(&self) -> LogIndex {
+        LogIndex(self.applied.index)
+    }
+
+    /// The term of that entry.
+    pub fn applied_term(&self) -> Term {
+        Term(self.applied.term)
+    }
+
+    /// What the membership says of one member.
+    pub fn member(&self, id: MemberId) -> Option<&Member> {
+        self.cluster.members.iter().find(|member| member.id == id.0)
     }
 
     /// -1 as long as nothing has been compacted.

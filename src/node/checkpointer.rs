@@ -46,7 +46,7 @@ impl Handler<Wake> for Checkpointer {
             // What this view holds was written before the sync begins.
             let view = views.load();
             if work.checkpoint {
-                match env::disk_sync(|| view.state().sync()).await {
+                match env::disk_sync(|| view.state.sync()).await {
                     Ok(()) => {
                         let synced = view.applied_index();
                         consensus.add(|incoming| incoming.state_synced = incoming.state_synced.max(synced));
@@ -55,7 +55,7 @@ impl Handler<Wake> for Checkpointer {
                 }
             }
             if !work.reclaim.is_empty() {
-                if let Err(error) = env::disk_sync(|| view.state().reclaim()).await {
+                if let Err(error) = env::disk_sync(|| view.state.reclaim()).await {
                     return stop.fail(&error);
                 }
                 for waiting in work.reclaim {

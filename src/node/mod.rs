@@ -1,1 +1,6 @@
-//! .
+//! The composition root: builds one member's actors, connects them, starts and stops them.
+
+pub mod backend;
+pub mod bootstrap;
+pub mod checkpointer;
+pub mod member;

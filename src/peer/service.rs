@@ -47,7 +47,7 @@ impl PeerService {
     fn greet(&self, hello: Option<&Hello>) -> Result<MemberId, Status> {
         let hello = hello.ok_or_else(|| Status::invalid_argument("no handshake"))?;
         let view = self.views.load();
-        identity::check(self.own, hello, view.members().get(MemberId(hello.from))).inspect_err(|status| {
+        identity::check(self.own, hello, view.member(MemberId(hello.from))).inspect_err(|status| {
             tracing::warn!(remote_member = %MemberId(hello.from), reason = status.message(), "refused a peer");
         })?;
         Ok(MemberId(hello.from))

@@ -5,13 +5,13 @@
 //! <data-dir>/identity     member, cluster and incarnation; written last when a directory is made
 //! <data-dir>/log/         the replicated log
 //! <data-dir>/state-<n>/   what has been applied; a snapshot from a peer is written beside it
-//! <data-dir>/state        the name of the state directory in use
+//! <data-dir>/state        the name of the state directory in use, and the index of the snapshot it began with
 //! ```
 //!
 //! A directory that holds etcd's `member/` is refused, not touched.
 
 use crate::env::{self, DirectoryLock, FileError};
-use crate::ids::{ClusterId, Incarnation, MemberId};
+use crate::ids::{ClusterId, Incarnation, LogIndex, MemberId};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -126,10 +126,16 @@ impl DataDirectory {
         Ok(self.path.join(format!("state-{}", number + 1)))
     }
 
-    /// Makes a state directory, whose content is synced, the one in use. Durable on return.
-    pub fn activate_state(&self, path: &Path) -> Result<(), DirectoryError> {
-        let name = path.file_name().unwrap_or_default();
-        Ok(env::write_file(&self.path.join("state"), name.as_encoded_bytes())?)
+    /// Makes a state directory, whose content is synced and was a snapshot at `index`, the one in use. Durable on
+    /// return.
+    pub fn activate_state(&self, path: &Path, index: LogIndex) -> Result<(), DirectoryError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(env::write_file(&self.path.join("state"), format!("{name} {index}").as_bytes())?)
+    }
+
+    /// Whether the state in use began as a snapshot at this index: then, and only then, it may be ahead of the log.
+    pub fn state_came_as_snapshot(&self, index: LogIndex) -> Result<bool, DirectoryError> {
+        Ok(self.state_in_use()?.1 == Some(index))
     }
 
     /// Removes state directories that are not in use.
@@ -148,10 +154,17 @@ impl DataDirectory {
     }
 
     fn state_name(&self) -> Result<String, DirectoryError> {
+        Ok(self.state_in_use()?.0)
+    }
+
+    fn state_in_use(&self) -> Result<(String, Option<LogIndex>), DirectoryError> {
         let path = self.path.join("state");
-        let Some(bytes) = env::read_file(&path)? else { return Ok("state-1".into()) };
-        match String::from_utf8(bytes) {
-            Ok(name) if name.starts_with("state-") && !name.contains('/') => Ok(name),
+        let Some(bytes) = env::read_file(&path)? else { return Ok(("state-1".into(), None)) };
+        let text = String::from_utf8_lossy(&bytes);
+        match text.split_once(' ').map(|(name, index)| (name, index.parse())) {
+            Some((name, Ok(index))) if name.starts_with("state-") && !name.contains('/') => {
+                Ok((name.to_owned(), Some(LogIndex(index))))
+            }
             _ => Err(DirectoryError::Damaged { path, what: "it names no state directory".into() }),
         }
     }
@@ -191,7 +204,9 @@ mod tests {
         for path in [&first, &second] {
             env::create_directory(path).expect("a directory");
         }
-        directory.activate_state(&second).expect("activated");
+        directory.activate_state(&second, LogIndex(7)).expect("activated");
+        assert!(directory.state_came_as_snapshot(LogIndex(7)).expect("readable"));
+        assert!(!directory.state_came_as_snapshot(LogIndex(8)).expect("readable"));
         directory.remove_stale_states().expect("removed");
         assert_eq!(directory.state_path().expect("a path"), second);
         assert!(!env::exists(&first) && env::exists(&second));

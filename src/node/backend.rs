@@ -1,0 +1,55 @@
+//! A running member as the API sees it.
+
+use super::checkpointer::CheckpointWork;
+use crate::api::{self, Backend, ProposeError, ReadError};
+use crate::apply::Outcome;
+use crate::consensus::Handle;
+use crate::inbox::Inbox;
+use crate::mvcc::{View, Views};
+use crate::proto::log::command::Request;
+use crate::storage::directory::Identity;
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct MemberBackend {
+    pub handle: Handle,
+    pub views: Views,
+    pub identity: Identity,
+    pub checkpointer: Arc<Inbox<CheckpointWork>>,
+    pub limits: api::Limits,
+}
+
+impl Backend for MemberBackend {
+    fn view(&self) -> Arc<View> {
+        self.views.load()
+    }
+
+    async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
+        let physical = matches!(&request, Request::Compaction(compaction) if compaction.physical);
+        let outcome = self.handle.propose(request).await?;
+        if physical {
+            let (done, reclaimed) = oneshot::channel();
+            self.checkpointer.add(|work| work.reclaim.push(done));
+            reclaimed.await.map_err(|_| ProposeError::Stopped)?;
+        }
+        Ok(outcome)
+    }
+
+    async fn read_barrier(&self) -> Result<(), ReadError> {
+        self.handle.read_barrier().await
+    }
+
+    fn identity(&self) -> api::Identity {
+        api::Identity { cluster_id: self.identity.cluster, member_id: self.identity.member }
+    }
+
+    fn raft_status(&self) -> api::RaftStatus {
+        self.handle.status()
+    }
+
+    fn limits(&self) -> api::Limits {
+        self.limits
+    }
+}

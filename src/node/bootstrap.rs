@@ -1,0 +1,153 @@
+//! From a data directory to a member's parts: the first start founds the member, every later one finds it again. The
+//! initial-* flags count the first time only, as with etcd.
+
+use crate::apply::machine::{InitialState, MachineError, MachineOptions};
+use crate::apply::Machine;
+use crate::config;
+use crate::env;
+use crate::ids::{Incarnation, LogIndex, MemberId, Term};
+use crate::mvcc::Views;
+use crate::proto::peer::{ConfState, HardState};
+use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
+use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
+use crate::storage::state::{StateDatabase, StateOptions};
+use crate::storage::state_error::StateError;
+use std::sync::Arc;
+
+/// Why a member cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error("joining a running cluster (--initial-cluster-state existing) is not supported yet")]
+    JoinUnsupported,
+    #[error(
+        "the log in {log_path} ends at entry {last}, but the state has applied entry {applied}: log entries were lost. \
+         Remove this member from the cluster, clear its data directory and add it again"
+    )]
+    LogBehindState { log_path: String, last: LogIndex, applied: LogIndex },
+    #[error(
+        "the log in {log_path} begins behind entry {cut}, but the state has only applied entry {applied}. Remove this \
+         member from the cluster, clear its data directory and add it again"
+    )]
+    StateBehindLog { log_path: String, cut: LogIndex, applied: LogIndex },
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: String, source: std::io::Error },
+    #[error("{0}")]
+    Raft(String),
+}
+
+/// How the engine is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EngineOptions {
+    pub state: StateOptions,
+    pub machine: MachineOptions,
+    /// None for the log's own default.
+    pub log_memtable_bytes: Option<u64>,
+}
+
+/// What a member consists of before its actors start.
+pub struct Opened {
+    pub directory: Arc<DataDirectory>,
+    pub identity: Identity,
+    pub machine: Machine,
+    pub views: Views,
+    pub log: LogDatabase,
+    pub recovered: Recovered,
+}
+
+/// Opens the member in the configured data directory, or founds it there.
+pub fn open(config: &config::Server, engine: EngineOptions, origin: u64) -> Result<Opened, StartError> {
+    let directory = DataDirectory::open(&config.data_dir)?;
+    let founding = match directory.identity()? {
+        Some(_) => None,
+        None => Some(found(config)?),
+    };
+    if founding.is_some() {
+        directory.clear_unclaimed()?;
+    }
+    directory.remove_stale_states()?;
+    let state = StateDatabase::open(&directory.state_path()?, &engine.state)?;
+    let (mut machine, views) = Machine::open(state, origin, engine.machine)?;
+    let (log, mut recovered) = LogDatabase::open(&directory.log_path(), engine.log_memtable_bytes)?;
+    let identity = match founding {
+        Some((identity, initial)) => {
+            let cut = Cut { index: initial.applied_index, term: initial.applied_term };
+            let hard_state = HardState { term: cut.term.0, vote: 0, commit: cut.index.0 };
+            log.reset(cut, &hard_state)?;
+            recovered = Recovered { cut, hard_state, terms: Vec::new() };
+            machine.initialize(initial)?;
+            directory.claim(identity)?;
+            identity
+        }
+        None => directory.identity()?.ok_or_else(|| StartError::Raft("the identity has gone".into()))?,
+    };
+    let opened = Opened { directory: Arc::new(directory), identity, machine, views, log, recovered };
+    reconcile(opened)
+}
+
+/// A new member of a new cluster. Like etcd's, its log begins behind one entry per member, in term 1.
+fn found(config: &config::Server) -> Result<(Identity, InitialState), StartError> {
+    let initial_cluster = config.initial_cluster()?;
+    if config.initial_cluster_state == config::ClusterState::Existing {
+        return Err(StartError::JoinUnsupported);
+    }
+    let (cluster, membership) =
+        initial_cluster.found(&config.initial_cluster_token).map_err(config::Error::from)?;
+    let own_urls = config.initial_advertise_peer_urls.iter().map(crate::cluster::MemberUrl::as_str);
+    let listed = membership.iter().find(|member| member.name == config.name).map(|member| MemberId(member.id));
+    let member = listed.unwrap_or_else(|| crate::cluster::member_id(own_urls, &config.initial_cluster_token));
+    // Names are said by members themselves once they have started.
+    let members = membership.iter().cloned().map(|mut member| {
+        member.name = String::new();
+        member
+    });
+    let initial = InitialState {
+        applied_index: LogIndex(membership.len() as u64),
+        applied_term: Term(1),
+        members: members.collect(),
+        conf_state: ConfState { voters: membership.ids().map(|id| id.0).collect(), ..ConfState::default() },
+        cluster_version: String::new(),
+    };
+    // 0 stands for a member that has never started.
+    let incarnation = Incarnation(env::random_u64().max(1));
+    Ok((Identity { member, cluster, incarnation }, initial))
+}
+
+/// Log and state are synced apart: after a crash the state may be behind the log, which replays the rest. A state that
+/// came as a snapshot may be ahead of an old log, which is then discarded. Anything else is a loss.
+fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
+    let applied = opened.machine.applied_index();
+    let cut = opened.recovered.cut.index;
+    let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
+    let log_path = opened.directory.log_path().display().to_string();
+    if applied < cut {
+        return Err(StartError::StateBehindLog { log_path, cut, applied });
+    }
+    if applied > last {
+        let view = opened.views.load();
+        if !opened.directory.state_came_as_snapshot(applied)? {
+            return Err(StartError::LogBehindState { log_path, last, applied });
+        }
+        let cut = Cut { index: applied, term: view.applied_term() };
+        let saved = opened.recovered.hard_state;
+        let vote = if saved.term >= cut.term.0 { saved.vote } else { 0 };
+        let hard_state =
+            HardState { term: saved.term.max(cut.term.0), vote, commit: saved.commit.max(applied.0) };
+        opened.log.reset(cut, &hard_state)?;
+        opened.recovered = Recovered { cut, hard_state, terms: Vec::new() };
+    }
+    let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
+    // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
+    opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);
+    Ok(opened)
+}

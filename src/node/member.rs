@@ -1,0 +1,365 @@
+//! One running member: builds its actors on their threads, connects them, publishes the member to the cluster, and takes
+//! everything down again.
+//!
+//! | thread | what runs on it |
+//! |---|---|
+//! | main | starting, publishing, stopping |
+//! | raft | the consensus actor, the peer links and the peer port |
+//! | log | the log's disk |
+//! | apply | the state machine |
+//! | checkpoint | slow work on the state's disk |
+//! | network | the client port: requests, reads included |
+
+use super::backend::MemberBackend;
+use super::bootstrap::{self, EngineOptions, Opened, StartError};
+use super::checkpointer::Checkpointer;
+use crate::api;
+use crate::apply::actor::Applier;
+use crate::cluster::MemberUrl;
+use crate::config;
+use crate::consensus::actor::{Consensus, Neighbours, Parts};
+use crate::consensus::checkpoint::{Checkpoints, Policy};
+use crate::consensus::core::{Core, TICKS_PER_HEARTBEAT, Timing};
+use crate::consensus::log_store::LogStore;
+use crate::consensus::reads::Reads;
+use crate::consensus::writer::LogWriter;
+use crate::consensus::{Handle, conf_state};
+use crate::env::{self, Listener, ThreadHandle};
+use crate::ids::MemberId;
+use crate::mvcc::Views;
+use crate::peer::link::{Link, Remote};
+use crate::peer::service::PeerService;
+use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
+use crate::stop::StopSignal;
+use crate::storage::directory::Identity;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+/// The cluster version that a leader proposes where there is none yet.
+const CLUSTER_VERSION: &str = "3.7.0";
+/// Between two attempts to publish the member, and between two looks at the cluster version.
+const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Handing over leadership takes no longer before a stop.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A running member.
+pub struct Member {
+    backend: MemberBackend,
+    stop: StopSignal,
+    shutdown: watch::Sender<bool>,
+    threads: Vec<ThreadHandle>,
+    config: config::Server,
+}
+
+/// A port whose thread has bound it and waits for what to serve.
+struct Port<T> {
+    serve: oneshot::Sender<T>,
+    thread: ThreadHandle,
+}
+
+impl Member {
+    /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
+    pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
+        let origin = env::random_u64();
+        let (shutdown, shutdown_seen) = watch::channel(false);
+        let network = client_port(&config, shutdown_seen.clone()).await?;
+        let raft = peer_port(&config, shutdown_seen).await?;
+        let opened = bootstrap::open(&config, engine, origin)?;
+        let stop = StopSignal::default();
+        let neighbours = Neighbours::new(stop.clone());
+        let timing =
+            Timing { heartbeat_ms: config.heartbeat_interval_ms, election_ms: config.election_timeout_ms };
+        let handle = Handle {
+            inbox: Arc::clone(&neighbours.inbox),
+            waiters: Arc::clone(&neighbours.waiters),
+            status: Arc::clone(&neighbours.status),
+            origin,
+            // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
+            request_timeout: Duration::from_millis(5_000 + 2 * timing.election_ms),
+            request_bytes_max: config.max_request_bytes as usize,
+        };
+        let backend = MemberBackend {
+            handle,
+            views: opened.views.clone(),
+            identity: opened.identity,
+            checkpointer: Arc::clone(&neighbours.checkpointer),
+            limits: api::Limits {
+                max_request_bytes: config.max_request_bytes as usize,
+                max_txn_ops: config.max_txn_ops as usize,
+            },
+        };
+        let member = opened.identity.member;
+        let consensus = ConsensusParts::new(&opened, neighbours.clone(), timing, config.snapshot_count, engine);
+        let mut threads = start_workers(opened, &neighbours, &backend.views);
+        let peer_routes = (consensus, backend.clone());
+        if raft.serve.send(peer_routes).is_err() || network.serve.send(backend.clone()).is_err() {
+            return Err(StartError::Raft("a thread ended before it began".into()));
+        }
+        threads.extend([raft.thread, network.thread]);
+        tracing::info!(local_member_id = %member, name = config.name, "started a member");
+        Ok(Self { backend, stop, shutdown, threads, config })
+    }
+
+    /// Says the member's name and client URLs to the cluster, until the cluster has taken note.
+    pub async fn publish(&self) {
+        let identity = self.backend.identity;
+        let urls = self.config.advertise_client_urls.iter().map(ToString::to_string);
+        let attributes = MemberAttributes {
+            member_id: identity.member.0,
+            name: self.config.name.clone(),
+            client_urls: urls.collect(),
+            incarnation: identity.incarnation.0,
+        };
+        loop {
+            match self.backend.handle.propose(Request::MemberAttributes(attributes.clone())).await {
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "failed to publish local member to cluster through raft");
+                    env::sleep(PUBLISH_RETRY_AFTER).await;
+                }
+            }
+        }
+        tracing::info!(
+            local_member_id = %identity.member, cluster_id = %identity.cluster,
+            "published local member to cluster through raft"
+        );
+        self.watch_cluster_version();
+        tracing::info!("ready to serve client requests");
+    }
+
+    /// The member's way in for those who run in the same process.
+    pub fn backend(&self) -> &MemberBackend {
+        &self.backend
+    }
+
+    /// Done when the member cannot go on, with the reason.
+    pub async fn failed(&self) -> String {
+        self.stop.failed().await
+    }
+
+    /// Hands leadership over, lets requests under way end, and stops every thread.
+    pub async fn stop(self) {
+        let status = &self.backend.handle.status;
+        let deadline = env::now() + HAND_OVER_TIMEOUT;
+        if status.is_leader.load(Ordering::Acquire) && self.backend.view().cluster.conf_state.voters.len() > 1 {
+            self.backend.handle.inbox.add(|incoming| incoming.hand_over_leadership = true);
+            while status.is_leader.load(Ordering::Acquire) && env::now() < deadline {
+                env::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        let _ = self.shutdown.send(true);
+        // What is applied need not be replayed. The log has everything acknowledged either way.
+        if let Err(error) = self.backend.view().state.sync() {
+            tracing::warn!(%error, "cannot sync the state before stopping");
+        }
+        drop(self.threads);
+    }
+
+    /// The leader names the cluster version once there is a leader.
+    fn watch_cluster_version(&self) {
+        let backend = self.backend.clone();
+        env::spawn_local(async move {
+            while backend.view().cluster.version.is_empty() {
+                if backend.handle.status.is_leader.load(Ordering::Acquire) {
+                    let version = ClusterVersion { version: CLUSTER_VERSION.into() };
+                    if let Err(error) = backend.handle.propose(Request::ClusterVersion(version)).await {
+                        tracing::warn!(%error, "failed to set the cluster version");
+                    }
+                }
+                env::sleep(PUBLISH_RETRY_AFTER).await;
+            }
+            tracing::info!(cluster_version = backend.view().cluster.version, "set the cluster version");
+        });
+    }
+}
+
+/// What the raft thread makes its actors of.
+struct ConsensusParts {
+    identity: Identity,
+    store: LogStore,
+    views: Views,
+    neighbours: Neighbours,
+    timing: Timing,
+    checkpoints: Checkpoints,
+    remotes: Vec<Remote>,
+    service: PeerService,
+}
+
+impl ConsensusParts {
+    fn new(
+        opened: &Opened,
+        neighbours: Neighbours,
+        timing: Timing,
+        snapshot_count: u64,
+        engine: EngineOptions,
+    ) -> Self {
+        let view = opened.views.load();
+        let conf_state = conf_state(&view.cluster.conf_state);
+        let store = LogStore::new(opened.log.clone(), &opened.recovered, conf_state, opened.views.clone());
+        let checkpoints = Checkpoints::new(Policy::with_snapshot_count(snapshot_count), view.applied_index());
+        let others = view.cluster.members.iter().filter(|member| member.id != opened.identity.member.0);
+        let remotes = others.map(|member| Remote {
+            own: opened.identity,
+            member: MemberId(member.id),
+            addresses: member
+                .peer_urls
+                .iter()
+                .filter_map(|url| MemberUrl::parse(url).ok())
+                .map(|url| url.address())
+                .collect(),
+        });
+        let service = PeerService::new(
+            opened.identity,
+            opened.views.clone(),
+            Arc::clone(&neighbours.inbox),
+            Arc::clone(&opened.directory),
+            engine.state,
+        );
+        Self {
+            identity: opened.identity,
+            store,
+            views: opened.views.clone(),
+            remotes: remotes.collect(),
+            neighbours,
+            timing,
+            checkpoints,
+            service,
+        }
+    }
+
+    /// Starts the consensus actor and the links on this thread.
+    fn start(self) -> Result<(), raft::Error> {
+        let applied = self.views.load().applied_index();
+        self.neighbours.status.applied.store(applied.0, Ordering::Release);
+        let core =
+            Core::new(self.identity.member, self.timing, applied, self.store, Box::new(env::random_below))?;
+        let mut links = BTreeMap::new();
+        for remote in self.remotes {
+            let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
+            links.insert(remote.member, env::start(|_| Link::new(remote, inbox, stop)));
+        }
+        let parts = Parts {
+            member: self.identity.member,
+            core,
+            neighbours: self.neighbours,
+            links,
+            tick: Duration::from_millis(self.timing.heartbeat_ms) / TICKS_PER_HEARTBEAT,
+            election_timeout: Duration::from_millis(self.timing.election_ms),
+            reads: Reads::new(env::random_u64()),
+            checkpoints: self.checkpoints,
+        };
+        env::start(|_| Consensus::new(parts));
+        Ok(())
+    }
+}
+
+/// Starts the actors that have a thread each.
+fn start_workers(opened: Opened, neighbours: &Neighbours, views: &Views) -> Vec<ThreadHandle> {
+    let Opened { machine, log, directory, .. } = opened;
+    let writer = LogWriter {
+        log,
+        inbox: Arc::clone(&neighbours.writer),
+        consensus: Arc::clone(&neighbours.inbox),
+        stop: neighbours.stop.clone(),
+        failed: false,
+    };
+    let applier = Applier {
+        machine,
+        directory,
+        inbox: Arc::clone(&neighbours.applier),
+        consensus: Arc::clone(&neighbours.inbox),
+        waiters: Arc::clone(&neighbours.waiters),
+        status: Arc::clone(&neighbours.status),
+        stop: neighbours.stop.clone(),
+        reads: Vec::new(),
+        failed: false,
+    };
+    let checkpointer = Checkpointer {
+        views: views.clone(),
+        inbox: Arc::clone(&neighbours.checkpointer),
+        consensus: Arc::clone(&neighbours.inbox),
+        stop: neighbours.stop.clone(),
+    };
+    vec![env::run_actor("log", writer), env::run_actor("apply", applier), env::run_actor("checkpoint", checkpointer)]
+}
+
+type Shutdown = watch::Receiver<bool>;
+
+async fn stopped(mut shutdown: Shutdown) {
+    // An error means that the member is gone.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port<MemberBackend>, StartError> {
+    let options =
+        api::Options { max_concurrent_streams: config.max_concurrent_streams, ..api::Options::default() };
+    let workers = env::processors().saturating_sub(1).max(1);
+    port("network", workers, &config.listen_client_urls, move |listeners, backend: MemberBackend| async move {
+        let routes = api::Routes::new(backend);
+        let serving = listeners
+            .into_iter()
+            .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
+        futures_util::future::join_all(serving).await;
+    })
+    .await
+}
+
+async fn peer_port(
+    config: &config::Server,
+    shutdown: Shutdown,
+) -> Result<Port<(ConsensusParts, MemberBackend)>, StartError> {
+    port("raft", 1, &config.listen_peer_urls, move |listeners, (parts, backend): (ConsensusParts, _)| async move {
+        let routes = api::Routes::new(backend).with_peer(parts.service.clone());
+        let stop = parts.neighbours.stop.clone();
+        if let Err(error) = parts.start() {
+            return stop.fail(&error);
+        }
+        let serving = listeners.into_iter().map(|listener| {
+            api::serve(listener, routes.clone(), api::Options::default(), stopped(shutdown.clone()))
+        });
+        futures_util::future::join_all(serving).await;
+    })
+    .await
+}
+
+/// Binds addresses on a thread of their own, which then waits for what to serve there.
+async fn port<T, F, S>(name: &str, workers: usize, urls: &[MemberUrl], serve: S) -> Result<Port<T>, StartError>
+where
+    T: Send + 'static,
+    F: Future<Output = ()> + 'static,
+    S: FnOnce(Vec<Listener>, T) -> F + Send + 'static,
+{
+    let addresses: Vec<String> = urls.iter().map(MemberUrl::address).collect();
+    let (bound, outcome) = oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
+    let thread = env::thread(name, workers, move || async move {
+        let listeners = bind(addresses).await;
+        let (result, listeners) = match listeners {
+            Ok(listeners) => (Ok(()), listeners),
+            Err(error) => (Err(error), Vec::new()),
+        };
+        let _ = bound.send(result);
+        if let Ok(content) = receiver.await {
+            serve(listeners, content).await;
+        }
+    });
+    match outcome.await {
+        Ok(Ok(())) => Ok(Port { serve: sender, thread }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StartError::Raft("a thread ended before it began".into())),
+    }
+}
+
+async fn bind(addresses: Vec<String>) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match Listener::bind(&address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(source) => return Err(StartError::Listen { address, source }),
+        }
+    }
+    Ok(listeners)
+}
