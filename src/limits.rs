@@ -13,6 +13,16 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
 
+/// Keys that a scan looks at before it lets other requests of its thread run: some 100 microseconds.
+pub const SCAN_SLICE_KEYS: usize = 256;
+
+/// Connections of one port: each costs a file descriptor and some 20 KiB.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Streams that a client may open and reset before they are looked at. A client with many requests under way cancels
+/// them all at once; beyond this it is an attack, and the connection is closed.
+pub const PENDING_RESETS_MAX: usize = 1024;
+
 /// The storage engine's own limit on a key, escaping and revision included.
 pub const STORED_KEY_BYTES_MAX: usize = 65_535;
 

@@ -1,6 +1,7 @@
 //! What the API needs from the member behind it.
 
-use crate::apply::{ApplyError, Outcome};
+use crate::apply::ApplyError;
+use crate::apply::machine::Outcome;
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;

@@ -17,9 +17,6 @@ pub mod routes;
 pub mod server;
 pub mod status;
 
-#[cfg(test)]
-mod tests;
-
 pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
 pub use body::Body;
 pub use routes::Routes;
