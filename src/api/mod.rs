@@ -22,3 +22,6 @@ pub use body::Body;
 pub use routes::Routes;
 pub use server::{Options, serve};
 pub use status::ApiError;
+
+#[cfg(test)]
+mod tests;
