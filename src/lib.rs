@@ -5,7 +5,7 @@
 //! touches clocks, threads, sockets, files or randomness, so that the very same code runs on real sockets and inside
 //! the deterministic simulator.
 
-// pub mod api;
+pub mod api;
 pub mod apply;
 pub mod bench;
 pub mod client;

@@ -41,6 +41,16 @@ pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Raft messages of peers that wait for the consensus thread; beyond it they are dropped, and raft repeats them.
 pub const PEER_MESSAGES_MAX: usize = 10_000;
+/// Keys that a scan looks at before it lets other requests of its thread run: some 100 microseconds.
+pub const SCAN_SLICE_KEYS: usize = 256;
+
+/// Connections of one port: each costs a file descriptor and some 20 KiB.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Streams that a client may open and reset before they are looked at. A client with many requests under way cancels
+/// them all at once; beyond this it is an attack, and the connection is closed.
+pub const PENDING_RESETS_MAX: usize = 1024;
+
 /// The storage engine's own limit on a key, escaping and revision included.
 pub const STORED_KEY_BYTES_MAX: usize = 65_535;
 
@@ -58,3 +68,7 @@ pub const REPLY_CHUNK_BYTES: usize = 256 * 1024;
 
 /// Records that a walk for HashKV keeps in memory at once.
 pub const HASH_PASS_KEYS: usize = 100_000;
+
+/// One envelope between members: a few entries, of which a single one may hold a request of the largest size that
+/// `--max-request-bytes` can be set to.
+pub const PEER_MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;

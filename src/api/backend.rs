@@ -1,7 +1,9 @@
 //! What the API needs from the member behind it.
 
-use crate::apply::{ApplyError, Outcome};
-use crate::ids::{ClusterId, LogIndex, MemberId, Term};
+use crate::apply::ApplyError;
+use crate::apply::machine::Outcome;
+use crate::ids::{ClusterId, MemberId};
+pub use crate::consensus::{ProposeError, RaftStatus, ReadError};
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;
@@ -37,62 +39,11 @@ pub struct Identity {
     pub member_id: MemberId,
 }
 
-/// Where the log stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RaftStatus {
-    /// 0 when there is none.
-    pub leader: MemberId,
-    pub term: Term,
-    pub commit_index: LogIndex,
-    pub last_index: LogIndex,
-    pub applied_index: LogIndex,
-}
-
 /// What the operator allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
-}
-
-/// Why a write was not acknowledged.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProposeError {
-    #[error("no leader")]
-    NoLeader,
-    #[error("leader changed")]
-    LeaderChanged,
-    #[error("request timed out")]
-    Timeout,
-    #[error("request timed out, possibly due to previous leader failure")]
-    TimeoutLeaderFailure,
-    #[error("too many requests")]
-    TooManyRequests,
-    #[error("request is too large")]
-    TooLarge,
-    #[error("server stopped")]
-    Stopped,
-    #[error(transparent)]
-    Apply(#[from] ApplyError),
-}
-
-/// Why a read has no safe point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReadError {
-    #[error("no leader")]
-    NoLeader,
-    #[error("leader changed")]
-    LeaderChanged,
-    #[error("request timed out")]
-    Timeout,
-    #[error("request timed out, possibly due to previous leader failure")]
-    TimeoutLeaderFailure,
-    #[error("too many requests")]
-    TooManyRequests,
-    #[error("server stopped")]
-    Stopped,
 }
 
 /// The header of a response.

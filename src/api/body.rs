@@ -3,6 +3,7 @@
 //! A list of 100,000 keys is some 30 MB. It is encoded once, in chunks; each becomes HTTP/2 data as flow control lets
 //! it, and is freed when it is on its way.
 
+use ::http::{HeaderMap, HeaderValue};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
@@ -13,7 +14,6 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tonic::Status;
-use ::http::{HeaderMap, HeaderValue};
 
 /// What stands before every gRPC message: a flag for compression and four bytes of length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -90,7 +90,9 @@ pub(super) fn frame(message: &impl Message) -> Bytes {
     let bytes = message.encoded_len();
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + bytes);
     put_prefix(&mut framed, bytes);
-    message.encode(&mut framed).expect("the buffer has been made for it");
+    message
+        .encode(&mut framed)
+        .expect("the buffer has been made for it");
     framed.freeze()
 }
 

@@ -4,9 +4,7 @@ use super::status::ApiError;
 use crate::limits::KEY_BYTES_MAX;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
-use crate::proto::etcdserverpb::{
-    DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-};
+use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,8 +22,8 @@ pub fn range(request: &RangeRequest) -> Result<(), ApiError> {
 /// A range that is answered in a stream: neither sorted nor filtered.
 pub fn range_stream(request: &RangeRequest) -> Result<(), ApiError> {
     range(request)?;
-    let key_order = request.sort_target == SortTarget::Key as i32
-        && request.sort_order != SortOrder::Descend as i32;
+    let key_order =
+        request.sort_target == SortTarget::Key as i32 && request.sort_order != SortOrder::Descend as i32;
     if !key_order {
         return Err(ApiError::StreamSort);
     }

@@ -12,7 +12,7 @@ use futures_util::future::Either;
 use http_body_util::BodyExt;
 use prost::Message;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -47,16 +47,16 @@ pub async fn message<M: Message + Default>(
         data = gather(data, bytes, &mut body).await?;
     }
     if data.len() > bytes {
-        return Err(Status::internal("grpc: more than one message in a call with one request"));
+        return Err(Status::internal(
+            "grpc: more than one message in a call with one request",
+        ));
     }
     while !body.is_end_stream() {
         if next_data(&mut body).await?.is_none() {
             break;
         }
     }
-    M::decode(data).map_err(|error| {
-        Status::internal(format!("grpc: error unmarshalling request: {error}"))
-    })
+    M::decode(data).map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
 /// The next data that is not empty, or nothing at the end.
@@ -73,11 +73,7 @@ async fn next_data(body: &mut impl RequestBody) -> Result<Option<Bytes>, Status>
 }
 
 /// Joins data until there are `bytes` of it.
-async fn gather(
-    first: Bytes,
-    bytes: usize,
-    body: &mut impl RequestBody,
-) -> Result<Bytes, Status> {
+async fn gather(first: Bytes, bytes: usize, body: &mut impl RequestBody) -> Result<Bytes, Status> {
     // What the other side announces is not yet sent: grow with what arrives.
     let mut joined = BytesMut::with_capacity(bytes.min(first.len() + 64 * 1024));
     joined.extend_from_slice(&first);
@@ -95,10 +91,9 @@ pub fn response(result: Result<Body, Status>) -> Response<Body> {
     match result {
         Ok(body) => {
             let mut response = Response::new(body);
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/grpc"),
-            );
+            response
+                .headers_mut()
+                .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             response
         }
         Err(status) => status.into_http(),
@@ -120,10 +115,9 @@ pub async fn within_deadline(
     let Some(limit) = headers.get("grpc-timeout") else {
         return reply.await;
     };
-    let limit = timeout(limit.as_bytes())
-        .ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
+    let limit = timeout(limit.as_bytes()).ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
     let mut reply = pin!(reply);
-    if let Poll::Ready(result) = futures_util::poll!(reply.as_mut()) {
+    if let Poll::Ready(result) = poll_once(reply.as_mut()).await {
         return result;
     }
     let timer = pin!(env::sleep(limit));
@@ -131,6 +125,10 @@ pub async fn within_deadline(
         Either::Left((result, _)) => result,
         Either::Right(_) => Err(ApiError::DeadlineExceeded.into()),
     }
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
 /// gRPC's way of writing a duration: up to eight digits and a unit.

@@ -17,11 +17,11 @@ pub mod routes;
 pub mod server;
 pub mod status;
 
-#[cfg(test)]
-mod tests;
-
 pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
 pub use body::Body;
 pub use routes::Routes;
 pub use server::{Options, serve};
 pub use status::ApiError;
+
+#[cfg(test)]
+mod tests;

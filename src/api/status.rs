@@ -137,3 +137,38 @@ impl From<ProposeError> for Failure {
         })
     }
 }
+
+impl From<ApplyError> for Failure {
+    fn from(error: ApplyError) -> Self {
+        Self::Known(match error {
+            ApplyError::EmptyKey => ApiError::EmptyKey,
+            ApplyError::KeyTooLong => ApiError::KeyTooLong,
+            ApplyError::KeyNotFound => ApiError::KeyNotFound,
+            ApplyError::LeaseNotFound => ApiError::LeaseNotFound,
+            ApplyError::Compacted => ApiError::Compacted,
+            ApplyError::FutureRevision => ApiError::FutureRevision,
+            ApplyError::InvalidSortOption => ApiError::InvalidSortOption,
+            ApplyError::MemberNotFound => ApiError::MemberNotFound,
+            ApplyError::IncarnationConflict => return Self::Other(error.to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_whole() {
+        assert!(
+            ApiError::KeyTooLong
+                .text()
+                .contains(&crate::limits::KEY_BYTES_MAX.to_string())
+        );
+        let status = Status::from(Failure::from(ProposeError::TooManyRequests));
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Unknown, "etcdserver: too many requests")
+        );
+    }
+}

@@ -76,7 +76,7 @@ impl Applier {
     fn apply(&mut self, entries: &[CommittedEntry]) -> Result<(), String> {
         let Some(last) = entries.last() else { return Ok(()) };
         let replies = self.machine.apply(entries).map_err(|error| error.to_string())?;
-        self.status.applied.store(last.index.0, Ordering::Release);
+        self.status.applied_index.store(last.index.0, Ordering::Release);
         self.waiters.complete(replies);
         self.consensus.add(|incoming| incoming.applied = last.index);
         Ok(())
@@ -90,7 +90,7 @@ impl Applier {
         if applied != index {
             return Err(format!("a snapshot announced at entry {index} holds the state at entry {applied}"));
         }
-        self.status.applied.store(applied.0, Ordering::Release);
+        self.status.applied_index.store(applied.0, Ordering::Release);
         self.consensus.add(|incoming| {
             incoming.applied = applied;
             incoming.state_replaced = true;

@@ -197,7 +197,8 @@ impl Consensus {
             self.neighbours.applier.add(|work| work.push(ApplyWork::Entries(committed)));
         }
         let status = &self.neighbours.status;
-        status.committed.store(self.core.committed().0, Ordering::Release);
+        status.commit_index.store(self.core.committed().0, Ordering::Release);
+        status.last_index.store(self.core.last_index().0, Ordering::Release);
         for (context, index) in reads {
             let readers = self.reads.answered(context);
             self.let_read(readers, index);
@@ -267,7 +268,7 @@ impl Consensus {
         if readers.is_empty() {
             return;
         }
-        if self.neighbours.status.load().applied >= index {
+        if self.neighbours.status.load().applied_index >= index {
             readers.into_iter().for_each(|reader| reader.finish(Ok(())));
         } else {
             self.neighbours.applier.add(|work| work.push(ApplyWork::Reads(index, readers)));
@@ -346,7 +347,7 @@ impl Handler<Wake> for Consensus {
             self.core.read_index(context);
             self.carry_out();
         }
-        let applied = self.neighbours.status.load().applied;
+        let applied = self.neighbours.status.load().applied_index;
         if self.checkpoints.due(applied) {
             self.neighbours.checkpointer.add(|work| work.checkpoint = true);
         }

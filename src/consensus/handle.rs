@@ -50,10 +50,12 @@ pub enum ReadError {
 /// Raft as an observer sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RaftStatus {
+    /// 0 where there is none.
     pub leader: MemberId,
     pub term: Term,
-    pub committed: LogIndex,
-    pub applied: LogIndex,
+    pub commit_index: LogIndex,
+    pub last_index: LogIndex,
+    pub applied_index: LogIndex,
 }
 
 /// The status that consensus and the applier write and everybody reads.
@@ -62,8 +64,9 @@ pub struct SharedStatus {
     pub leader: AtomicU64,
     pub is_leader: AtomicBool,
     pub term: AtomicU64,
-    pub committed: AtomicU64,
-    pub applied: AtomicU64,
+    pub commit_index: AtomicU64,
+    pub last_index: AtomicU64,
+    pub applied_index: AtomicU64,
 }
 
 impl SharedStatus {
@@ -71,8 +74,9 @@ impl SharedStatus {
         RaftStatus {
             leader: MemberId(self.leader.load(Ordering::Acquire)),
             term: Term(self.term.load(Ordering::Acquire)),
-            committed: LogIndex(self.committed.load(Ordering::Acquire)),
-            applied: LogIndex(self.applied.load(Ordering::Acquire)),
+            commit_index: LogIndex(self.commit_index.load(Ordering::Acquire)),
+            last_index: LogIndex(self.last_index.load(Ordering::Acquire)),
+            applied_index: LogIndex(self.applied_index.load(Ordering::Acquire)),
         }
     }
 }

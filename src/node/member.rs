@@ -29,6 +29,8 @@ use crate::ids::MemberId;
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
+use crate::proto::peer::peer_server::PeerServer;
+use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
@@ -233,7 +235,7 @@ impl ConsensusParts {
     /// Starts the consensus actor and the links on this thread.
     fn start(self) -> Result<(), raft::Error> {
         let applied = self.views.load().applied_index();
-        self.neighbours.status.applied.store(applied.0, Ordering::Release);
+        self.neighbours.status.applied_index.store(applied.0, Ordering::Release);
         let core =
             Core::new(self.identity.member, self.timing, applied, self.store, Box::new(env::random_below))?;
         let mut links = BTreeMap::new();
@@ -307,12 +309,17 @@ async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port
     .await
 }
 
+fn peer_routes(service: PeerService) -> axum::Router {
+    let server = PeerServer::new(service).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    tonic::service::Routes::new(server).into_axum_router()
+}
+
 async fn peer_port(
     config: &config::Server,
     shutdown: Shutdown,
 ) -> Result<Port<(ConsensusParts, MemberBackend)>, StartError> {
     port("raft", 1, &config.listen_peer_urls, move |listeners, (parts, backend): (ConsensusParts, _)| async move {
-        let routes = api::Routes::new(backend).with_peer(parts.service.clone());
+        let routes = api::Routes::new(backend).with(peer_routes(parts.service.clone()));
         let stop = parts.neighbours.stop.clone();
         if let Err(error) = parts.start() {
             return stop.fail(&error);

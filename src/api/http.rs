@@ -1,0 +1,231 @@
+//! etcd's plain HTTP paths: /version, /health, /livez and /readyz (server/etcdserver/api/etcdhttp/{version,health}.go).
+//!
+//! Texts, codes and headers are etcd's; the checks are printed in a fixed order where etcd's order is a hash map's.
+//! There are no alarms yet, so no check of them can fail. /metrics is not here.
+
+use super::backend::Backend;
+use super::body::Body;
+use super::kv;
+use super::status::Failure;
+use crate::config;
+use crate::proto::etcdserverpb::RangeRequest;
+use ::http::header::{self, HeaderName};
+use ::http::{HeaderValue, Method, Response, StatusCode, Uri};
+use std::fmt::Write;
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const NO_SNIFF: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
+
+/// One question about the member's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    DataCorruption,
+    SerializableRead,
+    LinearizableRead,
+    NonLearner,
+}
+
+const LIVE: [Check; 1] = [Check::SerializableRead];
+const READY: [Check; 4] = [
+    Check::DataCorruption,
+    Check::SerializableRead,
+    Check::LinearizableRead,
+    Check::NonLearner,
+];
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Self::DataCorruption => "data_corruption",
+            Self::SerializableRead => "serializable_read",
+            Self::LinearizableRead => "linearizable_read",
+            Self::NonLearner => "non_learner",
+        }
+    }
+
+    async fn run(self, backend: &impl Backend) -> Result<(), String> {
+        match self {
+            Self::DataCorruption => Ok(()),
+            Self::SerializableRead => read(backend, true).await,
+            Self::LinearizableRead => read(backend, false).await,
+            Self::NonLearner => {
+                let own_id = backend.identity().member_id.get();
+                let view = backend.view();
+                let mut members = view.cluster.members.iter();
+                match members.any(|member| member.id == own_id && member.is_learner) {
+                    true => Err("not supported for learner".to_owned()),
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// Answers one of the paths; nothing if it is none of them.
+pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Option<Response<Body>> {
+    let path = uri.path();
+    let checks: &[Check] = match path {
+        "/version" | "/health" => &[],
+        "/livez" => &LIVE,
+        "/readyz" => &READY,
+        _ => std::slice::from_ref(single_check(path)?),
+    };
+    if method == Method::OPTIONS {
+        return Some(plain(StatusCode::OK, None, String::new()));
+    }
+    if method != Method::GET {
+        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET"));
+        return Some(response);
+    }
+    let query = Query::of(uri);
+    Some(match path {
+        "/version" => version(backend),
+        "/health" => health(backend, &query).await,
+        "/livez" | "/readyz" => {
+            let wanted = |check: &&Check| !query.values("exclude").any(|name| name == check.name());
+            let checks: Vec<Check> = checks.iter().filter(wanted).copied().collect();
+            run_checks(backend, &checks, &query).await
+        }
+        _ => run_checks(backend, checks, &query).await,
+    })
+}
+
+/// What Go's mux answers for a path that it does not know.
+pub fn not_found() -> Response<Body> {
+    error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+fn single_check(path: &str) -> Option<&'static Check> {
+    let (checks, name): (&'static [Check], _) = match path.strip_prefix("/livez/") {
+        Some(name) => (&LIVE, name),
+        None => (&READY, path.strip_prefix("/readyz/")?),
+    };
+    checks.iter().find(|check| check.name() == name)
+}
+
+fn version(backend: &impl Backend) -> Response<Body> {
+    let view = backend.view();
+    let cluster = match view.cluster.version.as_str() {
+        "" => "not_decided",
+        version => version,
+    };
+    let text = format!(
+        "{{\"etcdserver\":\"{}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{}\"}}",
+        config::VERSION,
+        config::CLUSTER_VERSION
+    );
+    plain(StatusCode::OK, Some(JSON), text)
+}
+
+async fn health(backend: &impl Backend, query: &Query) -> Response<Body> {
+    let serializable = query.values("serializable").next() == Some("true");
+    let reason = if !serializable && backend.raft_status().leader.get() == 0 {
+        Some("RAFT NO LEADER".to_owned())
+    } else {
+        let outcome = read(backend, serializable).await;
+        outcome.err().map(|error| format!("RANGE ERROR:{error}"))
+    };
+    let text = |health, reason: &str| {
+        let reason = serde_json::Value::from(reason);
+        format!("{{\"health\":\"{health}\",\"reason\":{reason}}}")
+    };
+    match reason {
+        None => plain(StatusCode::OK, Some(TEXT), text("true", "")),
+        Some(reason) => {
+            let output = text("false", &reason);
+            tracing::warn!(output, "status-code" = 503, "/health error");
+            error(StatusCode::SERVICE_UNAVAILABLE, &output)
+        }
+    }
+}
+
+async fn run_checks(backend: &impl Backend, checks: &[Check], query: &Query) -> Response<Body> {
+    let mut report = String::new();
+    let mut failed = false;
+    for check in checks {
+        let name = check.name();
+        // Writing to a string cannot fail.
+        let _ = match check.run(backend).await {
+            Ok(()) => writeln!(report, "[+]{name} ok"),
+            Err(error) => {
+                failed = true;
+                writeln!(report, "[-]{name} failed: {error}")
+            }
+        };
+    }
+    if failed {
+        tracing::warn!(reason = report, "status-code" = 503, "Health check error");
+        return error(StatusCode::SERVICE_UNAVAILABLE, &report);
+    }
+    if query.values("verbose").next().is_none() {
+        report.clear();
+    }
+    report.push_str("ok\n");
+    no_sniff(plain(StatusCode::OK, Some(TEXT), report))
+}
+
+/// etcd reads one key here that can be any.
+async fn read(backend: &impl Backend, serializable: bool) -> Result<(), String> {
+    let text = |failure: Failure| failure.to_string();
+    let view = kv::view(backend, serializable).await.map_err(text)?;
+    let request = RangeRequest {
+        key: bytes::Bytes::from_static(b"health"),
+        keys_only: true,
+        limit: 1,
+        ..RangeRequest::default()
+    };
+    let scan = view.range(&request).map_err(|error| text(error.into()))?;
+    kv::run(scan).await.map_err(|error| text(error.into()))?;
+    Ok(())
+}
+
+fn plain(status: StatusCode, content_type: Option<&'static str>, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::plain(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let mut insert = |name, value| headers.insert(name, HeaderValue::from_static(value));
+    if let Some(content_type) = content_type {
+        insert(header::CONTENT_TYPE, content_type);
+    }
+    // `--cors` allows all origins by default.
+    insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+    insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        "POST, GET, OPTIONS, PUT, DELETE",
+    );
+    insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        "accept, content-type, authorization",
+    );
+    response
+}
+
+/// As Go's `http.Error` has it.
+fn error(status: StatusCode, text: &str) -> Response<Body> {
+    no_sniff(plain(status, Some(TEXT), format!("{text}\n")))
+}
+
+fn no_sniff(mut response: Response<Body>) -> Response<Body> {
+    response
+        .headers_mut()
+        .insert(NO_SNIFF, HeaderValue::from_static("nosniff"));
+    response
+}
+
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(uri: &Uri) -> Self {
+        let query = uri.query().unwrap_or_default().as_bytes();
+        Self(url::form_urlencoded::parse(query).into_owned().collect())
+    }
+
+    fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = move |(key, value): &'a (String, String)| (key == name).then_some(value.as_str());
+        self.0.iter().filter_map(named)
+    }
+}

@@ -1,0 +1,154 @@
+//! The KV service: reads on the request's own task, writes through the log.
+//!
+//! Mirrors etcd's server/etcdserver/api/v3rpc/key.go and v3_server.go. A linearizable read waits for the barrier and then
+//! reads the newest view; a serializable one reads the view at once. A transaction that only reads is not proposed.
+
+use super::backend::{Backend, fill, header};
+use super::body::Body;
+use super::check;
+use super::status::{ApiError, Failure};
+use crate::apply::machine::Outcome;
+use crate::env;
+use crate::limits::SCAN_SLICE_KEYS;
+use crate::mvcc::MvccError;
+use crate::mvcc::range::{Progress, RangeScan};
+use crate::mvcc::reply::RangeReply;
+use crate::mvcc::txn;
+use crate::mvcc::view::View;
+use crate::proto::etcdserverpb::response_op::Response;
+use crate::proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+};
+use crate::proto::log::command::Request;
+use prost::Message;
+use std::sync::Arc;
+use tonic::Status;
+
+pub async fn range(backend: &impl Backend, request: RangeRequest) -> Result<Body, Status> {
+    check::range(&request)?;
+    let view = view(backend, request.serializable).await?;
+    if is_point_get(&request) {
+        let kv = view.get(&request.key).map_err(Failure::from)?;
+        return Ok(Body::message(&RangeResponse {
+            header: Some(header(backend, view.revision())),
+            count: i64::from(kv.is_some()),
+            kvs: kv.into_iter().collect(),
+            more: false,
+        }));
+    }
+    let scan = view.range(&request).map_err(Failure::from)?;
+    let reply = run(scan).await.map_err(Failure::from)?;
+    let header = header(backend, reply.header_revision);
+    let (pieces, bytes) = reply.into_encoded(&header);
+    Ok(Body::pieces(pieces, bytes))
+}
+
+pub async fn put(backend: &impl Backend, request: PutRequest) -> Result<Body, Status> {
+    check::put(&request)?;
+    match propose(backend, Request::Put(request)).await? {
+        Outcome::Put(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub async fn delete_range(backend: &impl Backend, request: DeleteRangeRequest) -> Result<Body, Status> {
+    check::delete_range(&request)?;
+    match propose(backend, Request::DeleteRange(request)).await? {
+        Outcome::DeleteRange(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub async fn txn(backend: &impl Backend, request: TxnRequest) -> Result<Body, Status> {
+    check::txn(&request, backend.limits().max_txn_ops)?;
+    let mut response = if txn::is_read_only(&request) {
+        let view = view(backend, txn::is_serializable(&request)).await?;
+        txn::read_only(&view, &request).map_err(Failure::from)?
+    } else {
+        match propose(backend, Request::Txn(request)).await? {
+            Outcome::Txn(response) => response,
+            other => return Err(unexpected(&other)),
+        }
+    };
+    debug_assert!(
+        nested_headers_carry_revisions_only(&response),
+        "etcd leaves the rest empty"
+    );
+    fill(backend, &mut response.header);
+    Ok(Body::message(&response))
+}
+
+pub async fn compact(backend: &impl Backend, request: CompactionRequest) -> Result<Body, Status> {
+    match propose(backend, Request::Compaction(request)).await? {
+        Outcome::Compaction(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// The state to read from.
+pub(super) async fn view(backend: &impl Backend, serializable: bool) -> Result<Arc<View>, Failure> {
+    if !serializable {
+        backend.read_barrier().await?;
+    }
+    Ok(backend.view())
+}
+
+/// Carries a scan out in slices, so that other requests of the thread are not kept waiting.
+pub(super) async fn run(mut scan: RangeScan<'static>) -> Result<RangeReply, MvccError> {
+    while scan.advance(SCAN_SLICE_KEYS)? == Progress::More {
+        env::yield_now().await;
+    }
+    Ok(scan.into_reply())
+}
+
+/// A plain get of one key as it is now.
+fn is_point_get(request: &RangeRequest) -> bool {
+    request.range_end.is_empty()
+        && request.revision <= 0
+        && !request.keys_only
+        && !request.count_only
+        && request.min_mod_revision == 0
+        && request.max_mod_revision == 0
+        && request.min_create_revision == 0
+        && request.max_create_revision == 0
+}
+
+async fn propose(backend: &impl Backend, request: Request) -> Result<Outcome, Failure> {
+    let bytes = match &request {
+        Request::Put(put) => put.encoded_len(),
+        Request::DeleteRange(delete) => delete.encoded_len(),
+        Request::Txn(txn) => txn.encoded_len(),
+        _ => 0,
+    };
+    if bytes > backend.limits().max_request_bytes {
+        return Err(ApiError::RequestTooLarge.into());
+    }
+    Ok(backend.propose(request).await?)
+}
+
+/// The log answered a question that was not asked: a broken invariant, but no reason to take the member down.
+pub(super) fn unexpected(outcome: &Outcome) -> Status {
+    tracing::error!(outcome = ?std::mem::discriminant(outcome), "a command came to another command's outcome");
+    Status::internal("the outcome belongs to another command")
+}
+
+fn nested_headers_carry_revisions_only(response: &TxnResponse) -> bool {
+    response.responses.iter().all(|nested| {
+        let header = match &nested.response {
+            Some(Response::ResponseRange(range)) => &range.header,
+            Some(Response::ResponsePut(put)) => &put.header,
+            Some(Response::ResponseDeleteRange(delete)) => &delete.header,
+            Some(Response::ResponseTxn(_)) | None => return true,
+        };
+        header.is_none_or(|header| (header.cluster_id, header.member_id, header.raft_term) == (0, 0, 0))
+    })
+}

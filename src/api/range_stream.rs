@@ -1,0 +1,123 @@
+//! RangeStream: a range in several messages, all of one view. Mirrors etcd 3.7's server/etcdserver/v3_server.go: chunks
+//! of ten keys at first, then doubled or halved so that their size nears `--max-request-bytes`; header, `more` and
+//! `count` are in the last message only.
+
+use super::backend::{Backend, header};
+use super::body::{Body, frame};
+use super::check;
+use super::kv::{run, view};
+use super::status::Failure;
+use crate::mvcc::view::View;
+use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader};
+use bytes::Bytes;
+use prost::Message;
+use std::sync::Arc;
+use tonic::Status;
+
+const FIRST_CHUNK_KEYS: i64 = 10;
+
+pub async fn range_stream(backend: &impl Backend, request: RangeRequest) -> Result<Body, Status> {
+    check::range_stream(&request)?;
+    let view = view(backend, request.serializable).await?;
+    // Errors of the revision come before the first message.
+    view.range(&request).map_err(Failure::from)?;
+    let limit = if request.limit > 0 {
+        request.limit
+    } else {
+        i64::MAX
+    };
+    let chunks = Chunks {
+        header: header(backend, view.revision()),
+        view,
+        left: limit,
+        chunk_keys: FIRST_CHUNK_KEYS,
+        chunk_bytes: backend.limits().max_request_bytes,
+        sent: 0,
+        request,
+        done: false,
+    };
+    let messages = futures_util::stream::try_unfold(chunks, |mut chunks| async move {
+        match chunks.next().await {
+            Ok(message) => Ok(message.map(|message| (message, chunks))),
+            Err(failure) => Err(Status::from(failure)),
+        }
+    });
+    Ok(Body::messages(Box::pin(messages)))
+}
+
+struct Chunks {
+    view: Arc<View>,
+    header: ResponseHeader,
+    /// Its key moves on with every chunk.
+    request: RangeRequest,
+    /// Keys that the caller's limit still lets through.
+    left: i64,
+    chunk_keys: i64,
+    chunk_bytes: usize,
+    sent: i64,
+    done: bool,
+}
+
+impl Chunks {
+    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+        if self.done {
+            return Ok(None);
+        }
+        let keys = self.chunk_keys.min(self.left);
+        let request = RangeRequest {
+            limit: keys,
+            ..self.request.clone()
+        };
+        let scan = self.view.range(&request)?;
+        if request.count_only {
+            let count = run(scan).await?.count;
+            return Ok(Some(self.last(RangeResponse {
+                count,
+                ..Default::default()
+            })));
+        }
+        let mut chunk = run(scan.without_count()).await?.into_response(None);
+        let found = chunk.kvs.len() as i64;
+        self.left -= found;
+        self.sent += found;
+        self.adjust(keys, chunk.encoded_len());
+        let last_key = chunk.kvs.last().map(|kv| kv.key.clone());
+        let Some(last_key) = last_key.filter(|_| chunk.more) else {
+            chunk.count = self.sent;
+            return Ok(Some(self.last(chunk)));
+        };
+        self.request.key = [last_key.as_ref(), &[0]].concat().into();
+        if self.left == 0 {
+            let rest = RangeRequest {
+                count_only: true,
+                limit: 0,
+                ..self.request.clone()
+            };
+            chunk.count = self.sent + run(self.view.range(&rest)?).await?.count;
+            return Ok(Some(self.last(chunk)));
+        }
+        chunk.more = false;
+        chunk.count = 0;
+        Ok(Some(framed(chunk)))
+    }
+
+    fn last(&mut self, mut chunk: RangeResponse) -> Bytes {
+        self.done = true;
+        chunk.header = Some(self.header);
+        framed(chunk)
+    }
+
+    fn adjust(&mut self, keys: i64, bytes: usize) {
+        if bytes < self.chunk_bytes / 2 {
+            self.chunk_keys = keys.saturating_mul(2);
+        } else if bytes > self.chunk_bytes {
+            self.chunk_keys = (keys / 2).max(1);
+        }
+    }
+}
+
+fn framed(chunk: RangeResponse) -> Bytes {
+    frame(&RangeStreamResponse {
+        range_response: Some(chunk),
+    })
+}

@@ -1,0 +1,160 @@
+//! Serves connections: HTTP/1 and HTTP/2 with prior knowledge on one port, as etcd does without TLS.
+
+use super::backend::Backend;
+use super::routes::Routes;
+use crate::env::{self, Executor, Listener, Stream, Timer};
+use crate::limits::{CONNECTIONS_MAX, PENDING_RESETS_MAX};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// How connections are treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Requests under way on one connection (`--max-concurrent-streams`).
+    pub max_concurrent_streams: u32,
+    /// Connections of this port.
+    pub connections_max: usize,
+    /// How long requests under way may take to end once the server stops.
+    pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            max_concurrent_streams: u32::MAX,
+            connections_max: CONNECTIONS_MAX,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A stream's window: one put of the default largest size needs no more than two rounds of window updates.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// A connection's window: bounds what one client can make the server hold.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// etcd's --grpc-keepalive-interval and --grpc-keepalive-timeout.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// After a failed accept, most likely for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Requests under way end, new ones are refused.
+    Draining,
+    Stopped,
+}
+
+/// Serves until `shutdown` is done, then lets requests under way end, for at most `options.drain`. Returns when every
+/// connection is closed.
+pub async fn serve<B: Backend>(
+    listener: Listener,
+    routes: Routes<B>,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let permits_max = options.connections_max.min(Semaphore::MAX_PERMITS) as u32;
+    let permits = Arc::new(Semaphore::new(permits_max as usize));
+    let builder = Arc::new(builder(options));
+    {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            let next = accept(&listener, &permits);
+            let (stream, permit) = tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                accepted = next => accepted,
+            };
+            let connection = serve_stream(stream, Arc::clone(&builder), routes.clone(), phases.clone());
+            env::spawn(async move {
+                connection.await;
+                drop(permit);
+            });
+        }
+    }
+    drop(listener);
+    drop(phases);
+    let _ = phase.send(Phase::Draining);
+    let all = || permits.acquire_many(permits_max);
+    if env::timeout(options.drain, all()).await.is_err() {
+        let _ = phase.send(Phase::Stopped);
+        let _ = all().await;
+    }
+}
+
+/// The next connection, as soon as there may be one more.
+async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> (Stream, OwnedSemaphorePermit) {
+    let permit = Arc::clone(permits).acquire_owned().await;
+    let permit = permit.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, permit),
+            Err(error) => {
+                tracing::warn!(error = %error, "failed to accept a connection");
+                env::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn builder(options: Options) -> Builder<Executor> {
+    let mut builder = Builder::new(Executor);
+    builder.http1().timer(Timer);
+    builder
+        .http2()
+        .timer(Timer)
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        // gRPC servers do not send the date, and it costs every response some bytes.
+        .auto_date_header(false);
+    builder
+}
+
+async fn serve_stream<B: Backend>(
+    stream: Stream,
+    builder: Arc<Builder<Executor>>,
+    routes: Routes<B>,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let routes = Arc::new(routes);
+    let service = service_fn(move |request| {
+        let routes = Arc::clone(&routes);
+        async move { Ok::<_, Infallible>(routes.handle(request).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let drained = async {
+        let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
+    };
+    let ended = tokio::select! {
+        biased;
+        result = connection.as_mut() => Some(result),
+        () = drained => None,
+    };
+    let result = match ended {
+        Some(result) => result,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                biased;
+                result = connection => result,
+                _ = phases.wait_for(|phase| *phase == Phase::Stopped) => return,
+            }
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(error = %error, "a connection ended with an error");
+    }
+}

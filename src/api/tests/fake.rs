@@ -1,0 +1,123 @@
+//! A member without consensus: what is proposed is applied at once, to a real state in a scratch directory.
+
+use crate::api::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
+use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
+use crate::ids::{ClusterId, LogIndex, MemberId, Term};
+use crate::mvcc::view::{View, Views};
+use crate::proto::log::command::Request;
+use crate::proto::log::{Command, CommandBatch, Member};
+use crate::storage::state::{StateDatabase, StateOptions};
+use prost::Message;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+const ORIGIN: u64 = 7;
+
+#[derive(Clone)]
+pub struct Fake {
+    machine: Arc<Mutex<Machine>>,
+    views: Views,
+    /// 0 for a member that sees no leader: its barriers and proposals fail.
+    pub leader: Arc<AtomicU64>,
+    pub limits: Limits,
+    _directory: Arc<tempfile::TempDir>,
+}
+
+impl Fake {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a scratch directory");
+        let state = StateDatabase::open(directory.path(), &StateOptions::simulator()).expect("a state");
+        let options = MachineOptions::default();
+        let (mut machine, views) = Machine::open(state, ORIGIN, options).expect("a machine");
+        let member = Member {
+            id: 0xa,
+            name: "m1".into(),
+            peer_urls: vec!["http://127.0.0.1:2380".into()],
+            client_urls: vec!["http://127.0.0.1:2379".into()],
+            ..Member::default()
+        };
+        let initial = InitialState {
+            members: vec![member],
+            cluster_version: "3.7.0".into(),
+            ..InitialState::default()
+        };
+        machine.initialize(initial).expect("an empty directory");
+        Self {
+            machine: Arc::new(Mutex::new(machine)),
+            views,
+            leader: Arc::new(AtomicU64::new(0xa)),
+            limits: Limits {
+                max_request_bytes: 64 * 1024,
+                max_txn_ops: 8,
+            },
+            _directory: Arc::new(directory),
+        }
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().expect("no test panics here")
+    }
+
+    fn has_leader(&self) -> bool {
+        self.leader.load(Ordering::Relaxed) != 0
+    }
+}
+
+impl Backend for Fake {
+    fn view(&self) -> Arc<View> {
+        self.views.load()
+    }
+
+    async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
+        if !self.has_leader() {
+            return Err(ProposeError::NoLeader);
+        }
+        let mut machine = self.machine();
+        let index = machine.applied_index().get() + 1;
+        let command = Command {
+            origin: ORIGIN,
+            id: index,
+            request: Some(request),
+        };
+        let batch = CommandBatch {
+            commands: vec![command],
+        };
+        let entry = CommittedEntry {
+            index: LogIndex(index),
+            term: Term(2),
+            data: batch.encode_to_vec().into(),
+        };
+        let mut replies = machine.apply(&[entry]).expect("the state is sound");
+        Ok(replies.pop().expect("one command, one reply").outcome?)
+    }
+
+    async fn read_barrier(&self) -> Result<(), ReadError> {
+        if self.has_leader() {
+            Ok(())
+        } else {
+            Err(ReadError::Timeout)
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            cluster_id: ClusterId(0xc),
+            member_id: MemberId(0xa),
+        }
+    }
+
+    fn raft_status(&self) -> RaftStatus {
+        let applied_index = LogIndex(self.view().applied.index);
+        RaftStatus {
+            leader: MemberId(self.leader.load(Ordering::Relaxed)),
+            term: Term(2),
+            commit_index: applied_index,
+            last_index: applied_index,
+            applied_index,
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+}
