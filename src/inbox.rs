@@ -24,7 +24,10 @@ struct Inner<T> {
 
 impl<T: Default> Default for Inbox<T> {
     fn default() -> Self {
-        Self { inner: Mutex::default(), owner: OnceLock::new() }
+        Self {
+            inner: Mutex::default(),
+            owner: OnceLock::new(),
+        }
     }
 }
 

@@ -30,7 +30,13 @@ impl StopSignal {
     pub async fn failed(&self) -> String {
         loop {
             let heard = self.inner.heard.notified();
-            if let Some(reason) = self.inner.reason.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            if let Some(reason) = self
+                .inner
+                .reason
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+            {
                 return reason;
             }
             heard.await;

@@ -1,9 +1,8 @@
 //! What the API needs from the member behind it.
 
-use crate::apply::ApplyError;
 use crate::apply::machine::Outcome;
-use crate::ids::{ClusterId, MemberId};
 pub use crate::consensus::{ProposeError, RaftStatus, ReadError};
+use crate::ids::{ClusterId, MemberId};
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;

@@ -113,10 +113,8 @@ impl From<MvccError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         Self::Known(match error {
-            ReadError::NoLeader => ApiError::NoLeader,
             ReadError::LeaderChanged => ApiError::LeaderChanged,
             ReadError::Timeout => ApiError::Timeout,
-            ReadError::TimeoutLeaderFailure => ApiError::TimeoutLeaderFailure,
             ReadError::TooManyRequests => ApiError::TooManyRequests,
             ReadError::Stopped => ApiError::Stopped,
         })
@@ -126,8 +124,6 @@ impl From<ReadError> for Failure {
 impl From<ProposeError> for Failure {
     fn from(error: ProposeError) -> Self {
         Self::Known(match error {
-            ProposeError::NoLeader => ApiError::NoLeader,
-            ProposeError::LeaderChanged => ApiError::LeaderChanged,
             ProposeError::Timeout => ApiError::Timeout,
             ProposeError::TimeoutLeaderFailure => ApiError::TimeoutLeaderFailure,
             ProposeError::TooManyRequests => ApiError::TooManyRequests,

@@ -84,11 +84,17 @@ impl Applier {
 
     fn replace(&mut self, state: &Arc<StateDatabase>, index: LogIndex) -> Result<(), String> {
         // The name on disk first: from here on a restart finds the new state, and discards the older log.
-        self.directory.activate_state(state.path(), index).map_err(|error| error.to_string())?;
-        self.machine.replace(Arc::clone(state)).map_err(|error| error.to_string())?;
+        self.directory
+            .activate_state(state.path(), index)
+            .map_err(|error| error.to_string())?;
+        self.machine
+            .replace(Arc::clone(state))
+            .map_err(|error| error.to_string())?;
         let applied = self.machine.applied_index();
         if applied != index {
-            return Err(format!("a snapshot announced at entry {index} holds the state at entry {applied}"));
+            return Err(format!(
+                "a snapshot announced at entry {index} holds the state at entry {applied}"
+            ));
         }
         self.status.applied_index.store(applied.0, Ordering::Release);
         self.consensus.add(|incoming| {

@@ -179,12 +179,19 @@ impl Consensus {
 
     /// Carries out what the core decided.
     fn carry_out(&mut self) {
-        let Outputs { send, write, restore, committed, reads } = self.core.take_outputs();
+        let Outputs {
+            send,
+            write,
+            restore,
+            committed,
+            reads,
+        } = self.core.take_outputs();
         self.notice_leadership();
         let mut work = Vec::with_capacity(write.len());
         for write in write {
             for entry in &write.entries {
-                self.checkpoints.appended(LogIndex(entry.index), entry.data.len() as u64);
+                self.checkpoints
+                    .appended(LogIndex(entry.index), entry.data.len() as u64);
             }
             work.push(LogWork::Write(write));
         }
@@ -194,11 +201,17 @@ impl Consensus {
         }
         self.send(send);
         if !committed.is_empty() {
-            self.neighbours.applier.add(|work| work.push(ApplyWork::Entries(committed)));
+            self.neighbours
+                .applier
+                .add(|work| work.push(ApplyWork::Entries(committed)));
         }
         let status = &self.neighbours.status;
-        status.commit_index.store(self.core.committed().0, Ordering::Release);
-        status.last_index.store(self.core.last_index().0, Ordering::Release);
+        status
+            .commit_index
+            .store(self.core.committed().0, Ordering::Release);
+        status
+            .last_index
+            .store(self.core.last_index().0, Ordering::Release);
         for (context, index) in reads {
             let readers = self.reads.answered(context);
             self.let_read(readers, index);
@@ -220,19 +233,35 @@ impl Consensus {
     /// The state comes first: it is put in place by the applier, behind what that still has to do.
     fn begin_restore(&mut self, restore: Restore) {
         let Some(state) = self.arrived.take() else {
-            return self.neighbours.stop.fail(&"raft took a snapshot that never arrived");
+            return self
+                .neighbours
+                .stop
+                .fail(&"raft took a snapshot that never arrived");
         };
         tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
         let index = restore.cut.index;
         self.restore = Some(restore);
-        self.neighbours.applier.add(|work| work.push(ApplyWork::Replace(state, index)));
+        self.neighbours
+            .applier
+            .add(|work| work.push(ApplyWork::Replace(state, index)));
     }
 
     /// Then the log starts again behind it.
     fn finish_restore(&mut self) {
-        let Some(Restore { number, cut, hard_state }) = self.restore.take() else { return };
+        let Some(Restore {
+            number,
+            cut,
+            hard_state,
+        }) = self.restore.take()
+        else {
+            return;
+        };
         self.checkpoints.reset(cut.index);
-        let mut work = vec![LogWork::Reset { number, cut, hard_state }];
+        let mut work = vec![LogWork::Reset {
+            number,
+            cut,
+            hard_state,
+        }];
         work.append(&mut self.deferred);
         self.write_log(work);
         tracing::info!(index = %cut.index, "applied snapshot");
@@ -256,7 +285,12 @@ impl Consensus {
     }
 
     fn send_snapshot(&mut self, to: MemberId, announcement: peer::Message) {
-        let index = LogIndex(announcement.snapshot.as_ref().map_or(0, |snapshot| snapshot.index));
+        let index = LogIndex(
+            announcement
+                .snapshot
+                .as_ref()
+                .map_or(0, |snapshot| snapshot.index),
+        );
         match (self.core.store().take_snapshot_view(index), self.links.get(&to)) {
             (Some(view), Some(link)) => link.do_send(SendSnapshot { announcement, view }),
             _ => self.core.report_snapshot(to, false),
@@ -271,7 +305,9 @@ impl Consensus {
         if self.neighbours.status.load().applied_index >= index {
             readers.into_iter().for_each(|reader| reader.finish(Ok(())));
         } else {
-            self.neighbours.applier.add(|work| work.push(ApplyWork::Reads(index, readers)));
+            self.neighbours
+                .applier
+                .add(|work| work.push(ApplyWork::Reads(index, readers)));
         }
     }
 
@@ -291,7 +327,9 @@ impl Consensus {
         self.leadership = leadership;
         if leader_before != MemberId(0) && leadership.leader != leader_before {
             // What the old leader was told may be lost or not: nobody may send it again.
-            self.neighbours.waiters.leader_failed(env::now(), self.election_timeout);
+            self.neighbours
+                .waiters
+                .leader_failed(env::now(), self.election_timeout);
         }
         self.reads.ask_again();
     }

@@ -44,7 +44,13 @@ pub struct Checkpoints {
 
 impl Checkpoints {
     pub fn new(policy: Policy, applied: LogIndex) -> Self {
-        Self { policy, appended_bytes: 0, marks: VecDeque::new(), last: (applied, 0), under_way: false }
+        Self {
+            policy,
+            appended_bytes: 0,
+            marks: VecDeque::new(),
+            last: (applied, 0),
+            under_way: false,
+        }
     }
 
     /// Takes note of an entry. One that replaces an older entry counts again: an estimate is enough.
@@ -97,7 +103,12 @@ impl Checkpoints {
 mod tests {
     use super::*;
 
-    const POLICY: Policy = Policy { entries: 10, bytes: 1000 * MARK_BYTES, catch_up_entries: 4, catch_up_bytes: u64::MAX };
+    const POLICY: Policy = Policy {
+        entries: 10,
+        bytes: 1000 * MARK_BYTES,
+        catch_up_entries: 4,
+        catch_up_bytes: u64::MAX,
+    };
 
     #[test]
     fn entries_make_a_checkpoint_due_once() {
@@ -112,7 +123,12 @@ mod tests {
 
     #[test]
     fn bytes_make_a_checkpoint_due_and_bound_what_is_kept() {
-        let policy = Policy { bytes: 4 * MARK_BYTES, catch_up_bytes: 2 * MARK_BYTES, catch_up_entries: 100, entries: 100 };
+        let policy = Policy {
+            bytes: 4 * MARK_BYTES,
+            catch_up_bytes: 2 * MARK_BYTES,
+            catch_up_entries: 100,
+            entries: 100,
+        };
         let mut checkpoints = Checkpoints::new(policy, LogIndex(0));
         for index in 1..=8 {
             checkpoints.appended(LogIndex(index), MARK_BYTES / 2);

@@ -62,7 +62,9 @@ pub fn snapshot_from_wire(metadata: &peer::SnapshotMetadata) -> eraftpb::Snapsho
     let target = snapshot.mut_metadata();
     target.index = metadata.index;
     target.term = metadata.term;
-    target.set_conf_state(conf_state_from_wire(&metadata.conf_state.clone().unwrap_or_default()));
+    target.set_conf_state(conf_state_from_wire(
+        &metadata.conf_state.clone().unwrap_or_default(),
+    ));
     snapshot
 }
 
@@ -96,7 +98,8 @@ pub fn message_to_wire(mut message: eraftpb::Message) -> peer::Message {
 
 pub fn message_from_wire(message: peer::Message) -> Result<eraftpb::Message, UnknownType> {
     use protobuf::ProtobufEnum;
-    let msg_type = eraftpb::MessageType::from_i32(message.r#type).ok_or(UnknownType("message", message.r#type))?;
+    let msg_type =
+        eraftpb::MessageType::from_i32(message.r#type).ok_or(UnknownType("message", message.r#type))?;
     let mut converted = eraftpb::Message {
         msg_type,
         to: message.to,
@@ -113,7 +116,11 @@ pub fn message_from_wire(message: peer::Message) -> Result<eraftpb::Message, Unk
         priority: message.priority,
         ..eraftpb::Message::default()
     };
-    let entries = message.entries.into_iter().map(entry_from_wire).collect::<Result<Vec<_>, _>>()?;
+    let entries = message
+        .entries
+        .into_iter()
+        .map(entry_from_wire)
+        .collect::<Result<Vec<_>, _>>()?;
     converted.set_entries(entries.into());
     if let Some(metadata) = &message.snapshot {
         converted.set_snapshot(snapshot_from_wire(metadata));
@@ -127,7 +134,11 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        let conf_state = peer::ConfState { voters: vec![1, 2], learners: vec![3], ..peer::ConfState::default() };
+        let conf_state = peer::ConfState {
+            voters: vec![1, 2],
+            learners: vec![3],
+            ..peer::ConfState::default()
+        };
         let message = peer::Message {
             r#type: eraftpb::MessageType::MsgAppend as i32,
             to: 1,
@@ -135,9 +146,19 @@ mod tests {
             term: 3,
             log_term: 4,
             index: 5,
-            entries: vec![peer::Entry { r#type: 2, term: 3, index: 6, data: "x".into(), context: "y".into() }],
+            entries: vec![peer::Entry {
+                r#type: 2,
+                term: 3,
+                index: 6,
+                data: "x".into(),
+                context: "y".into(),
+            }],
             commit: 7,
-            snapshot: Some(peer::SnapshotMetadata { conf_state: Some(conf_state), index: 8, term: 9 }),
+            snapshot: Some(peer::SnapshotMetadata {
+                conf_state: Some(conf_state),
+                index: 8,
+                term: 9,
+            }),
             reject: true,
             reject_hint: 10,
             context: "z".into(),
@@ -151,9 +172,15 @@ mod tests {
 
     #[test]
     fn unknown_types_are_refused() {
-        let message = peer::Message { r#type: 99, ..peer::Message::default() };
+        let message = peer::Message {
+            r#type: 99,
+            ..peer::Message::default()
+        };
         assert_eq!(message_from_wire(message), Err(UnknownType("message", 99)));
-        let entry = peer::Entry { r#type: 3, ..peer::Entry::default() };
+        let entry = peer::Entry {
+            r#type: 3,
+            ..peer::Entry::default()
+        };
         assert_eq!(entry_from_wire(entry), Err(UnknownType("entry", 3)));
     }
 }

@@ -95,7 +95,10 @@ impl ReadContext {
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (nonce, count) = bytes.split_first_chunk::<8>()?;
-        Some(Self { nonce: u64::from_be_bytes(*nonce), count: u64::from_be_bytes(count.try_into().ok()?) })
+        Some(Self {
+            nonce: u64::from_be_bytes(*nonce),
+            count: u64::from_be_bytes(count.try_into().ok()?),
+        })
     }
 }
 
@@ -259,7 +262,10 @@ impl Core {
 
     /// The log's disk has everything up to this write.
     pub fn persisted(&mut self, write: u64) {
-        assert!(write <= self.write_number, "a write that was never made cannot be persisted");
+        assert!(
+            write <= self.write_number,
+            "a write that was never made cannot be persisted"
+        );
         self.persisted_write = self.persisted_write.max(write);
         self.release();
     }
@@ -278,7 +284,11 @@ impl Core {
     }
 
     pub fn report_snapshot(&mut self, member: MemberId, arrived: bool) {
-        let status = if arrived { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+        let status = if arrived {
+            SnapshotStatus::Finish
+        } else {
+            SnapshotStatus::Failure
+        };
         self.raw.report_snapshot(member.0, status);
         self.draw_election_timeout();
     }
@@ -290,7 +300,10 @@ impl Core {
             return;
         }
         let voters = raft.prs().conf().voters().clone();
-        let others = raft.prs().iter().filter(|(id, _)| **id != raft.id && voters.contains(**id));
+        let others = raft
+            .prs()
+            .iter()
+            .filter(|(id, _)| **id != raft.id && voters.contains(**id));
         let best = others.max_by_key(|(id, progress)| (progress.recent_active, progress.matched, **id));
         if let Some((id, _)) = best {
             let id = *id;
@@ -309,7 +322,9 @@ impl Core {
         self.draw_election_timeout();
         while self.raw.has_ready() {
             let mut ready = self.raw.ready();
-            self.outputs.send.extend(ready.take_messages().into_iter().map(convert::message_to_wire));
+            self.outputs
+                .send
+                .extend(ready.take_messages().into_iter().map(convert::message_to_wire));
             for state in ready.take_read_states() {
                 if let Some(context) = ReadContext::from_bytes(&state.request_ctx) {
                     self.outputs.reads.push((context, LogIndex(state.index)));
@@ -335,14 +350,24 @@ impl Core {
             return;
         }
         self.write_number += 1;
-        let cut = Cut { index: LogIndex(metadata.index), term: Term(metadata.term) };
+        let cut = Cut {
+            index: LogIndex(metadata.index),
+            term: Term(metadata.term),
+        };
         let conf_state: ConfState = metadata.get_conf_state().clone();
         let raft = &self.raw.raft;
-        let hard_state =
-            peer::HardState { term: raft.term, vote: raft.vote, commit: raft.raft_log.committed.max(cut.index.0) };
+        let hard_state = peer::HardState {
+            term: raft.term,
+            vote: raft.vote,
+            commit: raft.raft_log.committed.max(cut.index.0),
+        };
         self.store().reset(cut, conf_state);
         assert!(self.outputs.restore.is_none(), "one snapshot at a time");
-        self.outputs.restore = Some(Restore { number: self.write_number, cut, hard_state });
+        self.outputs.restore = Some(Restore {
+            number: self.write_number,
+            cut,
+            hard_state,
+        });
     }
 
     fn take_entries(&mut self, ready: &mut raft::Ready) {
@@ -368,16 +393,30 @@ impl Core {
 
     fn take_committed(&mut self, entries: Vec<raft::eraftpb::Entry>) {
         for entry in entries {
-            let data = if entry.entry_type == EntryType::EntryNormal { entry.data } else { Bytes::new() };
-            self.outputs.committed.push(CommittedEntry { index: LogIndex(entry.index), term: Term(entry.term), data });
+            let data = if entry.entry_type == EntryType::EntryNormal {
+                entry.data
+            } else {
+                Bytes::new()
+            };
+            self.outputs.committed.push(CommittedEntry {
+                index: LogIndex(entry.index),
+                term: Term(entry.term),
+                data,
+            });
         }
     }
 
     /// Lets go of what waited for writes that are on disk now.
     fn release(&mut self) {
-        while self.held.front().is_some_and(|held| held.after_write <= self.persisted_write) {
+        while self
+            .held
+            .front()
+            .is_some_and(|held| held.after_write <= self.persisted_write)
+        {
             let Some(held) = self.held.pop_front() else { break };
-            self.outputs.send.extend(held.messages.into_iter().map(convert::message_to_wire));
+            self.outputs
+                .send
+                .extend(held.messages.into_iter().map(convert::message_to_wire));
             self.raw.on_persist_ready(held.ready);
         }
     }

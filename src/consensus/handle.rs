@@ -96,15 +96,23 @@ pub struct Handle {
 impl Handle {
     /// Has a command carried out by the cluster. No error but those named at [`ProposeError`] says that it was not.
     pub async fn propose(&self, request: command::Request) -> Result<Outcome, ProposeError> {
-        let mut command = Command { origin: self.origin, id: 0, request: Some(request) };
+        let mut command = Command {
+            origin: self.origin,
+            id: 0,
+            request: Some(request),
+        };
         if command.encoded_len() > self.request_bytes_max {
             return Err(ProposeError::TooLarge);
         }
         let deadline = env::now() + self.request_timeout;
-        let (id, answer) =
-            self.waiters.register(deadline, PROPOSALS_WAITING_MAX).ok_or(ProposeError::TooManyRequests)?;
+        let (id, answer) = self
+            .waiters
+            .register(deadline, PROPOSALS_WAITING_MAX)
+            .ok_or(ProposeError::TooManyRequests)?;
         command.id = id;
-        let taken = self.inbox.add(|incoming| incoming.commands.push(&command, PROPOSALS_BYTES_MAX));
+        let taken = self
+            .inbox
+            .add(|incoming| incoming.commands.push(&command, PROPOSALS_BYTES_MAX));
         if !taken {
             self.waiters.fail(id, ProposeError::TooManyRequests);
         }
@@ -114,7 +122,10 @@ impl Handle {
     /// Waits until this member has applied everything that was acknowledged anywhere before the call.
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
         let (sender, answer) = oneshot::channel();
-        let reader = Reader { answer: sender, deadline: env::now() + self.request_timeout };
+        let reader = Reader {
+            answer: sender,
+            deadline: env::now() + self.request_timeout,
+        };
         let taken = self.inbox.add(|incoming| {
             let room = incoming.reads.len() < READS_WAITING_MAX;
             if room {

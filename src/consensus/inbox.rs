@@ -102,7 +102,11 @@ impl CommandQueue {
     }
 
     fn piece(&mut self, more: usize) -> &mut Vec<u8> {
-        if self.pieces.back().is_none_or(|last| last.len() + more > ENTRY_BYTES_MAX) {
+        if self
+            .pieces
+            .back()
+            .is_none_or(|last| last.len() + more > ENTRY_BYTES_MAX)
+        {
             self.pieces.push_back(Vec::with_capacity(more.max(4096)));
         }
         self.pieces.back_mut().expect("a piece was just added")
@@ -117,7 +121,13 @@ mod tests {
     #[test]
     fn queued_commands_decode_as_batches() {
         let mut queue = CommandQueue::default();
-        let commands: Vec<_> = (0..100).map(|id| Command { origin: 7, id, request: None }).collect();
+        let commands: Vec<_> = (0..100)
+            .map(|id| Command {
+                origin: 7,
+                id,
+                request: None,
+            })
+            .collect();
         for command in &commands[..60] {
             assert!(queue.push(command, usize::MAX));
         }
@@ -126,7 +136,10 @@ mod tests {
             assert!(other.push(command, usize::MAX));
         }
         queue.append(other);
-        let forwarded = CommandBatch { commands: commands[..3].to_vec() }.encode_to_vec();
+        let forwarded = CommandBatch {
+            commands: commands[..3].to_vec(),
+        }
+        .encode_to_vec();
         assert!(queue.push_batch(&forwarded, usize::MAX));
         let bytes = queue.pop().expect("a piece");
         let decoded = CommandBatch::decode(bytes.as_slice()).expect("a batch");

@@ -48,8 +48,12 @@ impl LogStore {
             }
         }
         let saved = recovered.hard_state;
-        let hard_state =
-            HardState { term: saved.term, vote: saved.vote, commit: saved.commit, ..HardState::default() };
+        let hard_state = HardState {
+            term: saved.term,
+            vote: saved.vote,
+            commit: saved.commit,
+            ..HardState::default()
+        };
         Self {
             database,
             views,
@@ -67,8 +71,13 @@ impl LogStore {
 
     /// Takes in entries that the log's database will get next; true if they replace some that were here.
     pub fn append(&mut self, entries: &[Entry]) -> bool {
-        let Some(first) = entries.first() else { return false };
-        assert!(first.index > self.cut.index.0, "an append may not reach behind the cut");
+        let Some(first) = entries.first() else {
+            return false;
+        };
+        assert!(
+            first.index > self.cut.index.0,
+            "an append may not reach behind the cut"
+        );
         assert!(first.index <= self.last.0 + 1, "an append may not leave a gap");
         let replaces = first.index <= self.last.0;
         if replaces {
@@ -92,7 +101,9 @@ impl LogStore {
 
     /// Lets go of entries up to `applied` (which are on disk and applied) until the tail fits its bytes.
     pub fn shrink_tail(&mut self, applied: LogIndex) {
-        while self.tail_bytes > TAIL_BYTES_MAX && self.tail.front().is_some_and(|entry| entry.index <= applied.0) {
+        while self.tail_bytes > TAIL_BYTES_MAX
+            && self.tail.front().is_some_and(|entry| entry.index <= applied.0)
+        {
             self.tail_bytes -= self.tail.pop_front().map_or(0, |entry| entry.data.len() as u64);
         }
     }
@@ -133,7 +144,11 @@ impl LogStore {
     }
 
     pub fn hard_state(&self) -> peer::HardState {
-        peer::HardState { term: self.hard_state.term, vote: self.hard_state.vote, commit: self.hard_state.commit }
+        peer::HardState {
+            term: self.hard_state.term,
+            vote: self.hard_state.vote,
+            commit: self.hard_state.commit,
+        }
     }
 
     pub fn last(&self) -> LogIndex {
@@ -170,7 +185,9 @@ impl LogStore {
     }
 
     fn read_tail(&self, low: u64, high: u64, bytes_max: u64) -> Vec<Entry> {
-        let Some(first) = self.tail.front().map(|entry| entry.index) else { return Vec::new() };
+        let Some(first) = self.tail.front().map(|entry| entry.index) else {
+            return Vec::new();
+        };
         let mut bytes = 0;
         let slice = self.tail.range((low - first) as usize..(high - first) as usize);
         let mut found = Vec::new();
@@ -187,7 +204,10 @@ impl LogStore {
 
 impl Storage for LogStore {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        Ok(RaftState { hard_state: self.hard_state.clone(), conf_state: self.conf_state.clone() })
+        Ok(RaftState {
+            hard_state: self.hard_state.clone(),
+            conf_state: self.conf_state.clone(),
+        })
     }
 
     fn entries(
@@ -208,7 +228,9 @@ impl Storage for LogStore {
         if low >= tail_first {
             return Ok(self.read_tail(low, high, bytes_max));
         }
-        let read = self.database.read(LogIndex(low), LogIndex(high.min(tail_first)), bytes_max);
+        let read = self
+            .database
+            .read(LogIndex(low), LogIndex(high.min(tail_first)), bytes_max);
         let from_disk = read.and_then(|entries| {
             entries
                 .into_iter()

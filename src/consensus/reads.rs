@@ -29,7 +29,12 @@ struct Round {
 impl Reads {
     /// `nonce` is drawn at random by the process.
     pub fn new(nonce: u64) -> Self {
-        Self { nonce, count: 0, waiting: Vec::new(), round: None }
+        Self {
+            nonce,
+            count: 0,
+            waiting: Vec::new(),
+            round: None,
+        }
     }
 
     pub fn add(&mut self, mut readers: Vec<Reader>) {
@@ -42,7 +47,11 @@ impl Reads {
 
     /// The question to ask now, if one is due.
     pub fn question(&mut self, now: Instant) -> Option<ReadContext> {
-        if self.round.as_ref().is_some_and(|round| now < round.asked + RETRY_AFTER) {
+        if self
+            .round
+            .as_ref()
+            .is_some_and(|round| now < round.asked + RETRY_AFTER)
+        {
             return None;
         }
         self.ask_again();
@@ -50,8 +59,15 @@ impl Reads {
             return None;
         }
         self.count += 1;
-        let context = ReadContext { nonce: self.nonce, count: self.count };
-        self.round = Some(Round { context, readers: std::mem::take(&mut self.waiting), asked: now });
+        let context = ReadContext {
+            nonce: self.nonce,
+            count: self.count,
+        };
+        self.round = Some(Round {
+            context,
+            readers: std::mem::take(&mut self.waiting),
+            asked: now,
+        });
         Some(context)
     }
 
@@ -121,7 +137,10 @@ mod tests {
         reads.add(vec![second.0]);
         let again = reads.question(now + RETRY_AFTER).expect("the question again");
         assert_ne!(question, again);
-        assert!(reads.answered(question).is_empty(), "an answer to the old question is of no use");
+        assert!(
+            reads.answered(question).is_empty(),
+            "an answer to the old question is of no use"
+        );
         assert_eq!(reads.answered(again).len(), 2);
     }
 

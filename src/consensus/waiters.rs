@@ -35,14 +35,22 @@ struct Waiter {
 
 impl Waiters {
     /// Takes the next id; none where `waiting_max` already wait.
-    pub fn register(&self, deadline: Instant, waiting_max: usize) -> Option<(u64, oneshot::Receiver<Answer>)> {
+    pub fn register(
+        &self,
+        deadline: Instant,
+        waiting_max: usize,
+    ) -> Option<(u64, oneshot::Receiver<Answer>)> {
         let mut ring = self.lock();
         if ring.waiting >= waiting_max {
             return None;
         }
         let (answer, receiver) = oneshot::channel();
         let id = ring.base + ring.places.len() as u64;
-        ring.places.push_back(Some(Waiter { answer, deadline, leader_failed: false }));
+        ring.places.push_back(Some(Waiter {
+            answer,
+            deadline,
+            leader_failed: false,
+        }));
         ring.waiting += 1;
         Some((id, receiver))
     }
@@ -92,8 +100,11 @@ impl Waiters {
         }
         drop(ring);
         for waiter in expired {
-            let error =
-                if waiter.leader_failed { ProposeError::TimeoutLeaderFailure } else { ProposeError::Timeout };
+            let error = if waiter.leader_failed {
+                ProposeError::TimeoutLeaderFailure
+            } else {
+                ProposeError::Timeout
+            };
             let _ = waiter.answer.send(Err(error));
         }
     }
@@ -126,7 +137,10 @@ mod tests {
     use crate::env;
 
     fn reply(id: u64) -> Reply {
-        Reply { id, outcome: Ok(Outcome::Done) }
+        Reply {
+            id,
+            outcome: Ok(Outcome::Done),
+        }
     }
 
     #[test]
@@ -156,6 +170,9 @@ mod tests {
         assert!(second.try_recv().is_err());
         waiters.leader_failed(now, Duration::from_secs(1));
         waiters.expire(now + Duration::from_secs(1));
-        assert!(matches!(second.try_recv(), Ok(Err(ProposeError::TimeoutLeaderFailure))));
+        assert!(matches!(
+            second.try_recv(),
+            Ok(Err(ProposeError::TimeoutLeaderFailure))
+        ));
     }
 }

@@ -16,7 +16,11 @@ use std::sync::Arc;
 pub enum LogWork {
     Write(LogWrite),
     Cut(Cut),
-    Reset { number: u64, cut: Cut, hard_state: peer::HardState },
+    Reset {
+        number: u64,
+        cut: Cut,
+        hard_state: peer::HardState,
+    },
 }
 
 /// The actor.
@@ -50,10 +54,15 @@ impl Handler<Wake> for LogWriter {
             let done = match item {
                 LogWork::Write(write) => {
                     written = Some(write.number);
-                    self.log.append(&write.entries, write.replaces_suffix, write.hard_state.as_ref())
+                    self.log
+                        .append(&write.entries, write.replaces_suffix, write.hard_state.as_ref())
                 }
                 LogWork::Cut(cut) => self.log.cut(cut),
-                LogWork::Reset { number, cut, hard_state } => {
+                LogWork::Reset {
+                    number,
+                    cut,
+                    hard_state,
+                } => {
                     written = Some(number);
                     self.log.reset(cut, &hard_state)
                 }

@@ -23,13 +23,13 @@ mod tests;
 
 pub use actor::{run_actor, start};
 pub use files::{
-    DirectoryLock, FileError, create_directory, exists, list_directory, lock_directory, read_file, remove_directory, rename,
-    write_file,
+    DirectoryLock, FileError, create_directory, exists, list_directory, lock_directory, read_file,
+    remove_directory, rename, write_file,
 };
 pub use http::{Executor, Timer};
 pub use world::{
-    Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_sync, now, processors, random_u64,
-    shutdown_signal, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
+    Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_sync, end_by_signal, now, processors,
+    random_u64, shutdown_signal, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
 };
 
 use std::future::Future;
@@ -53,6 +53,28 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output,
         timer.as_mut().poll(context).map(|()| Err(Elapsed))
     })
     .await
+}
+
+/// Which of three futures was done first.
+#[derive(Debug)]
+pub enum First<A, B, C> {
+    One(A),
+    Two(B),
+    Three(C),
+}
+
+/// Waits for the first of three futures; of those done at once, the first named counts.
+pub async fn first<A, B, C>(
+    one: impl Future<Output = A>,
+    two: impl Future<Output = B>,
+    three: impl Future<Output = C>,
+) -> First<A, B, C> {
+    tokio::select! {
+        biased;
+        output = one => First::One(output),
+        output = two => First::Two(output),
+        output = three => First::Three(output),
+    }
 }
 
 /// Lets other tasks of this thread run.

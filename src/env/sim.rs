@@ -96,6 +96,9 @@ pub async fn shutdown_signal() -> i32 {
     std::future::pending().await
 }
 
+/// A simulated process does not end by signals.
+pub fn end_by_signal(_signal: i32) {}
+
 /// Accepts simulated connections.
 #[derive(Debug)]
 pub struct Listener(madsim::net::TcpListener);

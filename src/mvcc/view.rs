@@ -10,15 +10,15 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fjall::{Readable, Snapshot};
 
+use crate::ids::{LogIndex, MemberId, Term};
 use crate::mvcc::MvccError;
 use crate::mvcc::range::RangeScan;
 use crate::mvcc::records::{Source, Stored, stored_range};
 use crate::proto::etcdserverpb::RangeRequest;
+use crate::proto::log::Member;
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
-use crate::ids::{LogIndex, MemberId, Term};
-use crate::proto::log::Member;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_meta::{Applied, Cluster};
 use crate::storage::state_record::Record;

@@ -42,7 +42,10 @@ impl Backend for MemberBackend {
     }
 
     fn identity(&self) -> api::Identity {
-        api::Identity { cluster_id: self.identity.cluster, member_id: self.identity.member }
+        api::Identity {
+            cluster_id: self.identity.cluster,
+            member_id: self.identity.member,
+        }
     }
 
     fn raft_status(&self) -> api::RaftStatus {

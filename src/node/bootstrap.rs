@@ -1,8 +1,8 @@
 //! From a data directory to a member's parts: the first start founds the member, every later one finds it again. The
 //! initial-* flags count the first time only, as with etcd.
 
-use crate::apply::machine::{InitialState, MachineError, MachineOptions};
-use crate::apply::Machine;
+use crate::apply::machine::{InitialState, MachineOptions};
+use crate::apply::{Machine, MachineError};
 use crate::config;
 use crate::env;
 use crate::ids::{Incarnation, LogIndex, MemberId, Term};
@@ -34,12 +34,20 @@ pub enum StartError {
         "the log in {log_path} ends at entry {last}, but the state has applied entry {applied}: log entries were lost. \
          Remove this member from the cluster, clear its data directory and add it again"
     )]
-    LogBehindState { log_path: String, last: LogIndex, applied: LogIndex },
+    LogBehindState {
+        log_path: String,
+        last: LogIndex,
+        applied: LogIndex,
+    },
     #[error(
         "the log in {log_path} begins behind entry {cut}, but the state has only applied entry {applied}. Remove this \
          member from the cluster, clear its data directory and add it again"
     )]
-    StateBehindLog { log_path: String, cut: LogIndex, applied: LogIndex },
+    StateBehindLog {
+        log_path: String,
+        cut: LogIndex,
+        applied: LogIndex,
+    },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
     #[error("{0}")]
@@ -47,7 +55,7 @@ pub enum StartError {
 }
 
 /// How the engine is run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     pub state: StateOptions,
     pub machine: MachineOptions,
@@ -66,7 +74,7 @@ pub struct Opened {
 }
 
 /// Opens the member in the configured data directory, or founds it there.
-pub fn open(config: &config::Server, engine: EngineOptions, origin: u64) -> Result<Opened, StartError> {
+pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Result<Opened, StartError> {
     let directory = DataDirectory::open(&config.data_dir)?;
     let founding = match directory.identity()? {
         Some(_) => None,
@@ -77,21 +85,41 @@ pub fn open(config: &config::Server, engine: EngineOptions, origin: u64) -> Resu
     }
     directory.remove_stale_states()?;
     let state = StateDatabase::open(&directory.state_path()?, &engine.state)?;
-    let (mut machine, views) = Machine::open(state, origin, engine.machine)?;
+    let (mut machine, views) = Machine::open(state, origin, engine.machine.clone())?;
     let (log, mut recovered) = LogDatabase::open(&directory.log_path(), engine.log_memtable_bytes)?;
     let identity = match founding {
         Some((identity, initial)) => {
-            let cut = Cut { index: initial.applied_index, term: initial.applied_term };
-            let hard_state = HardState { term: cut.term.0, vote: 0, commit: cut.index.0 };
+            let cut = Cut {
+                index: initial.applied_index,
+                term: initial.applied_term,
+            };
+            let hard_state = HardState {
+                term: cut.term.0,
+                vote: 0,
+                commit: cut.index.0,
+            };
             log.reset(cut, &hard_state)?;
-            recovered = Recovered { cut, hard_state, terms: Vec::new() };
+            recovered = Recovered {
+                cut,
+                hard_state,
+                terms: Vec::new(),
+            };
             machine.initialize(initial)?;
             directory.claim(identity)?;
             identity
         }
-        None => directory.identity()?.ok_or_else(|| StartError::Raft("the identity has gone".into()))?,
+        None => directory
+            .identity()?
+            .ok_or_else(|| StartError::Raft("the identity has gone".into()))?,
     };
-    let opened = Opened { directory: Arc::new(directory), identity, machine, views, log, recovered };
+    let opened = Opened {
+        directory: Arc::new(directory),
+        identity,
+        machine,
+        views,
+        log,
+        recovered,
+    };
     reconcile(opened)
 }
 
@@ -101,10 +129,17 @@ fn found(config: &config::Server) -> Result<(Identity, InitialState), StartError
     if config.initial_cluster_state == config::ClusterState::Existing {
         return Err(StartError::JoinUnsupported);
     }
-    let (cluster, membership) =
-        initial_cluster.found(&config.initial_cluster_token).map_err(config::Error::from)?;
-    let own_urls = config.initial_advertise_peer_urls.iter().map(crate::cluster::MemberUrl::as_str);
-    let listed = membership.iter().find(|member| member.name == config.name).map(|member| MemberId(member.id));
+    let (cluster, membership) = initial_cluster
+        .found(&config.initial_cluster_token)
+        .map_err(config::Error::from)?;
+    let own_urls = config
+        .initial_advertise_peer_urls
+        .iter()
+        .map(crate::cluster::MemberUrl::as_str);
+    let listed = membership
+        .iter()
+        .find(|member| member.name == config.name)
+        .map(|member| MemberId(member.id));
     let member = listed.unwrap_or_else(|| crate::cluster::member_id(own_urls, &config.initial_cluster_token));
     // Names are said by members themselves once they have started.
     let members = membership.iter().cloned().map(|mut member| {
@@ -115,12 +150,22 @@ fn found(config: &config::Server) -> Result<(Identity, InitialState), StartError
         applied_index: LogIndex(membership.len() as u64),
         applied_term: Term(1),
         members: members.collect(),
-        conf_state: ConfState { voters: membership.ids().map(|id| id.0).collect(), ..ConfState::default() },
+        conf_state: ConfState {
+            voters: membership.ids().map(|id| id.0).collect(),
+            ..ConfState::default()
+        },
         cluster_version: String::new(),
     };
     // 0 stands for a member that has never started.
     let incarnation = Incarnation(env::random_u64().max(1));
-    Ok((Identity { member, cluster, incarnation }, initial))
+    Ok((
+        Identity {
+            member,
+            cluster,
+            incarnation,
+        },
+        initial,
+    ))
 }
 
 /// Log and state are synced apart: after a crash the state may be behind the log, which replays the rest. A state that
@@ -131,20 +176,38 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
     let log_path = opened.directory.log_path().display().to_string();
     if applied < cut {
-        return Err(StartError::StateBehindLog { log_path, cut, applied });
+        return Err(StartError::StateBehindLog {
+            log_path,
+            cut,
+            applied,
+        });
     }
     if applied > last {
         let view = opened.views.load();
         if !opened.directory.state_came_as_snapshot(applied)? {
-            return Err(StartError::LogBehindState { log_path, last, applied });
+            return Err(StartError::LogBehindState {
+                log_path,
+                last,
+                applied,
+            });
         }
-        let cut = Cut { index: applied, term: view.applied_term() };
+        let cut = Cut {
+            index: applied,
+            term: view.applied_term(),
+        };
         let saved = opened.recovered.hard_state;
         let vote = if saved.term >= cut.term.0 { saved.vote } else { 0 };
-        let hard_state =
-            HardState { term: saved.term.max(cut.term.0), vote, commit: saved.commit.max(applied.0) };
+        let hard_state = HardState {
+            term: saved.term.max(cut.term.0),
+            vote,
+            commit: saved.commit.max(applied.0),
+        };
         opened.log.reset(cut, &hard_state)?;
-        opened.recovered = Recovered { cut, hard_state, terms: Vec::new() };
+        opened.recovered = Recovered {
+            cut,
+            hard_state,
+            terms: Vec::new(),
+        };
     }
     let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.

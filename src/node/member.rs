@@ -26,14 +26,15 @@ use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
 use crate::env::{self, Listener, ThreadHandle};
 use crate::ids::MemberId;
+use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
-use crate::proto::peer::peer_server::PeerServer;
-use crate::limits::PEER_MESSAGE_BYTES_MAX;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
+use crate::proto::peer::peer_server::PeerServer;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
+use crate::storage::state::StateOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,11 +70,13 @@ impl Member {
         let (shutdown, shutdown_seen) = watch::channel(false);
         let network = client_port(&config, shutdown_seen.clone()).await?;
         let raft = peer_port(&config, shutdown_seen).await?;
-        let opened = bootstrap::open(&config, engine, origin)?;
+        let opened = bootstrap::open(&config, &engine, origin)?;
         let stop = StopSignal::default();
         let neighbours = Neighbours::new(stop.clone());
-        let timing =
-            Timing { heartbeat_ms: config.heartbeat_interval_ms, election_ms: config.election_timeout_ms };
+        let timing = Timing {
+            heartbeat_ms: config.heartbeat_interval_ms,
+            election_ms: config.election_timeout_ms,
+        };
         let handle = Handle {
             inbox: Arc::clone(&neighbours.inbox),
             waiters: Arc::clone(&neighbours.waiters),
@@ -94,7 +97,13 @@ impl Member {
             },
         };
         let member = opened.identity.member;
-        let consensus = ConsensusParts::new(&opened, neighbours.clone(), timing, config.snapshot_count, engine);
+        let consensus = ConsensusParts::new(
+            &opened,
+            neighbours.clone(),
+            timing,
+            config.snapshot_count,
+            engine.state,
+        );
         let mut threads = start_workers(opened, &neighbours, &backend.views);
         let peer_routes = (consensus, backend.clone());
         if raft.serve.send(peer_routes).is_err() || network.serve.send(backend.clone()).is_err() {
@@ -102,7 +111,13 @@ impl Member {
         }
         threads.extend([raft.thread, network.thread]);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
-        Ok(Self { backend, stop, shutdown, threads, config })
+        Ok(Self {
+            backend,
+            stop,
+            shutdown,
+            threads,
+            config,
+        })
     }
 
     /// Says the member's name and client URLs to the cluster, until the cluster has taken note.
@@ -116,7 +131,12 @@ impl Member {
             incarnation: identity.incarnation.0,
         };
         loop {
-            match self.backend.handle.propose(Request::MemberAttributes(attributes.clone())).await {
+            match self
+                .backend
+                .handle
+                .propose(Request::MemberAttributes(attributes.clone()))
+                .await
+            {
                 Ok(_) => break,
                 Err(error) => {
                     tracing::warn!(%error, "failed to publish local member to cluster through raft");
@@ -146,15 +166,20 @@ impl Member {
     pub async fn stop(self) {
         let status = &self.backend.handle.status;
         let deadline = env::now() + HAND_OVER_TIMEOUT;
-        if status.is_leader.load(Ordering::Acquire) && self.backend.view().cluster.conf_state.voters.len() > 1 {
-            self.backend.handle.inbox.add(|incoming| incoming.hand_over_leadership = true);
+        if status.is_leader.load(Ordering::Acquire)
+            && self.backend.views.load().cluster.conf_state.voters.len() > 1
+        {
+            self.backend
+                .handle
+                .inbox
+                .add(|incoming| incoming.hand_over_leadership = true);
             while status.is_leader.load(Ordering::Acquire) && env::now() < deadline {
                 env::sleep(Duration::from_millis(10)).await;
             }
         }
         let _ = self.shutdown.send(true);
         // What is applied need not be replayed. The log has everything acknowledged either way.
-        if let Err(error) = self.backend.view().state.sync() {
+        if let Err(error) = self.backend.views.load().state.sync() {
             tracing::warn!(%error, "cannot sync the state before stopping");
         }
         drop(self.threads);
@@ -164,16 +189,21 @@ impl Member {
     fn watch_cluster_version(&self) {
         let backend = self.backend.clone();
         env::spawn_local(async move {
-            while backend.view().cluster.version.is_empty() {
+            while backend.views.load().cluster.version.is_empty() {
                 if backend.handle.status.is_leader.load(Ordering::Acquire) {
-                    let version = ClusterVersion { version: CLUSTER_VERSION.into() };
+                    let version = ClusterVersion {
+                        version: CLUSTER_VERSION.into(),
+                    };
                     if let Err(error) = backend.handle.propose(Request::ClusterVersion(version)).await {
                         tracing::warn!(%error, "failed to set the cluster version");
                     }
                 }
                 env::sleep(PUBLISH_RETRY_AFTER).await;
             }
-            tracing::info!(cluster_version = backend.view().cluster.version, "set the cluster version");
+            tracing::info!(
+                cluster_version = backend.views.load().cluster.version,
+                "set the cluster version"
+            );
         });
     }
 }
@@ -196,13 +226,22 @@ impl ConsensusParts {
         neighbours: Neighbours,
         timing: Timing,
         snapshot_count: u64,
-        engine: EngineOptions,
+        state_options: StateOptions,
     ) -> Self {
         let view = opened.views.load();
         let conf_state = conf_state(&view.cluster.conf_state);
-        let store = LogStore::new(opened.log.clone(), &opened.recovered, conf_state, opened.views.clone());
+        let store = LogStore::new(
+            opened.log.clone(),
+            &opened.recovered,
+            conf_state,
+            opened.views.clone(),
+        );
         let checkpoints = Checkpoints::new(Policy::with_snapshot_count(snapshot_count), view.applied_index());
-        let others = view.cluster.members.iter().filter(|member| member.id != opened.identity.member.0);
+        let others = view
+            .cluster
+            .members
+            .iter()
+            .filter(|member| member.id != opened.identity.member.0);
         let remotes = others.map(|member| Remote {
             own: opened.identity,
             member: MemberId(member.id),
@@ -218,7 +257,7 @@ impl ConsensusParts {
             opened.views.clone(),
             Arc::clone(&neighbours.inbox),
             Arc::clone(&opened.directory),
-            engine.state,
+            state_options,
         );
         Self {
             identity: opened.identity,
@@ -235,9 +274,17 @@ impl ConsensusParts {
     /// Starts the consensus actor and the links on this thread.
     fn start(self) -> Result<(), raft::Error> {
         let applied = self.views.load().applied_index();
-        self.neighbours.status.applied_index.store(applied.0, Ordering::Release);
-        let core =
-            Core::new(self.identity.member, self.timing, applied, self.store, Box::new(env::random_below))?;
+        self.neighbours
+            .status
+            .applied_index
+            .store(applied.0, Ordering::Release);
+        let core = Core::new(
+            self.identity.member,
+            self.timing,
+            applied,
+            self.store,
+            Box::new(env::random_below),
+        )?;
         let mut links = BTreeMap::new();
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
@@ -260,7 +307,12 @@ impl ConsensusParts {
 
 /// Starts the actors that have a thread each.
 fn start_workers(opened: Opened, neighbours: &Neighbours, views: &Views) -> Vec<ThreadHandle> {
-    let Opened { machine, log, directory, .. } = opened;
+    let Opened {
+        machine,
+        log,
+        directory,
+        ..
+    } = opened;
     let writer = LogWriter {
         log,
         inbox: Arc::clone(&neighbours.writer),
@@ -285,7 +337,11 @@ fn start_workers(opened: Opened, neighbours: &Neighbours, views: &Views) -> Vec<
         consensus: Arc::clone(&neighbours.inbox),
         stop: neighbours.stop.clone(),
     };
-    vec![env::run_actor("log", writer), env::run_actor("apply", applier), env::run_actor("checkpoint", checkpointer)]
+    vec![
+        env::run_actor("log", writer),
+        env::run_actor("apply", applier),
+        env::run_actor("checkpoint", checkpointer),
+    ]
 }
 
 type Shutdown = watch::Receiver<bool>;
@@ -296,16 +352,23 @@ async fn stopped(mut shutdown: Shutdown) {
 }
 
 async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port<MemberBackend>, StartError> {
-    let options =
-        api::Options { max_concurrent_streams: config.max_concurrent_streams, ..api::Options::default() };
+    let options = api::Options {
+        max_concurrent_streams: config.max_concurrent_streams,
+        ..api::Options::default()
+    };
     let workers = env::processors().saturating_sub(1).max(1);
-    port("network", workers, &config.listen_client_urls, move |listeners, backend: MemberBackend| async move {
-        let routes = api::Routes::new(backend);
-        let serving = listeners
-            .into_iter()
-            .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
-        futures_util::future::join_all(serving).await;
-    })
+    port(
+        "network",
+        workers,
+        &config.listen_client_urls,
+        move |listeners, backend: MemberBackend| async move {
+            let routes = api::Routes::new(backend);
+            let serving = listeners
+                .into_iter()
+                .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
+            futures_util::future::join_all(serving).await;
+        },
+    )
     .await
 }
 
@@ -318,22 +381,37 @@ async fn peer_port(
     config: &config::Server,
     shutdown: Shutdown,
 ) -> Result<Port<(ConsensusParts, MemberBackend)>, StartError> {
-    port("raft", 1, &config.listen_peer_urls, move |listeners, (parts, backend): (ConsensusParts, _)| async move {
-        let routes = api::Routes::new(backend).with(peer_routes(parts.service.clone()));
-        let stop = parts.neighbours.stop.clone();
-        if let Err(error) = parts.start() {
-            return stop.fail(&error);
-        }
-        let serving = listeners.into_iter().map(|listener| {
-            api::serve(listener, routes.clone(), api::Options::default(), stopped(shutdown.clone()))
-        });
-        futures_util::future::join_all(serving).await;
-    })
+    port(
+        "raft",
+        1,
+        &config.listen_peer_urls,
+        move |listeners, (parts, backend): (ConsensusParts, _)| async move {
+            let routes = api::Routes::new(backend).with(peer_routes(parts.service.clone()));
+            let stop = parts.neighbours.stop.clone();
+            if let Err(error) = parts.start() {
+                return stop.fail(&error);
+            }
+            let serving = listeners.into_iter().map(|listener| {
+                api::serve(
+                    listener,
+                    routes.clone(),
+                    api::Options::default(),
+                    stopped(shutdown.clone()),
+                )
+            });
+            futures_util::future::join_all(serving).await;
+        },
+    )
     .await
 }
 
 /// Binds addresses on a thread of their own, which then waits for what to serve there.
-async fn port<T, F, S>(name: &str, workers: usize, urls: &[MemberUrl], serve: S) -> Result<Port<T>, StartError>
+async fn port<T, F, S>(
+    name: &str,
+    workers: usize,
+    urls: &[MemberUrl],
+    serve: S,
+) -> Result<Port<T>, StartError>
 where
     T: Send + 'static,
     F: Future<Output = ()> + 'static,
@@ -354,7 +432,10 @@ where
         }
     });
     match outcome.await {
-        Ok(Ok(())) => Ok(Port { serve: sender, thread }),
+        Ok(Ok(())) => Ok(Port {
+            serve: sender,
+            thread,
+        }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::Raft("a thread ended before it began".into())),
     }

@@ -18,7 +18,11 @@ pub enum EnvelopeError {
 /// Wraps a batch.
 pub fn wrap(batch: &Batch) -> Envelope {
     let batch = Bytes::from(batch.encode_to_vec());
-    Envelope { hello: None, batch_crc: crc32c::crc32c(&batch), batch }
+    Envelope {
+        hello: None,
+        batch_crc: crc32c::crc32c(&batch),
+        batch,
+    }
 }
 
 /// Checks and unwraps a batch. Payloads stay where they are: the batch points into the envelope.
@@ -30,7 +34,11 @@ pub fn unwrap(envelope: Envelope) -> Result<Batch, EnvelopeError> {
 /// Wraps the records of a snapshot.
 pub fn wrap_records(records: Vec<SnapshotRecord>) -> SnapshotChunk {
     let records = Bytes::from(SnapshotRecords { records }.encode_to_vec());
-    SnapshotChunk { records_crc: crc32c::crc32c(&records), records, ..SnapshotChunk::default() }
+    SnapshotChunk {
+        records_crc: crc32c::crc32c(&records),
+        records,
+        ..SnapshotChunk::default()
+    }
 }
 
 /// Checks and unwraps the records of a snapshot.
@@ -40,7 +48,11 @@ pub fn unwrap_records(chunk: &SnapshotChunk) -> Result<Vec<SnapshotRecord>, Enve
 }
 
 fn check(bytes: &[u8], crc: u32) -> Result<(), EnvelopeError> {
-    if crc32c::crc32c(bytes) == crc { Ok(()) } else { Err(EnvelopeError::Checksum(bytes.len())) }
+    if crc32c::crc32c(bytes) == crc {
+        Ok(())
+    } else {
+        Err(EnvelopeError::Checksum(bytes.len()))
+    }
 }
 
 #[cfg(test)]
@@ -50,9 +62,22 @@ mod tests {
     use proptest::prelude::*;
 
     fn batch() -> Batch {
-        let entry = peer::Entry { term: 3, index: 4, data: "payload".into(), ..peer::Entry::default() };
-        let message = peer::Message { to: 1, from: 2, entries: vec![entry], ..peer::Message::default() };
-        Batch { messages: vec![message], forwarded_commands: vec!["commands".into()] }
+        let entry = peer::Entry {
+            term: 3,
+            index: 4,
+            data: "payload".into(),
+            ..peer::Entry::default()
+        };
+        let message = peer::Message {
+            to: 1,
+            from: 2,
+            entries: vec![entry],
+            ..peer::Message::default()
+        };
+        Batch {
+            messages: vec![message],
+            forwarded_commands: vec!["commands".into()],
+        }
     }
 
     #[test]

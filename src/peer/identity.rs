@@ -34,10 +34,16 @@ pub fn check(own: Identity, hello: &Hello, known: Option<&Member>) -> Result<(),
         )));
     }
     if hello.to != own.member.0 {
-        return Err(Status::invalid_argument(format!("this is member {}, not {:x}", own.member, hello.to)));
+        return Err(Status::invalid_argument(format!(
+            "this is member {}, not {:x}",
+            own.member, hello.to
+        )));
     }
     let Some(known) = known else {
-        return Err(Status::not_found(format!("member {:x} is not in the cluster", hello.from)));
+        return Err(Status::not_found(format!(
+            "member {:x} is not in the cluster",
+            hello.from
+        )));
     };
     if known.incarnation != 0 && known.incarnation != hello.incarnation {
         return Err(Status::new(
@@ -58,22 +64,45 @@ mod tests {
     use crate::ids::{ClusterId, Incarnation};
 
     fn identity(member: u64, incarnation: u64) -> Identity {
-        Identity { member: MemberId(member), cluster: ClusterId(7), incarnation: Incarnation(incarnation) }
+        Identity {
+            member: MemberId(member),
+            cluster: ClusterId(7),
+            incarnation: Incarnation(incarnation),
+        }
     }
 
     #[test]
     fn only_the_disk_that_joined_may_speak() {
         let own = identity(1, 10);
-        let known = |incarnation| Member { id: 2, incarnation, ..Member::default() };
+        let known = |incarnation| Member {
+            id: 2,
+            incarnation,
+            ..Member::default()
+        };
         let hello = hello(identity(2, 20), MemberId(1));
-        assert!(check(own, &hello, Some(&known(0))).is_ok(), "it has not started before");
+        assert!(
+            check(own, &hello, Some(&known(0))).is_ok(),
+            "it has not started before"
+        );
         assert!(check(own, &hello, Some(&known(20))).is_ok());
         let code = |result: Result<(), Status>| result.map_err(|status| status.code());
         assert_eq!(code(check(own, &hello, Some(&known(21)))), Err(REFUSED));
         assert_eq!(code(check(own, &hello, None)), Err(Code::NotFound));
-        let elsewhere = Hello { to: 3, ..hello.clone() };
-        assert_eq!(code(check(own, &elsewhere, Some(&known(20)))), Err(Code::InvalidArgument));
-        let other_cluster = Hello { cluster_id: 8, ..hello };
-        assert_eq!(code(check(own, &other_cluster, Some(&known(20)))), Err(Code::InvalidArgument));
+        let elsewhere = Hello {
+            to: 3,
+            ..hello.clone()
+        };
+        assert_eq!(
+            code(check(own, &elsewhere, Some(&known(20)))),
+            Err(Code::InvalidArgument)
+        );
+        let other_cluster = Hello {
+            cluster_id: 8,
+            ..hello
+        };
+        assert_eq!(
+            code(check(own, &other_cluster, Some(&known(20)))),
+            Err(Code::InvalidArgument)
+        );
     }
 }

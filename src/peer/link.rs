@@ -76,11 +76,20 @@ pub struct Link {
 
 impl Link {
     pub fn new(remote: Remote, consensus: Arc<Inbox<Incoming>>, stop: StopSignal) -> Self {
-        Self { remote, consensus, stop, outgoing: None, snapshot_under_way: false }
+        Self {
+            remote,
+            consensus,
+            stop,
+            outgoing: None,
+            snapshot_under_way: false,
+        }
     }
 
     fn send(&mut self, batch: &Batch) {
-        let sent = self.outgoing.as_ref().is_some_and(|outgoing| outgoing.try_send(envelope::wrap(batch)).is_ok());
+        let sent = self
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| outgoing.try_send(envelope::wrap(batch)).is_ok());
         if !sent {
             let member = self.remote.member;
             self.consensus.add(|incoming| incoming.unreachable.push(member));
@@ -100,7 +109,11 @@ impl Actor for Link {
                 let Err(status) = keep_open(&remote, attempt, report).await;
                 attempt += 1;
                 if status.code() == identity::REFUSED {
-                    return stop.fail(&format!("member {} refuses this one: {}", remote.member, status.message()));
+                    return stop.fail(&format!(
+                        "member {} refuses this one: {}",
+                        remote.member,
+                        status.message()
+                    ));
                 }
                 tracing::warn!(
                     remote_member = %remote.member, error = %status.message(), "lost or failed to make a peer connection"
@@ -120,11 +133,19 @@ async fn keep_open(
 ) -> Result<std::convert::Infallible, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
-    let hello = Envelope { hello: Some(identity::hello(remote.own, remote.member)), ..Envelope::default() };
-    outgoing.try_send(hello).map_err(|_| Status::internal("an empty channel is full"))?;
+    let hello = Envelope {
+        hello: Some(identity::hello(remote.own, remote.member)),
+        ..Envelope::default()
+    };
+    outgoing
+        .try_send(hello)
+        .map_err(|_| Status::internal("an empty channel is full"))?;
     let handshake = async {
         let mut replies = client.link(ReceiverStream::new(envelopes)).await?.into_inner();
-        let reply = replies.message().await?.ok_or_else(|| Status::unavailable("closed during the handshake"))?;
+        let reply = replies
+            .message()
+            .await?
+            .ok_or_else(|| Status::unavailable("closed during the handshake"))?;
         Ok::<_, Status>((replies, reply))
     };
     let (mut replies, reply) = env::timeout(HANDSHAKE_TIMEOUT, handshake)
@@ -142,8 +163,14 @@ pub(super) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClien
         .addresses
         .get(attempt % remote.addresses.len().max(1))
         .ok_or_else(|| Status::unavailable("the remote member has no peer URL"))?;
-    let keep_alive = KeepAlive { interval: Duration::from_secs(2), timeout: Duration::from_secs(5) };
-    let options = ChannelOptions { keep_alive: Some(keep_alive), ..ChannelOptions::default() };
+    let keep_alive = KeepAlive {
+        interval: Duration::from_secs(2),
+        timeout: Duration::from_secs(5),
+    };
+    let options = ChannelOptions {
+        keep_alive: Some(keep_alive),
+        ..ChannelOptions::default()
+    };
     let channel = Channel::connect_with(address, address, &options)
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
@@ -162,7 +189,10 @@ impl Handler<Send> for Link {
     type Result = ();
 
     fn handle(&mut self, message: Send, _: &mut Context<Self>) {
-        self.send(&Batch { messages: message.0, forwarded_commands: Vec::new() });
+        self.send(&Batch {
+            messages: message.0,
+            forwarded_commands: Vec::new(),
+        });
     }
 }
 
@@ -170,7 +200,10 @@ impl Handler<Forward> for Link {
     type Result = ();
 
     fn handle(&mut self, message: Forward, _: &mut Context<Self>) {
-        self.send(&Batch { messages: Vec::new(), forwarded_commands: vec![message.0] });
+        self.send(&Batch {
+            messages: Vec::new(),
+            forwarded_commands: vec![message.0],
+        });
     }
 }
 
@@ -181,7 +214,8 @@ impl Handler<SendSnapshot> for Link {
         let (remote, address) = (self.remote.clone(), context.address());
         if std::mem::replace(&mut self.snapshot_under_way, true) {
             let member = remote.member;
-            self.consensus.add(|incoming| incoming.snapshot_reports.push((member, false)));
+            self.consensus
+                .add(|incoming| incoming.snapshot_reports.push((member, false)));
             return;
         }
         env::spawn_local(async move {
@@ -189,7 +223,9 @@ impl Handler<SendSnapshot> for Link {
             if let Err(error) = &sent {
                 tracing::warn!(remote_member = %remote.member, %error, "failed to send a snapshot");
             }
-            address.do_send(SnapshotSent { arrived: sent.is_ok() });
+            address.do_send(SnapshotSent {
+                arrived: sent.is_ok(),
+            });
         });
     }
 }
@@ -200,6 +236,7 @@ impl Handler<SnapshotSent> for Link {
     fn handle(&mut self, message: SnapshotSent, _: &mut Context<Self>) {
         self.snapshot_under_way = false;
         let member = self.remote.member;
-        self.consensus.add(|incoming| incoming.snapshot_reports.push((member, message.arrived)));
+        self.consensus
+            .add(|incoming| incoming.snapshot_reports.push((member, message.arrived)));
     }
 }

@@ -41,7 +41,15 @@ impl PeerService {
         state_options: StateOptions,
     ) -> Self {
         let receiving = Arc::new(tokio::sync::Semaphore::new(1));
-        Self { own, views, consensus, directory, state_options, partial: Arc::default(), receiving }
+        Self {
+            own,
+            views,
+            consensus,
+            directory,
+            state_options,
+            partial: Arc::default(),
+            receiving,
+        }
     }
 
     fn greet(&self, hello: Option<&Hello>) -> Result<MemberId, Status> {
@@ -75,8 +83,13 @@ impl PeerService {
         mut chunks: Streaming<SnapshotChunk>,
         replies: &mpsc::Sender<Result<SnapshotReply, Status>>,
     ) -> Result<(), Status> {
-        let announcement = first.announcement.ok_or_else(|| Status::invalid_argument("no announcement"))?;
-        let snapshot = announcement.snapshot.as_ref().ok_or_else(|| Status::invalid_argument("no snapshot"))?;
+        let announcement = first
+            .announcement
+            .ok_or_else(|| Status::invalid_argument("no announcement"))?;
+        let snapshot = announcement
+            .snapshot
+            .as_ref()
+            .ok_or_else(|| Status::invalid_argument("no snapshot"))?;
         let id = SnapshotId {
             from: MemberId(announcement.from),
             index: LogIndex(snapshot.index),
@@ -87,15 +100,27 @@ impl PeerService {
             None => Partial::begin(id, &self.directory, &self.state_options)?,
         };
         tracing::info!(index = %id.index, from = %id.from, "receiving a snapshot");
-        let reply = SnapshotReply { resume_after: partial.position.clone(), complete: false };
-        let mut outcome = replies.send(Ok(reply)).await.map_err(|_| Status::cancelled("the sender went away"));
+        let reply = SnapshotReply {
+            resume_after: partial.position.clone(),
+            complete: false,
+        };
+        let mut outcome = replies
+            .send(Ok(reply))
+            .await
+            .map_err(|_| Status::cancelled("the sender went away"));
         while outcome.is_ok() {
             match chunks.message().await {
                 Ok(Some(chunk)) if chunk.last => {
                     let arrived = partial.finish(announcement).await?;
                     self.consensus.add(|incoming| incoming.snapshots.push(arrived));
-                    let reply = SnapshotReply { resume_after: None, complete: true };
-                    return replies.send(Ok(reply)).await.map_err(|_| Status::cancelled("the sender went away"));
+                    let reply = SnapshotReply {
+                        resume_after: None,
+                        complete: true,
+                    };
+                    return replies
+                        .send(Ok(reply))
+                        .await
+                        .map_err(|_| Status::cancelled("the sender went away"));
                 }
                 Ok(Some(chunk)) => partial.take(&chunk)?,
                 Ok(None) => outcome = Err(Status::unavailable("the transfer broke off")),
@@ -116,12 +141,20 @@ impl Peer for PeerService {
     type LinkStream = ReceiverStream<Result<LinkReply, Status>>;
     type SnapshotStream = ReceiverStream<Result<SnapshotReply, Status>>;
 
-    async fn link(&self, request: Request<Streaming<Envelope>>) -> Result<Response<Self::LinkStream>, Status> {
+    async fn link(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<Self::LinkStream>, Status> {
         let mut envelopes = request.into_inner();
-        let first = envelopes.message().await?.ok_or_else(|| Status::invalid_argument("no handshake"))?;
+        let first = envelopes
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("no handshake"))?;
         let from = self.greet(first.hello.as_ref())?;
         let (replies, stream) = mpsc::channel(1);
-        let greeted = replies.try_send(Ok(LinkReply { version: VERSION.into() }));
+        let greeted = replies.try_send(Ok(LinkReply {
+            version: VERSION.into(),
+        }));
         greeted.map_err(|_| Status::internal("an empty channel is full"))?;
         let service = self.clone();
         env::spawn(async move {
@@ -146,9 +179,16 @@ impl Peer for PeerService {
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         let mut chunks = request.into_inner();
-        let first = chunks.message().await?.ok_or_else(|| Status::invalid_argument("no handshake"))?;
+        let first = chunks
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("no handshake"))?;
         let from = self.greet(first.hello.as_ref())?;
-        if first.announcement.as_ref().is_none_or(|message| message.from != from.0) {
+        if first
+            .announcement
+            .as_ref()
+            .is_none_or(|message| message.from != from.0)
+        {
             return Err(Status::invalid_argument("the announcement is not the sender's"));
         }
         let permit = Arc::clone(&self.receiving)

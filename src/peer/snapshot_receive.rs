@@ -34,13 +34,21 @@ impl Partial {
         let path = directory.next_state_path().map_err(|error| failed(&error))?;
         env::remove_directory(&path).map_err(|error| failed(&error))?;
         let import = StateImport::begin(&path, options).map_err(|error| failed(&error))?;
-        Ok(Self { id, position: None, import })
+        Ok(Self {
+            id,
+            position: None,
+            import,
+        })
     }
 
     /// Takes a chunk in.
     pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<(), Status> {
-        let records = envelope::unwrap_records(chunk).map_err(|error| Status::data_loss(error.to_string()))?;
-        let last = records.last().map(|record| SnapshotPosition { keyspace: record.keyspace, key: record.key.clone() });
+        let records =
+            envelope::unwrap_records(chunk).map_err(|error| Status::data_loss(error.to_string()))?;
+        let last = records.last().map(|record| SnapshotPosition {
+            keyspace: record.keyspace,
+            key: record.key.clone(),
+        });
         self.import.write(records).map_err(|error| failed(&error))?;
         if last.is_some() {
             self.position = last;
@@ -51,8 +59,13 @@ impl Partial {
     /// Syncs what has arrived: the whole snapshot.
     pub async fn finish(self, announcement: crate::proto::peer::Message) -> Result<ArrivedSnapshot, Status> {
         let import = self.import;
-        let state = env::disk_sync(move || import.finish()).await.map_err(|error| failed(&error))?;
-        Ok(ArrivedSnapshot { announcement, state: Arc::clone(&state) })
+        let state = env::disk_sync(move || import.finish())
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(ArrivedSnapshot {
+            announcement,
+            state: Arc::clone(&state),
+        })
     }
 }
 

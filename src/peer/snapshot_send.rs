@@ -40,7 +40,9 @@ pub async fn send(remote: &Remote, announcement: peer::Message, view: &View) -> 
     let mut attempt = 0;
     loop {
         match send_once(remote, attempt, announcement.clone(), view).await {
-            Err(SendError::Remote(status)) if status.code() == tonic::Code::Unavailable && attempt < ATTEMPTS_MAX => {
+            Err(SendError::Remote(status))
+                if status.code() == tonic::Code::Unavailable && attempt < ATTEMPTS_MAX =>
+            {
                 tracing::warn!(remote_member = %remote.member, error = %status.message(), "sending the snapshot goes on");
                 attempt += 1;
                 env::sleep(RETRY_AFTER).await;
@@ -63,28 +65,46 @@ async fn send_once(
         announcement: Some(announcement),
         ..SnapshotChunk::default()
     };
-    chunks.try_send(first).map_err(|_| Status::internal("an empty channel is full"))?;
+    chunks
+        .try_send(first)
+        .map_err(|_| Status::internal("an empty channel is full"))?;
     let begin = async {
         let mut replies = client.snapshot(ReceiverStream::new(stream)).await?.into_inner();
         let reply = next(&mut replies).await?;
         Ok::<_, Status>((replies, reply))
     };
-    let (mut replies, reply) = env::timeout(ANSWER_TIMEOUT, begin).await.map_err(|_| SendError::TimedOut)??;
-    let after = reply.resume_after.map(|SnapshotPosition { keyspace, key }| Cursor { keyspace, key });
+    let (mut replies, reply) = env::timeout(ANSWER_TIMEOUT, begin)
+        .await
+        .map_err(|_| SendError::TimedOut)??;
+    let after = reply
+        .resume_after
+        .map(|SnapshotPosition { keyspace, key }| Cursor { keyspace, key });
     let mut records = view.records(after.as_ref())?;
     loop {
         let found = records.next_chunk(CHUNK_BYTES)?;
         let last = found.is_empty();
-        let chunk = SnapshotChunk { last, ..envelope::wrap_records(found) };
+        let chunk = SnapshotChunk {
+            last,
+            ..envelope::wrap_records(found)
+        };
         if chunks.send(chunk).await.is_err() || last {
             break;
         }
         env::yield_now().await;
     }
-    let reply = env::timeout(ANSWER_TIMEOUT, next(&mut replies)).await.map_err(|_| SendError::TimedOut)??;
-    if reply.complete { Ok(()) } else { Err(Status::internal("the receiver did not complete the snapshot").into()) }
+    let reply = env::timeout(ANSWER_TIMEOUT, next(&mut replies))
+        .await
+        .map_err(|_| SendError::TimedOut)??;
+    if reply.complete {
+        Ok(())
+    } else {
+        Err(Status::internal("the receiver did not complete the snapshot").into())
+    }
 }
 
 async fn next(replies: &mut Streaming<SnapshotReply>) -> Result<SnapshotReply, Status> {
-    replies.message().await?.ok_or_else(|| Status::unavailable("closed by the receiver"))
+    replies
+        .message()
+        .await?
+        .ok_or_else(|| Status::unavailable("closed by the receiver"))
 }

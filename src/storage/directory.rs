@@ -59,14 +59,19 @@ impl DataDirectory {
     /// Makes the directory where there is none, and locks it for this process.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         if env::exists(&path.join("member")) {
-            return Err(DirectoryError::Foreign { path: path.to_owned() });
+            return Err(DirectoryError::Foreign {
+                path: path.to_owned(),
+            });
         }
         env::create_directory(path)?;
         match env::lock_directory(path) {
-            Ok(lock) => Ok(Self { path: path.to_owned(), _lock: lock }),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                Err(DirectoryError::InUse { path: path.to_owned() })
-            }
+            Ok(lock) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(DirectoryError::InUse {
+                path: path.to_owned(),
+            }),
             Err(error) => Err(error.into()),
         }
     }
@@ -78,9 +83,15 @@ impl DataDirectory {
     /// Whose directory this is; nobody's before [`Self::claim`].
     pub fn identity(&self) -> Result<Option<Identity>, DirectoryError> {
         let path = self.path.join("identity");
-        let Some(bytes) = env::read_file(&path)? else { return Ok(None) };
-        let damaged = |what: String| DirectoryError::Damaged { path: path.clone(), what };
-        let file: IdentityFile = serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let Some(bytes) = env::read_file(&path)? else {
+            return Ok(None);
+        };
+        let damaged = |what: String| DirectoryError::Damaged {
+            path: path.clone(),
+            what,
+        };
+        let file: IdentityFile =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
         if file.format != FORMAT {
             return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
         }
@@ -122,7 +133,10 @@ impl DataDirectory {
     /// A state directory that is not in use yet, for a snapshot from a peer.
     pub fn next_state_path(&self) -> Result<PathBuf, DirectoryError> {
         let name = self.state_name()?;
-        let number: u64 = name.strip_prefix("state-").and_then(|number| number.parse().ok()).unwrap_or(0);
+        let number: u64 = name
+            .strip_prefix("state-")
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0);
         Ok(self.path.join(format!("state-{}", number + 1)))
     }
 
@@ -130,7 +144,10 @@ impl DataDirectory {
     /// return.
     pub fn activate_state(&self, path: &Path, index: LogIndex) -> Result<(), DirectoryError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(env::write_file(&self.path.join("state"), format!("{name} {index}").as_bytes())?)
+        Ok(env::write_file(
+            &self.path.join("state"),
+            format!("{name} {index}").as_bytes(),
+        )?)
     }
 
     /// Whether the state in use began as a snapshot at this index: then, and only then, it may be ahead of the log.
@@ -159,13 +176,18 @@ impl DataDirectory {
 
     fn state_in_use(&self) -> Result<(String, Option<LogIndex>), DirectoryError> {
         let path = self.path.join("state");
-        let Some(bytes) = env::read_file(&path)? else { return Ok(("state-1".into(), None)) };
+        let Some(bytes) = env::read_file(&path)? else {
+            return Ok(("state-1".into(), None));
+        };
         let text = String::from_utf8_lossy(&bytes);
         match text.split_once(' ').map(|(name, index)| (name, index.parse())) {
             Some((name, Ok(index))) if name.starts_with("state-") && !name.contains('/') => {
                 Ok((name.to_owned(), Some(LogIndex(index))))
             }
-            _ => Err(DirectoryError::Damaged { path, what: "it names no state directory".into() }),
+            _ => Err(DirectoryError::Damaged {
+                path,
+                what: "it names no state directory".into(),
+            }),
         }
     }
 }
@@ -179,10 +201,16 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a directory");
         let path = scratch.path().join("data");
         let directory = DataDirectory::open(&path).expect("a new directory");
-        assert!(matches!(DataDirectory::open(&path), Err(DirectoryError::InUse { .. })));
+        assert!(matches!(
+            DataDirectory::open(&path),
+            Err(DirectoryError::InUse { .. })
+        ));
         assert_eq!(directory.identity().expect("readable"), None);
-        let identity =
-            Identity { member: MemberId(0xab), cluster: ClusterId(0xcd), incarnation: Incarnation(u64::MAX) };
+        let identity = Identity {
+            member: MemberId(0xab),
+            cluster: ClusterId(0xcd),
+            incarnation: Incarnation(u64::MAX),
+        };
         directory.claim(identity).expect("claimed");
         drop(directory);
         let directory = DataDirectory::open(&path).expect("free again");
@@ -193,14 +221,20 @@ mod tests {
     fn etcds_directory_is_refused() {
         let scratch = tempfile::tempdir().expect("a directory");
         env::create_directory(&scratch.path().join("member")).expect("a directory");
-        assert!(matches!(DataDirectory::open(scratch.path()), Err(DirectoryError::Foreign { .. })));
+        assert!(matches!(
+            DataDirectory::open(scratch.path()),
+            Err(DirectoryError::Foreign { .. })
+        ));
     }
 
     #[test]
     fn states_take_turns() {
         let scratch = tempfile::tempdir().expect("a directory");
         let directory = DataDirectory::open(scratch.path()).expect("a directory");
-        let (first, second) = (directory.state_path().expect("a path"), directory.next_state_path().expect("a path"));
+        let (first, second) = (
+            directory.state_path().expect("a path"),
+            directory.next_state_path().expect("a path"),
+        );
         for path in [&first, &second] {
             env::create_directory(path).expect("a directory");
         }
@@ -217,6 +251,9 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a directory");
         let directory = DataDirectory::open(scratch.path()).expect("a directory");
         env::write_file(&scratch.path().join("identity"), b"{\"format\":1").expect("written");
-        assert!(matches!(directory.identity(), Err(DirectoryError::Damaged { .. })));
+        assert!(matches!(
+            directory.identity(),
+            Err(DirectoryError::Damaged { .. })
+        ));
     }
 }

@@ -69,14 +69,19 @@ pub struct LogDatabase {
 
 impl std::fmt::Debug for LogDatabase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogDatabase").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("LogDatabase")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
 impl LogDatabase {
     /// Opens the log in `path`, or makes an empty one, and checks every record of it.
     pub fn open(path: &Path, memtable_bytes: Option<u64>) -> Result<(Self, Recovered), LogError> {
-        let engine = |source| LogError::Engine { path: path.to_owned(), source };
+        let engine = |source| LogError::Engine {
+            path: path.to_owned(),
+            source,
+        };
         let database = Database::builder(path)
             .worker_threads(1)
             .cache_size(CACHE_BYTES)
@@ -86,11 +91,18 @@ impl LogDatabase {
         let options = move || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(memtable_bytes.unwrap_or(MEMTABLE_BYTES))
-                .data_block_compression_policy(fjall::config::CompressionPolicy::all(fjall::CompressionType::None))
+                .data_block_compression_policy(fjall::config::CompressionPolicy::all(
+                    fjall::CompressionType::None,
+                ))
         };
         let entries = database.keyspace("entries", options).map_err(engine)?;
         let meta = database.keyspace("meta", options).map_err(engine)?;
-        let log = Self { database, entries, meta, path: path.to_owned() };
+        let log = Self {
+            database,
+            entries,
+            meta,
+            path: path.to_owned(),
+        };
         let recovered = log.recover()?;
         Ok((log, recovered))
     }
@@ -99,8 +111,12 @@ impl LogDatabase {
         let cut = match self.read_meta(CUT_KEY)? {
             None => Cut::default(),
             Some(bytes) => {
-                let entry = Entry::decode(bytes).map_err(|error| self.corrupt(format!("the cut: {error}")))?;
-                Cut { index: LogIndex(entry.index), term: Term(entry.term) }
+                let entry =
+                    Entry::decode(bytes).map_err(|error| self.corrupt(format!("the cut: {error}")))?;
+                Cut {
+                    index: LogIndex(entry.index),
+                    term: Term(entry.term),
+                }
             }
         };
         let hard_state = match self.read_meta(HARD_STATE_KEY)? {
@@ -120,13 +136,19 @@ impl LogDatabase {
                 let place = (entry.index - cut.index.0 - 1) as usize;
                 if place > terms.len() {
                     let missing = cut.index.0 + 1 + terms.len() as u64;
-                    return Err(self.corrupt(format!("entry {missing} is missing before entry {}", entry.index)));
+                    return Err(
+                        self.corrupt(format!("entry {missing} is missing before entry {}", entry.index))
+                    );
                 }
                 terms.truncate(place);
                 terms.push(Term(entry.term));
             }
         }
-        Ok(Recovered { cut, hard_state, terms })
+        Ok(Recovered {
+            cut,
+            hard_state,
+            terms,
+        })
     }
 
     /// Writes entries and the hard state if it changed. Whether the entries replace a suffix of the log, the caller
@@ -146,7 +168,9 @@ impl LogDatabase {
                     batch.remove(&self.entries, key);
                 }
             }
-            let record = EntryBatch { entries: entries.to_vec() };
+            let record = EntryBatch {
+                entries: entries.to_vec(),
+            };
             batch.insert(&self.entries, key, seal(&key, &record));
         }
         if let Some(hard_state) = hard_state {
@@ -157,7 +181,9 @@ impl LogDatabase {
 
     /// Makes everything written so far durable. Blocks.
     pub fn sync(&self) -> Result<(), LogError> {
-        self.database.persist(PersistMode::SyncData).map_err(|source| self.engine(source))
+        self.database
+            .persist(PersistMode::SyncData)
+            .map_err(|source| self.engine(source))
     }
 
     /// Entries from `low` up to, not including, `high`, at most `bytes_max` of them but at least one.
@@ -227,7 +253,11 @@ impl LogDatabase {
     }
 
     fn write_cut(&self, batch: &mut fjall::OwnedWriteBatch, cut: Cut) {
-        let entry = Entry { index: cut.index.0, term: cut.term.0, ..Entry::default() };
+        let entry = Entry {
+            index: cut.index.0,
+            term: cut.term.0,
+            ..Entry::default()
+        };
         batch.insert(&self.meta, CUT_KEY, seal(CUT_KEY, &entry));
     }
 
@@ -237,7 +267,11 @@ impl LogDatabase {
             None => Ok(index),
             Some(guard) => {
                 let key = guard.key().map_err(|source| self.engine(source))?;
-                Ok(LogIndex(u64::from_be_bytes(key.as_ref().try_into().map_err(|_| self.corrupt("a key".into()))?)))
+                Ok(LogIndex(u64::from_be_bytes(
+                    key.as_ref()
+                        .try_into()
+                        .map_err(|_| self.corrupt("a key".into()))?,
+                )))
             }
         }
     }
@@ -263,11 +297,17 @@ impl LogDatabase {
     }
 
     fn engine(&self, source: fjall::Error) -> LogError {
-        LogError::Engine { path: self.path.clone(), source }
+        LogError::Engine {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     fn corrupt(&self, what: String) -> LogError {
-        LogError::Corrupt { path: self.path.clone(), what }
+        LogError::Corrupt {
+            path: self.path.clone(),
+            what,
+        }
     }
 }
 
@@ -286,7 +326,12 @@ mod tests {
     use super::*;
 
     fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
-        let entry = |index| Entry { index, term, data: format!("{term}.{index}").into(), ..Entry::default() };
+        let entry = |index| Entry {
+            index,
+            term,
+            data: format!("{term}.{index}").into(),
+            ..Entry::default()
+        };
         indexes.map(entry).collect()
     }
 
@@ -301,14 +346,30 @@ mod tests {
         assert!(recovered.terms.is_empty());
         log.append(&entries(1, 1..=5), false, None).expect("written");
         log.append(&entries(1, 6..=9), false, None).expect("written");
-        log.append(&entries(2, 4..=7), true, Some(&HardState { term: 2, vote: 7, commit: 3 })).expect("written");
+        log.append(
+            &entries(2, 4..=7),
+            true,
+            Some(&HardState {
+                term: 2,
+                vote: 7,
+                commit: 3,
+            }),
+        )
+        .expect("written");
         log.sync().expect("synced");
         let read = log.read(LogIndex(2), LogIndex(8), u64::MAX).expect("read");
         let expected: Vec<_> = entries(1, 2..=3).into_iter().chain(entries(2, 4..=7)).collect();
         assert_eq!(read, expected);
         drop(log);
         let (_, recovered) = open(directory.path());
-        assert_eq!(recovered.hard_state, HardState { term: 2, vote: 7, commit: 3 });
+        assert_eq!(
+            recovered.hard_state,
+            HardState {
+                term: 2,
+                vote: 7,
+                commit: 3
+            }
+        );
         assert_eq!(recovered.terms, [1, 1, 1, 2, 2, 2, 2].map(Term));
     }
 
@@ -318,14 +379,31 @@ mod tests {
         let (log, _) = open(directory.path());
         log.append(&entries(1, 1..=4), false, None).expect("written");
         log.append(&entries(1, 5..=8), false, None).expect("written");
-        let cut = Cut { index: LogIndex(6), term: Term(1) };
+        let cut = Cut {
+            index: LogIndex(6),
+            term: Term(1),
+        };
         log.cut(cut).expect("cut");
-        assert_eq!(log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read"), entries(1, 7..=8));
+        assert_eq!(
+            log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read"),
+            entries(1, 7..=8)
+        );
         drop(log);
         let (log, recovered) = open(directory.path());
         assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(1); 2]));
-        let cut = Cut { index: LogIndex(100), term: Term(3) };
-        log.reset(cut, &HardState { term: 3, vote: 0, commit: 100 }).expect("reset");
+        let cut = Cut {
+            index: LogIndex(100),
+            term: Term(3),
+        };
+        log.reset(
+            cut,
+            &HardState {
+                term: 3,
+                vote: 0,
+                commit: 100,
+            },
+        )
+        .expect("reset");
         log.append(&entries(3, 101..=101), false, None).expect("written");
         drop(log);
         let (_, recovered) = open(directory.path());
@@ -337,18 +415,32 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let (log, _) = open(directory.path());
         log.append(&entries(1, 1..=9), false, None).expect("written");
-        assert_eq!(log.read(LogIndex(1), LogIndex(10), 7).expect("read"), entries(1, 1..=2));
-        assert_eq!(log.read(LogIndex(3), LogIndex(10), 0).expect("read"), entries(1, 3..=3));
+        assert_eq!(
+            log.read(LogIndex(1), LogIndex(10), 7).expect("read"),
+            entries(1, 1..=2)
+        );
+        assert_eq!(
+            log.read(LogIndex(3), LogIndex(10), 0).expect("read"),
+            entries(1, 3..=3)
+        );
     }
 
     #[test]
     fn a_flipped_bit_is_found() {
         let directory = tempfile::tempdir().expect("a directory");
         let (log, _) = open(directory.path());
-        let mut value = seal(&1_u64.to_be_bytes(), &EntryBatch { entries: entries(1, 1..=1) });
+        let mut value = seal(
+            &1_u64.to_be_bytes(),
+            &EntryBatch {
+                entries: entries(1, 1..=1),
+            },
+        );
         value[9] ^= 4;
         log.entries.insert(1_u64.to_be_bytes(), value).expect("written");
         drop(log);
-        assert!(matches!(LogDatabase::open(directory.path(), None), Err(LogError::Corrupt { .. })));
+        assert!(matches!(
+            LogDatabase::open(directory.path(), None),
+            Err(LogError::Corrupt { .. })
+        ));
     }
 }
