@@ -3,7 +3,7 @@
 use callboard::config::{self, Invocation};
 use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::Member;
-use callboard::{env, logging};
+use callboard::{bench, env, logging};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -12,7 +12,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match config::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Server(config)) => serve(*config),
-        Ok(Invocation::Subcommand { name, arguments }) => subcommand(name, arguments),
+        Ok(Invocation::Subcommand { arguments, .. }) => subcommand(arguments),
         Ok(Invocation::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -24,9 +24,20 @@ fn main() -> ExitCode {
     }
 }
 
-fn subcommand(name: &str, _arguments: Vec<std::ffi::OsString>) -> ExitCode {
-    eprintln!("{name} is not here yet");
-    ExitCode::FAILURE
+/// The other programs of this binary.
+#[derive(clap::Parser)]
+#[command(name = "callboard", disable_help_subcommand = true)]
+enum Program {
+    /// Puts load on an etcd v3 endpoint and reports throughput and latency.
+    #[command(subcommand)]
+    Bench(bench::Command),
+}
+
+fn subcommand(arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    let program = std::ffi::OsString::from("callboard");
+    match <Program as clap::Parser>::parse_from(std::iter::once(program).chain(arguments)) {
+        Program::Bench(command) => bench::run(command),
+    }
 }
 
 /// Runs a member until a signal or a failure ends it.

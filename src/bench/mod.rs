@@ -1,1 +1,15 @@
-//! .
+//! `callboard bench`: puts load on any server that speaks etcd's v3 API, and reports throughput, latency and errors.
+//!
+//! It shares its machine with the servers it measures, so what it costs itself counts: one thread, requests copied from
+//! prepared frames, HTTP/2 streams driven by the clients' own tasks, one timer per client. It sends each request once and
+//! counts every failure; who wants retries and failover wants [`crate::client`].
+
+mod load;
+mod options;
+mod report;
+mod run;
+mod tally;
+mod wire;
+
+pub use options::{Command, Options};
+pub use run::run;

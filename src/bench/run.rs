@@ -1,0 +1,313 @@
+//! Runs the phases of the benchmark: connecting, writing keys ahead, warming up, measuring.
+
+use super::load::{KeyTooShort, Load, Method, Random};
+use super::options::{Command, CommonOptions, Options, Output};
+use super::report::Report;
+use super::tally::Tally;
+use super::wire::{Failure, Wire};
+use crate::client::{EndpointError, parse_endpoints};
+use crate::env;
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How often the progress bar moves, and how long a client that waits for its turn takes to notice the end.
+const TICK: Duration = Duration::from_millis(100);
+/// How many clients write keys ahead, whatever the number of clients that measure.
+const PREPOPULATE_CLIENTS: u32 = 256;
+
+/// Why the benchmark cannot run.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Key(#[from] KeyTooShort),
+    #[error("{}", .0.0)]
+    Connect(Failure),
+    #[error("writing the keys ahead failed {failed} times, first with {first}")]
+    Prepopulate { failed: u64, first: String },
+}
+
+/// Runs the benchmark and prints its report. Fails if any request failed.
+pub fn run(options: Options) -> ExitCode {
+    match env::block_on(measure(&options.command)) {
+        Ok(report) => {
+            match options.command.common().output {
+                Output::Text => println!("{}", report.text()),
+                Output::Json => println!("{}", report.json()),
+            }
+            if report.failed() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
+        Err(error) => {
+            eprintln!("callboard bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(command: &Command) -> Result<Report, Error> {
+    let common = command.common();
+    let mut random = Random(env::random_u64());
+    let load = Rc::new(Load::new(command, &mut random)?);
+    let wires = connect(common).await?;
+    if common.prepopulate > 0 {
+        let keys = Rc::new(Load::prepopulate(common, &mut random)?);
+        let limits = Limits {
+            requests_max: Some(common.prepopulate),
+            ..Limits::default()
+        };
+        let clients = common.clients.max(PREPOPULATE_CLIENTS);
+        let phase = Phase::new("writing keys", keys, limits, common.timeout);
+        let tally = phase.run(&wires, clients).await.tally;
+        if let Some((first, _)) = tally.errors.first_key_value() {
+            return Err(Error::Prepopulate {
+                failed: tally.failed,
+                first: first.clone(),
+            });
+        }
+    }
+    if !common.warm_up.is_zero() {
+        let limits = Limits {
+            duration: Some(common.warm_up),
+            rate: common.rate,
+            ..Limits::default()
+        };
+        Phase::new("warming up", Rc::clone(&load), limits, common.timeout)
+            .run(&wires, common.clients)
+            .await;
+    }
+    let limits = Limits {
+        requests_max: common.requests_max(),
+        duration: common.duration,
+        rate: common.rate,
+    };
+    let phase = Phase::new("measuring", load, limits, common.timeout);
+    Ok(Report::new(command, phase.run(&wires, common.clients).await))
+}
+
+async fn connect(common: &CommonOptions) -> Result<Vec<Rc<Wire>>, Error> {
+    let endpoints = parse_endpoints(&common.endpoints)?;
+    let mut wires = Vec::new();
+    for endpoint in endpoints.iter().cycle().take(common.connections as usize) {
+        let wire = Wire::connect(endpoint.clone(), common.timeout)
+            .await
+            .map_err(Error::Connect)?;
+        wires.push(Rc::new(wire));
+    }
+    Ok(wires)
+}
+
+/// When a phase ends, and how fast it may go.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limits {
+    requests_max: Option<u64>,
+    duration: Option<Duration>,
+    /// Requests per second; 0 is no limit.
+    rate: u64,
+}
+
+/// The outcome of a phase.
+#[derive(Debug)]
+pub struct Measured {
+    pub tally: Tally,
+    pub elapsed: Duration,
+    /// Processor time of this process.
+    pub cpu: Duration,
+}
+
+/// A phase: what its clients share. All of them run on one thread.
+struct Phase {
+    name: &'static str,
+    load: Rc<Load>,
+    limits: Limits,
+    timeout: Duration,
+    started: env::Instant,
+    /// How many requests were given out.
+    issued: Cell<u64>,
+    stopped: Cell<bool>,
+    running: Cell<u32>,
+    finished: Notify,
+    tally: RefCell<Tally>,
+}
+
+impl Phase {
+    fn new(name: &'static str, load: Rc<Load>, limits: Limits, timeout: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            name,
+            load,
+            limits,
+            timeout,
+            started: env::now(),
+            issued: Cell::new(0),
+            stopped: Cell::new(false),
+            running: Cell::new(0),
+            finished: Notify::new(),
+            tally: RefCell::new(Tally::new()),
+        })
+    }
+
+    async fn run(self: Rc<Self>, wires: &[Rc<Wire>], clients: u32) -> Measured {
+        let cpu_before = cpu_time();
+        self.running.set(clients);
+        for (_, wire) in (0..clients).zip(wires.iter().cycle()) {
+            let (phase, wire) = (Rc::clone(&self), Rc::clone(wire));
+            env::spawn_local(async move {
+                phase.client(&wire).await;
+                phase.running.set(phase.running.get() - 1);
+                if phase.running.get() == 0 {
+                    phase.finished.notify_one();
+                }
+            });
+        }
+        self.watch().await;
+        let elapsed = env::now() - self.started;
+        Measured {
+            tally: self.tally.borrow().clone(),
+            elapsed,
+            cpu: cpu_time().saturating_sub(cpu_before),
+        }
+    }
+
+    /// Moves the progress bar until all clients are done. The first signal tells them to end, the second does not wait.
+    async fn watch(&self) {
+        let bar = self.progress_bar();
+        let mut interrupted = pin!(env::shutdown_signal());
+        while self.running.get() > 0 {
+            tokio::select! {
+                biased;
+                _ = &mut interrupted => {
+                    if self.stopped.replace(true) {
+                        break;
+                    }
+                    interrupted.set(env::shutdown_signal());
+                }
+                _ = env::timeout(TICK, self.finished.notified()) => {}
+            }
+            match self.limits.requests_max {
+                Some(_) => bar.set_position(self.issued.get()),
+                None => bar.set_position((env::now() - self.started).as_millis() as u64),
+            }
+        }
+        bar.finish_and_clear();
+    }
+
+    /// Shown only on a terminal.
+    fn progress_bar(&self) -> indicatif::ProgressBar {
+        let length = match (self.limits.requests_max, self.limits.duration) {
+            (Some(requests), _) => Some(requests),
+            (None, duration) => duration.map(|duration| duration.as_millis() as u64),
+        };
+        let style = indicatif::ProgressStyle::with_template("{prefix} {wide_bar} {percent}% {eta}")
+            .expect("the template is well-formed");
+        indicatif::ProgressBar::new(length.unwrap_or(0))
+            .with_style(style)
+            .with_prefix(self.name)
+    }
+
+    /// One client: sends one request after the other until the phase ends.
+    async fn client(&self, wire: &Wire) {
+        let mut random = Random(env::random_u64());
+        let mut handle = wire.handle();
+        let mut watchdog = Watchdog::new(self.timeout);
+        while self.take_turn().await {
+            let (method, body) = self.load.next(&mut random);
+            let sent = env::now();
+            let outcome = watchdog.guard(sent, wire.call(&mut handle, method, body)).await;
+            self.record(method, sent, outcome);
+        }
+    }
+
+    fn record(&self, method: Method, sent: env::Instant, outcome: Result<u64, Failure>) {
+        self.tally.borrow_mut().record(method, env::now() - sent, outcome);
+    }
+
+    /// Waits until this client may send its next request; false when the phase has ended.
+    async fn take_turn(&self) -> bool {
+        let number = self.issued.get();
+        if self.ended() || self.limits.requests_max.is_some_and(|max| number >= max) {
+            return false;
+        }
+        self.issued.set(number + 1);
+        if self.limits.rate == 0 {
+            return true;
+        }
+        let due = self.started + Duration::from_secs_f64(number as f64 / self.limits.rate as f64);
+        loop {
+            if self.ended() {
+                return false;
+            }
+            let wait = due.saturating_duration_since(env::now());
+            if wait.is_zero() {
+                return true;
+            }
+            env::sleep(wait.min(TICK)).await;
+        }
+    }
+
+    fn ended(&self) -> bool {
+        let over = |duration| env::now() - self.started >= duration;
+        self.stopped.get() || self.limits.duration.is_some_and(over)
+    }
+}
+
+/// The timeout of one client's requests: a timer that is set again only when it has run out, not for every request.
+struct Watchdog {
+    timeout: Duration,
+    timer: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+impl Watchdog {
+    fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            timer: Box::pin(env::sleep(timeout)),
+        }
+    }
+
+    /// Waits for an answer, at most until the timeout after `sent`.
+    async fn guard<T>(
+        &mut self,
+        sent: env::Instant,
+        answer: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let deadline = sent + self.timeout;
+        let mut answer = pin!(answer);
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(outcome) = answer.as_mut().poll(context) {
+                return Poll::Ready(outcome);
+            }
+            while self.timer.as_mut().poll(context).is_ready() {
+                self.timer = Box::pin(env::sleep_until(deadline));
+                if env::now() >= deadline {
+                    return Poll::Ready(Err(Failure("timeout".to_owned())));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+/// Processor time of this process, user and system.
+fn cpu_time() -> Duration {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointer is valid for writing one `rusage`, which the call fills in; zeros are a valid `rusage` too.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    let duration = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec as u64) + Duration::from_micros(time.tv_usec as u64)
+    };
+    duration(usage.ru_utime) + duration(usage.ru_stime)
+}

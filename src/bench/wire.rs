@@ -1,0 +1,172 @@
+//! One connection of the benchmark: unary gRPC calls straight on HTTP/2 streams.
+//!
+//! hyper and tonic would add a task, two channels and several boxes per request, which more than doubles the cost. It does
+//! not look into answers: it counts their bytes and reads the status.
+
+use super::load::Method;
+use crate::client::Endpoint;
+use crate::env;
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
+use std::cell::{Cell, RefCell};
+use std::time::Duration;
+
+/// Long answers need few window updates.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// What may be sent before the server has said what it takes.
+const STREAMS_BEFORE_SETTINGS: usize = 1024;
+/// Pause after a failed attempt to connect, so that failing requests do not spin.
+const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+
+/// How a request failed: the name under which the report counts it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Failure(pub String);
+
+/// One connection, shared by several clients, and opened again when it fails.
+pub struct Wire {
+    endpoint: Endpoint,
+    heads: [http::Request<()>; Method::ALL.len()],
+    sender: RefCell<Option<SendRequest<Bytes>>>,
+    /// Tells a connection from those before it.
+    generation: Cell<u64>,
+    reconnect: tokio::sync::Mutex<()>,
+    connect_timeout: Duration,
+}
+
+impl Wire {
+    /// Connects.
+    pub async fn connect(endpoint: Endpoint, connect_timeout: Duration) -> Result<Self, Failure> {
+        let heads = Method::ALL.map(|method| head(method, &endpoint));
+        let wire = Self {
+            endpoint,
+            heads,
+            sender: RefCell::new(None),
+            generation: Cell::new(0),
+            reconnect: tokio::sync::Mutex::new(()),
+            connect_timeout,
+        };
+        wire.open().await?;
+        Ok(wire)
+    }
+
+    async fn open(&self) -> Result<(), Failure> {
+        let failure =
+            |error: String| Failure(format!("cannot connect to {}: {error}", self.endpoint.address()));
+        let handshake = async {
+            let stream = env::connect(self.endpoint.address())
+                .await
+                .map_err(|e| failure(e.to_string()))?;
+            h2::client::Builder::new()
+                .initial_window_size(STREAM_WINDOW_BYTES)
+                .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+                .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
+                .enable_push(false)
+                .handshake::<_, Bytes>(stream)
+                .await
+                .map_err(|error| failure(error.to_string()))
+        };
+        let connected = env::timeout(self.connect_timeout, handshake).await;
+        let (sender, connection) = connected.map_err(|elapsed| failure(elapsed.to_string()))??;
+        env::spawn(async move {
+            let _ = connection.await; // the calls on it learn of the error
+        });
+        self.sender.replace(Some(sender));
+        self.generation.set(self.generation.get() + 1);
+        Ok(())
+    }
+
+    /// A handle for one client.
+    pub fn handle(&self) -> Handle {
+        Handle {
+            sender: self.sender.borrow().clone(),
+            generation: self.generation.get(),
+        }
+    }
+
+    /// Sends one request and reads its answer. Gives the answer's length.
+    pub async fn call(&self, handle: &mut Handle, method: Method, body: Bytes) -> Result<u64, Failure> {
+        if handle.sender.is_none() {
+            self.repair(handle).await?;
+        }
+        let sender = handle.sender.as_mut().expect("repaired above");
+        match exchange(sender, self.heads[method as usize].clone(), body).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                if error.is_io() || error.is_go_away() {
+                    handle.sender = None;
+                }
+                Err(Failure(format!("connection: {error}")))
+            }
+        }
+    }
+
+    /// Gives a handle whose connection has failed a new one. The first client opens it for all.
+    async fn repair(&self, handle: &mut Handle) -> Result<(), Failure> {
+        let _guard = self.reconnect.lock().await;
+        if handle.generation == self.generation.get()
+            && let Err(failure) = self.open().await
+        {
+            env::sleep(RECONNECT_DELAY).await;
+            return Err(failure);
+        }
+        *handle = self.handle();
+        Ok(())
+    }
+}
+
+/// One client's way into a connection.
+pub struct Handle {
+    sender: Option<SendRequest<Bytes>>,
+    generation: u64,
+}
+
+/// The head of all requests for one method.
+fn head(method: Method, endpoint: &Endpoint) -> http::Request<()> {
+    http::Request::post(format!("http://{}{}", endpoint.authority(), method.path()))
+        .version(http::Version::HTTP_2)
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
+        .header(TE, HeaderValue::from_static("trailers"))
+        .body(())
+        .expect("an endpoint and a path make a URI")
+}
+
+async fn exchange(
+    sender: &mut SendRequest<Bytes>,
+    head: http::Request<()>,
+    body: Bytes,
+) -> Result<Result<u64, Failure>, h2::Error> {
+    std::future::poll_fn(|context| sender.poll_ready(context)).await?;
+    let (answer, mut stream) = sender.send_request(head, false)?;
+    stream.send_data(body, true)?;
+    let (head, mut body) = answer.await?.into_parts();
+    let mut answer_bytes = 0;
+    while let Some(chunk) = body.data().await {
+        let length = chunk?.len();
+        answer_bytes += length as u64;
+        body.flow_control().release_capacity(length)?;
+    }
+    let trailers = body.trailers().await?;
+    let verdict = match (&trailers, head.status) {
+        (Some(trailers), _) => grpc_status(trailers),
+        (None, http::StatusCode::OK) => grpc_status(&head.headers),
+        (None, status) => Err(Failure(format!("HTTP {status}"))),
+    };
+    Ok(verdict.map(|()| answer_bytes))
+}
+
+/// The server's verdict, in the trailers of an answer or in the head of an answer without a body.
+fn grpc_status(headers: &HeaderMap) -> Result<(), Failure> {
+    const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+    const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+    match headers.get(GRPC_STATUS) {
+        Some(code) if code == "0" => Ok(()),
+        Some(code) => {
+            let code = tonic::Code::from_bytes(code.as_bytes());
+            let message = headers.get(GRPC_MESSAGE).map_or(&b""[..], HeaderValue::as_bytes);
+            Err(Failure(format!("{code:?}: {}", String::from_utf8_lossy(message))))
+        }
+        None => Err(Failure("answer without grpc-status".to_owned())),
+    }
+}
