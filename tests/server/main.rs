@@ -1,0 +1,85 @@
+//! One member as an operator meets it: flags, ports, data directories, plain HTTP, and errors on the wire.
+//!
+//! What must be as etcd's passes with etcd in the place of Callboard too (`CALLBOARD_BIN=/path/to/etcd`), except where
+//! a test says that Callboard promises more.
+#![cfg(not(madsim))]
+
+mod corruption;
+mod data_dir;
+mod errors;
+mod flags;
+mod health;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use support::cluster::Member;
+use support::kv_client::Client;
+use support::process::{self, Finished};
+
+/// A member that cannot start must say so within this time.
+const EXIT_LIMIT: Duration = Duration::from_secs(20);
+
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(future)
+}
+
+/// Runs a member's program and arguments to their end, which is expected to come soon.
+fn run_to_exit(member: &Member) -> Finished {
+    let mut command = process::command(&member.program);
+    command.args(&member.arguments);
+    process::run(command, b"", EXIT_LIMIT).unwrap_or_else(|complaint| panic!("{complaint}"))
+}
+
+/// Fails unless the program refused to start: a code that is not zero, no panic, and a message with one of `words`.
+fn assert_refused(finished: &Finished, words: &[&str]) {
+    let text = finished.text();
+    assert_ne!(finished.code, 0, "it ended as if all was well:\n{text}");
+    assert!(!shows_panic(&text), "it panicked:\n{text}");
+    let lower = text.to_lowercase();
+    assert!(
+        words.iter().any(|word| lower.contains(word)),
+        "no message with one of {words:?}:\n{text}"
+    );
+}
+
+/// What Rust and Go print when a program gives up in a way nobody planned.
+fn shows_panic(text: &str) -> bool {
+    [
+        "panicked at",
+        "stack backtrace",
+        "RUST_BACKTRACE",
+        "goroutine 1 [",
+    ]
+    .iter()
+    .any(|mark| text.contains(mark))
+}
+
+fn put(member: &Member, key: &str, value: &str) {
+    let mut client = Client::new(member.client, REQUEST_LIMIT);
+    block_on(client.put(key.as_bytes(), value.as_bytes()))
+        .acked()
+        .expect("an acknowledged put");
+}
+
+fn get(member: &Member, key: &str) -> Option<String> {
+    let mut client = Client::new(member.client, REQUEST_LIMIT);
+    let pair = block_on(client.get(key.as_bytes()))
+        .acked()
+        .expect("an answered get");
+    pair.map(|pair| String::from_utf8_lossy(&pair.value).into_owned())
+}
+
+fn cluster_id(member: &Member) -> u64 {
+    let status = block_on(Client::new(member.client, REQUEST_LIMIT).status())
+        .acked()
+        .expect("a status");
+    status.header.expect("a header").cluster_id
+}
