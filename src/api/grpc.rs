@@ -176,7 +176,7 @@ mod tests {
             (b"5S", Some(Duration::from_secs(5))),
             (b"100m", Some(Duration::from_millis(100))),
             (b"99999999n", Some(Duration::from_nanos(99_999_999))),
-            (b"1H", Some(Duration::from_secs(3600))),
+            (b"1H", Some(Duration::from_hours(1))),
             (b"999999999S", None),
             (b"5", None),
             (b"", None),

@@ -53,10 +53,10 @@ impl Check {
                 let own_id = backend.identity().member_id.get();
                 let view = backend.view();
                 let mut members = view.cluster.members.iter();
-                match members.any(|member| member.id == own_id && member.is_learner) {
-                    true => Err("not supported for learner".to_owned()),
-                    false => Ok(()),
+                if members.any(|member| member.id == own_id && member.is_learner) {
+                    return Err("not supported for learner".to_owned());
                 }
+                Ok(())
             }
         }
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
 
-pub fn status(backend: &impl Backend, _: &StatusRequest) -> Body {
+pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let view = backend.view();
     let raft = backend.raft_status();
     let own_id = backend.identity().member_id.get();

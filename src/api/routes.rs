@@ -113,7 +113,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
-            "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, &message!())),
+            "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
             "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, &message!()),
             "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv(backend, message!()).await,
             "/etcdserverpb.Maintenance/Hash" => maintenance::hash_all(backend, message!()).await,

@@ -40,7 +40,7 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// A connection's window: bounds what one client can make the server hold.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// etcd's --grpc-keepalive-interval and --grpc-keepalive-timeout.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2 * 3600);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_hours(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -143,15 +143,14 @@ async fn serve_stream<B: Backend>(
         result = connection.as_mut() => Some(result),
         () = drained => None,
     };
-    let result = match ended {
-        Some(result) => result,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                biased;
-                result = connection => result,
-                _ = phases.wait_for(|phase| *phase == Phase::Stopped) => return,
-            }
+    let result = if let Some(result) = ended {
+        result
+    } else {
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            biased;
+            result = connection => result,
+            _ = phases.wait_for(|phase| *phase == Phase::Stopped) => return,
         }
     };
     if let Err(error) = result {

@@ -1,6 +1,7 @@
 //! Calls and what they answer.
 
 use super::*;
+use crate::api::ApiError;
 use crate::env::block_on;
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::response_op::Response as Outcome;
@@ -45,6 +46,7 @@ fn then(success: Vec<RequestOp>) -> TxnRequest {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // it is compared with optional ones
 fn header(revision: i64) -> Option<ResponseHeader> {
     Some(ResponseHeader {
         cluster_id: 0xc,
@@ -306,7 +308,7 @@ fn transactions_are_checked_as_etcd_does() {
     ];
     for (operations, message) in cases {
         let outcome = crate::api::check::txn(&then(operations.clone()), 8);
-        let text = outcome.map_or_else(|error| error.text(), |()| OK);
+        let text = outcome.map_or_else(ApiError::text, |()| OK);
         assert_eq!(text, message, "{operations:?}");
     }
 }
@@ -363,21 +365,15 @@ fn operators_are_answered() {
     });
 }
 
+type Refusal<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), (Code, String)>> + 'a>>;
+
 /// A request whose reply does not matter.
 trait ErasedMessage {
-    fn call<'a>(
-        &'a self,
-        routes: &'a Routes<Fake>,
-        path: &'a str,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), (Code, String)>> + 'a>>;
+    fn call<'a>(&'a self, routes: &'a Routes<Fake>, path: &'a str) -> Refusal<'a>;
 }
 
 impl<M: Message> ErasedMessage for M {
-    fn call<'a>(
-        &'a self,
-        routes: &'a Routes<Fake>,
-        path: &'a str,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<(), (Code, String)>> + 'a>> {
+    fn call<'a>(&'a self, routes: &'a Routes<Fake>, path: &'a str) -> Refusal<'a> {
         Box::pin(async move { call_many::<M, ()>(routes, path, self).await.map(drop) })
     }
 }
