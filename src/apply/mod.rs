@@ -5,8 +5,16 @@
 
 mod cache;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
+mod model_tests;
 mod pending;
+#[cfg(test)]
+pub(crate) mod testing;
 mod txn;
+#[cfg(test)]
+mod txn_tests;
 
 use crate::mvcc::MvccError;
 use crate::storage::state_error::StateError;
