@@ -29,14 +29,13 @@ fn main() -> ExitCode {
 #[command(name = "callboard", disable_help_subcommand = true)]
 enum Program {
     /// Puts load on an etcd v3 endpoint and reports throughput and latency.
-    #[command(subcommand)]
-    Bench(bench::Command),
+    Bench(bench::Options),
 }
 
 fn subcommand(arguments: Vec<std::ffi::OsString>) -> ExitCode {
     let program = std::ffi::OsString::from("callboard");
     match <Program as clap::Parser>::parse_from(std::iter::once(program).chain(arguments)) {
-        Program::Bench(command) => bench::run(command),
+        Program::Bench(options) => bench::run(options),
     }
 }
 

@@ -196,6 +196,12 @@ impl Machine {
         Ok(())
     }
 
+    /// Publishes the same state again. The newest view keeps the tables that it has seen: after space was reclaimed
+    /// on a member where nothing is written, this lets the old ones go.
+    pub fn republish(&self) {
+        self.views.publish(view(&self.pending));
+    }
+
     pub fn applied_index(&self) -> LogIndex {
         LogIndex(self.pending.applied.index)
     }

@@ -6,8 +6,16 @@
 pub mod actor;
 mod cache;
 pub mod machine;
+#[cfg(test)]
+mod machine_tests;
+#[cfg(test)]
+mod model_tests;
 mod pending;
+#[cfg(test)]
+pub(crate) mod testing;
 mod txn;
+#[cfg(test)]
+mod txn_tests;
 
 pub use machine::{CommittedEntry, Machine, Outcome, Reply};
 

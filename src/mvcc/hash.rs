@@ -80,7 +80,7 @@ impl View {
 const FIRST: Place = Place { main: 0, sub: 0 };
 
 impl HashScan {
-    fn new(view: View, revision: i64, pass_keys: usize) -> Result<Self, MvccError> {
+    pub(super) fn new(view: View, revision: i64, pass_keys: usize) -> Result<Self, MvccError> {
         let compact_revision = view.compact_revision();
         if revision > 0 && revision < compact_revision {
             return Err(MvccError::Compacted);

@@ -5,7 +5,11 @@
 
 pub mod changes;
 pub mod hash;
+#[cfg(test)]
+mod hash_tests;
 pub mod range;
+#[cfg(test)]
+mod range_tests;
 pub mod records;
 pub mod reply;
 pub mod txn;

@@ -1,0 +1,317 @@
+//! The machine beside its commands: replay, restart, membership, damage, snapshots.
+
+use bytes::Bytes;
+
+use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
+use crate::apply::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, put};
+use crate::apply::{ApplyError, MachineError};
+use crate::ids::{LogIndex, Term};
+use crate::mvcc::MvccError;
+use crate::proto::log::command::Request;
+use crate::proto::log::{ClusterVersion, Member, MemberAttributes};
+use crate::proto::peer::ConfState;
+use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
+use crate::storage::state_error::StateError;
+use crate::storage::state_keys::{Place, superseded_key};
+use crate::storage::state_snapshot::{Cursor, StateImport};
+
+#[test]
+fn a_restart_goes_on_where_it_stopped() {
+    let mut member = TestMember::new();
+    for number in 0..200 {
+        member
+            .run(put(&format!("key{}", number % 50), &format!("value{number}")))
+            .unwrap();
+    }
+    member.run(delete("key1", "key2")).unwrap();
+    member.run(compact(100)).unwrap();
+    let before = (
+        member.range(&everything()),
+        member.view().applied.clone(),
+        member.view().hash_kv(0).unwrap(),
+    );
+    let member = member.reopen();
+    let after = (
+        member.range(&everything()),
+        member.view().applied.clone(),
+        member.view().hash_kv(0).unwrap(),
+    );
+    assert_eq!(before, after);
+    assert_eq!(member.machine.applied_index(), LogIndex(member.index));
+}
+
+#[test]
+fn entries_are_applied_once_and_without_holes() {
+    let mut member = TestMember::new();
+    let entries: Vec<CommittedEntry> = (2..6)
+        .map(|index| entry(index, [put("k", &format!("{index}")).command()]))
+        .collect();
+    assert_eq!(member.machine.apply(&entries[..2]).unwrap().len(), 2);
+    assert_eq!(
+        member.machine.apply(&entries).unwrap().len(),
+        2,
+        "two of four were new"
+    );
+    assert_eq!(member.machine.apply(&entries).unwrap(), []);
+    assert_eq!(member.view().revision(), 5);
+    let error = member.machine.apply(&[entry(9, [])]).unwrap_err();
+    assert!(matches!(
+        error,
+        MachineError::Hole {
+            expected: 6,
+            found: 9
+        }
+    ));
+    let empty = CommittedEntry {
+        index: LogIndex(6),
+        term: Term(8),
+        data: Bytes::new(),
+    };
+    assert_eq!(member.machine.apply(&[empty]).unwrap(), []);
+    assert_eq!((member.view().applied.index, member.view().applied.term), (6, 8));
+    let broken = CommittedEntry {
+        index: LogIndex(7),
+        term: Term(8),
+        data: Bytes::from_static(b"\xff\xff"),
+    };
+    assert!(matches!(
+        member.machine.apply(&[broken]),
+        Err(MachineError::Entry { index: 7, .. })
+    ));
+}
+
+#[test]
+fn only_own_commands_are_answered() {
+    let mut member = TestMember::new();
+    let (mut other, _) =
+        Machine::open(member.state().clone(), ORIGIN + 1, MachineOptions::default()).unwrap();
+    assert_eq!(
+        other.apply(&[member.entry([put("a", "1").command()])]).unwrap(),
+        []
+    );
+    assert!(matches!(
+        other.initialize(InitialState::default()),
+        Err(MachineError::AlreadyInitialized)
+    ));
+}
+
+#[test]
+fn large_entries_are_split_over_engine_batches() {
+    let mut member = TestMember::new();
+    let value = "v".repeat(300_000);
+    let entries: Vec<CommittedEntry> = (0..12)
+        .map(|number| member.entry([put(&format!("{}", number % 3), &value).command()]))
+        .collect();
+    assert_eq!(member.machine.apply(&entries).unwrap().len(), 12);
+    assert_eq!(member.view().revision(), 13);
+    let member = member.reopen();
+    assert_eq!(
+        member
+            .range(&everything())
+            .kvs
+            .iter()
+            .map(|kv| kv.version)
+            .collect::<Vec<_>>(),
+        [4, 4, 4]
+    );
+}
+
+#[test]
+fn members_are_kept_with_the_state() {
+    let mut member = TestMember::new();
+    let attributes = |member_id, incarnation| {
+        let client_urls = vec!["http://a:1".to_owned()];
+        Request::MemberAttributes(MemberAttributes {
+            member_id,
+            name: "m1".to_owned(),
+            client_urls,
+            incarnation,
+        })
+    };
+    assert_eq!(member.run(attributes(5, 11)), Ok(Outcome::Done));
+    assert_eq!(
+        member.run(attributes(5, 12)),
+        Err(ApplyError::IncarnationConflict)
+    );
+    assert_eq!(member.run(attributes(6, 12)), Err(ApplyError::MemberNotFound));
+    assert_eq!(
+        member.run(Request::ClusterVersion(ClusterVersion {
+            version: "3.7.0".to_owned()
+        })),
+        Ok(Outcome::Done)
+    );
+    assert_eq!(member.view().revision(), 1);
+    let index = LogIndex(member.index + 1);
+    let mut members = member.view().cluster.members.clone();
+    members.insert(
+        0,
+        Member {
+            id: 9,
+            ..Default::default()
+        },
+    );
+    let conf_state = ConfState {
+        voters: vec![5, 9],
+        ..Default::default()
+    };
+    member
+        .machine
+        .apply_conf_state(index, Term(4), conf_state.clone(), members)
+        .unwrap();
+    let member = member.reopen();
+    let cluster = member.view().cluster.clone();
+    assert_eq!(
+        (cluster.version.as_str(), &cluster.conf_state),
+        ("3.7.0", &conf_state)
+    );
+    assert_eq!(
+        cluster
+            .members
+            .iter()
+            .map(|member| (member.id, member.incarnation))
+            .collect::<Vec<_>>(),
+        [(5, 11), (9, 0)]
+    );
+    assert_eq!(member.machine.applied_index(), index);
+}
+
+#[test]
+fn compaction_gives_space_back_only_behind_a_sync() {
+    let mut member = TestMember::new();
+    for number in 0..100 {
+        member.run(put("k", &format!("{number:0100}"))).unwrap();
+    }
+    member.state().flush().unwrap();
+    let bytes_before = member.state().disk_bytes();
+    member.run(compact(90)).unwrap();
+    assert_eq!(member.state().floor(), -1);
+    member.state().reclaim().unwrap();
+    assert_eq!(member.state().floor(), 90);
+    assert!(
+        member.state().disk_bytes() < bytes_before / 4,
+        "{} of {bytes_before}",
+        member.state().disk_bytes()
+    );
+    member.machine.republish();
+    let superseded = member
+        .view()
+        .records(Some(&Cursor {
+            keyspace: 2,
+            key: Bytes::from_static(b"\0"),
+        }))
+        .unwrap();
+    let left = superseded
+        .filter(|record| record.as_ref().unwrap().keyspace == 2)
+        .count();
+    assert_eq!(left, 11, "what was pushed out at 91 and later, up to 101");
+    assert!(matches!(member.view().changes(90, 10), Err(MvccError::Compacted)));
+    assert_eq!(member.view().changes(91, 3).unwrap().len(), 3);
+}
+
+#[test]
+fn damaged_records_are_reported() {
+    let mut member = TestMember::new();
+    member.run(put("k", "1")).unwrap();
+    member.run(put("k", "2")).unwrap();
+    let mut stored = member
+        .state()
+        .get(StateKeyspace::Current, b"k")
+        .unwrap()
+        .unwrap()
+        .to_vec();
+    *stored.last_mut().unwrap() ^= 1;
+    let mut batch = member.state().batch(2);
+    batch.insert(StateKeyspace::Current, Bytes::from_static(b"k"), stored.clone());
+    batch.insert(
+        StateKeyspace::Superseded,
+        superseded_key(b"k", Place { main: 3, sub: 0 }),
+        stored,
+    );
+    batch.commit().unwrap();
+    // A member that opens the database has nothing in its cache.
+    let mut member = member.reopen();
+    let view = member.view();
+    assert!(matches!(
+        view.get(&Bytes::from_static(b"k")),
+        Err(StateError::Corrupt {
+            keyspace: "current",
+            ..
+        })
+    ));
+    assert!(view.range(&everything()).unwrap().run().is_err());
+    assert!(matches!(
+        view.hash_kv(0),
+        Err(MvccError::State(StateError::Corrupt { .. }))
+    ));
+    let put = member.entry([put("k", "3").command()]);
+    assert!(matches!(
+        member.machine.apply(&[put]),
+        Err(MachineError::State(StateError::Corrupt { .. }))
+    ));
+}
+
+#[test]
+fn a_snapshot_rebuilds_the_state_elsewhere() {
+    let mut member = TestMember::new();
+    for number in 0..300 {
+        member
+            .run(put(&format!("key{}", number % 70), &format!("value{number}")))
+            .unwrap();
+    }
+    member.run(compact(150)).unwrap();
+    member.state().reclaim().unwrap();
+    let view = member.view();
+    let expected = (
+        member.range(&everything()),
+        view.applied.clone(),
+        view.cluster.clone(),
+        view.hash_kv(200).unwrap(),
+    );
+    member.run(put("later", "1")).unwrap();
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("state");
+    let mut import = StateImport::begin(&path, &StateOptions::simulator()).unwrap();
+    let mut cursor = None;
+    loop {
+        // A stream of its own for each chunk: the transfer broke off in between.
+        let records = view.records(cursor.as_ref()).unwrap().next_chunk(2000).unwrap();
+        let Some(last) = records.last() else { break };
+        cursor = Some(Cursor {
+            keyspace: last.keyspace,
+            key: last.key.clone(),
+        });
+        import.write(records).unwrap();
+    }
+    let imported = import.finish().unwrap();
+    let mut other = TestMember::new();
+    other.machine.replace(imported).unwrap();
+    let view = other.view();
+    let read = (
+        other.range(&everything()),
+        view.applied.clone(),
+        view.cluster.clone(),
+        view.hash_kv(200).unwrap(),
+    );
+    assert_eq!(read, expected);
+    other.index = view.applied.index;
+    other.run(put("later", "1")).unwrap();
+    assert_eq!(
+        other.view().hash_kv(0).unwrap(),
+        member.view().hash_kv(0).unwrap()
+    );
+    drop(view);
+
+    let again = StateImport::begin(&other.state().path().to_owned(), &StateOptions::simulator());
+    assert!(again.is_err(), "locked, or not empty");
+    let elsewhere = directory.path().join("other");
+    let empty = StateImport::begin(&elsewhere, &StateOptions::simulator()).unwrap();
+    assert!(matches!(empty.finish(), Err(StateError::ImportIncomplete)));
+    let state = StateDatabase::open(&elsewhere, &StateOptions::simulator()).unwrap();
+    assert!(
+        !Machine::open(state, ORIGIN, MachineOptions::default())
+            .unwrap()
+            .0
+            .is_initialized()
+    );
+}

@@ -1,0 +1,574 @@
+//! Random histories against a model that keeps everything in a list and looks at all of it each time.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proptest::prelude::*;
+use prost::Message;
+
+use crate::apply::ApplyError;
+use crate::apply::machine::Outcome;
+use crate::apply::testing::{TestMember, ToCommand, ToOperation, compact};
+use crate::mvcc::hash::KeyValueHash;
+use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::request_op::Request as Op;
+use crate::proto::etcdserverpb::response_op::Response;
+use crate::proto::etcdserverpb::{
+    CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
+use crate::proto::log::command::Request;
+use crate::proto::mvccpb::KeyValue;
+
+const KEYS: [&[u8]; 8] = [b"\0", b"\0\0", b"a", b"a\0", b"a\0\xff", b"ab", b"b", b"\xff\xff"];
+
+#[derive(Clone, Debug)]
+struct Entry {
+    main: i64,
+    sub: i64,
+    key: Bytes,
+    kv: Option<KeyValue>,
+}
+
+#[derive(Clone, Debug)]
+struct Model {
+    entries: Vec<Entry>,
+    revision: i64,
+    compact_revision: i64,
+    changes: i64,
+}
+
+fn header(revision: i64) -> Option<ResponseHeader> {
+    Some(ResponseHeader {
+        revision,
+        ..Default::default()
+    })
+}
+
+fn inside(key: &[u8], start: &[u8], end: &[u8]) -> bool {
+    match end {
+        [] => key == start,
+        [0] => key >= start,
+        _ => key >= start && key < end,
+    }
+}
+
+impl Model {
+    fn new() -> Self {
+        Self {
+            entries: vec![],
+            revision: 1,
+            compact_revision: -1,
+            changes: 0,
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.revision + i64::from(self.changes > 0)
+    }
+
+    fn live(&self, revision: i64) -> BTreeMap<Bytes, Entry> {
+        let mut live = BTreeMap::new();
+        for entry in self.entries.iter().filter(|entry| entry.main <= revision) {
+            if entry.kv.is_some() {
+                live.insert(entry.key.clone(), entry.clone());
+            } else {
+                live.remove(&entry.key);
+            }
+        }
+        live
+    }
+
+    fn list(&self, key: &[u8], end: &[u8], revision: i64) -> Vec<KeyValue> {
+        let live = self.live(revision).into_values();
+        live.filter(|entry| inside(&entry.key, key, end))
+            .filter_map(|entry| entry.kv)
+            .collect()
+    }
+
+    fn range(&self, request: &RangeRequest) -> Result<RangeResponse, ApplyError> {
+        let now = self.now();
+        if request.revision > now {
+            return Err(ApplyError::FutureRevision);
+        }
+        let revision = if request.revision <= 0 {
+            now
+        } else {
+            request.revision
+        };
+        if revision < self.compact_revision {
+            return Err(ApplyError::Compacted);
+        }
+        let mut kvs = self.list(&request.key, &request.range_end, revision);
+        let count = kvs.len() as i64;
+        if request.count_only {
+            return Ok(RangeResponse {
+                header: header(now),
+                kvs: vec![],
+                more: false,
+                count,
+            });
+        }
+        if request.keys_only && request.sort_target != 4 {
+            kvs.iter_mut().for_each(|kv| kv.lease = 0);
+        }
+        let filters = [
+            request.min_mod_revision,
+            request.max_mod_revision,
+            request.min_create_revision,
+            request.max_create_revision,
+        ];
+        let key_order = request.sort_order == 0 || (request.sort_target == 0 && request.sort_order == 1);
+        let limit = usize::try_from(request.limit).unwrap_or(0);
+        if limit > 0 && key_order && filters == [0; 4] {
+            kvs.truncate(limit + 1);
+        }
+        kvs.retain(|kv| {
+            let high = |bound, value| bound == 0 || value <= bound;
+            kv.mod_revision >= filters[0]
+                && high(filters[1], kv.mod_revision)
+                && kv.create_revision >= filters[2]
+                && high(filters[3], kv.create_revision)
+        });
+        match request.sort_target {
+            0 => {}
+            1 => kvs.sort_by_key(|kv| kv.version),
+            2 => kvs.sort_by_key(|kv| kv.create_revision),
+            3 => kvs.sort_by_key(|kv| kv.mod_revision),
+            _ => kvs.sort_by_key(|kv| kv.value.clone()),
+        }
+        if request.sort_order == 2 {
+            // Ties stay in key order.
+            kvs.reverse();
+            let sorted_by = |kv: &KeyValue| match request.sort_target {
+                0 => kv.key.to_vec(),
+                1 => kv.version.to_be_bytes().to_vec(),
+                2 => kv.create_revision.to_be_bytes().to_vec(),
+                3 => kv.mod_revision.to_be_bytes().to_vec(),
+                _ => kv.value.to_vec(),
+            };
+            let mut ties: Vec<Vec<KeyValue>> = vec![];
+            for kv in kvs {
+                match ties.last_mut() {
+                    Some(tie) if sorted_by(&tie[0]) == sorted_by(&kv) => tie.push(kv),
+                    _ => ties.push(vec![kv]),
+                }
+            }
+            kvs = ties.into_iter().flat_map(|tie| tie.into_iter().rev()).collect();
+        }
+        let more = limit > 0 && kvs.len() > limit;
+        if more {
+            kvs.truncate(limit);
+        }
+        if request.keys_only {
+            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+        }
+        Ok(RangeResponse {
+            header: header(now),
+            kvs,
+            more,
+            count,
+        })
+    }
+
+    fn write(&mut self, key: &Bytes, kv: Option<KeyValue>) {
+        self.entries.push(Entry {
+            main: self.revision + 1,
+            sub: self.changes,
+            key: key.clone(),
+            kv,
+        });
+        self.changes += 1;
+    }
+
+    fn previous(&self, key: &[u8]) -> Option<KeyValue> {
+        self.list(key, b"", i64::MAX).pop()
+    }
+
+    fn check_put(&self, request: &PutRequest) -> Result<(), ApplyError> {
+        if request.lease != 0 {
+            return Err(ApplyError::LeaseNotFound);
+        }
+        if (request.ignore_value || request.ignore_lease) && self.previous(&request.key).is_none() {
+            return Err(ApplyError::KeyNotFound);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, request: &PutRequest) -> PutResponse {
+        let previous = self.previous(&request.key);
+        let mut kv = KeyValue {
+            key: request.key.clone(),
+            create_revision: self.revision + 1,
+            mod_revision: self.revision + 1,
+            version: 1,
+            value: request.value.clone(),
+            lease: 0,
+        };
+        if let Some(previous) = &previous {
+            kv.create_revision = previous.create_revision;
+            kv.version = previous.version + 1;
+            if request.ignore_value {
+                kv.value = previous.value.clone();
+            }
+        }
+        self.write(&request.key, Some(kv));
+        PutResponse {
+            header: header(self.now()),
+            prev_kv: previous.filter(|_| request.prev_kv),
+        }
+    }
+
+    fn delete(&mut self, request: &DeleteRangeRequest) -> DeleteRangeResponse {
+        let kvs = self.list(&request.key, &request.range_end, i64::MAX);
+        for kv in &kvs {
+            self.write(&kv.key, None);
+        }
+        let deleted = kvs.len() as i64;
+        DeleteRangeResponse {
+            header: header(self.now()),
+            deleted,
+            prev_kvs: if request.prev_kv { kvs } else { vec![] },
+        }
+    }
+
+    /// Only the conditions that [`conditions`] makes.
+    fn holds(&self, compare: &Compare) -> bool {
+        let kvs = self.list(&compare.key, &compare.range_end, i64::MAX);
+        let one = |version: i64| match (compare.result, &compare.target_union) {
+            (0, Some(TargetUnion::Version(number))) => version == *number,
+            (1, Some(TargetUnion::Version(number))) => version > *number,
+            _ => panic!("not made"),
+        };
+        if kvs.is_empty() {
+            one(0)
+        } else {
+            kvs.iter().all(|kv| one(kv.version))
+        }
+    }
+
+    fn branch<'r>(before: &Self, request: &'r TxnRequest) -> (bool, &'r [RequestOp]) {
+        let succeeded = request.compare.iter().all(|compare| before.holds(compare));
+        (
+            succeeded,
+            if succeeded {
+                &request.success
+            } else {
+                &request.failure
+            },
+        )
+    }
+
+    fn check(&self, request: &TxnRequest) -> Result<(), ApplyError> {
+        for operation in Self::branch(self, request).1 {
+            match operation.request.as_ref().unwrap() {
+                Op::RequestRange(range) if range.revision > self.revision => {
+                    return Err(ApplyError::FutureRevision);
+                }
+                Op::RequestRange(range) if range.revision != 0 && range.revision < self.compact_revision => {
+                    return Err(ApplyError::Compacted);
+                }
+                Op::RequestPut(put) => self.check_put(put)?,
+                Op::RequestTxn(nested) => self.check(nested)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn execute(&mut self, before: &Self, request: &TxnRequest) -> TxnResponse {
+        let (succeeded, operations) = Self::branch(before, request);
+        let mut responses = vec![];
+        for operation in operations {
+            let response = match operation.request.as_ref().unwrap() {
+                Op::RequestRange(range) => Response::ResponseRange(self.range(range).unwrap()),
+                Op::RequestPut(put) => Response::ResponsePut(self.put(put)),
+                Op::RequestDeleteRange(delete) => Response::ResponseDeleteRange(self.delete(delete)),
+                Op::RequestTxn(nested) => Response::ResponseTxn(TxnResponse {
+                    header: Some(ResponseHeader::default()),
+                    ..self.execute(before, nested)
+                }),
+            };
+            responses.push(ResponseOp {
+                response: Some(response),
+            });
+        }
+        TxnResponse {
+            header: header(self.now()),
+            succeeded,
+            responses,
+        }
+    }
+
+    fn apply(&mut self, request: &Request) -> Result<Outcome, ApplyError> {
+        let outcome = match request {
+            Request::Put(put) => self.check_put(put).map(|()| Outcome::Put(self.put(put))),
+            Request::DeleteRange(delete) => Ok(Outcome::DeleteRange(self.delete(delete))),
+            Request::Txn(txn) => self
+                .check(txn)
+                .map(|()| Outcome::Txn(self.execute(&self.clone(), txn))),
+            Request::Compaction(compaction) if compaction.revision <= self.compact_revision => {
+                Err(ApplyError::Compacted)
+            }
+            Request::Compaction(compaction) if compaction.revision > self.revision => {
+                Err(ApplyError::FutureRevision)
+            }
+            Request::Compaction(compaction) => {
+                self.compact_revision = compaction.revision;
+                Ok(Outcome::Compaction(CompactionResponse {
+                    header: header(self.revision),
+                }))
+            }
+            _ => panic!("not made"),
+        };
+        self.revision = self.now();
+        self.changes = 0;
+        outcome
+    }
+
+    fn hash(&self, revision: i64) -> KeyValueHash {
+        let seen = |at| {
+            self.live(at)
+                .into_values()
+                .map(|entry| (entry.main, entry.sub))
+                .collect::<Vec<_>>()
+        };
+        let mut keep = seen(revision);
+        if keep.is_empty() {
+            keep = seen(self.compact_revision);
+        }
+        let mut sum = b"key".to_vec();
+        for entry in self.entries.iter().filter(|entry| entry.main <= revision) {
+            if entry.main <= self.compact_revision && !keep.contains(&(entry.main, entry.sub)) {
+                continue;
+            }
+            sum.extend_from_slice(&entry.main.to_be_bytes());
+            sum.push(b'_');
+            sum.extend_from_slice(&entry.sub.to_be_bytes());
+            match &entry.kv {
+                Some(kv) => kv.encode(&mut sum).unwrap(),
+                None => {
+                    sum.push(b't');
+                    KeyValue {
+                        key: entry.key.clone(),
+                        ..Default::default()
+                    }
+                    .encode(&mut sum)
+                    .unwrap();
+                }
+            }
+        }
+        let hash = crc32c::crc32c(&sum);
+        KeyValueHash {
+            hash,
+            compact_revision: self.compact_revision,
+            hash_revision: revision,
+        }
+    }
+}
+
+fn key() -> impl Strategy<Value = Bytes> {
+    (0..KEYS.len()).prop_map(|number| Bytes::from_static(KEYS[number]))
+}
+
+fn span() -> impl Strategy<Value = (Bytes, Bytes)> {
+    let end = prop_oneof![3 => Just(Bytes::new()), 2 => Just(Bytes::from_static(b"\0")), 4 => key()];
+    (key(), end)
+}
+
+fn puts() -> impl Strategy<Value = PutRequest> {
+    (key(), any::<u8>(), any::<bool>(), 0..10u8).prop_map(|(key, value, prev_kv, rare)| PutRequest {
+        key,
+        value: if rare == 0 {
+            Bytes::new()
+        } else {
+            Bytes::from(vec![value; usize::from(value)])
+        },
+        prev_kv,
+        ignore_value: rare == 0,
+        ignore_lease: rare == 1,
+        lease: i64::from(rare == 2),
+    })
+}
+
+fn deletes() -> impl Strategy<Value = DeleteRangeRequest> {
+    (span(), any::<bool>()).prop_map(|((key, range_end), prev_kv)| DeleteRangeRequest {
+        key,
+        range_end,
+        prev_kv,
+    })
+}
+
+fn ranges() -> impl Strategy<Value = RangeRequest> {
+    let filter = || prop_oneof![4 => Just(0), 1 => 1..30i64];
+    let filters = (filter(), filter(), filter(), filter());
+    let flags = (0..6u8, 0..3i32, 0..5i32);
+    (
+        span(),
+        prop_oneof![Just(0), 1..6i64],
+        prop_oneof![Just(0), -2..40i64],
+        flags,
+        filters,
+    )
+        .prop_map(
+            |((key, range_end), limit, revision, (flag, sort_order, sort_target), filters)| RangeRequest {
+                key,
+                range_end,
+                limit,
+                revision,
+                sort_order,
+                sort_target,
+                serializable: false,
+                keys_only: flag == 0,
+                count_only: flag == 1,
+                min_mod_revision: filters.0,
+                max_mod_revision: filters.1,
+                min_create_revision: filters.2,
+                max_create_revision: filters.3,
+            },
+        )
+}
+
+fn conditions() -> impl Strategy<Value = Compare> {
+    (span(), 0..2i32, 0..3i64).prop_map(|((key, range_end), result, version)| Compare {
+        key,
+        range_end,
+        result: if result == 0 {
+            CompareResult::Equal
+        } else {
+            CompareResult::Greater
+        } as i32,
+        target: CompareTarget::Version as i32,
+        target_union: Some(TargetUnion::Version(version)),
+    })
+}
+
+fn operations(depth: u32) -> BoxedStrategy<RequestOp> {
+    let plain = prop_oneof![
+        4 => puts().prop_map(ToOperation::operation),
+        2 => deletes().prop_map(ToOperation::operation),
+        3 => ranges().prop_map(ToOperation::operation),
+    ];
+    if depth == 0 {
+        plain.boxed()
+    } else {
+        prop_oneof![6 => plain, 1 => txns(depth - 1).prop_map(ToOperation::operation)].boxed()
+    }
+}
+
+fn txns(depth: u32) -> BoxedStrategy<TxnRequest> {
+    let branch = || prop::collection::vec(operations(depth), 0..4);
+    (prop::collection::vec(conditions(), 0..2), branch(), branch())
+        .prop_map(|(compare, success, failure)| TxnRequest {
+            compare,
+            success,
+            failure,
+        })
+        .boxed()
+}
+
+fn commands() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        5 => puts().prop_map(ToCommand::command),
+        2 => deletes().prop_map(ToCommand::command),
+        3 => txns(2).prop_map(|mut txn| { without_ignoring(&mut txn); txn.command() }),
+        1 => (0..40i64).prop_map(|revision| compact(revision).command()),
+    ]
+}
+
+/// Inside a transaction the key of an `ignore_value` may have been deleted by an earlier operation, which etcd's API
+/// refuses beforehand.
+fn without_ignoring(txn: &mut TxnRequest) {
+    for operation in txn.success.iter_mut().chain(&mut txn.failure) {
+        match operation.request.as_mut().unwrap() {
+            Op::RequestPut(put) => (put.ignore_value, put.ignore_lease) = (false, false),
+            Op::RequestTxn(nested) => without_ignoring(nested),
+            _ => {}
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Apply(Vec<Request>),
+    Flush,
+    Reclaim,
+    Reopen,
+}
+
+fn actions() -> impl Strategy<Value = Action> {
+    prop_oneof![
+        20 => prop::collection::vec(commands(), 1..5).prop_map(Action::Apply),
+        2 => Just(Action::Flush),
+        2 => Just(Action::Reclaim),
+        1 => Just(Action::Reopen),
+    ]
+}
+
+fn check_reads(member: &TestMember, model: &Model, requests: &[RangeRequest]) {
+    let view = member.view();
+    assert_eq!(
+        (view.revision(), view.compact_revision()),
+        (model.revision, model.compact_revision)
+    );
+    for request in requests {
+        let read = view.range(request).and_then(|scan| scan.run());
+        let read = read.map(|reply| {
+            let revision = reply.header_revision;
+            reply.into_response(header(revision))
+        });
+        match (read, model.range(request)) {
+            (Ok(read), Ok(expected)) => assert_eq!(read, expected, "{request:?}"),
+            (Err(_), Err(_)) => {}
+            (read, expected) => panic!("{request:?}: {read:?} instead of {expected:?}"),
+        }
+    }
+    for revision in model.compact_revision.max(1)..=model.revision {
+        assert_eq!(
+            view.hash_kv(revision).unwrap(),
+            model.hash(revision),
+            "hash at {revision}"
+        );
+    }
+    let from = model.compact_revision.max(1) + 1;
+    let changes = view.changes(from, usize::MAX).unwrap();
+    let expected: Vec<_> = model.entries.iter().filter(|entry| entry.main >= from).collect();
+    assert_eq!(changes.len(), expected.len());
+    for (change, entry) in changes.iter().zip(expected) {
+        assert_eq!(
+            (change.place.main, i64::from(change.place.sub)),
+            (entry.main, entry.sub)
+        );
+        let deleted = KeyValue {
+            key: entry.key.clone(),
+            mod_revision: entry.main,
+            ..Default::default()
+        };
+        assert_eq!(&change.kv, entry.kv.as_ref().unwrap_or(&deleted));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn random_histories_agree_with_the_model(
+        actions in prop::collection::vec(actions(), 1..25),
+        requests in prop::collection::vec(ranges(), 8),
+    ) {
+        let mut member = TestMember::new();
+        let mut model = Model::new();
+        for action in actions {
+            match action {
+                Action::Apply(requests) => {
+                    let expected: Vec<_> = requests.iter().map(|request| model.apply(request)).collect();
+                    prop_assert_eq!(member.run_all(requests), expected);
+                }
+                Action::Flush => member.state().flush().unwrap(),
+                Action::Reclaim => member.state().reclaim().unwrap(),
+                Action::Reopen => member = member.reopen(),
+            }
+            check_reads(&member, &model, &requests);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A member's state in a scratch directory, and short ways to write requests: for tests.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::apply::ApplyError;
+use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome, Reply};
+use crate::ids::{LogIndex, Term};
+use crate::mvcc::view::{View, Views};
+use crate::proto::etcdserverpb::request_op;
+use crate::proto::etcdserverpb::{
+    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RequestOp,
+    ResponseHeader, TxnRequest,
+};
+use crate::proto::log::command::Request;
+use crate::proto::log::{Command, CommandBatch, Member};
+use crate::storage::state::{StateDatabase, StateOptions};
+
+pub(crate) const ORIGIN: u64 = 7;
+
+pub(crate) struct TestMember {
+    // Before the directory, so that the database is closed when it goes.
+    pub(crate) machine: Machine,
+    pub(crate) views: Views,
+    pub(crate) index: u64,
+    directory: tempfile::TempDir,
+}
+
+/// A cache that holds a record or two, so that most reads reach the database.
+fn options() -> MachineOptions {
+    MachineOptions {
+        record_cache_bytes: 1024,
+    }
+}
+
+impl TestMember {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let state = StateDatabase::open(&directory.path().join("state"), &StateOptions::simulator()).unwrap();
+        let (mut machine, views) = Machine::open(state, ORIGIN, options()).unwrap();
+        let members = vec![Member {
+            id: 5,
+            ..Default::default()
+        }];
+        machine
+            .initialize(InitialState {
+                applied_index: LogIndex(1),
+                members,
+                ..Default::default()
+            })
+            .unwrap();
+        Self {
+            machine,
+            views,
+            index: 1,
+            directory,
+        }
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    /// Closes the database and opens it again, as a restart does.
+    pub(crate) fn reopen(self) -> Self {
+        let path = self.path();
+        let Self {
+            machine,
+            views,
+            index,
+            directory,
+        } = self;
+        drop((machine, views));
+        let state = StateDatabase::open(&path, &StateOptions::simulator()).unwrap();
+        let (machine, views) = Machine::open(state, ORIGIN, options()).unwrap();
+        Self {
+            machine,
+            views,
+            index,
+            directory,
+        }
+    }
+
+    pub(crate) fn state(&self) -> &Arc<StateDatabase> {
+        self.machine.state()
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.views.load()
+    }
+
+    pub(crate) fn entry(&mut self, requests: impl IntoIterator<Item = Request>) -> CommittedEntry {
+        self.index += 1;
+        entry(self.index, requests)
+    }
+
+    /// Applies all commands in one entry.
+    pub(crate) fn run_all(&mut self, requests: Vec<Request>) -> Vec<Result<Outcome, ApplyError>> {
+        let entry = self.entry(requests);
+        let replies = self.machine.apply(&[entry]).unwrap();
+        for (number, reply) in replies.iter().enumerate() {
+            assert_eq!(reply.id, number as u64);
+        }
+        replies.into_iter().map(|Reply { outcome, .. }| outcome).collect()
+    }
+
+    pub(crate) fn run(&mut self, request: impl ToCommand) -> Result<Outcome, ApplyError> {
+        self.run_all(vec![request.command()]).pop().unwrap()
+    }
+
+    pub(crate) fn range(&self, request: &RangeRequest) -> RangeResponse {
+        let reply = self.view().range(request).unwrap().run().unwrap();
+        let header = ResponseHeader {
+            revision: reply.header_revision,
+            ..Default::default()
+        };
+        reply.into_response(Some(header))
+    }
+}
+
+pub(crate) fn entry(index: u64, requests: impl IntoIterator<Item = Request>) -> CommittedEntry {
+    let commands = requests
+        .into_iter()
+        .enumerate()
+        .map(|(id, request)| Command {
+            origin: ORIGIN,
+            id: id as u64,
+            request: Some(request),
+        })
+        .collect();
+    let data = Bytes::from(CommandBatch { commands }.encode_to_vec());
+    CommittedEntry {
+        index: LogIndex(index),
+        term: Term(3),
+        data,
+    }
+}
+
+pub(crate) fn bytes(text: &str) -> Bytes {
+    Bytes::copy_from_slice(text.as_bytes())
+}
+
+pub(crate) fn put(key: &str, value: &str) -> PutRequest {
+    PutRequest {
+        key: bytes(key),
+        value: bytes(value),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn delete(key: &str, range_end: &str) -> DeleteRangeRequest {
+    DeleteRangeRequest {
+        key: bytes(key),
+        range_end: bytes(range_end),
+        prev_kv: false,
+    }
+}
+
+pub(crate) fn range(key: &str, range_end: &str) -> RangeRequest {
+    RangeRequest {
+        key: bytes(key),
+        range_end: bytes(range_end),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn everything() -> RangeRequest {
+    range("\0", "\0")
+}
+
+pub(crate) fn compact(revision: i64) -> CompactionRequest {
+    CompactionRequest {
+        revision,
+        physical: true,
+    }
+}
+
+/// What may be a command of its own.
+pub(crate) trait ToCommand {
+    fn command(self) -> Request;
+}
+
+/// What may stand in a transaction.
+pub(crate) trait ToOperation {
+    fn operation(self) -> RequestOp;
+}
+
+impl ToCommand for Request {
+    fn command(self) -> Request {
+        self
+    }
+}
+
+impl ToCommand for CompactionRequest {
+    fn command(self) -> Request {
+        Request::Compaction(self)
+    }
+}
+
+macro_rules! requests {
+    ($($request:ident: $command:ident, $operation:ident;)*) => {$(
+        impl ToCommand for $request {
+            fn command(self) -> Request {
+                Request::$command(self)
+            }
+        }
+
+        impl ToOperation for $request {
+            fn operation(self) -> RequestOp {
+                RequestOp { request: Some(request_op::Request::$operation(self)) }
+            }
+        }
+    )*};
+}
+
+requests! {
+    PutRequest: Put, RequestPut;
+    DeleteRangeRequest: DeleteRange, RequestDeleteRange;
+    TxnRequest: Txn, RequestTxn;
+}
+
+impl ToOperation for RangeRequest {
+    fn operation(self) -> RequestOp {
+        RequestOp {
+            request: Some(request_op::Request::RequestRange(self)),
+        }
+    }
+}
