@@ -70,7 +70,7 @@ impl Backend for Fake {
 
     async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
         if !self.has_leader() {
-            return Err(ProposeError::NoLeader);
+            return Err(ProposeError::Timeout);
         }
         let mut machine = self.machine();
         let index = machine.applied_index().get() + 1;

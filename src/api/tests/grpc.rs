@@ -181,7 +181,7 @@ fn transactions_read_locally_and_write_through_the_log() {
         let error = call::<_, TxnResponse>(&routes, "KV/Txn", &write)
             .await
             .unwrap_err();
-        assert_eq!(error, (Code::Unavailable, "etcdserver: no leader".into()));
+        assert_eq!(error, (Code::Unavailable, "etcdserver: request timed out".into()));
     });
 }
 
