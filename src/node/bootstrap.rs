@@ -141,15 +141,10 @@ fn found(config: &config::Server) -> Result<(Identity, InitialState), StartError
         .find(|member| member.name == config.name)
         .map(|member| MemberId(member.id));
     let member = listed.unwrap_or_else(|| crate::cluster::member_id(own_urls, &config.initial_cluster_token));
-    // Names are said by members themselves once they have started.
-    let members = membership.iter().cloned().map(|mut member| {
-        member.name = String::new();
-        member
-    });
     let initial = InitialState {
         applied_index: LogIndex(membership.len() as u64),
         applied_term: Term(1),
-        members: members.collect(),
+        members: membership.iter().cloned().collect(),
         conf_state: ConfState {
             voters: membership.ids().map(|id| id.0).collect(),
             ..ConfState::default()
