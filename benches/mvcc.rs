@@ -26,6 +26,21 @@ const KEYS: u64 = 100_000;
 const BATCH: u64 = 50;
 const VALUE_BYTES: usize = 256;
 
+/// A number from the environment, to try settings without a build.
+fn knob(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap())
+}
+
+fn options() -> StateOptions {
+    let production = StateOptions::production();
+    StateOptions {
+        memtable_bytes: knob("MEMTABLE_KIB", production.memtable_bytes / 1024) * 1024,
+        block_cache_bytes: knob("BLOCK_CACHE_KIB", production.block_cache_bytes / 1024) * 1024,
+        first_level_tables: knob("FIRST_LEVEL_TABLES", production.first_level_tables.into()) as u8,
+        ..production
+    }
+}
+
 struct Member {
     machine: Machine,
     views: Views,
@@ -37,9 +52,9 @@ struct Member {
 impl Member {
     fn new() -> Self {
         let directory = tempfile::tempdir_in(".").unwrap();
-        let state =
-            StateDatabase::open(&directory.path().join("state"), &StateOptions::production()).unwrap();
-        let (mut machine, views) = Machine::open(state, 0, MachineOptions::default()).unwrap();
+        let state = StateDatabase::open(&directory.path().join("state"), &options()).unwrap();
+        let record_cache_bytes = knob("RECORD_CACHE_KIB", 16 * 1024) * 1024;
+        let (mut machine, views) = Machine::open(state, 0, MachineOptions { record_cache_bytes }).unwrap();
         machine
             .initialize(InitialState {
                 applied_index: LogIndex(1),
@@ -144,6 +159,20 @@ fn cpu() -> Duration {
     time(usage.ru_utime) + time(usage.ru_stime)
 }
 
+/// CPU time of this thread alone.
+fn thread_cpu() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // Safe: the structure is valid for writing.
+    assert_eq!(
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) },
+        0
+    );
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 fn peak_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
@@ -159,17 +188,17 @@ fn each(what: &str, times: u64, spent: Duration) {
 }
 
 fn cost() {
-    let puts: u64 = std::env::var("PUTS").map_or(400_000, |puts| puts.parse().unwrap());
+    let puts = knob("PUTS", 400_000);
     let mut member = Member::new();
     let before = cpu();
     member.fill();
-    each("put of a new key", KEYS, cpu() - before);
+    each("put of a new key", KEYS, cpu().saturating_sub(before));
     let mut building = Duration::ZERO;
     let before = cpu();
     for _ in 0..puts / BATCH {
-        let start = std::time::Instant::now();
+        let start = thread_cpu();
         let entry = member.random_batch();
-        building += start.elapsed();
+        building += thread_cpu().saturating_sub(start);
         member.machine.apply(&[entry]).unwrap();
     }
     member.machine.state().sync().unwrap();
@@ -177,8 +206,15 @@ fn cost() {
     each(
         "put over a random key, in batches of 50",
         puts,
-        (cpu() - before).saturating_sub(building),
+        cpu().saturating_sub(before + building),
     );
+    if knob("ONLY_PUTS", 0) == 0 {
+        cost_of_reads(&mut member);
+        cost_of_compaction(&mut member);
+    }
+}
+
+fn cost_of_reads(member: &mut Member) {
     let view = member.view();
     for round in ["first", "again"] {
         let before = cpu();
@@ -186,13 +222,17 @@ fn cost() {
             let key = key(member.random() % KEYS);
             black_box(view.get(&key).unwrap().unwrap());
         }
-        each(&format!("get of a random key, {round}"), 100_000, cpu() - before);
+        each(
+            &format!("get of a random key, {round}"),
+            100_000,
+            cpu().saturating_sub(before),
+        );
     }
     let before = cpu();
     for number in 0..100_000u64 {
         black_box(view.get(&key(number % 1000)).unwrap().unwrap());
     }
-    each("get of one of 1000 keys", 100_000, cpu() - before);
+    each("get of one of 1000 keys", 100_000, cpu().saturating_sub(before));
     let reads = |what: &str, request: &RangeRequest| {
         for _ in 0..2 {
             let before = cpu();
@@ -200,7 +240,7 @@ fn cost() {
             each(
                 &format!("{what}, per key ({bytes} bytes)"),
                 count as u64,
-                cpu() - before,
+                cpu().saturating_sub(before),
             );
         }
     };
@@ -235,8 +275,14 @@ fn cost() {
     );
     let before = cpu();
     black_box(view.hash_kv(0).unwrap());
-    each("hash, per change", (view.revision() - 1) as u64, cpu() - before);
-    drop(view);
+    each(
+        "hash, per change",
+        (view.revision() - 1) as u64,
+        cpu().saturating_sub(before),
+    );
+}
+
+fn cost_of_compaction(member: &mut Member) {
     let revision = member.view().revision();
     let request = CompactionRequest {
         revision,
@@ -247,7 +293,11 @@ fn cost() {
     let bytes_before = member.machine.state().disk_bytes();
     let before = cpu();
     member.machine.state().reclaim().unwrap();
-    each("compaction, per revision", revision as u64, cpu() - before);
+    each(
+        "compaction, per revision",
+        revision as u64,
+        cpu().saturating_sub(before),
+    );
     let mib = |bytes| bytes / 1024 / 1024;
     println!(
         "disk {} MiB, {} after compaction",
@@ -257,7 +307,11 @@ fn cost() {
     let view = member.view();
     let before = cpu();
     black_box(view.hash_kv(0).unwrap());
-    each("hash after compaction, per key", KEYS, cpu() - before);
+    each(
+        "hash after compaction, per key",
+        KEYS,
+        cpu().saturating_sub(before),
+    );
 }
 
 fn statistics(criterion: &mut Criterion) {

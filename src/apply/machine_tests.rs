@@ -302,7 +302,7 @@ fn a_snapshot_rebuilds_the_state_elsewhere() {
     );
     drop(view);
 
-    let again = StateImport::begin(&other.state().path().to_owned(), &StateOptions::simulator());
+    let again = StateImport::begin(other.state().path(), &StateOptions::simulator());
     assert!(again.is_err(), "locked, or not empty");
     let elsewhere = directory.path().join("other");
     let empty = StateImport::begin(&elsewhere, &StateOptions::simulator()).unwrap();

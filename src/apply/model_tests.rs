@@ -10,6 +10,7 @@ use crate::apply::ApplyError;
 use crate::apply::machine::Outcome;
 use crate::apply::testing::{TestMember, ToCommand, ToOperation, compact};
 use crate::mvcc::hash::KeyValueHash;
+use crate::mvcc::range::RangeScan;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request as Op;
 use crate::proto::etcdserverpb::response_op::Response;
@@ -38,11 +39,11 @@ struct Model {
     changes: i64,
 }
 
-fn header(revision: i64) -> Option<ResponseHeader> {
-    Some(ResponseHeader {
+fn header(revision: i64) -> ResponseHeader {
+    ResponseHeader {
         revision,
         ..Default::default()
-    })
+    }
 }
 
 fn inside(key: &[u8], start: &[u8], end: &[u8]) -> bool {
@@ -103,14 +104,16 @@ impl Model {
         let count = kvs.len() as i64;
         if request.count_only {
             return Ok(RangeResponse {
-                header: header(now),
+                header: Some(header(now)),
                 kvs: vec![],
                 more: false,
                 count,
             });
         }
         if request.keys_only && request.sort_target != 4 {
-            kvs.iter_mut().for_each(|kv| kv.lease = 0);
+            for kv in &mut kvs {
+                kv.lease = 0;
+            }
         }
         let filters = [
             request.min_mod_revision,
@@ -161,10 +164,12 @@ impl Model {
             kvs.truncate(limit);
         }
         if request.keys_only {
-            kvs.iter_mut().for_each(|kv| kv.value = Bytes::new());
+            for kv in &mut kvs {
+                kv.value = Bytes::new();
+            }
         }
         Ok(RangeResponse {
-            header: header(now),
+            header: Some(header(now)),
             kvs,
             more,
             count,
@@ -214,7 +219,7 @@ impl Model {
         }
         self.write(&request.key, Some(kv));
         PutResponse {
-            header: header(self.now()),
+            header: Some(header(self.now())),
             prev_kv: previous.filter(|_| request.prev_kv),
         }
     }
@@ -226,7 +231,7 @@ impl Model {
         }
         let deleted = kvs.len() as i64;
         DeleteRangeResponse {
-            header: header(self.now()),
+            header: Some(header(self.now())),
             deleted,
             prev_kvs: if request.prev_kv { kvs } else { vec![] },
         }
@@ -294,7 +299,7 @@ impl Model {
             });
         }
         TxnResponse {
-            header: header(self.now()),
+            header: Some(header(self.now())),
             succeeded,
             responses,
         }
@@ -316,7 +321,7 @@ impl Model {
             Request::Compaction(compaction) => {
                 self.compact_revision = compaction.revision;
                 Ok(Outcome::Compaction(CompactionResponse {
-                    header: header(self.revision),
+                    header: Some(header(self.revision)),
                 }))
             }
             _ => panic!("not made"),
@@ -345,17 +350,16 @@ impl Model {
             sum.extend_from_slice(&entry.main.to_be_bytes());
             sum.push(b'_');
             sum.extend_from_slice(&entry.sub.to_be_bytes());
-            match &entry.kv {
-                Some(kv) => kv.encode(&mut sum).unwrap(),
-                None => {
-                    sum.push(b't');
-                    KeyValue {
-                        key: entry.key.clone(),
-                        ..Default::default()
-                    }
-                    .encode(&mut sum)
-                    .unwrap();
+            if let Some(kv) = &entry.kv {
+                kv.encode(&mut sum).unwrap();
+            } else {
+                sum.push(b't');
+                KeyValue {
+                    key: entry.key.clone(),
+                    ..Default::default()
                 }
+                .encode(&mut sum)
+                .unwrap();
             }
         }
         let hash = crc32c::crc32c(&sum);
@@ -512,10 +516,10 @@ fn check_reads(member: &TestMember, model: &Model, requests: &[RangeRequest]) {
         (model.revision, model.compact_revision)
     );
     for request in requests {
-        let read = view.range(request).and_then(|scan| scan.run());
+        let read = view.range(request).and_then(RangeScan::run);
         let read = read.map(|reply| {
             let revision = reply.header_revision;
-            reply.into_response(header(revision))
+            reply.into_response(Some(header(revision)))
         });
         match (read, model.range(request)) {
             (Ok(read), Ok(expected)) => assert_eq!(read, expected, "{request:?}"),

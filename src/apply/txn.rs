@@ -19,11 +19,11 @@ use crate::storage::state_error::StateError;
 use crate::storage::state_keys::{KeyRange, key_fits};
 use crate::storage::state_record::Record;
 
-fn header(revision: i64) -> Option<ResponseHeader> {
-    Some(ResponseHeader {
+fn header(revision: i64) -> ResponseHeader {
+    ResponseHeader {
         revision,
         ..Default::default()
-    })
+    }
 }
 
 pub(crate) fn put(pending: &mut Pending, request: &PutRequest) -> Result<PutResponse, Failure> {
@@ -64,7 +64,7 @@ fn put_checked(pending: &mut Pending, request: &PutRequest, previous: Option<&Re
         .filter(|_| request.prev_kv)
         .map(|previous| previous.key_value(request.key.clone()));
     PutResponse {
-        header: header(pending.revision()),
+        header: Some(header(pending.revision())),
         prev_kv,
     }
 }
@@ -82,7 +82,7 @@ pub(crate) fn delete_range(
             response.prev_kvs.push(record.key_value(key));
         }
     }
-    response.header = header(pending.revision());
+    response.header = Some(header(pending.revision()));
     Ok(response)
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn txn(pending: &mut Pending, request: &TxnRequest) -> Result<TxnResp
     let plan = txn::plan(&&*pending, request)?;
     check(pending, &plan)?;
     let mut response = execute(pending, &plan)?;
-    response.header = header(pending.revision());
+    response.header = Some(header(pending.revision()));
     Ok(response)
 }
 

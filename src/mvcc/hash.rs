@@ -32,6 +32,8 @@ pub struct KeyValueHash {
     pub hash_revision: i64,
 }
 
+// One of them exists per hash under way: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
 enum Phase {
     /// Walking the keys for the lowest entries above `above`.
     Collect {

@@ -35,6 +35,8 @@ fn sorted(target: SortTarget, order: SortOrder) -> RangeRequest {
     }
 }
 
+// A table is as long as it is.
+#[allow(clippy::too_many_lines)]
 #[test]
 fn options_choose_keys_more_and_count() {
     use SortOrder::{Ascend, Descend, None};

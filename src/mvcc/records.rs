@@ -204,8 +204,8 @@ pub fn decode_superseded(stored_key: &Bytes, stored: Bytes) -> Result<(Bytes, Pl
 }
 
 /// The record that `place` wrote, wherever it is by now. None only if it was compacted, or never was.
-pub fn record_written_at<'s>(
-    source: &dyn Source<'s>,
+pub fn record_written_at(
+    source: &dyn Source<'_>,
     key: &Bytes,
     place: Place,
 ) -> Result<Option<Record>, StateError> {

@@ -51,7 +51,7 @@ pub fn key_fits(key: &[u8]) -> bool {
 }
 
 fn zero_bytes(key: &[u8]) -> usize {
-    key.iter().filter(|byte| **byte == 0).count()
+    key.iter().map(|byte| usize::from(*byte == 0)).sum()
 }
 
 fn escape_into(key: &[u8], out: &mut Vec<u8>) {

@@ -159,6 +159,7 @@ impl Record {
     }
 
     /// The record in memory of its own, so that keeping it does not keep the block of a table it was read from.
+    #[must_use]
     pub fn detached(&self) -> Self {
         Self {
             stored: Bytes::copy_from_slice(&self.stored),
@@ -252,7 +253,7 @@ mod tests {
         for (key, value, lease, sub) in [
             (&b"k"[..], &b""[..], 0, 0),
             (b"key", b"value", 7, 3),
-            (&[0; 300], &[1; 70_000], -1, u32::MAX),
+            (&[0; 300], &[1; 9_000], -1, u32::MAX),
         ] {
             let place = Place { main: 1 << 40, sub };
             samples.push(Record::new(&NewRecord {
