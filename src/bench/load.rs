@@ -14,8 +14,8 @@ const KEY_MARK: u8 = 0xFE;
 const VALUE_MARK: u8 = 0xFD;
 /// Where a gRPC message starts in its frame: behind one flag and its length.
 const FRAME_HEAD_BYTES: usize = 5;
-/// Values are pieces of random bytes of at least this length.
-const VALUE_POOL_BYTES: usize = 1024 * 1024;
+/// Values are pieces of random bytes of at least this length: more than compressors look back, less than a cache.
+const VALUE_POOL_BYTES: usize = 256 * 1024;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
