@@ -299,18 +299,10 @@ fn prefix_end(prefix: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Options;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct Program {
-        #[command(flatten)]
-        options: Options,
-    }
+    use crate::bench::tests::parse;
 
     fn load(line: &str) -> Result<Load, KeyTooShort> {
-        let program = Program::try_parse_from(line.split_whitespace()).expect("a valid command line");
-        Load::new(&program.options.command, &mut Random(1))
+        Load::new(&parse(line).expect("a valid command line"), &mut Random(1))
     }
 
     /// Takes a frame apart again.

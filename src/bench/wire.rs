@@ -94,7 +94,8 @@ impl Wire {
         match exchange(sender, self.heads[method as usize].clone(), body).await {
             Ok(answer) => answer,
             Err(error) => {
-                if error.is_io() || error.is_go_away() {
+                // A reset ends one stream, everything else the connection.
+                if !error.is_reset() {
                     handle.sender = None;
                 }
                 Err(Failure(format!("connection: {error}")))

@@ -13,7 +13,7 @@ mod session;
 mod stream;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use connection::{Channel, ChannelError, ChannelOptions, ConnectError, KeepAlive, ResponseBody};
 pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
