@@ -14,8 +14,8 @@ const KEY_MARK: u8 = 0xFE;
 const VALUE_MARK: u8 = 0xFD;
 /// Where a gRPC message starts in its frame: behind one flag and its length.
 const FRAME_HEAD_BYTES: usize = 5;
-/// Values are pieces of random bytes of at least this length.
-const VALUE_POOL_BYTES: usize = 1024 * 1024;
+/// Values are pieces of random bytes of at least this length: more than compressors look back, less than a cache.
+const VALUE_POOL_BYTES: usize = 256 * 1024;
 
 /// What a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,18 +299,10 @@ fn prefix_end(prefix: &[u8]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::Options;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct Program {
-        #[command(flatten)]
-        options: Options,
-    }
+    use crate::bench::tests::parse;
 
     fn load(line: &str) -> Result<Load, KeyTooShort> {
-        let program = Program::try_parse_from(line.split_whitespace()).expect("a valid command line");
-        Load::new(&program.options.command, &mut Random(1))
+        Load::new(&parse(line).expect("a valid command line"), &mut Random(1))
     }
 
     /// Takes a frame apart again.

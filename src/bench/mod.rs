@@ -11,5 +11,8 @@ mod run;
 mod tally;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use options::{Command, Options};
 pub use run::run;

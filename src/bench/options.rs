@@ -187,13 +187,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Debug, Parser)]
-    struct Program {
-        #[command(flatten)]
-        options: Options,
-    }
+    use crate::bench::tests::parse;
 
     #[test]
     fn durations_are_read() {
@@ -220,36 +214,22 @@ mod tests {
 
     #[test]
     fn command_lines_are_read() {
-        let program = Program::try_parse_from([
-            "bench",
-            "mixed",
-            "--endpoints",
-            "a:1,b:2",
-            "--clients",
-            "100",
-            "--read-ratio",
-            "0.9",
-            "--duration",
-            "3s",
-            "--consistency",
-            "serializable",
-        ])
+        let command = parse(
+            "bench mixed --endpoints a:1,b:2 --clients 100 --read-ratio 0.9 --duration 3s \
+             --consistency serializable",
+        )
         .expect("a valid command line");
-        let common = program.options.command.common();
-        assert_eq!(common.endpoints, ["a:1", "b:2"]);
-        assert_eq!(common.requests_max(), None);
-        let defaults = Program::try_parse_from(["bench", "put"]).expect("a valid command line");
-        assert_eq!(
-            defaults.options.command.common().requests_max(),
-            Some(TOTAL_DEFAULT)
-        );
+        assert_eq!(command.common().endpoints, ["a:1", "b:2"]);
+        assert_eq!(command.common().requests_max(), None);
+        let defaults = parse("bench put").expect("a valid command line");
+        assert_eq!(defaults.common().requests_max(), Some(TOTAL_DEFAULT));
         for bad in [
-            &["bench", "put", "--clients", "0"][..],
-            &["bench", "mixed", "--read-ratio", "2"],
-            &["bench", "range", "--range-whole", "--prefix", "a"],
-            &["bench"],
+            "bench",
+            "bench put --clients 0",
+            "bench mixed --read-ratio 2",
+            "bench range --range-whole --prefix a",
         ] {
-            Program::try_parse_from(bad).expect_err("a bad command line");
+            parse(bad).expect_err(bad);
         }
     }
 }

@@ -23,7 +23,7 @@ const PREPOPULATE_CLIENTS: u32 = 256;
 
 /// Why the benchmark cannot run.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
@@ -55,7 +55,8 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
-async fn measure(command: &Command) -> Result<Report, Error> {
+/// All phases, up to the report.
+pub async fn measure(command: &Command) -> Result<Report, Error> {
     let common = command.common();
     let mut random = Random(env::random_u64());
     let load = Rc::new(Load::new(command, &mut random)?);

@@ -10,12 +10,14 @@ mod error;
 mod requests;
 mod rotation;
 mod session;
+mod stream;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use connection::{Channel, ChannelError, ChannelOptions, ConnectError, KeepAlive, ResponseBody};
 pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
 pub use error::{Error, Reason};
 pub use requests::{Client, Options};
 pub use session::{ClientSession, Connect, Connection, Failed};
+pub(crate) use stream::GatheringStream;

@@ -14,7 +14,7 @@ use tonic::{Code, Request, Response, Status};
 
 /// What the server does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Behaviour {
+pub(crate) enum Behaviour {
     Answer,
     Hang,
     /// Drops the connection that the call came on.
@@ -82,7 +82,7 @@ impl Kv for Server {
 }
 
 /// Starts a server. Gives its endpoint and the number of calls that reached it.
-async fn serve(behaviour: Behaviour) -> (Endpoint, Arc<AtomicU64>) {
+pub(crate) async fn serve(behaviour: Behaviour) -> (Endpoint, Arc<AtomicU64>) {
     let listener = env::Listener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
     let calls = Arc::new(AtomicU64::new(0));
