@@ -19,7 +19,10 @@ pub struct Inbox<T> {
 #[derive(Debug, Default)]
 struct Inner<T> {
     content: T,
+    /// The owner has been told and has not looked yet.
     woken: bool,
+    /// Something was added quietly since the owner looked.
+    wake_due: bool,
 }
 
 impl<T: Default> Default for Inbox<T> {
@@ -52,10 +55,31 @@ impl<T: Default> Inbox<T> {
         result
     }
 
+    /// Changes the content without waking the owner: the caller sees to it that [`Self::wake`] is called soon, and may
+    /// do so once for many changes. True if nobody has woken the owner yet.
+    pub fn add_quietly<R>(&self, change: impl FnOnce(&mut T) -> R) -> (R, bool) {
+        let mut inner = self.lock();
+        let result = change(&mut inner.content);
+        let wake_due = !inner.woken && !std::mem::replace(&mut inner.wake_due, true);
+        (result, wake_due)
+    }
+
+    /// Wakes the owner if something was added quietly and nobody has woken it since.
+    pub fn wake(&self) {
+        let mut inner = self.lock();
+        let due = std::mem::take(&mut inner.wake_due) && !inner.woken;
+        inner.woken |= due;
+        drop(inner);
+        if due && let Some(owner) = self.owner.get() {
+            owner.do_send(Wake);
+        }
+    }
+
     /// Takes everything.
     pub fn take(&self) -> T {
         let mut inner = self.lock();
         inner.woken = false;
+        inner.wake_due = false;
         std::mem::take(&mut inner.content)
     }
 

@@ -2,6 +2,7 @@
 //! them, and lets reads go on once their index is applied. What an entry means is the machine's concern.
 
 use super::{CommittedEntry, Machine};
+use crate::consensus::delivery::Deliveries;
 use crate::consensus::handle::{Reader, SharedStatus};
 use crate::consensus::inbox::Incoming;
 use crate::consensus::waiters::Waiters;
@@ -31,6 +32,7 @@ pub struct Applier {
     pub inbox: Arc<Inbox<Vec<ApplyWork>>>,
     pub consensus: Arc<Inbox<Incoming>>,
     pub waiters: Arc<Waiters>,
+    pub deliveries: Arc<Deliveries>,
     pub status: Arc<SharedStatus>,
     pub stop: StopSignal,
     /// Reads whose index is not applied yet.
@@ -77,7 +79,7 @@ impl Applier {
         let Some(last) = entries.last() else { return Ok(()) };
         let replies = self.machine.apply(entries).map_err(|error| error.to_string())?;
         self.status.applied_index.store(last.index.0, Ordering::Release);
-        self.waiters.complete(replies);
+        self.deliveries.extend(self.waiters.complete(replies));
         self.consensus.add(|incoming| incoming.applied = last.index);
         Ok(())
     }
@@ -107,7 +109,7 @@ impl Applier {
     fn let_reads_go(&mut self) {
         let applied = self.machine.applied_index();
         for (_, readers) in self.reads.extract_if(.., |(index, _)| *index <= applied) {
-            readers.into_iter().for_each(|reader| reader.finish(Ok(())));
+            self.deliveries.answer_reads(readers, Ok(()));
         }
     }
 }

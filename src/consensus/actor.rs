@@ -3,7 +3,8 @@
 
 use super::checkpoint::Checkpoints;
 use super::core::{Core, Leadership, Outputs, Restore};
-use super::handle::{Reader, SharedStatus};
+use super::delivery::Deliveries;
+use super::handle::{ReadError, Reader, SharedStatus};
 use super::inbox::{ArrivedSnapshot, CommandQueue, Incoming};
 use super::reads::Reads;
 use super::waiters::Waiters;
@@ -34,6 +35,7 @@ pub struct Neighbours {
     pub applier: Arc<Inbox<Vec<ApplyWork>>>,
     pub checkpointer: Arc<Inbox<CheckpointWork>>,
     pub waiters: Arc<Waiters>,
+    pub deliveries: Arc<Deliveries>,
     pub status: Arc<SharedStatus>,
     pub stop: StopSignal,
 }
@@ -47,6 +49,7 @@ impl Neighbours {
             applier: Arc::default(),
             checkpointer: Arc::default(),
             waiters: Arc::default(),
+            deliveries: Arc::default(),
             status: Arc::default(),
             stop,
         }
@@ -108,8 +111,12 @@ impl Consensus {
         if incoming.ticked {
             self.core.tick();
             let now = env::now();
-            self.neighbours.waiters.expire(now);
-            self.reads.expire(now);
+            self.neighbours
+                .deliveries
+                .extend(self.neighbours.waiters.expire(now));
+            self.neighbours
+                .deliveries
+                .answer_reads(self.reads.expire(now), Err(ReadError::Timeout));
         }
         if incoming.persisted_write > 0 {
             self.core.persisted(incoming.persisted_write);
@@ -303,7 +310,7 @@ impl Consensus {
             return;
         }
         if self.neighbours.status.load().applied_index >= index {
-            readers.into_iter().for_each(|reader| reader.finish(Ok(())));
+            self.neighbours.deliveries.answer_reads(readers, Ok(()));
         } else {
             self.neighbours
                 .applier

@@ -1,6 +1,7 @@
 //! What the rest of a member may ask of consensus, from any thread: propose a command, wait for a linearizable point,
 //! see who leads.
 
+use super::delivery::Deliveries;
 use super::inbox::Incoming;
 use super::waiters::Waiters;
 use crate::apply::{ApplyError, Outcome};
@@ -86,6 +87,7 @@ impl SharedStatus {
 pub struct Handle {
     pub(crate) inbox: Arc<Inbox<Incoming>>,
     pub(crate) waiters: Arc<Waiters>,
+    pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<SharedStatus>,
     /// Tells this process's commands from those of others, and of the process before it.
     pub(crate) origin: u64,
@@ -126,7 +128,7 @@ impl Handle {
             answer: sender,
             deadline: env::now() + self.request_timeout,
         };
-        let taken = self.inbox.add(|incoming| {
+        let taken = self.add(|incoming| {
             let room = incoming.reads.len() < READS_WAITING_MAX;
             if room {
                 incoming.reads.push(reader);
@@ -141,6 +143,14 @@ impl Handle {
 
     pub fn status(&self) -> RaftStatus {
         self.status.load()
+    }
+
+    fn add<R>(&self, change: impl FnOnce(&mut Incoming) -> R) -> R {
+        let (result, wake_due) = self.inbox.add_quietly(change);
+        if wake_due {
+            self.deliveries.request_wake();
+        }
+        result
     }
 }
 

@@ -6,6 +6,7 @@ pub mod actor;
 pub mod checkpoint;
 mod convert;
 pub mod core;
+pub mod delivery;
 pub mod handle;
 pub mod inbox;
 pub mod log_store;

@@ -2,7 +2,7 @@
 //! round is under way, later readers wait for the next one: its index may be older than their call.
 
 use super::core::ReadContext;
-use super::handle::{ReadError, Reader};
+use super::handle::Reader;
 use crate::env::Instant;
 use std::time::Duration;
 
@@ -87,22 +87,23 @@ impl Reads {
         }
     }
 
-    /// Answers those whose deadline has passed.
-    pub fn expire(&mut self, now: Instant) {
+    /// Takes out those whose deadline has passed.
+    pub fn expire(&mut self, now: Instant) -> Vec<Reader> {
+        let mut all_expired = Vec::new();
         let round = self.round.as_mut().map(|round| &mut round.readers);
         for readers in [Some(&mut self.waiting), round].into_iter().flatten() {
             // Deadlines are in the order of arrival.
             let expired = readers.iter().take_while(|reader| reader.deadline <= now).count();
-            for reader in readers.drain(..expired) {
-                reader.finish(Err(ReadError::Timeout));
-            }
+            all_expired.extend(readers.drain(..expired));
         }
+        all_expired
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consensus::handle::ReadError;
     use crate::env;
     use tokio::sync::oneshot;
 
@@ -147,10 +148,11 @@ mod tests {
     #[test]
     fn deadlines_are_kept() {
         let now = env::now();
-        let (mut reads, (first, mut answer)) = (Reads::new(9), reader(now));
+        let (mut reads, (first, _), (second, _)) = (Reads::new(9), reader(now), reader(now + RETRY_AFTER));
         reads.add(vec![first]);
         reads.question(now);
-        reads.expire(now);
-        assert_eq!(answer.try_recv(), Ok(Err(ReadError::Timeout)));
+        reads.add(vec![second]);
+        assert_eq!(reads.expire(now).len(), 1);
+        assert_eq!(reads.expire(now + RETRY_AFTER).len(), 1);
     }
 }

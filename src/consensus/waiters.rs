@@ -1,15 +1,14 @@
 //! Who waits for the outcome of which command. Ids count up, so a ring finds a waiter without hashing, and the oldest
 //! deadline is always in front.
 
+use super::delivery::{Answer, Delivery};
 use super::handle::ProposeError;
-use crate::apply::{Outcome, Reply};
+use crate::apply::Reply;
 use crate::env::Instant;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
-
-type Answer = Result<Outcome, ProposeError>;
 
 /// The waiting proposals of one process.
 #[derive(Debug, Default)]
@@ -55,20 +54,17 @@ impl Waiters {
         Some((id, receiver))
     }
 
-    /// Answers the commands that were applied.
-    pub fn complete(&self, replies: Vec<Reply>) {
-        let mut answered = Vec::with_capacity(replies.len());
+    /// The answers to commands that were applied here.
+    pub fn complete(&self, replies: Vec<Reply>) -> Vec<Delivery> {
         let mut ring = self.lock();
-        for reply in replies {
-            if let Some(waiter) = ring.remove(reply.id) {
-                answered.push((waiter, reply.outcome));
-            }
-        }
-        drop(ring);
-        for (waiter, outcome) in answered {
-            // Whoever asked may have gone; the command stays applied.
-            let _ = waiter.answer.send(outcome.map_err(ProposeError::Apply));
-        }
+        let answered = replies.into_iter().filter_map(|reply| {
+            let waiter = ring.remove(reply.id)?;
+            Some(Delivery::Proposal(
+                waiter.answer,
+                reply.outcome.map_err(ProposeError::Apply),
+            ))
+        });
+        answered.collect()
     }
 
     /// Gives up one command that never left this member.
@@ -87,8 +83,8 @@ impl Waiters {
         }
     }
 
-    /// Answers those whose deadline has passed.
-    pub fn expire(&self, now: Instant) {
+    /// The answers to those whose deadline has passed.
+    pub fn expire(&self, now: Instant) -> Vec<Delivery> {
         let mut expired = Vec::new();
         let mut ring = self.lock();
         while let Some(Some(waiter)) = ring.places.front() {
@@ -99,14 +95,15 @@ impl Waiters {
             expired.extend(ring.remove(id));
         }
         drop(ring);
-        for waiter in expired {
+        let answer = |waiter: Waiter| {
             let error = if waiter.leader_failed {
                 ProposeError::TimeoutLeaderFailure
             } else {
                 ProposeError::Timeout
             };
-            let _ = waiter.answer.send(Err(error));
-        }
+            Delivery::Proposal(waiter.answer, Err(error))
+        };
+        expired.into_iter().map(answer).collect()
     }
 
     pub fn waiting(&self) -> usize {
@@ -134,6 +131,7 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::Outcome;
     use crate::env;
 
     fn reply(id: u64) -> Reply {
@@ -149,8 +147,8 @@ mod tests {
         let deadline = env::now() + Duration::from_secs(60);
         let mut receivers: Vec<_> = (0..5).filter_map(|_| waiters.register(deadline, 5)).collect();
         assert!(waiters.register(deadline, 5).is_none(), "a sixth may not wait");
-        waiters.complete(vec![reply(3), reply(0), reply(99)]);
-        waiters.complete(vec![reply(3)]);
+        deliver(waiters.complete(vec![reply(3), reply(0), reply(99)]));
+        deliver(waiters.complete(vec![reply(3)]));
         assert_eq!(waiters.waiting(), 3);
         for (id, receiver) in &mut receivers {
             assert_eq!(receiver.try_recv().is_ok(), *id == 0 || *id == 3);
@@ -165,11 +163,11 @@ mod tests {
         let now = env::now();
         let (_, mut first) = waiters.register(now, 9).expect("room");
         let (_, mut second) = waiters.register(now + Duration::from_secs(60), 9).expect("room");
-        waiters.expire(now);
+        deliver(waiters.expire(now));
         assert!(matches!(first.try_recv(), Ok(Err(ProposeError::Timeout))));
         assert!(second.try_recv().is_err());
         waiters.leader_failed(now, Duration::from_secs(1));
-        waiters.expire(now + Duration::from_secs(1));
+        deliver(waiters.expire(now + Duration::from_secs(1)));
         assert!(matches!(
             second.try_recv(),
             Ok(Err(ProposeError::TimeoutLeaderFailure))

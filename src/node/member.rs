@@ -80,6 +80,7 @@ impl Member {
         let handle = Handle {
             inbox: Arc::clone(&neighbours.inbox),
             waiters: Arc::clone(&neighbours.waiters),
+            deliveries: Arc::clone(&neighbours.deliveries),
             status: Arc::clone(&neighbours.status),
             origin,
             // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
@@ -326,6 +327,7 @@ fn start_workers(opened: Opened, neighbours: &Neighbours, views: &Views) -> Vec<
         inbox: Arc::clone(&neighbours.applier),
         consensus: Arc::clone(&neighbours.inbox),
         waiters: Arc::clone(&neighbours.waiters),
+        deliveries: Arc::clone(&neighbours.deliveries),
         status: Arc::clone(&neighbours.status),
         stop: neighbours.stop.clone(),
         reads: Vec::new(),
@@ -362,6 +364,11 @@ async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port
         workers,
         &config.listen_client_urls,
         move |listeners, backend: MemberBackend| async move {
+            let (deliveries, inbox) = (
+                Arc::clone(&backend.handle.deliveries),
+                Arc::clone(&backend.handle.inbox),
+            );
+            env::spawn(deliveries.run(inbox));
             let routes = api::Routes::new(backend);
             let serving = listeners
                 .into_iter()

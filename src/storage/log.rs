@@ -86,6 +86,7 @@ impl LogDatabase {
             .worker_threads(1)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
+            .journal_compression(fjall::CompressionType::None)
             .open()
             .map_err(engine)?;
         let options = move || {
