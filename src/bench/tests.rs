@@ -2,7 +2,7 @@
 
 use super::run::measure;
 use super::{Command, Options};
-use crate::client::tests::{Behaviour, serve};
+use crate::client::tests::{Behaviour, nobody, serve};
 use crate::env;
 use clap::Parser;
 use serde_json::Value;
@@ -86,10 +86,7 @@ fn lost_connections_are_opened_again_and_nothing_is_sent_twice() {
 #[test]
 fn nobody_listening_is_an_error() {
     env::block_on(async {
-        let listener = env::Listener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
-        drop(listener);
-        let command = parse(&format!("bench put --endpoints {address}")).expect("a valid command line");
+        let command = parse(&format!("bench put --endpoints {}", nobody())).expect("a valid command line");
         let error = measure(&command).await.expect_err("nobody listens");
         assert!(
             error.to_string().contains("cannot connect to 127.0.0.1"),
