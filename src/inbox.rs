@@ -64,6 +64,11 @@ impl<T: Default> Inbox<T> {
         (result, wake_due)
     }
 
+    /// Changes the content for whenever the owner looks next.
+    pub fn note(&self, change: impl FnOnce(&mut T)) {
+        change(&mut self.lock().content);
+    }
+
     /// Wakes the owner if something was added quietly and nobody has woken it since.
     pub fn wake(&self) {
         let mut inner = self.lock();

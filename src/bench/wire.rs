@@ -4,7 +4,7 @@
 //! not look into answers: it counts their bytes and reads the status.
 
 use super::load::Method;
-use crate::client::{Endpoint, GatheringStream};
+use crate::client::Endpoint;
 use crate::env;
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -63,7 +63,7 @@ impl Wire {
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
                 .initial_max_send_streams(STREAMS_BEFORE_SETTINGS)
                 .enable_push(false)
-                .handshake::<_, Bytes>(GatheringStream(stream))
+                .handshake::<_, Bytes>(stream)
                 .await
                 .map_err(|error| failure(error.to_string()))
         };

@@ -4,7 +4,6 @@
 //! reconnect: that is the session's work. A request that certainly never left fails with [`ChannelError::NotSent`], and
 //! only such a request may be sent again if it writes.
 
-use super::stream::GatheringStream;
 use crate::env;
 use http::uri::{Authority, Scheme};
 use http_body::{Body, Frame, SizeHint};
@@ -170,13 +169,14 @@ where
                 .keep_alive_timeout(keep_alive.timeout)
                 .keep_alive_while_idle(true);
         }
-        let (sender, connection) = builder
-            .handshake(TokioIo::new(GatheringStream(stream)))
-            .await
-            .map_err(|source| ConnectError::Handshake {
-                address: address.to_owned(),
-                source,
-            })?;
+        let (sender, connection) =
+            builder
+                .handshake(TokioIo::new(stream))
+                .await
+                .map_err(|source| ConnectError::Handshake {
+                    address: address.to_owned(),
+                    source,
+                })?;
         let peer = address.to_owned();
         env::spawn(async move {
             if let Err(error) = connection.await {

@@ -10,7 +10,6 @@ mod error;
 mod requests;
 mod rotation;
 mod session;
-mod stream;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -20,4 +19,3 @@ pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
 pub use error::{Error, Reason};
 pub use requests::{Client, Options};
 pub use session::{ClientSession, Connect, Connection, Failed};
-pub(crate) use stream::GatheringStream;

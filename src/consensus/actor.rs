@@ -2,7 +2,7 @@
 //! disk, messages to peers, committed entries to the applier. All of it once per wake-up, however much came in.
 
 use super::checkpoint::Checkpoints;
-use super::core::{Core, Leadership, Outputs, Restore};
+use super::core::{Core, Leadership, LogWrite, Outputs, Restore};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
 use super::inbox::{ArrivedSnapshot, CommandQueue, Incoming};
@@ -18,14 +18,20 @@ use crate::node::checkpointer::CheckpointWork;
 use crate::peer::link::{Forward, Link, Send, SendSnapshot};
 use crate::proto::peer;
 use crate::stop::StopSignal;
+use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
-use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
 use bytes::Bytes;
 use raft::eraftpb::MessageType;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// A sync that takes longer blocks too much besides: the next writes go to the log writer,
+const IN_PLACE_SYNC_MAX: Duration = Duration::from_millis(5);
+/// for so long.
+const IN_PLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who works with the consensus actor, on other threads.
 #[derive(Clone, Debug)]
@@ -73,6 +79,11 @@ pub struct Consensus {
     restore: Option<Restore>,
     /// Writes that must wait until the state of a snapshot is in place.
     deferred: Vec<LogWork>,
+    log: LogDatabase,
+    /// The newest write that the log writer was given.
+    queued_write: u64,
+    /// Writes go to the log writer until then: a sync in place took long.
+    in_place_from: Option<env::Instant>,
     election_timeout: Duration,
 }
 
@@ -86,6 +97,7 @@ pub struct Parts {
     pub election_timeout: Duration,
     pub reads: Reads,
     pub checkpoints: Checkpoints,
+    pub log: LogDatabase,
 }
 
 impl Consensus {
@@ -103,11 +115,14 @@ impl Consensus {
             arrived: None,
             restore: None,
             deferred: Vec::new(),
+            log: parts.log,
+            queued_write: 0,
+            in_place_from: None,
             election_timeout: parts.election_timeout,
         }
     }
 
-    fn take_in(&mut self, mut incoming: Incoming) {
+    fn take_in(&mut self, mut incoming: Incoming, context: &mut Context<Self>) {
         if incoming.ticked {
             self.core.tick();
             let now = env::now();
@@ -137,7 +152,7 @@ impl Consensus {
             self.core.step(message);
         }
         for snapshot in incoming.snapshots.drain(..) {
-            self.take_in_snapshot(snapshot);
+            self.take_in_snapshot(snapshot, context);
         }
         if incoming.hand_over_leadership {
             self.core.hand_over_leadership();
@@ -155,13 +170,13 @@ impl Consensus {
         self.reads.add(incoming.reads);
     }
 
-    fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot) {
+    fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot, context: &mut Context<Self>) {
         if self.restore.is_some() {
             return;
         }
         self.arrived = Some(snapshot.state);
         self.core.step(snapshot.announcement);
-        self.carry_out();
+        self.carry_out(context);
         // Refused, or it would be in use by now: the directory goes with the next start.
         self.arrived = None;
     }
@@ -185,7 +200,7 @@ impl Consensus {
     }
 
     /// Carries out what the core decided.
-    fn carry_out(&mut self) {
+    fn carry_out(&mut self, context: &mut Context<Self>) {
         let Outputs {
             send,
             write,
@@ -194,15 +209,15 @@ impl Consensus {
             reads,
         } = self.core.take_outputs();
         self.notice_leadership();
-        let mut work = Vec::with_capacity(write.len());
-        for write in write {
-            for entry in &write.entries {
-                self.checkpoints
-                    .appended(LogIndex(entry.index), entry.data.len() as u64);
-            }
-            work.push(LogWork::Write(write));
+        for entry in write.iter().flat_map(|write| &write.entries) {
+            self.checkpoints
+                .appended(LogIndex(entry.index), entry.data.len() as u64);
         }
-        self.write_log(work);
+        if self.may_write_in_place() {
+            self.write_in_place(&write, context);
+        } else {
+            self.write_log(write.into_iter().map(LogWork::Write).collect());
+        }
         if let Some(restore) = restore {
             self.begin_restore(restore);
         }
@@ -233,8 +248,49 @@ impl Consensus {
         if self.restore.is_some() {
             self.deferred.append(&mut work);
         } else {
+            let numbers = work.iter().map(LogWork::number);
+            self.queued_write = numbers.fold(self.queued_write, u64::max);
             self.neighbours.writer.add(|queue| queue.append(&mut work));
         }
+    }
+
+    /// A follower has nothing to send before its write is durable, so on a fast disk it spares two changes of thread by
+    /// writing here. A leader sends while the log writer syncs.
+    fn may_write_in_place(&self) -> bool {
+        !self.leadership.is_leader
+            && self.restore.is_none()
+            && self.core.persisted_write() >= self.queued_write
+            && self.in_place_from.is_none_or(|from| env::now() >= from)
+    }
+
+    fn write_in_place(&mut self, writes: &[LogWrite], context: &mut Context<Self>) {
+        let Some(number) = writes.last().map(|write| write.number) else {
+            return;
+        };
+        for write in writes {
+            let appended = self
+                .log
+                .append(&write.entries, write.replaces_suffix, write.hard_state.as_ref());
+            if let Err(error) = appended {
+                return self.neighbours.stop.fail(&error);
+            }
+        }
+        self.queued_write = number;
+        let log = self.log.clone();
+        let sync = async move {
+            let begin = env::now();
+            (env::disk_sync(|| log.sync()).await, begin)
+        };
+        // The mailbox waits, as it would for the log writer: nothing is acknowledged before the sync.
+        context.wait(sync.into_actor(self).map(move |(synced, begin), actor, context| {
+            if let Err(error) = synced {
+                return actor.neighbours.stop.fail(&error);
+            }
+            let end = env::now();
+            actor.in_place_from = (end - begin > IN_PLACE_SYNC_MAX).then_some(end + IN_PLACE_PAUSE);
+            actor.core.persisted(number);
+            actor.carry_out(context);
+        }));
     }
 
     /// The state comes first: it is put in place by the applier, behind what that still has to do.
@@ -381,16 +437,16 @@ impl Actor for Consensus {
 impl Handler<Wake> for Consensus {
     type Result = ();
 
-    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
+    fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
         let incoming = self.neighbours.inbox.take();
-        self.take_in(incoming);
+        self.take_in(incoming, context);
         self.pass_on_commands();
-        self.carry_out();
+        self.carry_out(context);
         while self.core.can_read()
-            && let Some(context) = self.reads.question(env::now())
+            && let Some(question) = self.reads.question(env::now())
         {
-            self.core.read_index(context);
-            self.carry_out();
+            self.core.read_index(question);
+            self.carry_out(context);
         }
         let applied = self.neighbours.status.load().applied_index;
         if self.checkpoints.due(applied) {

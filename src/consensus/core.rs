@@ -270,6 +270,11 @@ impl Core {
         self.release();
     }
 
+    /// The newest write that is on disk.
+    pub fn persisted_write(&self) -> u64 {
+        self.persisted_write
+    }
+
     /// The state has everything up to this index.
     pub fn applied(&mut self, index: LogIndex) {
         if index.0 > self.raw.raft.raft_log.applied {

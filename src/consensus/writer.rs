@@ -23,6 +23,17 @@ pub enum LogWork {
     },
 }
 
+impl LogWork {
+    /// The number of a write; 0 for what nobody waits for.
+    pub fn number(&self) -> u64 {
+        match self {
+            Self::Write(write) => write.number,
+            Self::Reset { number, .. } => *number,
+            Self::Cut(_) => 0,
+        }
+    }
+}
+
 /// The actor.
 #[derive(Debug)]
 pub struct LogWriter {

@@ -6,7 +6,7 @@
 //! | main | starting, publishing, stopping |
 //! | raft | the consensus actor, the peer links and the peer port |
 //! | log | the log's disk |
-//! | apply | the state machine |
+//! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
 //! | network | the client port: requests, reads included |
 
@@ -34,6 +34,7 @@ use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::proto::peer::peer_server::PeerServer;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
+use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -105,8 +106,8 @@ impl Member {
             config.snapshot_count,
             engine.state,
         );
-        let mut threads = start_workers(opened, &neighbours, &backend.views);
-        let peer_routes = (consensus, backend.clone());
+        let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
+        let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone());
         if raft.serve.send(peer_routes).is_err() || network.serve.send(backend.clone()).is_err() {
             return Err(StartError::Raft("a thread ended before it began".into()));
         }
@@ -217,6 +218,8 @@ struct ConsensusParts {
     neighbours: Neighbours,
     timing: Timing,
     checkpoints: Checkpoints,
+    log: LogDatabase,
+    applier: Option<Applier>,
     remotes: Vec<Remote>,
     service: PeerService,
 }
@@ -268,6 +271,8 @@ impl ConsensusParts {
             neighbours,
             timing,
             checkpoints,
+            log: opened.log.clone(),
+            applier: None,
             service,
         }
     }
@@ -286,6 +291,9 @@ impl ConsensusParts {
             self.store,
             Box::new(env::random_below),
         )?;
+        if let Some(applier) = self.applier {
+            env::start(|_| applier);
+        }
         let mut links = BTreeMap::new();
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
@@ -300,14 +308,19 @@ impl ConsensusParts {
             election_timeout: Duration::from_millis(self.timing.election_ms),
             reads: Reads::new(env::random_u64()),
             checkpoints: self.checkpoints,
+            log: self.log,
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
     }
 }
 
-/// Starts the actors that have a thread each.
-fn start_workers(opened: Opened, neighbours: &Neighbours, views: &Views) -> Vec<ThreadHandle> {
+/// Starts the actors that have a thread each. The applier is handed back where the raft thread shall run it too.
+fn start_workers(
+    opened: Opened,
+    neighbours: &Neighbours,
+    views: &Views,
+) -> (Vec<ThreadHandle>, Option<Applier>) {
     let Opened {
         machine,
         log,
@@ -339,11 +352,16 @@ fn start_workers(opened: Opened, neighbours: &Neighbours, views: &Views) -> Vec<
         consensus: Arc::clone(&neighbours.inbox),
         stop: neighbours.stop.clone(),
     };
-    vec![
+    let mut threads = vec![
         env::run_actor("log", writer),
-        env::run_actor("apply", applier),
         env::run_actor("checkpoint", checkpointer),
-    ]
+    ];
+    if env::processors() <= 2 {
+        // More threads than processors only cost changes between them.
+        return (threads, Some(applier));
+    }
+    threads.push(env::run_actor("apply", applier));
+    (threads, None)
 }
 
 type Shutdown = watch::Receiver<bool>;
