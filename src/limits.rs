@@ -27,8 +27,12 @@ pub const READS_WAITING_MAX: usize = 50_000;
 /// small enough to be sent and applied in one go. A single larger command makes an entry of its own.
 pub const ENTRY_BYTES_MAX: usize = 512 * 1024;
 
-/// Entries that a leader may have under way before it collects commands into the next one.
-pub const ENTRIES_IN_FLIGHT_MAX: u64 = 2;
+/// Entries that a leader may have under way, however full they are.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 8;
+
+/// Once so many bytes are under way, a leader collects commands until the next entry is full or what was under way is
+/// committed: the more load, the larger the entries, and the fewer syncs, messages and wake-ups a command pays for.
+pub const IN_FLIGHT_BYTES_SMALL: usize = 8 * 1024;
 
 /// Entries kept behind what the state has on disk, for followers that are behind (etcd: `--snapshot-catchup-entries`).
 pub const CATCH_UP_ENTRIES: u64 = 5_000;

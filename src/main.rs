@@ -6,9 +6,6 @@ use callboard::node::member::Member;
 use callboard::{bench, env, logging};
 use std::process::ExitCode;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match config::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Server(config)) => serve(*config),

@@ -2,10 +2,11 @@
 //! disk, messages to peers, committed entries to the applier. All of it once per wake-up, however much came in.
 
 use super::checkpoint::Checkpoints;
+use super::commands::{CommandQueue, UnderWay};
 use super::core::{Core, Leadership, LogWrite, Outputs, Restore};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
-use super::inbox::{ArrivedSnapshot, CommandQueue, Incoming};
+use super::inbox::{ArrivedSnapshot, Incoming};
 use super::reads::Reads;
 use super::waiters::Waiters;
 use super::writer::LogWork;
@@ -13,7 +14,7 @@ use crate::apply::actor::ApplyWork;
 use crate::env;
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
-use crate::limits::{ENTRIES_IN_FLIGHT_MAX, PROPOSALS_BYTES_MAX};
+use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::node::checkpointer::CheckpointWork;
 use crate::peer::link::{Forward, Link, Send, SendSnapshot};
 use crate::proto::peer;
@@ -71,6 +72,7 @@ pub struct Consensus {
     tick: Duration,
     /// What waits for a leader, or for the leader's entries under way.
     commands: CommandQueue,
+    under_way: UnderWay,
     reads: Reads,
     checkpoints: Checkpoints,
     leadership: Leadership,
@@ -109,6 +111,7 @@ impl Consensus {
             links: parts.links,
             tick: parts.tick,
             commands: CommandQueue::default(),
+            under_way: UnderWay::default(),
             reads: parts.reads,
             checkpoints: parts.checkpoints,
             leadership: Leadership::default(),
@@ -185,12 +188,16 @@ impl Consensus {
     fn pass_on_commands(&mut self) {
         let leadership = self.core.leadership();
         if leadership.is_leader {
-            while !self.commands.is_empty()
-                && self.core.last_index().0 < self.core.committed().0 + ENTRIES_IN_FLIGHT_MAX
-            {
-                let Some(piece) = self.commands.pop() else { break };
+            self.under_way.committed(self.core.committed());
+            while self.under_way.takes(&self.commands) {
+                let Some(piece) = self.commands.pop() else {
+                    break;
+                };
+                let bytes = piece.len();
                 // Refused while leadership is being handed over: whoever waits hears so in time.
-                self.core.propose(piece);
+                if self.core.propose(piece) {
+                    self.under_way.add(self.core.last_index(), bytes);
+                }
             }
         } else if let Some(link) = self.links.get(&leadership.leader) {
             while let Some(piece) = self.commands.pop() {
@@ -395,6 +402,7 @@ impl Consensus {
                 .leader_failed(env::now(), self.election_timeout);
         }
         self.reads.ask_again();
+        self.under_way.clear();
     }
 
     fn cut_log(&mut self, synced: LogIndex) {

@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod checkpoint;
+pub mod commands;
 mod convert;
 pub mod core;
 pub mod delivery;

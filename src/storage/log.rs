@@ -19,7 +19,7 @@ const HARD_STATE_KEY: &[u8] = b"hard_state";
 const CUT_KEY: &[u8] = b"cut";
 
 /// Memory that unflushed log records may take before they go to a table.
-const MEMTABLE_BYTES: u64 = 8 * 1024 * 1024;
+const MEMTABLE_BYTES: u64 = 2 * 1024 * 1024;
 /// The engine's journals are rewritten beyond this; its least allowed is 64 MiB.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Cache of log blocks: lagging followers read forward once, a cache helps them little.

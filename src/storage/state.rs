@@ -72,8 +72,8 @@ pub struct StateOptions {
 impl StateOptions {
     pub const fn production() -> Self {
         Self {
-            memtable_bytes: 8 * 1024 * 1024,
-            block_cache_bytes: 16 * 1024 * 1024,
+            memtable_bytes: 4 * 1024 * 1024,
+            block_cache_bytes: 8 * 1024 * 1024,
             journal_bytes_max: 64 * 1024 * 1024,
             first_level_tables: 4,
         }
