@@ -11,9 +11,9 @@ use std::time::Duration;
 use callboard::proto::etcdserverpb::RangeRequest;
 
 use super::support::cluster::{Cluster, StartError, arguments};
-use super::support::kv_client::Client;
+use super::support::kv_client::{Client, ask, block_on};
 use super::support::{self, poll, ports};
-use super::{REQUEST_LIMIT, block_on, shows_panic};
+use super::{REQUEST_LIMIT, shows_panic};
 
 const KEYS: usize = 200;
 
@@ -69,7 +69,7 @@ fn damage_and_start(seed: u64, stop: impl FnOnce(&mut Cluster)) {
     let mut cluster = Cluster::start(&support::callboard_bin(), 1);
     let member = cluster.members[0].client;
     block_on(async {
-        let mut client = Client::new(member, REQUEST_LIMIT);
+        let client = Client::new(&[member], REQUEST_LIMIT);
         for number in 0..KEYS {
             client
                 .put(key(number).as_bytes(), value(number).as_bytes())
@@ -145,11 +145,14 @@ fn start_on(cluster: &Cluster, data_dir: &Path, damage: Damage) -> Result<bool, 
             };
         }
     }
-    let answer = block_on(Client::new(member.client, REQUEST_LIMIT).range(RangeRequest {
+    let request = RangeRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
         ..Default::default()
-    }));
+    };
+    let answer = ask(member.client, REQUEST_LIMIT, async |client| {
+        client.range(request).await
+    });
     match answer.acked() {
         Ok(response) => {
             for (number, pair) in response.kvs.iter().enumerate() {

@@ -1,13 +1,14 @@
 //! What the gRPC services refuse, with exactly etcd's code and text: clients compare both.
 
+use callboard::client::Channel;
 use callboard::proto::etcdserverpb as pb;
 use callboard::proto::etcdserverpb::kv_client::KvClient;
 use pb::request_op::Request;
 use pb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
 use tonic::Code;
 
-use super::block_on;
 use super::support::cluster::Cluster;
+use super::support::kv_client::block_on;
 use super::support::{self, kv_client};
 
 const MIB: usize = 1024 * 1024;
@@ -203,8 +204,10 @@ fn have_etcds_codes_and_texts() {
     let cluster = Cluster::start(&support::callboard_bin(), 1);
     let member = cluster.members[0].client;
     let wrong = block_on(async {
-        let channel = kv_client::connect(member).await.expect("a connection");
-        let mut client = KvClient::with_origin(channel, kv_client::origin(member));
+        // Without the client library: the bare code and text count.
+        let address = member.to_string();
+        let channel = Channel::connect(&address, &address).await.expect("a connection");
+        let mut client = KvClient::new(channel);
         for _ in 0..5 {
             client.put(put("key", "value")).await.expect("a put");
         }
