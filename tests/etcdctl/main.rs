@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use script::{Action, Step};
 use support::cluster::{Cluster, StartError};
-use support::kv_client::Client;
+use support::kv_client::ask;
 use support::process::{self, Finished};
 use support::{poll, ports};
 
@@ -89,10 +89,10 @@ fn on_the_same_ports(steps: &[Step]) -> (Vec<Finished>, Vec<Finished>) {
 fn perform(cluster: &Cluster, step: &Step) -> Finished {
     let (words, stdin) = match &step.action {
         Action::Grant { id, ttl_seconds } => {
-            let mut client = Client::new(cluster.members[0].client, COMMAND_LIMIT);
-            block_on(client.lease_grant(*id, *ttl_seconds))
-                .acked()
-                .expect("grant a lease");
+            let grant = ask(cluster.members[0].client, COMMAND_LIMIT, async |client| {
+                client.lease_grant(*id, *ttl_seconds).await
+            });
+            grant.acked().expect("grant a lease");
             return Finished {
                 code: 0,
                 stdout: Vec::new(),
@@ -131,9 +131,13 @@ fn settle(cluster: &Cluster) {
             .members
             .iter()
             .map(|member| {
-                let mut client = Client::new(member.client, COMMAND_LIMIT);
-                let status = block_on(client.status()).acked().expect("ask for the status");
-                status.header.expect("a header").revision
+                let status = ask(member.client, COMMAND_LIMIT, async |client| client.status().await);
+                status
+                    .acked()
+                    .expect("ask for the status")
+                    .header
+                    .expect("a header")
+                    .revision
             })
             .collect();
         let same = revisions.iter().all(|revision| *revision == revisions[0]);
@@ -145,14 +149,6 @@ fn settle(cluster: &Cluster) {
     };
     poll::until(SETTLE_LIMIT, look)
         .unwrap_or_else(|complaint| panic!("members do not converge: {complaint}"));
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
 }
 
 fn shown(step: &Step) -> String {

@@ -1,277 +1,202 @@
 //! What the gRPC services refuse, with exactly etcd's code and text: clients compare both.
 
+use callboard::client::Channel;
 use callboard::proto::etcdserverpb as pb;
 use callboard::proto::etcdserverpb::kv_client::KvClient;
 use pb::request_op::Request;
+use pb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest};
 use tonic::Code;
 
-use super::block_on;
 use super::support::cluster::Cluster;
+use super::support::kv_client::block_on;
 use super::support::{self, kv_client};
 
 const MIB: usize = 1024 * 1024;
 
 enum Call {
-    Range(pb::RangeRequest),
-    Put(pb::PutRequest),
-    Delete(pb::DeleteRangeRequest),
-    Txn(pb::TxnRequest),
-    Compact(pb::CompactionRequest),
+    Range(RangeRequest),
+    Put(PutRequest),
+    Delete(DeleteRangeRequest),
+    Txn(TxnRequest),
+    Compact(CompactionRequest),
+}
+
+use Call::{Compact, Delete, Put, Range, Txn};
+
+/// Calls that must all be refused in the same way.
+struct Refused {
+    code: Code,
+    text: &'static str,
+    calls: Vec<(&'static str, Call)>,
 }
 
 /// The store these run on: revision 6, compacted at 4.
-fn table() -> Vec<(&'static str, Call, Code, &'static str)> {
-    let mut cases = single_requests();
-    cases.extend(transactions());
-    cases
-}
-
-fn single_requests() -> Vec<(&'static str, Call, Code, &'static str)> {
-    use Call::{Compact, Delete, Put, Range};
-    use Code::{InvalidArgument, OutOfRange, ResourceExhausted};
-    const NO_KEY: &str = "etcdserver: key is not provided";
-    const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
-    const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
-    const SORT: &str = "etcdserver: invalid sort option";
-    let at = |revision| pb::RangeRequest {
-        key: "key".into(),
-        revision,
-        ..Default::default()
-    };
-    let compaction = |revision| pb::CompactionRequest {
-        revision,
-        physical: false,
-    };
+fn table() -> Vec<Refused> {
     vec![
-        (
-            "get without a key",
-            Range(pb::RangeRequest::default()),
-            InvalidArgument,
-            NO_KEY,
-        ),
-        (
-            "put without a key",
-            Put(put("", "value")),
-            InvalidArgument,
-            NO_KEY,
-        ),
-        (
-            "delete without a key",
-            Delete(pb::DeleteRangeRequest::default()),
-            InvalidArgument,
-            NO_KEY,
-        ),
-        ("get before the compaction", Range(at(3)), OutOfRange, COMPACTED),
-        ("get in the future", Range(at(7)), OutOfRange, FUTURE),
-        (
-            "compaction of the past",
-            Compact(compaction(3)),
-            OutOfRange,
-            COMPACTED,
-        ),
-        (
-            "the same compaction again",
-            Compact(compaction(4)),
-            OutOfRange,
-            COMPACTED,
-        ),
-        (
-            "compaction of the future",
-            Compact(compaction(7)),
-            OutOfRange,
-            FUTURE,
-        ),
-        (
-            "unknown sort order",
-            Range(pb::RangeRequest {
-                sort_order: 9,
-                ..at(0)
-            }),
-            InvalidArgument,
-            SORT,
-        ),
-        (
-            "unknown sort target",
-            Range(pb::RangeRequest {
-                sort_target: 9,
-                ..at(0)
-            }),
-            InvalidArgument,
-            SORT,
-        ),
-        (
-            "a value beside ignore_value",
-            Put(pb::PutRequest {
-                ignore_value: true,
-                ..put("key", "value")
-            }),
-            InvalidArgument,
+        without_a_key(),
+        duplicates(),
+        compacted(),
+        future(),
+        refused(
             "etcdserver: value is provided",
-        ),
-        (
-            "a lease beside ignore_lease",
-            Put(pb::PutRequest {
-                ignore_lease: true,
-                lease: 1,
-                ..put("key", "value")
-            }),
-            InvalidArgument,
-            "etcdserver: lease is provided",
-        ),
-        (
-            "ignore_value of a missing key",
-            Put(pb::PutRequest {
+            "ignore_value",
+            PutRequest {
                 ignore_value: true,
-                ..put("missing", "")
-            }),
-            InvalidArgument,
-            "etcdserver: key not found",
+                ..put("key", "v")
+            },
         ),
-        (
-            "ignore_lease of a missing key",
-            Put(pb::PutRequest {
+        refused(
+            "etcdserver: lease is provided",
+            "ignore_lease",
+            PutRequest {
                 ignore_lease: true,
-                ..put("missing", "value")
-            }),
-            InvalidArgument,
+                ..leased("key")
+            },
+        ),
+        refused(
             "etcdserver: key not found",
+            "ignore_value",
+            PutRequest {
+                ignore_value: true,
+                ..put("none", "")
+            },
         ),
-        (
-            "a lease that does not exist",
-            Put(pb::PutRequest {
-                lease: 77,
-                ..put("key", "value")
-            }),
-            Code::NotFound,
-            "etcdserver: requested lease not found",
+        refused(
+            "etcdserver: key not found",
+            "ignore_lease",
+            PutRequest {
+                ignore_lease: true,
+                ..put("none", "v")
+            },
         ),
-        (
-            "a request over 1.5 MiB",
-            Put(put("key", &"x".repeat(3 * MIB / 2))),
-            InvalidArgument,
+        refused(
             "etcdserver: request is too large",
+            "over 1.5 MiB",
+            put("key", &"x".repeat(3 * MIB / 2)),
         ),
-        (
-            "a message over 2 MiB",
-            Put(put("key", &"x".repeat(2 * MIB))),
-            ResourceExhausted,
-            "grpc: received message larger than max (2097162 vs. 2097152)",
-        ),
+        Refused {
+            code: Code::ResourceExhausted,
+            text: "grpc: received message larger than max (2097162 vs. 2097152)",
+            calls: vec![("over 2 MiB", Put(put("key", &"x".repeat(2 * MIB))))],
+        },
+        Refused {
+            code: Code::NotFound,
+            text: "etcdserver: requested lease not found",
+            calls: vec![("put", Put(leased("key")))],
+        },
+        Refused {
+            code: Code::InvalidArgument,
+            text: "etcdserver: invalid sort option",
+            calls: vec![
+                (
+                    "order",
+                    Range(RangeRequest {
+                        sort_order: 9,
+                        ..range_at(0)
+                    }),
+                ),
+                (
+                    "target",
+                    Range(RangeRequest {
+                        sort_target: 9,
+                        ..range_at(0)
+                    }),
+                ),
+            ],
+        },
+        Refused {
+            code: Code::InvalidArgument,
+            text: "etcdserver: too many operations in txn request",
+            calls: vec![
+                ("129 operations", success(many())),
+                (
+                    "129 operations to fall back on",
+                    Txn(txn(Vec::new(), Vec::new(), many())),
+                ),
+                (
+                    "129 compares",
+                    Txn(txn(vec![compare("key"); 129], Vec::new(), Vec::new())),
+                ),
+            ],
+        },
     ]
 }
 
-fn transactions() -> Vec<(&'static str, Call, Code, &'static str)> {
-    use Call::Txn;
-    use Code::{InvalidArgument, OutOfRange};
-    const NO_KEY: &str = "etcdserver: key is not provided";
-    const TOO_MANY: &str = "etcdserver: too many operations in txn request";
-    const DUPLICATE: &str = "etcdserver: duplicate key given in txn request";
-    let success = |success: Vec<Request>| Txn(txn(Vec::new(), success, Vec::new()));
-    let failure = |failure: Vec<Request>| Txn(txn(Vec::new(), Vec::new(), failure));
-    let put_op = |key: &str| Request::RequestPut(put(key, "1"));
-    let many = |count| {
-        (0..count)
-            .map(|number| put_op(&format!("many{number}")))
-            .collect::<Vec<_>>()
-    };
-    let compare = |key: String| pb::Compare {
-        key: key.into_bytes().into(),
-        ..Default::default()
-    };
+fn compacted() -> Refused {
+    Refused {
+        code: Code::OutOfRange,
+        text: "etcdserver: mvcc: required revision has been compacted",
+        calls: vec![
+            ("get", Range(range_at(3))),
+            ("compaction of the past", Compact(compaction(3))),
+            ("the same compaction again", Compact(compaction(4))),
+            (
+                "get after a put in a transaction",
+                success(vec![put_op("a"), get_op(2)]),
+            ),
+        ],
+    }
+}
+
+fn future() -> Refused {
+    Refused {
+        code: Code::OutOfRange,
+        text: "etcdserver: mvcc: required revision is a future revision",
+        calls: vec![
+            ("get", Range(range_at(7))),
+            ("compaction", Compact(compaction(7))),
+            (
+                "get after a put in a transaction",
+                success(vec![put_op("a"), get_op(99)]),
+            ),
+        ],
+    }
+}
+
+fn without_a_key() -> Refused {
+    Refused {
+        code: Code::InvalidArgument,
+        text: "etcdserver: key is not provided",
+        calls: vec![
+            ("get", Range(RangeRequest::default())),
+            ("put", Put(put("", "value"))),
+            ("delete", Delete(DeleteRangeRequest::default())),
+            ("put in a transaction", success(vec![put_op("")])),
+            ("delete in a transaction", success(vec![delete_op("", "")])),
+            ("compare", Txn(txn(vec![compare("")], Vec::new(), Vec::new()))),
+        ],
+    }
+}
+
+fn duplicates() -> Refused {
     let nested = Request::RequestTxn(txn(Vec::new(), vec![put_op("a")], Vec::new()));
-    vec![
-        ("129 operations", success(many(129)), InvalidArgument, TOO_MANY),
-        (
-            "129 operations to fall back on",
-            failure(many(129)),
-            InvalidArgument,
-            TOO_MANY,
-        ),
-        (
-            "129 compares",
-            Txn(txn(
-                (0..129).map(|number| compare(format!("{number}"))).collect(),
-                Vec::new(),
-                Vec::new(),
-            )),
-            InvalidArgument,
-            TOO_MANY,
-        ),
-        (
-            "the same key twice",
-            success(vec![put_op("a"), put_op("a")]),
-            InvalidArgument,
-            DUPLICATE,
-        ),
-        (
-            "the same key twice, falling back",
-            failure(vec![put_op("a"), put_op("a")]),
-            InvalidArgument,
-            DUPLICATE,
-        ),
-        (
-            "put and delete",
-            success(vec![put_op("a"), delete("a", "")]),
-            InvalidArgument,
-            DUPLICATE,
-        ),
-        (
-            "put inside a deleted range",
-            success(vec![delete("a", "c"), put_op("b")]),
-            InvalidArgument,
-            DUPLICATE,
-        ),
-        (
-            "put again in a transaction within",
-            success(vec![put_op("a"), nested]),
-            InvalidArgument,
-            DUPLICATE,
-        ),
-        (
-            "put without a key within",
-            success(vec![put_op("")]),
-            InvalidArgument,
-            NO_KEY,
-        ),
-        (
-            "delete without a key within",
-            success(vec![delete("", "")]),
-            InvalidArgument,
-            NO_KEY,
-        ),
-        (
-            "compare without a key",
-            Txn(txn(vec![compare(String::new())], Vec::new(), Vec::new())),
-            InvalidArgument,
-            NO_KEY,
-        ),
-        (
-            "get in the future within",
-            success(vec![
-                put_op("a"),
-                Request::RequestRange(pb::RangeRequest {
-                    key: "key".into(),
-                    revision: 99,
-                    ..Default::default()
-                }),
-            ]),
-            OutOfRange,
-            "etcdserver: mvcc: required revision is a future revision",
-        ),
-        (
-            "get before the compaction within",
-            success(vec![
-                put_op("a"),
-                Request::RequestRange(pb::RangeRequest {
-                    key: "key".into(),
-                    revision: 2,
-                    ..Default::default()
-                }),
-            ]),
-            OutOfRange,
-            "etcdserver: mvcc: required revision has been compacted",
-        ),
-    ]
+    let twice = vec![put_op("a"), put_op("a")];
+    Refused {
+        code: Code::InvalidArgument,
+        text: "etcdserver: duplicate key given in txn request",
+        calls: vec![
+            ("put twice", success(twice.clone())),
+            ("put twice, falling back", Txn(txn(Vec::new(), Vec::new(), twice))),
+            ("put and delete", success(vec![put_op("a"), delete_op("a", "")])),
+            (
+                "put inside a deleted range",
+                success(vec![delete_op("a", "c"), put_op("b")]),
+            ),
+            (
+                "put again in a transaction within",
+                success(vec![put_op("a"), nested]),
+            ),
+        ],
+    }
+}
+
+/// One put that is an invalid argument.
+fn refused(text: &'static str, name: &'static str, request: PutRequest) -> Refused {
+    Refused {
+        code: Code::InvalidArgument,
+        text,
+        calls: vec![(name, Put(request))],
+    }
 }
 
 #[test]
@@ -279,38 +204,45 @@ fn have_etcds_codes_and_texts() {
     let cluster = Cluster::start(&support::callboard_bin(), 1);
     let member = cluster.members[0].client;
     let wrong = block_on(async {
-        let channel = kv_client::connect(member).await.expect("a connection");
-        let mut client = KvClient::with_origin(channel, kv_client::origin(member));
+        // Without the client library: the bare code and text count.
+        let address = member.to_string();
+        let channel = Channel::connect(&address, &address).await.expect("a connection");
+        let mut client = KvClient::new(channel);
         for _ in 0..5 {
             client.put(put("key", "value")).await.expect("a put");
         }
         client
-            .compact(pb::CompactionRequest {
+            .compact(CompactionRequest {
                 revision: 4,
                 physical: true,
             })
             .await
             .expect("a compaction");
         let mut wrong = Vec::new();
-        for (name, call, code, text) in table() {
+        let calls = table().into_iter().flat_map(|Refused { code, text, calls }| {
+            calls
+                .into_iter()
+                .map(move |(name, call)| (name, call, code, text))
+        });
+        for (name, call, code, text) in calls {
             let answer = match call {
-                Call::Range(request) => client
+                Range(request) => client
                     .range(request)
                     .await
                     .map(|response| response.into_inner().header),
-                Call::Put(request) => client
+                Put(request) => client
                     .put(request)
                     .await
                     .map(|response| response.into_inner().header),
-                Call::Delete(request) => client
+                Delete(request) => client
                     .delete_range(request)
                     .await
                     .map(|response| response.into_inner().header),
-                Call::Txn(request) => client
+                Txn(request) => client
                     .txn(request)
                     .await
                     .map(|response| response.into_inner().header),
-                Call::Compact(request) => client
+                Compact(request) => client
                     .compact(request)
                     .await
                     .map(|response| response.into_inner().header),
@@ -326,7 +258,7 @@ fn have_etcds_codes_and_texts() {
             }
         }
         let newest = client
-            .range(pb::RangeRequest {
+            .range(RangeRequest {
                 key: "key".into(),
                 ..Default::default()
             })
@@ -352,19 +284,67 @@ fn have_etcds_codes_and_texts() {
     );
 }
 
-fn put(key: &str, value: &str) -> pb::PutRequest {
+fn put(key: &str, value: &str) -> PutRequest {
     kv_client::put_request(key.as_bytes(), value.as_bytes())
 }
 
-fn delete(key: &str, range_end: &str) -> Request {
-    Request::RequestDeleteRange(pb::DeleteRangeRequest {
+/// With a lease that nobody granted.
+fn leased(key: &str) -> PutRequest {
+    PutRequest {
+        lease: 77,
+        ..put(key, "value")
+    }
+}
+
+fn range_at(revision: i64) -> RangeRequest {
+    RangeRequest {
+        key: "key".into(),
+        revision,
+        ..Default::default()
+    }
+}
+
+fn compaction(revision: i64) -> CompactionRequest {
+    CompactionRequest {
+        revision,
+        physical: false,
+    }
+}
+
+fn compare(key: &str) -> pb::Compare {
+    pb::Compare {
         key: key.as_bytes().to_vec().into(),
-        range_end: range_end.as_bytes().to_vec().into(),
+        ..Default::default()
+    }
+}
+
+fn put_op(key: &str) -> Request {
+    Request::RequestPut(put(key, "1"))
+}
+
+fn get_op(revision: i64) -> Request {
+    Request::RequestRange(range_at(revision))
+}
+
+fn delete_op(key: &str, range_end: &str) -> Request {
+    let bytes = |text: &str| text.as_bytes().to_vec().into();
+    Request::RequestDeleteRange(DeleteRangeRequest {
+        key: bytes(key),
+        range_end: bytes(range_end),
         prev_kv: false,
     })
 }
 
-fn txn(compare: Vec<pb::Compare>, success: Vec<Request>, failure: Vec<Request>) -> pb::TxnRequest {
+/// One operation more than allowed.
+fn many() -> Vec<Request> {
+    (0..129).map(|number| put_op(&format!("many{number}"))).collect()
+}
+
+fn success(requests: Vec<Request>) -> Call {
+    Txn(txn(Vec::new(), requests, Vec::new()))
+}
+
+fn txn(compare: Vec<pb::Compare>, success: Vec<Request>, failure: Vec<Request>) -> TxnRequest {
     let operations = |requests: Vec<Request>| {
         requests
             .into_iter()
@@ -373,7 +353,7 @@ fn txn(compare: Vec<pb::Compare>, success: Vec<Request>, failure: Vec<Request>) 
             })
             .collect()
     };
-    pb::TxnRequest {
+    TxnRequest {
         compare,
         success: operations(success),
         failure: operations(failure),

@@ -15,21 +15,13 @@ mod support;
 use std::time::Duration;
 
 use support::cluster::Member;
-use support::kv_client::Client;
+use support::kv_client::ask;
 use support::process::{self, Finished};
 
 /// A member that cannot start must say so within this time.
 const EXIT_LIMIT: Duration = Duration::from_secs(20);
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-        .block_on(future)
-}
 
 /// Runs a member's program and arguments to their end, which is expected to come soon.
 fn run_to_exit(member: &Member) -> Finished {
@@ -63,23 +55,26 @@ fn shows_panic(text: &str) -> bool {
 }
 
 fn put(member: &Member, key: &str, value: &str) {
-    let mut client = Client::new(member.client, REQUEST_LIMIT);
-    block_on(client.put(key.as_bytes(), value.as_bytes()))
-        .acked()
-        .expect("an acknowledged put");
+    let put = ask(member.client, REQUEST_LIMIT, async |client| {
+        client.put(key.as_bytes(), value.as_bytes()).await
+    });
+    put.acked().expect("an acknowledged put");
 }
 
 fn get(member: &Member, key: &str) -> Option<String> {
-    let mut client = Client::new(member.client, REQUEST_LIMIT);
-    let pair = block_on(client.get(key.as_bytes()))
-        .acked()
-        .expect("an answered get");
+    let get = ask(member.client, REQUEST_LIMIT, async |client| {
+        client.get(key.as_bytes()).await
+    });
+    let pair = get.acked().expect("an answered get");
     pair.map(|pair| String::from_utf8_lossy(&pair.value).into_owned())
 }
 
 fn cluster_id(member: &Member) -> u64 {
-    let status = block_on(Client::new(member.client, REQUEST_LIMIT).status())
+    let status = ask(member.client, REQUEST_LIMIT, async |client| client.status().await);
+    status
         .acked()
-        .expect("a status");
-    status.header.expect("a header").cluster_id
+        .expect("a status")
+        .header
+        .expect("a header")
+        .cluster_id
 }

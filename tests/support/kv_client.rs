@@ -1,71 +1,20 @@
-//! A small gRPC client for tests: the generated stubs over one HTTP/2 connection per member, no retries.
+//! What tests ask of a cluster, over Callboard's own client library.
 //!
-//! It tells apart what a test about lost and doubled writes must tell apart: acknowledged, certainly not sent, and
-//! unknown. Nothing is ever sent twice.
+//! It tells apart what a test about lost and doubled writes must tell apart: acknowledged, certainly without effect,
+//! and unknown. The library repeats reads, but never a write that may have left.
 
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
+use callboard::client::{self, Error, Options, parse_endpoints};
 use callboard::proto::etcdserverpb as pb;
-use callboard::proto::etcdserverpb::kv_client::KvClient;
-use callboard::proto::etcdserverpb::lease_client::LeaseClient;
-use callboard::proto::etcdserverpb::maintenance_client::MaintenanceClient;
-use http::{Request, Response, Uri};
-use hyper::body::Incoming;
-use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tonic::Status;
-use tonic::body::Body;
-
-/// One HTTP/2 connection; clones share it.
-#[derive(Clone)]
-pub struct Channel {
-    sender: http2::SendRequest<Body>,
-}
-
-impl tower_service::Service<Request<Body>> for Channel {
-    type Response = Response<Incoming>;
-    type Error = hyper::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.sender.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        Box::pin(self.sender.send_request(request))
-    }
-}
-
-/// Connects to a member's client (or peer) port.
-pub async fn connect(member: SocketAddr) -> Result<Channel, String> {
-    let open = async {
-        let stream = TcpStream::connect(member)
-            .await
-            .map_err(|error| error.to_string())?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .map_err(|error| error.to_string())
-    };
-    let (sender, connection) = open
-        .await
-        .map_err(|error| format!("connect to {member}: {error}"))?;
-    // Its end shows as an error of whatever is sent next.
-    tokio::spawn(connection);
-    Ok(Channel { sender })
-}
+use callboard::proto::mvccpb::KeyValue;
 
 /// What is known about a request after its answer, or after none came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<T> {
     Acked(T),
-    /// Never sent: it has no effect.
+    /// Never sent, or refused: it has no effect.
     Failed(String),
     /// Sent, and then an error or silence: it may have been, or may yet be, applied.
     Unknown(String),
@@ -75,67 +24,64 @@ impl<T> Outcome<T> {
     pub fn acked(self) -> Result<T, String> {
         match self {
             Self::Acked(value) => Ok(value),
-            Self::Failed(why) => Err(format!("not sent: {why}")),
-            Self::Unknown(why) => Err(why),
+            Self::Failed(why) | Self::Unknown(why) => Err(why),
         }
     }
 }
 
-/// A client of one member at a time. A connection that failed is opened anew with the next request.
+impl<T> From<Result<T, Error>> for Outcome<T> {
+    fn from(answer: Result<T, Error>) -> Self {
+        match answer {
+            Ok(value) => Self::Acked(value),
+            Err(error) if error.is_unknown_outcome() => Self::Unknown(error.to_string()),
+            Err(error) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
+/// A client of some members, with the requests that tests make.
 pub struct Client {
-    member: SocketAddr,
-    limit: Duration,
-    channel: Option<Channel>,
+    inner: client::Client,
 }
 
 impl Client {
-    /// Every request, connecting included, gets `limit`.
-    pub fn new(member: SocketAddr, limit: Duration) -> Self {
+    /// Every request, connecting and repeating included, gets `limit`. To be called inside [`block_on`].
+    pub fn new(members: &[SocketAddr], limit: Duration) -> Self {
+        let endpoints =
+            parse_endpoints(members.iter().map(ToString::to_string)).expect("addresses are endpoints");
+        let options = Options {
+            request_timeout: limit,
+            ..Options::default()
+        };
         Self {
-            member,
-            limit,
-            channel: None,
+            inner: client::Client::start(endpoints, options).expect("at least one endpoint"),
         }
     }
 
-    /// Talks to this member from now on.
-    pub fn switch_to(&mut self, member: SocketAddr) {
-        self.member = member;
-        self.channel = None;
-    }
-
-    pub async fn put(&mut self, key: &[u8], value: &[u8]) -> Outcome<pb::PutResponse> {
-        let request = put_request(key, value);
-        self.call(async |channel, origin| KvClient::with_origin(channel, origin).put(request).await)
-            .await
+    pub async fn put(&self, key: &[u8], value: &[u8]) -> Outcome<pb::PutResponse> {
+        self.inner.put(put_request(key, value)).await.into()
     }
 
     /// The newest value, linearizable.
-    pub async fn get(&mut self, key: &[u8]) -> Outcome<Option<callboard::proto::mvccpb::KeyValue>> {
+    pub async fn get(&self, key: &[u8]) -> Outcome<Option<KeyValue>> {
         let request = pb::RangeRequest {
             key: key.to_vec().into(),
             ..Default::default()
         };
-        match self.range(request).await {
-            Outcome::Acked(response) => Outcome::Acked(response.kvs.into_iter().next()),
-            Outcome::Failed(why) => Outcome::Failed(why),
-            Outcome::Unknown(why) => Outcome::Unknown(why),
-        }
+        self.inner
+            .range(request)
+            .await
+            .map(|response| response.kvs.into_iter().next())
+            .into()
     }
 
-    pub async fn range(&mut self, request: pb::RangeRequest) -> Outcome<pb::RangeResponse> {
-        self.call(async |channel, origin| {
-            KvClient::with_origin(channel, origin)
-                .max_decoding_message_size(usize::MAX)
-                .range(request)
-                .await
-        })
-        .await
+    pub async fn range(&self, request: pb::RangeRequest) -> Outcome<pb::RangeResponse> {
+        self.inner.range(request).await.into()
     }
 
     /// Puts only while the key's modification revision is `mod_revision` (0: while there is no such key).
-    /// Acknowledged with `false` when it is another one.
-    pub async fn put_if(&mut self, key: &[u8], mod_revision: i64, value: &[u8]) -> Outcome<pb::TxnResponse> {
+    /// Acknowledged without success when it is another one.
+    pub async fn put_if(&self, key: &[u8], mod_revision: i64, value: &[u8]) -> Outcome<pb::TxnResponse> {
         let request = pb::TxnRequest {
             compare: vec![pb::Compare {
                 result: pb::compare::CompareResult::Equal.into(),
@@ -149,72 +95,38 @@ impl Client {
             }],
             failure: Vec::new(),
         };
-        self.call(async |channel, origin| KvClient::with_origin(channel, origin).txn(request).await)
-            .await
+        self.inner.txn(request).await.into()
     }
 
-    pub async fn status(&mut self) -> Outcome<pb::StatusResponse> {
-        let request = pb::StatusRequest::default();
-        self.call(async |channel, origin| {
-            MaintenanceClient::with_origin(channel, origin)
-                .status(request)
-                .await
-        })
-        .await
+    pub async fn status(&self) -> Outcome<pb::StatusResponse> {
+        self.inner.status(pb::StatusRequest::default()).await.into()
     }
 
     /// The hash of everything up to `revision`; 0 for the newest.
-    pub async fn hash_kv(&mut self, revision: i64) -> Outcome<pb::HashKvResponse> {
-        let request = pb::HashKvRequest { revision };
-        self.call(async |channel, origin| {
-            MaintenanceClient::with_origin(channel, origin)
-                .hash_kv(request)
-                .await
-        })
-        .await
+    pub async fn hash_kv(&self, revision: i64) -> Outcome<pb::HashKvResponse> {
+        self.inner.hash_kv(pb::HashKvRequest { revision }).await.into()
     }
 
-    pub async fn lease_grant(&mut self, id: i64, ttl_seconds: i64) -> Outcome<pb::LeaseGrantResponse> {
-        let request = pb::LeaseGrantRequest { id, ttl: ttl_seconds };
-        self.call(async |channel, origin| {
-            LeaseClient::with_origin(channel, origin)
-                .lease_grant(request)
-                .await
-        })
-        .await
-    }
-
-    async fn call<T>(
-        &mut self,
-        send: impl AsyncFnOnce(Channel, Uri) -> Result<tonic::Response<T>, Status>,
-    ) -> Outcome<T> {
-        let channel = match self.channel.clone() {
-            Some(channel) => channel,
-            None => match timeout(self.limit, connect(self.member)).await {
-                Ok(Ok(channel)) => channel,
-                Ok(Err(error)) => return Outcome::Failed(error),
-                Err(_) => {
-                    return Outcome::Failed(format!("no connection to {} in {:?}", self.member, self.limit));
-                }
-            },
-        };
-        self.channel = None;
-        match timeout(self.limit, send(channel.clone(), origin(self.member))).await {
-            Ok(Ok(response)) => {
-                self.channel = Some(channel);
-                Outcome::Acked(response.into_inner())
-            }
-            Ok(Err(status)) => Outcome::Unknown(format!("{:?}: {}", status.code(), status.message())),
-            Err(_) => Outcome::Unknown(format!("no answer from {} in {:?}", self.member, self.limit)),
-        }
+    pub async fn lease_grant(&self, id: i64, ttl_seconds: i64) -> Outcome<pb::LeaseGrantResponse> {
+        self.inner
+            .lease_grant(pb::LeaseGrantRequest { id, ttl: ttl_seconds })
+            .await
+            .into()
     }
 }
 
-/// The URI that stands before the method's path.
-pub fn origin(member: SocketAddr) -> Uri {
-    format!("http://{member}")
-        .parse()
-        .expect("a socket address makes a URI")
+/// One request to one member, on a connection of its own.
+pub fn ask<T>(
+    member: SocketAddr,
+    limit: Duration,
+    send: impl AsyncFnOnce(Client) -> Outcome<T>,
+) -> Outcome<T> {
+    block_on(async { send(Client::new(&[member], limit)).await })
+}
+
+/// Runs a future, and the clients started in it, on this thread.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    callboard::env::block_on(future)
 }
 
 pub fn put_request(key: &[u8], value: &[u8]) -> pb::PutRequest {

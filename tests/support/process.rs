@@ -12,6 +12,9 @@ use std::time::Duration;
 
 use super::poll;
 
+/// Between two looks at a program that soon ends: a script runs hundreds of them.
+const EXIT_PAUSE: Duration = Duration::from_millis(2);
+
 /// What is shown of a log when a test fails.
 const TAIL_BYTES: u64 = 6_000;
 
@@ -155,7 +158,7 @@ pub fn run(mut command: Command, stdin: &[u8], limit: Duration) -> Result<Finish
     let mut child = command
         .spawn()
         .unwrap_or_else(|error| panic!("start {command:?}: {error}"));
-    let status = poll::until(limit, || {
+    let status = poll::until_every(EXIT_PAUSE, limit, || {
         child
             .try_wait()
             .expect("wait for the process")
