@@ -107,9 +107,10 @@ impl Member {
 
 fn is_healthy(client: SocketAddr) -> Result<(), String> {
     let response = http::get(client, "/health")?;
-    match response.body.contains("\"health\":\"true\"") {
-        true => Ok(()),
-        false => Err(format!("{} {}", response.status, response.body)),
+    if response.body.contains("\"health\":\"true\"") {
+        Ok(())
+    } else {
+        Err(format!("{} {}", response.status, response.body))
     }
 }
 
