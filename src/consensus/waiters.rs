@@ -141,6 +141,15 @@ mod tests {
         }
     }
 
+    fn deliver(deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Proposal(asked, answer) => drop(asked.send(answer)),
+                Delivery::Read(reader, outcome) => reader.finish(outcome),
+            }
+        }
+    }
+
     #[test]
     fn answers_find_their_waiters_in_any_order() {
         let waiters = Waiters::default();
