@@ -254,7 +254,7 @@ fn take(member: &mut TestMember, step: Step) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
     #[test]
     fn arbitrary_messages_do_no_harm(steps in prop::collection::vec(step(), 1..120)) {
