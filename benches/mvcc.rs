@@ -3,6 +3,8 @@
 //! `cargo bench --bench mvcc` runs criterion's statistics; `cargo bench --bench mvcc -- cost` prints CPU time of all
 //! threads, flushes and compactions included, and the peak memory: the figures that the design is judged by.
 
+#![allow(clippy::disallowed_methods, clippy::unchecked_time_subtraction)] // benches live in the real world
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;

@@ -7,6 +7,7 @@
 //! goes up by transactions that compare its modification revision, so a write applied twice or lost shows in its value.
 //! A write without an answer is never repeated: it counts as unknown and may be there or not.
 #![cfg(not(madsim))]
+#![allow(clippy::disallowed_methods)] // the tests live in the real world
 
 mod support;
 

@@ -6,7 +6,8 @@
 
 pub mod backend;
 pub mod body;
-mod check;
+#[doc(hidden)] // public for the fuzzer
+pub mod check;
 mod cluster;
 mod grpc;
 mod http;

@@ -220,14 +220,19 @@ impl Consensus {
             self.checkpoints
                 .appended(LogIndex(entry.index), entry.data.len() as u64);
         }
+        let restore_number = restore.as_ref().map_or(u64::MAX, |restore| restore.number);
+        let (before, behind): (Vec<LogWrite>, Vec<LogWrite>) =
+            write.into_iter().partition(|write| write.number < restore_number);
         if self.may_write_in_place() {
-            self.write_in_place(&write, context);
+            self.write_in_place(&before, context);
         } else {
-            self.write_log(write.into_iter().map(LogWork::Write).collect());
+            self.write_log(before.into_iter().map(LogWork::Write).collect());
         }
         if let Some(restore) = restore {
             self.begin_restore(restore);
         }
+        // Waits with the snapshot: its log begins behind it.
+        self.write_log(behind.into_iter().map(LogWork::Write).collect());
         self.send(send);
         if !committed.is_empty() {
             self.neighbours

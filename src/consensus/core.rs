@@ -7,6 +7,7 @@
 //! Election timeouts are drawn by the caller: raft-rs draws them from a generator that no seed reaches, so each
 //! reset of raft is followed by a draw of our own.
 
+use super::admission::{self, Standing};
 use super::convert;
 use super::log_store::LogStore;
 use crate::apply::CommittedEntry;
@@ -14,7 +15,7 @@ use crate::ids::{LogIndex, MemberId, Term};
 use crate::proto::peer;
 use crate::storage::log::Cut;
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfState, EntryType, Message};
 use raft::{Config, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
@@ -73,6 +74,7 @@ pub struct Leadership {
 pub struct Outputs {
     pub send: Vec<peer::Message>,
     pub write: Vec<LogWrite>,
+    /// Comes between the writes with lower numbers and those with higher ones.
     pub restore: Option<Restore>,
     pub committed: Vec<CommittedEntry>,
     /// Reads asked for with this context may be answered once the index is applied.
@@ -117,6 +119,7 @@ pub struct Core {
     drawn: (Leadership, StateRole, usize),
     write_number: u64,
     persisted_write: u64,
+    applied: LogIndex,
     held: VecDeque<Held>,
     outputs: Outputs,
 }
@@ -151,6 +154,7 @@ impl Core {
             drawn: (Leadership::default(), StateRole::Follower, 0),
             write_number: 0,
             persisted_write: 0,
+            applied,
             held: VecDeque::new(),
             outputs: Outputs::default(),
         };
@@ -185,7 +189,11 @@ impl Core {
         voters.ids().iter().count() == 1 && voters.contains(self.raw.raft.id)
     }
 
+    /// Time passed. It stands still while the state of a snapshot is put in place.
     pub fn tick(&mut self) {
+        if self.is_restoring() {
+            return;
+        }
         self.raw.tick();
         self.draw_election_timeout();
     }
@@ -198,19 +206,22 @@ impl Core {
         self.draw_election_timeout();
     }
 
-    /// Takes a message from a peer. What raft refuses is dropped: the sender repeats what matters.
+    /// Takes a message from a peer. What raft refuses, or must not see, is dropped: the sender repeats what matters.
     pub fn step(&mut self, message: peer::Message) {
         let message = match convert::message_from_wire(message) {
-            Ok(message) if self.is_for_us(&message) => message,
-            Ok(message) => {
-                tracing::warn!(from = %MemberId(message.from), kind = ?message.msg_type, "dropped a raft message that is not for this member");
-                return;
-            }
+            Ok(message) => message,
             Err(error) => {
                 tracing::warn!(%error, "dropped a raft message");
                 return;
             }
         };
+        if let Err(reason) = admission::check(&message, &self.raw.raft, self.standing()) {
+            tracing::warn!(
+                from = %MemberId(message.from), kind = ?message.msg_type, index = message.index, %reason,
+                "dropped a raft message"
+            );
+            return;
+        }
         match self.raw.step(message) {
             Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => {}
             Err(error) => tracing::warn!(%error, "raft refused a message"),
@@ -218,25 +229,21 @@ impl Core {
         self.draw_election_timeout();
     }
 
-    /// Only what peers really send reaches raft; it panics at some messages that no peer would send.
-    fn is_for_us(&self, message: &Message) -> bool {
-        let remote = matches!(
-            message.msg_type,
-            MessageType::MsgAppend
-                | MessageType::MsgAppendResponse
-                | MessageType::MsgRequestVote
-                | MessageType::MsgRequestVoteResponse
-                | MessageType::MsgSnapshot
-                | MessageType::MsgHeartbeat
-                | MessageType::MsgHeartbeatResponse
-                | MessageType::MsgTransferLeader
-                | MessageType::MsgTimeoutNow
-                | MessageType::MsgReadIndex
-                | MessageType::MsgReadIndexResp
-                | MessageType::MsgRequestPreVote
-                | MessageType::MsgRequestPreVoteResponse
-        );
-        remote && message.to == self.raw.raft.id && message.from != self.raw.raft.id && message.from != 0
+    fn standing(&self) -> Standing {
+        let raft = &self.raw.raft;
+        let saved = self.raw.store().hard_state();
+        Standing {
+            all_on_disk: self.persisted_write == self.write_number
+                && (saved.term, saved.vote) == (raft.term, raft.vote),
+            restoring: self.is_restoring(),
+        }
+    }
+
+    /// Between taking a snapshot and having its state in use, this member cannot stand for election: raft would look
+    /// through the entries that it has not applied, which are gone.
+    fn is_restoring(&self) -> bool {
+        let log = &self.raw.raft.raft_log;
+        log.unstable_snapshot().is_some() || log.applied < self.raw.store().cut_index().0
     }
 
     /// Appends commands as one entry. Only a leader may: false means it does not lead (any more).
@@ -277,10 +284,19 @@ impl Core {
 
     /// The state has everything up to this index.
     pub fn applied(&mut self, index: LogIndex) {
-        if index.0 > self.raw.raft.raft_log.applied {
-            self.raw.advance_apply_to(index.0);
-        }
+        self.applied = self.applied.max(index);
+        self.pass_on_applied();
         self.store().shrink_tail(index);
+    }
+
+    /// Tells raft what is applied, as far as it is on disk: the state of a snapshot is in use before the log begins
+    /// behind it.
+    fn pass_on_applied(&mut self) {
+        let log = &self.raw.raft.raft_log;
+        let index = self.applied.0.min(log.persisted).min(log.committed);
+        if index > log.applied {
+            self.raw.advance_apply_to(index);
+        }
     }
 
     pub fn report_unreachable(&mut self, member: MemberId) {
@@ -382,8 +398,10 @@ impl Core {
             let hard_state = hard_state.clone();
             self.store().set_hard_state(hard_state);
         }
-        if !ready.must_sync() || (entries.is_empty() && ready.hs().is_none()) {
+        let is_restore = ready.snapshot().get_metadata().index > 0;
+        if !ready.must_sync() || (entries.is_empty() && (ready.hs().is_none() || is_restore)) {
             // A commit index alone is not worth a write: it goes along with the next one, and recovery learns it again.
+            // A snapshot takes the hard state along.
             return;
         }
         self.write_number += 1;
@@ -424,6 +442,7 @@ impl Core {
                 .extend(held.messages.into_iter().map(convert::message_to_wire));
             self.raw.on_persist_ready(held.ready);
         }
+        self.pass_on_applied();
     }
 
     /// Draws the election timeout again whenever raft may have reset it, which it does with every change of term,

@@ -14,7 +14,7 @@ use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Entries in memory beyond those that must be there: what serves a follower that is a little behind.
@@ -33,8 +33,9 @@ pub struct LogStore {
     hard_state: HardState,
     conf_state: ConfState,
     failure: RefCell<Option<LogError>>,
-    /// The views behind the snapshots that raft was given: whoever sends the snapshot takes its view from here.
-    snapshots: RefCell<BTreeMap<u64, Arc<View>>>,
+    /// The views behind the snapshots that raft was given, one per message that announces one: whoever sends the
+    /// snapshot takes its view from here.
+    snapshots: RefCell<Vec<Arc<View>>>,
 }
 
 impl LogStore {
@@ -65,7 +66,7 @@ impl LogStore {
             hard_state,
             conf_state,
             failure: RefCell::new(None),
-            snapshots: RefCell::new(BTreeMap::new()),
+            snapshots: RefCell::new(Vec::new()),
         }
     }
 
@@ -167,10 +168,9 @@ impl LogStore {
     /// The view that a snapshot announced at `index` stands for.
     pub fn take_snapshot_view(&self, index: LogIndex) -> Option<Arc<View>> {
         let mut snapshots = self.snapshots.borrow_mut();
-        let view = snapshots.get(&index.0).cloned();
-        // An older one was never sent; a newer one may still be.
-        snapshots.retain(|at, _| *at > index.0);
-        view
+        let place = snapshots.iter().position(|view| view.applied_index() == index)?;
+        // Two followers may be sent the same one.
+        Some(snapshots.remove(place))
     }
 
     fn term_of(&self, index: LogIndex) -> Option<Term> {
@@ -271,7 +271,7 @@ impl Storage for LogStore {
             index: index.0,
             term: term.0,
         };
-        self.snapshots.borrow_mut().insert(index.0, view);
+        self.snapshots.borrow_mut().push(view);
         Ok(convert::snapshot_from_wire(&metadata))
     }
 }

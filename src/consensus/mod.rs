@@ -3,7 +3,10 @@
 //! Only `convert`, `core` and `log_store` know raft-rs; its rust-protobuf messages never leave this folder.
 
 pub mod actor;
+mod admission;
 pub mod checkpoint;
+#[cfg(test)]
+mod cluster_tests;
 pub mod commands;
 mod convert;
 pub mod core;
@@ -11,8 +14,14 @@ pub mod delivery;
 pub mod handle;
 pub mod inbox;
 pub mod log_store;
+#[cfg(test)]
+mod log_store_tests;
+#[cfg(test)]
+mod message_tests;
 mod raft_log;
 pub mod reads;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod waiters;
 pub mod writer;
 

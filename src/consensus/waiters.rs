@@ -141,10 +141,19 @@ mod tests {
         }
     }
 
+    fn deliver(deliveries: Vec<Delivery>) {
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Proposal(asked, answer) => drop(asked.send(answer)),
+                Delivery::Read(reader, outcome) => reader.finish(outcome),
+            }
+        }
+    }
+
     #[test]
     fn answers_find_their_waiters_in_any_order() {
         let waiters = Waiters::default();
-        let deadline = env::now() + Duration::from_secs(60);
+        let deadline = env::now() + Duration::from_mins(1);
         let mut receivers: Vec<_> = (0..5).filter_map(|_| waiters.register(deadline, 5)).collect();
         assert!(waiters.register(deadline, 5).is_none(), "a sixth may not wait");
         deliver(waiters.complete(vec![reply(3), reply(0), reply(99)]));
@@ -162,7 +171,7 @@ mod tests {
         let waiters = Waiters::default();
         let now = env::now();
         let (_, mut first) = waiters.register(now, 9).expect("room");
-        let (_, mut second) = waiters.register(now + Duration::from_secs(60), 9).expect("room");
+        let (_, mut second) = waiters.register(now + Duration::from_mins(1), 9).expect("room");
         deliver(waiters.expire(now));
         assert!(matches!(first.try_recv(), Ok(Err(ProposeError::Timeout))));
         assert!(second.try_recv().is_err());

@@ -21,7 +21,7 @@ const CHUNKS_AHEAD: usize = 4;
 const ATTEMPTS_MAX: usize = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// The receiver's first answer, and its last after syncing all of it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Why a snapshot did not arrive.
 #[derive(Debug, thiserror::Error)]

@@ -279,22 +279,13 @@ impl LogDatabase {
 
     fn read_meta(&self, key: &[u8]) -> Result<Option<Bytes>, LogError> {
         let value = self.meta.get(key).map_err(|source| self.engine(source))?;
-        value.map(|value| self.unseal(key, value.into())).transpose()
+        value
+            .map(|value| unseal(key, value.into()).map_err(|what| self.corrupt(what)))
+            .transpose()
     }
 
     fn decode(&self, key: &[u8], value: Bytes) -> Result<EntryBatch, LogError> {
-        let bytes = self.unseal(key, value)?;
-        EntryBatch::decode(bytes).map_err(|error| self.corrupt(format!("a record does not decode: {error}")))
-    }
-
-    fn unseal(&self, key: &[u8], value: Bytes) -> Result<Bytes, LogError> {
-        let Some((sum, rest)) = value.split_at_checked(4) else {
-            return Err(self.corrupt("a record is too short".into()));
-        };
-        if crc32c::crc32c_append(crc32c::crc32c(key), rest).to_le_bytes() != sum {
-            return Err(self.corrupt("a record's checksum is wrong".into()));
-        }
-        Ok(value.slice(4..))
+        decode_record(key, value).map_err(|what| self.corrupt(what))
     }
 
     fn engine(&self, source: fjall::Error) -> LogError {
@@ -310,6 +301,23 @@ impl LogDatabase {
             what,
         }
     }
+}
+
+/// Reads one record, or says what is wrong with it. Public for the fuzzer, which writes records of its own.
+#[doc(hidden)]
+pub fn decode_record(key: &[u8], value: Bytes) -> Result<EntryBatch, String> {
+    let bytes = unseal(key, value)?;
+    EntryBatch::decode(bytes).map_err(|error| format!("a record does not decode: {error}"))
+}
+
+fn unseal(key: &[u8], value: Bytes) -> Result<Bytes, String> {
+    let Some((sum, rest)) = value.split_at_checked(4) else {
+        return Err("a record is too short".into());
+    };
+    if crc32c::crc32c_append(crc32c::crc32c(key), rest).to_le_bytes() != sum {
+        return Err("a record's checksum is wrong".into());
+    }
+    Ok(value.slice(4..))
 }
 
 /// The record's bytes behind a checksum over key and bytes.

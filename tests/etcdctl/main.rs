@@ -5,6 +5,7 @@
 //! and addresses agree; `normalise.rs` says what little is taken out before comparing. Every difference is collected
 //! and shown, then the test fails.
 #![cfg(not(madsim))]
+#![allow(clippy::disallowed_methods)] // the tests live in the real world
 
 mod normalise;
 mod script;

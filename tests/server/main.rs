@@ -3,6 +3,7 @@
 //! What must be as etcd's passes with etcd in the place of Callboard too (`CALLBOARD_BIN=/path/to/etcd`), except where
 //! a test says that Callboard promises more.
 #![cfg(not(madsim))]
+#![allow(clippy::disallowed_methods)] // the tests live in the real world
 
 mod corruption;
 mod data_dir;

@@ -1,0 +1,167 @@
+//! Which messages of peers reach raft. raft-rs trusts its peers: at numbers that no sound peer sends it panics, or, worse,
+//! believes them. A link's checksums and handshake keep strangers and flipped bits out; this keeps a member of another
+//! make, or one whose memory failed, from taking the others down with it.
+//!
+//! Every rule here is one that sound peers never break. What is refused is dropped, as if the network had lost it.
+
+use raft::eraftpb::{Message, MessageType, SnapshotMetadata};
+use raft::{Raft, StateRole, Storage};
+use std::collections::BTreeSet;
+
+/// Terms and indexes count up by one: beyond this they are noise, and raft's sums with them would overflow.
+const NUMBER_MAX: u64 = u64::MAX / 4;
+
+/// What raft itself does not say of this member.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Term and vote are on disk, and all entries: what raft takes for granted when others vote for it.
+    pub all_on_disk: bool,
+    /// A snapshot was accepted, and its state is not in use yet.
+    pub restoring: bool,
+}
+
+/// Why a message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("it is not for this member")]
+    Address,
+    #[error("members do not send this kind")]
+    Kind,
+    #[error("a number is out of range")]
+    Number,
+    #[error("its term does not fit its kind")]
+    Term,
+    #[error("its entries do not follow each other")]
+    Entries,
+    #[error(
+        "it speaks of entries that this member does not have; if it repeats, this member has lost a part of its log"
+    )]
+    Index,
+    #[error("its snapshot makes no sense")]
+    Snapshot,
+    #[error("a snapshot is being put in place")]
+    Restoring,
+    #[error("no vote has been asked for")]
+    Vote,
+}
+
+/// Whether raft may see this message.
+pub fn check<S: Storage>(message: &Message, raft: &Raft<S>, standing: Standing) -> Result<(), Refusal> {
+    ensure(
+        message.to == raft.id && message.from != raft.id && message.from != 0,
+        Refusal::Address,
+    )?;
+    ensure(is_sent_by_members(message.msg_type), Refusal::Kind)?;
+    ensure(
+        numbers(message).all(|number| number <= NUMBER_MAX),
+        Refusal::Number,
+    )?;
+    // 0 means a local message to raft, whose sender it does not doubt. Only forwarded questions for a read index are
+    // sent so, and raft panics when it has to pass on one that is not.
+    let is_question = message.msg_type == MessageType::MsgReadIndex;
+    ensure((message.term == 0) == is_question, Refusal::Term)?;
+    // Raft leaves members to ask for snapshots; ours never do.
+    ensure(message.request_snapshot == 0, Refusal::Kind)?;
+    let is_current = message.term >= raft.term;
+    match message.msg_type {
+        MessageType::MsgAppend => check_entries(message),
+        // Raft panics at a commit index beyond the log.
+        MessageType::MsgHeartbeat => ensure(
+            !is_current || message.commit <= raft.raft_log.last_index(),
+            Refusal::Index,
+        ),
+        // Raft would count entries as replicated that do not exist yet.
+        MessageType::MsgAppendResponse => ensure(
+            raft.state != StateRole::Leader
+                || message.term != raft.term
+                || message.index <= raft.raft_log.last_index(),
+            Refusal::Index,
+        ),
+        MessageType::MsgReadIndex => ensure(message.entries.len() == 1, Refusal::Entries),
+        MessageType::MsgSnapshot => {
+            ensure(!standing.restoring, Refusal::Restoring)?;
+            let metadata = message.get_snapshot().get_metadata();
+            ensure(
+                is_sound(metadata) && metadata.term <= message.term,
+                Refusal::Snapshot,
+            )
+        }
+        // An election looks through the entries that were not applied yet, and those are gone.
+        MessageType::MsgTimeoutNow => ensure(!standing.restoring, Refusal::Restoring),
+        // Raft asserts that its own vote and log were on disk before it won.
+        MessageType::MsgRequestVoteResponse => ensure(
+            raft.state != StateRole::Candidate || standing.all_on_disk,
+            Refusal::Vote,
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn ensure(holds: bool, refusal: Refusal) -> Result<(), Refusal> {
+    if holds { Ok(()) } else { Err(refusal) }
+}
+
+/// Leadership is handed over by the leader itself, so a request for it never travels; a follower would panic at it.
+fn is_sent_by_members(kind: MessageType) -> bool {
+    matches!(
+        kind,
+        MessageType::MsgAppend
+            | MessageType::MsgAppendResponse
+            | MessageType::MsgRequestVote
+            | MessageType::MsgRequestVoteResponse
+            | MessageType::MsgSnapshot
+            | MessageType::MsgHeartbeat
+            | MessageType::MsgHeartbeatResponse
+            | MessageType::MsgTimeoutNow
+            | MessageType::MsgReadIndex
+            | MessageType::MsgReadIndexResp
+            | MessageType::MsgRequestPreVote
+            | MessageType::MsgRequestPreVoteResponse
+    )
+}
+
+fn numbers(message: &Message) -> impl Iterator<Item = u64> + '_ {
+    let metadata = message.get_snapshot().get_metadata();
+    let own = [
+        message.term,
+        message.log_term,
+        message.index,
+        message.commit,
+        message.commit_term,
+        message.reject_hint,
+        metadata.index,
+        metadata.term,
+    ];
+    let entries = message.entries.iter().flat_map(|entry| [entry.index, entry.term]);
+    own.into_iter().chain(entries)
+}
+
+/// Entries follow the one before them without a gap, their terms never fall, and none is 0: for raft, an entry beyond
+/// the log's end has term 0, and one that claims it would count as present.
+fn check_entries(message: &Message) -> Result<(), Refusal> {
+    ensure((message.log_term == 0) == (message.index == 0), Refusal::Entries)?;
+    let (mut index, mut term) = (message.index, message.log_term);
+    for entry in message.get_entries() {
+        index += 1;
+        ensure(
+            entry.index == index && entry.term >= term.max(1),
+            Refusal::Entries,
+        )?;
+        term = entry.term;
+    }
+    ensure(term <= message.term, Refusal::Entries)
+}
+
+/// A configuration that raft can take up. Members change one at a time, so a joint one is never announced.
+fn is_sound(metadata: &SnapshotMetadata) -> bool {
+    let state = metadata.get_conf_state();
+    let all: BTreeSet<u64> = state.voters.iter().chain(&state.learners).copied().collect();
+    metadata.index > 0
+        && metadata.term > 0
+        && !state.voters.is_empty()
+        && all.len() == state.voters.len() + state.learners.len()
+        && !all.contains(&0)
+        && state.voters_outgoing.is_empty()
+        && state.learners_next.is_empty()
+        && !state.auto_leave
+}

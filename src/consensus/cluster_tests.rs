@@ -1,0 +1,493 @@
+//! Clusters of cores: elections, replication, reads and snapshots, with every write and message under the test's hand.
+
+use super::core::ReadContext;
+use super::testing::{Cluster, ELECTION_TICKS, TestMember, put};
+use crate::ids::{LogIndex, MemberId};
+use crate::proto::peer;
+use raft::eraftpb::MessageType;
+
+const QUESTION: ReadContext = ReadContext { nonce: 5, count: 1 };
+
+const NOBODY: [u64; 0] = [];
+
+fn led_by_one(size: u64) -> Cluster {
+    let mut cluster = Cluster::new(size);
+    cluster.elect(1);
+    assert_eq!(cluster.leaders(), [1]);
+    cluster
+}
+
+fn is(message: &peer::Message, kind: MessageType) -> bool {
+    message.r#type == kind as i32
+}
+
+#[test]
+fn the_shortest_timeout_wins_the_election() {
+    // What each member draws, one after the other; who leads in the end.
+    let cases: [(&[u64], u64); 4] = [
+        (&[0], 1),
+        (&[9, 4, 14], 2),
+        (&[9, 14, 4], 3),
+        (&[20, 15, 10, 5, 24], 4),
+    ];
+    for (draws, leader) in cases {
+        let mut cluster = Cluster::drawing(draws.len() as u64, |id| {
+            let drawn = draws[id as usize - 1];
+            Box::new(move |_| drawn)
+        });
+        cluster.pass(ELECTION_TICKS - 1);
+        assert_eq!(
+            cluster.leaders(),
+            NOBODY,
+            "nobody stands before the least timeout: {draws:?}"
+        );
+        cluster.pass(ELECTION_TICKS);
+        assert_eq!(cluster.leaders(), [leader], "{draws:?}");
+        for id in cluster.ids() {
+            let leadership = cluster.member(id).core.leadership();
+            assert_eq!(leadership.leader, MemberId(leader), "{draws:?}");
+            assert_eq!(leadership.term.0, 2, "one election suffices: {draws:?}");
+        }
+    }
+}
+
+#[test]
+fn timeouts_are_drawn_anew_until_somebody_wins() {
+    // Both of two stand at the same moments, until their draws differ.
+    let mut cluster = Cluster::drawing(2, |id| {
+        let mut draws = if id == 1 {
+            vec![20, 3, 3, 3]
+        } else {
+            vec![4, 3, 3, 3]
+        };
+        Box::new(move |_| draws.pop().unwrap_or(id))
+    });
+    cluster.pass(6 * ELECTION_TICKS);
+    assert_eq!(cluster.leaders().len(), 1);
+}
+
+#[test]
+fn an_entry_is_committed_once_a_quorum_has_it_on_disk() {
+    // Whose disks hang (the leader is 1); whether the entry is committed.
+    let cases: [(u64, &[u64], bool); 8] = [
+        (1, &[], true),
+        (1, &[1], false),
+        (3, &[2], true),
+        (3, &[2, 3], false),
+        (3, &[1], true),
+        (3, &[1, 2], false),
+        (5, &[4, 5], true),
+        (5, &[1, 4, 5], false),
+    ];
+    for (size, stuck, committed) in cases {
+        let mut cluster = led_by_one(size);
+        let before = cluster.member(1).core.committed();
+        cluster.stuck = stuck.iter().copied().collect();
+        assert!(cluster.propose(1, "k"));
+        cluster.settle();
+        let after = cluster.member(1).core.committed();
+        assert_eq!(
+            after == before.next(),
+            committed,
+            "{size} members, stuck: {stuck:?}"
+        );
+        cluster.stuck.clear();
+        cluster.pass(10);
+        for id in cluster.ids() {
+            assert_eq!(
+                cluster.member(id).payloads(),
+                [put("k")],
+                "{size} members, stuck: {stuck:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_follower_answers_only_what_is_on_its_disk() {
+    let mut cluster = led_by_one(3);
+    cluster.stuck.insert(2);
+    cluster.propose(1, "k");
+    cluster.deliver();
+    let is_answer =
+        |message: &peer::Message| message.from == 2 && is(message, MessageType::MsgAppendResponse);
+    assert!(!cluster.network.iter().any(is_answer));
+    cluster.with(2, TestMember::persist);
+    assert!(cluster.network.iter().any(is_answer));
+}
+
+#[test]
+fn a_vote_is_given_only_once_it_is_on_disk() {
+    let mut cluster = Cluster::new(3);
+    cluster.stuck.insert(2);
+    cluster.cut_off.insert(3);
+    cluster.pass(2 * ELECTION_TICKS);
+    assert_eq!(cluster.leaders(), NOBODY);
+    assert_eq!(cluster.member(2).term(), 2, "the vote was asked for");
+    assert!(!cluster.member(2).writes.is_empty());
+    cluster.stuck.clear();
+    cluster.settle();
+    assert_eq!(cluster.leaders(), [1]);
+}
+
+#[test]
+fn a_leader_sends_while_its_disk_writes() {
+    let mut cluster = led_by_one(3);
+    cluster.stuck.insert(1);
+    cluster.propose(1, "k");
+    let appends =
+        |message: &&peer::Message| is(message, MessageType::MsgAppend) && !message.entries.is_empty();
+    assert_eq!(cluster.network.iter().filter(appends).count(), 2);
+    assert_eq!(cluster.member(1).writes.len(), 1, "its own write is not done");
+    cluster.settle();
+    let leader = cluster.member(1);
+    assert_eq!(
+        leader.core.committed(),
+        leader.core.last_index(),
+        "the followers are a quorum"
+    );
+    assert_eq!(
+        leader.payloads(),
+        Vec::<Vec<u8>>::new(),
+        "not applied before it is on the own disk"
+    );
+    cluster.stuck.clear();
+    cluster.settle();
+    assert_eq!(cluster.member(1).payloads(), [put("k")]);
+}
+
+#[test]
+fn a_read_needs_a_quorum_and_a_commit_of_the_term() {
+    let mut cluster = Cluster::new(3);
+    assert!(!cluster.member(1).core.can_read(), "no leader");
+    // The leader's first entry stays uncommitted as long as no follower writes.
+    for _ in 0..2 * ELECTION_TICKS {
+        cluster.tick(1);
+        if cluster.member(1).leads() {
+            break;
+        }
+        cluster.settle();
+        cluster.stuck = if cluster.member(1).leads() {
+            [2, 3].into()
+        } else {
+            [].into()
+        };
+    }
+    cluster.stuck = [2, 3].into();
+    cluster.settle();
+    assert!(cluster.member(1).leads());
+    if !cluster.member(1).core.can_read() {
+        cluster.with(1, |member| member.core.read_index(QUESTION));
+        cluster.settle();
+        assert_eq!(cluster.member(1).reads, []);
+    }
+    cluster.stuck.clear();
+    cluster.pass(10);
+    assert!(cluster.member(1).core.can_read());
+    let committed = cluster.member(1).core.committed();
+    cluster.cut_off = [2, 3].into();
+    let lonely = ReadContext { count: 2, ..QUESTION };
+    cluster.with(1, |member| member.core.read_index(lonely));
+    cluster.settle();
+    assert_eq!(cluster.member(1).reads, [], "no quorum has answered");
+    cluster.cut_off.clear();
+    let question = ReadContext { count: 3, ..QUESTION };
+    for id in [1, 2] {
+        let question = ReadContext {
+            nonce: id,
+            ..question
+        };
+        cluster.with(id, |member| member.core.read_index(question));
+        cluster.settle();
+        assert_eq!(
+            cluster.member(id).reads.pop(),
+            Some((question, committed)),
+            "asked by member {id}"
+        );
+    }
+}
+
+#[test]
+fn an_old_question_is_never_answered() {
+    let mut cluster = led_by_one(3);
+    cluster.with(1, |member| member.core.read_index(QUESTION));
+    cluster.network.clear();
+    // The leader changes while the question is under way.
+    cluster.cut_off.insert(1);
+    cluster.pass(4 * ELECTION_TICKS);
+    cluster.cut_off.clear();
+    cluster.pass(2 * ELECTION_TICKS);
+    assert_ne!(cluster.leaders(), [1]);
+    assert_eq!(cluster.member(1).reads, []);
+    // A question that was answered once is not answered again, whoever repeats what.
+    let question = ReadContext { count: 2, ..QUESTION };
+    cluster.with(1, |member| member.core.read_index(question));
+    let asked = cluster.network.clone();
+    cluster.settle();
+    assert_eq!(cluster.member(1).reads.len(), 1);
+    cluster.cut_off.insert(cluster.leaders()[0]);
+    cluster.network = asked;
+    cluster.settle();
+    assert_eq!(cluster.member(1).reads.len(), 1);
+}
+
+#[test]
+fn what_a_deposed_leader_had_alone_is_replaced() {
+    let mut cluster = led_by_one(3);
+    cluster.propose(1, "both have this");
+    cluster.settle();
+    cluster.cut_off.insert(1);
+    for key in ["lost", "lost too"] {
+        cluster.propose(1, key);
+    }
+    cluster.settle();
+    cluster.network.clear();
+    cluster.pass(4 * ELECTION_TICKS);
+    let leader = cluster.leaders()[0];
+    assert_ne!(leader, 1);
+    cluster.propose(leader, "kept");
+    cluster.settle();
+    cluster.cut_off.clear();
+    cluster.pass(20);
+    let replaced = |cluster: &mut Cluster, id| cluster.member(id).suffixes_replaced;
+    assert_eq!(replaced(&mut cluster, 1), 1);
+    assert_eq!(replaced(&mut cluster, leader), 0);
+    let expected = [put("both have this"), put("kept")];
+    for id in cluster.ids() {
+        assert_eq!(cluster.member(id).payloads(), expected, "member {id}");
+        let (log, last) = (
+            cluster.member(id).log.clone(),
+            cluster.member(id).core.last_index(),
+        );
+        let on_disk = log.read(LogIndex(4), last.next(), u64::MAX).expect("readable");
+        let payloads = on_disk.into_iter().filter(|entry| !entry.data.is_empty());
+        let payloads: Vec<_> = payloads.map(|entry| entry.data.to_vec()).collect();
+        assert_eq!(payloads, expected, "member {id}'s disk");
+    }
+}
+
+#[test]
+fn a_single_voter_decides_alone() {
+    let mut cluster = Cluster::new(1);
+    assert!(cluster.member(1).core.is_single_voter());
+    cluster.with(1, |member| member.core.campaign());
+    assert!(cluster.member(1).leads(), "there is nobody to ask");
+    cluster.propose(1, "k");
+    assert_eq!(
+        cluster.member(1).payloads(),
+        Vec::<Vec<u8>>::new(),
+        "not on disk yet"
+    );
+    cluster.settle();
+    assert_eq!(cluster.member(1).payloads(), [put("k")]);
+    cluster.with(1, |member| member.core.read_index(QUESTION));
+    let committed = cluster.member(1).core.committed();
+    assert_eq!(cluster.member(1).reads, [(QUESTION, committed)]);
+    cluster.pass(4 * ELECTION_TICKS);
+    assert!(cluster.member(1).leads(), "it does not lose its quorum");
+    assert!(!Cluster::new(3).member(1).core.is_single_voter());
+}
+
+#[test]
+fn a_member_that_comes_back_does_not_disturb() {
+    let mut cluster = led_by_one(3);
+    let term = cluster.member(1).term();
+    cluster.cut_off.insert(3);
+    cluster.pass(8 * ELECTION_TICKS);
+    assert_eq!(
+        cluster.member(3).term(),
+        term,
+        "it asks before it raises its term"
+    );
+    assert_eq!(cluster.member(3).core.leadership().leader, MemberId(0));
+    cluster.cut_off.clear();
+    cluster.pass(2 * ELECTION_TICKS);
+    for id in cluster.ids() {
+        let leadership = cluster.member(id).core.leadership();
+        assert_eq!(
+            (leadership.leader, leadership.term.0),
+            (MemberId(1), term),
+            "member {id}"
+        );
+    }
+}
+
+#[test]
+fn a_leader_without_a_quorum_steps_down() {
+    // Cluster size, who is cut off, whether member 1 leads still.
+    let cases: [(u64, &[u64], bool); 5] = [
+        (3, &[2], true),
+        (3, &[2, 3], false),
+        (3, &[1], false),
+        (5, &[2, 3], true),
+        (5, &[2, 3, 4], false),
+    ];
+    for (size, cut_off, leads) in cases {
+        let mut cluster = led_by_one(size);
+        cluster.cut_off = cut_off.iter().copied().collect();
+        for _ in 0..2 * ELECTION_TICKS {
+            cluster.tick(1);
+            cluster.settle();
+        }
+        assert_eq!(
+            cluster.member(1).leads(),
+            leads,
+            "{size} members without {cut_off:?}"
+        );
+        let refused = !cluster.propose(1, "k");
+        assert_eq!(refused, !leads);
+    }
+}
+
+#[test]
+fn leadership_is_handed_to_the_member_that_is_furthest() {
+    let mut cluster = led_by_one(3);
+    cluster.cut_off.insert(3);
+    cluster.propose(1, "k");
+    cluster.settle();
+    cluster.with(1, |member| member.core.hand_over_leadership());
+    assert!(!cluster.propose(1, "refused meanwhile"));
+    cluster.settle();
+    assert_eq!(cluster.leaders(), [2]);
+}
+
+/// Member 3 misses entries that the others no longer have; returns the announcement of the snapshot that it needs.
+fn lagging(cluster: &mut Cluster) -> peer::Message {
+    cluster.cut_off.insert(3);
+    for key in ["a", "b", "c"] {
+        cluster.propose(1, key);
+        cluster.settle();
+    }
+    for id in [1, 2] {
+        let applied = cluster.member(id).core.committed();
+        let cut = cluster
+            .member(id)
+            .core
+            .store()
+            .cut(applied)
+            .expect("entries to cut");
+        cluster.member(id).log.cut(cut).expect("written");
+    }
+    cluster.cut_off.clear();
+    cluster.network.clear();
+    for _ in 0..4 * ELECTION_TICKS {
+        for id in cluster.ids() {
+            cluster.tick(id);
+        }
+        cluster.settle();
+        let announced = cluster.snapshots.pop();
+        if let Some(message) = announced {
+            return message;
+        }
+    }
+    panic!("the leader announces no snapshot");
+}
+
+#[test]
+fn a_follower_behind_the_cut_gets_a_snapshot() {
+    let mut cluster = led_by_one(3);
+    let announcement = lagging(&mut cluster);
+    assert_eq!((announcement.from, announcement.to), (1, 3));
+    let index = LogIndex(
+        announcement
+            .snapshot
+            .as_ref()
+            .map_or(0, |snapshot| snapshot.index),
+    );
+    let view = cluster.member(1).core.store().take_snapshot_view(index);
+    assert_eq!(view.map(|view| view.applied_index()), Some(index));
+    let source = cluster.member(1).views();
+    cluster.with(3, |member| member.core.step(announcement.clone()));
+    let follower = cluster.member(3);
+    let restore = follower.restore.as_ref().expect("it is taken");
+    assert_eq!(restore.cut.index, index);
+    assert_eq!(restore.hard_state.commit, index.0);
+    assert!(
+        follower.writes.is_empty(),
+        "nothing may reach the disk before the log is reset"
+    );
+    // Time stands still for it, and a second snapshot is not looked at.
+    cluster.with(3, |member| {
+        (0..4 * ELECTION_TICKS).for_each(|_| member.core.tick());
+        member.core.step(announcement);
+    });
+    let timeout_now = peer::Message {
+        r#type: MessageType::MsgTimeoutNow as i32,
+        to: 3,
+        from: 1,
+        term: cluster.member(1).term(),
+        ..peer::Message::default()
+    };
+    cluster.with(3, |member| member.core.step(timeout_now));
+    let answered = |message: &peer::Message| message.from == 3;
+    assert!(!cluster.network.iter().any(answered), "nothing is in place yet");
+    cluster.with(3, |member| member.replace_state(&source));
+    assert!(!cluster.network.iter().any(answered), "its log is not on disk");
+    cluster.with(3, TestMember::reset_log);
+    assert!(cluster.network.iter().any(answered));
+    cluster.with(1, |member| member.core.report_snapshot(MemberId(3), true));
+    cluster.propose(1, "d");
+    cluster.pass(10);
+    assert_eq!(cluster.member(3).payloads(), [put("d")]);
+    assert_eq!(
+        cluster.member(3).machine.applied_index(),
+        cluster.member(1).machine.applied_index()
+    );
+    let recovered = cluster
+        .member(3)
+        .log
+        .read(index.next(), index.next().next(), u64::MAX);
+    assert_eq!(
+        recovered.expect("readable").len(),
+        1,
+        "the log begins behind the snapshot"
+    );
+}
+
+#[test]
+fn a_snapshot_that_is_lost_is_sent_again() {
+    let mut cluster = led_by_one(3);
+    lagging(&mut cluster);
+    cluster.pass(2 * ELECTION_TICKS);
+    assert!(
+        cluster.snapshots.is_empty(),
+        "one is under way as far as the leader knows"
+    );
+    cluster.with(1, |member| member.core.report_snapshot(MemberId(3), false));
+    cluster.pass(2 * ELECTION_TICKS);
+    assert!(!cluster.snapshots.is_empty());
+}
+
+#[test]
+fn entries_behind_a_snapshot_are_written_behind_it() {
+    let mut cluster = led_by_one(3);
+    let announcement = lagging(&mut cluster);
+    let source = cluster.member(1).views();
+    cluster.with(3, |member| member.core.step(announcement.clone()));
+    let snapshot = announcement.snapshot.expect("a snapshot");
+    let append = peer::Message {
+        r#type: MessageType::MsgAppend as i32,
+        to: 3,
+        from: 1,
+        term: announcement.term,
+        log_term: snapshot.term,
+        index: snapshot.index,
+        entries: vec![peer::Entry {
+            term: announcement.term,
+            index: snapshot.index + 1,
+            ..peer::Entry::default()
+        }],
+        ..peer::Message::default()
+    };
+    cluster.with(3, |member| member.core.step(append));
+    let member = cluster.member(3);
+    let restore_number = member.restore.as_ref().map(|restore| restore.number);
+    assert_eq!(member.writes.len(), 1);
+    assert!(Some(member.writes[0].number) > restore_number);
+    cluster.with(3, |member| {
+        member.replace_state(&source);
+        member.reset_log();
+    });
+    cluster.with(3, TestMember::persist);
+    assert_eq!(cluster.member(3).core.last_index(), LogIndex(snapshot.index + 1));
+}
