@@ -80,6 +80,7 @@ impl Cluster {
             let name = format!("m{}", number + 1);
             let directory = scratch.join(&name);
             let config = member_config(options, number, &directory);
+            let catch_up_entries = options.catch_up_entries;
             let process = Arc::new(Mutex::new(Process {
                 running: true,
                 ..Process::default()
@@ -89,7 +90,7 @@ impl Cluster {
                 .create_node()
                 .name(&name)
                 .ip(member_address(number))
-                .init(move || run_member(config.clone(), Arc::clone(&shared)))
+                .init(move || run_member(config.clone(), catch_up_entries, Arc::clone(&shared)))
                 .build();
             world.name(node.id(), &name);
             members.push(MemberNode {
@@ -277,10 +278,11 @@ impl Cluster {
 }
 
 /// A process: the member from its flags up, as the program's `main` runs it.
-async fn run_member(config: Server, process: Arc<Mutex<Process>>) {
+async fn run_member(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>>) {
     let engine = EngineOptions {
         state: StateOptions::simulator(),
         log_memtable_bytes: Some(MEMTABLE_BYTES),
+        catch_up_entries: Some(catch_up_entries),
         ..EngineOptions::default()
     };
     let reason = match Member::start(config, engine).await {

@@ -3,6 +3,7 @@
 use crate::options::{Fixed, Options};
 use crate::rehearsal::{Verdict, rehearse};
 use crate::report::{self, Summary};
+use callboard::mutants::Mutant;
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -23,6 +24,8 @@ struct CommandLine {
 enum Command {
     /// Rehearse many seeds and sum up.
     Swarm(Swarm),
+    /// Have the code make one mistake after another, and show in how many seeds each is noticed.
+    Mutants(Swarm),
 }
 
 /// One seed.
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
     let passed = match line.command {
         None => one(&line.one),
         Some(Command::Swarm(swarm)) => swarm.run(),
+        Some(Command::Mutants(swarm)) => swarm.run_mutants(),
     };
     if passed {
         ExitCode::SUCCESS
@@ -125,6 +129,40 @@ fn repeats(one: &One, options: &Options, first: &Verdict) -> bool {
 impl Swarm {
     fn run(&self) -> bool {
         let begin = Instant::now();
+        let summary = self.rehearse_all(&self.fixed, true);
+        summary.print(begin.elapsed());
+        summary.all_passed()
+    }
+
+    /// Whether every mistake was noticed in some seed.
+    fn run_mutants(&self) -> bool {
+        println!(
+            "{:<26} {:>12}  first seed, and what was noticed",
+            "mutant", "caught in"
+        );
+        let mut all = true;
+        for mutant in Mutant::ALL
+            .into_iter()
+            .filter(|mutant| self.fixed.mutant.is_none_or(|only| only == *mutant))
+        {
+            let fixed = Fixed {
+                mutant: Some(mutant),
+                ..self.fixed.clone()
+            };
+            let summary = self.rehearse_all(&fixed, false);
+            all &= !summary.all_passed();
+            println!(
+                "{:<26} {:>5} of {:>3}  {}",
+                mutant.name(),
+                summary.failed(),
+                self.seeds,
+                summary.first_failure()
+            );
+        }
+        all
+    }
+
+    fn rehearse_all(&self, fixed: &Fixed, print: bool) -> Summary {
         let next = AtomicU64::new(self.from);
         let summary = Mutex::new(Summary::default());
         std::thread::scope(|scope| {
@@ -135,25 +173,26 @@ impl Swarm {
                         if seed >= self.from + self.seeds {
                             break;
                         }
-                        let (options, verdict) = self.seed(seed);
+                        let (options, verdict) = self.seed(seed, fixed);
                         let mut summary = summary.lock().expect("nobody panics with it");
                         summary.add(seed, &verdict);
+                        if !print {
+                            continue;
+                        }
                         let word = if verdict.passed() { "ok    " } else { "FAILED" };
                         println!("{word} {options}");
                         if !verdict.passed() {
-                            println!("{}", report::verdict(&options, &self.fixed, &verdict));
+                            println!("{}", report::verdict(&options, fixed, &verdict));
                         }
                     }
                 });
             }
         });
-        let summary = summary.into_inner().expect("nobody panics with it");
-        summary.print(begin.elapsed());
-        summary.all_passed()
+        summary.into_inner().expect("nobody panics with it")
     }
 
-    fn seed(&self, seed: u64) -> (Options, Verdict) {
-        let options = Options::draw(seed, &self.fixed);
+    fn seed(&self, seed: u64, fixed: &Fixed) -> (Options, Verdict) {
+        let options = Options::draw(seed, fixed);
         let mut verdict = rehearse(&options, false, false);
         if self.check_determinism {
             let again = rehearse(&options, false, false).fingerprint;

@@ -2,6 +2,7 @@
 //! command line names is taken from there instead; the seed draws the rest as if nothing had been named.
 
 use crate::random::Stream;
+use callboard::mutants::Mutant;
 use std::fmt;
 
 /// The kinds of trouble there are.
@@ -62,6 +63,8 @@ pub struct Options {
     pub operations: u64,
     /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
     pub snapshot_count: u64,
+    /// Entries kept behind a cut for followers that are behind.
+    pub catch_up_entries: u64,
     /// Packets that get lost and are sent again, in a thousand.
     pub loss_permille: u64,
     /// The longest way of a packet.
@@ -71,6 +74,8 @@ pub struct Options {
     /// The longest calm between two faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
+    /// The mistake that the code makes on purpose.
+    pub mutant: Option<Mutant>,
 }
 
 /// What the command line may fix.
@@ -94,6 +99,15 @@ pub struct Fixed {
     /// Kinds of faults, between commas; an empty list for none.
     #[arg(long, value_delimiter = ',', num_args = 0..)]
     pub faults: Option<Vec<FaultKind>>,
+    /// A mistake that the code is to make on purpose.
+    #[arg(long, value_parser = mutant)]
+    pub mutant: Option<Mutant>,
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let names = Mutant::ALL.map(Mutant::name).join(", ");
+    let found = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
+    found.ok_or(format!("not one of {names}"))
 }
 
 impl Fixed {
@@ -116,6 +130,7 @@ impl Fixed {
         let names =
             |kinds: &Vec<FaultKind>| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",");
         add("faults", self.faults.as_ref().map(names));
+        add("mutant", self.mutant.map(|mutant| mutant.name().to_owned()));
         flags
     }
 }
@@ -129,6 +144,7 @@ impl Options {
         let keys = random.between(1, 12) as u32;
         let operations = random.between(200, 1500);
         let snapshot_count = *random.pick(&[10, 50, 200, 10_000]);
+        let catch_up_entries = *random.pick(&[0, 5, 50, 5_000]);
         let loss_permille = if random.chance(50) {
             random.between(1, 60)
         } else {
@@ -148,11 +164,13 @@ impl Options {
             keys: fixed.keys.unwrap_or(keys).max(1),
             operations: fixed.operations.unwrap_or(operations),
             snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
+            catch_up_entries,
             loss_permille,
             latency_ms_max,
             fsync_ms_max,
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
+            mutant: fixed.mutant,
         }
     }
 }
@@ -167,7 +185,7 @@ impl fmt::Display for Options {
         };
         write!(
             f,
-            "seed={} members={} clients={} keys={} operations={} snapshot_count={} loss={:.1}% latency_ms=1..{} \
+            "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              fsync_ms=0..{} calm_ms=0..{} faults={faults}",
             self.seed,
             self.members,
@@ -175,11 +193,16 @@ impl fmt::Display for Options {
             self.keys,
             self.operations,
             self.snapshot_count,
+            self.catch_up_entries,
             self.loss_permille as f64 / 10.0,
             self.latency_ms_max,
             self.fsync_ms_max,
             self.calm_ms_max,
-        )
+        )?;
+        match self.mutant {
+            Some(mutant) => write!(f, " mutant={}", mutant.name()),
+            None => Ok(()),
+        }
     }
 }
 

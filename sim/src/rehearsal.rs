@@ -99,6 +99,8 @@ impl Drop for Scratch {
 }
 
 fn run(options: &Options, trace: Trace) -> Verdict {
+    #[cfg(mutants)]
+    callboard::mutants::activate(options.mutant);
     let scratch = Scratch::new(options.seed);
     let world = World::new(trace);
     let recorded = tracing::subscriber::set_default(Recorder(world.clone()));

@@ -28,7 +28,8 @@ pub fn verdict(options: &Options, fixed: &Fixed, verdict: &Verdict) -> String {
 #[derive(Debug, Default)]
 pub struct Summary {
     passed: u64,
-    failed: Vec<u64>,
+    /// Seeds, and what was wrong first.
+    failed: BTreeMap<u64, String>,
     simulated: Duration,
     counters: BTreeMap<&'static str, (u64, u64)>,
 }
@@ -38,7 +39,7 @@ impl Summary {
         if verdict.passed() {
             self.passed += 1;
         } else {
-            self.failed.push(seed);
+            self.failed.insert(seed, verdict.violations[0].to_string());
         }
         self.simulated += verdict.simulated;
         for (name, count) in &verdict.counters {
@@ -50,6 +51,19 @@ impl Summary {
 
     pub fn all_passed(&self) -> bool {
         self.failed.is_empty()
+    }
+
+    pub fn failed(&self) -> usize {
+        self.failed.len()
+    }
+
+    /// The lowest seed that failed, and with what.
+    pub fn first_failure(&self) -> String {
+        let first = self.failed.first_key_value();
+        first.map_or("never noticed".to_owned(), |(seed, what)| {
+            let what: String = what.chars().take(120).collect();
+            format!("{seed}: {what}")
+        })
     }
 
     /// What was covered, and how fast.
@@ -67,7 +81,7 @@ impl Summary {
             real.as_secs_f64()
         );
         if !self.failed.is_empty() {
-            let seeds: Vec<_> = self.failed.iter().map(u64::to_string).collect();
+            let seeds: Vec<_> = self.failed.keys().map(u64::to_string).collect();
             println!("failed: {}", seeds.join(" "));
         }
     }
