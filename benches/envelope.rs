@@ -6,9 +6,6 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use prost::Message as _;
 use std::hint::black_box;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn batch(entries: u64, payload_bytes: usize) -> Batch {
     let entry = |index| Entry {
         term: 3,

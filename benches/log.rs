@@ -7,9 +7,6 @@ use callboard::proto::peer::{Entry, HardState};
 use callboard::storage::log::{Cut, LogDatabase};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const PAYLOAD_BYTES: usize = 256;
 /// The log is cut this far behind its end, as a member's is.
 const KEPT_ENTRIES: u64 = 5_000;

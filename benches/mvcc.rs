@@ -21,9 +21,6 @@ use callboard::storage::state::{StateDatabase, StateOptions};
 use criterion::{Criterion, criterion_group};
 use prost::Message;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const KEYS: u64 = 100_000;
 const BATCH: u64 = 50;
 const VALUE_BYTES: usize = 256;

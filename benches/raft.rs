@@ -9,9 +9,6 @@ use callboard::storage::log::{Cut, LogDatabase, Recovered};
 use callboard::storage::state::{StateDatabase, StateOptions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const MEMBERS: u64 = 3;
 const PAYLOAD_BYTES: usize = 256;
 

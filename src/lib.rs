@@ -17,6 +17,7 @@ pub mod ids;
 pub mod inbox;
 pub mod limits;
 pub mod logging;
+pub mod mutants;
 pub mod mvcc;
 pub mod node;
 pub mod peer;

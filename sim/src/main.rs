@@ -1,1 +1,50 @@
-fn main() {}
+//! `cargo sim`: a whole cluster of the real code, rehearsed inside one process on simulated machines, links, disks and
+//! clocks. A seed decides everything: which options, which trouble, who is scheduled when. The same seed gives the same
+//! rehearsal again, byte for byte.
+//!
+//! Without `--cfg madsim` only the parts that need no simulated world are built, for their unit tests.
+
+#![cfg_attr(not(madsim), allow(dead_code))]
+
+mod checkers;
+mod history;
+mod model;
+mod options;
+mod random;
+mod trace;
+
+#[cfg(madsim)]
+mod audit;
+#[cfg(madsim)]
+mod cluster;
+#[cfg(madsim)]
+mod command;
+#[cfg(madsim)]
+mod company;
+#[cfg(madsim)]
+mod disk;
+#[cfg(madsim)]
+mod entropy;
+#[cfg(madsim)]
+mod faults;
+#[cfg(madsim)]
+mod rehearsal;
+#[cfg(madsim)]
+mod report;
+#[cfg(madsim)]
+mod workloads;
+#[cfg(madsim)]
+mod world;
+
+#[cfg(madsim)]
+fn main() -> std::process::ExitCode {
+    command::main()
+}
+
+#[cfg(not(madsim))]
+fn main() -> std::process::ExitCode {
+    eprintln!(
+        "this was built without the simulated world; run it with `cargo sim`, and with RUSTFLAGS unset"
+    );
+    std::process::ExitCode::from(2)
+}

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::apply::cache::RecordCache;
+use crate::mutants::{self, Mutant};
 use crate::mvcc::records::{Source, Stored, stored_range};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
@@ -165,6 +166,9 @@ impl Pending {
         }
         for (key, record) in self.revisions.take() {
             batch.insert(StateKeyspace::Revisions, Bytes::copy_from_slice(&key), record);
+        }
+        if mutants::active(Mutant::AppliedIndexApart) {
+            std::mem::replace(&mut batch, self.state.batch(2)).commit()?;
         }
         let applied = state_meta::encode(state_meta::APPLIED_KEY, &self.applied);
         batch.insert(

@@ -10,6 +10,7 @@ use super::error::{Attempt, Error, Reason, sort};
 use super::rotation::jittered;
 use super::session::{ClientSession, Connect, Connection, Failed, Shared};
 use crate::env;
+use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb as pb;
 use actix::Addr;
 use std::future::Future;
@@ -207,7 +208,8 @@ impl Client {
                     self.failed(&connection);
                 }
                 Err(Attempt::Open(reason)) => {
-                    let retry = kind == Kind::Read && is_passing(&reason);
+                    let repeatable = kind == Kind::Read || mutants::active(Mutant::ClientRepeatsWrites);
+                    let retry = repeatable && is_passing(&reason);
                     if is_passing(&reason) {
                         self.failed(&connection);
                     }

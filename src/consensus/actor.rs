@@ -15,6 +15,7 @@ use crate::env;
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
 use crate::limits::PROPOSALS_BYTES_MAX;
+use crate::mutants::{self, Mutant};
 use crate::node::checkpointer::CheckpointWork;
 use crate::peer::link::{Forward, Link, Send, SendSnapshot};
 use crate::proto::peer;
@@ -201,6 +202,9 @@ impl Consensus {
             }
         } else if let Some(link) = self.links.get(&leadership.leader) {
             while let Some(piece) = self.commands.pop() {
+                if mutants::active(Mutant::ForwardTwice) {
+                    link.do_send(Forward(Bytes::from(piece.clone())));
+                }
                 link.do_send(Forward(Bytes::from(piece)));
             }
         }
@@ -463,6 +467,9 @@ impl Handler<Wake> for Consensus {
         }
         let applied = self.neighbours.status.load().applied_index;
         if self.checkpoints.due(applied) {
+            if mutants::active(Mutant::CutBeforeSync) {
+                return self.cut_log(applied);
+            }
             self.neighbours.checkpointer.add(|work| work.checkpoint = true);
         }
     }

@@ -12,6 +12,7 @@ use super::convert;
 use super::log_store::LogStore;
 use crate::apply::CommittedEntry;
 use crate::ids::{LogIndex, MemberId, Term};
+use crate::mutants::{self, Mutant};
 use crate::proto::peer;
 use crate::storage::log::Cut;
 use bytes::Bytes;
@@ -405,12 +406,18 @@ impl Core {
             return;
         }
         self.write_number += 1;
-        let hard_state = Some(self.store().hard_state());
+        let mut hard_state = self.store().hard_state();
+        if mutants::active(Mutant::VoteNotPersisted) {
+            hard_state.vote = 0;
+        }
+        if mutants::active(Mutant::ApplyUncommitted) {
+            self.take_committed(entries.clone());
+        }
         self.outputs.write.push(LogWrite {
             number: self.write_number,
             entries: entries.into_iter().map(convert::entry_to_wire).collect(),
             replaces_suffix,
-            hard_state,
+            hard_state: Some(hard_state),
         });
     }
 

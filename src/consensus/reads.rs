@@ -4,6 +4,7 @@
 use super::core::ReadContext;
 use super::handle::Reader;
 use crate::env::Instant;
+use crate::mutants::{self, Mutant};
 use std::time::Duration;
 
 /// After this long the question is asked again, in new words: raft ignores a repeated one, and drops one silently where
@@ -54,11 +55,14 @@ impl Reads {
         {
             return None;
         }
+        let reuse = mutants::active(Mutant::ReadIndexReused) && self.round.is_some();
         self.ask_again();
         if self.waiting.is_empty() {
             return None;
         }
-        self.count += 1;
+        if !reuse {
+            self.count += 1;
+        }
         let context = ReadContext {
             nonce: self.nonce,
             count: self.count,

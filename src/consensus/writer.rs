@@ -5,6 +5,7 @@ use super::core::LogWrite;
 use super::inbox::Incoming;
 use crate::env;
 use crate::inbox::{Inbox, Wake};
+use crate::mutants::{self, Mutant};
 use crate::proto::peer;
 use crate::stop::StopSignal;
 use crate::storage::log::{Cut, LogDatabase};
@@ -86,6 +87,9 @@ impl Handler<Wake> for LogWriter {
         let Some(number) = written else { return };
         let (log, consensus, stop) = (self.log.clone(), Arc::clone(&self.consensus), self.stop.clone());
         let sync = async move {
+            if mutants::active(Mutant::AcknowledgeBeforeSync) {
+                consensus.add(|incoming| incoming.persisted_write = number);
+            }
             match env::disk_sync(|| log.sync()).await {
                 Ok(()) => consensus.add(|incoming| incoming.persisted_write = number),
                 Err(error) => stop.fail(&error),

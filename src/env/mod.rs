@@ -18,6 +18,9 @@ mod sim;
 #[cfg(madsim)]
 use sim as world;
 
+#[cfg(madsim)]
+pub use sim::set_disk_sync_us_max;
+
 #[cfg(test)]
 mod tests;
 

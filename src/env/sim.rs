@@ -12,8 +12,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub use std::time::Instant;
 
-/// How long a sync of the disk takes in the simulator, in microseconds: drawn from this range.
-const DISK_SYNC_US: std::ops::Range<u64> = 50..2_000;
+/// How long a sync of the disk takes in the simulator at most, in microseconds, unless the simulator says otherwise.
+const DISK_SYNC_US_MAX: u64 = 2_000;
+
+thread_local! {
+    static DISK_SYNC_LIMIT_US: std::cell::Cell<u64> = const { std::cell::Cell::new(DISK_SYNC_US_MAX) };
+}
+
+/// Makes disks slower or faster, for the simulation on this thread.
+pub fn set_disk_sync_us_max(limit_us: u64) {
+    DISK_SYNC_LIMIT_US.set(limit_us.max(1));
+}
 
 /// Runs the program's main future on a runtime of its own, with a fixed seed. Simulations bring their own runtime.
 pub fn block_on<F: Future>(future: F) -> F::Output {
@@ -83,11 +92,16 @@ pub fn random_u64() -> u64 {
     madsim::rand::random()
 }
 
-/// Runs the call that makes writes durable, then lets simulated time pass before anybody learns of it.
+/// Runs the call that makes writes durable, and lets simulated time pass: before it, so that a crash meanwhile finds them
+/// not durable, or after it, so that a crash finds them durable and nobody told.
 pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
+    let duration = Duration::from_micros(super::random_below(DISK_SYNC_LIMIT_US.get()));
+    if super::random_below(2) == 0 {
+        sleep(duration).await;
+        return sync();
+    }
     let outcome = sync();
-    let duration_us = DISK_SYNC_US.start + super::random_below(DISK_SYNC_US.end - DISK_SYNC_US.start);
-    sleep(Duration::from_micros(duration_us)).await;
+    sleep(duration).await;
     outcome
 }
 

@@ -61,6 +61,8 @@ pub struct EngineOptions {
     pub machine: MachineOptions,
     /// None for the log's own default.
     pub log_memtable_bytes: Option<u64>,
+    /// Entries kept for followers that are behind; None for the limit's own default.
+    pub catch_up_entries: Option<u64>,
 }
 
 /// What a member consists of before its actors start.

@@ -26,7 +26,7 @@ use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
 use crate::env::{self, Listener, ThreadHandle};
 use crate::ids::MemberId;
-use crate::limits::PEER_MESSAGE_BYTES_MAX;
+use crate::limits::{CATCH_UP_ENTRIES, PEER_MESSAGE_BYTES_MAX};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
@@ -103,7 +103,10 @@ impl Member {
             &opened,
             neighbours.clone(),
             timing,
-            config.snapshot_count,
+            Policy {
+                catch_up_entries: engine.catch_up_entries.unwrap_or(CATCH_UP_ENTRIES),
+                ..Policy::with_snapshot_count(config.snapshot_count)
+            },
             engine.state,
         );
         let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
@@ -229,7 +232,7 @@ impl ConsensusParts {
         opened: &Opened,
         neighbours: Neighbours,
         timing: Timing,
-        snapshot_count: u64,
+        policy: Policy,
         state_options: StateOptions,
     ) -> Self {
         let view = opened.views.load();
@@ -240,7 +243,7 @@ impl ConsensusParts {
             conf_state,
             opened.views.clone(),
         );
-        let checkpoints = Checkpoints::new(Policy::with_snapshot_count(snapshot_count), view.applied_index());
+        let checkpoints = Checkpoints::new(policy, view.applied_index());
         let others = view
             .cluster
             .members

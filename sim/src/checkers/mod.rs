@@ -1,0 +1,21 @@
+//! What must be true of every rehearsal, each in a file of its own. They know the clients' history, the store's past and
+//! the members' log records, nothing of how the cluster works.
+
+pub mod leaders;
+pub mod linearizable;
+pub mod revisions;
+
+/// A promise that was broken, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(pub String);
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Shorthand for a checker's `Err`.
+pub fn violation<T>(what: impl Into<String>) -> Result<T, Violation> {
+    Err(Violation(what.into()))
+}

@@ -1,0 +1,98 @@
+//! One good history, and one broken promise at a time.
+
+use super::*;
+
+fn answered(history: &mut History, input: Input, answer: Answer) -> u64 {
+    let id = history.call(input);
+    history.returned(id, Outcome::Answered(answer));
+    id
+}
+
+fn got(revision: i64, value: Option<Value>) -> Answer {
+    Answer::Got { revision, value }
+}
+
+const GET: Input = Input::Get {
+    key: 1,
+    serializable: false,
+};
+
+/// Put, open swap that was applied, delete, reads of now and then.
+fn good() -> (History, Past) {
+    let mut history = History::default();
+    answered(
+        &mut history,
+        Input::Put { key: 1 },
+        Answer::Written { revision: 2 },
+    );
+    let swap = history.call(Input::CompareAndSwap {
+        key: 1,
+        expected: Some(1),
+    });
+    history.returned(swap, Outcome::Unknown("connection lost".into()));
+    answered(&mut history, GET, got(3, Some(2)));
+    let deleted = Answer::Deleted {
+        revision: 4,
+        existed: true,
+    };
+    answered(&mut history, Input::DeleteRange { key: 1 }, deleted);
+    let range = Answer::Range {
+        revision: 4,
+        values: vec![(1, 1)],
+    };
+    answered(&mut history, Input::PastRange { revision: 2 }, range);
+    let stale = Input::Get {
+        key: 1,
+        serializable: true,
+    };
+    answered(&mut history, stale, got(2, Some(1)));
+    let refused = history.call(Input::Put { key: 2 });
+    history.returned(refused, Outcome::Refused("too many requests".into()));
+    let mut past = Past::default();
+    past.push(vec![(1, Some(1))]);
+    past.push(vec![(1, Some(2))]);
+    past.push(vec![(1, None)]);
+    (history, past)
+}
+
+#[test]
+fn a_good_history_passes() {
+    let (history, past) = good();
+    assert_eq!(check(&history, &past), Ok(()));
+}
+
+#[test]
+fn broken_promises_are_found() {
+    type Break = fn(&mut History, &mut Past);
+    let table: [(&str, Break); 9] = [
+        ("acknowledged but lost", |history, _| {
+            answered(history, Input::Put { key: 3 }, Answer::Written { revision: 5 });
+        }),
+        ("applied twice", |_, past| past.push(vec![(1, Some(2))])),
+        ("which nobody wrote", |_, past| past.push(vec![(1, Some(99))])),
+        ("which was refused", |_, past| past.push(vec![(2, Some(7))])),
+        ("was deleted 1 times", |_, past| past.push(vec![(1, None)])),
+        ("was answered Got", |history, _| {
+            answered(history, GET, got(4, Some(2)));
+        }),
+        ("was answered Range", |history, _| {
+            let range = Answer::Range {
+                revision: 4,
+                values: vec![],
+            };
+            answered(history, Input::PastRange { revision: 3 }, range);
+        }),
+        ("after operation", |history, _| {
+            answered(history, GET, got(3, Some(2)));
+        }),
+        ("the store ends at", |history, _| {
+            answered(history, GET, got(9, None));
+        }),
+    ];
+    for (expected, spoil) in table {
+        let (mut history, mut past) = good();
+        spoil(&mut history, &mut past);
+        let found = check(&history, &past).expect_err(expected).0;
+        assert!(found.contains(expected), "{expected}: {found}");
+    }
+}

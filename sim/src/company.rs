@@ -1,0 +1,122 @@
+//! The clients: each on a machine of its own, doing one thing after another until the rehearsal has enough.
+
+use crate::cluster::endpoint;
+use crate::history::{Answer, Input, Outcome};
+use crate::options::Options;
+use crate::random::Stream;
+use crate::workloads::{self, Memory};
+use crate::world::World;
+use callboard::client::{self, Client, Endpoint};
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The clients of a rehearsal, as its director sees them.
+#[derive(Clone, Debug)]
+pub struct Company {
+    /// Operations that nobody has begun yet.
+    left: Arc<AtomicU64>,
+    working: Arc<AtomicU64>,
+    nodes: Vec<NodeId>,
+}
+
+impl Company {
+    /// Sends everybody to work.
+    pub fn start(options: &Options, world: &World) -> Self {
+        let mut company = Self {
+            left: Arc::new(AtomicU64::new(options.operations)),
+            working: Arc::new(AtomicU64::new(options.clients as u64)),
+            nodes: Vec::new(),
+        };
+        for number in 0..options.clients {
+            let name = format!("c{number}");
+            let address: IpAddr = Ipv4Addr::new(10, 0, 1, number as u8 + 1).into();
+            let (options, shared_world, shared) = (options.clone(), world.clone(), company.clone());
+            let node = Handle::current()
+                .create_node()
+                .name(&name)
+                .ip(address)
+                .init(move || work(number, options.clone(), shared_world.clone(), shared.clone()))
+                .build();
+            world.name(node.id(), &name);
+            company.nodes.push(node.id());
+        }
+        company
+    }
+
+    /// Lets nobody begin anything new.
+    pub fn stop(&self) {
+        self.left.store(0, Ordering::Relaxed);
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.working.load(Ordering::Relaxed) == 0
+    }
+
+    /// Switches their machines off.
+    pub fn leave(&self) {
+        for node in &self.nodes {
+            Handle::current().kill(*node);
+        }
+    }
+
+    fn take(&self) -> bool {
+        let take = |left: u64| left.checked_sub(1);
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+}
+
+/// A client of all members, or of one.
+pub fn connect(members: impl IntoIterator<Item = usize>, timeout: Duration) -> Client {
+    let endpoints: Vec<Endpoint> = members
+        .into_iter()
+        .map(|member| endpoint(member).parse().expect("an address is an endpoint"))
+        .collect();
+    let options = client::Options {
+        request_timeout: timeout,
+        ..client::Options::default()
+    };
+    Client::start(endpoints, options).expect("there are members")
+}
+
+async fn work(number: usize, options: Options, world: World, company: Company) {
+    let mut random = Stream::of(options.seed, &format!("client {number}"));
+    let timeout = Duration::from_millis(random.between(500, 8_000));
+    let pause_ms_max = *random.pick(&[0, 10, 50, 200]);
+    let client = connect(0..options.members, timeout);
+    let mut memory = Memory::default();
+    while company.take() {
+        let input = workloads::sample(&mut random, options.keys, &memory);
+        let id = world.call(number, input.clone());
+        let outcome = workloads::send(&client, id, &input).await;
+        if let Outcome::Answered(answer) = &outcome {
+            remember(&mut memory, id, &input, answer);
+        }
+        world.returned(id, outcome);
+        madsim::time::sleep(Duration::from_millis(random.between(0, pause_ms_max))).await;
+    }
+    company.working.fetch_sub(1, Ordering::Relaxed);
+    // The machine stays up: its connections are closed with the rehearsal.
+    std::future::pending::<()>().await;
+}
+
+fn remember(memory: &mut Memory, id: u64, input: &Input, answer: &Answer) {
+    memory.revision = memory.revision.max(answer.revision());
+    let Some(key) = input.key() else { return };
+    let value = match answer {
+        Answer::Got { value, .. } => *value,
+        Answer::Swapped {
+            swapped: false,
+            found,
+            ..
+        } => *found,
+        Answer::Written { .. } | Answer::Swapped { .. } => Some(id),
+        Answer::Deleted { .. } | Answer::Range { .. } => None,
+    };
+    memory.values.insert(key, value);
+}

@@ -1,0 +1,14 @@
+//! A member's process ends, as by `kill -9`, and starts again after a while.
+
+use super::Stage;
+
+pub async fn strike(stage: &mut Stage) {
+    let victim = stage.victim();
+    stage.cluster.event(victim, "! kill", "");
+    if stage.cluster.kill(victim).await {
+        stage.wait(10, 8_000).await;
+        if stage.cluster.restart(victim) {
+            stage.cluster.event(victim, "restart", "");
+        }
+    }
+}

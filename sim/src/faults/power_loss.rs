@@ -1,0 +1,27 @@
+//! A member's machine, or every member's at once, loses power: what was not synced is gone or torn.
+
+use super::Stage;
+
+pub async fn strike(stage: &mut Stage) {
+    let everybody = stage.random.chance(20);
+    let victims = if everybody {
+        (0..stage.cluster.members.len()).collect()
+    } else {
+        vec![stage.victim()]
+    };
+    for victim in &victims {
+        stage.cluster.event(*victim, "! power loss", "");
+        if let Some(lost) = stage.cluster.cut_power(*victim, &mut stage.random).await {
+            let note = format!("{} unsynced writes lost, {} torn", lost.writes, lost.torn);
+            stage.cluster.event(*victim, "power is off", &note);
+            stage.cluster.world.count("unsynced writes lost", lost.writes);
+            stage.cluster.world.count("torn writes", lost.torn);
+        }
+    }
+    stage.wait(10, 5_000).await;
+    for victim in victims {
+        if stage.cluster.restart(victim) {
+            stage.cluster.event(victim, "restart", "");
+        }
+    }
+}

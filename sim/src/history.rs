@@ -1,0 +1,175 @@
+//! What the clients did and what they were told: the only thing the checkers know about a rehearsal.
+//!
+//! Every value that is written is the number of the operation that writes it, so a value tells where it came from.
+//! Moments are numbers of one counter that goes up with every call and every return: the simulation runs on one thread,
+//! so they order everything that happened, without ties.
+
+/// Which key: `k0`, `k1` ...
+pub type Key = u32;
+/// Which value: the number of the operation that wrote it.
+pub type Value = u64;
+
+/// The key as the server sees it.
+pub fn key_name(key: Key) -> String {
+    format!("k{key}")
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// The newest value of a key; from whatever member is asked if serializable.
+    Get {
+        key: Key,
+        serializable: bool,
+    },
+    /// All keys as of a revision that has passed.
+    PastRange {
+        revision: i64,
+    },
+    Put {
+        key: Key,
+    },
+    DeleteRange {
+        key: Key,
+    },
+    /// Writes `key` if it holds `expected`, else reads it.
+    CompareAndSwap {
+        key: Key,
+        expected: Option<Value>,
+    },
+}
+
+impl Input {
+    pub fn is_write(&self) -> bool {
+        matches!(
+            self,
+            Self::Put { .. } | Self::DeleteRange { .. } | Self::CompareAndSwap { .. }
+        )
+    }
+
+    /// The one key it is about, if there is one.
+    pub fn key(&self) -> Option<Key> {
+        match self {
+            Self::Get { key, .. }
+            | Self::Put { key }
+            | Self::DeleteRange { key }
+            | Self::CompareAndSwap { key, .. } => Some(*key),
+            Self::PastRange { .. } => None,
+        }
+    }
+}
+
+/// The answer that a client got. `revision` is the one in the header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Got {
+        revision: i64,
+        value: Option<Value>,
+    },
+    Range {
+        revision: i64,
+        values: Vec<(Key, Value)>,
+    },
+    Written {
+        revision: i64,
+    },
+    Deleted {
+        revision: i64,
+        existed: bool,
+    },
+    /// `found` is what the key held instead where nothing was swapped.
+    Swapped {
+        revision: i64,
+        swapped: bool,
+        found: Option<Value>,
+    },
+}
+
+impl Answer {
+    pub fn revision(&self) -> i64 {
+        match self {
+            Self::Got { revision, .. }
+            | Self::Range { revision, .. }
+            | Self::Written { revision }
+            | Self::Deleted { revision, .. }
+            | Self::Swapped { revision, .. } => *revision,
+        }
+    }
+
+    /// Whether it says that something was changed.
+    pub fn changed(&self) -> bool {
+        matches!(
+            self,
+            Self::Written { .. } | Self::Deleted { existed: true, .. } | Self::Swapped { swapped: true, .. }
+        )
+    }
+}
+
+/// How an operation ended for its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Answered(Answer),
+    /// It certainly changed nothing.
+    Refused(String),
+    /// It may have changed something, then or later.
+    Unknown(String),
+}
+
+/// One operation of one client.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    pub id: u64,
+    pub input: Input,
+    pub called: u64,
+    /// None while it is under way.
+    pub returned: Option<(u64, Outcome)>,
+}
+
+impl Operation {
+    pub fn answer(&self) -> Option<&Answer> {
+        match &self.returned {
+            Some((_, Outcome::Answered(answer))) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// Whether it may have changed something without its client knowing.
+    pub fn is_open(&self) -> bool {
+        self.input.is_write() && matches!(&self.returned, None | Some((_, Outcome::Unknown(_))))
+    }
+}
+
+/// All operations of a rehearsal, in the order of their calls; an operation's number is its place plus one.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub operations: Vec<Operation>,
+    moment: u64,
+}
+
+impl History {
+    /// Takes note of a call and gives the operation its number.
+    pub fn call(&mut self, input: Input) -> u64 {
+        let id = self.operations.len() as u64 + 1;
+        self.moment += 1;
+        self.operations.push(Operation {
+            id,
+            input,
+            called: self.moment,
+            returned: None,
+        });
+        id
+    }
+
+    /// Takes note of how an operation ended.
+    pub fn returned(&mut self, id: u64, outcome: Outcome) {
+        self.moment += 1;
+        let moment = self.moment;
+        let operation = &mut self.operations[id as usize - 1];
+        assert!(operation.returned.is_none(), "an operation ends once");
+        operation.returned = Some((moment, outcome));
+    }
+
+    pub fn get(&self, id: u64) -> Option<&Operation> {
+        self.operations.get(usize::try_from(id).ok()?.checked_sub(1)?)
+    }
+}

@@ -1,0 +1,243 @@
+//! What is rehearsed: everything that differs from one rehearsal to the next, drawn from the seed and printed. What the
+//! command line names is taken from there instead; the seed draws the rest as if nothing had been named.
+
+use crate::random::Stream;
+use callboard::mutants::Mutant;
+use std::fmt;
+
+/// The kinds of trouble there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum FaultKind {
+    /// A member's process ends; what it wrote stays, synced or not.
+    Kill,
+    /// A member's process ends again and again while it starts.
+    CrashLoop,
+    /// A member's machine loses power: what it had not synced is gone, or torn.
+    PowerLoss,
+    /// A member stands still and goes on later, as if nothing had happened.
+    Pause,
+    /// Members are cut into two groups that hear nothing of each other.
+    Partition,
+    /// One direction between two members is silent.
+    OneWay,
+    /// The leader is cut off from the other members, but not from its clients.
+    IsolateLeader,
+    /// A link between two members comes and goes.
+    Flap,
+}
+
+impl FaultKind {
+    pub const ALL: [Self; 8] = [
+        Self::Kill,
+        Self::CrashLoop,
+        Self::PowerLoss,
+        Self::Pause,
+        Self::Partition,
+        Self::OneWay,
+        Self::IsolateLeader,
+        Self::Flap,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::CrashLoop => "crash-loop",
+            Self::PowerLoss => "power-loss",
+            Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::OneWay => "one-way",
+            Self::IsolateLeader => "isolate-leader",
+            Self::Flap => "flap",
+        }
+    }
+}
+
+/// One rehearsal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub seed: u64,
+    pub members: usize,
+    pub clients: usize,
+    pub keys: u32,
+    /// Operations of all clients together before the safety phase ends.
+    pub operations: u64,
+    /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
+    pub snapshot_count: u64,
+    /// Entries kept behind a cut for followers that are behind.
+    pub catch_up_entries: u64,
+    /// Packets that get lost and are sent again, in a thousand.
+    pub loss_permille: u64,
+    /// The longest way of a packet.
+    pub latency_ms_max: u64,
+    /// The longest sync of a disk.
+    pub fsync_ms_max: u64,
+    /// The longest calm between two faults.
+    pub calm_ms_max: u64,
+    pub faults: Vec<FaultKind>,
+    /// The mistake that the code makes on purpose.
+    pub mutant: Option<Mutant>,
+}
+
+/// What the command line may fix.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Fixed {
+    /// Members of the cluster.
+    #[arg(long)]
+    pub members: Option<usize>,
+    /// Clients that work at the same time.
+    #[arg(long)]
+    pub clients: Option<usize>,
+    /// Keys that they work on.
+    #[arg(long)]
+    pub keys: Option<u32>,
+    /// Operations of all clients together.
+    #[arg(long)]
+    pub operations: Option<u64>,
+    /// Entries between two cuts of the log.
+    #[arg(long)]
+    pub snapshot_count: Option<u64>,
+    /// Kinds of faults, between commas; an empty list for none.
+    #[arg(long, value_delimiter = ',', num_args = 0..)]
+    pub faults: Option<Vec<FaultKind>>,
+    /// A mistake that the code is to make on purpose.
+    #[arg(long, value_parser = mutant)]
+    pub mutant: Option<Mutant>,
+}
+
+fn mutant(name: &str) -> Result<Mutant, String> {
+    let names = Mutant::ALL.map(Mutant::name).join(", ");
+    let found = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
+    found.ok_or(format!("not one of {names}"))
+}
+
+impl Fixed {
+    /// The flags that fix the same things.
+    pub fn flags(&self) -> String {
+        let mut flags = String::new();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                flags += &format!(" --{name} {value}");
+            }
+        };
+        add("members", self.members.map(|number| number.to_string()));
+        add("clients", self.clients.map(|number| number.to_string()));
+        add("keys", self.keys.map(|number| number.to_string()));
+        add("operations", self.operations.map(|number| number.to_string()));
+        add(
+            "snapshot-count",
+            self.snapshot_count.map(|number| number.to_string()),
+        );
+        let names =
+            |kinds: &Vec<FaultKind>| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",");
+        add("faults", self.faults.as_ref().map(names));
+        add("mutant", self.mutant.map(|mutant| mutant.name().to_owned()));
+        flags
+    }
+}
+
+impl Options {
+    /// Draws the options of a seed.
+    pub fn draw(seed: u64, fixed: &Fixed) -> Self {
+        let mut random = Stream::of(seed, "options");
+        let members = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]);
+        let clients = random.between(1, 8) as usize;
+        let keys = random.between(1, 12) as u32;
+        let operations = random.between(200, 1500);
+        let snapshot_count = *random.pick(&[10, 50, 200, 10_000]);
+        let catch_up_entries = *random.pick(&[0, 5, 50, 5_000]);
+        let loss_permille = if random.chance(50) {
+            random.between(1, 60)
+        } else {
+            0
+        };
+        let latency_ms_max = *random.pick(&[2, 5, 10, 10, 40]);
+        let fsync_ms_max = *random.pick(&[2, 2, 10, 50, 400]);
+        let calm_ms_max = *random.pick(&[500, 2_000, 5_000]);
+        let mut faults = FaultKind::ALL.to_vec();
+        random.shuffle(&mut faults);
+        faults.truncate(random.below(faults.len() as u64 + 1) as usize);
+        faults.sort_unstable();
+        Self {
+            seed,
+            members: fixed.members.unwrap_or(members),
+            clients: fixed.clients.unwrap_or(clients),
+            keys: fixed.keys.unwrap_or(keys).max(1),
+            operations: fixed.operations.unwrap_or(operations),
+            snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
+            catch_up_entries,
+            loss_permille,
+            latency_ms_max,
+            fsync_ms_max,
+            calm_ms_max,
+            faults: fixed.faults.clone().unwrap_or(faults),
+            mutant: fixed.mutant,
+        }
+    }
+}
+
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.faults.iter().map(|kind| kind.name()).collect();
+        let faults = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(",")
+        };
+        write!(
+            f,
+            "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
+             fsync_ms=0..{} calm_ms=0..{} faults={faults}",
+            self.seed,
+            self.members,
+            self.clients,
+            self.keys,
+            self.operations,
+            self.snapshot_count,
+            self.catch_up_entries,
+            self.loss_permille as f64 / 10.0,
+            self.latency_ms_max,
+            self.fsync_ms_max,
+            self.calm_ms_max,
+        )?;
+        match self.mutant {
+            Some(mutant) => write!(f, " mutant={}", mutant.name()),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_draws_the_same_options_again() {
+        let fixed = Fixed::default();
+        assert_eq!(Options::draw(42, &fixed), Options::draw(42, &fixed));
+        assert_ne!(Options::draw(42, &fixed), Options::draw(43, &fixed));
+    }
+
+    #[test]
+    fn what_is_fixed_does_not_change_what_is_drawn() {
+        let fixed = Fixed {
+            members: Some(3),
+            faults: Some(vec![FaultKind::Kill]),
+            ..Fixed::default()
+        };
+        let drawn = Options::draw(42, &Fixed::default());
+        let expected = Options {
+            members: 3,
+            faults: vec![FaultKind::Kill],
+            ..drawn
+        };
+        assert_eq!(Options::draw(42, &fixed), expected);
+        assert_eq!(fixed.flags(), " --members 3 --faults kill");
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_drawn_by_some_seed() {
+        for kind in FaultKind::ALL {
+            assert!((0..100).any(|seed| Options::draw(seed, &Fixed::default()).faults.contains(&kind)));
+        }
+    }
+}

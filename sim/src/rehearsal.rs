@@ -1,0 +1,310 @@
+//! One rehearsal: safety under trouble, then liveness on a healthy core, then the audit.
+
+use crate::checkers::{Violation, linearizable, revisions, violation};
+use crate::cluster::Cluster;
+use crate::company::{self, Company};
+use crate::history::{Input, Outcome};
+use crate::options::Options;
+use crate::random::Stream;
+use crate::trace::Trace;
+use crate::world::{Recorder, World, elapsed};
+use crate::{audit, disk, faults, workloads};
+use callboard::proto::etcdserverpb::HashKvRequest;
+use madsim::net::NetSim;
+use madsim::runtime::Runtime;
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// The safety phase ends after this long, however little the clients got done.
+const SAFETY_MAX: Duration = Duration::from_secs(300);
+/// A healthy core serves within this time, and a healthy cluster is of one mind.
+const LIVENESS_MAX: Duration = Duration::from_secs(60);
+/// Faults that can be under way at the same time.
+const HANDS: usize = 2;
+/// The number under which the director's own requests stand in the history.
+const DIRECTOR: usize = 99;
+/// Where they come from.
+const DIRECTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
+
+/// How a rehearsal went.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub violations: Vec<Violation>,
+    pub counters: BTreeMap<&'static str, u64>,
+    pub fingerprint: u64,
+    pub simulated: Duration,
+    pub real: Duration,
+}
+
+impl Verdict {
+    pub fn passed(&self) -> bool {
+        self.violations.is_empty()
+    }
+}
+
+/// Rehearses on a thread of its own: what a thread keeps must not carry over to the next rehearsal.
+pub fn rehearse(options: &Options, print: bool, verbose: bool) -> Verdict {
+    let begin = Instant::now();
+    let options = options.clone();
+    let thread = std::thread::Builder::new().name(format!("seed {}", options.seed));
+    let joined = thread
+        .spawn(move || run(&options, Trace::new(print, verbose)))
+        .expect("the operating system refuses a thread")
+        .join();
+    let mut verdict = joined.unwrap_or_else(|panic| Verdict {
+        violations: vec![Violation(format!("panicked: {}", message(&*panic)))],
+        counters: BTreeMap::new(),
+        fingerprint: 0,
+        simulated: Duration::ZERO,
+        real: Duration::ZERO,
+    });
+    verdict.real = begin.elapsed();
+    verdict
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message")
+}
+
+/// Scratch directories of one rehearsal, in memory where the system offers that. Gone when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(seed: u64) -> Self {
+        let memory = Path::new("/dev/shm");
+        let root = if memory.is_dir() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        let thread = std::thread::current().id();
+        let path = root.join(format!("callboard-sim-{}-{seed}-{thread:?}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch directory can be made");
+        disk::watch(&path).expect("it is there");
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        disk::unwatch(&self.0);
+        // What is left behind is in the way of nobody.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn run(options: &Options, trace: Trace) -> Verdict {
+    #[cfg(mutants)]
+    callboard::mutants::activate(options.mutant);
+    let scratch = Scratch::new(options.seed);
+    let world = World::new(trace);
+    let recorded = tracing::subscriber::set_default(Recorder(world.clone()));
+    let mut runtime = Runtime::with_seed_and_config(options.seed, madsim::Config::default());
+    runtime.set_allow_system_thread(true);
+    let simulated = runtime.block_on(direct(options, &world, &scratch.0));
+    drop(recorded);
+    Verdict {
+        violations: world.violations(),
+        counters: world.counters(),
+        fingerprint: world.fingerprint().0,
+        simulated,
+        real: Duration::ZERO,
+    }
+}
+
+/// The play.
+async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
+    weather(options);
+    NetSim::current().set_ip(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
+    let cluster = Rc::new(Cluster::start(options, world.clone(), scratch));
+    let company = Company::start(options, world);
+    let play = Play {
+        options,
+        world,
+        cluster: &cluster,
+        company: &company,
+    };
+    play.safety().await;
+    fair_weather();
+    if let Err(violation) = play.liveness().await {
+        world.violated(violation);
+    } else if let Err(violation) = play.audit() {
+        world.violated(violation);
+    }
+    let simulated = elapsed();
+    company.leave();
+    for number in 0..options.members {
+        cluster.kill(number).await;
+    }
+    simulated
+}
+
+/// Loss, latency and slow disks, as the seed wants them.
+fn weather(options: &Options) {
+    NetSim::current().update_config(|config| {
+        config.packet_loss_rate = options.loss_permille as f64 / 1000.0;
+        config.send_latency = Duration::from_millis(1)..Duration::from_millis(options.latency_ms_max.max(2));
+    });
+    callboard::env::set_disk_sync_us_max(options.fsync_ms_max * 1000);
+}
+
+fn fair_weather() {
+    NetSim::current().update_config(|config| {
+        config.packet_loss_rate = 0.0;
+        config.send_latency = Duration::from_millis(1)..Duration::from_millis(5);
+    });
+    callboard::env::set_disk_sync_us_max(2_000);
+}
+
+struct Play<'a> {
+    options: &'a Options,
+    world: &'a World,
+    cluster: &'a Rc<Cluster>,
+    company: &'a Company,
+}
+
+impl Play<'_> {
+    /// Clients work while trouble strikes.
+    async fn safety(&self) {
+        let strike = |hand| faults::keep_striking(Rc::clone(self.cluster), self.options.clone(), hand);
+        let hands: Vec<_> = (0..HANDS)
+            .map(|hand| madsim::task::spawn_local(strike(hand)))
+            .collect();
+        while !self.company.is_done() && elapsed() < SAFETY_MAX {
+            madsim::time::sleep(Duration::from_millis(50)).await;
+            self.look_for_failures();
+        }
+        self.company.stop();
+        for hand in hands {
+            hand.abort();
+        }
+        let counters = self.world.counters();
+        let count = |name| counters.get(name).copied().unwrap_or(0);
+        self.world.note(
+            "safety ends",
+            &format!(
+                "{} answered, {} unknown, {} refused",
+                count("answered"),
+                count("unknown"),
+                count("refused")
+            ),
+        );
+    }
+
+    /// No member stops by itself: nothing that is done to it here is a reason to.
+    fn look_for_failures(&self) {
+        for (number, member) in self.cluster.members.iter().enumerate() {
+            if let Some(reason) = self.cluster.take_failure(number) {
+                self.world
+                    .violated(Violation(format!("{} stopped by itself: {reason}", member.name)));
+            }
+        }
+    }
+
+    /// A quorum that is healthy serves, whatever the others do; when all are healthy they come to hold the same.
+    async fn liveness(&self) -> Result<(), Violation> {
+        let mut everybody: Vec<_> = (0..self.options.members).collect();
+        let mut core = everybody.clone();
+        Stream::of(self.options.seed, "core").shuffle(&mut core);
+        core.truncate(self.options.members / 2 + 1);
+        core.sort_unstable();
+        self.cluster.cut_off(&core);
+        self.cluster.heal(&core);
+        let names: Vec<_> = core
+            .iter()
+            .map(|number| self.cluster.members[*number].name.as_str())
+            .collect();
+        self.world.note("core healed", &names.join(","));
+        for number in &core {
+            self.serves(*number).await?;
+        }
+        self.world.note("core serves", "");
+        everybody.sort_unstable();
+        self.cluster.heal(&everybody);
+        self.world.note("all healed", "");
+        self.agree().await?;
+        for number in everybody {
+            self.cluster.event(number, "healthy", "");
+        }
+        Ok(())
+    }
+
+    /// A member answers a write and a read.
+    async fn serves(&self, number: usize) -> Result<(), Violation> {
+        let deadline = elapsed() + LIVENESS_MAX;
+        let client = company::connect([number], Duration::from_secs(5));
+        let get = Input::Get {
+            key: 0,
+            serializable: false,
+        };
+        for input in [Input::Put { key: 0 }, get] {
+            loop {
+                let id = self.world.call(DIRECTOR, input.clone());
+                let outcome = workloads::send(&client, id, &input).await;
+                self.world.returned(id, outcome.clone());
+                self.look_for_failures();
+                match outcome {
+                    Outcome::Answered(_) => break,
+                    Outcome::Refused(reason) | Outcome::Unknown(reason) if elapsed() > deadline => {
+                        return violation(format!(
+                            "{} of a healthy core does not answer {input:?} within {LIVENESS_MAX:?}: {reason}",
+                            self.cluster.members[number].name
+                        ));
+                    }
+                    _ => madsim::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All members hold the same, by their own word.
+    async fn agree(&self) -> Result<(), Violation> {
+        let deadline = elapsed() + LIVENESS_MAX;
+        let timeout = Duration::from_secs(2);
+        let clients: Vec<_> = (0..self.options.members)
+            .map(|number| company::connect([number], timeout))
+            .collect();
+        loop {
+            let mut answers = Vec::new();
+            for client in &clients {
+                let answer = client.hash_kv(HashKvRequest::default()).await;
+                answers.push(
+                    answer
+                        .map(|answer| (answer.hash, answer.hash_revision))
+                        .map_err(|error| error.to_string()),
+                );
+            }
+            self.look_for_failures();
+            let same = answers.windows(2).all(|pair| pair[0] == pair[1]) && answers[0].is_ok();
+            if same && self.company.is_done() {
+                return Ok(());
+            }
+            if elapsed() > deadline {
+                return violation(format!(
+                    "healthy members do not come to hold the same within {LIVENESS_MAX:?}: {answers:?}"
+                ));
+            }
+            madsim::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn audit(&self) -> Result<(), Violation> {
+        let past = audit::past(self.cluster)?;
+        let history = self.world.history();
+        revisions::check(&history, &past)?;
+        linearizable::check(&history)?;
+        let note = format!(
+            "{} operations linearizable, {} revisions",
+            history.operations.len(),
+            past.revision()
+        );
+        self.world.note("audit done", &note);
+        Ok(())
+    }
+}

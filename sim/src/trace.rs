@@ -1,0 +1,110 @@
+//! The trace of a rehearsal: one aligned line per event for the reader, and a fingerprint of everything that happened,
+//! log records of the members and every call and return of the clients included, which tells two runs apart.
+
+use crate::random::extend_fingerprint;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Where a member stands, for the columns of the trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub term: u64,
+    pub commit: u64,
+    pub applied: u64,
+    pub revision: i64,
+}
+
+/// The trace.
+#[derive(Debug)]
+pub struct Trace {
+    print: bool,
+    verbose: bool,
+    fingerprint: u64,
+    records: u64,
+}
+
+impl Trace {
+    /// `print` shows the events, `verbose` every record too.
+    pub fn new(print: bool, verbose: bool) -> Self {
+        if print {
+            println!(
+                "{:>8}  {:<3} {:<22} {:>5} {:>7} {:>8} {:>6}  note",
+                "time_s", "who", "event", "term", "commit", "applied", "rev"
+            );
+        }
+        Self {
+            print,
+            verbose,
+            fingerprint: 0,
+            records: 0,
+        }
+    }
+
+    /// Something that a reader wants to see.
+    pub fn event(&mut self, time: Duration, who: &str, event: &str, standing: Standing, note: &str) {
+        let mut line = format!("{:>8.2}  {who:<3} {event:<22}", time.as_secs_f64());
+        if standing == Standing::default() {
+            line += &" ".repeat(30);
+        } else {
+            let Standing {
+                term,
+                commit,
+                applied,
+                revision,
+            } = standing;
+            write!(line, " {term:>5} {commit:>7} {applied:>8} {revision:>6}")
+                .expect("a string takes everything");
+        }
+        line += "  ";
+        line += note;
+        self.include(time, &line);
+        if self.print {
+            println!("{}", line.trim_end());
+        }
+    }
+
+    /// Something that only counts for the fingerprint.
+    pub fn record(&mut self, time: Duration, what: &str) {
+        self.include(time, what);
+        if self.verbose {
+            println!("{:>12.6}  {what}", time.as_secs_f64());
+        }
+    }
+
+    fn include(&mut self, time: Duration, what: &str) {
+        self.records += 1;
+        self.fingerprint = extend_fingerprint(self.fingerprint, &time.as_nanos().to_le_bytes());
+        self.fingerprint = extend_fingerprint(self.fingerprint, what.as_bytes());
+    }
+
+    /// The same for two runs in which the same happened at the same simulated moments.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fingerprint_depends_on_what_and_when() {
+        let run = |moment_ns, what| {
+            let mut trace = Trace {
+                print: false,
+                verbose: false,
+                fingerprint: 0,
+                records: 0,
+            };
+            trace.record(Duration::from_nanos(moment_ns), what);
+            trace.fingerprint()
+        };
+        assert_eq!(run(1, "a"), run(1, "a"));
+        assert_ne!(run(1, "a"), run(2, "a"));
+        assert_ne!(run(1, "a"), run(1, "b"));
+    }
+}

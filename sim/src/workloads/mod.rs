@@ -1,0 +1,73 @@
+//! What clients do: one file per call of the API. Each draws the outcome that it wants first and builds a request that
+//! should bring it, sends it through the real client, and says what came back in the history's words.
+
+mod compare_and_swap;
+mod delete_range;
+mod get;
+mod past_range;
+mod put;
+
+use crate::history::{Input, Key, Outcome, Value, key_name};
+use crate::random::Stream;
+use bytes::Bytes;
+use callboard::client::{Client, Error};
+use callboard::proto::mvccpb::KeyValue;
+use std::collections::BTreeMap;
+
+/// What a client remembers of the answers it got: enough to make a swap that is likely to succeed.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    pub values: BTreeMap<Key, Option<Value>>,
+    pub revision: i64,
+}
+
+/// Draws the next thing to do.
+pub fn sample(random: &mut Stream, keys: u32, memory: &Memory) -> Input {
+    let key = random.below(u64::from(keys)) as Key;
+    match random.below(100) {
+        0..35 => put::sample(key),
+        35..60 => get::sample(random, key),
+        60..85 => compare_and_swap::sample(random, key, memory),
+        85..92 => delete_range::sample(key),
+        _ => past_range::sample(random, memory),
+    }
+}
+
+/// Sends it, under its number in the history.
+pub async fn send(client: &Client, id: u64, input: &Input) -> Outcome {
+    match input {
+        Input::Get { key, serializable } => get::send(client, *key, *serializable).await,
+        Input::PastRange { revision } => past_range::send(client, *revision).await,
+        Input::Put { key } => put::send(client, id, *key).await,
+        Input::DeleteRange { key } => delete_range::send(client, *key).await,
+        Input::CompareAndSwap { key, expected } => compare_and_swap::send(client, id, *key, *expected).await,
+    }
+}
+
+/// An error in the history's words. Reads change nothing, however they fail.
+fn failed(error: &Error) -> Outcome {
+    if error.is_unknown_outcome() {
+        Outcome::Unknown(error.to_string())
+    } else {
+        Outcome::Refused(error.to_string())
+    }
+}
+
+fn key_bytes(key: Key) -> Bytes {
+    key_name(key).into()
+}
+
+fn value_bytes(value: Value) -> Bytes {
+    value.to_string().into()
+}
+
+/// What a key holds, read back. Anything that was not written by a client stands out as 0, which no operation has as its
+/// number.
+pub fn key_and_value(record: &KeyValue) -> (Key, Value) {
+    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse().ok();
+    let key = record
+        .key
+        .strip_prefix(b"k")
+        .and_then(|digits| number(digits).map(|key: u64| key as Key));
+    (key.unwrap_or(Key::MAX), number(&record.value).unwrap_or(0))
+}

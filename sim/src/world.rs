@@ -1,0 +1,227 @@
+//! What the parts of one rehearsal share: the trace, the clients' history, what was counted, and what went wrong. Also
+//! the recorder, which takes in the log records of the code under rehearsal.
+
+use crate::checkers::Violation;
+use crate::checkers::leaders::Leaders;
+use crate::history::{History, Input, Outcome};
+use crate::trace::{Standing, Trace};
+use madsim::task::NodeId;
+use madsim::time::TimeHandle;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber, span};
+
+/// Shared by everything in a rehearsal, which all runs on one thread.
+#[derive(Clone, Debug)]
+pub struct World(Arc<Mutex<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    trace: Trace,
+    history: History,
+    leaders: Leaders,
+    counters: BTreeMap<&'static str, u64>,
+    violations: Vec<Violation>,
+    names: BTreeMap<NodeId, String>,
+}
+
+/// Simulated time since the rehearsal began.
+pub fn elapsed() -> Duration {
+    TimeHandle::try_current().map_or(Duration::ZERO, |time| time.elapsed())
+}
+
+impl World {
+    pub fn new(trace: Trace) -> Self {
+        Self(Arc::new(Mutex::new(Inner {
+            trace,
+            history: History::default(),
+            leaders: Leaders::default(),
+            counters: BTreeMap::new(),
+            violations: Vec::new(),
+            names: BTreeMap::new(),
+        })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names a simulated machine.
+    pub fn name(&self, node: NodeId, name: &str) {
+        self.inner().names.insert(node, name.to_owned());
+    }
+
+    /// A line of the trace.
+    pub fn event(&self, who: &str, event: &str, standing: Standing, note: &str) {
+        self.inner().trace.event(elapsed(), who, event, standing, note);
+    }
+
+    /// A line of the trace about the rehearsal as a whole.
+    pub fn note(&self, event: &str, note: &str) {
+        self.event("--", event, Standing::default(), note);
+    }
+
+    /// Counts something for the report.
+    pub fn count(&self, what: &'static str, more: u64) {
+        *self.inner().counters.entry(what).or_default() += more;
+    }
+
+    /// A promise was broken.
+    pub fn violated(&self, violation: Violation) {
+        let mut inner = self.inner();
+        let text = violation.to_string();
+        inner
+            .trace
+            .event(elapsed(), "--", "! violation", Standing::default(), &text);
+        inner.violations.push(violation);
+    }
+
+    /// A client calls; gives the operation's number.
+    pub fn call(&self, client: usize, input: Input) -> u64 {
+        let mut inner = self.inner();
+        let what = format!("c{client} calls {input:?}");
+        inner.trace.record(elapsed(), &what);
+        inner.history.call(input)
+    }
+
+    /// A client's operation ended.
+    pub fn returned(&self, id: u64, outcome: Outcome) {
+        let mut inner = self.inner();
+        inner
+            .trace
+            .record(elapsed(), &format!("operation {id}: {outcome:?}"));
+        let counter = match &outcome {
+            Outcome::Answered(_) => "answered",
+            Outcome::Refused(_) => "refused",
+            Outcome::Unknown(_) => "unknown",
+        };
+        *inner.counters.entry(counter).or_default() += 1;
+        inner.history.returned(id, outcome);
+    }
+
+    pub fn history(&self) -> History {
+        self.inner().history.clone()
+    }
+
+    pub fn violations(&self) -> Vec<Violation> {
+        self.inner().violations.clone()
+    }
+
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let inner = self.inner();
+        let mut counters = inner.counters.clone();
+        counters.insert("terms led", inner.leaders.terms() as u64);
+        counters
+    }
+
+    pub fn fingerprint(&self) -> (u64, u64) {
+        let inner = self.inner();
+        (inner.trace.fingerprint(), inner.trace.records())
+    }
+
+    /// A log record of the code under rehearsal.
+    fn log(&self, record: &Record) {
+        let now = elapsed();
+        let node = TimeHandle::try_current().map(|_| madsim::plugin::node());
+        let mut inner = self.inner();
+        let who = node
+            .and_then(|node| inner.names.get(&node).cloned())
+            .unwrap_or_default();
+        inner
+            .trace
+            .record(now, &format!("{who} {}{}", record.message, record.fields));
+        for (message, counter) in COUNTED {
+            if record.message == *message {
+                *inner.counters.entry(counter).or_default() += 1;
+            }
+        }
+        if record.message == "raft leadership" && record.leads() {
+            let standing = Standing {
+                term: record.term,
+                ..Standing::default()
+            };
+            inner.trace.event(now, &who, "leader", standing, "");
+            if let Err(violation) = inner.leaders.claim(record.term, &who) {
+                inner
+                    .trace
+                    .event(now, &who, "! violation", standing, &violation.0);
+                inner.violations.push(violation);
+            }
+        }
+    }
+}
+
+/// Log records that tell how far a rehearsal got into the corners of the code.
+const COUNTED: &[(&str, &str)] = &[
+    ("applied snapshot", "snapshots applied"),
+    ("compacted the raft log", "log cuts"),
+    ("established a peer connection", "peer connections"),
+    ("sending the snapshot goes on", "snapshots resumed"),
+];
+
+/// The subscriber that hands log records to the world.
+pub struct Recorder(pub World);
+
+impl Subscriber for Recorder {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= Level::INFO && metadata.target().starts_with("callboard")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut record = Record::default();
+        event.record(&mut record);
+        self.0.log(&record);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// A log record's message and fields.
+#[derive(Debug, Default)]
+struct Record {
+    message: String,
+    fields: String,
+    term: u64,
+    member: String,
+    leader: String,
+}
+
+impl Record {
+    fn leads(&self) -> bool {
+        !self.leader.is_empty() && self.member == self.leader
+    }
+}
+
+impl Visit for Record {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "term" {
+            self.term = value;
+        }
+        self.record_debug(field, &value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "member" => self.member = format!("{value:?}"),
+            "leader" => self.leader = format!("{value:?}"),
+            _ => {}
+        }
+        if field.name() != "message" {
+            write!(self.fields, " {}={value:?}", field.name()).expect("a string takes everything");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Mistakes to make on purpose: each turns one safeguard of the code off, so that the simulator can show that it would
+//! notice. They exist only in a simulator built with `--cfg mutants`; everywhere else [`active`] is constantly false and
+//! the branches behind it are not compiled in.
+
+/// One mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The log's writer reports writes as durable before it syncs them.
+    AcknowledgeBeforeSync,
+    /// Linearizable reads do not ask for a read index.
+    ReadWithoutIndex,
+    /// The hard state is written without the vote.
+    VoteNotPersisted,
+    /// Entries are applied as soon as they are in the log.
+    ApplyUncommitted,
+    /// Commands are forwarded to the leader twice.
+    ForwardTwice,
+    /// A question for a read index is asked again in the same words, also for those who came later.
+    ReadIndexReused,
+    /// The log is cut behind what is applied, without syncing the state.
+    CutBeforeSync,
+    /// The applied index is written in a batch of its own.
+    AppliedIndexApart,
+    /// The client repeats a write that may have been applied.
+    ClientRepeatsWrites,
+    /// The state of a snapshot is put in use without a sync.
+    SnapshotNotSynced,
+}
+
+impl Mutant {
+    pub const ALL: [Self; 10] = [
+        Self::AcknowledgeBeforeSync,
+        Self::ReadWithoutIndex,
+        Self::VoteNotPersisted,
+        Self::ApplyUncommitted,
+        Self::ForwardTwice,
+        Self::ReadIndexReused,
+        Self::CutBeforeSync,
+        Self::AppliedIndexApart,
+        Self::ClientRepeatsWrites,
+        Self::SnapshotNotSynced,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AcknowledgeBeforeSync => "acknowledge-before-sync",
+            Self::ReadWithoutIndex => "read-without-index",
+            Self::VoteNotPersisted => "vote-not-persisted",
+            Self::ApplyUncommitted => "apply-uncommitted",
+            Self::ForwardTwice => "forward-twice",
+            Self::ReadIndexReused => "read-index-reused",
+            Self::CutBeforeSync => "cut-before-sync",
+            Self::AppliedIndexApart => "applied-index-apart",
+            Self::ClientRepeatsWrites => "client-repeats-writes",
+            Self::SnapshotNotSynced => "snapshot-not-synced",
+        }
+    }
+}
+
+/// Whether this mistake is to be made.
+#[cfg(not(mutants))]
+#[inline]
+pub const fn active(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(mutants)]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Whether this mistake is to be made, in the simulation on this thread.
+#[cfg(mutants)]
+pub fn active(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Which mistake the simulation on this thread makes.
+#[cfg(mutants)]
+pub fn activate(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}
