@@ -116,7 +116,7 @@ impl Fixed {
         let mut flags = String::new();
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
-                flags += &format!(" --{name} {value}");
+                flags.extend([" --", name, " ", &value]);
             }
         };
         add("members", self.members.map(|number| number.to_string()));

@@ -29,6 +29,7 @@ pub enum Act {
 
 impl Act {
     /// The value after it, or None if it cannot take effect on `held` and be answered so.
+    #[allow(clippy::option_option)] // the outer: can it happen; the inner: does the key exist
     fn apply(self, held: Option<Value>) -> Option<Option<Value>> {
         match self {
             Self::Read(found) => (held == found).then_some(held),

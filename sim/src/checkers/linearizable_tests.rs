@@ -16,13 +16,16 @@ fn steps(table: &[(u64, u64, Act)]) -> Vec<Step> {
     table.iter().enumerate().map(step).collect()
 }
 
+/// Acts with their call and return times.
+type Timed<'a> = &'a [(u64, u64, Act)];
+
 fn swap(expected: Option<Value>, new: Value, told: Option<Result<(), Option<Value>>>) -> Act {
     Act::Swap { expected, new, told }
 }
 
 #[test]
 fn good_histories_pass() {
-    let table: [(&str, &[(u64, u64, Act)]); 8] = [
+    let table: [(&str, Timed<'_>); 8] = [
         ("nothing", &[]),
         (
             "one after the other",
@@ -80,7 +83,7 @@ fn good_histories_pass() {
 
 #[test]
 fn bad_histories_fail() {
-    let table: [(&str, u64, &[(u64, u64, Act)]); 8] = [
+    let table: [(&str, u64, Timed<'_>); 8] = [
         ("a lost write", 2, &[(1, 2, Act::Put(1)), (3, 4, Act::Read(None))]),
         (
             "a stale read",
