@@ -9,7 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use std::ffi::OsString;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     for line in text.lines() {
         if let Ok(url) = MemberUrl::parse(line) {
             let again = MemberUrl::parse(url.as_str()).expect("a URL that was accepted once");
@@ -25,7 +27,9 @@ fuzz_target!(|data: &[u8]| {
     );
     match parsed {
         Ok(Invocation::Server(server)) => {
-            let _ = server.initial_cluster().map(|cluster| cluster.found(&server.initial_cluster_token));
+            let _ = server
+                .initial_cluster()
+                .map(|cluster| cluster.found(&server.initial_cluster_token));
         }
         Ok(_) => {}
         Err(error) => drop(error.to_string()),

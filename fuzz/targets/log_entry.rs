@@ -9,7 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use prost::Message;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((key, value)) = data.split_first_chunk::<8>() else { return };
+    let Some((key, value)) = data.split_first_chunk::<8>() else {
+        return;
+    };
     let _ = decode_record(key, Bytes::copy_from_slice(value));
     let sum = crc32c::crc32c_append(crc32c::crc32c(key), value);
     let sealed = [&sum.to_le_bytes(), value].concat();

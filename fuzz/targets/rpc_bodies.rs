@@ -67,7 +67,7 @@ const OTHERS: &[Reader] = &[
     |body| read::<etcdserverpb::StatusRequest>(body).is_some(),
     |body| read::<etcdserverpb::DefragmentRequest>(body).is_some(),
     |body| read::<etcdserverpb::HashRequest>(body).is_some(),
-    |body| read::<etcdserverpb::HashKVRequest>(body).is_some(),
+    |body| read::<etcdserverpb::HashKvRequest>(body).is_some(),
     |body| read::<etcdserverpb::SnapshotRequest>(body).is_some(),
     |body| read::<etcdserverpb::MoveLeaderRequest>(body).is_some(),
     |body| read::<etcdserverpb::DowngradeRequest>(body).is_some(),
@@ -81,7 +81,9 @@ const OTHERS: &[Reader] = &[
 ];
 
 fuzz_target!(|data: &[u8]| {
-    let Some((choice, body)) = data.split_first() else { return };
+    let Some((choice, body)) = data.split_first() else {
+        return;
+    };
     match OTHERS.get(usize::from(*choice)) {
         Some(reader) => {
             reader(body);

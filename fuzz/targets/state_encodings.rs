@@ -15,9 +15,15 @@ fn keys(key: &[u8], other: &[u8]) {
     if let Some((user_key, place)) = split_superseded_key(&Bytes::copy_from_slice(key)) {
         assert_eq!(superseded_key(&user_key, place), key);
     }
-    let place = Place { main: i64::from(u32::MAX), sub: 3 };
+    let place = Place {
+        main: i64::from(u32::MAX),
+        sub: 3,
+    };
     let stored = Bytes::from(superseded_key(key, place));
-    assert_eq!(split_superseded_key(&stored), Some((Bytes::copy_from_slice(key), place)));
+    assert_eq!(
+        split_superseded_key(&stored),
+        Some((Bytes::copy_from_slice(key), place))
+    );
     let range = KeyRange::new(Bytes::copy_from_slice(key), Bytes::copy_from_slice(other));
     if key_fits(key) && !range.is_empty() {
         assert!(range.contains(range.start()));
@@ -42,7 +48,9 @@ fn values(key: &[u8], value: &Bytes) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let Some((key_bytes, rest)) = data.split_first() else { return };
+    let Some((key_bytes, rest)) = data.split_first() else {
+        return;
+    };
     let (key, value) = rest.split_at(usize::from(*key_bytes).min(rest.len()));
     keys(key, value);
     values(key, &Bytes::copy_from_slice(value));
