@@ -140,7 +140,8 @@ fn simulated(seed: u64, count: u64, clients: u64) -> Vec<Step> {
     for id in 1..=count {
         let effect = id * 1000;
         let client = random.below(clients) as usize;
-        let called = (effect - 1 - random.below(900 * clients))
+        let called = (effect - 1)
+            .saturating_sub(random.below(900 * clients))
             .max(free_at[client] + 1)
             .min(effect - 1);
         if free_at[client] >= effect - 1 {
