@@ -3,6 +3,7 @@
 //! One applied batch is one engine batch; until it is written, later commands of the batch must see what earlier ones
 //! did. Several puts of one key become one insert into `current`.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, btree_map};
 use std::iter::Peekable;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use crate::storage::state_revisions::{ChangeKind, RevisionsWriter};
 pub(crate) struct Pending {
     pub(crate) state: Arc<StateDatabase>,
     cache: RecordCache,
+    /// What the database said last: a transaction that compares a key and then writes it asks twice.
+    last_read: RefCell<Option<(Vec<u8>, Option<Record>)>>,
     /// As it will be once the batch is written; the revision excludes the command under way.
     pub(crate) applied: Applied,
     pub(crate) cluster: Arc<Cluster>,
@@ -46,6 +49,7 @@ impl Pending {
         Self {
             state,
             cache: RecordCache::new(cache_bytes),
+            last_read: RefCell::new(None),
             applied,
             cluster,
             cluster_changed: false,
@@ -104,10 +108,18 @@ impl Pending {
         if key.is_empty() {
             return Ok(None);
         }
-        let Some(stored) = self.state.get(StateKeyspace::Current, key)? else {
-            return Ok(None);
-        };
-        Record::decode("current", key, stored).map(|record| Some(record.detached()))
+        if let Some((last_key, record)) = &*self.last_read.borrow()
+            && last_key == key
+        {
+            return Ok(record.clone());
+        }
+        let stored = self.state.get(StateKeyspace::Current, key)?;
+        let record = stored
+            .map(|stored| Record::decode("current", key, stored))
+            .transpose()?
+            .map(|record| record.detached());
+        *self.last_read.borrow_mut() = Some((key.to_vec(), record.clone()));
+        Ok(record)
     }
 
     /// Writes a new version of `key` over `previous`, which must be its newest record.
@@ -184,6 +196,8 @@ impl Pending {
                 cluster,
             );
         }
+        // From here on the database says something else.
+        *self.last_read.borrow_mut() = None;
         batch.commit()?;
         self.state.note_compaction(self.applied.compact_revision);
         self.cluster_changed = false;

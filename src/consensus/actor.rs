@@ -292,6 +292,10 @@ impl Consensus {
             }
         }
         self.queued_write = number;
+        if mutants::active(Mutant::AcknowledgeBeforeSync) {
+            self.core.persisted(number);
+            self.carry_out(context);
+        }
         let log = self.log.clone();
         let sync = async move {
             let begin = env::now();
