@@ -21,6 +21,8 @@ pub enum ApplyWork {
     Entries(Vec<CommittedEntry>),
     /// Reads that may go on once this index is applied.
     Reads(LogIndex, Vec<Reader>),
+    /// Space was reclaimed: a view published anew lets the old tables go on a member where nothing is written.
+    Republish,
     /// The state of a snapshot takes the place of the one in use.
     Replace(Arc<StateDatabase>, LogIndex),
 }
@@ -60,6 +62,10 @@ impl Handler<Wake> for Applier {
             let done = match item {
                 ApplyWork::Entries(entries) => self.apply(&entries),
                 ApplyWork::Replace(state, index) => self.replace(&state, index),
+                ApplyWork::Republish => {
+                    self.machine.republish();
+                    Ok(())
+                }
                 ApplyWork::Reads(index, readers) => {
                     self.reads.push((index, readers));
                     Ok(())

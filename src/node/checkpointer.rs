@@ -1,6 +1,7 @@
 //! Slow work on the state's disk, on a thread of its own: syncing the state so that the log can be cut, and reclaiming
 //! what a compaction left behind. Applying and reading go on meanwhile.
 
+use crate::apply::actor::ApplyWork;
 use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::inbox::{Inbox, Wake};
@@ -25,6 +26,7 @@ pub struct Checkpointer {
     pub views: Views,
     pub inbox: Arc<Inbox<CheckpointWork>>,
     pub consensus: Arc<Inbox<Incoming>>,
+    pub applier: Arc<Inbox<Vec<ApplyWork>>>,
     pub stop: StopSignal,
 }
 
@@ -42,6 +44,7 @@ impl Handler<Wake> for Checkpointer {
     fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
         let work = self.inbox.take();
         let (views, consensus, stop) = (self.views.clone(), Arc::clone(&self.consensus), self.stop.clone());
+        let applier = Arc::clone(&self.applier);
         let run = async move {
             // What this view holds was written before the sync begins.
             let view = views.load();
@@ -58,6 +61,7 @@ impl Handler<Wake> for Checkpointer {
                 if let Err(error) = env::disk_sync(|| view.state.reclaim()).await {
                     return stop.fail(&error);
                 }
+                applier.add(|work| work.push(ApplyWork::Republish));
                 for waiting in work.reclaim {
                     // Whoever asked may have gone.
                     let _ = waiting.send(());

@@ -353,6 +353,7 @@ fn start_workers(
         views: views.clone(),
         inbox: Arc::clone(&neighbours.checkpointer),
         consensus: Arc::clone(&neighbours.inbox),
+        applier: Arc::clone(&neighbours.applier),
         stop: neighbours.stop.clone(),
     };
     let mut threads = vec![
