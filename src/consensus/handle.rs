@@ -113,9 +113,7 @@ impl Handle {
             .register(deadline, PROPOSALS_WAITING_MAX)
             .ok_or(ProposeError::TooManyRequests)?;
         command.id = id;
-        let taken = self
-            .inbox
-            .add(|incoming| incoming.commands.push(&command, PROPOSALS_BYTES_MAX));
+        let taken = self.add(|incoming| incoming.commands.push(&command, PROPOSALS_BYTES_MAX));
         if !taken {
             self.waiters.fail(id, ProposeError::TooManyRequests);
         }

@@ -42,8 +42,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-/// The cluster version that a leader proposes where there is none yet.
-const CLUSTER_VERSION: &str = "3.7.0";
 /// Between two attempts to publish the member, and between two looks at the cluster version.
 const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Handing over leadership takes no longer before a stop.
@@ -197,7 +195,7 @@ impl Member {
             while backend.views.load().cluster.version.is_empty() {
                 if backend.handle.status.is_leader.load(Ordering::Acquire) {
                     let version = ClusterVersion {
-                        version: CLUSTER_VERSION.into(),
+                        version: config::CLUSTER_VERSION.into(),
                     };
                     if let Err(error) = backend.handle.propose(Request::ClusterVersion(version)).await {
                         tracing::warn!(%error, "failed to set the cluster version");

@@ -222,13 +222,7 @@ impl StateDatabase {
     pub fn reclaim(&self) -> Result<(), StateError> {
         self.sync()?;
         for keyspace in [StateKeyspace::Superseded, StateKeyspace::Revisions] {
-            let keyspace = self.keyspace(keyspace);
-            keyspace
-                .rotate_memtable_and_wait()
-                .map_err(StateError::engine("writing a table"))?;
-            keyspace
-                .major_compact()
-                .map_err(StateError::engine("merging tables"))?;
+            self.merge(keyspace)?;
         }
         Ok(())
     }
@@ -237,15 +231,20 @@ impl StateDatabase {
     pub fn rewrite(&self) -> Result<(), StateError> {
         self.reclaim()?;
         for keyspace in [StateKeyspace::Current, StateKeyspace::Meta] {
-            let keyspace = self.keyspace(keyspace);
-            keyspace
-                .rotate_memtable_and_wait()
-                .map_err(StateError::engine("writing a table"))?;
-            keyspace
-                .major_compact()
-                .map_err(StateError::engine("merging tables"))?;
+            self.merge(keyspace)?;
         }
         Ok(())
+    }
+
+    /// Rewrites the tables of one keyspace, without what its filter drops.
+    fn merge(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
+        let keyspace = self.keyspace(keyspace);
+        keyspace
+            .rotate_memtable_and_wait()
+            .map_err(StateError::engine("writing a table"))?;
+        keyspace
+            .major_compact()
+            .map_err(StateError::engine("merging tables"))
     }
 
     /// What the state takes: tables, and changes that have not reached a table yet. The journal's preallocated file is
