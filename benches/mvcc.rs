@@ -52,8 +52,8 @@ impl Member {
     fn new() -> Self {
         let directory = tempfile::tempdir_in(".").unwrap();
         let state = StateDatabase::open(&directory.path().join("state"), &options()).unwrap();
-        let record_cache_bytes = knob("RECORD_CACHE_KIB", 16 * 1024) * 1024;
-        let (mut machine, views) = Machine::open(state, 0, MachineOptions { record_cache_bytes }).unwrap();
+        let header_cache_bytes = knob("HEADER_CACHE_KIB", 16 * 1024) * 1024;
+        let (mut machine, views) = Machine::open(state, 0, MachineOptions { header_cache_bytes }).unwrap();
         machine
             .initialize(InitialState {
                 applied_index: LogIndex(1),

@@ -58,11 +58,14 @@ pub const PENDING_RESETS_MAX: usize = 1024;
 /// The storage engine's own limit on a key, escaping and revision included.
 pub const STORED_KEY_BYTES_MAX: usize = 65_535;
 
-/// A record of packed revisions is closed at this size: a reader that wants one of them decodes all.
-pub const REVISIONS_RECORD_BYTES: usize = 16 * 1024;
+/// A record of packed history is closed at this size: a reader that wants one change decodes all.
+pub const HISTORY_RECORD_BYTES: usize = 16 * 1024;
 
-/// Newest records that the applier keeps at hand, since every put needs the record before it.
-pub const RECORD_CACHE_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+/// Headers of newest records that the applier keeps at hand, since every put needs the one before it: some 100,000 keys.
+pub const HEADER_CACHE_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
+
+/// Compactions whose history waits for a later one; more are not remembered, and their space comes back with the next.
+pub const COMPACTIONS_REMEMBERED_MAX: usize = 16;
 
 /// Changes that one engine batch of the applier holds before it is written: bounds the memory of an apply.
 pub const APPLY_BATCH_BYTES: usize = 1024 * 1024;

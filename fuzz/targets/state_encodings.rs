@@ -5,9 +5,9 @@
 
 use bytes::Bytes;
 use callboard::storage::state_keys::{KeyRange, Place, key_fits, split_superseded_key, superseded_key};
+use callboard::storage::state_history;
 use callboard::storage::state_meta::{self, Applied, Cluster};
-use callboard::storage::state_record::Record;
-use callboard::storage::state_revisions;
+use callboard::storage::state_record::{Record, Superseded};
 use libfuzzer_sys::fuzz_target;
 
 fn keys(key: &[u8], other: &[u8]) {
@@ -34,8 +34,12 @@ fn keys(key: &[u8], other: &[u8]) {
 fn values(key: &[u8], value: &Bytes) {
     let _ = state_meta::decode::<Applied>(key, value);
     let _ = state_meta::decode::<Cluster>(key, value);
-    let _ = state_revisions::last_main(value);
-    let _ = state_revisions::decode(key, value);
+    let _ = state_history::last_main(value);
+    let _ = state_history::decode(key, value);
+    if let Ok(Superseded::InHistory(header)) = Superseded::decode(key, value.clone()) {
+        let stored = header.to_stored(key);
+        assert_eq!(Superseded::decode(key, stored).unwrap().header(), &header);
+    }
     if let Ok(record) = Record::decode("current", key, value.clone()) {
         let _ = (record.place(), record.value(), record.detached());
         let (mut whole, mut key_only) = (Vec::new(), Vec::new());

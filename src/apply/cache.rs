@@ -1,36 +1,36 @@
-//! Newest records that are likely to be replaced soon. Every put needs the record before it; without this each of them
-//! would be a read of the storage engine.
+//! Headers of newest records that are likely to be replaced soon. Every put needs the one before it; without this each of
+//! them would be a read of the storage engine.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
 
-use bytes::Bytes;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
-use crate::storage::state_record::Record;
+use crate::storage::state_record::Header;
 
-/// What an entry takes beside key and record: the entry itself, its place in the table, the allocation's head.
-const ENTRY_OVERHEAD_BYTES: u64 = 240;
+/// What an entry takes beside its key: the header, its place in the table, the key's allocation.
+const ENTRY_OVERHEAD_BYTES: u64 = 120;
 
 /// What one entry is taken to weigh when the table is sized.
-const ENTRY_BYTES_EXPECTED: u64 = 512;
+const ENTRY_BYTES_EXPECTED: u64 = 160;
 
 #[derive(Clone)]
 struct Bytewise;
 
-impl Weighter<Bytes, Record> for Bytewise {
-    fn weight(&self, key: &Bytes, record: &Record) -> u64 {
-        (key.len() + record.stored().len()) as u64 + ENTRY_OVERHEAD_BYTES
+impl Weighter<Box<[u8]>, Header> for Bytewise {
+    fn weight(&self, key: &Box<[u8]>, _: &Header) -> u64 {
+        key.len() as u64 + ENTRY_OVERHEAD_BYTES
     }
 }
 
 /// The hasher has no random seed, so that a replay takes the same path.
 type Hasher = BuildHasherDefault<DefaultHasher>;
+type Lifecycle = DefaultLifecycle<Box<[u8]>, Header>;
 
-pub(crate) struct RecordCache(Cache<Bytes, Record, Bytewise, Hasher, DefaultLifecycle<Bytes, Record>>);
+pub(crate) struct HeaderCache(Cache<Box<[u8]>, Header, Bytewise, Hasher, Lifecycle>);
 
-impl RecordCache {
+impl HeaderCache {
     pub(crate) fn new(bytes_max: u64) -> Self {
         let options = OptionsBuilder::new()
             .estimated_items_capacity((bytes_max / ENTRY_BYTES_EXPECTED) as usize)
@@ -45,12 +45,16 @@ impl RecordCache {
         ))
     }
 
-    pub(crate) fn get(&self, key: &[u8]) -> Option<&Record> {
-        self.0.get(key)
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Header> {
+        self.0.get(key).copied()
     }
 
-    pub(crate) fn insert(&mut self, key: Bytes, record: Record) {
-        self.0.insert(key, record);
+    pub(crate) fn insert(&mut self, key: &[u8], header: Header) {
+        if let Some(mut known) = self.0.get_mut(key) {
+            *known = header;
+            return;
+        }
+        self.0.insert(key.into(), header);
     }
 
     pub(crate) fn remove(&mut self, key: &[u8]) {

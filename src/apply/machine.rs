@@ -12,7 +12,7 @@ use prost::Message;
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
 use crate::ids::{LogIndex, Term};
-use crate::limits::{APPLY_BATCH_BYTES, RECORD_CACHE_BYTES_DEFAULT};
+use crate::limits::{APPLY_BATCH_BYTES, HEADER_CACHE_BYTES_DEFAULT};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader, TxnResponse,
@@ -52,13 +52,13 @@ pub struct Reply {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineOptions {
-    pub record_cache_bytes: u64,
+    pub header_cache_bytes: u64,
 }
 
 impl Default for MachineOptions {
     fn default() -> Self {
         Self {
-            record_cache_bytes: RECORD_CACHE_BYTES_DEFAULT,
+            header_cache_bytes: HEADER_CACHE_BYTES_DEFAULT,
         }
     }
 }
@@ -271,7 +271,7 @@ fn load(state: Arc<StateDatabase>, options: &MachineOptions) -> Result<Pending, 
     };
     Ok(Pending::new(
         state,
-        options.record_cache_bytes,
+        options.header_cache_bytes,
         applied,
         Arc::new(cluster),
     ))
@@ -298,7 +298,7 @@ fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<Compact
     if request.revision > pending.applied.revision {
         return Err(ApplyError::FutureRevision);
     }
-    pending.applied.compact_revision = request.revision;
+    pending.applied.compact(request.revision);
     let header = Some(ResponseHeader {
         revision: pending.applied.revision,
         ..Default::default()

@@ -10,19 +10,19 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::apply::cache::RecordCache;
+use crate::apply::cache::HeaderCache;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::records::{Source, Stored, stored_range};
+use crate::mvcc::records::{History, Source, Stored, stored_history, stored_range};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
+use crate::storage::state_history::HistoryWriter;
 use crate::storage::state_keys::{KeyRange, Place, superseded_key};
 use crate::storage::state_meta::{self, Applied, Cluster};
-use crate::storage::state_record::{NewRecord, Record};
-use crate::storage::state_revisions::{ChangeKind, RevisionsWriter};
+use crate::storage::state_record::{Header, NewRecord, Record};
 
 pub(crate) struct Pending {
     pub(crate) state: Arc<StateDatabase>,
-    cache: RecordCache,
+    cache: RefCell<HeaderCache>,
     /// What the database said last: a transaction that compares a key and then writes it asks twice.
     last_read: RefCell<Option<(Vec<u8>, Option<Record>)>>,
     /// As it will be once the batch is written; the revision excludes the command under way.
@@ -31,9 +31,9 @@ pub(crate) struct Pending {
     cluster_changed: bool,
     /// None: deleted.
     current: BTreeMap<Bytes, Option<Record>>,
-    /// Stored keys and records.
+    /// Stored keys and stored records.
     superseded: BTreeMap<Bytes, Bytes>,
-    revisions: RevisionsWriter,
+    history: HistoryWriter,
     bytes: usize,
     /// Changes of the command under way.
     changes: u32,
@@ -48,14 +48,14 @@ impl Pending {
     ) -> Self {
         Self {
             state,
-            cache: RecordCache::new(cache_bytes),
+            cache: RefCell::new(HeaderCache::new(cache_bytes)),
             last_read: RefCell::new(None),
             applied,
             cluster,
             cluster_changed: false,
             current: BTreeMap::new(),
             superseded: BTreeMap::new(),
-            revisions: RevisionsWriter::default(),
+            history: HistoryWriter::default(),
             bytes: 0,
             changes: 0,
         }
@@ -102,9 +102,6 @@ impl Pending {
         if let Some(record) = self.current.get(key) {
             return Ok(record.clone());
         }
-        if let Some(record) = self.cache.get(key) {
-            return Ok(Some(record.clone()));
-        }
         if key.is_empty() {
             return Ok(None);
         }
@@ -122,8 +119,29 @@ impl Pending {
         Ok(record)
     }
 
+    /// All about the newest record but its value.
+    pub(crate) fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError> {
+        if let Some(record) = self.current.get(key) {
+            return Ok(record.as_ref().map(|record| record.header));
+        }
+        if let Some(header) = self.cache.borrow().get(key) {
+            return Ok(Some(header));
+        }
+        let header = self.newest_record(key)?.map(|record| record.header);
+        if let Some(header) = header {
+            self.cache.borrow_mut().insert(key, header);
+        }
+        Ok(header)
+    }
+
     /// Writes a new version of `key` over `previous`, which must be its newest record.
-    pub(crate) fn put(&mut self, key: &[u8], value: &[u8], lease: i64, previous: Option<&Record>) {
+    pub(crate) fn put(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        lease: i64,
+        previous: Option<&Header>,
+    ) -> Result<(), StateError> {
         let place = self.next_place();
         let (create_revision, version) = previous.map_or((place.main, 1), |previous| {
             (previous.create_revision, previous.version + 1)
@@ -136,31 +154,41 @@ impl Pending {
             value,
             lease,
         });
-        self.push_out(&key, place, previous);
-        self.revisions.push(place, ChangeKind::Put, &key);
-        self.bytes += 2 * key.len() + record.stored().len();
-        self.cache.insert(key.clone(), record.clone());
+        self.push_out(&key, place, previous)?;
+        self.history.push(place, &key, Some(&record));
+        self.bytes += 2 * (key.len() + record.stored().len());
+        self.cache.get_mut().insert(&key, record.header);
         self.current.insert(key, Some(record));
+        Ok(())
     }
 
     /// Deletes `key`, whose newest record is `previous`.
-    pub(crate) fn delete(&mut self, key: &Bytes, previous: &Record) {
+    pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
         let place = self.next_place();
-        self.push_out(key, place, Some(previous));
-        self.revisions.push(place, ChangeKind::Delete, key);
+        self.push_out(key, place, Some(previous))?;
+        self.history.push(place, key, None);
         self.bytes += 2 * key.len();
-        self.cache.remove(key);
+        self.cache.get_mut().remove(key);
         self.current.insert(key.clone(), None);
+        Ok(())
     }
 
-    fn push_out(&mut self, key: &Bytes, place: Place, previous: Option<&Record>) {
-        if let Some(previous) = previous {
-            assert!(previous.place() < place, "a record is replaced by a newer one");
-            let stored_key = superseded_key(key, place);
-            self.bytes += stored_key.len() + previous.stored().len();
-            self.superseded
-                .insert(Bytes::from(stored_key), previous.stored().clone());
-        }
+    /// Keeps what a reader of the past needs of the record that goes. The value of a compacted one moves along, since
+    /// its history is about to go; see `Applied::compact`.
+    fn push_out(&mut self, key: &Bytes, place: Place, previous: Option<&Header>) -> Result<(), StateError> {
+        let Some(previous) = previous else { return Ok(()) };
+        assert!(previous.place() < place, "a record is replaced by a newer one");
+        let stored = if previous.mod_revision > self.applied.compact_revision {
+            previous.to_stored(key)
+        } else {
+            let missing = || StateError::corrupt("current", key, "a record is missing that was seen before");
+            let record = self.newest_record(key)?.ok_or_else(missing)?;
+            record.stored().clone()
+        };
+        let stored_key = superseded_key(key, place);
+        self.bytes += stored_key.len() + stored.len();
+        self.superseded.insert(Bytes::from(stored_key), stored);
+        Ok(())
     }
 
     /// Writes everything in one engine batch.
@@ -176,8 +204,8 @@ impl Pending {
         for (key, record) in std::mem::take(&mut self.superseded) {
             batch.insert(StateKeyspace::Superseded, key, record);
         }
-        for (key, record) in self.revisions.take() {
-            batch.insert(StateKeyspace::Revisions, Bytes::copy_from_slice(&key), record);
+        for (key, record) in self.history.take() {
+            batch.insert(StateKeyspace::History, Bytes::copy_from_slice(&key), record);
         }
         if mutants::active(Mutant::AppliedIndexApart) {
             std::mem::replace(&mut batch, self.state.batch(2)).commit()?;
@@ -199,7 +227,7 @@ impl Pending {
         // From here on the database says something else.
         *self.last_read.borrow_mut() = None;
         batch.commit()?;
-        self.state.note_compaction(self.applied.compact_revision);
+        self.state.note_compaction(&self.applied);
         self.cluster_changed = false;
         self.bytes = 0;
         Ok(())
@@ -217,6 +245,10 @@ impl<'s> Source<'s> for &'s Pending {
 
     fn newest(&self, key: &[u8]) -> Result<Option<Record>, StateError> {
         self.newest_record(key)
+    }
+
+    fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError> {
+        Pending::newest_header(self, key)
     }
 
     fn current(&self, range: &KeyRange) -> Stored<'s> {
@@ -254,6 +286,15 @@ impl<'s> Source<'s> for &'s Pending {
         Box::new(Overlaid {
             below: below.peekable(),
             above: above.peekable(),
+        })
+    }
+
+    fn history(&self) -> History<'s> {
+        let above: &'s HistoryWriter = &self.history;
+        let mut below = stored_history(Arc::clone(&self.state), self.state.snapshot());
+        Box::new(move |place| match above.find(place) {
+            Some(record) => Ok(Some(record)),
+            None => below(place),
         })
     }
 }

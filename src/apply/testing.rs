@@ -29,10 +29,10 @@ pub(crate) struct TestMember {
     directory: tempfile::TempDir,
 }
 
-/// A cache that holds a record or two, so that most reads reach the database.
+/// A cache that holds a header or two, so that most reads reach the database.
 fn options() -> MachineOptions {
     MachineOptions {
-        record_cache_bytes: 1024,
+        header_cache_bytes: 256,
     }
 }
 

@@ -17,7 +17,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::{KeyRange, key_fits};
-use crate::storage::state_record::Record;
+use crate::storage::state_record::{Header, Record};
 
 fn header(revision: i64) -> ResponseHeader {
     ResponseHeader {
@@ -28,11 +28,11 @@ fn header(revision: i64) -> ResponseHeader {
 
 pub(crate) fn put(pending: &mut Pending, request: &PutRequest) -> Result<PutResponse, Failure> {
     let previous = check_put(pending, request)?;
-    Ok(put_checked(pending, request, previous.as_ref()))
+    Ok(put_checked(pending, request, previous.as_ref())?)
 }
 
-/// Returns the key's newest record.
-fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Record>, Failure> {
+/// Returns the header of the key's newest record.
+fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Header>, Failure> {
     if request.key.is_empty() {
         return Err(ApplyError::EmptyKey.into());
     }
@@ -42,31 +42,40 @@ fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Record>, 
     if request.lease != 0 && !pending.lease_exists(request.lease) {
         return Err(ApplyError::LeaseNotFound.into());
     }
-    let previous = pending.newest_record(&request.key)?;
+    let previous = pending.newest_header(&request.key)?;
     if (request.ignore_value || request.ignore_lease) && previous.is_none() {
         return Err(ApplyError::KeyNotFound.into());
     }
     Ok(previous)
 }
 
-fn put_checked(pending: &mut Pending, request: &PutRequest, previous: Option<&Record>) -> PutResponse {
+fn put_checked(
+    pending: &mut Pending,
+    request: &PutRequest,
+    previous: Option<&Header>,
+) -> Result<PutResponse, StateError> {
+    let replaced = if request.ignore_value || request.prev_kv {
+        pending.newest_record(&request.key)?
+    } else {
+        None
+    };
     // Without a previous record only if an operation before this one deleted the key, which the API refuses.
-    let value = match previous {
-        Some(previous) if request.ignore_value => previous.value(),
+    let value = match &replaced {
+        Some(replaced) if request.ignore_value => replaced.value(),
         _ => request.value.clone(),
     };
     let lease = match previous {
         Some(previous) if request.ignore_lease => previous.lease,
         _ => request.lease,
     };
-    pending.put(&request.key, &value, lease, previous);
-    let prev_kv = previous
+    pending.put(&request.key, &value, lease, previous)?;
+    let prev_kv = replaced
         .filter(|_| request.prev_kv)
-        .map(|previous| previous.key_value(request.key.clone()));
-    PutResponse {
+        .map(|replaced| replaced.key_value(request.key.clone()));
+    Ok(PutResponse {
         header: Some(header(pending.revision())),
         prev_kv,
-    }
+    })
 }
 
 pub(crate) fn delete_range(
@@ -76,7 +85,7 @@ pub(crate) fn delete_range(
     let range = KeyRange::new(request.key.clone(), request.range_end.clone());
     let mut response = DeleteRangeResponse::default();
     for (key, record) in newest_in(pending, &range)? {
-        pending.delete(&key, &record);
+        pending.delete(&key, &record.header)?;
         response.deleted += 1;
         if request.prev_kv {
             response.prev_kvs.push(record.key_value(key));
@@ -133,12 +142,12 @@ fn execute(pending: &mut Pending, plan: &Plan<'_>) -> Result<TxnResponse, Failur
                 Some(Response::ResponseRange(txn::range(&&*pending, range)?))
             }
             Planned::Operation(Request::RequestPut(put)) => {
-                let previous = pending.newest_record(&put.key)?;
+                let previous = pending.newest_header(&put.key)?;
                 Some(Response::ResponsePut(put_checked(
                     pending,
                     put,
                     previous.as_ref(),
-                )))
+                )?))
             }
             Planned::Operation(Request::RequestDeleteRange(delete)) => {
                 Some(Response::ResponseDeleteRange(delete_range(pending, delete)?))

@@ -1,15 +1,20 @@
-//! Changes in revision order, for watchers that have fallen behind.
+//! Changes in revision order, for watchers that have fallen behind and for hashes.
 
 use bytes::Bytes;
 
 use crate::mvcc::MvccError;
-use crate::mvcc::records::record_written_at;
 use crate::mvcc::view::View;
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::state::StateKeyspace;
 use crate::storage::state_error::StateError;
+use crate::storage::state_history::{self, HistoryEntry};
 use crate::storage::state_keys::Place;
-use crate::storage::state_revisions::{self, ChangeKind, ChangedKey};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    Put,
+    Delete,
+}
 
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,20 +25,20 @@ pub struct Change {
     pub kv: KeyValue,
 }
 
-/// A walk through `revisions`, in revision order.
-pub(crate) struct ChangedKeys {
+/// A walk through `history`, in revision order.
+pub(crate) struct HistoryEntries {
     stored: Box<dyn Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send>,
-    open: std::vec::IntoIter<ChangedKey>,
+    open: std::vec::IntoIter<HistoryEntry>,
     from: Place,
 }
 
-impl ChangedKeys {
+impl HistoryEntries {
     pub(crate) fn new(view: &View, from: Place) -> Result<Self, StateError> {
-        let start = match view.last_stored(StateKeyspace::Revisions, &from.to_bytes())? {
+        let start = match view.last_stored(StateKeyspace::History, &from.to_bytes())? {
             Some((key, _)) => key,
             None => Bytes::copy_from_slice(&from.to_bytes()),
         };
-        let stored = view.stored::<_, Bytes>(StateKeyspace::Revisions, start..);
+        let stored = view.stored::<_, Bytes>(StateKeyspace::History, start..);
         Ok(Self {
             stored,
             open: vec![].into_iter(),
@@ -42,8 +47,8 @@ impl ChangedKeys {
     }
 }
 
-impl Iterator for ChangedKeys {
-    type Item = Result<ChangedKey, StateError>;
+impl Iterator for HistoryEntries {
+    type Item = Result<HistoryEntry, StateError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
@@ -53,7 +58,7 @@ impl Iterator for ChangedKeys {
                 }
             }
             let record = self.stored.next()?;
-            match record.and_then(|(key, value)| state_revisions::decode(&key, &value)) {
+            match record.and_then(|(key, value)| state_history::decode(&key, &value)) {
                 Ok(changes) => self.open = changes.into_iter(),
                 Err(error) => return Some(Err(error)),
             }
@@ -68,30 +73,26 @@ impl View {
             return Err(MvccError::Compacted);
         }
         let mut changes: Vec<Change> = vec![];
-        for changed in ChangedKeys::new(
+        for changed in HistoryEntries::new(
             self,
             Place {
                 main: from_revision,
                 sub: 0,
             },
         )? {
-            let ChangedKey { place, kind, key } = changed?;
+            let HistoryEntry { place, key, record } = changed?;
             if changes.len() >= max && changes.last().is_some_and(|last| last.place.main != place.main) {
                 break;
             }
-            let kv = match kind {
-                ChangeKind::Delete => KeyValue {
-                    key,
-                    mod_revision: place.main,
-                    ..Default::default()
-                },
-                ChangeKind::Put => {
-                    let missing = || {
-                        StateError::corrupt("superseded", &key, "a record is missing that its revision names")
+            let (kind, kv) = match record {
+                Some(record) => (ChangeKind::Put, record.key_value(key)),
+                None => {
+                    let kv = KeyValue {
+                        key,
+                        mod_revision: place.main,
+                        ..Default::default()
                     };
-                    record_written_at(self, &key, place)?
-                        .ok_or_else(missing)?
-                        .key_value(key)
+                    (ChangeKind::Delete, kv)
                 }
             };
             changes.push(Change { place, kind, kv });

@@ -6,7 +6,7 @@
 //! if they are what a reader at the hashed revision sees; if that reader sees nothing at all, those count that a reader
 //! at the compact revision sees.
 //!
-//! The entries above the compact revision are listed by `revisions`. Those below are found by walking the keys, as many
+//! The entries above the compact revision are listed by `history`. Those below are found by walking the keys, as many
 //! at a time as fit into a bound and in several passes if they do not, so that memory does not grow with the keys.
 
 use std::collections::BinaryHeap;
@@ -15,14 +15,14 @@ use bytes::Bytes;
 
 use crate::limits::HASH_PASS_KEYS;
 use crate::mvcc::MvccError;
-use crate::mvcc::changes::ChangedKeys;
+use crate::mvcc::changes::HistoryEntries;
 use crate::mvcc::range::Progress;
 use crate::mvcc::records::{RecordsAt, Step, record_written_at};
 use crate::mvcc::view::View;
 use crate::storage::state_error::StateError;
+use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
 use crate::storage::state_record::{Record, encode_tombstone};
-use crate::storage::state_revisions::{ChangeKind, ChangedKey};
 
 /// What HashKV answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ enum Phase {
         again: bool,
     },
     /// Summing the entries above the compact revision.
-    Recent(ChangedKeys),
+    Recent(HistoryEntries),
     Done,
 }
 
@@ -130,7 +130,7 @@ impl HashScan {
             main: self.hashed.compact_revision.max(0) + 1,
             sub: 0,
         };
-        Ok(Phase::Recent(ChangedKeys::new(&self.view, from)?))
+        Ok(Phase::Recent(HistoryEntries::new(&self.view, from)?))
     }
 
     /// Looks at up to `entries_max` records.
@@ -154,7 +154,7 @@ impl HashScan {
                 },
                 Phase::Recent(changes) => match changes.next().transpose()? {
                     Some(change) if change.place.main <= self.hashed.hash_revision => {
-                        self.add_change(&change)?;
+                        self.add_change(&change);
                         None
                     }
                     _ => Some(Phase::Done),
@@ -180,7 +180,7 @@ impl HashScan {
         match records.step()? {
             Step::Skipped => {}
             Step::Found(key, found) => {
-                let record = found.into_record(&key)?;
+                let record = records.record(&key, found)?;
                 self.any_seen = true;
                 let place = record.place();
                 if place.main <= self.hashed.compact_revision && place > *above {
@@ -206,19 +206,16 @@ impl HashScan {
         Ok(None)
     }
 
-    fn add_change(&mut self, change: &ChangedKey) -> Result<(), StateError> {
-        match change.kind {
-            ChangeKind::Put => self.add_put(&change.key, change.place),
-            ChangeKind::Delete => {
-                self.add_entry(change.place, true, |buffer| encode_tombstone(&change.key, buffer));
-                Ok(())
-            }
+    fn add_change(&mut self, change: &HistoryEntry) {
+        let HistoryEntry { place, key, record } = change;
+        match record {
+            Some(record) => self.add_entry(*place, false, |buffer| record.encode_key_value(key, buffer)),
+            None => self.add_entry(*place, true, |buffer| encode_tombstone(key, buffer)),
         }
     }
 
     fn add_put(&mut self, key: &Bytes, place: Place) -> Result<(), StateError> {
-        let missing =
-            || StateError::corrupt("superseded", key, "a record is missing that its revision names");
+        let missing = || StateError::corrupt("superseded", key, "a record is missing that a walk has seen");
         let record: Record = record_written_at(&self.view, key, place)?.ok_or_else(missing)?;
         self.add_entry(place, false, |buffer| record.encode_key_value(key, buffer));
         Ok(())

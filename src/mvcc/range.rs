@@ -55,8 +55,8 @@ impl Filters {
     /// Bounds are inclusive, 0 means none.
     fn pass(self, record: &Record) -> bool {
         let within = |value, min, max| (min == 0 || value >= min) && (max == 0 || value <= max);
-        within(record.mod_revision, self.mod_min, self.mod_max)
-            && within(record.create_revision, self.create_min, self.create_max)
+        within(record.header.mod_revision, self.mod_min, self.mod_max)
+            && within(record.header.create_revision, self.create_min, self.create_max)
     }
 }
 
@@ -174,7 +174,7 @@ impl<'s> RangeScan<'s> {
         match &mut self.gather {
             Gather::Nothing => return Ok(()),
             Gather::InOrder(kvs) => {
-                let record = found.into_record(&key)?;
+                let record = self.records.record(&key, found)?;
                 if !self.filters.pass(&record) {
                     return Ok(());
                 }
@@ -191,7 +191,7 @@ impl<'s> RangeScan<'s> {
                 self.gather = Gather::Nothing;
             }
             Gather::ToSort { kvs, order, target } => {
-                let record = found.into_record(&key)?;
+                let record = self.records.record(&key, found)?;
                 if !self.filters.pass(&record) {
                     return Ok(());
                 }

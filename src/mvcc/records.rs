@@ -6,6 +6,7 @@
 //! streams.
 
 use std::ops::RangeBounds;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{Readable, Snapshot};
@@ -13,11 +14,33 @@ use fjall::{Readable, Snapshot};
 use crate::mvcc::MvccError;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
-use crate::storage::state_keys::{KeyRange, Place, split_superseded_key};
-use crate::storage::state_record::Record;
+use crate::storage::state_history::{self, HistoryEntry, record_at};
+use crate::storage::state_keys::{KeyRange, Place, REVISION_BYTES, split_superseded_key};
+use crate::storage::state_record::{Header, Record, Superseded};
 
 /// Stored keys and values in key order.
 pub type Stored<'s> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send + 's>;
+
+/// Looks up what was written at a place.
+pub type History<'s> = Box<dyn FnMut(Place) -> Result<Option<Record>, StateError> + Send + 's>;
+
+/// The history as of `snapshot`. What is close together is found by reading once.
+pub(crate) fn stored_history(state: Arc<StateDatabase>, snapshot: Snapshot) -> History<'static> {
+    let mut open: Vec<HistoryEntry> = vec![];
+    Box::new(move |place| {
+        let is_inside = open.first().is_some_and(|first| first.place <= place)
+            && open.last().is_some_and(|last| place <= last.place);
+        if !is_inside {
+            let last = snapshot
+                .range::<[u8; REVISION_BYTES], _>(state.keyspace(StateKeyspace::History), ..=place.to_bytes())
+                .next_back();
+            let Some(guard) = last else { return Ok(None) };
+            let (key, value) = guard.into_inner().map_err(StateError::engine("reading"))?;
+            open = state_history::decode(&key, &value.into())?;
+        }
+        Ok(record_at(&open, place))
+    })
+}
 
 /// The records of a keyspace between `bounds`, as of `snapshot`.
 pub(crate) fn stored_range<R: RangeBounds<K>, K: AsRef<[u8]>>(
@@ -40,10 +63,14 @@ pub trait Source<'s> {
     /// -1 as long as nothing has been compacted.
     fn compact_revision(&self) -> i64;
     fn newest(&self, key: &[u8]) -> Result<Option<Record>, StateError>;
+    /// All about the newest record but its value.
+    fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError>;
     /// User keys and their newest records.
     fn current(&self, range: &KeyRange) -> Stored<'s>;
     /// Keys of `superseded` and their records.
     fn superseded(&self, range: &KeyRange) -> Stored<'s>;
+    /// The values of records that were pushed out.
+    fn history(&self) -> History<'s>;
 }
 
 /// A record that may not have been looked at yet.
@@ -51,15 +78,7 @@ pub trait Source<'s> {
 pub enum Found {
     Stored(Bytes),
     Decoded(Record),
-}
-
-impl Found {
-    pub fn into_record(self, key: &[u8]) -> Result<Record, StateError> {
-        match self {
-            Self::Stored(stored) => Record::decode("current", key, stored),
-            Self::Decoded(record) => Ok(record),
-        }
-    }
+    InHistory(Header),
 }
 
 /// One step of a walk. Each costs about the same, so that walks can be cut into slices.
@@ -85,7 +104,8 @@ struct Past<'s> {
     current: Option<Stored<'s>>,
     current_head: Option<(Bytes, Record)>,
     superseded: Option<Stored<'s>>,
-    superseded_head: Option<(Bytes, Record)>,
+    superseded_head: Option<(Bytes, Superseded)>,
+    history: History<'s>,
 }
 
 impl<'s> RecordsAt<'s> {
@@ -104,6 +124,7 @@ impl<'s> RecordsAt<'s> {
                 current_head: None,
                 superseded: Some(source.superseded(range)),
                 superseded_head: None,
+                history: source.history(),
             })));
         }
         Ok(Self::newest(source, range)?)
@@ -134,12 +155,24 @@ impl<'s> RecordsAt<'s> {
         }
     }
 
+    /// The record that [`Self::step`] has found, with its value.
+    pub fn record(&mut self, key: &[u8], found: Found) -> Result<Record, StateError> {
+        match (found, &mut self.0) {
+            (Found::Stored(stored), _) => Record::decode("current", key, stored),
+            (Found::Decoded(record), _) => Ok(record),
+            (Found::InHistory(header), Walk::Past(past)) => {
+                from_history(&mut past.history, key, header.place())
+            }
+            (Found::InHistory(_), _) => unreachable!("only walks through the past find pushed-out records"),
+        }
+    }
+
     /// The next record, however many steps it takes.
     pub fn next_record(&mut self) -> Result<Option<(Bytes, Record)>, StateError> {
         loop {
             match self.step()? {
                 Step::Found(key, found) => {
-                    let record = found.into_record(&key)?;
+                    let record = self.record(&key, found)?;
                     return Ok(Some((key, record)));
                 }
                 Step::Skipped => {}
@@ -158,7 +191,8 @@ impl Past<'_> {
                 None => self.current = None,
                 Some((key, stored)) => {
                     let record = Record::decode("current", &key, stored)?;
-                    self.current_head = (record.mod_revision <= self.revision).then_some((key, record));
+                    self.current_head =
+                        (record.header.mod_revision <= self.revision).then_some((key, record));
                 }
             }
             return Ok(Step::Skipped);
@@ -170,30 +204,40 @@ impl Past<'_> {
                 None => self.superseded = None,
                 Some((stored_key, stored)) => {
                     let (key, pushed_out, record) = decode_superseded(&stored_key, stored)?;
-                    let valid = record.mod_revision <= self.revision && self.revision < pushed_out.main;
+                    let valid =
+                        record.header().mod_revision <= self.revision && self.revision < pushed_out.main;
                     self.superseded_head = valid.then_some((key, record));
                 }
             }
             return Ok(Step::Skipped);
         }
-        let head = match (&self.current_head, &self.superseded_head) {
-            (Some((current, _)), Some((superseded, _))) if superseded < current => &mut self.superseded_head,
-            (None, _) => &mut self.superseded_head,
-            _ => &mut self.current_head,
+        let superseded_first = match (&self.current_head, &self.superseded_head) {
+            (Some((current, _)), Some((superseded, _))) => superseded < current,
+            (None, _) => true,
+            _ => false,
         };
-        Ok(match head.take() {
-            Some((key, record)) => Step::Found(key, Found::Decoded(record)),
+        if !superseded_first && let Some((key, record)) = self.current_head.take() {
+            return Ok(Step::Found(key, Found::Decoded(record)));
+        }
+        Ok(match self.superseded_head.take() {
+            Some((key, Superseded::Whole(record))) => Step::Found(key, Found::Decoded(record)),
+            Some((key, Superseded::InHistory(header))) => Step::Found(key, Found::InHistory(header)),
             None => Step::End,
         })
     }
 }
 
+fn from_history(history: &mut History<'_>, key: &[u8], place: Place) -> Result<Record, StateError> {
+    let missing = || StateError::corrupt("history", key, "a record is missing that a pushed-out one names");
+    history(place)?.ok_or_else(missing)
+}
+
 /// The user key, what pushed the record out, and the record.
-pub fn decode_superseded(stored_key: &Bytes, stored: Bytes) -> Result<(Bytes, Place, Record), StateError> {
+fn decode_superseded(stored_key: &Bytes, stored: Bytes) -> Result<(Bytes, Place, Superseded), StateError> {
     let corrupt = || StateError::corrupt("superseded", stored_key, "a key that does not parse");
     let (key, pushed_out) = split_superseded_key(stored_key).ok_or_else(corrupt)?;
-    let record = Record::decode("superseded", &key, stored)?;
-    if record.place() >= pushed_out {
+    let record = Superseded::decode(&key, stored)?;
+    if record.header().place() >= pushed_out {
         return Err(StateError::corrupt(
             "superseded",
             stored_key,
@@ -218,7 +262,11 @@ pub fn record_written_at(
         let (stored_key, stored) = record?;
         let (_, pushed_out, record) = decode_superseded(&stored_key, stored)?;
         if pushed_out > place {
-            return Ok((record.place() == place).then_some(record));
+            return Ok(match record {
+                _ if record.header().place() != place => None,
+                Superseded::Whole(record) => Some(record),
+                Superseded::InHistory(_) => Some(from_history(&mut source.history(), key, place)?),
+            });
         }
     }
     Ok(None)

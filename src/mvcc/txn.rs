@@ -17,6 +17,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
+use crate::storage::state_record::Header;
 
 /// Whether a transaction can only read: nothing but ranges in both branches. A nested transaction counts as a write.
 pub fn is_read_only(request: &TxnRequest) -> bool {
@@ -82,26 +83,34 @@ pub fn plan<'r>(source: &dyn Source<'_>, request: &'r TxnRequest) -> Result<Plan
 /// that no value equals, exceeds or differs from one that is not there.
 fn holds(source: &dyn Source<'_>, compare: &Compare) -> Result<bool, StateError> {
     let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
+    let by_value = compare.target == CompareTarget::Value as i32;
+    // The usual condition, on a number of one key, needs no value.
+    if let KeyRange::Single(key) = &range
+        && !by_value
+    {
+        let header = source.newest_header(key)?;
+        return Ok(holds_for(compare, &header.unwrap_or_default(), &[]));
+    }
     let mut records = RecordsAt::newest(source, &range)?;
     let mut any = false;
     while let Some((_, record)) = records.next_record()? {
         any = true;
-        let numbers = [
-            record.version,
-            record.create_revision,
-            record.mod_revision,
-            record.lease,
-        ];
-        if !holds_for(compare, numbers, &record.value()) {
+        if !holds_for(compare, &record.header, &record.value()) {
             return Ok(false);
         }
     }
-    Ok(any || (compare.target != CompareTarget::Value as i32 && holds_for(compare, [0; 4], &[])))
+    Ok(any || (!by_value && holds_for(compare, &Header::default(), &[])))
 }
 
-/// Numbers: version, create revision, mod revision, lease. A union field that does not fit the target counts as zero.
-fn holds_for(compare: &Compare, numbers: [i64; 4], value: &[u8]) -> bool {
-    let [version, create_revision, mod_revision, lease] = numbers;
+/// A union field that does not fit the target counts as zero.
+fn holds_for(compare: &Compare, header: &Header, value: &[u8]) -> bool {
+    let Header {
+        create_revision,
+        mod_revision,
+        version,
+        lease,
+        ..
+    } = *header;
     let union = compare.target_union.as_ref();
     let ordering = match CompareTarget::try_from(compare.target) {
         Ok(CompareTarget::Version) => version.cmp(&match union {

@@ -13,7 +13,7 @@ use fjall::{Readable, Snapshot};
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mvcc::MvccError;
 use crate::mvcc::range::RangeScan;
-use crate::mvcc::records::{Source, Stored, stored_range};
+use crate::mvcc::records::{History, Source, Stored, stored_history, stored_range};
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::log::Member;
 use crate::proto::mvccpb::KeyValue;
@@ -21,7 +21,7 @@ use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_meta::{Applied, Cluster};
-use crate::storage::state_record::Record;
+use crate::storage::state_record::{Header, Record};
 use crate::storage::state_snapshot::{Cursor, StateRecords};
 
 /// See the head of the file.
@@ -141,6 +141,10 @@ impl Source<'static> for View {
             .transpose()
     }
 
+    fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError> {
+        Ok(self.newest(key)?.map(|record| record.header))
+    }
+
     fn current(&self, range: &KeyRange) -> Stored<'static> {
         if range.is_empty() {
             return Box::new(std::iter::empty());
@@ -153,6 +157,10 @@ impl Source<'static> for View {
             return Box::new(std::iter::empty());
         }
         self.stored(StateKeyspace::Superseded, range.superseded_bounds())
+    }
+
+    fn history(&self) -> History<'static> {
+        stored_history(Arc::clone(&self.state), self.snapshot.clone())
     }
 }
 

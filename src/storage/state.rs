@@ -1,8 +1,8 @@
 //! The state database: everything that a member has applied, in one fjall database.
 //!
 //! Keyspaces: `current` (user key -> its newest record), `superseded` (user key and revision -> the record that was
-//! pushed out then), `revisions` (revision -> which keys changed) and `meta` (how far, by whom). One applied batch is
-//! one engine batch across all of them. Batches are handed to the operating system, not synced: after a power loss the
+//! pushed out then), `history` (revision -> which keys changed, and to what) and `meta` (how far, by whom). One applied
+//! batch is one engine batch across all of them. Batches are handed to the operating system, not synced: after a power loss the
 //! database is a prefix of what was applied, and the log replays the rest. The log may only be cut behind what
 //! [`StateDatabase::sync`] has covered.
 //!
@@ -10,7 +10,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use fjall::compaction::Leveled;
@@ -23,7 +22,7 @@ use fjall::{
 };
 
 use crate::storage::state_error::StateError;
-use crate::storage::state_filter::{self, Floor};
+use crate::storage::state_filter::{self, Floors};
 use crate::storage::state_meta;
 
 /// The keyspaces, with the numbers under which snapshots carry them.
@@ -31,18 +30,18 @@ use crate::storage::state_meta;
 pub enum StateKeyspace {
     Current = 1,
     Superseded = 2,
-    Revisions = 3,
+    History = 3,
     Meta = 4,
 }
 
 impl StateKeyspace {
-    pub const ALL: [Self; 4] = [Self::Current, Self::Superseded, Self::Revisions, Self::Meta];
+    pub const ALL: [Self; 4] = [Self::Current, Self::Superseded, Self::History, Self::Meta];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Current => "current",
             Self::Superseded => "superseded",
-            Self::Revisions => "revisions",
+            Self::History => "history",
             Self::Meta => "meta",
         }
     }
@@ -100,10 +99,10 @@ pub struct StateDatabase {
     path: PathBuf,
     database: Database,
     keyspaces: [Keyspace; 4],
-    /// The newest compact revision that was applied.
-    compact_revision: AtomicI64,
-    /// The newest compact revision that is on disk: what the compaction filters work behind.
-    floor: Arc<Floor>,
+    /// What may go, as far as compactions have been applied.
+    applied_floors: Floors,
+    /// The same as far as it is on disk: what the compaction filters work behind.
+    floors: Arc<Floors>,
 }
 
 impl std::fmt::Debug for StateDatabase {
@@ -121,15 +120,15 @@ impl StateDatabase {
             path: path.to_owned(),
             source,
         };
-        let floor = Arc::new(Floor::default());
-        let filter_floor = Arc::clone(&floor);
+        let floors = Arc::new(Floors::default());
+        let filter_floors = Arc::clone(&floors);
         let database = Database::builder(path)
             .worker_threads(1)
             .cache_size(options.block_cache_bytes)
             .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
             .journal_compression(CompressionType::None)
             .with_compaction_filter_factories(Arc::new(move |name| {
-                state_filter::factory(name, &filter_floor)
+                state_filter::factory(name, &filter_floors)
             }))
             .open()
             .map_err(failed)?;
@@ -141,15 +140,15 @@ impl StateDatabase {
         let keyspaces = [
             open(StateKeyspace::Current)?,
             open(StateKeyspace::Superseded)?,
-            open(StateKeyspace::Revisions)?,
+            open(StateKeyspace::History)?,
             open(StateKeyspace::Meta)?,
         ];
         let this = Self {
             path: path.to_owned(),
             database,
             keyspaces,
-            compact_revision: AtomicI64::new(-1),
-            floor,
+            applied_floors: Floors::default(),
+            floors,
         };
         if let Some(stored) = this
             .snapshot()
@@ -157,7 +156,7 @@ impl StateDatabase {
             .map_err(failed)?
         {
             let applied: state_meta::Applied = state_meta::decode(state_meta::APPLIED_KEY, &stored.into())?;
-            this.note_compaction(applied.compact_revision);
+            this.note_compaction(&applied);
         }
         Ok(Arc::new(this))
     }
@@ -192,18 +191,19 @@ impl StateDatabase {
         }
     }
 
-    /// Tells the database that everything below `revision` may go once this is on disk.
-    pub fn note_compaction(&self, revision: i64) {
-        self.compact_revision.fetch_max(revision, Ordering::AcqRel);
+    /// Tells the database what may go once `applied` is on disk.
+    pub fn note_compaction(&self, applied: &state_meta::Applied) {
+        self.applied_floors
+            .raise(applied.compact_revision, applied.history_floor);
     }
 
     /// Brings everything applied so far to the disk. May run on any thread; an apply that comes meanwhile waits.
     pub fn sync(&self) -> Result<(), StateError> {
-        let compact_revision = self.compact_revision.load(Ordering::Acquire);
+        let (superseded, history) = self.applied_floors.get();
         self.database
             .persist(PersistMode::SyncData)
             .map_err(StateError::engine("syncing"))?;
-        self.floor.raise(compact_revision);
+        self.floors.raise(superseded, history);
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl StateDatabase {
     /// does: call it off the apply thread.
     pub fn reclaim(&self) -> Result<(), StateError> {
         self.sync()?;
-        for keyspace in [StateKeyspace::Superseded, StateKeyspace::Revisions] {
+        for keyspace in [StateKeyspace::Superseded, StateKeyspace::History] {
             self.merge(keyspace)?;
         }
         Ok(())
@@ -256,7 +256,7 @@ impl StateDatabase {
 
     /// The compact revision that records are dropped behind; for tests and metrics.
     pub fn floor(&self) -> i64 {
-        self.floor.get()
+        self.floors.get().0
     }
 }
 

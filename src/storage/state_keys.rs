@@ -4,7 +4,7 @@
 //! - `superseded`: the escaped user key, a zero byte, then the revision that pushed the record out (main: 8 bytes, sub:
 //!   4 bytes, both big-endian). A record pushed out at `(main, sub)` was the newest one until then, so the record of a
 //!   key at revision R is the first one of that key pushed out after R: one seek forward.
-//! - `revisions`: the first revision of the record (main: 8 bytes, sub: 4 bytes, both big-endian).
+//! - `history`: the first revision of the record (main: 8 bytes, sub: 4 bytes, both big-endian).
 //!
 //! Escaping: a zero byte of the user key becomes `00 FF`. The zero byte that ends the key is followed by the first byte
 //! of a positive revision, which is below 80, so keys sort exactly as the user's bytes do, whatever those are.
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use crate::limits::STORED_KEY_BYTES_MAX;
 
-/// The main and sub revision at the end of keys in `superseded` and `revisions`.
+/// The main and sub revision at the end of keys in `superseded` and `history`.
 pub const REVISION_BYTES: usize = 12;
 
 /// Main revision and the place inside its transaction.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::limits::COMPACTIONS_REMEMBERED_MAX;
 use crate::proto::log::Member;
 use crate::proto::peer::ConfState;
 use crate::storage::state_error::StateError;
@@ -29,6 +30,23 @@ pub struct Applied {
     /// -1 as long as nothing has been compacted.
     #[prost(sint64, tag = "4")]
     pub compact_revision: i64,
+    /// The history up to here may go: no record of `superseded` that a reader can still ask for points to it.
+    #[prost(sint64, tag = "5")]
+    pub history_floor: i64,
+    /// Compactions whose history may still be pointed to, oldest first.
+    #[prost(message, repeated, tag = "6")]
+    pub compactions: Vec<PastCompaction>,
+}
+
+/// A compaction that was applied.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct PastCompaction {
+    /// Up to where it went.
+    #[prost(int64, tag = "1")]
+    pub compact_revision: i64,
+    /// The newest revision at that time.
+    #[prost(int64, tag = "2")]
+    pub applied_at_revision: i64,
 }
 
 impl Applied {
@@ -39,7 +57,30 @@ impl Applied {
             term: 0,
             revision: 1,
             compact_revision: -1,
+            history_floor: -1,
+            compactions: vec![],
         }
+    }
+
+    /// Raises the watermark below which the past is gone, and finds out what history goes with it.
+    ///
+    /// A record of `superseded` points into the history only if what it pushed out was newer than the compact revision
+    /// then. So after a compaction to C, applied at revision R, nothing new points to history up to C; and what pointed
+    /// there before was pushed out by R at the latest, and can be asked for only until R is compacted too.
+    pub fn compact(&mut self, revision: i64) {
+        assert!(revision > self.compact_revision, "compactions only move forward");
+        self.compact_revision = revision;
+        self.compactions.push(PastCompaction {
+            compact_revision: revision,
+            applied_at_revision: self.revision,
+        });
+        let done = self
+            .compactions
+            .partition_point(|past| past.applied_at_revision <= revision);
+        if let Some(last) = self.compactions.drain(..done).last() {
+            self.history_floor = last.compact_revision;
+        }
+        self.compactions.truncate(COMPACTIONS_REMEMBERED_MAX);
     }
 }
 
@@ -93,6 +134,7 @@ mod tests {
             term: 3,
             revision: 77,
             compact_revision: -1,
+            ..Applied::empty()
         };
         let stored = encode(APPLIED_KEY, &applied);
         assert_eq!(
@@ -108,5 +150,30 @@ mod tests {
                 "bit {bit}"
             );
         }
+    }
+
+    #[test]
+    fn history_goes_once_whatever_could_point_to_it_is_out_of_reach() {
+        let mut applied = Applied {
+            revision: 100,
+            ..Applied::empty()
+        };
+        applied.compact(40);
+        assert_eq!(applied.history_floor, -1);
+        applied.revision = 150;
+        applied.compact(99);
+        assert_eq!(applied.history_floor, -1);
+        applied.compact(100);
+        assert_eq!(applied.history_floor, 40);
+        applied.compact(150);
+        assert_eq!((applied.history_floor, applied.compactions.len()), (150, 0));
+        // More compactions than are remembered: the space of the later ones comes back with a later one.
+        applied.revision = 10_000;
+        for revision in 200..300 {
+            applied.compact(revision);
+        }
+        assert_eq!(applied.compactions.last().unwrap().compact_revision, 215);
+        applied.compact(10_000);
+        assert_eq!((applied.history_floor, applied.compactions.len()), (10_000, 0));
     }
 }

@@ -1,9 +1,11 @@
-//! The record of one version of a key, as it stands in `current` and `superseded`.
+//! The record of one version of a key, as it stands in `current`, `history` and `superseded`.
 //!
 //! Stored form: CRC-32C of the user key and all that follows the sum (4 bytes, little-endian); the sub revision (varint);
 //! then the fields 2 to 6 of etcd's `mvccpb.KeyValue` in their order, exactly as protobuf writes them. So a reply, and
 //! what HashKV sums, is the key followed by a copy of the stored bytes. The sum covers the user key, not the stored
-//! one: a record moves from `current` to `superseded` without being built again.
+//! one: a record moves between keyspaces without being built again.
+//!
+//! In `superseded` most records are headers: all numbers, and a mark that says that the value is in `history`.
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{WireType, decode_varint, encode_varint, encoded_len_varint};
@@ -19,9 +21,46 @@ const TAG_MODIFICATION: u8 = tag(3, WireType::Varint);
 const TAG_VERSION: u8 = tag(4, WireType::Varint);
 const TAG_VALUE: u8 = tag(5, WireType::LengthDelimited);
 const TAG_LEASE: u8 = tag(6, WireType::Varint);
+/// Ours, last: the value is not here but in `history`.
+const TAG_IN_HISTORY: u8 = tag(7, WireType::Varint);
 
 const fn tag(field: u8, wire_type: WireType) -> u8 {
     field << 3 | wire_type as u8
+}
+
+/// One version of a key without key and value: all that a newer version needs to know of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    pub sub: u32,
+    pub create_revision: i64,
+    pub mod_revision: i64,
+    pub version: i64,
+    pub lease: i64,
+}
+
+impl Header {
+    pub fn place(&self) -> Place {
+        Place {
+            main: self.mod_revision,
+            sub: self.sub,
+        }
+    }
+
+    /// The stored form in `superseded` of a record of `key` whose value stays in `history`.
+    pub fn to_stored(&self, key: &[u8]) -> Bytes {
+        // 56 bytes hold the sum, the sub revision, five tags and four numbers of at most ten bytes.
+        let mut buffer = Vec::with_capacity(56);
+        buffer.extend_from_slice(&[0; CRC_BYTES]);
+        encode_varint(u64::from(self.sub), &mut buffer);
+        put_number(&mut buffer, TAG_CREATE, self.create_revision);
+        put_number(&mut buffer, TAG_MODIFICATION, self.mod_revision);
+        put_number(&mut buffer, TAG_VERSION, self.version);
+        put_number(&mut buffer, TAG_LEASE, self.lease);
+        put_number(&mut buffer, TAG_IN_HISTORY, 1);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(key), &buffer[CRC_BYTES..]);
+        buffer[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
+        Bytes::from(buffer)
+    }
 }
 
 /// One version of a key.
@@ -31,11 +70,83 @@ pub struct Record {
     fields_start: u32,
     value_start: u32,
     value_bytes: u32,
-    pub sub: u32,
-    pub create_revision: i64,
-    pub mod_revision: i64,
-    pub version: i64,
-    pub lease: i64,
+    pub header: Header,
+}
+
+/// A record as it stands in `superseded`.
+#[derive(Clone, Debug)]
+pub enum Superseded {
+    Whole(Record),
+    /// The value is in `history`, at the header's place.
+    InHistory(Header),
+}
+
+impl Superseded {
+    /// Reads and checks a stored record.
+    pub fn decode(key: &[u8], stored: Bytes) -> Result<Self, StateError> {
+        let (record, in_history) = decode("superseded", key, stored)?;
+        Ok(if in_history {
+            Self::InHistory(record.header)
+        } else {
+            Self::Whole(record)
+        })
+    }
+
+    pub fn header(&self) -> &Header {
+        match self {
+            Self::Whole(record) => &record.header,
+            Self::InHistory(header) => header,
+        }
+    }
+}
+
+/// The record, and whether its value is in `history`.
+fn decode(keyspace: &'static str, key: &[u8], stored: Bytes) -> Result<(Record, bool), StateError> {
+    let corrupt = |what| StateError::corrupt(keyspace, key, what);
+    let Some((crc, rest)) = stored.split_first_chunk::<CRC_BYTES>() else {
+        return Err(corrupt("a record cut short"));
+    };
+    if u32::from_le_bytes(*crc) != crc32c::crc32c_append(crc32c::crc32c(key), rest) {
+        return Err(corrupt("a record whose checksum does not match"));
+    }
+    parse(stored).ok_or_else(|| corrupt("a record that does not parse"))
+}
+
+fn parse(stored: Bytes) -> Option<(Record, bool)> {
+    let mut rest = stored.get(CRC_BYTES..)?;
+    let sub = u32::try_from(decode_varint(&mut rest).ok()?).ok()?;
+    let mut header = Header {
+        sub,
+        ..Header::default()
+    };
+    let fields_start = (stored.len() - rest.len()) as u32;
+    let (mut value_start, mut value_bytes) = (0, 0);
+    let mut in_history = false;
+    while rest.has_remaining() {
+        let tag = rest.get_u8();
+        let number = decode_varint(&mut rest).ok()?;
+        match tag {
+            TAG_CREATE => header.create_revision = number as i64,
+            TAG_MODIFICATION => header.mod_revision = number as i64,
+            TAG_VERSION => header.version = number as i64,
+            TAG_LEASE => header.lease = number as i64,
+            TAG_IN_HISTORY => in_history = true,
+            TAG_VALUE => {
+                value_start = (stored.len() - rest.len()) as u32;
+                value_bytes = u32::try_from(number).ok()?;
+                rest = rest.get(value_bytes as usize..)?;
+            }
+            _ => return None,
+        }
+    }
+    let record = Record {
+        stored,
+        fields_start,
+        value_start,
+        value_bytes,
+        header,
+    };
+    Some((record, in_history))
 }
 
 /// What a new record is made of.
@@ -85,67 +196,27 @@ impl Record {
             fields_start: fields_start as u32,
             value_start: value_start as u32,
             value_bytes: value.len() as u32,
-            sub: place.sub,
-            create_revision,
-            mod_revision: place.main,
-            version,
-            lease,
+            header: Header {
+                sub: place.sub,
+                create_revision,
+                mod_revision: place.main,
+                version,
+                lease,
+            },
         };
         (buffer.slice(..key.len()), record)
     }
 
     /// Reads and checks a stored record.
     pub fn decode(keyspace: &'static str, key: &[u8], stored: Bytes) -> Result<Self, StateError> {
-        let corrupt = |what| StateError::corrupt(keyspace, key, what);
-        let Some((crc, rest)) = stored.split_first_chunk::<CRC_BYTES>() else {
-            return Err(corrupt("a record cut short"));
-        };
-        if u32::from_le_bytes(*crc) != crc32c::crc32c_append(crc32c::crc32c(key), rest) {
-            return Err(corrupt("a record whose checksum does not match"));
+        match decode(keyspace, key, stored)? {
+            (record, false) => Ok(record),
+            (_, true) => Err(StateError::corrupt(keyspace, key, "a record without its value")),
         }
-        Self::parse(stored).ok_or_else(|| corrupt("a record that does not parse"))
-    }
-
-    fn parse(stored: Bytes) -> Option<Self> {
-        let mut rest = stored.get(CRC_BYTES..)?;
-        let sub = u32::try_from(decode_varint(&mut rest).ok()?).ok()?;
-        let mut record = Self {
-            fields_start: (stored.len() - rest.len()) as u32,
-            value_start: 0,
-            value_bytes: 0,
-            sub,
-            create_revision: 0,
-            mod_revision: 0,
-            version: 0,
-            lease: 0,
-            stored: Bytes::new(),
-        };
-        while rest.has_remaining() {
-            let tag = rest.get_u8();
-            let number = decode_varint(&mut rest).ok()?;
-            match tag {
-                TAG_CREATE => record.create_revision = number as i64,
-                TAG_MODIFICATION => record.mod_revision = number as i64,
-                TAG_VERSION => record.version = number as i64,
-                TAG_LEASE => record.lease = number as i64,
-                TAG_VALUE => {
-                    let value_bytes = usize::try_from(number).ok()?;
-                    record.value_start = (stored.len() - rest.len()) as u32;
-                    record.value_bytes = u32::try_from(value_bytes).ok()?;
-                    rest = rest.get(value_bytes..)?;
-                }
-                _ => return None,
-            }
-        }
-        record.stored = stored;
-        Some(record)
     }
 
     pub fn place(&self) -> Place {
-        Place {
-            main: self.mod_revision,
-            sub: self.sub,
-        }
+        self.header.place()
     }
 
     /// The stored form. Shares memory with the record.
@@ -171,11 +242,11 @@ impl Record {
     pub fn key_value(&self, key: Bytes) -> KeyValue {
         KeyValue {
             key,
-            create_revision: self.create_revision,
-            mod_revision: self.mod_revision,
-            version: self.version,
+            create_revision: self.header.create_revision,
+            mod_revision: self.header.mod_revision,
+            version: self.header.version,
             value: self.value(),
-            lease: self.lease,
+            lease: self.header.lease,
         }
     }
 
@@ -192,14 +263,20 @@ impl Record {
     /// As above, but without value and lease: what etcd answers from its index when only keys are asked for.
     pub fn encode_key_only(&self, key: &[u8], out: &mut Vec<u8>) {
         put_bytes(out, TAG_KEY, key);
-        put_number(out, TAG_CREATE, self.create_revision);
-        put_number(out, TAG_MODIFICATION, self.mod_revision);
-        put_number(out, TAG_VERSION, self.version);
+        put_number(out, TAG_CREATE, self.header.create_revision);
+        put_number(out, TAG_MODIFICATION, self.header.mod_revision);
+        put_number(out, TAG_VERSION, self.header.version);
     }
 
     pub fn key_only_bytes(&self, key: &[u8]) -> usize {
+        let Header {
+            create_revision,
+            mod_revision,
+            version,
+            ..
+        } = self.header;
         bytes_field_bytes(key)
-            + [self.create_revision, self.mod_revision, self.version]
+            + [create_revision, mod_revision, version]
                 .map(number_bytes)
                 .iter()
                 .sum::<usize>()
@@ -291,6 +368,19 @@ mod tests {
             );
             assert_eq!(key_only.len(), read.key_only_bytes(&key));
             assert_eq!(read.place(), record.place());
+        }
+    }
+
+    #[test]
+    fn headers_come_back_without_their_value_and_are_not_taken_for_whole_records() {
+        for (key, record) in samples() {
+            let whole = Superseded::decode(&key, record.stored().clone()).unwrap();
+            assert!(matches!(&whole, Superseded::Whole(read) if read.value() == record.value()));
+            let stored = record.header.to_stored(&key);
+            let read = Superseded::decode(&key, stored.clone()).unwrap();
+            assert!(matches!(&read, Superseded::InHistory(_)));
+            assert_eq!((read.header(), whole.header()), (&record.header, &record.header));
+            assert!(Record::decode("current", &key, stored).is_err());
         }
     }
 

@@ -168,7 +168,7 @@ impl StateImport {
         let applied = self.state.get(StateKeyspace::Meta, state_meta::APPLIED_KEY)?;
         let applied = applied.ok_or(StateError::ImportIncomplete)?;
         let applied: state_meta::Applied = state_meta::decode(state_meta::APPLIED_KEY, &applied)?;
-        self.state.note_compaction(applied.compact_revision);
+        self.state.note_compaction(&applied);
         if !mutants::active(Mutant::SnapshotNotSynced) {
             self.state.sync()?;
         }
