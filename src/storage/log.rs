@@ -11,15 +11,19 @@
 use crate::ids::{LogIndex, Term};
 use crate::proto::peer::{Entry, EntryBatch, HardState};
 use bytes::Bytes;
+use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use prost::Message;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const HARD_STATE_KEY: &[u8] = b"hard_state";
 const CUT_KEY: &[u8] = b"cut";
 
 /// Memory that unflushed log records may take before they go to a table.
 const MEMTABLE_BYTES: u64 = 2 * 1024 * 1024;
+/// The size of a table. While one is written by a merge, the engine keeps all blocks that it was made from in memory.
+const TABLE_BYTES: u64 = 2 * 1024 * 1024;
 /// The engine's journals are rewritten beyond this; its least allowed is 64 MiB.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Cache of log blocks: lagging followers read forward once, a cache helps them little.
@@ -92,6 +96,7 @@ impl LogDatabase {
         let options = move || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(memtable_bytes.unwrap_or(MEMTABLE_BYTES))
+                .compaction_strategy(Arc::new(Leveled::default().with_table_target_size(TABLE_BYTES)))
                 .data_block_compression_policy(fjall::config::CompressionPolicy::all(
                     fjall::CompressionType::None,
                 ))

@@ -64,6 +64,8 @@ pub struct StateOptions {
     pub block_cache_bytes: u64,
     /// How much journal may pile up, and thus how much a restart replays. The engine takes no less than 64 MiB.
     pub journal_bytes_max: u64,
+    /// The size of a table. While one is written by a merge, the engine keeps all blocks that it was made from in memory.
+    pub table_bytes: u64,
     /// Tables that pile up in the first level before they are merged.
     pub first_level_tables: u8,
 }
@@ -74,6 +76,7 @@ impl StateOptions {
             memtable_bytes: 4 * 1024 * 1024,
             block_cache_bytes: 8 * 1024 * 1024,
             journal_bytes_max: 64 * 1024 * 1024,
+            table_bytes: 8 * 1024 * 1024,
             first_level_tables: 4,
         }
     }
@@ -267,7 +270,9 @@ fn keyspace_options(keyspace: StateKeyspace, options: &StateOptions) -> Keyspace
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .data_block_size_policy(BlockSizePolicy::all(4 * 1024))
         .compaction_strategy(Arc::new(
-            Leveled::default().with_l0_threshold(options.first_level_tables),
+            Leveled::default()
+                .with_l0_threshold(options.first_level_tables)
+                .with_table_target_size(options.table_bytes),
         ));
     match keyspace {
         StateKeyspace::Current => shared.filter_policy(FilterPolicy::all(bits_per_key(10.0))),
