@@ -265,13 +265,18 @@ impl StateDatabase {
 
 fn keyspace_options(keyspace: StateKeyspace, options: &StateOptions) -> KeyspaceCreateOptions {
     let bits_per_key = |bits| FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(bits));
+    // What was pushed out is written once, rarely read and dropped by a filter: merging it early earns nothing.
+    let first_level_tables = match keyspace {
+        StateKeyspace::Superseded => options.first_level_tables.saturating_mul(4),
+        _ => options.first_level_tables,
+    };
     let shared = KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .data_block_size_policy(BlockSizePolicy::all(4 * 1024))
         .compaction_strategy(Arc::new(
             Leveled::default()
-                .with_l0_threshold(options.first_level_tables)
+                .with_l0_threshold(first_level_tables)
                 .with_table_target_size(options.table_bytes),
         ));
     match keyspace {
