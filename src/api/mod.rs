@@ -4,6 +4,7 @@
 //! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. The JSON
 //! gateway, watches, leases, users and metrics are not here yet.
 
+mod authority;
 pub mod backend;
 pub mod body;
 #[doc(hidden)] // public for the fuzzer

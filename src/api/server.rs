@@ -1,5 +1,6 @@
 //! Serves connections: HTTP/1 and HTTP/2 with prior knowledge on one port, as etcd does without TLS.
 
+use super::authority::ProperAuthority;
 use super::backend::Backend;
 use super::routes::Routes;
 use crate::env::{self, Executor, Listener, Stream, Timer};
@@ -134,7 +135,7 @@ async fn serve_stream<B: Backend>(
         let routes = Arc::clone(&routes);
         async move { Ok::<_, Infallible>(routes.handle(request).await) }
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(ProperAuthority::new(stream)), service));
     let drained = async {
         let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
     };
