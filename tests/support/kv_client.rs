@@ -98,6 +98,18 @@ impl Client {
         self.inner.txn(request).await.into()
     }
 
+    /// Puts all of them in one transaction.
+    pub async fn put_all(&self, puts: impl IntoIterator<Item = pb::PutRequest>) -> Outcome<pb::TxnResponse> {
+        let operation = |put| pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestPut(put)),
+        };
+        let request = pb::TxnRequest {
+            success: puts.into_iter().map(operation).collect(),
+            ..Default::default()
+        };
+        self.inner.txn(request).await.into()
+    }
+
     pub async fn status(&self) -> Outcome<pb::StatusResponse> {
         self.inner.status(pb::StatusRequest::default()).await.into()
     }

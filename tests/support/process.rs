@@ -91,6 +91,10 @@ impl Process {
         assert_eq!(answer, 0, "signal {signal}: {}", std::io::Error::last_os_error());
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log_text(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }

@@ -1,0 +1,91 @@
+//! Many keys: a restart that does not read them all, and a long range that does not hold its reply several times.
+
+use std::time::{Duration, Instant};
+
+use callboard::proto::etcdserverpb as pb;
+
+use super::support;
+use super::support::cluster::{Cluster, Member};
+use super::support::kv_client::{Client, ask, block_on, put_request};
+
+const KEYS: u32 = 1_000_000;
+const KEYS_PER_TXN: u32 = 1_000;
+const READY_LIMIT: Duration = Duration::from_secs(2);
+const LONG_RANGE_KEYS: u32 = 100_000;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Writes `count` keys that start with `prefix`.
+fn fill(member: &Member, prefix: &str, count: u32, value: &[u8]) {
+    block_on(async {
+        let client = Client::new(&[member.client], LIMIT);
+        for first in (0..count).step_by(KEYS_PER_TXN as usize) {
+            let keys = first..first + KEYS_PER_TXN;
+            let puts = keys.map(|number| put_request(format!("{prefix}{number:010}").as_bytes(), value));
+            client.put_all(puts).await.acked().expect("a transaction of puts");
+        }
+    });
+}
+
+fn everything_from(prefix: &str) -> pb::RangeRequest {
+    pb::RangeRequest {
+        key: prefix.as_bytes().to_vec().into(),
+        range_end: vec![0].into(),
+        ..Default::default()
+    }
+}
+
+/// A line of `/proc/PID/status` that counts KiB, in bytes.
+fn memory_bytes(process_id: u32, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process_id}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .expect("a number of KiB")
+        * 1024
+}
+
+#[test]
+fn a_million_keys_are_served_again_within_two_seconds() {
+    let flags = ["--max-txn-ops=1000"];
+    let mut cluster = Cluster::start_with(&support::callboard_bin(), 1, &flags);
+    let member = &mut cluster.members[0];
+    fill(member, "k/", KEYS, b"value");
+    member.kill();
+    let begin = Instant::now();
+    member.start_ready();
+    let ready_after = begin.elapsed();
+    println!("{KEYS} keys: ready after {} ms", ready_after.as_millis());
+    assert!(ready_after < READY_LIMIT, "ready only after {ready_after:?}");
+    let count = ask(member.client, LIMIT, async |client| {
+        let request = pb::RangeRequest {
+            count_only: true,
+            ..everything_from("k/")
+        };
+        client.range(request).await
+    });
+    assert_eq!(count.acked().expect("a count").count, i64::from(KEYS));
+}
+
+#[test]
+fn a_long_range_takes_at_most_twice_its_reply() {
+    let flags = ["--max-txn-ops=1000"];
+    let mut cluster = Cluster::start_with(&support::callboard_bin(), 1, &flags);
+    let member = &mut cluster.members[0];
+    fill(member, "r/", LONG_RANGE_KEYS, &[b'v'; 256]);
+    let process_id = member.process().id();
+    // From here on the peak is counted anew (proc_pid_clear_refs(5)).
+    std::fs::write(format!("/proc/{process_id}/clear_refs"), "5").expect("reset the peak");
+    let before = memory_bytes(process_id, "VmRSS");
+    let reply = ask(member.client, LIMIT, async |client| {
+        client.range(everything_from("r/")).await
+    });
+    let reply_bytes = prost::Message::encoded_len(&reply.acked().expect("all keys")) as u64;
+    let taken = memory_bytes(process_id, "VmHWM").saturating_sub(before);
+    println!("a reply of {reply_bytes} bytes took {taken} bytes");
+    assert!(reply_bytes > 256 * u64::from(LONG_RANGE_KEYS));
+    assert!(
+        taken <= 2 * reply_bytes,
+        "a reply of {reply_bytes} bytes took {taken}"
+    );
+}
