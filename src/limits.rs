@@ -55,11 +55,11 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// them all at once; beyond this it is an attack, and the connection is closed.
 pub const PENDING_RESETS_MAX: usize = 1024;
 
-/// The storage engine's own limit on a key, escaping and revision included.
+/// The storage engine's own limit on a key.
 pub const STORED_KEY_BYTES_MAX: usize = 65_535;
 
-/// A record of packed history is closed at this size: a reader that wants one change decodes all.
-pub const HISTORY_RECORD_BYTES: usize = 16 * 1024;
+/// A record of packed changes is closed at this size: a reader that wants one change decodes all.
+pub const PACKED_RECORD_BYTES: usize = 16 * 1024;
 
 /// Headers of newest records that the applier keeps at hand, since every put needs the one before it: some 100,000 keys.
 pub const HEADER_CACHE_BYTES_DEFAULT: u64 = 16 * 1024 * 1024;
@@ -72,6 +72,9 @@ pub const APPLY_BATCH_BYTES: usize = 1024 * 1024;
 
 /// The pieces in which the reply of a range is built.
 pub const REPLY_CHUNK_BYTES: usize = 256 * 1024;
+
+/// Changed keys that a read of the past keeps in memory at once; it walks the changes once more for the rest.
+pub const PAST_PASS_KEYS: usize = 100_000;
 
 /// Records that a walk for HashKV keeps in memory at once.
 pub const HASH_PASS_KEYS: usize = 100_000;

@@ -4,42 +4,31 @@
 #![no_main]
 
 use bytes::Bytes;
-use callboard::storage::state_keys::{KeyRange, Place, key_fits, split_superseded_key, superseded_key};
-use callboard::storage::state_history;
+use callboard::storage::state_history::HistoryEntry;
+use callboard::storage::state_keys::{KeyRange, Place};
 use callboard::storage::state_meta::{self, Applied, Cluster};
-use callboard::storage::state_record::{Record, Superseded};
+use callboard::storage::state_packed;
+use callboard::storage::state_record::Record;
+use callboard::storage::state_replaced::Replacement;
 use libfuzzer_sys::fuzz_target;
 
 fn keys(key: &[u8], other: &[u8]) {
-    let _ = Place::at_end_of(key);
-    if let Some((user_key, place)) = split_superseded_key(&Bytes::copy_from_slice(key)) {
-        assert_eq!(superseded_key(&user_key, place), key);
+    if let Some(place) = Place::at_end_of(key) {
+        assert_eq!(place.to_bytes(), key[key.len() - 12..]);
     }
-    let place = Place {
-        main: i64::from(u32::MAX),
-        sub: 3,
-    };
-    let stored = Bytes::from(superseded_key(key, place));
-    assert_eq!(
-        split_superseded_key(&stored),
-        Some((Bytes::copy_from_slice(key), place))
-    );
     let range = KeyRange::new(Bytes::copy_from_slice(key), Bytes::copy_from_slice(other));
-    if key_fits(key) && !range.is_empty() {
+    if !range.is_empty() {
         assert!(range.contains(range.start()));
     }
-    let _ = (range.bounds(), range.superseded_bounds());
+    let _ = range.bounds();
 }
 
 fn values(key: &[u8], value: &Bytes) {
     let _ = state_meta::decode::<Applied>(key, value);
     let _ = state_meta::decode::<Cluster>(key, value);
-    let _ = state_history::last_main(value);
-    let _ = state_history::decode(key, value);
-    if let Ok(Superseded::InHistory(header)) = Superseded::decode(key, value.clone()) {
-        let stored = header.to_stored(key);
-        assert_eq!(Superseded::decode(key, stored).unwrap().header(), &header);
-    }
+    let _ = state_packed::last_main(value);
+    let _ = state_packed::decode::<HistoryEntry>(key, value);
+    let _ = state_packed::decode::<Replacement>(key, value);
     if let Ok(record) = Record::decode("current", key, value.clone()) {
         let _ = (record.place(), record.value(), record.detached());
         let (mut whole, mut key_only) = (Vec::new(), Vec::new());

@@ -4,7 +4,7 @@
 //! did. Several puts of one key become one insert into `current`.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, btree_map};
+use std::collections::BTreeMap;
 use std::iter::Peekable;
 use std::sync::Arc;
 
@@ -12,13 +12,16 @@ use bytes::Bytes;
 
 use crate::apply::cache::HeaderCache;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::records::{History, Source, Stored, stored_history, stored_range};
+use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
+use crate::mvcc::records::{Source, Stored};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
-use crate::storage::state_history::HistoryWriter;
-use crate::storage::state_keys::{KeyRange, Place, superseded_key};
+use crate::storage::state_history::HistoryEntry;
+use crate::storage::state_keys::{KeyRange, Place};
 use crate::storage::state_meta::{self, Applied, Cluster};
+use crate::storage::state_packed::{Packed, PackedWriter};
 use crate::storage::state_record::{Header, NewRecord, Record};
+use crate::storage::state_replaced::{Previous, Replacement};
 
 pub(crate) struct Pending {
     pub(crate) state: Arc<StateDatabase>,
@@ -31,9 +34,8 @@ pub(crate) struct Pending {
     cluster_changed: bool,
     /// None: deleted.
     current: BTreeMap<Bytes, Option<Record>>,
-    /// Stored keys and stored records.
-    superseded: BTreeMap<Bytes, Bytes>,
-    history: HistoryWriter,
+    history: PackedWriter<HistoryEntry>,
+    replaced: PackedWriter<Replacement>,
     bytes: usize,
     /// Changes of the command under way.
     changes: u32,
@@ -54,8 +56,8 @@ impl Pending {
             cluster,
             cluster_changed: false,
             current: BTreeMap::new(),
-            superseded: BTreeMap::new(),
-            history: HistoryWriter::default(),
+            history: PackedWriter::default(),
+            replaced: PackedWriter::default(),
             bytes: 0,
             changes: 0,
         }
@@ -154,8 +156,8 @@ impl Pending {
             value,
             lease,
         });
-        self.push_out(&key, place, previous)?;
-        self.history.push(place, &key, Some(&record));
+        self.replace(&key, place, previous)?;
+        HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
         self.cache.get_mut().insert(&key, record.header);
         self.current.insert(key, Some(record));
@@ -165,47 +167,55 @@ impl Pending {
     /// Deletes `key`, whose newest record is `previous`.
     pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
         let place = self.next_place();
-        self.push_out(key, place, Some(previous))?;
-        self.history.push(place, key, None);
+        self.replace(key, place, Some(previous))?;
+        HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
         self.cache.get_mut().remove(key);
         self.current.insert(key.clone(), None);
         Ok(())
     }
 
-    /// Keeps what a reader of the past needs of the record that goes. The value of a compacted one moves along, since
-    /// its history is about to go; see `Applied::compact`.
-    fn push_out(&mut self, key: &Bytes, place: Place, previous: Option<&Header>) -> Result<(), StateError> {
-        let Some(previous) = previous else { return Ok(()) };
-        assert!(previous.place() < place, "a record is replaced by a newer one");
-        let stored = if previous.mod_revision > self.applied.compact_revision {
-            previous.to_stored(key)
-        } else {
-            let missing = || StateError::corrupt("current", key, "a record is missing that was seen before");
-            let record = self.newest_record(key)?.ok_or_else(missing)?;
-            record.stored().clone()
+    /// Keeps where a reader of the past finds the record that goes. A compacted one moves along, since its history is
+    /// about to go; see `Applied::compact`.
+    fn replace(&mut self, key: &Bytes, place: Place, previous: Option<&Header>) -> Result<(), StateError> {
+        let previous = match previous {
+            None => Previous::Nothing,
+            Some(previous) if previous.mod_revision > self.applied.compact_revision => {
+                Previous::InHistory(previous.place())
+            }
+            Some(_) => {
+                let missing =
+                    || StateError::corrupt("current", key, "a record is missing that was seen before");
+                Previous::Whole(self.newest_record(key)?.ok_or_else(missing)?)
+            }
         };
-        let stored_key = superseded_key(key, place);
-        self.bytes += stored_key.len() + stored.len();
-        self.superseded.insert(Bytes::from(stored_key), stored);
+        assert!(
+            previous.place().is_none_or(|previous| previous < place),
+            "a record is replaced by a newer one"
+        );
+        Replacement::push(&mut self.replaced, place, key, &previous);
+        self.bytes += key.len();
         Ok(())
     }
 
     /// Writes everything in one engine batch.
     pub(crate) fn commit(&mut self) -> Result<(), StateError> {
         assert_eq!(self.changes, 0, "a batch ends between commands");
-        let mut batch = self.state.batch(self.current.len() + self.superseded.len() + 4);
+        let mut batch = self.state.batch(self.current.len() + 4);
         for (key, record) in std::mem::take(&mut self.current) {
             match record {
                 Some(record) => batch.insert(StateKeyspace::Current, key, record.stored().clone()),
                 None => batch.remove(StateKeyspace::Current, key),
             }
         }
-        for (key, record) in std::mem::take(&mut self.superseded) {
-            batch.insert(StateKeyspace::Superseded, key, record);
-        }
-        for (key, record) in self.history.take() {
-            batch.insert(StateKeyspace::History, Bytes::copy_from_slice(&key), record);
+        let packed = [
+            (StateKeyspace::History, self.history.take()),
+            (StateKeyspace::Replaced, self.replaced.take()),
+        ];
+        for (keyspace, records) in packed {
+            for (key, record) in records {
+                batch.insert(keyspace, Bytes::copy_from_slice(&key), record);
+            }
         }
         if mutants::active(Mutant::AppliedIndexApart) {
             std::mem::replace(&mut batch, self.state.batch(2)).commit()?;
@@ -252,50 +262,67 @@ impl<'s> Source<'s> for &'s Pending {
     }
 
     fn current(&self, range: &KeyRange) -> Stored<'s> {
+        self.pending_past().current(range)
+    }
+
+    fn past(&self) -> Box<dyn Past<'s> + 's> {
+        Box::new(self.pending_past())
+    }
+}
+
+impl Pending {
+    fn pending_past(&self) -> PendingPast<'_> {
+        PendingPast {
+            below: StoredPast::new(Arc::clone(&self.state), self.state.snapshot()),
+            current: &self.current,
+            history: &self.history,
+            replaced: &self.replaced,
+        }
+    }
+}
+
+/// The past in the middle of a batch: what is not written yet, over what the database has.
+struct PendingPast<'s> {
+    below: StoredPast,
+    current: &'s BTreeMap<Bytes, Option<Record>>,
+    history: &'s PackedWriter<HistoryEntry>,
+    replaced: &'s PackedWriter<Replacement>,
+}
+
+fn find<T: Packed>(writer: &PackedWriter<T>, place: Place) -> Option<T> {
+    writer.pending(place).find(|change| change.place() == place)
+}
+
+impl<'s> Past<'s> for PendingPast<'s> {
+    fn current(&self, range: &KeyRange) -> Stored<'s> {
         if range.is_empty() {
             return Box::new(std::iter::empty());
         }
-        let below = stored_range(
-            &self.state,
-            &self.state.snapshot(),
-            StateKeyspace::Current,
-            range.bounds(),
-        );
         let above = self.current.range(range.bounds());
         let above = above.map(|(key, record)| (key, record.as_ref().map(Record::stored)));
         Box::new(Overlaid {
-            below: below.peekable(),
+            below: self.below.current(range).peekable(),
             above: above.peekable(),
         })
     }
 
-    fn superseded(&self, range: &KeyRange) -> Stored<'s> {
-        if range.is_empty() {
-            return Box::new(std::iter::empty());
-        }
-        let (low, high) = range.superseded_bounds();
-        let bounds = (low.map(Bytes::from), high.map(Bytes::from));
-        let below = stored_range(
-            &self.state,
-            &self.state.snapshot(),
-            StateKeyspace::Superseded,
-            bounds.clone(),
-        );
-        let above: btree_map::Range<'s, _, _> = self.superseded.range(bounds);
-        let above = above.map(|(key, stored)| (key, Some(stored)));
-        Box::new(Overlaid {
-            below: below.peekable(),
-            above: above.peekable(),
-        })
+    fn replacements(&self, from: Place) -> Result<Changes<'s, Replacement>, StateError> {
+        let above = self
+            .replaced
+            .pending(from)
+            .skip_while(move |change| change.place < from);
+        Ok(Box::new(self.below.replacements(from)?.chain(above.map(Ok))))
     }
 
-    fn history(&self) -> History<'s> {
-        let above: &'s HistoryWriter = &self.history;
-        let mut below = stored_history(Arc::clone(&self.state), self.state.snapshot());
-        Box::new(move |place| match above.find(place) {
+    fn record(&mut self, pushed: Pushed) -> Result<Option<Record>, StateError> {
+        let above = match pushed.moved_to {
+            None => find(self.history, pushed.place).and_then(|entry| entry.record),
+            Some(moved_to) => find(self.replaced, moved_to).and_then(Replacement::into_whole),
+        };
+        match above {
             Some(record) => Ok(Some(record)),
-            None => below(place),
-        })
+            None => self.below.record(pushed),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure};
+use crate::limits::KEY_BYTES_MAX;
 use crate::mvcc::records::RecordsAt;
 use crate::mvcc::txn::{self, Plan, Planned};
 use crate::proto::etcdserverpb::request_op::Request;
@@ -16,7 +17,7 @@ use crate::proto::etcdserverpb::{
     TxnResponse,
 };
 use crate::storage::state_error::StateError;
-use crate::storage::state_keys::{KeyRange, key_fits};
+use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::{Header, Record};
 
 fn header(revision: i64) -> ResponseHeader {
@@ -36,7 +37,7 @@ fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Header>, 
     if request.key.is_empty() {
         return Err(ApplyError::EmptyKey.into());
     }
-    if !key_fits(&request.key) {
+    if request.key.len() > KEY_BYTES_MAX {
         return Err(ApplyError::KeyTooLong.into());
     }
     if request.lease != 0 && !pending.lease_exists(request.lease) {

@@ -5,6 +5,7 @@ use crate::apply::machine::Outcome;
 use crate::apply::testing::{
     TestMember, ToCommand, ToOperation, bytes, compact, delete, everything, put, range,
 };
+use crate::limits::KEY_BYTES_MAX;
 use crate::mvcc::txn;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::response_op::Response;
@@ -140,7 +141,7 @@ fn ignored_values_and_leases_need_the_key() {
     assert_eq!(member.run(leased.clone()), Err(ApplyError::LeaseNotFound));
     assert_eq!(member.run(put("", "1")), Err(ApplyError::EmptyKey));
     assert_eq!(
-        member.run(put(&"\0".repeat(40_000), "1")),
+        member.run(put(&"k".repeat(KEY_BYTES_MAX + 1), "1")),
         Err(ApplyError::KeyTooLong)
     );
     let refused = success(vec![put("other", "1").operation(), leased.operation()]);

@@ -15,14 +15,14 @@ use bytes::Bytes;
 
 use crate::limits::HASH_PASS_KEYS;
 use crate::mvcc::MvccError;
-use crate::mvcc::changes::HistoryEntries;
+use crate::mvcc::past::{Changes, Past, Pushed, pushed_record};
 use crate::mvcc::range::Progress;
-use crate::mvcc::records::{RecordsAt, Step, record_written_at};
+use crate::mvcc::records::{Found, RecordsAt, Source, Step};
 use crate::mvcc::view::View;
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
-use crate::storage::state_record::{Record, encode_tombstone};
+use crate::storage::state_record::encode_tombstone;
 
 /// What HashKV answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,22 +39,23 @@ enum Phase {
     Collect {
         records: RecordsAt<'static>,
         above: Place,
-        lowest: BinaryHeap<(Place, Bytes)>,
+        lowest: BinaryHeap<(Place, Bytes, Option<Pushed>)>,
         left_out: bool,
     },
     /// Summing what a pass has found.
     Sum {
-        entries: std::vec::IntoIter<(Place, Bytes)>,
+        entries: std::vec::IntoIter<(Place, Bytes, Option<Pushed>)>,
         again: bool,
     },
     /// Summing the entries above the compact revision.
-    Recent(HistoryEntries),
+    Recent(Changes<'static, HistoryEntry>),
     Done,
 }
 
 /// A hash under way.
 pub struct HashScan {
     view: View,
+    past: Box<dyn Past<'static>>,
     hashed: KeyValueHash,
     /// The revision at which entries below the compact revision are looked for.
     seen_at: i64,
@@ -98,6 +99,7 @@ impl HashScan {
             hash_revision,
         };
         let mut scan = Self {
+            past: view.past(),
             view,
             hashed,
             seen_at: hash_revision,
@@ -130,7 +132,7 @@ impl HashScan {
             main: self.hashed.compact_revision.max(0) + 1,
             sub: 0,
         };
-        Ok(Phase::Recent(HistoryEntries::new(&self.view, from)?))
+        Ok(Phase::Recent(self.view.history(from)?))
     }
 
     /// Looks at up to `entries_max` records.
@@ -140,10 +142,10 @@ impl HashScan {
                 Phase::Done => return Ok(Progress::Done),
                 Phase::Collect { .. } => self.advance_collect()?,
                 Phase::Sum { entries, again } => match entries.next() {
-                    Some((place, key)) => {
+                    Some((place, key, pushed)) => {
                         let again = *again;
                         let last = entries.as_slice().is_empty();
-                        self.add_put(&key, place)?;
+                        self.add_put(&key, place, pushed)?;
                         match (last, again) {
                             (false, _) => None,
                             (true, true) => Some(self.collect(place)?),
@@ -180,12 +182,18 @@ impl HashScan {
         match records.step()? {
             Step::Skipped => {}
             Step::Found(key, found) => {
-                let record = records.record(&key, found)?;
                 self.any_seen = true;
-                let place = record.place();
+                let pushed = match &found {
+                    Found::Pushed(pushed) => Some(*pushed),
+                    _ => None,
+                };
+                let place = match pushed {
+                    Some(pushed) => pushed.place,
+                    None => records.record(&key, found)?.place(),
+                };
                 if place.main <= self.hashed.compact_revision && place > *above {
                     // A copy, so that the heap does not keep the blocks of tables in memory.
-                    lowest.push((place, Bytes::copy_from_slice(&key)));
+                    lowest.push((place, Bytes::copy_from_slice(&key), pushed));
                     if lowest.len() > self.pass_keys {
                         lowest.pop();
                         *left_out = true;
@@ -214,9 +222,12 @@ impl HashScan {
         }
     }
 
-    fn add_put(&mut self, key: &Bytes, place: Place) -> Result<(), StateError> {
-        let missing = || StateError::corrupt("superseded", key, "a record is missing that a walk has seen");
-        let record: Record = record_written_at(&self.view, key, place)?.ok_or_else(missing)?;
+    fn add_put(&mut self, key: &Bytes, place: Place, pushed: Option<Pushed>) -> Result<(), StateError> {
+        let missing = || StateError::corrupt("current", key, "a record is missing that a walk has seen");
+        let record = match pushed {
+            Some(pushed) => pushed_record(&mut *self.past, key, pushed)?,
+            None => self.view.newest(key)?.ok_or_else(missing)?,
+        };
         self.add_entry(place, false, |buffer| record.encode_key_value(key, buffer));
         Ok(())
     }

@@ -7,6 +7,7 @@ pub mod changes;
 pub mod hash;
 #[cfg(test)]
 mod hash_tests;
+pub mod past;
 pub mod range;
 #[cfg(test)]
 mod range_tests;

@@ -1,46 +1,22 @@
 //! Records in key order at one revision, whatever they are read from.
 //!
-//! A [`Source`] is a place with newest and superseded records: a published view, or the applier's state in the middle
-//! of a batch. A record of `current` was valid from its own revision on, one of `superseded` until the revision that
-//! pushed it out; so at any revision each key has at most one valid record, and reading the past is merging two sorted
-//! streams.
+//! A [`Source`] is a place with newest records and a past: a published view, or the applier's state in the middle of a
+//! batch.
 
 use std::ops::RangeBounds;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::{Readable, Snapshot};
 
 use crate::mvcc::MvccError;
+use crate::mvcc::past::{Past, PastWalk, Pushed};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
-use crate::storage::state_history::{self, HistoryEntry, record_at};
-use crate::storage::state_keys::{KeyRange, Place, REVISION_BYTES, split_superseded_key};
-use crate::storage::state_record::{Header, Record, Superseded};
+use crate::storage::state_keys::KeyRange;
+use crate::storage::state_record::{Header, Record};
 
 /// Stored keys and values in key order.
 pub type Stored<'s> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send + 's>;
-
-/// Looks up what was written at a place.
-pub type History<'s> = Box<dyn FnMut(Place) -> Result<Option<Record>, StateError> + Send + 's>;
-
-/// The history as of `snapshot`. What is close together is found by reading once.
-pub(crate) fn stored_history(state: Arc<StateDatabase>, snapshot: Snapshot) -> History<'static> {
-    let mut open: Vec<HistoryEntry> = vec![];
-    Box::new(move |place| {
-        let is_inside = open.first().is_some_and(|first| first.place <= place)
-            && open.last().is_some_and(|last| place <= last.place);
-        if !is_inside {
-            let last = snapshot
-                .range::<[u8; REVISION_BYTES], _>(state.keyspace(StateKeyspace::History), ..=place.to_bytes())
-                .next_back();
-            let Some(guard) = last else { return Ok(None) };
-            let (key, value) = guard.into_inner().map_err(StateError::engine("reading"))?;
-            open = state_history::decode(&key, &value.into())?;
-        }
-        Ok(record_at(&open, place))
-    })
-}
 
 /// The records of a keyspace between `bounds`, as of `snapshot`.
 pub(crate) fn stored_range<R: RangeBounds<K>, K: AsRef<[u8]>>(
@@ -67,10 +43,7 @@ pub trait Source<'s> {
     fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError>;
     /// User keys and their newest records.
     fn current(&self, range: &KeyRange) -> Stored<'s>;
-    /// Keys of `superseded` and their records.
-    fn superseded(&self, range: &KeyRange) -> Stored<'s>;
-    /// The values of records that were pushed out.
-    fn history(&self) -> History<'s>;
+    fn past(&self) -> Box<dyn Past<'s> + 's>;
 }
 
 /// A record that may not have been looked at yet.
@@ -78,7 +51,7 @@ pub trait Source<'s> {
 pub enum Found {
     Stored(Bytes),
     Decoded(Record),
-    InHistory(Header),
+    Pushed(Pushed),
 }
 
 /// One step of a walk. Each costs about the same, so that walks can be cut into slices.
@@ -96,16 +69,7 @@ pub struct RecordsAt<'s>(Walk<'s>);
 enum Walk<'s> {
     Single(Option<(Bytes, Record)>),
     Newest(Stored<'s>),
-    Past(Past<'s>),
-}
-
-struct Past<'s> {
-    revision: i64,
-    current: Option<Stored<'s>>,
-    current_head: Option<(Bytes, Record)>,
-    superseded: Option<Stored<'s>>,
-    superseded_head: Option<(Bytes, Superseded)>,
-    history: History<'s>,
+    Past(PastWalk<'s>),
 }
 
 impl<'s> RecordsAt<'s> {
@@ -118,14 +82,7 @@ impl<'s> RecordsAt<'s> {
             return Err(MvccError::Compacted);
         }
         if revision > 0 && revision < source.revision() && !range.is_empty() {
-            return Ok(Self(Walk::Past(Past {
-                revision,
-                current: Some(source.current(range)),
-                current_head: None,
-                superseded: Some(source.superseded(range)),
-                superseded_head: None,
-                history: source.history(),
-            })));
+            return Ok(Self(Walk::Past(PastWalk::new(source.past(), range, revision)?)));
         }
         Ok(Self::newest(source, range)?)
     }
@@ -160,10 +117,8 @@ impl<'s> RecordsAt<'s> {
         match (found, &mut self.0) {
             (Found::Stored(stored), _) => Record::decode("current", key, stored),
             (Found::Decoded(record), _) => Ok(record),
-            (Found::InHistory(header), Walk::Past(past)) => {
-                from_history(&mut past.history, key, header.place())
-            }
-            (Found::InHistory(_), _) => unreachable!("only walks through the past find pushed-out records"),
+            (Found::Pushed(pushed), Walk::Past(past)) => past.record(key, pushed),
+            (Found::Pushed(_), _) => unreachable!("only walks through the past find what was pushed out"),
         }
     }
 
@@ -180,94 +135,4 @@ impl<'s> RecordsAt<'s> {
             }
         }
     }
-}
-
-impl Past<'_> {
-    fn step(&mut self) -> Result<Step, StateError> {
-        if self.current_head.is_none()
-            && let Some(records) = &mut self.current
-        {
-            match records.next().transpose()? {
-                None => self.current = None,
-                Some((key, stored)) => {
-                    let record = Record::decode("current", &key, stored)?;
-                    self.current_head =
-                        (record.header.mod_revision <= self.revision).then_some((key, record));
-                }
-            }
-            return Ok(Step::Skipped);
-        }
-        if self.superseded_head.is_none()
-            && let Some(records) = &mut self.superseded
-        {
-            match records.next().transpose()? {
-                None => self.superseded = None,
-                Some((stored_key, stored)) => {
-                    let (key, pushed_out, record) = decode_superseded(&stored_key, stored)?;
-                    let valid =
-                        record.header().mod_revision <= self.revision && self.revision < pushed_out.main;
-                    self.superseded_head = valid.then_some((key, record));
-                }
-            }
-            return Ok(Step::Skipped);
-        }
-        let superseded_first = match (&self.current_head, &self.superseded_head) {
-            (Some((current, _)), Some((superseded, _))) => superseded < current,
-            (None, _) => true,
-            _ => false,
-        };
-        if !superseded_first && let Some((key, record)) = self.current_head.take() {
-            return Ok(Step::Found(key, Found::Decoded(record)));
-        }
-        Ok(match self.superseded_head.take() {
-            Some((key, Superseded::Whole(record))) => Step::Found(key, Found::Decoded(record)),
-            Some((key, Superseded::InHistory(header))) => Step::Found(key, Found::InHistory(header)),
-            None => Step::End,
-        })
-    }
-}
-
-fn from_history(history: &mut History<'_>, key: &[u8], place: Place) -> Result<Record, StateError> {
-    let missing = || StateError::corrupt("history", key, "a record is missing that a pushed-out one names");
-    history(place)?.ok_or_else(missing)
-}
-
-/// The user key, what pushed the record out, and the record.
-fn decode_superseded(stored_key: &Bytes, stored: Bytes) -> Result<(Bytes, Place, Superseded), StateError> {
-    let corrupt = || StateError::corrupt("superseded", stored_key, "a key that does not parse");
-    let (key, pushed_out) = split_superseded_key(stored_key).ok_or_else(corrupt)?;
-    let record = Superseded::decode(&key, stored)?;
-    if record.header().place() >= pushed_out {
-        return Err(StateError::corrupt(
-            "superseded",
-            stored_key,
-            "a record newer than what pushed it out",
-        ));
-    }
-    Ok((key, pushed_out, record))
-}
-
-/// The record that `place` wrote, wherever it is by now. None only if it was compacted, or never was.
-pub fn record_written_at(
-    source: &dyn Source<'_>,
-    key: &Bytes,
-    place: Place,
-) -> Result<Option<Record>, StateError> {
-    if let Some(record) = source.newest(key)?
-        && record.place() == place
-    {
-        return Ok(Some(record));
-    }
-    for record in source.superseded(&KeyRange::Single(key.clone())) {
-        let (stored_key, stored) = record?;
-        let (_, pushed_out, record) = decode_superseded(&stored_key, stored)?;
-        if pushed_out > place {
-            return Ok(match record {
-                _ if record.header().place() != place => None,
-                Superseded::Whole(record) => Some(record),
-                Superseded::InHistory(_) => Some(from_history(&mut source.history(), key, place)?),
-            });
-        }
-    }
-    Ok(None)
 }

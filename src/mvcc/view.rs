@@ -12,8 +12,9 @@ use fjall::{Readable, Snapshot};
 
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mvcc::MvccError;
+use crate::mvcc::past::{Past, StoredPast};
 use crate::mvcc::range::RangeScan;
-use crate::mvcc::records::{History, Source, Stored, stored_history, stored_range};
+use crate::mvcc::records::{Source, Stored, stored_range};
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::log::Member;
 use crate::proto::mvccpb::KeyValue;
@@ -31,7 +32,7 @@ pub struct View {
     /// Members, raft's configuration and the cluster version.
     pub cluster: Arc<Cluster>,
     pub state: Arc<StateDatabase>,
-    snapshot: Snapshot,
+    pub(super) snapshot: Snapshot,
 }
 
 impl std::fmt::Debug for View {
@@ -100,22 +101,6 @@ impl View {
     ) -> Stored<'static> {
         stored_range(&self.state, &self.snapshot, keyspace, bounds)
     }
-
-    /// The last record at or before `key`.
-    pub(crate) fn last_stored(
-        &self,
-        keyspace: StateKeyspace,
-        key: &[u8],
-    ) -> Result<Option<(Bytes, Bytes)>, StateError> {
-        let last = self
-            .snapshot
-            .range::<&[u8], _>(self.state.keyspace(keyspace), ..=key)
-            .next_back();
-        let record = last
-            .map(|guard| guard.into_inner().map_err(StateError::engine("reading")))
-            .transpose()?;
-        Ok(record.map(|(key, value)| (key.into(), value.into())))
-    }
 }
 
 impl Source<'static> for View {
@@ -152,15 +137,8 @@ impl Source<'static> for View {
         self.stored(StateKeyspace::Current, range.bounds())
     }
 
-    fn superseded(&self, range: &KeyRange) -> Stored<'static> {
-        if range.is_empty() {
-            return Box::new(std::iter::empty());
-        }
-        self.stored(StateKeyspace::Superseded, range.superseded_bounds())
-    }
-
-    fn history(&self) -> History<'static> {
-        stored_history(Arc::clone(&self.state), self.snapshot.clone())
+    fn past(&self) -> Box<dyn Past<'static>> {
+        Box::new(StoredPast::new(Arc::clone(&self.state), self.snapshot.clone()))
     }
 }
 

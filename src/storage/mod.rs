@@ -11,5 +11,7 @@ pub mod state_filter;
 pub mod state_history;
 pub mod state_keys;
 pub mod state_meta;
+pub mod state_packed;
 pub mod state_record;
+pub mod state_replaced;
 pub mod state_snapshot;

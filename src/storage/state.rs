@@ -1,10 +1,10 @@
 //! The state database: everything that a member has applied, in one fjall database.
 //!
-//! Keyspaces: `current` (user key -> its newest record), `superseded` (user key and revision -> the record that was
-//! pushed out then), `history` (revision -> which keys changed, and to what) and `meta` (how far, by whom). One applied
-//! batch is one engine batch across all of them. Batches are handed to the operating system, not synced: after a power loss the
-//! database is a prefix of what was applied, and the log replays the rest. The log may only be cut behind what
-//! [`StateDatabase::sync`] has covered.
+//! Keyspaces: `current` (user key -> its newest record), `history` (revision -> which keys changed, and to what),
+//! `replaced` (revision -> which keys changed, and where what was there before is found) and `meta` (how far, by whom).
+//! One applied batch is one engine batch across all of them. Batches are handed to the operating system, not synced:
+//! after a power loss the database is a prefix of what was applied, and the log replays the rest. The log may only be
+//! cut behind what [`StateDatabase::sync`] has covered.
 //!
 //! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
 
@@ -29,18 +29,18 @@ use crate::storage::state_meta;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StateKeyspace {
     Current = 1,
-    Superseded = 2,
+    Replaced = 2,
     History = 3,
     Meta = 4,
 }
 
 impl StateKeyspace {
-    pub const ALL: [Self; 4] = [Self::Current, Self::Superseded, Self::History, Self::Meta];
+    pub const ALL: [Self; 4] = [Self::Current, Self::Replaced, Self::History, Self::Meta];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Current => "current",
-            Self::Superseded => "superseded",
+            Self::Replaced => "replaced",
             Self::History => "history",
             Self::Meta => "meta",
         }
@@ -142,7 +142,7 @@ impl StateDatabase {
         };
         let keyspaces = [
             open(StateKeyspace::Current)?,
-            open(StateKeyspace::Superseded)?,
+            open(StateKeyspace::Replaced)?,
             open(StateKeyspace::History)?,
             open(StateKeyspace::Meta)?,
         ];
@@ -202,11 +202,11 @@ impl StateDatabase {
 
     /// Brings everything applied so far to the disk. May run on any thread; an apply that comes meanwhile waits.
     pub fn sync(&self) -> Result<(), StateError> {
-        let (superseded, history) = self.applied_floors.get();
+        let (replaced, history) = self.applied_floors.get();
         self.database
             .persist(PersistMode::SyncData)
             .map_err(StateError::engine("syncing"))?;
-        self.floors.raise(superseded, history);
+        self.floors.raise(replaced, history);
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl StateDatabase {
     /// does: call it off the apply thread.
     pub fn reclaim(&self) -> Result<(), StateError> {
         self.sync()?;
-        for keyspace in [StateKeyspace::Superseded, StateKeyspace::History] {
+        for keyspace in [StateKeyspace::Replaced, StateKeyspace::History] {
             self.merge(keyspace)?;
         }
         Ok(())
@@ -265,18 +265,13 @@ impl StateDatabase {
 
 fn keyspace_options(keyspace: StateKeyspace, options: &StateOptions) -> KeyspaceCreateOptions {
     let bits_per_key = |bits| FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(bits));
-    // What was pushed out is written once, rarely read and dropped by a filter: merging it early earns nothing.
-    let first_level_tables = match keyspace {
-        StateKeyspace::Superseded => options.first_level_tables.saturating_mul(4),
-        _ => options.first_level_tables,
-    };
     let shared = KeyspaceCreateOptions::default()
         .max_memtable_size(options.memtable_bytes)
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
         .data_block_size_policy(BlockSizePolicy::all(4 * 1024))
         .compaction_strategy(Arc::new(
             Leveled::default()
-                .with_l0_threshold(first_level_tables)
+                .with_l0_threshold(options.first_level_tables)
                 .with_table_target_size(options.table_bytes),
         ));
     match keyspace {

@@ -1,11 +1,9 @@
-//! The record of one version of a key, as it stands in `current`, `history` and `superseded`.
+//! The record of one version of a key, as it stands in `current`, `history` and `replaced`.
 //!
 //! Stored form: CRC-32C of the user key and all that follows the sum (4 bytes, little-endian); the sub revision (varint);
 //! then the fields 2 to 6 of etcd's `mvccpb.KeyValue` in their order, exactly as protobuf writes them. So a reply, and
 //! what HashKV sums, is the key followed by a copy of the stored bytes. The sum covers the user key, not the stored
 //! one: a record moves between keyspaces without being built again.
-//!
-//! In `superseded` most records are headers: all numbers, and a mark that says that the value is in `history`.
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{WireType, decode_varint, encode_varint, encoded_len_varint};
@@ -21,8 +19,6 @@ const TAG_MODIFICATION: u8 = tag(3, WireType::Varint);
 const TAG_VERSION: u8 = tag(4, WireType::Varint);
 const TAG_VALUE: u8 = tag(5, WireType::LengthDelimited);
 const TAG_LEASE: u8 = tag(6, WireType::Varint);
-/// Ours, last: the value is not here but in `history`.
-const TAG_IN_HISTORY: u8 = tag(7, WireType::Varint);
 
 const fn tag(field: u8, wire_type: WireType) -> u8 {
     field << 3 | wire_type as u8
@@ -45,22 +41,6 @@ impl Header {
             sub: self.sub,
         }
     }
-
-    /// The stored form in `superseded` of a record of `key` whose value stays in `history`.
-    pub fn to_stored(&self, key: &[u8]) -> Bytes {
-        // 56 bytes hold the sum, the sub revision, five tags and four numbers of at most ten bytes.
-        let mut buffer = Vec::with_capacity(56);
-        buffer.extend_from_slice(&[0; CRC_BYTES]);
-        encode_varint(u64::from(self.sub), &mut buffer);
-        put_number(&mut buffer, TAG_CREATE, self.create_revision);
-        put_number(&mut buffer, TAG_MODIFICATION, self.mod_revision);
-        put_number(&mut buffer, TAG_VERSION, self.version);
-        put_number(&mut buffer, TAG_LEASE, self.lease);
-        put_number(&mut buffer, TAG_IN_HISTORY, 1);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(key), &buffer[CRC_BYTES..]);
-        buffer[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
-        Bytes::from(buffer)
-    }
 }
 
 /// One version of a key.
@@ -73,82 +53,6 @@ pub struct Record {
     pub header: Header,
 }
 
-/// A record as it stands in `superseded`.
-#[derive(Clone, Debug)]
-pub enum Superseded {
-    Whole(Record),
-    /// The value is in `history`, at the header's place.
-    InHistory(Header),
-}
-
-impl Superseded {
-    /// Reads and checks a stored record.
-    pub fn decode(key: &[u8], stored: Bytes) -> Result<Self, StateError> {
-        let (record, in_history) = decode("superseded", key, stored)?;
-        Ok(if in_history {
-            Self::InHistory(record.header)
-        } else {
-            Self::Whole(record)
-        })
-    }
-
-    pub fn header(&self) -> &Header {
-        match self {
-            Self::Whole(record) => &record.header,
-            Self::InHistory(header) => header,
-        }
-    }
-}
-
-/// The record, and whether its value is in `history`.
-fn decode(keyspace: &'static str, key: &[u8], stored: Bytes) -> Result<(Record, bool), StateError> {
-    let corrupt = |what| StateError::corrupt(keyspace, key, what);
-    let Some((crc, rest)) = stored.split_first_chunk::<CRC_BYTES>() else {
-        return Err(corrupt("a record cut short"));
-    };
-    if u32::from_le_bytes(*crc) != crc32c::crc32c_append(crc32c::crc32c(key), rest) {
-        return Err(corrupt("a record whose checksum does not match"));
-    }
-    parse(stored).ok_or_else(|| corrupt("a record that does not parse"))
-}
-
-fn parse(stored: Bytes) -> Option<(Record, bool)> {
-    let mut rest = stored.get(CRC_BYTES..)?;
-    let sub = u32::try_from(decode_varint(&mut rest).ok()?).ok()?;
-    let mut header = Header {
-        sub,
-        ..Header::default()
-    };
-    let fields_start = (stored.len() - rest.len()) as u32;
-    let (mut value_start, mut value_bytes) = (0, 0);
-    let mut in_history = false;
-    while rest.has_remaining() {
-        let tag = rest.get_u8();
-        let number = decode_varint(&mut rest).ok()?;
-        match tag {
-            TAG_CREATE => header.create_revision = number as i64,
-            TAG_MODIFICATION => header.mod_revision = number as i64,
-            TAG_VERSION => header.version = number as i64,
-            TAG_LEASE => header.lease = number as i64,
-            TAG_IN_HISTORY => in_history = true,
-            TAG_VALUE => {
-                value_start = (stored.len() - rest.len()) as u32;
-                value_bytes = u32::try_from(number).ok()?;
-                rest = rest.get(value_bytes as usize..)?;
-            }
-            _ => return None,
-        }
-    }
-    let record = Record {
-        stored,
-        fields_start,
-        value_start,
-        value_bytes,
-        header,
-    };
-    Some((record, in_history))
-}
-
 /// What a new record is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRecord<'a> {
@@ -158,6 +62,40 @@ pub struct NewRecord<'a> {
     pub version: i64,
     pub value: &'a [u8],
     pub lease: i64,
+}
+
+fn parse(stored: Bytes) -> Option<Record> {
+    let mut rest = stored.get(CRC_BYTES..)?;
+    let sub = u32::try_from(decode_varint(&mut rest).ok()?).ok()?;
+    let mut header = Header {
+        sub,
+        ..Header::default()
+    };
+    let fields_start = (stored.len() - rest.len()) as u32;
+    let (mut value_start, mut value_bytes) = (0, 0);
+    while rest.has_remaining() {
+        let tag = rest.get_u8();
+        let number = decode_varint(&mut rest).ok()?;
+        match tag {
+            TAG_CREATE => header.create_revision = number as i64,
+            TAG_MODIFICATION => header.mod_revision = number as i64,
+            TAG_VERSION => header.version = number as i64,
+            TAG_LEASE => header.lease = number as i64,
+            TAG_VALUE => {
+                value_start = (stored.len() - rest.len()) as u32;
+                value_bytes = u32::try_from(number).ok()?;
+                rest = rest.get(value_bytes as usize..)?;
+            }
+            _ => return None,
+        }
+    }
+    Some(Record {
+        stored,
+        fields_start,
+        value_start,
+        value_bytes,
+        header,
+    })
 }
 
 impl Record {
@@ -209,10 +147,14 @@ impl Record {
 
     /// Reads and checks a stored record.
     pub fn decode(keyspace: &'static str, key: &[u8], stored: Bytes) -> Result<Self, StateError> {
-        match decode(keyspace, key, stored)? {
-            (record, false) => Ok(record),
-            (_, true) => Err(StateError::corrupt(keyspace, key, "a record without its value")),
+        let corrupt = |what| StateError::corrupt(keyspace, key, what);
+        let Some((crc, rest)) = stored.split_first_chunk::<CRC_BYTES>() else {
+            return Err(corrupt("a record cut short"));
+        };
+        if u32::from_le_bytes(*crc) != crc32c::crc32c_append(crc32c::crc32c(key), rest) {
+            return Err(corrupt("a record whose checksum does not match"));
         }
+        parse(stored).ok_or_else(|| corrupt("a record that does not parse"))
     }
 
     pub fn place(&self) -> Place {
@@ -368,19 +310,6 @@ mod tests {
             );
             assert_eq!(key_only.len(), read.key_only_bytes(&key));
             assert_eq!(read.place(), record.place());
-        }
-    }
-
-    #[test]
-    fn headers_come_back_without_their_value_and_are_not_taken_for_whole_records() {
-        for (key, record) in samples() {
-            let whole = Superseded::decode(&key, record.stored().clone()).unwrap();
-            assert!(matches!(&whole, Superseded::Whole(read) if read.value() == record.value()));
-            let stored = record.header.to_stored(&key);
-            let read = Superseded::decode(&key, stored.clone()).unwrap();
-            assert!(matches!(&read, Superseded::InHistory(_)));
-            assert_eq!((read.header(), whole.header()), (&record.header, &record.header));
-            assert!(Record::decode("current", &key, stored).is_err());
         }
     }
 

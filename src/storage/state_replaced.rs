@@ -1,0 +1,129 @@
+//! What `replaced` keeps of a change: the key, and where what was there before is found. See `state_packed` for the
+//! records.
+//!
+//! The key space at a revision is what it is now, except for the keys that were changed since; each of those had what
+//! its first change since has replaced. So reading the past costs a walk over the changes since, without values, and a
+//! put costs no more than a line in a record that is written anyway.
+//!
+//! Per change, after its place: length of the key (varint), key, then one byte: 0 if nothing was there before; 1 if it
+//! is in `history`, with its main revision (varint) and sub revision (varint); 2 if it follows as it was in `current`,
+//! with its length (varint).
+
+use bytes::{Buf, Bytes};
+use prost::encoding::{decode_varint, encode_varint};
+
+use crate::storage::state::StateKeyspace;
+use crate::storage::state_keys::Place;
+use crate::storage::state_packed::{Packed, PackedWriter, put_bytes, take_bytes};
+use crate::storage::state_record::Record;
+
+/// What a change has replaced.
+#[derive(Clone, Debug)]
+pub enum Previous {
+    Nothing,
+    InHistory(Place),
+    Whole(Record),
+}
+
+impl Previous {
+    /// When it was written.
+    pub fn place(&self) -> Option<Place> {
+        match self {
+            Self::Nothing => None,
+            Self::InHistory(place) => Some(*place),
+            Self::Whole(record) => Some(record.place()),
+        }
+    }
+}
+
+/// One change of one key.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    pub place: Place,
+    pub key: Bytes,
+    pub previous: Previous,
+}
+
+impl Replacement {
+    pub fn push(writer: &mut PackedWriter<Self>, place: Place, key: &[u8], previous: &Previous) {
+        writer.push(place, |out| {
+            put_bytes(key, out);
+            match previous {
+                Previous::Nothing => out.push(0),
+                Previous::InHistory(place) => {
+                    out.push(1);
+                    encode_varint(place.main as u64, out);
+                    encode_varint(u64::from(place.sub), out);
+                }
+                Previous::Whole(record) => {
+                    out.push(2);
+                    put_bytes(record.stored(), out);
+                }
+            }
+        });
+    }
+}
+
+impl Packed for Replacement {
+    const KEYSPACE: StateKeyspace = StateKeyspace::Replaced;
+
+    fn place(&self) -> Place {
+        self.place
+    }
+
+    fn unpack(place: Place, rest: &mut Bytes) -> Option<Self> {
+        let key = take_bytes(rest)?;
+        let previous = match rest.try_get_u8().ok()? {
+            0 => Previous::Nothing,
+            1 => Previous::InHistory(Place {
+                main: i64::try_from(decode_varint(rest).ok()?).ok()?,
+                sub: u32::try_from(decode_varint(rest).ok()?).ok()?,
+            }),
+            2 => Previous::Whole(Record::decode("replaced", &key, take_bytes(rest)?).ok()?),
+            _ => return None,
+        };
+        let is_older = previous.place().is_none_or(|previous| previous < place);
+        is_older.then_some(Self { place, key, previous })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::state_packed;
+    use crate::storage::state_record::NewRecord;
+
+    #[test]
+    fn what_was_replaced_is_found_again() {
+        let (key, record) = Record::new(&NewRecord {
+            key: b"key",
+            place: Place { main: 7, sub: 2 },
+            create_revision: 3,
+            version: 2,
+            value: b"value",
+            lease: 5,
+        });
+        let mut writer = PackedWriter::default();
+        let previous = [
+            Previous::Nothing,
+            Previous::InHistory(Place { main: 9, sub: 1 }),
+            Previous::Whole(record),
+        ];
+        for (number, previous) in (10..).zip(&previous) {
+            let place = Place { main: number, sub: 0 };
+            Replacement::push(&mut writer, place, &key, previous);
+        }
+        let [(stored_key, value)] = writer.take().try_into().unwrap();
+        let read: Vec<Replacement> = state_packed::decode(&stored_key, &value.into()).unwrap();
+        assert_eq!(read.len(), 3);
+        for (number, (read, previous)) in (10..).zip(read.iter().zip(&previous)) {
+            assert_eq!((read.place, &read.key), (Place { main: number, sub: 0 }, &key));
+            assert_eq!(format!("{:?}", read.previous), format!("{previous:?}"));
+        }
+
+        let late = Previous::InHistory(Place { main: 10, sub: 0 });
+        Replacement::push(&mut writer, Place { main: 10, sub: 0 }, &key, &late);
+        let (stored_key, value) = writer.take().pop().unwrap();
+        assert!(state_packed::decode::<Replacement>(&stored_key, &value.into()).is_err());
+    }
+}
