@@ -164,16 +164,13 @@ impl Rewriter {
                 self.output.unsplit(frame);
                 continue;
             }
-            match rewrite(&frame) {
-                Some(rewritten) => {
-                    self.state = State::Rewriting;
-                    self.output.extend_from_slice(&rewritten);
-                }
-                None => {
-                    self.output.unsplit(frame);
-                    if self.state == State::Looking {
-                        self.pass_through();
-                    }
+            if let Some(rewritten) = rewrite(&frame) {
+                self.state = State::Rewriting;
+                self.output.extend_from_slice(&rewritten);
+            } else {
+                self.output.unsplit(frame);
+                if self.state == State::Looking {
+                    self.pass_through();
                 }
             }
         }

@@ -44,16 +44,15 @@ impl View {
             if changes.len() >= max && changes.last().is_some_and(|last| last.place.main != place.main) {
                 break;
             }
-            let (kind, kv) = match record {
-                Some(record) => (ChangeKind::Put, record.key_value(key)),
-                None => {
-                    let kv = KeyValue {
-                        key,
-                        mod_revision: place.main,
-                        ..Default::default()
-                    };
-                    (ChangeKind::Delete, kv)
-                }
+            let (kind, kv) = if let Some(record) = record {
+                (ChangeKind::Put, record.key_value(key))
+            } else {
+                let kv = KeyValue {
+                    key,
+                    mod_revision: place.main,
+                    ..Default::default()
+                };
+                (ChangeKind::Delete, kv)
             };
             changes.push(Change { place, kind, kv });
         }

@@ -251,22 +251,20 @@ impl<'s> PastWalk<'s> {
 
     pub(crate) fn step(&mut self) -> Result<Step, StateError> {
         match &mut self.phase {
-            Phase::Changes { changes, pass } => match changes.next().transpose()? {
-                Some(replacement) => {
+            Phase::Changes { changes, pass } => {
+                if let Some(replacement) = changes.next().transpose()? {
                     if self.range.contains(&replacement.key) {
                         pass.note(replacement, self.pass_keys);
                     }
-                    Ok(Step::Skipped)
-                }
-                None => {
+                } else {
                     self.phase = Phase::Keys {
                         current: self.past.current(&self.range),
                         head: None,
                         pass: std::mem::take(pass),
                     };
-                    Ok(Step::Skipped)
                 }
-            },
+                Ok(Step::Skipped)
+            }
             Phase::Keys { .. } => self.step_keys(),
             Phase::Done => Ok(Step::End),
         }

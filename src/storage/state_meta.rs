@@ -77,7 +77,7 @@ impl Applied {
         let done = self
             .compactions
             .partition_point(|past| past.applied_at_revision <= revision);
-        if let Some(last) = self.compactions.drain(..done).last() {
+        if let Some(last) = self.compactions.drain(..done).next_back() {
             self.history_floor = last.compact_revision;
         }
         self.compactions.truncate(COMPACTIONS_REMEMBERED_MAX);
