@@ -12,7 +12,7 @@ const KEYS: u32 = 1_000_000;
 const KEYS_PER_TXN: u32 = 1_000;
 const READY_LIMIT: Duration = Duration::from_secs(2);
 const LONG_RANGE_KEYS: u32 = 100_000;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Writes `count` keys that start with `prefix`.
 fn fill(member: &Member, prefix: &str, count: u32, value: &[u8]) {
