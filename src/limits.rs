@@ -76,6 +76,15 @@ pub const REPLY_CHUNK_BYTES: usize = 256 * 1024;
 /// Changed keys that a read of the past keeps in memory at once; it walks the changes once more for the rest.
 pub const PAST_PASS_KEYS: usize = 100_000;
 
+/// Keys that are counted together: what a count walks at either end of its range.
+pub const COUNT_STRETCH_KEYS: u64 = 1_024;
+
+/// Stretches of counted keys that are remembered: some 10 MiB.
+pub const COUNT_STRETCHES_MAX: usize = 100_000;
+
+/// Revisions over which remembered counts are brought forward; behind more, counting again costs about as much.
+pub const COUNT_CHANGES_MAX: i64 = 200_000;
+
 /// Records that a walk for HashKV keeps in memory at once.
 pub const HASH_PASS_KEYS: usize = 100_000;
 

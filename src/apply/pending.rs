@@ -156,7 +156,7 @@ impl Pending {
             value,
             lease,
         });
-        self.replace(&key, place, previous)?;
+        self.replace(&key, place, previous, false)?;
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
         self.cache.get_mut().insert(&key, record.header);
@@ -167,7 +167,7 @@ impl Pending {
     /// Deletes `key`, whose newest record is `previous`.
     pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
         let place = self.next_place();
-        self.replace(key, place, Some(previous))?;
+        self.replace(key, place, Some(previous), true)?;
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
         self.cache.get_mut().remove(key);
@@ -177,7 +177,13 @@ impl Pending {
 
     /// Keeps where a reader of the past finds the record that goes. A compacted one moves along, since its history is
     /// about to go; see `Applied::compact`.
-    fn replace(&mut self, key: &Bytes, place: Place, previous: Option<&Header>) -> Result<(), StateError> {
+    fn replace(
+        &mut self,
+        key: &Bytes,
+        place: Place,
+        previous: Option<&Header>,
+        deleted: bool,
+    ) -> Result<(), StateError> {
         let previous = match previous {
             None => Previous::Nothing,
             Some(previous) if previous.mod_revision > self.applied.compact_revision => {
@@ -193,7 +199,7 @@ impl Pending {
             previous.place().is_none_or(|previous| previous < place),
             "a record is replaced by a newer one"
         );
-        Replacement::push(&mut self.replaced, place, key, &previous);
+        Replacement::push(&mut self.replaced, place, key, &previous, deleted);
         self.bytes += key.len();
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! Mirrors etcd's server/storage/mvcc and the reading half of server/etcdserver/txn.
 
 pub mod changes;
+pub mod counts;
 pub mod hash;
 #[cfg(test)]
 mod hash_tests;

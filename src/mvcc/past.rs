@@ -195,7 +195,9 @@ struct Pass {
 
 impl Pass {
     fn note(&mut self, replacement: Replacement, keys_max: usize) {
-        let Replacement { place, key, previous } = replacement;
+        let Replacement {
+            place, key, previous, ..
+        } = replacement;
         if self.end.as_ref().is_some_and(|end| key >= *end) || self.replaced.contains_key(&key) {
             return;
         }

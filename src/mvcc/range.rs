@@ -13,8 +13,10 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::mvcc::MvccError;
+use crate::mvcc::counts::CountScan;
 use crate::mvcc::records::{Found, RecordsAt, Source, Step};
 use crate::mvcc::reply::{EncodedKvs, RangeReply};
+use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::mvccpb::KeyValue;
@@ -76,6 +78,9 @@ enum Gather {
 /// One range under way.
 pub struct RangeScan<'s> {
     records: RecordsAt<'s>,
+    /// Set if the keys behind the last one gathered can be counted without a walk: the view, and the whole range.
+    count_from: Option<(View, KeyRange)>,
+    counting: Option<CountScan>,
     gather: Gather,
     filters: Filters,
     keys_only: bool,
@@ -128,6 +133,8 @@ impl<'s> RangeScan<'s> {
         };
         Ok(Self {
             records,
+            count_from: None,
+            counting: None,
             gather,
             filters,
             keys_only: request.keys_only,
@@ -142,6 +149,20 @@ impl<'s> RangeScan<'s> {
         })
     }
 
+    /// Counts what need not be gathered by what is known of `view`, which the scan reads, instead of walking it.
+    pub(crate) fn counting(mut self, view: &View, request: &RangeRequest) -> Result<Self, MvccError> {
+        let is_newest = request.revision <= 0 || request.revision == view.revision();
+        let range = KeyRange::new(request.key.clone(), request.range_end.clone());
+        if is_newest && !matches!(range, KeyRange::Single(_)) {
+            if matches!(self.gather, Gather::Nothing) {
+                self.counting = Some(CountScan::new(view.clone(), range)?);
+            } else {
+                self.count_from = Some((view.clone(), range));
+            }
+        }
+        Ok(self)
+    }
+
     /// Leaves the count at what was seen, and ends as soon as the reply is complete.
     #[must_use]
     pub fn without_count(mut self) -> Self {
@@ -152,6 +173,13 @@ impl<'s> RangeScan<'s> {
     /// Looks at up to `keys_max` records.
     pub fn advance(&mut self, keys_max: usize) -> Result<Progress, MvccError> {
         for _ in 0..keys_max {
+            if let Some(counting) = &mut self.counting {
+                if let Some(keys) = counting.step()? {
+                    self.count += keys as i64;
+                    continue;
+                }
+                return Ok(Progress::Done);
+            }
             match self.records.step()? {
                 Step::Found(key, found) => {
                     self.count += 1;
@@ -189,6 +217,14 @@ impl<'s> RangeScan<'s> {
                 self.more = true;
                 self.gathered = std::mem::take(kvs);
                 self.gather = Gather::Nothing;
+                if self.with_count
+                    && let Some((view, range)) = self.count_from.take()
+                {
+                    // This key is counted again.
+                    self.count -= 1;
+                    let rest = range.starting_at(Bytes::copy_from_slice(&key));
+                    self.counting = Some(CountScan::new(view, rest)?);
+                }
             }
             Gather::ToSort { kvs, order, target } => {
                 let record = self.records.record(&key, found)?;

@@ -12,6 +12,7 @@ use fjall::{Readable, Snapshot};
 
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mvcc::MvccError;
+use crate::mvcc::counts::SharedCounts;
 use crate::mvcc::past::{Past, StoredPast};
 use crate::mvcc::range::RangeScan;
 use crate::mvcc::records::{Source, Stored, stored_range};
@@ -33,6 +34,7 @@ pub struct View {
     pub cluster: Arc<Cluster>,
     pub state: Arc<StateDatabase>,
     pub(super) snapshot: Snapshot,
+    pub(super) counts: SharedCounts,
 }
 
 impl std::fmt::Debug for View {
@@ -52,6 +54,7 @@ impl View {
             cluster,
             state,
             snapshot,
+            counts: SharedCounts::default(),
         }
     }
 
@@ -86,7 +89,7 @@ impl View {
 
     /// A range, to be carried out in slices.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeScan<'static>, MvccError> {
-        RangeScan::new(self, request)
+        RangeScan::new(self, request)?.counting(self, request)
     }
 
     /// All records of all keyspaces, from after `cursor` on.
@@ -155,7 +158,8 @@ impl Views {
         self.0.load_full()
     }
 
-    pub(crate) fn publish(&self, view: View) {
+    pub(crate) fn publish(&self, mut view: View) {
+        view.counts = Arc::clone(&self.0.load().counts);
         self.0.store(Arc::new(view));
     }
 }

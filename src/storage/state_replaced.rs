@@ -5,9 +5,9 @@
 //! its first change since has replaced. So reading the past costs a walk over the changes since, without values, and a
 //! put costs no more than a line in a record that is written anyway.
 //!
-//! Per change, after its place: length of the key (varint), key, then one byte: 0 if nothing was there before; 1 if it
-//! is in `history`, with its main revision (varint) and sub revision (varint); 2 if it follows as it was in `current`,
-//! with its length (varint).
+//! Per change, after its place: length of the key (varint), key, then one byte: its high bit is set if the key was
+//! deleted, the rest is 0 if nothing was there before; 1 if it is in `history`, with its main revision (varint) and sub
+//! revision (varint); 2 if it follows as it was in `current`, with its length (varint).
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{decode_varint, encode_varint};
@@ -16,6 +16,8 @@ use crate::storage::state::StateKeyspace;
 use crate::storage::state_keys::Place;
 use crate::storage::state_packed::{Packed, PackedWriter, put_bytes, take_bytes};
 use crate::storage::state_record::Record;
+
+const DELETED: u8 = 0x80;
 
 /// What a change has replaced.
 #[derive(Clone, Debug)]
@@ -42,25 +44,44 @@ pub struct Replacement {
     pub place: Place,
     pub key: Bytes,
     pub previous: Previous,
+    pub deleted: bool,
 }
 
 impl Replacement {
-    pub fn push(writer: &mut PackedWriter<Self>, place: Place, key: &[u8], previous: &Previous) {
+    pub fn push(
+        writer: &mut PackedWriter<Self>,
+        place: Place,
+        key: &[u8],
+        previous: &Previous,
+        deleted: bool,
+    ) {
+        let flag = if deleted { DELETED } else { 0 };
         writer.push(place, |out| {
             put_bytes(key, out);
             match previous {
-                Previous::Nothing => out.push(0),
+                Previous::Nothing => out.push(flag),
                 Previous::InHistory(place) => {
-                    out.push(1);
+                    out.push(flag | 1);
                     encode_varint(place.main as u64, out);
                     encode_varint(u64::from(place.sub), out);
                 }
                 Previous::Whole(record) => {
-                    out.push(2);
+                    out.push(flag | 2);
                     put_bytes(record.stored(), out);
                 }
             }
         });
+    }
+}
+
+impl Replacement {
+    /// How many keys more there are after the change: 1, 0 or -1.
+    pub fn keys_gained(&self) -> i64 {
+        match (&self.previous, self.deleted) {
+            (Previous::Nothing, false) => 1,
+            (Previous::Nothing, true) | (_, false) => 0,
+            (_, true) => -1,
+        }
     }
 }
 
@@ -73,7 +94,8 @@ impl Packed for Replacement {
 
     fn unpack(place: Place, rest: &mut Bytes) -> Option<Self> {
         let key = take_bytes(rest)?;
-        let previous = match rest.try_get_u8().ok()? {
+        let tag = rest.try_get_u8().ok()?;
+        let previous = match tag & !DELETED {
             0 => Previous::Nothing,
             1 => Previous::InHistory(Place {
                 main: i64::try_from(decode_varint(rest).ok()?).ok()?,
@@ -83,7 +105,12 @@ impl Packed for Replacement {
             _ => return None,
         };
         let is_older = previous.place().is_none_or(|previous| previous < place);
-        is_older.then_some(Self { place, key, previous })
+        is_older.then_some(Self {
+            place,
+            key,
+            previous,
+            deleted: tag & DELETED != 0,
+        })
     }
 }
 
@@ -111,18 +138,19 @@ mod tests {
         ];
         for (number, previous) in (10..).zip(&previous) {
             let place = Place { main: number, sub: 0 };
-            Replacement::push(&mut writer, place, &key, previous);
+            Replacement::push(&mut writer, place, &key, previous, number == 12);
         }
         let [(stored_key, value)] = writer.take().try_into().unwrap();
         let read: Vec<Replacement> = state_packed::decode(&stored_key, &value.into()).unwrap();
         assert_eq!(read.len(), 3);
         for (number, (read, previous)) in (10..).zip(read.iter().zip(&previous)) {
             assert_eq!((read.place, &read.key), (Place { main: number, sub: 0 }, &key));
+            assert_eq!(read.keys_gained(), [1, 0, -1][number as usize - 10]);
             assert_eq!(format!("{:?}", read.previous), format!("{previous:?}"));
         }
 
         let late = Previous::InHistory(Place { main: 10, sub: 0 });
-        Replacement::push(&mut writer, Place { main: 10, sub: 0 }, &key, &late);
+        Replacement::push(&mut writer, Place { main: 10, sub: 0 }, &key, &late, false);
         let (stored_key, value) = writer.take().pop().unwrap();
         assert!(state_packed::decode::<Replacement>(&stored_key, &value.into()).is_err());
     }

@@ -1,0 +1,363 @@
+//! How many keys there are, known in stretches, so that a count need not walk every key.
+//!
+//! Every page of a long list asks for the count of all that follows it, and dashboards ask for the count of everything.
+//! Whoever counts remembers what was counted in stretches of about a thousand keys, as of one revision; who comes later
+//! brings the numbers forward with the changes since, adds up the stretches inside the range, and walks only what is
+//! not known. Nothing is written, and whoever writes pays nothing: what was forgotten is counted again.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use crate::limits::{COUNT_CHANGES_MAX, COUNT_STRETCH_KEYS, COUNT_STRETCHES_MAX};
+use crate::mvcc::past::{Changes, stored_changes};
+use crate::mvcc::records::Stored;
+use crate::mvcc::view::View;
+use crate::storage::state::StateKeyspace;
+use crate::storage::state_error::StateError;
+use crate::storage::state_keys::{KeyRange, Place};
+use crate::storage::state_replaced::Replacement;
+
+/// A stretch is forgotten when it has grown to this many times its size.
+const GROWTH_MAX: u64 = 4;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stretch {
+    /// The first key after it; none: it has no end.
+    end: Option<Bytes>,
+    keys: u64,
+}
+
+impl Stretch {
+    fn ends_after(&self, key: &[u8]) -> bool {
+        self.end.as_ref().is_none_or(|end| key < end)
+    }
+}
+
+/// Numbers as of one revision. Stretches do not overlap.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    revision: i64,
+    stretches: BTreeMap<Bytes, Stretch>,
+}
+
+/// The newest numbers, for all readers.
+pub type SharedCounts = Arc<ArcSwap<Counts>>;
+
+impl Counts {
+    fn containing(&self, key: &[u8]) -> Option<(&Bytes, &Stretch)> {
+        let (start, stretch) = self.stretches.range::<[u8], _>(up_to(key)).next_back()?;
+        stretch.ends_after(key).then_some((start, stretch))
+    }
+
+    /// A key has come (1) or gone (-1).
+    fn adjust(&mut self, key: &[u8], by: i64) {
+        let Some((_, stretch)) = self.stretches.range_mut::<[u8], _>(up_to(key)).next_back() else {
+            return;
+        };
+        if stretch.ends_after(key) {
+            stretch.keys = stretch
+                .keys
+                .checked_add_signed(by)
+                .expect("no more keys go than there are");
+        }
+    }
+
+    /// Remembers a stretch unless part of it is known.
+    fn insert(&mut self, start: Bytes, stretch: Stretch) {
+        let next = self.stretches.range::<Bytes, _>(&start..).next();
+        let is_free = self.containing(&start).is_none()
+            && next.is_none_or(|(next, _)| stretch.end.as_ref().is_some_and(|end| end <= next));
+        if is_free && self.stretches.len() < COUNT_STRETCHES_MAX {
+            self.stretches.insert(start, stretch);
+        }
+    }
+}
+
+fn up_to(key: &[u8]) -> (Bound<&[u8]>, Bound<&[u8]>) {
+    (Bound::Unbounded, Bound::Included(key))
+}
+
+/// A count under way, of the newest keys of a view.
+pub(crate) struct CountScan {
+    view: View,
+    counts: Counts,
+    /// What is left to count.
+    range: KeyRange,
+    phase: Phase,
+    found: Vec<(Bytes, Stretch)>,
+}
+
+enum Phase {
+    /// Bringing the numbers forward to the view's revision.
+    Changes(Changes<'static, Replacement>),
+    Sum,
+    Walk(Walk),
+}
+
+/// A walk through keys that are not known yet.
+struct Walk {
+    keys: Stored<'static>,
+    /// Where it ends.
+    end: Option<Bytes>,
+    stretch_start: Bytes,
+    stretch_keys: u64,
+}
+
+impl CountScan {
+    pub(crate) fn new(view: View, range: KeyRange) -> Result<Self, StateError> {
+        let known = view.counts.load_full();
+        let behind = view.revision() - known.revision;
+        let is_useful =
+            (0..=COUNT_CHANGES_MAX).contains(&behind) && known.revision >= view.compact_revision();
+        let mut scan = Self {
+            counts: Counts {
+                revision: view.revision(),
+                stretches: BTreeMap::new(),
+            },
+            range,
+            phase: Phase::Sum,
+            found: vec![],
+            view,
+        };
+        if is_useful {
+            scan.counts = (*known).clone();
+            let from = Place {
+                main: known.revision + 1,
+                sub: 0,
+            };
+            scan.phase = Phase::Changes(stored_changes(&scan.view.state, &scan.view.snapshot, from)?);
+        }
+        Ok(scan)
+    }
+
+    /// One step: how many more keys were counted, or none at the end.
+    pub(crate) fn step(&mut self) -> Result<Option<u64>, StateError> {
+        match &mut self.phase {
+            Phase::Changes(changes) => {
+                if let Some(replacement) = changes.next().transpose()? {
+                    let by = replacement.keys_gained();
+                    if by != 0 {
+                        self.counts.adjust(&replacement.key, by);
+                    }
+                } else {
+                    self.counts.revision = self.view.revision();
+                    self.phase = Phase::Sum;
+                }
+                Ok(Some(0))
+            }
+            Phase::Sum => self.step_sum(),
+            Phase::Walk(walk) => {
+                let Some(record) = walk.keys.next() else {
+                    let stretch = Stretch {
+                        end: walk.end.clone(),
+                        keys: walk.stretch_keys,
+                    };
+                    // A short one costs as much to remember as to count again.
+                    if stretch.keys >= COUNT_STRETCH_KEYS / 4 {
+                        self.found.push((walk.stretch_start.clone(), stretch));
+                    }
+                    self.range = match walk.end.take() {
+                        Some(end) => self.range.starting_at(end),
+                        None => EMPTY,
+                    };
+                    self.phase = Phase::Sum;
+                    return Ok(Some(0));
+                };
+                let (key, _) = record?;
+                if walk.stretch_keys >= COUNT_STRETCH_KEYS {
+                    let key = Bytes::copy_from_slice(&key);
+                    let stretch = Stretch {
+                        end: Some(key.clone()),
+                        keys: walk.stretch_keys,
+                    };
+                    self.found
+                        .push((std::mem::replace(&mut walk.stretch_start, key), stretch));
+                    walk.stretch_keys = 0;
+                }
+                walk.stretch_keys += 1;
+                Ok(Some(1))
+            }
+        }
+    }
+
+    fn step_sum(&mut self) -> Result<Option<u64>, StateError> {
+        let start = self.range.start().clone();
+        let range_end = match &self.range {
+            KeyRange::Between(start, end) if start >= end => {
+                self.remember();
+                return Ok(None);
+            }
+            KeyRange::Between(_, end) => Some(end.clone()),
+            KeyRange::From(_) | KeyRange::Single(_) => None,
+        };
+        let within_range = |end: &Option<Bytes>| match (end, &range_end) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(end), Some(range_end)) => end <= range_end,
+        };
+        if let Some(stretch) = self.counts.stretches.get(&start)
+            && within_range(&stretch.end)
+        {
+            self.range = match &stretch.end {
+                Some(end) => self.range.starting_at(end.clone()),
+                None => EMPTY,
+            };
+            return Ok(Some(stretch.keys));
+        }
+        // Up to the next stretch, or to the end of what is asked for.
+        let after_start = (Bound::Excluded(start.clone()), Bound::Unbounded);
+        let next = self.counts.stretches.range(after_start).next();
+        let next = next.map(|(next, _)| next.clone());
+        let end = match (next, range_end) {
+            (Some(next), Some(range_end)) => Some(next.min(range_end)),
+            (next, range_end) => next.or(range_end),
+        };
+        let range = match &end {
+            Some(end) => KeyRange::Between(start.clone(), end.clone()),
+            None => KeyRange::From(start.clone()),
+        };
+        self.phase = Phase::Walk(Walk {
+            keys: self.view.stored(StateKeyspace::Current, range.bounds()),
+            end,
+            stretch_start: start,
+            stretch_keys: 0,
+        });
+        Ok(Some(0))
+    }
+
+    /// Lets later counts know.
+    fn remember(&mut self) {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts
+            .stretches
+            .retain(|_, stretch| stretch.keys <= GROWTH_MAX * COUNT_STRETCH_KEYS);
+        for (start, stretch) in self.found.drain(..) {
+            counts.insert(start, stretch);
+        }
+        let counts = Arc::new(counts);
+        self.view.counts.rcu(|known| {
+            let newest = if known.revision <= counts.revision {
+                &counts
+            } else {
+                known
+            };
+            Arc::clone(newest)
+        });
+    }
+}
+
+const EMPTY: KeyRange = KeyRange::Between(Bytes::new(), Bytes::new());
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::apply::testing::{TestMember, ToOperation, compact, delete, put};
+    use crate::proto::etcdserverpb::{RangeRequest, TxnRequest};
+
+    fn count(view: &View, key: &str, range_end: &str) -> (i64, usize) {
+        let range = KeyRange::new(Bytes::from(key.to_owned()), Bytes::from(range_end.to_owned()));
+        let mut scan = CountScan::new(view.clone(), range).unwrap();
+        let (mut keys, mut steps) = (0, 0);
+        while let Some(more) = scan.step().unwrap() {
+            keys += more;
+            steps += 1;
+        }
+        (keys as i64, steps)
+    }
+
+    fn fill(member: &mut TestMember, keys: std::ops::Range<u32>) {
+        for first in keys.clone().step_by(100) {
+            let puts = first..(first + 100).min(keys.end);
+            let success = puts.map(|number| put(&format!("k{number:06}"), "v").operation());
+            let request = TxnRequest {
+                success: success.collect(),
+                ..Default::default()
+            };
+            member.run(request).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_second_count_takes_a_step_for_a_stretch() {
+        let mut member = TestMember::new();
+        fill(&mut member, 0..10_000);
+        let (keys, steps) = count(&member.view(), "\0", "\0");
+        assert_eq!(keys, 10_000);
+        assert!(steps > 10_000);
+        let (keys, steps) = count(&member.view(), "\0", "\0");
+        assert_eq!(keys, 10_000);
+        assert!(steps < 20, "{steps} steps");
+
+        member.run(delete("k005", "k006")).unwrap();
+        member.run(put("k000", "new")).unwrap();
+        member.run(put("k000001", "again")).unwrap();
+        let (keys, steps) = count(&member.view(), "\0", "\0");
+        assert_eq!(keys, 9_001);
+        assert!(steps < 1_100, "{steps} steps");
+        // From the middle of a stretch to the middle of another.
+        let (keys, steps) = count(&member.view(), "k000500", "k009500");
+        assert_eq!(keys, 8_000);
+        assert!(steps < 2_100, "{steps} steps");
+        // A view from before the numbers' revision.
+        let old = member.view();
+        member.run(delete("k0001", "k0002")).unwrap();
+        assert_eq!(count(&member.view(), "\0", "\0").0, 8_901);
+        assert_eq!(count(&old, "\0", "\0").0, 9_001);
+        // Compacted: the changes in between are gone.
+        member.run(put("x", "1")).unwrap();
+        let revision = member.view().revision();
+        member.run(compact(revision)).unwrap();
+        member.state().reclaim().unwrap();
+        assert_eq!(count(&member.view(), "\0", "\0").0, 8_902);
+    }
+
+    #[test]
+    fn stretches_that_grow_are_counted_again() {
+        let mut member = TestMember::new();
+        fill(&mut member, 0..600);
+        assert_eq!(count(&member.view(), "k", "l").0, 600);
+        fill(&mut member, 600..6_000);
+        assert_eq!(count(&member.view(), "k", "l").0, 6_000);
+        assert_eq!(count(&member.view(), "k", "l").0, 6_000);
+        let (keys, steps) = count(&member.view(), "k", "l");
+        assert!(keys == 6_000 && steps < 20, "{keys} keys in {steps} steps");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn counts_agree_with_walks(
+            steps in proptest::collection::vec((0..5u8, 0..3_000u32, 0..3_000u32), 1..25),
+        ) {
+            let mut member = TestMember::new();
+            fill(&mut member, 0..1_500);
+            for (kind, a, b) in steps {
+                let (low, high) = (a.min(b), a.max(b));
+                match kind {
+                    0 => fill(&mut member, low..high.min(low + 400)),
+                    1 => drop(member.run(delete(&format!("k{low:06}"), &format!("k{high:06}")))),
+                    2 => drop(member.run(delete(&format!("k{low:06}"), ""))),
+                    _ => {
+                        let range_end = if kind == 3 { "\0".to_owned() } else { format!("k{high:06}") };
+                        let request = RangeRequest {
+                            key: format!("k{low:06}").into(),
+                            range_end: range_end.clone().into(),
+                            count_only: true,
+                            ..Default::default()
+                        };
+                        let view = member.view();
+                        let walked = crate::mvcc::range::RangeScan::new(&*view, &request).unwrap().run().unwrap();
+                        let counted = view.range(&request).unwrap().run().unwrap();
+                        prop_assert_eq!(counted.count, walked.count);
+                    }
+                }
+            }
+        }
+    }
+}
