@@ -149,7 +149,7 @@ impl CountScan {
                 }
                 Ok(Some(0))
             }
-            Phase::Sum => self.step_sum(),
+            Phase::Sum => Ok(self.step_sum()),
             Phase::Walk(walk) => {
                 let Some(record) = walk.keys.next() else {
                     let stretch = Stretch {
@@ -184,12 +184,12 @@ impl CountScan {
         }
     }
 
-    fn step_sum(&mut self) -> Result<Option<u64>, StateError> {
+    fn step_sum(&mut self) -> Option<u64> {
         let start = self.range.start().clone();
         let range_end = match &self.range {
             KeyRange::Between(start, end) if start >= end => {
                 self.remember();
-                return Ok(None);
+                return None;
             }
             KeyRange::Between(_, end) => Some(end.clone()),
             KeyRange::From(_) | KeyRange::Single(_) => None,
@@ -206,7 +206,7 @@ impl CountScan {
                 Some(end) => self.range.starting_at(end.clone()),
                 None => EMPTY,
             };
-            return Ok(Some(stretch.keys));
+            return Some(stretch.keys);
         }
         // Up to the next stretch, or to the end of what is asked for.
         let after_start = (Bound::Excluded(start.clone()), Bound::Unbounded);
@@ -226,7 +226,7 @@ impl CountScan {
             stretch_start: start,
             stretch_keys: 0,
         });
-        Ok(Some(0))
+        Some(0)
     }
 
     /// Lets later counts know.
