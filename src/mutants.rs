@@ -25,10 +25,14 @@ pub enum Mutant {
     ClientRepeatsWrites,
     /// The state of a snapshot is put in use without a sync.
     SnapshotNotSynced,
+    /// A watcher that has read what it missed is taken for up to date, whatever came meanwhile.
+    WatchSkipsOnSync,
+    /// The events of one revision come in responses of their own.
+    WatchSplitsRevision,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -39,6 +43,8 @@ impl Mutant {
         Self::AppliedIndexApart,
         Self::ClientRepeatsWrites,
         Self::SnapshotNotSynced,
+        Self::WatchSkipsOnSync,
+        Self::WatchSplitsRevision,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -53,6 +59,8 @@ impl Mutant {
             Self::AppliedIndexApart => "applied-index-apart",
             Self::ClientRepeatsWrites => "client-repeats-writes",
             Self::SnapshotNotSynced => "snapshot-not-synced",
+            Self::WatchSkipsOnSync => "watch-skips-on-sync",
+            Self::WatchSplitsRevision => "watch-splits-revision",
         }
     }
 }

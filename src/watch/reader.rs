@@ -1,0 +1,93 @@
+//! Reads for watchers that are behind, on a thread of its own: neither requests nor writes wait for its disk.
+
+use super::catch_up::{Read, ReadOutcome};
+use super::event::{Content, Event};
+use super::handle::WatchHandle;
+use crate::inbox::{Inbox, Wake};
+use crate::mvcc::changes::Change;
+use crate::mvcc::{MvccError, View, Views};
+use crate::stop::StopSignal;
+use crate::storage::state_revisions::ChangeKind;
+use actix::{Actor, AsyncContext, Context, Handler};
+use std::sync::Arc;
+
+/// The actor. One read at a time is asked of it.
+#[derive(Debug)]
+pub struct WatchReader {
+    pub views: Views,
+    pub inbox: Arc<Inbox<Option<Read>>>,
+    pub hub: WatchHandle,
+    pub stop: StopSignal,
+}
+
+impl Actor for WatchReader {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.inbox.set_owner(context.address().recipient());
+    }
+}
+
+impl Handler<Wake> for WatchReader {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
+        let Some(read) = self.inbox.take() else { return };
+        let outcome = carry_out(&self.views.load(), read);
+        // Records that are compacted meanwhile may vanish under the read: what it found then does not count.
+        let compact_revision = self.views.load().compact_revision();
+        if read.from_revision < compact_revision {
+            return self.hub.read_done(ReadOutcome::Compacted(compact_revision));
+        }
+        match outcome {
+            Ok(outcome) => self.hub.read_done(outcome),
+            Err(error) => self.stop.fail(&error),
+        }
+    }
+}
+
+/// Reads changes as they are in `view`.
+pub fn carry_out(view: &View, read: Read) -> Result<ReadOutcome, MvccError> {
+    let changes = match view.changes(read.from_revision, read.changes_max) {
+        Ok(changes) => changes,
+        Err(MvccError::Compacted) => return Ok(ReadOutcome::Compacted(view.compact_revision())),
+        Err(error) => return Err(error),
+    };
+    let through = match changes.last() {
+        Some(last) if changes.len() >= read.changes_max => last.place.main,
+        _ => view.revision(),
+    };
+    let events = changes
+        .into_iter()
+        .map(|change| event(view, change, read.previous))
+        .collect::<Result<_, _>>()?;
+    Ok(ReadOutcome::Changes {
+        read,
+        through,
+        events,
+    })
+}
+
+fn event(view: &View, change: Change, with_previous: bool) -> Result<Event, MvccError> {
+    let Change { place, kind, kv } = change;
+    // What was there before a revision is known as long as the revision before it is not compacted.
+    let known = with_previous && place.main > view.compact_revision();
+    let previous = if known {
+        view.replaced_by(&kv.key, place)?
+    } else {
+        None
+    };
+    let key = kv.key.clone();
+    Ok(Event {
+        revision: place.main,
+        kind,
+        record: match kind {
+            ChangeKind::Put => Content::KeyValue(kv),
+            ChangeKind::Delete => Content::Nothing,
+        },
+        previous: previous.map_or(Content::Nothing, |record| {
+            Content::KeyValue(record.key_value(key.clone()))
+        }),
+        key,
+    })
+}
