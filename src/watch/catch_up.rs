@@ -156,7 +156,10 @@ impl Hub {
                 through,
                 events,
             } => {
-                assert!(through + 1 >= read.from_revision, "a read does not go back");
+                assert!(
+                    through >= read.from_revision,
+                    "a view is published before the hub hears of it"
+                );
                 self.catch_up.sweep = through + 1;
                 self.adapt(&events);
                 let batch = Batch {

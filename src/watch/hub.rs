@@ -107,7 +107,6 @@ pub struct Hub {
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    id: StreamId,
     opened: Opened,
     watchers: BTreeMap<i64, u32>,
     next_watch_id: i64,
@@ -175,7 +174,6 @@ impl Hub {
     pub fn open(&mut self, id: StreamId, opened: Opened) {
         let progress_due_ms = opened.progress_due_ms;
         let number = self.streams.insert(Stream {
-            id,
             opened,
             watchers: BTreeMap::new(),
             next_watch_id: 0,
@@ -479,9 +477,5 @@ impl Stream {
                 && self.opened.outbox.call_when_drained(outbox_bytes / 2);
         }
         self.blocked
-    }
-
-    pub fn id(&self) -> StreamId {
-        self.id
     }
 }

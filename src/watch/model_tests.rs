@@ -107,6 +107,7 @@ struct Follower {
     keys: WatchedKeys,
     wants: Wants,
     from: i64,
+    start_revision: i64,
     fragment: bool,
     /// Place in the history behind the last change seen.
     at: usize,
@@ -376,8 +377,9 @@ impl Model {
         }
         for stream in 0..STREAMS {
             let client = &self.clients[stream];
-            let all_started = client.followers.values().all(|follower| follower.from <= self.told);
-            let expected = !client.followers.is_empty() && all_started;
+            let mut followers = client.followers.values();
+            let expected =
+                !client.followers.is_empty() && followers.all(|follower| follower.start_revision <= self.told);
             self.hub.report_progress(StreamId(client.id));
             self.hub.flush();
             assert_eq!(client.outbox.bytes() > 0, expected, "progress");
@@ -402,6 +404,7 @@ impl Client {
                     keys,
                     wants: create.wants,
                     from,
+                    start_revision,
                     fragment: create.fragment,
                     at: 0,
                     in_fragment: false,
