@@ -8,14 +8,14 @@ use super::backend::Backend;
 use super::body::{Body, PREFIX_BYTES, put_prefix};
 use super::grpc::{RequestBody, Requests};
 use super::status::ApiError;
+use crate::env;
 use crate::limits::{WATCH_CHUNK_BYTES, WATCH_OUTBOX_BYTES};
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::watch::{
-    Create, Ending, Message, Opened, Outbox, Request, StreamId, Taken, WatchHandle, WatchedKeys, Wants,
+    Create, Ending, Message, Opened, Outbox, Request, StreamId, Taken, Wants, WatchHandle, WatchedKeys,
 };
-use crate::env;
 use ::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
@@ -77,7 +77,9 @@ impl Receiver {
                 Ok(None) => return,
                 Err(status) => {
                     tracing::debug!(%status, "failed to receive watch request from gRPC stream");
-                    return self.outbox.end(Ending::BadRequest(status.code(), status.message().into()));
+                    return self
+                        .outbox
+                        .end(Ending::BadRequest(status.code(), status.message().into()));
                 }
             }
         }

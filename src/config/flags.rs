@@ -119,12 +119,10 @@ fn cluster_state(text: &str) -> Result<String, &'static str> {
 
 /// Whether there is such a flag.
 pub fn known(name: &str) -> bool {
-    Flags::command()
-        .get_arguments()
-        .any(|argument| {
-            let aliases = argument.get_all_aliases().unwrap_or_default();
-            argument.get_long() == Some(name) || aliases.contains(&name)
-        })
+    Flags::command().get_arguments().any(|argument| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        argument.get_long() == Some(name) || aliases.contains(&name)
+    })
 }
 
 /// Reads flags and environment into what they ask for.

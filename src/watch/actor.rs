@@ -42,7 +42,9 @@ pub struct WatchHub {
 
 impl fmt::Debug for WatchHub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WatchHub").field("hub", &self.hub).finish_non_exhaustive()
+        f.debug_struct("WatchHub")
+            .field("hub", &self.hub)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,7 +112,9 @@ impl WatchHub {
 
     /// One timer is set: for the next report of progress.
     fn set_timer(&mut self, context: &mut Context<Self>) {
-        let Some(due_ms) = self.hub.next_tick_ms() else { return };
+        let Some(due_ms) = self.hub.next_tick_ms() else {
+            return;
+        };
         if self.timer_ms.is_some_and(|timer_ms| timer_ms <= due_ms) {
             return;
         }

@@ -50,7 +50,10 @@ impl Default for CatchUp {
 
 impl CatchUp {
     pub fn add(&mut self, next_revision: i64, watcher: u32) {
-        assert!(self.unsynced.insert((next_revision, watcher)), "a watcher is behind once");
+        assert!(
+            self.unsynced.insert((next_revision, watcher)),
+            "a watcher is behind once"
+        );
     }
 
     pub fn unpark(&mut self, next_revision: i64, watcher: u32) {

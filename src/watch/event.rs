@@ -246,7 +246,9 @@ mod tests {
             let encoded = encode(&events, &[(0, 0), (0, 1)], wants, 0);
             assert_eq!(encoded.len(), 1);
             assert_eq!((encoded[0].first_revision, encoded[0].last_revision), (4, 5));
-            let decoded = WatchResponse::decode(encoded[0].events.clone()).expect("well-formed").events;
+            let decoded = WatchResponse::decode(encoded[0].events.clone())
+                .expect("well-formed")
+                .events;
             let old = record(b"key", b"old", 3).key_value("key".into());
             let new = record(b"key", b"new", 4).key_value("key".into());
             let deleted = KeyValue {

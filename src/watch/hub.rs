@@ -167,7 +167,10 @@ impl Hub {
 
     /// Catches up with a store that nobody has watched for a while.
     pub fn set_revision(&mut self, revision: i64) {
-        assert!(self.watchers.is_empty(), "watchers would miss what came in between");
+        assert!(
+            self.watchers.is_empty(),
+            "watchers would miss what came in between"
+        );
         self.revision = self.revision.max(revision);
     }
 
@@ -337,7 +340,9 @@ impl Hub {
     }
 
     pub fn any_requires_leader(&self) -> bool {
-        self.streams.iter().any(|(_, stream)| stream.opened.require_leader)
+        self.streams
+            .iter()
+            .any(|(_, stream)| stream.opened.require_leader)
     }
 
     /// When [`Self::tick`] has something to do next.
@@ -473,8 +478,8 @@ impl Stream {
         if !self.blocked && self.queued_bytes + self.staged_bytes >= outbox_bytes {
             self.flush();
             self.queued_bytes = self.opened.outbox.bytes();
-            self.blocked = self.queued_bytes >= outbox_bytes
-                && self.opened.outbox.call_when_drained(outbox_bytes / 2);
+            self.blocked =
+                self.queued_bytes >= outbox_bytes && self.opened.outbox.call_when_drained(outbox_bytes / 2);
         }
         self.blocked
     }

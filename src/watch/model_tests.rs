@@ -9,8 +9,8 @@ use crate::proto::mvccpb::event::EventType;
 use crate::storage::state_keys::Place;
 use crate::storage::state_record::{NewRecord, Record};
 use crate::storage::state_revisions::ChangeKind;
-use prost::Message as _;
 use proptest::prelude::*;
+use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -66,17 +66,19 @@ fn step() -> impl Strategy<Value = Step> {
         (any::<bool>(), any::<bool>(), any::<bool>()),
         any::<bool>(),
     )
-        .prop_map(|(key, end, start, (puts, deletes, previous), fragment)| CreateStep {
-            key,
-            end,
-            start,
-            wants: Wants {
-                puts,
-                deletes,
-                previous,
+        .prop_map(
+            |(key, end, start, (puts, deletes, previous), fragment)| CreateStep {
+                key,
+                end,
+                start,
+                wants: Wants {
+                    puts,
+                    deletes,
+                    previous,
+                },
+                fragment,
             },
-            fragment,
-        });
+        );
     let stream = 0..STREAMS;
     prop_oneof![
         8 => (proptest::collection::vec(changes, 1..4), prop::bool::weighted(0.9))
@@ -208,7 +210,10 @@ impl Model {
             Step::Progress(stream) => self.hub.report_progress(StreamId(self.clients[stream].id)),
         }
         if let Some(read) = self.hub.next_read() {
-            assert!(self.wanted_read.is_none() && self.started_read.is_none(), "one read at a time");
+            assert!(
+                self.wanted_read.is_none() && self.started_read.is_none(),
+                "one read at a time"
+            );
             self.wanted_read = Some(read);
         }
         self.hub.flush();
@@ -252,10 +257,17 @@ impl Model {
         }
     }
 
-    fn change(&mut self, main: i64, sub: u32, key: &[u8], put: bool, previous: Option<Record>) -> AppliedChange {
-        let (create_revision, version) = previous
-            .as_ref()
-            .map_or((main, 1), |previous| (previous.create_revision, previous.version + 1));
+    fn change(
+        &mut self,
+        main: i64,
+        sub: u32,
+        key: &[u8],
+        put: bool,
+        previous: Option<Record>,
+    ) -> AppliedChange {
+        let (create_revision, version) = previous.as_ref().map_or((main, 1), |previous| {
+            (previous.create_revision, previous.version + 1)
+        });
         let new = NewRecord {
             key,
             place: Place { main, sub },
@@ -304,7 +316,9 @@ impl Model {
 
     /// What the disk says now; the hub hears of it later.
     fn start_read(&mut self) {
-        let Some(read) = self.wanted_read.take() else { return };
+        let Some(read) = self.wanted_read.take() else {
+            return;
+        };
         self.started_read = Some(if read.from_revision < self.compacted {
             ReadOutcome::Compacted(self.compacted)
         } else {
@@ -378,8 +392,8 @@ impl Model {
         for stream in 0..STREAMS {
             let client = &self.clients[stream];
             let mut followers = client.followers.values();
-            let expected =
-                !client.followers.is_empty() && followers.all(|follower| follower.start_revision <= self.told);
+            let expected = !client.followers.is_empty()
+                && followers.all(|follower| follower.start_revision <= self.told);
             self.hub.report_progress(StreamId(client.id));
             self.hub.flush();
             assert_eq!(client.outbox.bytes() > 0, expected, "progress");
@@ -399,7 +413,11 @@ impl Client {
                     return;
                 };
                 let revision = response.header.expect("a header").revision;
-                let from = if start_revision == 0 { revision + 1 } else { start_revision };
+                let from = if start_revision == 0 {
+                    revision + 1
+                } else {
+                    start_revision
+                };
                 let follower = Follower {
                     keys,
                     wants: create.wants,
@@ -418,7 +436,10 @@ impl Client {
                     assert_eq!(response.header.expect("a header").revision, 0);
                     assert!(response.compact_revision <= compacted);
                     let missed = follower.next_revision(history);
-                    assert!(missed < response.compact_revision, "{follower:?} still had {missed}");
+                    assert!(
+                        missed < response.compact_revision,
+                        "{follower:?} still had {missed}"
+                    );
                 }
             }
             Message::Control(response) => {
@@ -426,7 +447,10 @@ impl Client {
                 let revision = response.header.expect("a header").revision;
                 for follower in self.followers.values() {
                     let next = follower.next(history);
-                    assert!(next.is_none_or(|next| next.revision > revision), "{next:?} {revision}");
+                    assert!(
+                        next.is_none_or(|next| next.revision > revision),
+                        "{next:?} {revision}"
+                    );
                 }
             }
             Message::Events {
@@ -445,7 +469,10 @@ impl Client {
                     assert!(expected.revision <= revision);
                     follower.at = place + 1;
                     let kv = event.kv.expect("a record");
-                    assert_eq!((&kv.key[..], kv.mod_revision), (&expected.key[..], expected.revision));
+                    assert_eq!(
+                        (&kv.key[..], kv.mod_revision),
+                        (&expected.key[..], expected.revision)
+                    );
                     assert_eq!(event.r#type == EventType::Put as i32, expected.put);
                     if let Some(record) = &change.record {
                         assert_eq!(kv, record.key_value(change.key.clone()));
@@ -459,7 +486,10 @@ impl Client {
                 if !fragment && follower.at < history.len() && follower.at > 0 {
                     let last = &history[follower.at - 1].0;
                     let next = follower.next(history);
-                    assert!(next.is_none_or(|next| next.revision != last.revision), "a revision is whole");
+                    assert!(
+                        next.is_none_or(|next| next.revision != last.revision),
+                        "a revision is whole"
+                    );
                 }
             }
         }
@@ -470,7 +500,11 @@ impl Follower {
     fn next_place(&self, history: &[(Known, AppliedChange)]) -> Option<usize> {
         let rest = history.iter().enumerate().skip(self.at);
         let mut wanted = rest.filter(|(_, (known, _))| {
-            let kind = if known.put { self.wants.puts } else { self.wants.deletes };
+            let kind = if known.put {
+                self.wants.puts
+            } else {
+                self.wants.deletes
+            };
             kind && known.revision >= self.from && self.keys.contains(&known.key)
         });
         wanted.next().map(|(place, _)| place)

@@ -28,7 +28,9 @@ impl Hub {
         }
         match changes {
             Some(changes) if after <= self.revision => {
-                let new = changes.into_iter().filter(|change| change.revision > self.revision);
+                let new = changes
+                    .into_iter()
+                    .filter(|change| change.revision > self.revision);
                 let events = new.map(Event::from).collect();
                 self.deliver(Batch {
                     after: self.revision,
@@ -112,7 +114,9 @@ pub(super) fn send(
 ) -> bool {
     let mut first = false;
     for Encoded {
-        last_revision, events, ..
+        last_revision,
+        events,
+        ..
     } in encoded
     {
         let revision = revision.unwrap_or(*last_revision);
