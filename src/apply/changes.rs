@@ -47,7 +47,7 @@ pub trait ChangeSink: Send {
 
 /// What is collected between two views.
 #[derive(Debug, Default)]
-pub(super) struct Watched {
+pub(crate) struct Watched {
     pub changes: bool,
     pub previous: bool,
     pub noted: Vec<AppliedChange>,

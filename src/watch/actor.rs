@@ -4,7 +4,7 @@
 use super::catch_up::Read;
 use super::handle::{HubWork, Request, WatchHandle};
 use super::hub::{Hub, HubOptions};
-use crate::apply::changes::AppliedChanges;
+use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted};
 use crate::env;
 use crate::inbox::{Inbox, Wake};
 use crate::mvcc::Views;
@@ -71,7 +71,10 @@ impl WatchHub {
         let quiet = self.hub.watcher_count() == 0;
         if quiet && !work.requests.is_empty() {
             // From here on changes are collected; what the view has now need not be.
-            self.parts.handle.set_wanted(true);
+            self.parts.handle.set_wanted(Wanted {
+                changes: true,
+                previous: false,
+            });
             self.hub.set_revision(self.parts.views.load().revision());
         }
         for (stream, request) in work.requests {
@@ -105,8 +108,9 @@ impl WatchHub {
             self.parts.reader.add(|next| *next = Some(read));
         }
         self.hub.flush();
-        if self.hub.watcher_count() == 0 {
-            self.parts.handle.set_wanted(false);
+        let wanted = self.hub.wanted();
+        if wanted != self.parts.handle.wanted() {
+            self.parts.handle.set_wanted(wanted);
         }
     }
 
@@ -162,10 +166,28 @@ impl Actor for WatchHub {
     }
 }
 
+/// The requests that came with the changes have been answered.
+#[derive(Clone, Copy, Debug, actix::Message)]
+#[rtype(result = "()")]
+struct Serve;
+
 impl Handler<Wake> for WatchHub {
     type Result = ();
 
+    /// Answers to writers are ready at the same moment: they go first, and meanwhile more changes may come together.
     fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
+        let hub = context.address();
+        env::spawn(async move {
+            env::yield_now().await;
+            hub.do_send(Serve);
+        });
+    }
+}
+
+impl Handler<Serve> for WatchHub {
+    type Result = ();
+
+    fn handle(&mut self, _: Serve, context: &mut Context<Self>) {
         let work = self.parts.handle.inbox().take();
         self.serve(work, context);
     }
@@ -181,6 +203,7 @@ fn merged(all: Vec<AppliedChanges>) -> Vec<AppliedChanges> {
         {
             changes.append(more);
             last.revision = next.revision;
+            last.previous &= next.previous;
         } else {
             merged.push(next);
         }

@@ -169,8 +169,9 @@ impl Hub {
                     after: read.from_revision - 1,
                     revision: through,
                     events,
+                    previous: read.previous,
                 };
-                self.distribute(&batch, read.previous);
+                self.distribute(&batch);
             }
             ReadOutcome::Compacted(compact_revision) => {
                 let gone = self.catch_up.unsynced.range(..(compact_revision, 0));
@@ -194,13 +195,13 @@ impl Hub {
     fn replay_recent(&mut self) {
         let recent = std::mem::take(&mut self.catch_up.recent);
         for batch in &recent {
-            self.distribute(batch, true);
+            self.distribute(batch);
         }
         self.catch_up.recent = recent;
     }
 
     /// Gives a batch to the unsynced watchers that stand inside of it.
-    fn distribute(&mut self, batch: &Batch, with_previous: bool) {
+    fn distribute(&mut self, batch: &Batch) {
         let inside = (batch.after + 1, 0)..=(batch.revision, u32::MAX);
         let inside: Vec<(i64, u32)> = self.catch_up.unsynced.range(inside).copied().collect();
         if inside.is_empty() {
@@ -213,7 +214,7 @@ impl Hub {
         for (next_revision, watcher) in inside {
             let found = &mut self.watchers[watcher as usize];
             let interest = self.interests.get(found.interest);
-            if interest.wants.previous && !with_previous {
+            if interest.wants.previous && !batch.previous {
                 continue;
             }
             let matched = of_interest(&matches, found.interest);

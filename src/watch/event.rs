@@ -7,9 +7,9 @@ use super::interests::{Match, Wants};
 use crate::apply::changes::AppliedChange;
 use crate::limits::WATCH_RESPONSE_BYTES;
 use crate::mutants::{self, Mutant};
+use crate::mvcc::changes::ChangeKind;
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::state_record::Record;
-use crate::storage::state_revisions::ChangeKind;
 use bytes::{Buf, Bytes};
 use prost::Message;
 use prost::encoding::{WireType, decode_varint, encode_varint, encoded_len_varint};
@@ -54,7 +54,10 @@ impl From<AppliedChange> for Event {
     fn from(change: AppliedChange) -> Self {
         Self {
             revision: change.revision,
-            kind: change.kind,
+            kind: match change.record {
+                Some(_) => ChangeKind::Put,
+                None => ChangeKind::Delete,
+            },
             key: change.key,
             record: change.record.into(),
             previous: change.previous.into(),

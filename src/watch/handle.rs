@@ -2,7 +2,7 @@
 
 use super::catch_up::ReadOutcome;
 use super::hub::{Create, Opened, StreamId};
-use crate::apply::changes::{AppliedChange, AppliedChanges, ChangeSink};
+use crate::apply::changes::{AppliedChange, AppliedChanges, ChangeSink, Wanted};
 use crate::inbox::Inbox;
 use crate::limits::WATCH_INBOX_BYTES;
 use std::sync::Arc;
@@ -29,6 +29,7 @@ pub struct HubWork {
     changes_bytes: usize,
     pub requests: Vec<(StreamId, Request)>,
     pub read: Option<ReadOutcome>,
+    /// Permissions have changed.
     pub recheck: bool,
 }
 
@@ -64,7 +65,9 @@ pub struct WatchHandle {
 struct Shared {
     inbox: Inbox<HubWork>,
     /// Whether there are watchers: then the applier collects changes.
-    wanted: AtomicBool,
+    changes_wanted: AtomicBool,
+    /// Whether any of them wants to know what was there before.
+    previous_wanted: AtomicBool,
     streams: AtomicU64,
 }
 
@@ -95,16 +98,22 @@ impl WatchHandle {
 
     /// Has the applier collect changes, or not. A view that is loaded after this has everything that will not be handed
     /// over.
-    pub(super) fn set_wanted(&self, wanted: bool) {
-        self.shared.wanted.store(wanted, Ordering::SeqCst);
+    pub(super) fn set_wanted(&self, wanted: Wanted) {
+        self.shared.changes_wanted.store(wanted.changes, Ordering::SeqCst);
+        self.shared
+            .previous_wanted
+            .store(wanted.previous, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 }
 
 impl ChangeSink for WatchHandle {
-    fn wanted(&self) -> bool {
+    fn wanted(&self) -> Wanted {
         fence(Ordering::SeqCst);
-        self.shared.wanted.load(Ordering::SeqCst)
+        Wanted {
+            changes: self.shared.changes_wanted.load(Ordering::SeqCst),
+            previous: self.shared.previous_wanted.load(Ordering::SeqCst),
+        }
     }
 
     fn publish(&self, changes: AppliedChanges) {

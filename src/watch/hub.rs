@@ -10,6 +10,7 @@ use super::catch_up::CatchUp;
 use super::interests::{Interests, Wants};
 use super::keys::WatchedKeys;
 use super::outbox::{Ending, Message, Outbox};
+use crate::apply::changes::Wanted;
 use crate::limits::{WATCH_OUTBOX_BYTES, WATCHERS_MAX};
 use crate::proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use slab::Slab;
@@ -161,8 +162,12 @@ impl Hub {
         self.watchers.len()
     }
 
-    pub fn stream_count(&self) -> usize {
-        self.streams.len()
+    /// What the applier has to collect.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            changes: !self.watchers.is_empty(),
+            previous: self.interests.previous_wanted(),
+        }
     }
 
     /// Catches up with a store that nobody has watched for a while.

@@ -4,7 +4,7 @@
 use super::event::Event;
 use super::keys::WatchedKeys;
 use super::range_index::RangeIndex;
-use crate::storage::state_revisions::ChangeKind;
+use crate::mvcc::changes::ChangeKind;
 use hashbrown::HashTable;
 use slab::Slab;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};

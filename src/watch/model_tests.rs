@@ -8,7 +8,6 @@ use crate::proto::etcdserverpb::WatchResponse;
 use crate::proto::mvccpb::event::EventType;
 use crate::storage::state_keys::Place;
 use crate::storage::state_record::{NewRecord, Record};
-use crate::storage::state_revisions::ChangeKind;
 use proptest::prelude::*;
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -19,7 +18,7 @@ use std::task::{Context, Poll, Waker};
 #[derive(Clone, Debug)]
 enum Step {
     /// Revisions, each with its changed keys (true: put); the hub is told, or only of the revision.
-    Publish(Vec<Vec<(u8, bool)>>, bool),
+    Publish(Vec<Vec<(u8, bool)>>, Told),
     Create(usize, CreateStep),
     Cancel(usize, prop::sample::Index),
     /// A stream takes about so many bytes out of its outbox.
@@ -30,6 +29,15 @@ enum Step {
     FinishRead,
     Compact(prop::sample::Index),
     Progress(usize),
+}
+
+/// What the hub is told of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Revision,
+    Changes,
+    /// Changes and what they have replaced.
+    Previous,
 }
 
 #[derive(Clone, Debug)]
@@ -79,9 +87,14 @@ fn step() -> impl Strategy<Value = Step> {
                 fragment,
             },
         );
+    let told = prop_oneof![
+        1 => Just(Told::Revision),
+        1 => Just(Told::Changes),
+        8 => Just(Told::Previous),
+    ];
     let stream = 0..STREAMS;
     prop_oneof![
-        8 => (proptest::collection::vec(changes, 1..4), prop::bool::weighted(0.9))
+        8 => (proptest::collection::vec(changes, 1..4), told)
             .prop_map(|(revisions, told)| Step::Publish(revisions, told)),
         4 => (stream.clone(), create).prop_map(|(stream, create)| Step::Create(stream, create)),
         1 => (stream.clone(), any::<prop::sample::Index>()).prop_map(|(stream, which)| Step::Cancel(stream, which)),
@@ -219,7 +232,7 @@ impl Model {
         self.hub.flush();
     }
 
-    fn publish(&mut self, revisions: Vec<Vec<(u8, bool)>>, told: bool) {
+    fn publish(&mut self, revisions: Vec<Vec<(u8, bool)>>, told: Told) {
         let after = self.revision;
         let mut changes = vec![];
         for keys in revisions {
@@ -232,13 +245,15 @@ impl Model {
                 }
                 self.revision = revision;
                 let change = self.change(revision, sub as u32, &key, put, previous);
-                changes.push(change.clone());
                 let known = Known {
                     revision,
                     key,
                     put,
-                    previous: change.previous.as_ref().map(|record| record.mod_revision),
+                    previous: change.previous.as_ref().map(|record| record.header.mod_revision),
                 };
+                let mut shown = change.clone();
+                shown.previous = shown.previous.filter(|_| told == Told::Previous);
+                changes.push(shown);
                 self.history.push((known, change));
             }
         }
@@ -251,7 +266,8 @@ impl Model {
             self.hub.publish(AppliedChanges {
                 after,
                 revision,
-                changes: told.then_some(changes),
+                changes: (told != Told::Revision).then_some(changes),
+                previous: told == Told::Previous,
             });
             self.told = self.revision;
         }
@@ -266,7 +282,7 @@ impl Model {
         previous: Option<Record>,
     ) -> AppliedChange {
         let (create_revision, version) = previous.as_ref().map_or((main, 1), |previous| {
-            (previous.create_revision, previous.version + 1)
+            (previous.header.create_revision, previous.header.version + 1)
         });
         let new = NewRecord {
             key,
@@ -282,7 +298,6 @@ impl Model {
         }
         AppliedChange {
             revision: main,
-            kind: if put { ChangeKind::Put } else { ChangeKind::Delete },
             key: shared_key,
             record: put.then_some(record),
             previous,

@@ -13,6 +13,8 @@ pub struct Batch {
     pub after: i64,
     pub revision: i64,
     pub events: Vec<Event>,
+    /// Whether the events say what was there before.
+    pub previous: bool,
 }
 
 impl Hub {
@@ -22,6 +24,7 @@ impl Hub {
             after,
             revision,
             changes,
+            previous,
         } = applied;
         if revision <= self.revision {
             return;
@@ -36,6 +39,7 @@ impl Hub {
                     after: self.revision,
                     revision,
                     events,
+                    previous,
                 });
             }
             _ => self.lose_track(revision),
@@ -44,6 +48,7 @@ impl Hub {
 
     fn deliver(&mut self, batch: Batch) {
         let matches = self.interests.matches(&batch.events);
+        // Watchers whose stream is full, and those that want more than the events say.
         let mut behind = vec![];
         let mut start = 0;
         while let Some((number, _)) = matches.get(start).copied() {
@@ -67,16 +72,20 @@ impl Hub {
                     continue;
                 }
                 let stream = &mut self.streams[found.stream as usize];
-                if stream.is_full(self.options.outbox_bytes) {
-                    behind.push((*watcher, found.next_revision.max(batch.after + 1)));
+                let unknown = interest.wants.previous && !batch.previous;
+                let full = stream.is_full(self.options.outbox_bytes);
+                if unknown || full {
+                    behind.push((*watcher, found.next_revision.max(batch.after + 1), full));
                 } else if send(stream, found, encoded, None, self.options.fragment_bytes) {
                     self.catch_up.touched(found.stream);
                 }
             }
         }
-        for (watcher, next_revision) in behind {
+        for (watcher, next_revision, full) in behind {
             self.fall_behind(watcher, next_revision);
-            self.park(watcher);
+            if full {
+                self.park(watcher);
+            }
         }
         self.revision = batch.revision;
         self.catch_up.remember(batch);

@@ -4,10 +4,9 @@ use super::catch_up::{Read, ReadOutcome};
 use super::event::{Content, Event};
 use super::handle::WatchHandle;
 use crate::inbox::{Inbox, Wake};
-use crate::mvcc::changes::Change;
+use crate::mvcc::changes::{Change, ChangeKind};
 use crate::mvcc::{MvccError, View, Views};
 use crate::stop::StopSignal;
-use crate::storage::state_revisions::ChangeKind;
 use actix::{Actor, AsyncContext, Context, Handler};
 use std::sync::Arc;
 
