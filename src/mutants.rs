@@ -29,10 +29,12 @@ pub enum Mutant {
     WatchSkipsOnSync,
     /// The events of one revision come in responses of their own.
     WatchSplitsRevision,
+    /// Progress is reported to watchers that have not read everything yet.
+    WatchReportsEarly,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -45,6 +47,7 @@ impl Mutant {
         Self::SnapshotNotSynced,
         Self::WatchSkipsOnSync,
         Self::WatchSplitsRevision,
+        Self::WatchReportsEarly,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -61,6 +64,7 @@ impl Mutant {
             Self::SnapshotNotSynced => "snapshot-not-synced",
             Self::WatchSkipsOnSync => "watch-skips-on-sync",
             Self::WatchSplitsRevision => "watch-splits-revision",
+            Self::WatchReportsEarly => "watch-reports-early",
         }
     }
 }

@@ -12,6 +12,7 @@ use super::keys::WatchedKeys;
 use super::outbox::{Ending, Message, Outbox};
 use crate::apply::changes::Wanted;
 use crate::limits::{WATCH_OUTBOX_BYTES, WATCHERS_MAX};
+use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet};
@@ -394,7 +395,8 @@ impl Hub {
     }
 
     fn is_up_to_date(&self, watcher: &Watcher) -> bool {
-        watcher.state == State::Synced && watcher.start_revision <= self.revision
+        let sent = watcher.state == State::Synced || mutants::active(Mutant::WatchReportsEarly);
+        sent && watcher.start_revision <= self.revision
     }
 
     fn response(&self, watch_id: i64) -> WatchResponse {

@@ -3,11 +3,12 @@
 use super::catch_up::{Read, ReadOutcome};
 use super::event::{Content, Event};
 use super::handle::WatchHandle;
+use crate::env;
 use crate::inbox::{Inbox, Wake};
 use crate::mvcc::changes::{Change, ChangeKind};
 use crate::mvcc::{MvccError, View, Views};
 use crate::stop::StopSignal;
-use actix::{Actor, AsyncContext, Context, Handler};
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 
 /// The actor. One read at a time is asked of it.
@@ -30,18 +31,22 @@ impl Actor for WatchReader {
 impl Handler<Wake> for WatchReader {
     type Result = ();
 
-    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
+    fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
         let Some(read) = self.inbox.take() else { return };
-        let outcome = carry_out(&self.views.load(), read);
-        // Records that are compacted meanwhile may vanish under the read: what it found then does not count.
-        let compact_revision = self.views.load().compact_revision();
-        if read.from_revision < compact_revision {
-            return self.hub.read_done(ReadOutcome::Compacted(compact_revision));
-        }
-        match outcome {
-            Ok(outcome) => self.hub.read_done(outcome),
-            Err(error) => self.stop.fail(&error),
-        }
+        let (views, hub, stop) = (self.views.clone(), self.hub.clone(), self.stop.clone());
+        let run = async move {
+            let outcome = env::disk_read(|| carry_out(&views.load(), read)).await;
+            // Records that are compacted meanwhile may vanish under the read: what it found then does not count.
+            let compact_revision = views.load().compact_revision();
+            if read.from_revision < compact_revision {
+                return hub.read_done(ReadOutcome::Compacted(compact_revision));
+            }
+            match outcome {
+                Ok(outcome) => hub.read_done(outcome),
+                Err(error) => stop.fail(&error),
+            }
+        };
+        context.wait(run.into_actor(self));
     }
 }
 
