@@ -135,7 +135,7 @@ impl Load {
         let mut load = Self::empty(common, common.key_space, random)?;
         match command {
             Command::Put(_) | Command::Watch(_) => {
-                load.write = Some(Template::new(Method::Put, &put(common), common))
+                load.write = Some(Template::new(Method::Put, &put(common), common));
             }
             Command::Txn(_) => load.write = Some(Template::new(Method::Txn, &txn(common), common)),
             Command::Range(options) => {

@@ -249,10 +249,7 @@ impl Watching {
     /// Waits in vain where fewer come: the comparison will tell.
     fn wait_for_lines(&self, lines: usize) {
         let _ = poll::until(LINES_LIMIT, || {
-            let printed = contents(&self.stdout)
-                .iter()
-                .filter(|byte| **byte == b'\n')
-                .count();
+            let printed = contents(&self.stdout).split(|byte| *byte == b'\n').count() - 1;
             if printed >= lines { Ok(()) } else { Err(printed) }
         });
     }
