@@ -99,6 +99,9 @@ pub struct WatchOptions {
     /// Ask for the records before the changes, too.
     #[arg(long)]
     pub prev_kv: bool,
+    /// Give each watcher a key of its own instead of all keys; whether events are missing is not known then.
+    #[arg(long)]
+    pub single_keys: bool,
 }
 
 /// Options of everything that reads.

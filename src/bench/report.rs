@@ -88,10 +88,17 @@ impl Report {
                 missing,
                 ..
             } = delivered;
+            summary.add_row([
+                "watchers".to_owned(),
+                format!(
+                    "{watchers}, created in {:.3} s",
+                    delivered.created_in.as_secs_f64()
+                ),
+            ]);
             summary.add_row(["events/s".to_owned(), format!("{:.0}", delivered.rate())]);
             summary.add_row([
                 "events".to_owned(),
-                format!("{events} to {watchers} watchers in {responses} responses, {missing} missing"),
+                format!("{events} in {responses} responses, {missing} missing"),
             ]);
         }
         let mut latency = plain_table();
@@ -155,6 +162,7 @@ impl Report {
         if let Some(delivered) = self.delivered {
             report["watch"] = json!({
                 "watchers": delivered.watchers,
+                "created_in_seconds": delivered.created_in.as_secs_f64(),
                 "events": delivered.events,
                 "events_per_second": delivered.rate(),
                 "responses": delivered.responses,

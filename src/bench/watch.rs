@@ -39,6 +39,8 @@ struct Counts {
 #[derive(Debug)]
 pub struct Watchers {
     number: u64,
+    single_keys: bool,
+    created_in: Duration,
     counts: Rc<Counts>,
     /// They watch as long as these are open.
     _requests: Vec<h2::SendStream<Bytes>>,
@@ -49,6 +51,8 @@ pub struct Watchers {
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered {
     pub watchers: u64,
+    /// From the first request to the last answer.
+    pub created_in: Duration,
     pub events: u64,
     pub responses: u64,
     /// Events that should have come and did not.
@@ -81,14 +85,16 @@ impl Watchers {
             let wire = Wire::connect(endpoint.clone(), timeout).await;
             wires.push(wire.map_err(Error::Connect)?);
         }
+        let began = env::now();
         let counts = Rc::new(Counts::default());
         let mut requests = Vec::new();
         let streams = options.streams.unwrap_or(options.watchers).min(options.watchers);
         for stream in 0..streams {
             let wire = &wires[stream as usize % wires.len()];
-            let own = (stream..options.watchers).step_by(streams as usize).count();
+            let own = (stream..options.watchers).step_by(streams as usize);
+            let creations: Vec<u8> = own.flat_map(|watcher| creation(options, watcher)).collect();
             let (request, answers) = wire
-                .open_stream(WATCH_PATH, creation(options).repeat(own).into())
+                .open_stream(WATCH_PATH, creations.into())
                 .await
                 .map_err(Error::Connect)?;
             requests.push(request);
@@ -113,6 +119,8 @@ impl Watchers {
         }
         Ok(Self {
             number,
+            single_keys: options.single_keys,
+            created_in: env::now() - began,
             counts,
             _requests: requests,
             _wires: wires,
@@ -135,6 +143,7 @@ impl Watchers {
         let last = self.counts.last.get().unwrap_or(mark.since);
         Delivered {
             watchers: self.number,
+            created_in: self.created_in,
             events: self.counts.events.get() - mark.events,
             responses: self.counts.responses.get() - mark.responses,
             missing: expected.saturating_sub(self.counts.events.get()),
@@ -144,6 +153,9 @@ impl Watchers {
 
     /// Waits for the events of `puts`, and says how many they are.
     async fn wait(&self, puts: u64) -> u64 {
+        if self.single_keys {
+            return self.counts.events.get();
+        }
         let expected = puts * self.number;
         let deadline = env::now() + SETTLE_MAX;
         while self.counts.events.get() < expected && env::now() < deadline {
@@ -153,12 +165,19 @@ impl Watchers {
     }
 }
 
-/// A framed request for a watcher of all keys.
-fn creation(options: &WatchOptions) -> Vec<u8> {
+/// A framed request for a watcher.
+fn creation(options: &WatchOptions, watcher: u32) -> Vec<u8> {
+    let number = u64::from(watcher) % options.common.key_space;
+    let width = options.common.key_bytes as usize;
+    // All keys are decimal numbers.
+    let (key, range_end) = if options.single_keys {
+        (format!("{number:0width$}"), "")
+    } else {
+        ("0".to_owned(), ":")
+    };
     let create = pb::WatchCreateRequest {
-        // All keys are decimal numbers.
-        key: "0".into(),
-        range_end: ":".into(),
+        key: key.into(),
+        range_end: range_end.into(),
         prev_kv: options.prev_kv,
         ..pb::WatchCreateRequest::default()
     };
