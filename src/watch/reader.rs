@@ -6,8 +6,12 @@ use super::handle::WatchHandle;
 use crate::env;
 use crate::inbox::{Inbox, Wake};
 use crate::mvcc::changes::{Change, ChangeKind};
+use crate::mvcc::past::{Pushed, pushed_record};
+use crate::mvcc::records::Source;
 use crate::mvcc::{MvccError, View, Views};
 use crate::stop::StopSignal;
+use crate::storage::state_record::Record;
+use crate::storage::state_replaced::Previous;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 
@@ -61,37 +65,62 @@ pub fn carry_out(view: &View, read: Read) -> Result<ReadOutcome, MvccError> {
         Some(last) if changes.len() >= read.changes_max => last.place.main,
         _ => view.revision(),
     };
-    let events = changes
-        .into_iter()
-        .map(|change| event(view, change, read.previous))
-        .collect::<Result<_, _>>()?;
+    let previous = if read.previous {
+        previous_records(view, &changes)?
+    } else {
+        vec![None; changes.len()]
+    };
+    let events = changes.into_iter().zip(previous);
     Ok(ReadOutcome::Changes {
         read,
         through,
-        events,
+        events: events.map(|(change, previous)| event(change, previous)).collect(),
     })
 }
 
-fn event(view: &View, change: Change, with_previous: bool) -> Result<Event, MvccError> {
-    let Change { place, kind, kv } = change;
-    // What was there before a revision is known as long as the revision before it is not compacted.
-    let known = with_previous && place.main > view.compact_revision();
-    let previous = if known {
-        view.replaced_by(&kv.key, place)?
-    } else {
-        None
+/// What each of the changes has replaced, as far as that is not compacted.
+fn previous_records(view: &View, changes: &[Change]) -> Result<Vec<Option<Record>>, MvccError> {
+    let Some(first) = changes.first() else {
+        return Ok(vec![]);
     };
+    let mut past = view.past();
+    let mut replacements = past.replacements(first.place)?;
+    let mut previous = Vec::with_capacity(changes.len());
+    for Change { place, kv, .. } in changes {
+        let mut replaced = None;
+        if place.main > view.compact_revision() {
+            replaced = replacements.next().transpose()?;
+            while replaced.as_ref().is_some_and(|replaced| replaced.place < *place) {
+                replaced = replacements.next().transpose()?;
+            }
+        }
+        let found = replaced.filter(|replaced| replaced.place == *place);
+        previous.push(match found.map(|replaced| replaced.previous) {
+            None | Some(Previous::Nothing) => None,
+            Some(Previous::Whole(record)) => Some(record),
+            Some(Previous::InHistory(written)) => {
+                let pushed = Pushed {
+                    place: written,
+                    moved_to: None,
+                };
+                Some(pushed_record(&mut *past, &kv.key, pushed)?)
+            }
+        });
+    }
+    Ok(previous)
+}
+
+fn event(change: Change, previous: Option<Record>) -> Event {
+    let Change { place, kind, kv } = change;
     let key = kv.key.clone();
-    Ok(Event {
+    Event {
         revision: place.main,
         kind,
         record: match kind {
             ChangeKind::Put => Content::KeyValue(kv),
             ChangeKind::Delete => Content::Nothing,
         },
-        previous: previous.map_or(Content::Nothing, |record| {
-            Content::KeyValue(record.key_value(key.clone()))
-        }),
+        previous: previous.into(),
         key,
-    })
+    }
 }
