@@ -96,7 +96,7 @@ fn a_client_that_does_not_read_misses_nothing_and_holds_nobody_back() {
         for number in 0..80 {
             last = put(&writer, number, &value).await;
         }
-        assert_eq!(follow(&mut fast, last).await, Vec::from_iter(2..=last));
+        assert_eq!(follow(&mut fast, last).await, (2..=last).collect::<Vec<_>>());
         let mut seen = vec![];
         while seen.last() != Some(&last) {
             let next = tokio::time::timeout(LIMIT, slow.next()).await;
@@ -104,6 +104,6 @@ fn a_client_that_does_not_read_misses_nothing_and_holds_nobody_back() {
             assert!(!response.canceled, "{response:?}");
             seen.extend(revisions(response.events));
         }
-        assert_eq!(seen, Vec::from_iter(2..=last));
+        assert_eq!(seen, (2..=last).collect::<Vec<_>>());
     });
 }

@@ -257,13 +257,14 @@ fn count_message(mut message: &[u8], counts: &Counts) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::mvccpb;
 
     #[test]
     fn events_are_counted_across_pieces() {
         let response = pb::WatchResponse {
             header: Some(pb::ResponseHeader::default()),
             created: true,
-            events: vec![Default::default(), Default::default()],
+            events: vec![mvccpb::Event::default(); 2],
             ..pb::WatchResponse::default()
         };
         let mut data = Vec::new();

@@ -239,19 +239,20 @@ mod tests {
         }
     }
 
+    fn depth(index: &RangeIndex, at: u32) -> usize {
+        if at == NONE {
+            return 0;
+        }
+        let node = index.node(at);
+        1 + depth(index, node.left).max(depth(index, node.right))
+    }
+
     #[test]
     fn it_stays_shallow() {
         let mut index = RangeIndex::default();
         for number in 0..50_000u32 {
             let keys = WatchedKeys::new(&number.to_be_bytes(), &(number + 1).to_be_bytes());
             index.insert(Arc::new(keys.expect("a range")), number);
-        }
-        fn depth(index: &RangeIndex, at: u32) -> usize {
-            if at == NONE {
-                return 0;
-            }
-            let node = index.node(at);
-            1 + depth(index, node.left).max(depth(index, node.right))
         }
         let depth = depth(&index, index.root);
         assert!(depth < 64, "{depth}");

@@ -230,7 +230,7 @@ fn ids_are_given_and_taken() {
     }
     for (watch_id, answer) in [(1, Some(Told::Canceled(1, 0))), (1, None), (99, None)] {
         stage.hub.cancel(stage.id(stream), watch_id);
-        assert_eq!(stage.told(stream), Vec::from_iter(answer));
+        assert_eq!(stage.told(stream), answer.into_iter().collect::<Vec<_>>());
     }
     let other = stage.open(false, None);
     stage.create(other, prefix(0, 0));
@@ -375,7 +375,7 @@ fn a_slow_stream_holds_nobody_back_and_misses_nothing() {
         }
         assert!(stage.hub.next_read().is_none(), "all is still in memory");
     }
-    assert_eq!(revisions, Vec::from_iter(11..=110));
+    assert_eq!(revisions, (11..=110).collect::<Vec<_>>());
 }
 
 #[test]

@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn every_broken_promise_is_noticed() {
         type Change = fn(&mut Vec<Seen>);
-        fn at(seen: &mut Vec<Seen>, place: usize) -> &mut Vec<SeenEvent> {
+        fn at(seen: &mut [Seen], place: usize) -> &mut Vec<SeenEvent> {
             match &mut seen[place] {
                 Seen::Events { events, .. } => events,
                 other => panic!("{other:?}"),
@@ -334,7 +334,7 @@ mod tests {
             ("gap", |seen| drop(at(seen, 0).remove(0))),
             ("end missing", |seen| drop(seen.pop())),
             ("twice", |seen| {
-                seen.insert(0, events(2, vec![event(2, "k0", "a", None)]))
+                seen.insert(0, events(2, vec![event(2, "k0", "a", None)]));
             }),
             ("order", |seen| at(seen, 0).reverse()),
             ("torn revision", |seen| {
@@ -343,12 +343,12 @@ mod tests {
             }),
             ("early progress", |seen| seen.swap(0, 1)),
             ("false header", |seen| {
-                seen[0] = events(2, at(&mut seen.clone(), 0).clone())
+                seen[0] = events(2, at(&mut seen.clone(), 0).clone());
             }),
             ("not asked for", |seen| at(seen, 0).push(event(4, "z", "a", None))),
             ("previous missing", |seen| at(seen, 2)[0].previous = None),
             ("previous wrong", |seen| {
-                at(seen, 2)[0].previous = Some((3, "a".into()))
+                at(seen, 2)[0].previous = Some((3, "a".into()));
             }),
             ("create flag", |seen| at(seen, 2)[0].create_revision = 4),
             ("canceled", |seen| seen.push(Seen::Canceled("why".into()))),

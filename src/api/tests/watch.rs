@@ -185,7 +185,7 @@ fn watchers_are_created_told_and_canceled() {
             )
             .await
             .expect("a delete");
-            let mut told = vec![
+            let mut told = [
                 watching.next().await.expect("told"),
                 watching.next().await.expect("told"),
             ];
@@ -233,7 +233,7 @@ fn the_past_is_read_from_the_disk() {
                 revisions.push(kv.mod_revision);
             }
         }
-        assert_eq!(revisions, Vec::from_iter(2..=301));
+        assert_eq!(revisions, (2..=301).collect::<Vec<_>>());
         let compact = CompactionRequest {
             revision: 100,
             physical: false,
