@@ -107,6 +107,7 @@ impl Client {
             request,
             stream: None,
             attempts: 0,
+            resume_at: None,
             fragments: Vec::new(),
         }
     }
@@ -136,11 +137,12 @@ pub struct Watcher {
     next_revision: i64,
     stream: Option<WatchStream>,
     attempts: usize,
+    resume_at: Option<env::Instant>,
     fragments: Vec<Event>,
 }
 
 impl Watcher {
-    /// The next thing that comes, however many connections it takes.
+    /// The next thing that comes, however many connections it takes. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Watched {
         loop {
             if self.stream.is_none() {
@@ -169,21 +171,26 @@ impl Watcher {
     pub fn lose_stream(&mut self) {
         if let Some(stream) = self.stream.take() {
             self.client.failed(stream.connection());
+            self.back_off();
         }
     }
 
-    async fn open(&mut self) {
-        if self.attempts > 0 {
-            let random = env::random_u64();
-            env::sleep(jittered(
-                RESUME_DELAY_MIN,
-                RESUME_DELAY_MAX,
-                self.attempts - 1,
-                random,
-            ))
-            .await;
-        }
+    fn back_off(&mut self) {
+        let delay = jittered(
+            RESUME_DELAY_MIN,
+            RESUME_DELAY_MAX,
+            self.attempts,
+            env::random_u64(),
+        );
+        self.resume_at = Some(env::now() + delay);
         self.attempts += 1;
+    }
+
+    async fn open(&mut self) {
+        // The moment is kept, so that a caller who gives up waiting and comes back does not wait from the start.
+        if let Some(resume_at) = self.resume_at {
+            env::sleep_until(resume_at).await;
+        }
         // A part of a revision whose rest did not come will come again as a whole.
         self.fragments.clear();
         let request = pb::WatchCreateRequest {
@@ -191,6 +198,9 @@ impl Watcher {
             ..self.request.clone()
         };
         self.stream = self.client.watch_stream(request).await.ok();
+        if self.stream.is_none() {
+            self.back_off();
+        }
     }
 
     fn take(&mut self, response: pb::WatchResponse) -> Option<Watched> {
@@ -209,6 +219,7 @@ impl Watcher {
         }
         if response.created {
             self.attempts = 0;
+            self.resume_at = None;
             if self.next_revision == 0 {
                 self.next_revision = revision + 1;
             }
