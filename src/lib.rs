@@ -23,5 +23,6 @@ pub mod node;
 pub mod peer;
 pub mod stop;
 pub mod storage;
+pub mod watch;
 
 pub use callboard_proto as proto;

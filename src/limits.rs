@@ -91,3 +91,27 @@ pub const HASH_PASS_KEYS: usize = 100_000;
 /// One envelope between members: a few entries, of which a single one may hold a request of the largest size that
 /// `--max-request-bytes` can be set to.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Responses that wait for a watch stream to take them. A stream that is slower has its watchers read from the disk
+/// later; the events in here are shared with other streams.
+pub const WATCH_OUTBOX_BYTES: usize = 1024 * 1024;
+
+/// What a watch stream hands to its connection at once: one copy into one piece, few frames.
+pub const WATCH_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Revisions share a response up to this size. Some clients refuse messages of more than 4 MiB.
+pub const WATCH_RESPONSE_BYTES: usize = 512 * 1024;
+
+/// Watchers of one member: some 300 MB.
+pub const WATCHERS_MAX: usize = 1_000_000;
+
+/// Applied changes that wait for the hub. Beyond it watchers read them from the disk.
+pub const WATCH_INBOX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Published changes that the hub keeps as long as a watcher is behind.
+pub const WATCH_RECENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// What one read for watchers that are behind aims at, and how many changes it asks for at most (etcd:
+/// `watchBatchMaxRevs`).
+pub const WATCH_READ_BYTES: usize = 1024 * 1024;
+pub const WATCH_READ_CHANGES: usize = 1_000;

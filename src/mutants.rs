@@ -25,10 +25,16 @@ pub enum Mutant {
     ClientRepeatsWrites,
     /// The state of a snapshot is put in use without a sync.
     SnapshotNotSynced,
+    /// A watcher that has read what it missed is taken for up to date, whatever came meanwhile.
+    WatchSkipsOnSync,
+    /// The events of one revision come in responses of their own.
+    WatchSplitsRevision,
+    /// Progress is reported to watchers that have not read everything yet.
+    WatchReportsEarly,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -39,6 +45,9 @@ impl Mutant {
         Self::AppliedIndexApart,
         Self::ClientRepeatsWrites,
         Self::SnapshotNotSynced,
+        Self::WatchSkipsOnSync,
+        Self::WatchSplitsRevision,
+        Self::WatchReportsEarly,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -53,6 +62,9 @@ impl Mutant {
             Self::AppliedIndexApart => "applied-index-apart",
             Self::ClientRepeatsWrites => "client-repeats-writes",
             Self::SnapshotNotSynced => "snapshot-not-synced",
+            Self::WatchSkipsOnSync => "watch-skips-on-sync",
+            Self::WatchSplitsRevision => "watch-splits-revision",
+            Self::WatchReportsEarly => "watch-reports-early",
         }
     }
 }

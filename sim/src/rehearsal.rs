@@ -7,6 +7,7 @@ use crate::history::{Input, Outcome};
 use crate::options::Options;
 use crate::random::Stream;
 use crate::trace::Trace;
+use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, faults, workloads};
 use callboard::proto::etcdserverpb::HashKvRequest;
@@ -123,6 +124,7 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
     NetSim::current().set_ip(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
     let cluster = Rc::new(Cluster::start(options, world.clone(), scratch));
     let company = Company::start(options, world);
+    let audience = Audience::start(options, world);
     let play = Play {
         options,
         world,
@@ -135,9 +137,12 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
         world.violated(violation);
     } else if let Err(violation) = play.audit() {
         world.violated(violation);
+    } else if let Err(violation) = audience.review(&cluster).await {
+        world.violated(violation);
     }
     let simulated = elapsed();
     company.leave();
+    audience.leave();
     for number in 0..options.members {
         cluster.kill(number).await;
     }

@@ -6,6 +6,7 @@ use crate::ids::{ClusterId, MemberId};
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;
+use crate::watch::{Permission, WatchHandle};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -26,6 +27,14 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Where the log stands.
     fn raft_status(&self) -> RaftStatus;
+
+    /// The way to those who tell of changes.
+    fn watches(&self) -> &WatchHandle;
+
+    /// What decides which keys the caller of a stream may watch; nothing if all is permitted.
+    fn watch_permission(&self, _headers: &::http::HeaderMap) -> Option<Permission> {
+        None
+    }
 
     /// The limits that the operator has set.
     fn limits(&self) -> Limits;

@@ -96,7 +96,7 @@ pub(super) fn frame(message: &impl Message) -> Bytes {
     framed.freeze()
 }
 
-fn put_prefix(buffer: &mut BytesMut, message_bytes: usize) {
+pub(super) fn put_prefix(buffer: &mut BytesMut, message_bytes: usize) {
     let length = u32::try_from(message_bytes).expect("a reply stays below 4 GiB");
     buffer.put_u8(0);
     buffer.put_u32(length);

@@ -1,4 +1,4 @@
-//! gRPC's framing of requests and replies, for calls with one request message.
+//! gRPC's framing of requests and replies.
 //!
 //! Instead of tonic's server: its buffers of 8 KiB a call, its boxed futures and bodies cost more than a get itself, and
 //! it answers other texts than grpc-go when a request is too large. tonic's statuses are used.
@@ -32,17 +32,7 @@ pub async fn message<M: Message + Default>(
     if data.len() < PREFIX_BYTES {
         data = gather(data, PREFIX_BYTES, &mut body).await?;
     }
-    let compressed = data.get_u8() != 0;
-    if compressed {
-        return Err(Status::unimplemented(
-            "grpc: Decompressor is not installed for grpc-encoding",
-        ));
-    }
-    let bytes = data.get_u32() as usize;
-    if bytes > bytes_max {
-        let text = format!("grpc: received message larger than max ({bytes} vs. {bytes_max})");
-        return Err(Status::resource_exhausted(text));
-    }
+    let bytes = message_bytes(&mut data, bytes_max)?;
     if data.len() < bytes {
         data = gather(data, bytes, &mut body).await?;
     }
@@ -56,6 +46,66 @@ pub async fn message<M: Message + Default>(
             break;
         }
     }
+    decode(data)
+}
+
+/// The messages of a call with many requests, one after the other.
+#[derive(Debug)]
+pub struct Requests<R> {
+    body: R,
+    /// What has arrived and is not used yet.
+    data: Bytes,
+    bytes_max: usize,
+}
+
+impl<R: RequestBody> Requests<R> {
+    pub fn new(body: R, bytes_max: usize) -> Self {
+        Self {
+            body,
+            data: Bytes::new(),
+            bytes_max,
+        }
+    }
+
+    /// The next message; none once the client has sent all.
+    pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+        if self.data.is_empty() {
+            match next_data(&mut self.body).await? {
+                Some(data) => self.data = data,
+                None => return Ok(None),
+            }
+        }
+        self.gather(PREFIX_BYTES).await?;
+        let bytes = message_bytes(&mut self.data, self.bytes_max)?;
+        self.gather(bytes).await?;
+        decode(self.data.split_to(bytes)).map(Some)
+    }
+
+    async fn gather(&mut self, bytes: usize) -> Result<(), Status> {
+        if self.data.len() < bytes {
+            self.data = gather(std::mem::take(&mut self.data), bytes, &mut self.body).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the prefix of a message: its length.
+fn message_bytes(data: &mut Bytes, bytes_max: usize) -> Result<usize, Status> {
+    let compressed = data.get_u8() != 0;
+    if compressed {
+        return Err(Status::unimplemented(
+            "grpc: Decompressor is not installed for grpc-encoding",
+        ));
+    }
+    let bytes = data.get_u32() as usize;
+    if bytes > bytes_max {
+        let text = format!("grpc: received message larger than max ({bytes} vs. {bytes_max})");
+        return Err(Status::resource_exhausted(text));
+    }
+    Ok(bytes)
+}
+
+fn decode<M: Message + Default>(data: Bytes) -> Result<M, Status> {
     M::decode(data).map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A request is one task from the first byte to the last: it is decoded, checked as etcd's server/etcdserver/api/v3rpc
 //! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. The JSON
-//! gateway, watches, leases, users and metrics are not here yet.
+//! gateway, leases, users and metrics are not here yet.
 
 mod authority;
 pub mod backend;
@@ -18,6 +18,7 @@ mod range_stream;
 pub mod routes;
 pub mod server;
 pub mod status;
+mod watch;
 
 pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
 pub use body::Body;

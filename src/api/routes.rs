@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::status::ApiError;
-use super::{cluster, grpc, http, kv, maintenance, range_stream};
+use super::{cluster, grpc, http, kv, maintenance, range_stream, watch};
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use ::http::{Request, Response};
 use bytes::Bytes;
@@ -12,8 +12,9 @@ use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "etcdserverpb.KV",
+    "etcdserverpb.Watch",
     "etcdserverpb.Cluster",
     "etcdserverpb.Maintenance",
 ];
@@ -72,7 +73,7 @@ impl<B: Backend> Routes<B> {
                 if grpc::requires_leader(&parts.headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(ApiError::NoLeader.into());
                 }
-                self.call(parts.uri.path(), body).await
+                self.call(&parts, body).await
             };
             return grpc::response(grpc::within_deadline(&parts.headers, reply).await);
         }
@@ -97,8 +98,13 @@ impl<B: Backend> Routes<B> {
             .map(Body::routed)
     }
 
-    async fn call(&self, path: &str, body: impl grpc::RequestBody) -> Result<Body, Status> {
+    async fn call(
+        &self,
+        parts: &::http::request::Parts,
+        body: impl grpc::RequestBody + 'static,
+    ) -> Result<Body, Status> {
         let backend = &self.backend;
+        let path = parts.uri.path();
         let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
         macro_rules! message {
             () => {
@@ -112,6 +118,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, message!()).await,
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
+            "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, &parts.headers, body, bytes_max)),
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
             "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, &message!()),

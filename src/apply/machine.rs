@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
 use crate::ids::{LogIndex, Term};
@@ -80,6 +81,7 @@ pub struct Machine {
     views: Views,
     origin: u64,
     options: MachineOptions,
+    sink: Option<Box<dyn ChangeSink>>,
 }
 
 impl Machine {
@@ -97,9 +99,15 @@ impl Machine {
                 views: views.clone(),
                 origin,
                 options,
+                sink: None,
             },
             views,
         ))
+    }
+
+    /// Tells `sink` of every change from now on.
+    pub fn set_sink(&mut self, sink: Box<dyn ChangeSink>) {
+        self.sink = Some(sink);
     }
 
     /// Whether [`Self::initialize`] has been called on this data directory, or a snapshot has filled it.
@@ -135,6 +143,7 @@ impl Machine {
     pub fn apply(&mut self, entries: &[CommittedEntry]) -> Result<Vec<Reply>, MachineError> {
         let mut replies = vec![];
         let mut any = false;
+        self.pending.watched = Watched::new(self.wanted());
         for entry in entries {
             if entry.index.get() <= self.pending.applied.index {
                 continue;
@@ -192,7 +201,7 @@ impl Machine {
     /// Goes on with another database, which a snapshot has filled.
     pub fn replace(&mut self, state: Arc<StateDatabase>) -> Result<(), MachineError> {
         self.pending = load(state, &self.options)?;
-        self.views.publish(view(&self.pending));
+        self.publish();
         Ok(())
     }
 
@@ -224,8 +233,33 @@ impl Machine {
 
     fn commit_and_publish(&mut self) -> Result<(), MachineError> {
         self.pending.commit()?;
-        self.views.publish(view(&self.pending));
+        self.publish();
         Ok(())
+    }
+
+    /// The view first: whoever begins to watch in between finds there what is not handed over.
+    fn publish(&mut self) {
+        let after = self.views.load().revision();
+        let revision = self.pending.applied.revision;
+        let watched = std::mem::take(&mut self.pending.watched);
+        self.views.publish(view(&self.pending));
+        if revision != after
+            && self.wanted().changes
+            && let Some(sink) = &self.sink
+        {
+            sink.publish(AppliedChanges {
+                after,
+                revision,
+                changes: watched.changes.then_some(watched.noted),
+                previous: watched.previous,
+            });
+        }
+    }
+
+    fn wanted(&self) -> Wanted {
+        self.sink
+            .as_ref()
+            .map_or_else(Wanted::default, |sink| sink.wanted())
     }
 
     fn apply_command(&mut self, command: Command) -> Result<Result<Outcome, ApplyError>, StateError> {

@@ -187,8 +187,8 @@ fn compaction_gives_space_back_only_behind_a_sync() {
     member.state().reclaim().unwrap();
     assert_eq!(member.state().floor(), 90);
     member.machine.republish();
-    assert!(matches!(member.view().changes(90, 10), Err(MvccError::Compacted)));
-    assert_eq!(member.view().changes(91, 3).unwrap().len(), 3);
+    assert!(matches!(member.view().changes(89, 10), Err(MvccError::Compacted)));
+    assert_eq!(member.view().changes(90, 3).unwrap().len(), 3);
     // What was pushed out after 90 still points to the history before it, until that is compacted too.
     let mut at_91 = everything();
     at_91.revision = 91;

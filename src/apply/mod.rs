@@ -5,6 +5,7 @@
 
 pub mod actor;
 mod cache;
+pub mod changes;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;

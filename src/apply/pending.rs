@@ -11,6 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::apply::cache::HeaderCache;
+use crate::apply::changes::{AppliedChange, Watched};
 use crate::mutants::{self, Mutant};
 use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
 use crate::mvcc::records::{Source, Stored};
@@ -39,6 +40,8 @@ pub(crate) struct Pending {
     bytes: usize,
     /// Changes of the command under way.
     changes: u32,
+    /// What has changed since the last view, for whoever watches.
+    pub(crate) watched: Watched,
 }
 
 impl Pending {
@@ -60,6 +63,7 @@ impl Pending {
             replaced: PackedWriter::default(),
             bytes: 0,
             changes: 0,
+            watched: Watched::default(),
         }
     }
 
@@ -156,6 +160,7 @@ impl Pending {
             value,
             lease,
         });
+        self.note_change(place.main, &key, Some(&record))?;
         self.replace(&key, place, previous, false)?;
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
@@ -167,11 +172,31 @@ impl Pending {
     /// Deletes `key`, whose newest record is `previous`.
     pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
         let place = self.next_place();
+        self.note_change(place.main, key, None)?;
         self.replace(key, place, Some(previous), true)?;
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
         self.cache.get_mut().remove(key);
         self.current.insert(key.clone(), None);
+        Ok(())
+    }
+
+    /// Notes for watchers that `key` is about to change.
+    fn note_change(&mut self, revision: i64, key: &Bytes, record: Option<&Record>) -> Result<(), StateError> {
+        if !self.watched.changes {
+            return Ok(());
+        }
+        let previous = if self.watched.previous {
+            self.newest_record(key)?
+        } else {
+            None
+        };
+        self.watched.noted.push(AppliedChange {
+            revision,
+            key: key.clone(),
+            record: record.cloned(),
+            previous,
+        });
         Ok(())
     }
 

@@ -134,7 +134,9 @@ impl Load {
         let common = command.common();
         let mut load = Self::empty(common, common.key_space, random)?;
         match command {
-            Command::Put(_) => load.write = Some(Template::new(Method::Put, &put(common), common)),
+            Command::Put(_) | Command::Watch(_) => {
+                load.write = Some(Template::new(Method::Put, &put(common), common));
+            }
             Command::Txn(_) => load.write = Some(Template::new(Method::Txn, &txn(common), common)),
             Command::Range(options) => {
                 load.reads = 1 << 32;

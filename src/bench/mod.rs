@@ -9,6 +9,7 @@ mod options;
 mod report;
 mod run;
 mod tally;
+mod watch;
 mod wire;
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub enum Command {
     Txn(PutOptions),
     /// Reads and writes keys.
     Mixed(MixedOptions),
+    /// Writes keys, and has watchers of all of them count what they are told.
+    Watch(WatchOptions),
 }
 
 impl Command {
@@ -32,6 +34,7 @@ impl Command {
             Self::Put(options) | Self::Txn(options) => &options.common,
             Self::Range(options) => &options.common,
             Self::Mixed(options) => &options.common,
+            Self::Watch(options) => &options.common,
         }
     }
 }
@@ -77,6 +80,28 @@ pub struct MixedOptions {
     /// The share of reads among all requests, from 0 to 1.
     #[arg(long, default_value_t = 0.5, value_parser = parse_ratio)]
     pub read_ratio: f64,
+}
+
+/// Options of `watch`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WatchOptions {
+    #[command(flatten)]
+    pub common: CommonOptions,
+    /// How many watchers.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub watchers: u32,
+    /// How many streams share the watchers; one for each if not given.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub streams: Option<u32>,
+    /// How many connections, apart from those of the writers, share the streams.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub watch_connections: u32,
+    /// Ask for the records before the changes, too.
+    #[arg(long)]
+    pub prev_kv: bool,
+    /// Give each watcher a key of its own instead of all keys; whether events are missing is not known then.
+    #[arg(long)]
+    pub single_keys: bool,
 }
 
 /// Options of everything that reads.

@@ -2,6 +2,7 @@
 
 use super::options::Command;
 use super::run::Measured;
+use super::watch::Delivered;
 use comfy_table::{CellAlignment, Table};
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
@@ -15,19 +16,21 @@ const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), 
 pub struct Report {
     command: Command,
     measured: Measured,
+    delivered: Option<Delivered>,
 }
 
 impl Report {
-    pub fn new(command: &Command, measured: Measured) -> Self {
+    pub fn new(command: &Command, measured: Measured, delivered: Option<Delivered>) -> Self {
         Self {
             command: command.clone(),
             measured,
+            delivered,
         }
     }
 
-    /// Whether any request failed.
+    /// Whether any request failed, or an event did not come.
     pub fn failed(&self) -> bool {
-        self.measured.tally.failed > 0
+        self.measured.tally.failed > 0 || self.delivered.is_some_and(|delivered| delivered.missing > 0)
     }
 
     fn name(&self) -> &'static str {
@@ -36,6 +39,7 @@ impl Report {
             Command::Range(_) => "range",
             Command::Txn(_) => "txn",
             Command::Mixed(_) => "mixed",
+            Command::Watch(_) => "watch",
         }
     }
 
@@ -76,6 +80,27 @@ impl Report {
                 self.cpu_us_per_request()
             ),
         ]);
+        if let Some(delivered) = self.delivered {
+            let Delivered {
+                watchers,
+                events,
+                responses,
+                missing,
+                ..
+            } = delivered;
+            summary.add_row([
+                "watchers".to_owned(),
+                format!(
+                    "{watchers}, created in {:.3} s",
+                    delivered.created_in.as_secs_f64()
+                ),
+            ]);
+            summary.add_row(["events/s".to_owned(), format!("{:.0}", delivered.rate())]);
+            summary.add_row([
+                "events".to_owned(),
+                format!("{events} in {responses} responses, {missing} missing"),
+            ]);
+        }
         let mut latency = plain_table();
         let names = QUANTILES.iter().map(|&(name, _)| name);
         latency.set_header(
@@ -114,7 +139,7 @@ impl Report {
             .by_method()
             .map(|(name, latencies)| (name.to_owned(), latency_json(latencies)))
             .collect();
-        json!({
+        let mut report = json!({
             "command": self.name(),
             "endpoints": common.endpoints,
             "connections": common.connections,
@@ -133,7 +158,18 @@ impl Report {
             "latency_us_by_method": by_method,
             "client_cpu_seconds": cpu.as_secs_f64(),
             "client_cpu_us_per_request": self.cpu_us_per_request(),
-        })
+        });
+        if let Some(delivered) = self.delivered {
+            report["watch"] = json!({
+                "watchers": delivered.watchers,
+                "created_in_seconds": delivered.created_in.as_secs_f64(),
+                "events": delivered.events,
+                "events_per_second": delivered.rate(),
+                "responses": delivered.responses,
+                "missing": delivered.missing,
+            });
+        }
+        report
     }
 }
 

@@ -4,6 +4,7 @@ use super::load::{KeyTooShort, Load, Method, Random};
 use super::options::{Command, CommonOptions, Options, Output};
 use super::report::Report;
 use super::tally::Tally;
+use super::watch::Watchers;
 use super::wire::{Failure, Wire};
 use crate::client::{EndpointError, parse_endpoints};
 use crate::env;
@@ -77,15 +78,19 @@ pub async fn measure(command: &Command) -> Result<Report, Error> {
             });
         }
     }
+    let watchers = match command {
+        Command::Watch(options) => Some(Watchers::start(options).await?),
+        _ => None,
+    };
+    let mut puts_before = 0;
     if !common.warm_up.is_zero() {
         let limits = Limits {
             duration: Some(common.warm_up),
             rate: common.rate,
             ..Limits::default()
         };
-        Phase::new("warming up", Rc::clone(&load), limits, common.timeout)
-            .run(&wires, common.clients)
-            .await;
+        let phase = Phase::new("warming up", Rc::clone(&load), limits, common.timeout);
+        puts_before = phase.run(&wires, common.clients).await.tally.succeeded;
     }
     let limits = Limits {
         requests_max: common.requests_max(),
@@ -93,7 +98,19 @@ pub async fn measure(command: &Command) -> Result<Report, Error> {
         rate: common.rate,
     };
     let phase = Phase::new("measuring", load, limits, common.timeout);
-    Ok(Report::new(command, phase.run(&wires, common.clients).await))
+    let Some(watchers) = watchers else {
+        return Ok(Report::new(
+            command,
+            phase.run(&wires, common.clients).await,
+            None,
+        ));
+    };
+    // What came of the warm-up does not count.
+    let mark = watchers.settled(puts_before).await;
+    let measured = phase.run(&wires, common.clients).await;
+    let puts = puts_before + measured.tally.succeeded;
+    let delivered = watchers.delivered(mark, puts).await;
+    Ok(Report::new(command, measured, Some(delivered)))
 }
 
 async fn connect(common: &CommonOptions) -> Result<Vec<Rc<Wire>>, Error> {

@@ -35,6 +35,14 @@ pub struct Wire {
     connect_timeout: Duration,
 }
 
+impl std::fmt::Debug for Wire {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wire")
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Wire {
     /// Connects.
     pub async fn connect(endpoint: Endpoint, connect_timeout: Duration) -> Result<Self, Failure> {
@@ -103,6 +111,30 @@ impl Wire {
         }
     }
 
+    /// Opens a stream that goes on, with the first requests. Gives both directions once the server has answered.
+    pub async fn open_stream(
+        &self,
+        path: &str,
+        first: Bytes,
+    ) -> Result<(h2::SendStream<Bytes>, h2::RecvStream), Failure> {
+        let failure = |error: h2::Error| Failure(format!("connection: {error}"));
+        let mut sender = self
+            .handle()
+            .sender
+            .ok_or_else(|| Failure("no connection".into()))?;
+        std::future::poll_fn(|context| sender.poll_ready(context))
+            .await
+            .map_err(failure)?;
+        let head = head_of(path, &self.endpoint);
+        let (answer, mut requests) = sender.send_request(head, false).map_err(failure)?;
+        requests.send_data(first, false).map_err(failure)?;
+        let (head, answers) = answer.await.map_err(failure)?.into_parts();
+        if head.headers.contains_key("grpc-status") {
+            grpc_status(&head.headers)?;
+        }
+        Ok((requests, answers))
+    }
+
     /// Gives a handle whose connection has failed a new one. The first client opens it for all.
     async fn repair(&self, handle: &mut Handle) -> Result<(), Failure> {
         let _guard = self.reconnect.lock().await;
@@ -125,7 +157,11 @@ pub struct Handle {
 
 /// The head of all requests for one method.
 fn head(method: Method, endpoint: &Endpoint) -> http::Request<()> {
-    http::Request::post(format!("http://{}{}", endpoint.authority(), method.path()))
+    head_of(method.path(), endpoint)
+}
+
+fn head_of(path: &str, endpoint: &Endpoint) -> http::Request<()> {
+    http::Request::post(format!("http://{}{path}", endpoint.authority()))
         .version(http::Version::HTTP_2)
         .header(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
         .header(TE, HeaderValue::from_static("trailers"))

@@ -10,6 +10,7 @@ mod error;
 mod requests;
 mod rotation;
 mod session;
+mod watch;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -19,3 +20,4 @@ pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
 pub use error::{Error, Reason};
 pub use requests::{Client, Options};
 pub use session::{ClientSession, Connect, Connection, Failed};
+pub use watch::{WatchStream, Watched, Watcher};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status};
 
 /// The default of [`Options::request_timeout`]: etcdctl's `--command-timeout`.
@@ -225,12 +225,18 @@ impl Client {
     fn prepare<Q>(&self, message: Q, left: Duration) -> Request<Q> {
         let mut request = Request::new(message);
         request.set_timeout(left);
-        if self.require_leader {
-            request
-                .metadata_mut()
-                .insert("hasleader", MetadataValue::from_static("true"));
-        }
+        self.add_metadata(request.metadata_mut());
         request
+    }
+
+    pub(super) fn add_metadata(&self, metadata: &mut MetadataMap) {
+        if self.require_leader {
+            metadata.insert("hasleader", MetadataValue::from_static("true"));
+        }
+    }
+
+    pub(super) fn timeout(&self) -> Duration {
+        self.request_timeout
     }
 }
 

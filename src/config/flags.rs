@@ -2,12 +2,13 @@
 
 use super::arguments::{Normalised, SWITCHES};
 use super::server::{Notice, Server};
-use super::values::{UrlList, boolean, signed, unsigned, unsigned_32, urls};
+use super::values::{UrlList, boolean, duration, signed, unsigned, unsigned_32, urls};
 use super::{Error, Invocation};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Start a member. Names, defaults and meaning are etcd's; each flag has an environment variable, ETCD_NAME for --name.
 #[derive(Debug, Parser)]
@@ -63,6 +64,10 @@ pub struct Flags {
     /// Requests under way on one connection.
     #[arg(long, default_value = "4294967295", value_parser = unsigned_32)]
     pub max_concurrent_streams: u32,
+    /// Between two reports of progress to watchers that ask for them, for example 10m. At least 100ms.
+    #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub watch_progress_notify_interval: Duration,
     /// Ask for votes before raising the term.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -114,9 +119,10 @@ fn cluster_state(text: &str) -> Result<String, &'static str> {
 
 /// Whether there is such a flag.
 pub fn known(name: &str) -> bool {
-    Flags::command()
-        .get_arguments()
-        .any(|argument| argument.get_long() == Some(name))
+    Flags::command().get_arguments().any(|argument| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        argument.get_long() == Some(name) || aliases.contains(&name)
+    })
 }
 
 /// Reads flags and environment into what they ask for.

@@ -5,6 +5,7 @@ use super::flags::Flags;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
 use crate::logging;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// etcd's upper bound (server/embed/config.go, `maxElectionMs`): longer, and a cluster would seem dead.
 const ELECTION_MS_MAX: u64 = 50_000;
@@ -30,6 +31,7 @@ pub struct Server {
     pub max_request_bytes: u32,
     pub max_txn_ops: u32,
     pub max_concurrent_streams: u32,
+    pub watch_progress_notify_interval: Duration,
     pub pre_vote: bool,
     pub log: logging::Options,
     /// What to log once logging has begun.
@@ -129,6 +131,7 @@ impl Server {
             max_request_bytes: flags.max_request_bytes,
             max_txn_ops: flags.max_txn_ops,
             max_concurrent_streams: flags.max_concurrent_streams,
+            watch_progress_notify_interval: progress_interval(flags.watch_progress_notify_interval),
             pre_vote: flags.pre_vote,
             log,
             notices,
@@ -149,6 +152,15 @@ impl Server {
             ClusterState::Existing => cluster.check_join(&self.name)?,
         }
         Ok(cluster)
+    }
+}
+
+/// As etcd has it: nothing means its default, and less than a tenth of a second is too little (server/etcdserver/api/
+/// v3rpc/watch.go).
+fn progress_interval(given: Duration) -> Duration {
+    match given {
+        Duration::ZERO => Duration::from_mins(10),
+        given => given.max(Duration::from_millis(100)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Values of flags, read as Go reads them. The texts of errors are what etcd prints after `invalid value "x" for flag -y: `.
 
 use crate::cluster::MemberUrl;
+use std::time::Duration;
 
 /// The error of Go's strconv as its flag package shows it.
 const PARSE_ERROR: &str = "parse error";
@@ -46,6 +47,42 @@ pub fn signed(text: &str) -> Result<i64, &'static str> {
     let magnitude = i128::from(unsigned(digits)?);
     let value = if negative { -magnitude } else { magnitude };
     i64::try_from(value).map_err(|_| RANGE_ERROR)
+}
+
+/// Go's way of writing durations: numbers with units, one after the other. What is negative counts as nothing.
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Ok(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return Err(PARSE_ERROR);
+    }
+    let mut nanos = 0.0;
+    while !rest.is_empty() {
+        let unit_start = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.');
+        let (number, after) = rest.split_at(unit_start.ok_or(PARSE_ERROR)?);
+        let unit_end = after.find(|letter: char| letter.is_ascii_digit() || letter == '.');
+        let (unit, after) = after.split_at(unit_end.unwrap_or(after.len()));
+        let unit_nanos = match unit {
+            "ns" => 1.0,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1e3,
+            "ms" => 1e6,
+            "s" => 1e9,
+            "m" => 60e9,
+            "h" => 3600e9,
+            _ => return Err(PARSE_ERROR),
+        };
+        nanos += number.parse::<f64>().map_err(|_| PARSE_ERROR)? * unit_nanos;
+        rest = after;
+    }
+    if nanos > i64::MAX as f64 {
+        return Err(PARSE_ERROR);
+    }
+    Ok(Duration::from_nanos(if negative { 0 } else { nanos as u64 }))
 }
 
 /// URLs between commas.

@@ -31,8 +31,8 @@ pub use files::{
 };
 pub use http::{Executor, Timer};
 pub use world::{
-    Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_sync, end_by_signal, now, processors,
-    random_u64, shutdown_signal, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
+    Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_read, disk_sync, end_by_signal, now,
+    processors, random_u64, shutdown_signal, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
 };
 
 use std::future::Future;

@@ -101,6 +101,11 @@ pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
     sync()
 }
 
+/// Runs a blocking call that reads from the disk. Blocks the thread: call it where that is meant.
+pub async fn disk_read<T>(read: impl FnOnce() -> T) -> T {
+    read()
+}
+
 /// Done when the operator asks the process to stop, with the signal's number.
 pub async fn shutdown_signal() -> i32 {
     use tokio::signal::unix::{SignalKind, signal};

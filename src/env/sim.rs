@@ -105,6 +105,16 @@ pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
     outcome
 }
 
+/// Runs a call that reads from the disk, and lets simulated time pass before its caller has what it found.
+pub async fn disk_read<T>(read: impl FnOnce() -> T) -> T {
+    let outcome = read();
+    sleep(Duration::from_micros(super::random_below(
+        DISK_SYNC_LIMIT_US.get(),
+    )))
+    .await;
+    outcome
+}
+
 /// Simulated members are stopped by their node.
 pub async fn shutdown_signal() -> i32 {
     std::future::pending().await

@@ -31,7 +31,7 @@ impl View {
 
     /// About `max` changes from `from_revision` on, always whole revisions; none if nothing has changed since.
     pub fn changes(&self, from_revision: i64, max: usize) -> Result<Vec<Change>, MvccError> {
-        if from_revision <= self.compact_revision() {
+        if from_revision < self.compact_revision() {
             return Err(MvccError::Compacted);
         }
         let mut changes: Vec<Change> = vec![];

@@ -8,6 +8,7 @@ use crate::inbox::Inbox;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::storage::directory::Identity;
+use crate::watch::WatchHandle;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -19,6 +20,7 @@ pub struct MemberBackend {
     pub identity: Identity,
     pub checkpointer: Arc<Inbox<CheckpointWork>>,
     pub limits: api::Limits,
+    pub watches: WatchHandle,
 }
 
 impl Backend for MemberBackend {
@@ -50,6 +52,10 @@ impl Backend for MemberBackend {
 
     fn raft_status(&self) -> api::RaftStatus {
         self.handle.status()
+    }
+
+    fn watches(&self) -> &WatchHandle {
+        &self.watches
     }
 
     fn limits(&self) -> api::Limits {

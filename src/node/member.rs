@@ -8,7 +8,8 @@
 //! | log | the log's disk |
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
-//! | network | the client port: requests, reads included |
+//! | watch | reads for watchers that are behind |
+//! | network | the client port: requests, reads included; the watch hub |
 
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
@@ -17,7 +18,7 @@ use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
 use crate::config;
-use crate::consensus::actor::{Consensus, Neighbours, Parts};
+use crate::consensus::actor::{self, Consensus, Neighbours};
 use crate::consensus::checkpoint::{Checkpoints, Policy};
 use crate::consensus::core::{Core, TICKS_PER_HEARTBEAT, Timing};
 use crate::consensus::log_store::LogStore;
@@ -26,7 +27,8 @@ use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
 use crate::env::{self, Listener, ThreadHandle};
 use crate::ids::MemberId;
-use crate::limits::{CATCH_UP_ENTRIES, PEER_MESSAGE_BYTES_MAX};
+use crate::inbox::Inbox;
+use crate::limits::{CATCH_UP_ENTRIES, GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
@@ -36,6 +38,9 @@ use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
+use crate::watch::actor::{Parts, WatchHub};
+use crate::watch::reader::WatchReader;
+use crate::watch::{HubOptions, Read, WatchHandle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -69,7 +74,9 @@ impl Member {
         let (shutdown, shutdown_seen) = watch::channel(false);
         let network = client_port(&config, shutdown_seen.clone()).await?;
         let raft = peer_port(&config, shutdown_seen).await?;
-        let opened = bootstrap::open(&config, &engine, origin)?;
+        let mut opened = bootstrap::open(&config, &engine, origin)?;
+        let watches = WatchHandle::default();
+        opened.machine.set_sink(Box::new(watches.clone()));
         let stop = StopSignal::default();
         let neighbours = Neighbours::new(stop.clone());
         let timing = Timing {
@@ -95,6 +102,7 @@ impl Member {
                 max_request_bytes: config.max_request_bytes as usize,
                 max_txn_ops: config.max_txn_ops as usize,
             },
+            watches,
         };
         let member = opened.identity.member;
         let consensus = ConsensusParts::new(
@@ -108,8 +116,23 @@ impl Member {
             engine.state,
         );
         let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
+        let reads = Arc::default();
+        threads.push(env::run_actor(
+            "watch",
+            WatchReader {
+                views: backend.views.clone(),
+                inbox: Arc::clone(&reads),
+                hub: backend.watches.clone(),
+                stop: stop.clone(),
+            },
+        ));
+        let hub = HubStart {
+            reads,
+            options: hub_options(&config),
+            election_timeout: Duration::from_millis(timing.election_ms),
+        };
         let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone());
-        if raft.serve.send(peer_routes).is_err() || network.serve.send(backend.clone()).is_err() {
+        if raft.serve.send(peer_routes).is_err() || network.serve.send((hub, backend.clone())).is_err() {
             return Err(StartError::Raft("a thread ended before it began".into()));
         }
         threads.extend([raft.thread, network.thread]);
@@ -300,7 +323,7 @@ impl ConsensusParts {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
             links.insert(remote.member, env::start(|_| Link::new(remote, inbox, stop)));
         }
-        let parts = Parts {
+        let parts = actor::Parts {
             member: self.identity.member,
             core,
             neighbours: self.neighbours,
@@ -373,7 +396,40 @@ async fn stopped(mut shutdown: Shutdown) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port<MemberBackend>, StartError> {
+/// What the network thread makes the watch hub of.
+struct HubStart {
+    reads: Arc<Inbox<Option<Read>>>,
+    options: HubOptions,
+    election_timeout: Duration,
+}
+
+impl HubStart {
+    fn start(self, backend: &MemberBackend) {
+        let status = Arc::clone(&backend.handle.status);
+        let parts = Parts {
+            handle: backend.watches.clone(),
+            views: backend.views.clone(),
+            reader: self.reads,
+            options: self.options,
+            has_leader: Box::new(move || status.leader.load(Ordering::Acquire) != 0),
+            election_timeout: self.election_timeout,
+        };
+        env::start(|_| WatchHub::new(parts));
+    }
+}
+
+fn hub_options(config: &config::Server) -> HubOptions {
+    HubOptions {
+        fragment_bytes: config.max_request_bytes as usize + GRPC_OVERHEAD_BYTES,
+        progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,
+        ..HubOptions::default()
+    }
+}
+
+async fn client_port(
+    config: &config::Server,
+    shutdown: Shutdown,
+) -> Result<Port<(HubStart, MemberBackend)>, StartError> {
     let options = api::Options {
         max_concurrent_streams: config.max_concurrent_streams,
         ..api::Options::default()
@@ -383,7 +439,8 @@ async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port
         "network",
         workers,
         &config.listen_client_urls,
-        move |listeners, backend: MemberBackend| async move {
+        move |listeners, (hub, backend): (HubStart, MemberBackend)| async move {
+            hub.start(&backend);
             let (deliveries, inbox) = (
                 Arc::clone(&backend.handle.deliveries),
                 Arc::clone(&backend.handle.inbox),

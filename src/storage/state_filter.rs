@@ -80,7 +80,8 @@ impl Factory for FilterFactory {
         let (replaced, history) = self.floors.get();
         let floor = match self.kind {
             Kind::Replaced => replaced,
-            Kind::History => history,
+            // A watch may begin with the compact revision itself.
+            Kind::History => history - 1,
         };
         Box::new(Filter { floor })
     }

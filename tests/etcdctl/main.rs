@@ -11,6 +11,7 @@ mod normalise;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;
+mod watching;
 
 use std::fmt::Write;
 use std::path::Path;

@@ -4,6 +4,7 @@
 pub mod leaders;
 pub mod linearizable;
 pub mod revisions;
+pub mod watch;
 
 /// A promise that was broken, in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@ mod delete_range;
 mod get;
 mod past_range;
 mod put;
+pub mod watch;
 
 use crate::history::{Input, Key, Outcome, Value, key_name};
 use crate::random::Stream;

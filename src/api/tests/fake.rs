@@ -7,6 +7,7 @@ use crate::mvcc::view::{View, Views};
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
 use crate::storage::state::{StateDatabase, StateOptions};
+use crate::watch::WatchHandle;
 use prost::Message;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,7 +17,8 @@ const ORIGIN: u64 = 7;
 #[derive(Clone)]
 pub struct Fake {
     machine: Arc<Mutex<Machine>>,
-    views: Views,
+    pub views: Views,
+    pub watches: WatchHandle,
     /// 0 for a member that sees no leader: its barriers and proposals fail.
     pub leader: Arc<AtomicU64>,
     pub limits: Limits,
@@ -42,9 +44,12 @@ impl Fake {
             ..InitialState::default()
         };
         machine.initialize(initial).expect("an empty directory");
+        let watches = WatchHandle::default();
+        machine.set_sink(Box::new(watches.clone()));
         Self {
             machine: Arc::new(Mutex::new(machine)),
             views,
+            watches,
             leader: Arc::new(AtomicU64::new(0xa)),
             limits: Limits {
                 max_request_bytes: 64 * 1024,
@@ -115,6 +120,10 @@ impl Backend for Fake {
             last_index: applied_index,
             applied_index,
         }
+    }
+
+    fn watches(&self) -> &WatchHandle {
+        &self.watches
     }
 
     fn limits(&self) -> Limits {

@@ -260,8 +260,8 @@ fn what_etcd_refuses_is_refused() {
             refused("KV/Nothing", &range("a", "")).await,
             "unknown method Nothing for service etcdserverpb.KV"
         );
-        let watch = "unknown service etcdserverpb.Watch";
-        assert_eq!(refused("Watch/Watch", &range("a", "")).await, watch);
+        let lease = "unknown service etcdserverpb.Lease";
+        assert_eq!(refused("Lease/LeaseGrant", &range("a", "")).await, lease);
     });
 }
 

@@ -3,6 +3,7 @@
 mod fake;
 mod grpc;
 mod plain;
+mod watch;
 mod wire;
 
 use super::Routes;

@@ -1,0 +1,368 @@
+//! What watchers saw against what the store did. Every watcher got exactly the changes it asked for: filtered, in order,
+//! once, whole revisions at a time, from its start revision on and over every lost connection; with the record before
+//! the change if it wanted that; and when it was told that it had seen everything up to a revision, it had.
+//!
+//! These are the promises that etcd makes of watches (etcd.io, "API guarantees").
+
+use super::{Violation, violation};
+
+/// One watcher from its creation to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Follow {
+    pub name: String,
+    pub key: Vec<u8>,
+    /// As in a request: empty for the key alone, a zero byte for no end.
+    pub range_end: Vec<u8>,
+    pub puts: bool,
+    pub deletes: bool,
+    pub previous: bool,
+    /// The revision it begins with, once the server has said so.
+    pub from: Option<i64>,
+    pub seen: Vec<Seen>,
+    /// It still watches when the rehearsal ends.
+    pub lives: bool,
+}
+
+/// What it was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// One response, with the revision in its header.
+    Events {
+        revision: i64,
+        events: Vec<SeenEvent>,
+    },
+    Progress(i64),
+    Compacted(i64),
+    Canceled(String),
+}
+
+/// One change as a watcher saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenEvent {
+    pub revision: i64,
+    pub key: Vec<u8>,
+    /// None: deleted.
+    pub value: Option<Vec<u8>>,
+    pub create_revision: i64,
+    pub version: i64,
+    /// Revision and value of the record before.
+    pub previous: Option<(i64, Vec<u8>)>,
+}
+
+/// One change as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreChange {
+    pub revision: i64,
+    pub key: Vec<u8>,
+    pub value: Option<Vec<u8>>,
+    pub create_revision: i64,
+}
+
+/// The store's changes.
+#[derive(Clone, Debug, Default)]
+pub struct Store {
+    /// What happened before is not known any more.
+    pub known_from: i64,
+    pub revision: i64,
+    pub compacted: i64,
+    pub changes: Vec<StoreChange>,
+}
+
+impl Follow {
+    /// Everything up to here has been told.
+    pub fn through(&self) -> i64 {
+        let revisions = self.seen.iter().filter_map(|seen| match seen {
+            Seen::Events { events, .. } => events.last().map(|event| event.revision),
+            Seen::Progress(revision) => Some(*revision),
+            Seen::Compacted(_) | Seen::Canceled(_) => None,
+        });
+        revisions.max().unwrap_or(0)
+    }
+
+    /// Whether it was told that it is over.
+    pub fn is_over(&self) -> bool {
+        matches!(self.seen.last(), Some(Seen::Compacted(_) | Seen::Canceled(_)))
+    }
+
+    fn wants(&self, key: &[u8], put: bool) -> bool {
+        let inside = match &self.range_end[..] {
+            [] => key == self.key,
+            [0] => key >= &self.key[..],
+            end => key >= &self.key[..] && key < end,
+        };
+        inside && if put { self.puts } else { self.deletes }
+    }
+}
+
+/// Checks all watchers, and says how many events they saw.
+pub fn check(follows: &[Follow], store: &Store) -> Result<u64, Violation> {
+    let mut events = 0;
+    for follow in follows {
+        events += check_one(follow, store).map_err(|Violation(what)| {
+            Violation(format!(
+                "watcher {} of {:?} to {:?} from {:?}: {what}",
+                follow.name,
+                String::from_utf8_lossy(&follow.key),
+                String::from_utf8_lossy(&follow.range_end),
+                follow.from
+            ))
+        })?;
+    }
+    Ok(events)
+}
+
+fn check_one(follow: &Follow, store: &Store) -> Result<u64, Violation> {
+    let Some(from) = follow.from else {
+        return if follow.seen.is_empty() || follow.is_over() {
+            Ok(0)
+        } else {
+            violation("something came before it was created")
+        };
+    };
+    let expected: Vec<(usize, &StoreChange)> = store
+        .changes
+        .iter()
+        .enumerate()
+        .filter(|(_, change)| change.revision >= from && follow.wants(&change.key, change.value.is_some()))
+        .collect();
+    let mut expected = expected.into_iter().peekable();
+    let mut last_revision = from - 1;
+    let mut events_seen = 0;
+    for seen in &follow.seen {
+        let through = match seen {
+            Seen::Events { revision, events } => {
+                // A response goes on where the one before it ended, with another revision; inside it revisions repeat.
+                let mut lowest = last_revision + 1;
+                for event in events {
+                    events_seen += 1;
+                    if event.revision < lowest {
+                        return violation(format!("revision {} came where {lowest} was due", event.revision));
+                    }
+                    lowest = event.revision;
+                    if event.revision > *revision {
+                        return violation(format!(
+                            "revision {} came in a response of {revision}",
+                            event.revision
+                        ));
+                    }
+                    check_event(follow, event)?;
+                    if event.revision < store.known_from {
+                        continue;
+                    }
+                    match expected.next() {
+                        Some((place, change)) if is_same(event, change) => {
+                            check_previous(follow, event, store, place)?;
+                        }
+                        other => {
+                            return violation(format!(
+                                "{event:?} came, where the store has {:?} next",
+                                other.map(|(_, change)| change)
+                            ));
+                        }
+                    }
+                }
+                let last = events.last().map_or(last_revision, |event| event.revision);
+                last_revision = last;
+                last
+            }
+            Seen::Progress(revision) => {
+                last_revision = last_revision.max(*revision);
+                *revision
+            }
+            Seen::Compacted(revision) if *revision <= store.compacted => continue,
+            Seen::Compacted(revision) => {
+                return violation(format!("the store is not compacted up to {revision}"));
+            }
+            Seen::Canceled(reason) => return violation(format!("canceled: {reason}")),
+        };
+        if let Some((_, missed)) = expected.peek()
+            && missed.revision <= through
+        {
+            return violation(format!("everything up to {through} was told, but not {missed:?}"));
+        }
+    }
+    if follow.lives && !follow.is_over() && expected.peek().is_some() {
+        return violation(format!("{:?} never came", expected.peek()));
+    }
+    Ok(events_seen)
+}
+
+fn check_event(follow: &Follow, event: &SeenEvent) -> Result<(), Violation> {
+    if !follow.wants(&event.key, event.value.is_some()) {
+        return violation(format!("{event:?} was not asked for"));
+    }
+    let created = event.create_revision == event.revision;
+    let right = match event.value {
+        Some(_) => created == (event.version == 1),
+        None => event.create_revision == 0 && event.version == 0,
+    };
+    if !right {
+        return violation(format!("{event:?} does not say whether the key was created"));
+    }
+    Ok(())
+}
+
+fn is_same(event: &SeenEvent, change: &StoreChange) -> bool {
+    (event.revision, &event.key, &event.value) == (change.revision, &change.key, &change.value)
+        && (event.value.is_none() || event.create_revision == change.create_revision)
+}
+
+/// The record before is there if it was wanted and is known.
+fn check_previous(follow: &Follow, event: &SeenEvent, store: &Store, place: usize) -> Result<(), Violation> {
+    let before = store.changes[..place]
+        .iter()
+        .rev()
+        .find(|change| change.key == event.key);
+    let expected = match before {
+        _ if !follow.previous => None,
+        Some(change) => change.value.clone().map(|value| (change.revision, value)),
+        // Before what is known there may have been one, or not.
+        None if store.known_from > 2 => return Ok(()),
+        None => None,
+    };
+    let compacted = event.previous.is_none() && event.revision <= store.compacted;
+    if event.previous != expected && !compacted {
+        return violation(format!("{event:?} should have {expected:?} before it"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(revision: i64, key: &str, value: &str) -> StoreChange {
+        StoreChange {
+            revision,
+            key: key.into(),
+            value: (!value.is_empty()).then(|| value.into()),
+            create_revision: if revision < 4 { revision } else { 2 },
+        }
+    }
+
+    /// k0 is created, k1 is created, then k0 is written and k1 deleted.
+    fn store() -> Store {
+        Store {
+            known_from: 2,
+            revision: 4,
+            compacted: -1,
+            changes: vec![
+                change(2, "k0", "a"),
+                change(3, "k1", "b"),
+                change(4, "k0", "c"),
+                change(4, "k1", ""),
+            ],
+        }
+    }
+
+    fn event(revision: i64, key: &str, value: &str, previous: Option<(i64, &str)>) -> SeenEvent {
+        let (create_revision, version) = match (value, revision) {
+            ("", _) => (0, 0),
+            (_, 4) => (2, 2),
+            _ => (revision, 1),
+        };
+        SeenEvent {
+            revision,
+            key: key.into(),
+            value: (!value.is_empty()).then(|| value.into()),
+            create_revision,
+            version,
+            previous: previous.map(|(revision, value)| (revision, value.into())),
+        }
+    }
+
+    fn events(revision: i64, events: Vec<SeenEvent>) -> Seen {
+        Seen::Events { revision, events }
+    }
+
+    fn follow(seen: Vec<Seen>) -> Follow {
+        Follow {
+            name: "w".into(),
+            key: "k".into(),
+            range_end: "l".into(),
+            puts: true,
+            deletes: true,
+            previous: true,
+            from: Some(2),
+            seen,
+            lives: true,
+        }
+    }
+
+    fn all() -> Vec<Seen> {
+        vec![
+            events(3, vec![event(2, "k0", "a", None), event(3, "k1", "b", None)]),
+            Seen::Progress(3),
+            events(
+                4,
+                vec![
+                    event(4, "k0", "c", Some((2, "a"))),
+                    event(4, "k1", "", Some((3, "b"))),
+                ],
+            ),
+        ]
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        assert_eq!(check(&[follow(all())], &store()), Ok(4));
+        let mut deletes = follow(vec![
+            Seen::Progress(3),
+            events(4, vec![event(4, "k1", "", Some((3, "b")))]),
+        ]);
+        deletes.puts = false;
+        assert_eq!(check(&[deletes], &store()), Ok(1));
+        let mut gone = follow(vec![Seen::Progress(2)]);
+        gone.lives = false;
+        assert_eq!(check(&[gone], &store()).ok(), None, "revision 2 was not told");
+        let mut later = follow(vec![]);
+        (later.from, later.key, later.range_end) = (Some(3), "k0".into(), vec![]);
+        later.lives = false;
+        assert_eq!(check(&[later], &store()), Ok(0));
+    }
+
+    #[test]
+    fn every_broken_promise_is_noticed() {
+        type Change = fn(&mut Vec<Seen>);
+        fn at(seen: &mut [Seen], place: usize) -> &mut Vec<SeenEvent> {
+            match &mut seen[place] {
+                Seen::Events { events, .. } => events,
+                other => panic!("{other:?}"),
+            }
+        }
+        let cases: [(&str, Change); 12] = [
+            ("gap", |seen| drop(at(seen, 0).remove(0))),
+            ("end missing", |seen| drop(seen.pop())),
+            ("twice", |seen| {
+                seen.insert(0, events(2, vec![event(2, "k0", "a", None)]));
+            }),
+            ("order", |seen| at(seen, 0).reverse()),
+            ("torn revision", |seen| {
+                let rest = at(seen, 2).split_off(1);
+                seen.push(events(4, rest));
+            }),
+            ("early progress", |seen| seen.swap(0, 1)),
+            ("false header", |seen| {
+                seen[0] = events(2, at(&mut seen.clone(), 0).clone());
+            }),
+            ("not asked for", |seen| at(seen, 0).push(event(4, "z", "a", None))),
+            ("previous missing", |seen| at(seen, 2)[0].previous = None),
+            ("previous wrong", |seen| {
+                at(seen, 2)[0].previous = Some((3, "a".into()));
+            }),
+            ("create flag", |seen| at(seen, 2)[0].create_revision = 4),
+            ("canceled", |seen| seen.push(Seen::Canceled("why".into()))),
+        ];
+        for (name, change) in cases {
+            let mut seen = all();
+            change(&mut seen);
+            assert!(check(&[follow(seen)], &store()).is_err(), "{name}");
+        }
+        let mut compacted = follow(vec![Seen::Compacted(3)]);
+        assert!(check(&[compacted.clone()], &store()).is_err());
+        let mut store = store();
+        store.compacted = 3;
+        compacted.seen = vec![Seen::Compacted(3)];
+        assert!(check(&[compacted], &store).is_ok());
+    }
+}

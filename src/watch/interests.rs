@@ -1,0 +1,147 @@
+//! What watchers are interested in: watchers that want the same share one interest, so that a change is matched and
+//! encoded once for all of them, however many there are.
+
+use super::event::Event;
+use super::keys::WatchedKeys;
+use super::range_index::RangeIndex;
+use crate::mvcc::changes::ChangeKind;
+use hashbrown::HashTable;
+use slab::Slab;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+/// Which changes of its keys a watcher wants, and how it wants to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wants {
+    pub puts: bool,
+    pub deletes: bool,
+    /// The record before the change, too.
+    pub previous: bool,
+}
+
+impl Wants {
+    pub fn kind(self, kind: ChangeKind) -> bool {
+        match kind {
+            ChangeKind::Put => self.puts,
+            ChangeKind::Delete => self.deletes,
+        }
+    }
+}
+
+/// One interest, and the watchers that have it.
+#[derive(Debug)]
+pub struct Interest {
+    pub keys: Arc<WatchedKeys>,
+    pub wants: Wants,
+    /// In the order in which they came and went: that of deliveries, not of anything that clients rely on.
+    pub watchers: Vec<u32>,
+}
+
+/// All interests: those in one key by the key's hash, those in ranges in an index of their own.
+#[derive(Debug, Default)]
+pub struct Interests {
+    all: Slab<Interest>,
+    /// Single keys by the hash of the key, ranges by that of their start.
+    by_start: HashTable<u32>,
+    ranges: RangeIndex,
+    /// How many interests want the records before the changes.
+    previous: usize,
+    /// It has no random seed, so that a replay takes the same path.
+    hasher: BuildHasherDefault<DefaultHasher>,
+}
+
+/// That a change matters to an interest: both as numbers, the interest first.
+pub type Match = (u32, u32);
+
+impl Interests {
+    /// Adds a watcher and says which interest it has now, and its place there.
+    pub fn add(&mut self, keys: WatchedKeys, wants: Wants, watcher: u32) -> (u32, u32) {
+        let Self {
+            all,
+            by_start,
+            ranges,
+            previous,
+            hasher,
+        } = self;
+        let hash = hasher.hash_one(keys.start());
+        let same = |number: &u32| {
+            let interest = &all[*number as usize];
+            interest.wants == wants && *interest.keys == keys
+        };
+        if let Some(number) = by_start.find(hash, same).copied() {
+            let watchers = &mut all[number as usize].watchers;
+            watchers.push(watcher);
+            return (number, watchers.len() as u32 - 1);
+        }
+        *previous += usize::from(wants.previous);
+        let keys = Arc::new(keys);
+        let number = all.insert(Interest {
+            keys: Arc::clone(&keys),
+            wants,
+            watchers: vec![watcher],
+        }) as u32;
+        by_start.insert_unique(hash, number, |number| {
+            hasher.hash_one(all[*number as usize].keys.start())
+        });
+        if keys.end().is_some() {
+            ranges.insert(keys, number);
+        }
+        (number, 0)
+    }
+
+    /// Takes out the watcher at this place of an interest; another one may take its place.
+    pub fn remove(&mut self, number: u32, place: u32) -> Option<u32> {
+        let watchers = &mut self.all[number as usize].watchers;
+        watchers.swap_remove(place as usize);
+        if !watchers.is_empty() {
+            return watchers.get(place as usize).copied();
+        }
+        let interest = self.all.remove(number as usize);
+        self.previous -= usize::from(interest.wants.previous);
+        let hash = self.hasher.hash_one(interest.keys.start());
+        let entry = self.by_start.find_entry(hash, |other| *other == number);
+        entry.expect("every interest is in the table").remove();
+        if interest.keys.end().is_some() {
+            self.ranges.remove(&interest.keys, number);
+        }
+        None
+    }
+
+    /// Whether any interest wants the records before the changes.
+    pub fn previous_wanted(&self) -> bool {
+        self.previous > 0
+    }
+
+    pub fn get(&self, number: u32) -> &Interest {
+        &self.all[number as usize]
+    }
+
+    /// Which interests the events matter to: sorted by interest, and per interest in the events' order.
+    pub fn matches(&self, events: &[Event]) -> Vec<Match> {
+        let mut matches = vec![];
+        for (place, event) in events.iter().enumerate() {
+            let mut found = |number: u32| {
+                if self.get(number).wants.kind(event.kind) {
+                    matches.push((number, place as u32));
+                }
+            };
+            let key: &[u8] = &event.key;
+            for number in self.by_start.iter_hash(self.hasher.hash_one(key)) {
+                let keys = &self.get(*number).keys;
+                if keys.end().is_none() && keys.start() == key {
+                    found(*number);
+                }
+            }
+            self.ranges.each_containing(key, &mut found);
+        }
+        matches.sort_unstable();
+        matches
+    }
+}
+
+/// The part of sorted matches that belongs to one interest.
+pub fn of_interest(matches: &[Match], number: u32) -> &[Match] {
+    let start = matches.partition_point(|(other, _)| *other < number);
+    let length = matches[start..].partition_point(|(other, _)| *other == number);
+    &matches[start..start + length]
+}

@@ -1,0 +1,30 @@
+//! Watches: who wants to be told of which changes, and how they come to everybody in order, once, without a gap.
+//!
+//! The applier hands over what each batch has changed ([`handle`]); the hub ([`hub`], pure; its actor is [`actor`])
+//! finds who wants it, encodes it once and puts it into the outboxes of the streams ([`outbox`]); whoever is behind
+//! reads from the disk, on a thread of its own ([`reader`]). The gRPC side is `api::watch`.
+//! Mirrors etcd's server/storage/mvcc/watch*.go and server/etcdserver/api/v3rpc/watch.go.
+
+pub mod actor;
+mod catch_up;
+pub mod event;
+pub mod handle;
+pub mod hub;
+mod interests;
+mod keys;
+#[cfg(test)]
+mod model_tests;
+pub mod outbox;
+mod publish;
+mod range_index;
+pub mod reader;
+#[cfg(test)]
+mod tests;
+
+pub use catch_up::{Read, ReadOutcome};
+pub use handle::{Request, WatchHandle};
+pub use hub::{Create, Hub, HubOptions, NO_WATCH_ID, Opened, Permission, StreamId};
+pub use interests::Wants;
+pub use keys::WatchedKeys;
+pub use outbox::{Ending, Message, Outbox, Taken};
+pub use publish::Batch;

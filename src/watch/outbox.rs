@@ -1,0 +1,165 @@
+//! What the hub has for one stream, until the stream's own task sends it.
+//!
+//! The hub adds to it once per batch and stream, under a short lock and with at most one wake-up; the stream takes as
+//! much as the network lets it. Events are shared between streams, so many slow streams hold them once.
+
+use crate::proto::etcdserverpb::WatchResponse;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// What a message takes beside its events: itself, its head on the wire.
+const MESSAGE_BYTES: usize = 96;
+/// Room that an emptied outbox keeps.
+const MESSAGES_KEPT: usize = 16;
+
+/// One response.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// Encoded events of one watcher.
+    Events {
+        watch_id: i64,
+        /// The revision in the header.
+        revision: i64,
+        /// More of the same revision follows.
+        fragment: bool,
+        events: Bytes,
+    },
+    /// Anything without events; its header holds the revision alone.
+    Control(Box<WatchResponse>),
+}
+
+impl Message {
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Events { events, .. } => MESSAGE_BYTES + events.len(),
+            Self::Control(response) => MESSAGE_BYTES + response.cancel_reason.len(),
+        }
+    }
+}
+
+/// Why a stream ends by the server's will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The member has no leader, and the client asked to be told.
+    NoLeader,
+    /// The member's parts are gone.
+    Stopped,
+    /// The client sent something that cannot be read; code and text of the status.
+    BadRequest(tonic::Code, Box<str>),
+}
+
+/// See the head of the file.
+#[derive(Debug, Default)]
+pub struct Outbox(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    messages: VecDeque<Message>,
+    bytes: usize,
+    /// Once no more than so much is left, the hub wants to know.
+    low_water: Option<usize>,
+    ending: Option<Ending>,
+    sender: Option<Waker>,
+    /// Who waits for room before it takes more requests.
+    receiver: Option<Waker>,
+}
+
+/// What a stream has taken out.
+#[derive(Debug, PartialEq)]
+pub enum Taken {
+    Messages {
+        messages: Vec<Message>,
+        /// The hub wants to know that there is room again.
+        drained: bool,
+    },
+    Ended(Ending),
+}
+
+impl Outbox {
+    /// Adds messages and says how many bytes wait now.
+    pub fn push(&self, messages: &mut Vec<Message>) -> usize {
+        let mut inner = self.lock();
+        for message in messages.drain(..) {
+            inner.bytes += message.bytes();
+            inner.messages.push_back(message);
+        }
+        let bytes = inner.bytes;
+        let sender = inner.sender.take();
+        drop(inner);
+        wake(sender);
+        bytes
+    }
+
+    /// Asks to be told when no more than `low_water` bytes are left; false if that is so already.
+    pub fn call_when_drained(&self, low_water: usize) -> bool {
+        let mut inner = self.lock();
+        let waits = inner.bytes > low_water;
+        inner.low_water = waits.then_some(low_water);
+        waits
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Ends the stream once all messages are gone.
+    pub fn end(&self, ending: Ending) {
+        let mut inner = self.lock();
+        inner.ending.get_or_insert(ending);
+        let wakers = [inner.sender.take(), inner.receiver.take()];
+        drop(inner);
+        wakers.into_iter().for_each(wake);
+    }
+
+    /// Takes messages of about `bytes_max`, at least one.
+    pub fn poll_take(&self, context: &mut Context<'_>, bytes_max: usize) -> Poll<Taken> {
+        let mut inner = self.lock();
+        if inner.messages.is_empty() {
+            if let Some(ending) = &inner.ending {
+                return Poll::Ready(Taken::Ended(ending.clone()));
+            }
+            inner.sender = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let mut messages = vec![];
+        let mut taken_bytes = 0;
+        while let Some(next) = inner.messages.front()
+            && (messages.is_empty() || taken_bytes + next.bytes() <= bytes_max)
+        {
+            taken_bytes += next.bytes();
+            messages.extend(inner.messages.pop_front());
+        }
+        inner.bytes -= taken_bytes;
+        if inner.messages.is_empty() && inner.messages.capacity() > MESSAGES_KEPT {
+            inner.messages = VecDeque::new();
+        }
+        let left = inner.bytes;
+        let drained = inner.low_water.take_if(|low_water| left <= *low_water).is_some();
+        let receiver = inner.receiver.take();
+        drop(inner);
+        wake(receiver);
+        Poll::Ready(Taken::Messages { messages, drained })
+    }
+
+    /// Waits until less than `bytes_max` wait to be sent, or the stream has ended.
+    pub fn poll_room(&self, context: &mut Context<'_>, bytes_max: usize) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.bytes < bytes_max || inner.ending.is_some() {
+            return Poll::Ready(());
+        }
+        inner.receiver = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
