@@ -74,6 +74,8 @@ pub struct Options {
     /// The longest calm between two faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
+    /// The only strikes of the schedule that happen, by number; None for all.
+    pub strikes: Option<Vec<u32>>,
     /// The mistake that the code makes on purpose.
     pub mutant: Option<Mutant>,
 }
@@ -99,6 +101,9 @@ pub struct Fixed {
     /// Kinds of faults, between commas; an empty list for none.
     #[arg(long, value_delimiter = ',', num_args = 0..)]
     pub faults: Option<Vec<FaultKind>>,
+    /// The only strikes of the seed's schedule that are to happen, by number, between commas; an empty list for none.
+    #[arg(long, value_delimiter = ',', num_args = 0..)]
+    pub strikes: Option<Vec<u32>>,
     /// A mistake that the code is to make on purpose.
     #[arg(long, value_parser = mutant)]
     pub mutant: Option<Mutant>,
@@ -130,6 +135,8 @@ impl Fixed {
         let names =
             |kinds: &Vec<FaultKind>| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",");
         add("faults", self.faults.as_ref().map(names));
+        let numbers = |strikes: &Vec<u32>| strikes.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        add("strikes", self.strikes.as_ref().map(numbers));
         add("mutant", self.mutant.map(|mutant| mutant.name().to_owned()));
         flags
     }
@@ -170,6 +177,7 @@ impl Options {
             fsync_ms_max,
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
+            strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
         }
     }
@@ -199,6 +207,9 @@ impl fmt::Display for Options {
             self.fsync_ms_max,
             self.calm_ms_max,
         )?;
+        if let Some(strikes) = &self.strikes {
+            write!(f, " strikes={strikes:?}")?;
+        }
         match self.mutant {
             Some(mutant) => write!(f, " mutant={}", mutant.name()),
             None => Ok(()),

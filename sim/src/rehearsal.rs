@@ -3,12 +3,13 @@
 use crate::checkers::{Violation, linearizable, revisions, violation};
 use crate::cluster::Cluster;
 use crate::company::{self, Company};
+use crate::faults::schedule;
 use crate::history::{Input, Outcome};
 use crate::options::Options;
 use crate::random::Stream;
 use crate::trace::Trace;
 use crate::world::{Recorder, World, elapsed};
-use crate::{audit, disk, faults, workloads};
+use crate::{audit, disk, workloads};
 use callboard::proto::etcdserverpb::HashKvRequest;
 use madsim::net::NetSim;
 use madsim::runtime::Runtime;
@@ -19,11 +20,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The safety phase ends after this long, however little the clients got done.
-const SAFETY_MAX: Duration = Duration::from_secs(300);
+const SAFETY_MAX: Duration = schedule::REACH;
 /// A healthy core serves within this time, and a healthy cluster is of one mind.
 const LIVENESS_MAX: Duration = Duration::from_secs(60);
-/// Faults that can be under way at the same time.
-const HANDS: usize = 2;
 /// The number under which the director's own requests stand in the history.
 const DIRECTOR: usize = 99;
 /// Where they come from.
@@ -34,6 +33,8 @@ const DIRECTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
 pub struct Verdict {
     pub violations: Vec<Violation>,
     pub counters: BTreeMap<&'static str, u64>,
+    /// The strikes that began, by number.
+    pub struck: Vec<u32>,
     pub fingerprint: u64,
     pub simulated: Duration,
     pub real: Duration,
@@ -57,6 +58,7 @@ pub fn rehearse(options: &Options, print: bool, verbose: bool) -> Verdict {
     let mut verdict = joined.unwrap_or_else(|panic| Verdict {
         violations: vec![Violation(format!("panicked: {}", message(&*panic)))],
         counters: BTreeMap::new(),
+        struck: Vec::new(),
         fingerprint: 0,
         simulated: Duration::ZERO,
         real: Duration::ZERO,
@@ -111,6 +113,7 @@ fn run(options: &Options, trace: Trace) -> Verdict {
     Verdict {
         violations: world.violations(),
         counters: world.counters(),
+        struck: world.strikes(),
         fingerprint: world.fingerprint().0,
         simulated,
         real: Duration::ZERO,
@@ -171,18 +174,14 @@ struct Play<'a> {
 impl Play<'_> {
     /// Clients work while trouble strikes.
     async fn safety(&self) {
-        let strike = |hand| faults::keep_striking(Rc::clone(self.cluster), self.options.clone(), hand);
-        let hands: Vec<_> = (0..HANDS)
-            .map(|hand| madsim::task::spawn_local(strike(hand)))
-            .collect();
+        let strikes = schedule::draw(self.options);
+        let hand = madsim::task::spawn_local(schedule::play(Rc::clone(self.cluster), strikes));
         while !self.company.is_done() && elapsed() < SAFETY_MAX {
             madsim::time::sleep(Duration::from_millis(50)).await;
             self.look_for_failures();
         }
         self.company.stop();
-        for hand in hands {
-            hand.abort();
-        }
+        hand.abort();
         let counters = self.world.counters();
         let count = |name| counters.get(name).copied().unwrap_or(0);
         self.world.note(

@@ -25,6 +25,7 @@ struct Inner {
     leaders: Leaders,
     counters: BTreeMap<&'static str, u64>,
     violations: Vec<Violation>,
+    struck: Vec<u32>,
     names: BTreeMap<NodeId, String>,
 }
 
@@ -41,6 +42,7 @@ impl World {
             leaders: Leaders::default(),
             counters: BTreeMap::new(),
             violations: Vec::new(),
+            struck: Vec::new(),
             names: BTreeMap::new(),
         })))
     }
@@ -67,6 +69,16 @@ impl World {
     /// Counts something for the report.
     pub fn count(&self, what: &'static str, more: u64) {
         *self.inner().counters.entry(what).or_default() += more;
+    }
+
+    /// A strike of the schedule begins.
+    pub fn struck(&self, number: u32) {
+        self.inner().struck.push(number);
+    }
+
+    /// The strikes that began.
+    pub fn strikes(&self) -> Vec<u32> {
+        self.inner().struck.clone()
     }
 
     /// A promise was broken.

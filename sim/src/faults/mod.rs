@@ -1,4 +1,5 @@
-//! Trouble: one file per kind, each with one line that says what it is. What strikes when and whom comes from the seed.
+//! Trouble: one file per kind, each with one line that says what it is. What strikes when is in
+//! `schedule`; whom and how hard comes from the strike's own random numbers.
 
 mod crash_loop;
 mod flap;
@@ -8,9 +9,10 @@ mod one_way;
 mod partition;
 mod pause;
 mod power_loss;
+pub mod schedule;
 
 use crate::cluster::Cluster;
-use crate::options::{FaultKind, Options};
+use crate::options::FaultKind;
 use crate::random::Stream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -42,23 +44,6 @@ impl Stage {
 
     async fn wait(&mut self, ms_min: u64, ms_max: u64) {
         madsim::time::sleep(Duration::from_millis(self.random.between(ms_min, ms_max))).await;
-    }
-}
-
-/// Strikes, again and again, until it is dropped. Whoever drops it mends what is broken.
-pub async fn keep_striking(cluster: Rc<Cluster>, options: Options, hand: usize) {
-    let mut stage = Stage {
-        cluster,
-        random: Stream::of(options.seed, &format!("faults {hand}")),
-    };
-    if options.faults.is_empty() {
-        return std::future::pending().await;
-    }
-    loop {
-        stage.wait(50, options.calm_ms_max.max(50)).await;
-        let kind = *stage.random.pick(&options.faults);
-        stage.cluster.world.count(counter(kind), 1);
-        strike(kind, &mut stage).await;
     }
 }
 
