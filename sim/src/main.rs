@@ -7,6 +7,7 @@
 #![cfg_attr(not(madsim), allow(dead_code))]
 
 mod checkers;
+mod fault_kind;
 mod history;
 mod model;
 mod options;

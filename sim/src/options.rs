@@ -1,56 +1,10 @@
 //! What is rehearsed: everything that differs from one rehearsal to the next, drawn from the seed and printed. What the
 //! command line names is taken from there instead; the seed draws the rest as if nothing had been named.
 
+use crate::fault_kind::FaultKind;
 use crate::random::Stream;
 use callboard::mutants::Mutant;
 use std::fmt;
-
-/// The kinds of trouble there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum FaultKind {
-    /// A member's process ends; what it wrote stays, synced or not.
-    Kill,
-    /// A member's process ends again and again while it starts.
-    CrashLoop,
-    /// A member's machine loses power: what it had not synced is gone, or torn.
-    PowerLoss,
-    /// A member stands still and goes on later, as if nothing had happened.
-    Pause,
-    /// Members are cut into two groups that hear nothing of each other.
-    Partition,
-    /// One direction between two members is silent.
-    OneWay,
-    /// The leader is cut off from the other members, but not from its clients.
-    IsolateLeader,
-    /// A link between two members comes and goes.
-    Flap,
-}
-
-impl FaultKind {
-    pub const ALL: [Self; 8] = [
-        Self::Kill,
-        Self::CrashLoop,
-        Self::PowerLoss,
-        Self::Pause,
-        Self::Partition,
-        Self::OneWay,
-        Self::IsolateLeader,
-        Self::Flap,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::CrashLoop => "crash-loop",
-            Self::PowerLoss => "power-loss",
-            Self::Pause => "pause",
-            Self::Partition => "partition",
-            Self::OneWay => "one-way",
-            Self::IsolateLeader => "isolate-leader",
-            Self::Flap => "flap",
-        }
-    }
-}
 
 /// One rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_drawn_by_some_seed() {
-        for kind in FaultKind::ALL {
+        for kind in FaultKind::ALL.iter().copied() {
             assert!((0..100).any(|seed| Options::draw(seed, &Fixed::default()).faults.contains(&kind)));
         }
     }

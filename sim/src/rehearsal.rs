@@ -124,7 +124,7 @@ fn run(options: &Options, trace: Trace) -> Verdict {
 async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
     weather(options);
     NetSim::current().set_ip(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
-    let cluster = Rc::new(Cluster::start(options, world.clone(), scratch));
+    let cluster = Cluster::start(options, world.clone(), scratch);
     let company = Company::start(options, world);
     let play = Play {
         options,
@@ -178,7 +178,6 @@ impl Play<'_> {
         let hand = madsim::task::spawn_local(schedule::play(Rc::clone(self.cluster), strikes));
         while !self.company.is_done() && elapsed() < SAFETY_MAX {
             madsim::time::sleep(Duration::from_millis(50)).await;
-            self.look_for_failures();
         }
         self.company.stop();
         hand.abort();
@@ -195,16 +194,6 @@ impl Play<'_> {
         );
     }
 
-    /// No member stops by itself: nothing that is done to it here is a reason to.
-    fn look_for_failures(&self) {
-        for (number, member) in self.cluster.members.iter().enumerate() {
-            if let Some(reason) = self.cluster.take_failure(number) {
-                self.world
-                    .violated(Violation(format!("{} stopped by itself: {reason}", member.name)));
-            }
-        }
-    }
-
     /// A quorum that is healthy serves, whatever the others do; when all are healthy they come to hold the same.
     async fn liveness(&self) -> Result<(), Violation> {
         let mut everybody: Vec<_> = (0..self.options.members).collect();
@@ -213,7 +202,7 @@ impl Play<'_> {
         core.truncate(self.options.members / 2 + 1);
         core.sort_unstable();
         self.cluster.cut_off(&core);
-        self.cluster.heal(&core);
+        self.cluster.heal(&core).await;
         let names: Vec<_> = core
             .iter()
             .map(|number| self.cluster.members[*number].name.as_str())
@@ -224,7 +213,7 @@ impl Play<'_> {
         }
         self.world.note("core serves", "");
         everybody.sort_unstable();
-        self.cluster.heal(&everybody);
+        self.cluster.heal(&everybody).await;
         self.world.note("all healed", "");
         self.agree().await?;
         for number in everybody {
@@ -246,7 +235,6 @@ impl Play<'_> {
                 let id = self.world.call(DIRECTOR, input.clone());
                 let outcome = workloads::send(&client, id, &input).await;
                 self.world.returned(id, outcome.clone());
-                self.look_for_failures();
                 match outcome {
                     Outcome::Answered(_) => break,
                     Outcome::Refused(reason) | Outcome::Unknown(reason) if elapsed() > deadline => {
@@ -279,7 +267,6 @@ impl Play<'_> {
                         .map_err(|error| error.to_string()),
                 );
             }
-            self.look_for_failures();
             let same = answers.windows(2).all(|pair| pair[0] == pair[1]) && answers[0].is_ok();
             if same && self.company.is_done() {
                 return Ok(());

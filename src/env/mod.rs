@@ -26,7 +26,7 @@ mod tests;
 
 pub use actor::{run_actor, start};
 pub use files::{
-    DirectoryLock, FileError, create_directory, exists, list_directory, lock_directory, read_file,
+    DirectoryLock, DiskFile, FileError, create_directory, exists, list_directory, lock_directory, read_file,
     remove_directory, rename, write_file,
 };
 pub use http::{Executor, Timer};

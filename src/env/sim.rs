@@ -105,9 +105,13 @@ pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Simulated members are stopped by their node.
+/// Done when the simulation asks the member's process to stop.
 pub async fn shutdown_signal() -> i32 {
-    std::future::pending().await
+    // An error means that nobody can ask any more.
+    if madsim::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    15
 }
 
 /// A simulated process does not end by signals.

@@ -8,8 +8,10 @@
 //!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
+use crate::env::FileError;
 use crate::ids::{LogIndex, Term};
 use crate::proto::peer::{Entry, EntryBatch, HardState};
+use crate::storage::journal::{self, JournalError};
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -35,6 +37,8 @@ const CACHE_BYTES: u64 = 1024 * 1024;
 pub enum LogError {
     #[error("the log in {path} cannot be read or written: {source}. Check the disk; do not start this member on an older copy of it", path = path.display())]
     Engine { path: PathBuf, source: fjall::Error },
+    #[error("the log's journal: {0}. Check the disk; do not start this member on an older copy of it")]
+    File(#[from] FileError),
     #[error("the log in {path} is corrupt: {what}. Remove this member from the cluster, clear its data directory and add it again", path = path.display())]
     Corrupt { path: PathBuf, what: String },
 }
@@ -86,6 +90,13 @@ impl LogDatabase {
             path: path.to_owned(),
             source,
         };
+        journal::check(path).map_err(|error| match error {
+            JournalError::File(error) => LogError::File(error),
+            rotten => LogError::Corrupt {
+                path: path.to_owned(),
+                what: rotten.to_string(),
+            },
+        })?;
         let database = Database::builder(path)
             .worker_threads(1)
             .cache_size(CACHE_BYTES)

@@ -4,6 +4,7 @@
 //! it is a prefix, and the log replays the rest.
 
 pub mod directory;
+pub mod journal;
 pub mod log;
 pub mod state;
 pub mod state_error;

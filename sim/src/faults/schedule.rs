@@ -2,9 +2,10 @@
 //! has random numbers of its own: any of them can be left out and the others still strike as they did. That is how a
 //! failing schedule is shrunk, and how what is left of it is named on a command line.
 
-use super::{Stage, counter, strike};
+use super::{Stage, strike};
 use crate::cluster::Cluster;
-use crate::options::{FaultKind, Options};
+use crate::fault_kind::FaultKind;
+use crate::options::Options;
 use crate::random::Stream;
 use madsim::task::JoinHandle;
 use std::rc::Rc;
@@ -59,7 +60,7 @@ pub async fn play(cluster: Rc<Cluster>, strikes: Vec<Strike>) {
     for scheduled in strikes {
         madsim::time::sleep(scheduled.at.saturating_sub(crate::world::elapsed())).await;
         cluster.world.struck(scheduled.number);
-        cluster.world.count(counter(scheduled.kind), 1);
+        cluster.world.count(scheduled.kind.counter(), 1);
         let mut stage = Stage {
             cluster: Rc::clone(&cluster),
             random: Stream::of(scheduled.seed, "strike"),
