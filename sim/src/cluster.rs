@@ -8,16 +8,15 @@ use crate::random::Stream;
 use crate::trace::Standing;
 use crate::world::World;
 use callboard::config::{self, Invocation, Server};
-use callboard::env::First;
+use callboard::env::{First, clock, network};
 use callboard::mvcc::view::Views;
 use callboard::node::backend::MemberBackend;
 use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::Member;
 use callboard::storage::directory::Identity;
-use callboard::storage::state::StateOptions;
-use madsim::net::NetSim;
+use callboard::storage::log::LogDatabase;
+use callboard::storage::state::{StateDatabase, StateOptions};
 use madsim::runtime::{Handle, NodeHandle};
-use madsim::task::NodeId;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -38,8 +37,13 @@ const DEATH: Duration = Duration::from_millis(2);
 pub struct Cluster {
     pub members: Vec<MemberNode>,
     pub world: World,
+    /// The clients' addresses.
+    pub clients: Vec<IpAddr>,
     runtime: Handle,
-    network: Arc<NetSim>,
+}
+
+fn set_cut(from: IpAddr, to: IpAddr, is_cut: bool) {
+    network::change_road(from, to, |road| road.is_cut = is_cut);
 }
 
 /// One member's machine.
@@ -58,6 +62,7 @@ struct Process {
     dying: bool,
     paused: bool,
     backend: Option<MemberBackend>,
+    log: Option<LogDatabase>,
     /// What was done to its disk; meanwhile it may stop by itself.
     trouble: Option<Trouble>,
 }
@@ -90,6 +95,11 @@ pub fn member_address(number: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number as u8 + 1).into()
 }
 
+/// The address of a client's machine.
+pub fn client_address(number: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, 1, number as u8 + 1).into()
+}
+
 /// Where a member serves clients.
 pub fn endpoint(number: usize) -> String {
     format!("{}:{CLIENT_PORT}", member_address(number))
@@ -114,7 +124,6 @@ impl Cluster {
             let node = runtime
                 .create_node()
                 .name(&name)
-                .ip(member_address(number))
                 .init(move || {
                     let life = live(config.clone(), catch_up_entries, Arc::clone(&shared));
                     let exits = exits.clone();
@@ -126,6 +135,8 @@ impl Cluster {
                 })
                 .build();
             world.name(node.id(), &name);
+            network::settle(node.id(), member_address(number));
+            clock::drift(member_address(number), options.clock_drift_ppm[number]);
             members.push(MemberNode {
                 name,
                 directory,
@@ -136,8 +147,8 @@ impl Cluster {
         let cluster = Rc::new(Self {
             members,
             world,
+            clients: (0..options.clients).map(client_address).collect(),
             runtime,
-            network: NetSim::current(),
         });
         madsim::task::spawn_local(Rc::clone(&cluster).see_off(exited));
         cluster
@@ -176,6 +187,9 @@ impl Cluster {
     /// Cuts the power of a member's machine; says what its disk lost.
     pub async fn cut_power(&self, number: usize, random: &mut Stream) -> Option<Lost> {
         let directory = &self.members[number].directory;
+        if self.is_running(number) {
+            network::darken(member_address(number));
+        }
         if !self.end(number).await {
             return None;
         }
@@ -325,6 +339,7 @@ impl Cluster {
             process.running = false;
             process.dying = true;
             process.backend = None;
+            process.log = None;
         }
         self.runtime.kill(member.node.id());
         madsim::time::sleep(DEATH).await;
@@ -341,6 +356,7 @@ impl Cluster {
             }
             process.running = true;
         }
+        network::lighten(member_address(number));
         self.runtime.restart(member.node.id());
         true
     }
@@ -367,12 +383,36 @@ impl Cluster {
 
     /// Silences one direction between two members.
     pub fn cut(&self, from: usize, to: usize) {
-        self.network.clog_link(self.node(from), self.node(to));
+        set_cut(member_address(from), member_address(to), true);
     }
 
     /// Lets it be heard again.
     pub fn mend(&self, from: usize, to: usize) {
-        self.network.unclog_link(self.node(from), self.node(to));
+        set_cut(member_address(from), member_address(to), false);
+    }
+
+    /// The machines of all members and clients.
+    pub fn all_addresses(&self) -> Vec<IpAddr> {
+        let members = (0..self.members.len()).map(member_address);
+        members.chain(self.clients.iter().copied()).collect()
+    }
+
+    /// Cuts or mends the roads between a member's machine and another.
+    pub fn clog(&self, number: usize, other: IpAddr, inwards: bool, outwards: bool, is_cut: bool) {
+        let own = member_address(number);
+        if inwards {
+            set_cut(other, own, is_cut);
+        }
+        if outwards {
+            set_cut(own, other, is_cut);
+        }
+    }
+
+    /// A running member's databases.
+    pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
+        let process = lock(&self.members[number].process);
+        let (backend, log) = (process.backend.as_ref()?, process.log.clone()?);
+        (!process.paused && process.trouble.is_none()).then(|| (Arc::clone(&backend.views.load().state), log))
     }
 
     /// Cuts these members off from all others.
@@ -411,10 +451,6 @@ impl Cluster {
                 }
             }
         }
-    }
-
-    fn node(&self, number: usize) -> NodeId {
-        self.members[number].node.id()
     }
 
     /// The state of a member that has started.
@@ -472,7 +508,11 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
     let mut signal = std::pin::pin!(callboard::env::shutdown_signal());
     let ended = match Member::start(config, engine).await {
         Ok(member) => {
-            lock(&process).backend = Some(member.backend().clone());
+            {
+                let mut process = lock(&process);
+                process.backend = Some(member.backend().clone());
+                process.log = Some(member.log().clone());
+            }
             let published =
                 callboard::env::first(member.publish(), member.failed(), signal.as_mut()).await;
             let ended = match published {
@@ -498,6 +538,7 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
     process.running = false;
     process.dying = true;
     process.backend = None;
+    process.log = None;
     ended
 }
 

@@ -1,15 +1,15 @@
 //! The clients: each on a machine of its own, doing one thing after another until the rehearsal has enough.
 
-use crate::cluster::endpoint;
+use crate::cluster::{client_address, endpoint};
 use crate::history::{Answer, Input, Outcome};
 use crate::options::Options;
 use crate::random::Stream;
 use crate::workloads::{self, Memory};
 use crate::world::World;
 use callboard::client::{self, Client, Endpoint};
+use callboard::env::network;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,15 +33,14 @@ impl Company {
         };
         for number in 0..options.clients {
             let name = format!("c{number}");
-            let address: IpAddr = Ipv4Addr::new(10, 0, 1, number as u8 + 1).into();
             let (options, shared_world, shared) = (options.clone(), world.clone(), company.clone());
             let node = Handle::current()
                 .create_node()
                 .name(&name)
-                .ip(address)
                 .init(move || work(number, options.clone(), shared_world.clone(), shared.clone()))
                 .build();
             world.name(node.id(), &name);
+            network::settle(node.id(), client_address(number));
             company.nodes.push(node.id());
         }
         company

@@ -6,6 +6,9 @@ use crate::random::Stream;
 use callboard::mutants::Mutant;
 use std::fmt;
 
+/// Members of the largest cluster.
+const MEMBERS_MAX: usize = 7;
+
 /// One rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -23,6 +26,10 @@ pub struct Options {
     pub loss_permille: u64,
     /// The longest way of a packet.
     pub latency_ms_max: u64,
+    /// What may be on its way in one direction of a connection.
+    pub window_bytes: usize,
+    /// By how much each member's monotonic clock is too fast, or too slow.
+    pub clock_drift_ppm: Vec<i64>,
     /// The longest sync of a disk.
     pub fsync_ms_max: u64,
     /// The longest calm between two faults.
@@ -100,7 +107,7 @@ impl Options {
     /// Draws the options of a seed.
     pub fn draw(seed: u64, fixed: &Fixed) -> Self {
         let mut random = Stream::of(seed, "options");
-        let members = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]);
+        let members = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let clients = random.between(1, 8) as usize;
         let keys = random.between(1, 12) as u32;
         let operations = random.between(200, 1500);
@@ -114,13 +121,18 @@ impl Options {
         let latency_ms_max = *random.pick(&[2, 5, 10, 10, 40]);
         let fsync_ms_max = *random.pick(&[2, 2, 10, 50, 400]);
         let calm_ms_max = *random.pick(&[500, 2_000, 5_000]);
+        let window_bytes = *random.pick(&[1024, 16 * 1024, 64 * 1024, 1024 * 1024]);
+        let drifting = random.chance(50);
+        let drift = |_| if drifting { random.between(0, 20_000) as i64 - 10_000 } else { 0 };
+        let clock_drift_ppm: Vec<i64> = (0..MEMBERS_MAX).map(drift).collect();
+        let members = fixed.members.unwrap_or(members).clamp(1, MEMBERS_MAX);
         let mut faults = FaultKind::ALL.to_vec();
         random.shuffle(&mut faults);
         faults.truncate(random.below(faults.len() as u64 + 1) as usize);
         faults.sort_unstable();
         Self {
             seed,
-            members: fixed.members.unwrap_or(members),
+            members,
             clients: fixed.clients.unwrap_or(clients),
             keys: fixed.keys.unwrap_or(keys).max(1),
             operations: fixed.operations.unwrap_or(operations),
@@ -128,6 +140,8 @@ impl Options {
             catch_up_entries,
             loss_permille,
             latency_ms_max,
+            window_bytes,
+            clock_drift_ppm,
             fsync_ms_max,
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
@@ -148,6 +162,7 @@ impl fmt::Display for Options {
         write!(
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
+             window={} drift_ppm={:?} \
              fsync_ms=0..{} calm_ms=0..{} faults={faults}",
             self.seed,
             self.members,
@@ -158,6 +173,8 @@ impl fmt::Display for Options {
             self.catch_up_entries,
             self.loss_permille as f64 / 10.0,
             self.latency_ms_max,
+            self.window_bytes,
+            &self.clock_drift_ppm[..self.members],
             self.fsync_ms_max,
             self.calm_ms_max,
         )?;

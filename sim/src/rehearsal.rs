@@ -10,8 +10,8 @@ use crate::random::Stream;
 use crate::trace::Trace;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, workloads};
+use callboard::env::network::{self, Weather};
 use callboard::proto::etcdserverpb::HashKvRequest;
-use madsim::net::NetSim;
 use madsim::runtime::Runtime;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -123,7 +123,7 @@ fn run(options: &Options, trace: Trace) -> Verdict {
 /// The play.
 async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
     weather(options);
-    NetSim::current().set_ip(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
+    network::settle(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
     let cluster = Cluster::start(options, world.clone(), scratch);
     let company = Company::start(options, world);
     let play = Play {
@@ -139,6 +139,7 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
     } else if let Err(violation) = play.audit() {
         world.violated(violation);
     }
+    count_network(world);
     let simulated = elapsed();
     company.leave();
     for number in 0..options.members {
@@ -147,21 +148,35 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
     simulated
 }
 
-/// Loss, latency and slow disks, as the seed wants them.
+/// Loss, latency, windows and slow disks, as the seed wants them.
 fn weather(options: &Options) {
-    NetSim::current().update_config(|config| {
-        config.packet_loss_rate = options.loss_permille as f64 / 1000.0;
-        config.send_latency = Duration::from_millis(1)..Duration::from_millis(options.latency_ms_max.max(2));
+    network::set_weather(Weather {
+        latency_us_min: 500,
+        latency_us_max: options.latency_ms_max * 1000,
+        loss_permille: options.loss_permille,
+        window_bytes: options.window_bytes,
     });
     callboard::env::set_disk_sync_us_max(options.fsync_ms_max * 1000);
 }
 
+/// Nothing is wrong anywhere, except with what belongs to a single member.
 fn fair_weather() {
-    NetSim::current().update_config(|config| {
-        config.packet_loss_rate = 0.0;
-        config.send_latency = Duration::from_millis(1)..Duration::from_millis(5);
-    });
+    network::set_weather(Weather::default());
+    network::mend_everything();
     callboard::env::set_disk_sync_us_max(2_000);
+}
+
+/// What the network did, for the report.
+fn count_network(world: &World) {
+    let counts = network::counts();
+    world.count("net: pieces", counts.pieces);
+    world.count("net: pieces lost", counts.lost);
+    world.count("net: pieces corrupted", counts.corrupted);
+    world.count("net: pieces held up", counts.held_up);
+    world.count("net: windows full", counts.full_windows);
+    world.count("net: pipes reset", counts.resets);
+    world.count("net: pipes silenced", counts.silenced);
+    world.count("net: half-opened", counts.half_opened);
 }
 
 struct Play<'a> {

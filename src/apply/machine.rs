@@ -22,7 +22,7 @@ use crate::proto::log::{Command, CommandBatch, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{self, Applied, Cluster};
+use crate::storage::state_meta::{self, Applied, Cluster, SharedCluster};
 
 /// One entry of the replicated log.
 #[derive(Clone, Debug)]
@@ -208,6 +208,11 @@ impl Machine {
 
     pub fn state(&self) -> &Arc<StateDatabase> {
         &self.pending.state
+    }
+
+    /// Who is in the cluster; another one as soon as that changes.
+    pub fn cluster(&self) -> &SharedCluster {
+        &self.pending.cluster
     }
 
     fn check_index(&self, found: LogIndex) -> Result<(), MachineError> {

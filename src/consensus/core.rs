@@ -336,13 +336,19 @@ impl Core {
     /// Everything that follows from the inputs since the last call.
     pub fn take_outputs(&mut self) -> Outputs {
         self.collect();
-        std::mem::take(&mut self.outputs)
+        let outputs = std::mem::take(&mut self.outputs);
+        if self.has_failed() { Outputs::default() } else { outputs }
+    }
+
+    /// Whether the log's disk failed while raft read from it: nothing follows from anything any more.
+    pub fn has_failed(&self) -> bool {
+        self.raw.store().has_failed()
     }
 
     /// Turns raft's readies into outputs until there is none left.
     fn collect(&mut self) {
         self.draw_election_timeout();
-        while self.raw.has_ready() {
+        while !self.has_failed() && self.raw.has_ready() {
             let mut ready = self.raw.ready();
             self.outputs
                 .send

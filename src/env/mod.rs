@@ -19,7 +19,7 @@ mod sim;
 use sim as world;
 
 #[cfg(madsim)]
-pub use sim::set_disk_sync_us_max;
+pub use sim::{clock, network, set_disk_sync_us_max};
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::inbox::Inbox;
 use crate::limits::{PEER_MESSAGES_MAX, PROPOSALS_BYTES_MAX};
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
-use crate::proto::peer::{Batch, Envelope, Hello, LinkReply, SnapshotChunk, SnapshotReply};
+use crate::proto::peer::{Batch, Envelope, Hello, LinkReply, Message, SnapshotChunk, SnapshotReply};
 use crate::storage::directory::{DataDirectory, Identity};
 use crate::storage::state::StateOptions;
 use raft::eraftpb::MessageType;
@@ -52,8 +52,7 @@ impl PeerService {
         }
     }
 
-    fn greet(&self, hello: Option<&Hello>) -> Result<MemberId, Status> {
-        let hello = hello.ok_or_else(|| Status::invalid_argument("no handshake"))?;
+    fn greet(&self, hello: &Hello) -> Result<MemberId, Status> {
         let view = self.views.load();
         identity::check(self.own, hello, view.member(MemberId(hello.from))).inspect_err(|status| {
             tracing::warn!(remote_member = %MemberId(hello.from), reason = status.message(), "refused a peer");
@@ -79,13 +78,10 @@ impl PeerService {
     /// The transfer of a snapshot after its first chunk; the caller holds the only permit to receive.
     async fn receive(
         &self,
-        first: SnapshotChunk,
+        announcement: Message,
         mut chunks: Streaming<SnapshotChunk>,
         replies: &mpsc::Sender<Result<SnapshotReply, Status>>,
     ) -> Result<(), Status> {
-        let announcement = first
-            .announcement
-            .ok_or_else(|| Status::invalid_argument("no announcement"))?;
         let snapshot = announcement
             .snapshot
             .as_ref()
@@ -100,23 +96,26 @@ impl PeerService {
             None => Partial::begin(id, &self.directory, &self.state_options)?,
         };
         tracing::info!(index = %id.index, from = %id.from, "receiving a snapshot");
-        let reply = SnapshotReply {
+        let reply = envelope::seal_snapshot_reply(SnapshotReply {
             resume_after: partial.position.clone(),
-            complete: false,
-        };
+            ..SnapshotReply::default()
+        });
         let mut outcome = replies
             .send(Ok(reply))
             .await
             .map_err(|_| Status::cancelled("the sender went away"));
         while outcome.is_ok() {
             match chunks.message().await {
+                Ok(Some(chunk)) if envelope::check_chunk(&chunk).is_err() => {
+                    outcome = Err(Status::unavailable("a chunk was damaged on its way"));
+                }
                 Ok(Some(chunk)) if chunk.last => {
                     let arrived = partial.finish(announcement).await?;
                     self.consensus.add(|incoming| incoming.snapshots.push(arrived));
-                    let reply = SnapshotReply {
-                        resume_after: None,
+                    let reply = envelope::seal_snapshot_reply(SnapshotReply {
                         complete: true,
-                    };
+                        ..SnapshotReply::default()
+                    });
                     return replies
                         .send(Ok(reply))
                         .await
@@ -136,6 +135,10 @@ impl PeerService {
     }
 }
 
+fn damaged(error: envelope::EnvelopeError) -> Status {
+    Status::data_loss(error.to_string())
+}
+
 #[tonic::async_trait]
 impl Peer for PeerService {
     type LinkStream = ReceiverStream<Result<LinkReply, Status>>;
@@ -150,11 +153,9 @@ impl Peer for PeerService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
-        let from = self.greet(first.hello.as_ref())?;
+        let from = self.greet(&envelope::unwrap_hello(&first).map_err(damaged)?)?;
         let (replies, stream) = mpsc::channel(1);
-        let greeted = replies.try_send(Ok(LinkReply {
-            version: VERSION.into(),
-        }));
+        let greeted = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));
         greeted.map_err(|_| Status::internal("an empty channel is full"))?;
         let service = self.clone();
         env::spawn(async move {
@@ -183,12 +184,9 @@ impl Peer for PeerService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
-        let from = self.greet(first.hello.as_ref())?;
-        if first
-            .announcement
-            .as_ref()
-            .is_none_or(|message| message.from != from.0)
-        {
+        let (hello, announcement) = envelope::unwrap_announcement(&first).map_err(damaged)?;
+        let from = self.greet(&hello)?;
+        if announcement.from != from.0 {
             return Err(Status::invalid_argument("the announcement is not the sender's"));
         }
         let permit = Arc::clone(&self.receiving)
@@ -198,7 +196,7 @@ impl Peer for PeerService {
         let service = self.clone();
         env::spawn(async move {
             let _permit = permit;
-            if let Err(status) = service.receive(first, chunks, &replies).await {
+            if let Err(status) = service.receive(announcement, chunks, &replies).await {
                 tracing::warn!(remote_member = %from, error = status.message(), "a snapshot did not arrive");
                 let _ = replies.send(Err(status)).await;
             }

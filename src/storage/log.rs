@@ -264,6 +264,22 @@ impl LogDatabase {
         self.sync()
     }
 
+    /// Writes what is in memory to tables and merges them.
+    pub fn rewrite(&self) -> Result<(), LogError> {
+        for keyspace in [&self.entries, &self.meta] {
+            let rewritten = keyspace.rotate_memtable_and_wait().and_then(|()| keyspace.major_compact());
+            rewritten.map_err(|source| self.engine(source))?;
+        }
+        Ok(())
+    }
+
+    /// Breaks the record that begins with this entry.
+    #[cfg(test)]
+    pub(crate) fn spoil(&self, index: LogIndex) {
+        let key = index.0.to_be_bytes();
+        self.entries.insert(key, b"no record").expect("written");
+    }
+
     /// Bytes on disk.
     pub fn disk_bytes(&self) -> u64 {
         self.database.disk_space().unwrap_or(0)

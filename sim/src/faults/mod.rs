@@ -3,19 +3,29 @@
 
 mod bit_rot;
 mod blank_disk;
+mod client_cut;
+mod clock_jump;
+mod clog;
+mod corruption;
 mod crash_loop;
+mod engine_work;
 mod flap;
+mod half_open;
 mod ill_disk;
 mod isolate_leader;
 mod kill;
+mod narrow_link;
 mod one_way;
 mod partition;
 mod pause;
 mod power_loss;
 mod rolling_restart;
 pub mod schedule;
+mod slow_reader;
 mod stop;
+mod suspend;
 mod swapped_disks;
+mod swizzle;
 
 use crate::cluster::Cluster;
 use crate::disk::Ailment;
@@ -93,5 +103,15 @@ async fn strike(kind: FaultKind, stage: &mut Stage) {
         FaultKind::OneWay => one_way::strike(stage).await,
         FaultKind::IsolateLeader => isolate_leader::strike(stage).await,
         FaultKind::Flap => flap::strike(stage).await,
+        FaultKind::Clog => clog::strike(stage).await,
+        FaultKind::Swizzle => swizzle::strike(stage).await,
+        FaultKind::ClientCut => client_cut::strike(stage).await,
+        FaultKind::Corruption => corruption::strike(stage).await,
+        FaultKind::HalfOpen => half_open::strike(stage).await,
+        FaultKind::NarrowLink => narrow_link::strike(stage).await,
+        FaultKind::SlowReader => slow_reader::strike(stage).await,
+        FaultKind::ClockJump => clock_jump::strike(stage).await,
+        FaultKind::Suspend => suspend::strike(stage).await,
+        FaultKind::EngineWork => engine_work::strike(stage).await,
     }
 }
