@@ -7,6 +7,7 @@ use crate::options::Options;
 use crate::random::Stream;
 use crate::trace::Standing;
 use crate::world::World;
+use callboard::api::RaftStatus;
 use callboard::config::{self, Invocation, Server};
 use callboard::env::{First, clock, network};
 use callboard::mvcc::view::Views;
@@ -459,6 +460,13 @@ impl Cluster {
         process.backend.as_ref().map(|backend| backend.views.clone())
     }
 
+    /// The log of a member that has started, and where its raft stands.
+    pub fn log(&self, number: usize) -> Option<(LogDatabase, RaftStatus)> {
+        let process = lock(&self.members[number].process);
+        let backend = process.backend.as_ref()?;
+        Some((process.log.clone()?, backend.handle.status()))
+    }
+
     pub fn standing(&self, number: usize) -> Standing {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().map_or(Standing::default(), |backend| {
@@ -513,11 +521,11 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
                 process.backend = Some(member.backend().clone());
                 process.log = Some(member.log().clone());
             }
-            let published =
-                callboard::env::first(member.publish(), member.failed(), signal.as_mut()).await;
+            let published = callboard::env::first(member.publish(), member.failed(), signal.as_mut()).await;
             let ended = match published {
                 First::One(()) => {
-                    callboard::env::first(std::future::pending::<()>(), member.failed(), signal.as_mut()).await
+                    callboard::env::first(std::future::pending::<()>(), member.failed(), signal.as_mut())
+                        .await
                 }
                 ended => ended,
             };

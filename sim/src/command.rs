@@ -1,14 +1,14 @@
 //! The command line, and what each command does.
 
+use crate::faults::schedule;
+use crate::minimize::minimize;
 use crate::options::{Fixed, Options};
 use crate::rehearsal::{Verdict, rehearse};
-use crate::report::{self, Summary};
-use callboard::mutants::Mutant;
+use crate::swarm::{Mutants, Swarm};
+use crate::{corpus, history_file, report, timeline};
 use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Rehearse a cluster on simulated machines.
 #[derive(Debug, Parser)]
@@ -24,8 +24,10 @@ struct CommandLine {
 enum Command {
     /// Rehearse many seeds and sum up.
     Swarm(Swarm),
-    /// Have the code make one mistake after another, and show in how many seeds each is noticed.
-    Mutants(Swarm),
+    /// Have the code make one mistake after another, and show that each is noticed.
+    Mutants(Mutants),
+    /// Rehearse what has failed once.
+    Corpus,
 }
 
 /// One seed.
@@ -39,6 +41,15 @@ struct One {
     /// Rehearse twice in this process and twice in others, and compare the traces.
     #[arg(long)]
     check_determinism: bool,
+    /// If it fails, look for fewer strikes and fewer operations that make it fail.
+    #[arg(long)]
+    minimize: bool,
+    /// Write what the clients did and were told, as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Write a page that shows the rehearsal over time.
+    #[arg(long, value_name = "FILE.html")]
+    timeline: Option<PathBuf>,
     /// Show every log record and every operation.
     #[arg(long, short)]
     verbose: bool,
@@ -47,31 +58,14 @@ struct One {
     quiet: bool,
 }
 
-#[derive(Debug, Args)]
-struct Swarm {
-    /// How many seeds.
-    #[arg(long, default_value_t = 100)]
-    seeds: u64,
-    /// The first seed.
-    #[arg(long, default_value_t = 1)]
-    from: u64,
-    /// Rehearsals at the same time.
-    #[arg(long, default_value_t = 1)]
-    jobs: usize,
-    /// Rehearse each seed twice and compare the traces.
-    #[arg(long)]
-    check_determinism: bool,
-    #[command(flatten)]
-    fixed: Fixed,
-}
-
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     warm_up();
     let passed = match line.command {
         None => one(&line.one),
         Some(Command::Swarm(swarm)) => swarm.run(),
-        Some(Command::Mutants(swarm)) => swarm.run_mutants(),
+        Some(Command::Mutants(mutants)) => mutants.run(),
+        Some(Command::Corpus) => replay_corpus(),
     };
     if passed {
         ExitCode::SUCCESS
@@ -99,8 +93,80 @@ fn one(one: &One) -> bool {
     }
     let verdict = rehearse(&options, !one.quiet, one.verbose);
     println!("{}", report::verdict(&options, &one.fixed, &verdict));
+    if let Err(error) = write_files(one, &options, &verdict) {
+        eprintln!("{error}");
+        return false;
+    }
     let same = !one.check_determinism || repeats(one, &options, &verdict);
+    if one.minimize && !verdict.passed() {
+        shrink(one, &options, verdict.struck.clone());
+    }
     verdict.passed() && same
+}
+
+fn write_files(one: &One, options: &Options, verdict: &Verdict) -> std::io::Result<()> {
+    if let Some(path) = &one.history {
+        history_file::write(&verdict.record.history, path)?;
+    }
+    if let Some(path) = &one.timeline {
+        let title = timeline::Title {
+            command: report::replay(options, &one.fixed),
+            options: options.to_string(),
+            members: options.members,
+            simulated: verdict.simulated,
+        };
+        timeline::write(&title, &verdict.record, &verdict.violations, path)?;
+    }
+    Ok(())
+}
+
+/// Looks for a smaller rehearsal that fails, and shows it.
+fn shrink(one: &One, options: &Options, struck: Vec<u32>) {
+    let fixed = |strikes: &[u32], operations| Fixed {
+        strikes: Some(strikes.to_vec()),
+        operations: Some(operations),
+        ..one.fixed.clone()
+    };
+    let smallest = minimize(struck, options.operations, |strikes, operations| {
+        let options = Options::draw(one.seed, &fixed(strikes, operations));
+        !rehearse(&options, false, false).passed()
+    });
+    let fixed = fixed(&smallest.strikes, smallest.operations);
+    println!("\nsmallest of {} rehearsals:", smallest.tried);
+    let options = Options::draw(one.seed, &fixed);
+    for strike in schedule::draw(&options) {
+        let at_s = strike.at.as_secs_f64();
+        println!(
+            "  strike {} at {at_s:.2} s: {}",
+            strike.number,
+            strike.kind.name()
+        );
+    }
+    let verdict = rehearse(&options, false, false);
+    println!("{}", report::verdict(&options, &fixed, &verdict));
+}
+
+fn replay_corpus() -> bool {
+    let entries = match corpus::entries() {
+        Ok(entries) => entries,
+        Err(error) => {
+            eprintln!("{error}");
+            return false;
+        }
+    };
+    let mut failed = 0;
+    for entry in &entries {
+        let options = Options::draw(entry.seed, &entry.fixed);
+        let verdict = rehearse(&options, false, false);
+        println!("{}", report::verdict(&options, &entry.fixed, &verdict));
+        failed += usize::from(!verdict.passed());
+    }
+    println!(
+        "{} of {} rehearsals passed",
+        entries.len() - failed,
+        entries.len()
+    );
+    failed == 0
 }
 
 /// Whether the same happens again, here and in other processes.
@@ -124,86 +190,4 @@ fn repeats(one: &One, options: &Options, first: &Verdict) -> bool {
     let word = if same { "the same" } else { "DIFFERENT" };
     println!("again here and in two processes: {word} {traces:016x?}");
     same
-}
-
-impl Swarm {
-    fn run(&self) -> bool {
-        let begin = Instant::now();
-        let summary = self.rehearse_all(&self.fixed, true);
-        summary.print(begin.elapsed());
-        summary.all_passed()
-    }
-
-    /// Whether every mistake was noticed in some seed.
-    fn run_mutants(&self) -> bool {
-        println!(
-            "{:<26} {:>12}  first seed, and what was noticed",
-            "mutant", "caught in"
-        );
-        let mut all = true;
-        for mutant in Mutant::ALL
-            .into_iter()
-            .filter(|mutant| self.fixed.mutant.is_none_or(|only| only == *mutant))
-        {
-            let fixed = Fixed {
-                mutant: Some(mutant),
-                ..self.fixed.clone()
-            };
-            let summary = self.rehearse_all(&fixed, false);
-            all &= !summary.all_passed();
-            println!(
-                "{:<26} {:>5} of {:>3}  {}",
-                mutant.name(),
-                summary.failed(),
-                self.seeds,
-                summary.first_failure()
-            );
-        }
-        all
-    }
-
-    fn rehearse_all(&self, fixed: &Fixed, print: bool) -> Summary {
-        let next = AtomicU64::new(self.from);
-        let summary = Mutex::new(Summary::default());
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= self.from + self.seeds {
-                            break;
-                        }
-                        let (options, verdict) = self.seed(seed, fixed);
-                        let mut summary = summary.lock().expect("nobody panics with it");
-                        summary.add(seed, &verdict);
-                        if !print {
-                            continue;
-                        }
-                        let word = if verdict.passed() { "ok    " } else { "FAILED" };
-                        println!("{word} {options}");
-                        if !verdict.passed() {
-                            println!("{}", report::verdict(&options, fixed, &verdict));
-                        }
-                    }
-                });
-            }
-        });
-        summary.into_inner().expect("nobody panics with it")
-    }
-
-    fn seed(&self, seed: u64, fixed: &Fixed) -> (Options, Verdict) {
-        let options = Options::draw(seed, fixed);
-        let mut verdict = rehearse(&options, false, false);
-        if self.check_determinism {
-            let again = rehearse(&options, false, false).fingerprint;
-            if again != verdict.fingerprint {
-                let text = format!(
-                    "another run differs: {again:016x}, not {:016x}",
-                    verdict.fingerprint
-                );
-                verdict.violations.push(crate::checkers::Violation(text));
-            }
-        }
-        (options, verdict)
-    }
 }

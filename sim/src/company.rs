@@ -1,7 +1,7 @@
 //! The clients: each on a machine of its own, doing one thing after another until the rehearsal has enough.
 
 use crate::cluster::{client_address, endpoint};
-use crate::history::{Answer, Input, Outcome};
+use crate::history::Outcome;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::workloads::{self, Memory};
@@ -90,11 +90,11 @@ async fn work(number: usize, options: Options, world: World, company: Company) {
     let client = connect(0..options.members, timeout);
     let mut memory = Memory::default();
     while company.take() {
-        let input = workloads::sample(&mut random, options.keys, &memory);
+        let input = workloads::sample(&mut random, &options.mix, options.keys, &memory);
         let id = world.call(number, input.clone());
         let outcome = workloads::send(&client, id, &input).await;
         if let Outcome::Answered(answer) = &outcome {
-            remember(&mut memory, id, &input, answer);
+            memory.learn(id, &input, answer);
         }
         world.returned(id, outcome);
         madsim::time::sleep(Duration::from_millis(random.between(0, pause_ms_max))).await;
@@ -102,20 +102,4 @@ async fn work(number: usize, options: Options, world: World, company: Company) {
     company.working.fetch_sub(1, Ordering::Relaxed);
     // The machine stays up: its connections are closed with the rehearsal.
     std::future::pending::<()>().await;
-}
-
-fn remember(memory: &mut Memory, id: u64, input: &Input, answer: &Answer) {
-    memory.revision = memory.revision.max(answer.revision());
-    let Some(key) = input.key() else { return };
-    let value = match answer {
-        Answer::Got { value, .. } => *value,
-        Answer::Swapped {
-            swapped: false,
-            found,
-            ..
-        } => *found,
-        Answer::Written { .. } | Answer::Swapped { .. } => Some(id),
-        Answer::Deleted { .. } | Answer::Range { .. } => None,
-    };
-    memory.values.insert(key, value);
 }

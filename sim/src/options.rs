@@ -2,6 +2,7 @@
 //! command line names is taken from there instead; the seed draws the rest as if nothing had been named.
 
 use crate::fault_kind::FaultKind;
+use crate::mix::Mix;
 use crate::random::Stream;
 use callboard::mutants::Mutant;
 use std::fmt;
@@ -16,6 +17,7 @@ pub struct Options {
     pub members: usize,
     pub clients: usize,
     pub keys: u32,
+    pub mix: Mix,
     /// Operations of all clients together before the safety phase ends.
     pub operations: u64,
     /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
@@ -123,7 +125,13 @@ impl Options {
         let calm_ms_max = *random.pick(&[500, 2_000, 5_000]);
         let window_bytes = *random.pick(&[1024, 16 * 1024, 64 * 1024, 1024 * 1024]);
         let drifting = random.chance(50);
-        let drift = |_| if drifting { random.between(0, 20_000) as i64 - 10_000 } else { 0 };
+        let drift = |_| {
+            if drifting {
+                random.between(0, 20_000) as i64 - 10_000
+            } else {
+                0
+            }
+        };
         let clock_drift_ppm: Vec<i64> = (0..MEMBERS_MAX).map(drift).collect();
         let members = fixed.members.unwrap_or(members).clamp(1, MEMBERS_MAX);
         let mut faults = FaultKind::ALL.to_vec();
@@ -135,6 +143,7 @@ impl Options {
             members,
             clients: fixed.clients.unwrap_or(clients),
             keys: fixed.keys.unwrap_or(keys).max(1),
+            mix: Mix::draw(seed),
             operations: fixed.operations.unwrap_or(operations),
             snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
             catch_up_entries,
@@ -163,7 +172,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -177,6 +186,7 @@ impl fmt::Display for Options {
             &self.clock_drift_ppm[..self.members],
             self.fsync_ms_max,
             self.calm_ms_max,
+            self.mix,
         )?;
         if let Some(strikes) = &self.strikes {
             write!(f, " strikes={strikes:?}")?;

@@ -1,12 +1,14 @@
 //! One rehearsal: safety under trouble, then liveness on a healthy core, then the audit.
 
-use crate::checkers::{Violation, linearizable, revisions, violation};
+use crate::checkers::{Violation, compaction, linearizable, revisions, violation};
 use crate::cluster::Cluster;
 use crate::company::{self, Company};
 use crate::faults::schedule;
 use crate::history::{Input, Outcome};
+use crate::observer::Observer;
 use crate::options::Options;
 use crate::random::Stream;
+use crate::record::Record;
 use crate::trace::Trace;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, workloads};
@@ -35,6 +37,7 @@ pub struct Verdict {
     pub counters: BTreeMap<&'static str, u64>,
     /// The strikes that began, by number.
     pub struck: Vec<u32>,
+    pub record: Record,
     pub fingerprint: u64,
     pub simulated: Duration,
     pub real: Duration,
@@ -59,6 +62,7 @@ pub fn rehearse(options: &Options, print: bool, verbose: bool) -> Verdict {
         violations: vec![Violation(format!("panicked: {}", message(&*panic)))],
         counters: BTreeMap::new(),
         struck: Vec::new(),
+        record: Record::default(),
         fingerprint: 0,
         simulated: Duration::ZERO,
         real: Duration::ZERO,
@@ -114,6 +118,7 @@ fn run(options: &Options, trace: Trace) -> Verdict {
         violations: world.violations(),
         counters: world.counters(),
         struck: world.strikes(),
+        record: world.record(),
         fingerprint: world.fingerprint().0,
         simulated,
         real: Duration::ZERO,
@@ -131,13 +136,14 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
         world,
         cluster: &cluster,
         company: &company,
+        observer: Observer::default(),
     };
     play.safety().await;
-    fair_weather();
-    if let Err(violation) = play.liveness().await {
-        world.violated(violation);
-    } else if let Err(violation) = play.audit() {
-        world.violated(violation);
+    if world.violations().is_empty() {
+        fair_weather();
+        if let Err(violation) = play.end_well().await {
+            world.violated(violation);
+        }
     }
     count_network(world);
     let simulated = elapsed();
@@ -184,6 +190,7 @@ struct Play<'a> {
     world: &'a World,
     cluster: &'a Rc<Cluster>,
     company: &'a Company,
+    observer: Observer,
 }
 
 impl Play<'_> {
@@ -193,6 +200,12 @@ impl Play<'_> {
         let hand = madsim::task::spawn_local(schedule::play(Rc::clone(self.cluster), strikes));
         while !self.company.is_done() && elapsed() < SAFETY_MAX {
             madsim::time::sleep(Duration::from_millis(50)).await;
+            if let Err(violation) = self.observer.look(self.cluster) {
+                self.world.violated(violation);
+            }
+            if !self.world.violations().is_empty() {
+                break; // Nothing that follows is worth more than what was seen.
+            }
         }
         self.company.stop();
         hand.abort();
@@ -207,6 +220,11 @@ impl Play<'_> {
                 count("refused")
             ),
         );
+    }
+
+    async fn end_well(&self) -> Result<(), Violation> {
+        self.liveness().await?;
+        self.audit()
     }
 
     /// A quorum that is healthy serves, whatever the others do; when all are healthy they come to hold the same.
@@ -296,14 +314,20 @@ impl Play<'_> {
     }
 
     fn audit(&self) -> Result<(), Violation> {
-        let past = audit::past(self.cluster)?;
+        self.observer.look(self.cluster)?;
+        let compacted = audit::equal_stores(self.cluster)?;
+        let past = self.observer.past();
         let history = self.world.history();
         revisions::check(&history, &past)?;
-        linearizable::check(&history)?;
+        compaction::check(&history, compacted)?;
+        let searched = linearizable::check(&history)?;
+        self.world.count("keys searched together", searched.whole);
+        self.world.count("keys searched apart", searched.by_key);
         let note = format!(
-            "{} operations linearizable, {} revisions",
+            "{} operations linearizable, {} revisions and {} log entries equal",
             history.operations.len(),
-            past.revision()
+            past.revision(),
+            self.observer.entries()
         );
         self.world.note("audit done", &note);
         Ok(())

@@ -337,7 +337,11 @@ impl Core {
     pub fn take_outputs(&mut self) -> Outputs {
         self.collect();
         let outputs = std::mem::take(&mut self.outputs);
-        if self.has_failed() { Outputs::default() } else { outputs }
+        if self.has_failed() {
+            Outputs::default()
+        } else {
+            outputs
+        }
     }
 
     /// Whether the log's disk failed while raft read from it: nothing follows from anything any more.

@@ -274,7 +274,10 @@ fn a_disk_that_fails_at_an_election_stops_the_member_in_order() {
         data: "rotten".into(),
         ..peer::Entry::default()
     };
-    member.log.append(&[entry(2), entry(3)], false, None).expect("written");
+    member
+        .log
+        .append(&[entry(2), entry(3)], false, None)
+        .expect("written");
     let mut found = recovered(1, 1, &[1, 1]);
     // Committed, and not applied: raft reads them before it stands for election.
     found.hard_state.commit = 3;

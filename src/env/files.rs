@@ -139,7 +139,10 @@ impl DiskFile {
             rest.append(&mut chunk);
             at = offset + rest.len() as u64;
         }
-        let end = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let end = rest
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
         rest.truncate(end);
         Ok(rest)
     }

@@ -191,7 +191,11 @@ fn check_owner(
         let mut urls = config.initial_advertise_peer_urls.iter();
         urls.any(|url| member.peer_urls.iter().any(|known| known == url.as_str()))
     };
-    let configured: Vec<_> = members.iter().filter(is_configured).map(|member| MemberId(member.id)).collect();
+    let configured: Vec<_> = members
+        .iter()
+        .filter(is_configured)
+        .map(|member| MemberId(member.id))
+        .collect();
     match configured.first() {
         Some(other) if !configured.contains(&owner) => Err(StartError::AnothersDirectory {
             path: directory.path().display().to_string(),
@@ -272,10 +276,14 @@ mod tests {
     fn a_directory_is_refused_under_another_members_address() {
         let directory = tempfile::tempdir().expect("a directory");
         let engine = EngineOptions::default();
-        let start = |name, port| open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity);
+        let start = |name, port| {
+            open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity)
+        };
         let first = start("a", 7001).expect("founded");
         assert_eq!(start("a", 7001).expect("found again"), first);
         assert_eq!(start("renamed", 7009).expect("later flags do not count"), first);
-        assert!(matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member));
+        assert!(
+            matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member)
+        );
     }
 }

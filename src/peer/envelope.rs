@@ -24,14 +24,23 @@ fn sum_of(envelope: &Envelope) -> u32 {
 
 /// The checksum of a snapshot's chunk.
 fn sum_of_chunk(chunk: &SnapshotChunk) -> u32 {
-    let parts = [&chunk.hello[..], &chunk.announcement, &chunk.records, &[u8::from(chunk.last)]];
+    let parts = [
+        &chunk.hello[..],
+        &chunk.announcement,
+        &chunk.records,
+        &[u8::from(chunk.last)],
+    ];
     parts.into_iter().fold(0, crc32c::crc32c_append)
 }
 
 /// The checksum of an answer to a snapshot.
 fn sum_of_reply(reply: &SnapshotReply) -> u32 {
     let position = reply.resume_after.clone().unwrap_or_default();
-    let parts = [&position.keyspace.to_le_bytes()[..], &position.key, &[u8::from(reply.complete)]];
+    let parts = [
+        &position.keyspace.to_le_bytes()[..],
+        &position.key,
+        &[u8::from(reply.complete)],
+    ];
     parts.into_iter().fold(0, crc32c::crc32c_append)
 }
 

@@ -111,7 +111,11 @@ impl Actor for Link {
                 let report = |outgoing| address.do_send(Connected(outgoing));
                 let Err(status) = keep_open(&remote, attempt, report).await;
                 attempt += 1;
-                refusals = if status.code() == identity::REFUSED { refusals + 1 } else { 0 };
+                refusals = if status.code() == identity::REFUSED {
+                    refusals + 1
+                } else {
+                    0
+                };
                 if refusals == REFUSALS_MAX {
                     return stop.fail(&format!(
                         "member {} refuses this one: {}",

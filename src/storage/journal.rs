@@ -66,7 +66,9 @@ fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, Jou
     let mut offset = 0;
     let mut read = |buffer: &mut [u8]| file.read_exact(buffer);
     while let Some(batch) = Batch::read(&mut read)? {
-        if batch.sequence <= sequence && offset + sequence > 0 || batch.sequence - sequence > SEQUENCE_STEP_MAX {
+        if batch.sequence <= sequence && offset + sequence > 0
+            || batch.sequence - sequence > SEQUENCE_STEP_MAX
+        {
             break;
         }
         sequence = batch.sequence;
@@ -159,7 +161,11 @@ impl Batch {
             && end[1..9] == sum.digest().to_le_bytes()
             && end[9..] == TRAILER[..];
         bytes += end.len() as u64;
-        Ok(whole.then_some(Self { sequence, items, bytes }))
+        Ok(whole.then_some(Self {
+            sequence,
+            items,
+            bytes,
+        }))
     }
 }
 

@@ -23,9 +23,15 @@ fn log(directory: &Path) -> (PathBuf, Vec<u8>) {
     log.sync().expect("synced");
     drop(log);
     let names = env::list_directory(directory).expect("a directory");
-    let name = names.iter().find(|name| name.ends_with(".jnl")).expect("a journal");
+    let name = names
+        .iter()
+        .find(|name| name.ends_with(".jnl"))
+        .expect("a journal");
     let path = directory.join(name);
-    let written = DiskFile::open(&path).expect("readable").rest(0).expect("readable");
+    let written = DiskFile::open(&path)
+        .expect("readable")
+        .rest(0)
+        .expect("readable");
     (path, written)
 }
 
@@ -77,7 +83,12 @@ fn a_torn_end_is_cut_off_wherever_it_is_torn() {
             std::fs::write(&path, &torn).expect("written");
             check(directory.path()).unwrap_or_else(|error| panic!("{kept} of {}: {error}", written.len()));
         }
-        lengths.push(std::fs::read(&path).expect("readable").iter().rposition(|byte| *byte != 0));
+        lengths.push(
+            std::fs::read(&path)
+                .expect("readable")
+                .iter()
+                .rposition(|byte| *byte != 0),
+        );
     }
     assert!(lengths.is_sorted());
 }
@@ -91,7 +102,10 @@ fn a_torn_log_opens_and_a_rotten_one_does_not() {
         journal[middle] ^= 1;
     });
     let error = opened.expect_err("rotten").to_string();
-    assert!(error.contains("has rotted at byte") && error.contains("Remove this member"), "{error}");
+    assert!(
+        error.contains("has rotted at byte") && error.contains("Remove this member"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -108,9 +122,15 @@ fn a_batch_that_lacks_a_sector_is_torn() {
     log.append(&[entry(2, 3_000)], false, None).expect("written");
     drop(log);
     let names = env::list_directory(directory.path()).expect("a directory");
-    let name = names.iter().find(|name| name.ends_with(".jnl")).expect("a journal");
+    let name = names
+        .iter()
+        .find(|name| name.ends_with(".jnl"))
+        .expect("a journal");
     let path = directory.path().join(name);
-    let mut bytes = DiskFile::open(&path).expect("readable").rest(0).expect("readable");
+    let mut bytes = DiskFile::open(&path)
+        .expect("readable")
+        .rest(0)
+        .expect("readable");
     let sector = bytes.len() / SECTOR_BYTES * SECTOR_BYTES - 2 * SECTOR_BYTES;
     bytes[sector..sector + SECTOR_BYTES].fill(0);
     std::fs::write(&path, &bytes).expect("written");
@@ -124,5 +144,8 @@ fn an_older_journal_must_be_whole() {
     std::fs::write(directory.path().join("900.jnl"), []).expect("written");
     check(directory.path()).expect("sound");
     std::fs::write(&path, &written[..written.len() - 5]).expect("written");
-    assert!(matches!(check(directory.path()), Err(JournalError::Rotten { .. })));
+    assert!(matches!(
+        check(directory.path()),
+        Err(JournalError::Rotten { .. })
+    ));
 }

@@ -267,7 +267,9 @@ impl LogDatabase {
     /// Writes what is in memory to tables and merges them.
     pub fn rewrite(&self) -> Result<(), LogError> {
         for keyspace in [&self.entries, &self.meta] {
-            let rewritten = keyspace.rotate_memtable_and_wait().and_then(|()| keyspace.major_compact());
+            let rewritten = keyspace
+                .rotate_memtable_and_wait()
+                .and_then(|()| keyspace.major_compact());
             rewritten.map_err(|source| self.engine(source))?;
         }
         Ok(())

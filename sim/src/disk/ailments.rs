@@ -52,7 +52,10 @@ impl Ailing {
 impl Disks {
     /// Whether a call on this file fails, and how; and whether it is the first that does.
     pub(super) fn failure(&mut self, path: &Path, call: Call) -> Option<(c_int, bool)> {
-        let mut ill = self.ailing.iter_mut().filter(|ailing| path.starts_with(&ailing.directory));
+        let mut ill = self
+            .ailing
+            .iter_mut()
+            .filter(|ailing| path.starts_with(&ailing.directory));
         let (ailing, error) = ill.find_map(|ailing| ailing.error(call).map(|error| (ailing, error)))?;
         madsim::time::TimeHandle::try_current()?;
         if ailing.good_calls > 0 {

@@ -172,7 +172,11 @@ impl Disks {
         }
         let failure = self.failure(&path, call);
         if call == Call::Sync && failure.is_some() {
-            for write in self.tracked(descriptor).into_iter().flat_map(|(file, _)| &mut file.unsynced) {
+            for write in self
+                .tracked(descriptor)
+                .into_iter()
+                .flat_map(|(file, _)| &mut file.unsynced)
+            {
                 write.doomed = true;
             }
         }
@@ -325,4 +329,3 @@ fn position(descriptor: RawFd, length: u64) -> u64 {
         libc::lseek64(descriptor, 0, libc::SEEK_CUR).max(0) as u64
     }
 }
-

@@ -36,7 +36,10 @@ fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> std::io::Re
         let Ok(file) = File::options().write(true).open(&tracked.path) else {
             continue; // removed meanwhile
         };
-        let doomed = writes.iter().position(|write| write.doomed).unwrap_or(writes.len());
+        let doomed = writes
+            .iter()
+            .position(|write| write.doomed)
+            .unwrap_or(writes.len());
         let kept = if random.chance(50) {
             0
         } else {
@@ -69,4 +72,3 @@ pub(super) fn undo(file: &File, write: &Write) -> std::io::Result<()> {
     file.write_all_at(&write.overwritten, write.offset)?;
     file.set_len(write.length_before)
 }
-

@@ -45,7 +45,10 @@ fn written(file: &File) -> Result<Vec<u64>> {
         }
         // Chunks of 16 bytes that hold anything: the end of a journal is zeros.
         let full = chunk[..count].chunks(16).enumerate();
-        places.extend(full.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0)).map(|(at, _)| start + at as u64 * 16));
+        places.extend(
+            full.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+                .map(|(at, _)| start + at as u64 * 16),
+        );
         offset = start + count as u64;
     }
     Ok(places)
@@ -76,10 +79,18 @@ pub fn rot(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>
 fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
     let mut files = Vec::new();
     files_below(directory, &mut files)?;
-    let journals: Vec<_> = files.iter().filter(|path| path.extension().is_some_and(|ext| ext == "jnl")).cloned().collect();
+    let journals: Vec<_> = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|ext| ext == "jnl"))
+        .cloned()
+        .collect();
     let mut flips = Vec::new();
     for _ in 0..bits {
-        let among = if random.chance(50) && !journals.is_empty() { &journals } else { &files };
+        let among = if random.chance(50) && !journals.is_empty() {
+            &journals
+        } else {
+            &files
+        };
         if among.is_empty() {
             break;
         }
@@ -95,7 +106,13 @@ fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
         let after = byte[0] ^ (1 << random.below(8));
         file.write_all_at(&[after], offset)?;
         let around = around(&file, offset)?;
-        flips.push(Flip { path, offset, before: byte[0], after, around });
+        flips.push(Flip {
+            path,
+            offset,
+            before: byte[0],
+            after,
+            around,
+        });
     }
     Ok(flips)
 }
@@ -122,8 +139,21 @@ fn undo(flips: &[Flip]) -> Result<()> {
 
 impl std::fmt::Display for Flip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut names: Vec<_> = self.path.iter().rev().take(3).map(|name| name.to_string_lossy()).collect();
+        let mut names: Vec<_> = self
+            .path
+            .iter()
+            .rev()
+            .take(3)
+            .map(|name| name.to_string_lossy())
+            .collect();
         names.reverse();
-        write!(f, "{} at {}: {:02x} -> {:02x}", names.join("/"), self.offset, self.before, self.after)
+        write!(
+            f,
+            "{} at {}: {:02x} -> {:02x}",
+            names.join("/"),
+            self.offset,
+            self.before,
+            self.after
+        )
     }
 }

@@ -23,6 +23,10 @@ pub async fn strike(stage: &mut Stage) {
     let noticed = !stage.cluster.is_running(victim);
     stage.cluster.world.count("bit rot noticed", u64::from(noticed));
     stage.cluster.repair(victim).await;
-    stage.cluster.event(victim, "bit rot ends", if noticed { "it was noticed" } else { "" });
+    stage.cluster.event(
+        victim,
+        "bit rot ends",
+        if noticed { "it was noticed" } else { "" },
+    );
     stage.restart(victim);
 }

@@ -13,14 +13,24 @@ pub async fn strike(stage: &mut Stage) {
     {
         return stage.restart(victim);
     }
-    stage.cluster.replace_disk(victim).expect("scratch files can be moved");
+    stage
+        .cluster
+        .replace_disk(victim)
+        .expect("scratch files can be moved");
     stage.cluster.event(victim, "! blank disk", "");
     stage.wait(10, 1_000).await;
     stage.restart(victim);
     stage.wait(1_000, 10_000).await;
     let refused = !stage.cluster.is_running(victim);
-    stage.cluster.world.count("blank disks refused", u64::from(refused));
+    stage
+        .cluster
+        .world
+        .count("blank disks refused", u64::from(refused));
     stage.cluster.repair(victim).await;
-    stage.cluster.event(victim, "own disk is back", if refused { "the blank one was refused" } else { "" });
+    stage.cluster.event(
+        victim,
+        "own disk is back",
+        if refused { "the blank one was refused" } else { "" },
+    );
     stage.restart(victim);
 }

@@ -7,7 +7,11 @@ pub async fn strike(stage: &mut Stage) {
     let (inwards, outwards) = *stage.random.pick(&[(true, false), (false, true), (true, true)]);
     let clients: Vec<_> = stage.cluster.clients.clone();
     let everybody = stage.random.chance(50);
-    let clients = if everybody { clients } else { vec![*stage.random.pick(&clients)] };
+    let clients = if everybody {
+        clients
+    } else {
+        vec![*stage.random.pick(&clients)]
+    };
     let note = format!("{} of the clients", clients.len());
     stage.cluster.event(victim, "! clients cut off", &note);
     for client in &clients {

@@ -10,7 +10,11 @@ pub async fn strike(stage: &mut Stage) {
     others.retain(|other| *other != member_address(victim));
     stage.random.shuffle(&mut others);
     let count = stage.random.between(1, others.len() as u64) as usize;
-    stage.cluster.event(victim, "! half-open", &format!("connections with {count} machines"));
+    stage.cluster.event(
+        victim,
+        "! half-open",
+        &format!("connections with {count} machines"),
+    );
     for other in &others[..count] {
         network::forget_connections(member_address(victim), *other);
     }

@@ -17,7 +17,11 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
     let directory = stage.cluster.members[victim].directory.clone();
     let good_calls = stage.random.below(20);
     disk::fall_ill(&directory, ailment, good_calls);
-    stage.cluster.event(victim, "! disk falls ill", &format!("{ailment:?}, after {good_calls} calls more"));
+    stage.cluster.event(
+        victim,
+        "! disk falls ill",
+        &format!("{ailment:?}, after {good_calls} calls more"),
+    );
     if ailment == Ailment::Reads || stage.random.chance(20) {
         // A member reads most while it starts.
         stage.cluster.kill(victim).await;
@@ -43,7 +47,9 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
         stage.wait(10, 2_000).await;
     }
     stage.cluster.repair(victim).await;
-    stage.cluster.event(victim, "disk is well", &format!("{failed} calls had failed"));
+    stage
+        .cluster
+        .event(victim, "disk is well", &format!("{failed} calls had failed"));
     stage.restart(victim);
 }
 

@@ -11,7 +11,9 @@ pub async fn strike(stage: &mut Stage) {
     stage.cluster.event(one, "! narrow link", &note);
     let set = |rate| {
         for (from, to) in [(one, other), (other, one)] {
-            network::change_road(member_address(from), member_address(to), |road| road.bytes_per_second = rate);
+            network::change_road(member_address(from), member_address(to), |road| {
+                road.bytes_per_second = rate
+            });
         }
     };
     set(Some(rate));

@@ -11,7 +11,11 @@ pub async fn strike(stage: &mut Stage) {
         bytes: stage.random.between(16, 2_048) as usize,
         pause: Duration::from_micros(stage.random.between(500, 50_000)),
     };
-    stage.cluster.event(victim, "! reads slowly", &format!("{} bytes every {:?}", how.bytes, how.pause));
+    stage.cluster.event(
+        victim,
+        "! reads slowly",
+        &format!("{} bytes every {:?}", how.bytes, how.pause),
+    );
     network::read_slowly(member_address(victim), Some(how));
     stage.wait(500, 8_000).await;
     network::read_slowly(member_address(victim), None);

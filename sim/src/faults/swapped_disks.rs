@@ -24,10 +24,16 @@ pub async fn strike(stage: &mut Stage) {
 }
 
 async fn swap(stage: &mut Stage, one: usize, other: usize) {
-    let founded = [one, other].map(|member| stage.cluster.members[member].directory.join("identity").exists());
-    stage.cluster.exchange_disks(one, other).expect("scratch files can be moved");
+    let founded =
+        [one, other].map(|member| stage.cluster.members[member].directory.join("identity").exists());
+    stage
+        .cluster
+        .exchange_disks(one, other)
+        .expect("scratch files can be moved");
     let name = stage.cluster.members[other].name.clone();
-    stage.cluster.event(one, "! disks swapped", &format!("with {name}"));
+    stage
+        .cluster
+        .event(one, "! disks swapped", &format!("with {name}"));
     stage.wait(10, 1_000).await;
     stage.restart(one);
     stage.restart(other);

@@ -259,8 +259,15 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         let gone = with(|network| {
-            let own = network.listening.get(&self.address).is_some_and(|listening| listening.number == self.number);
-            if own { network.listening.remove(&self.address) } else { None }
+            let own = network
+                .listening
+                .get(&self.address)
+                .is_some_and(|listening| listening.number == self.number);
+            if own {
+                network.listening.remove(&self.address)
+            } else {
+                None
+            }
         });
         drop(gone); // the streams in it use the network
     }
@@ -268,7 +275,9 @@ impl Drop for Listener {
 
 fn parse(address: &str) -> io::Result<SocketAddr> {
     let address = address.replace("localhost", "127.0.0.1");
-    address.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {error}")))
+    address
+        .parse()
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{address}: {error}")))
 }
 
 /// Connects to `host:port`.
@@ -309,7 +318,9 @@ fn open(own: IpAddr, to: SocketAddr) -> Option<Stream> {
     let accepted = Stream::new(Arc::clone(&there), Arc::clone(&back));
     let waker = with(|network| {
         let listening = network.listening.get_mut(&to)?;
-        listening.waiting.push_back((accepted, SocketAddr::new(own, port)));
+        listening
+            .waiting
+            .push_back((accepted, SocketAddr::new(own, port)));
         listening.waker.take()
     });
     if let Some(waker) = waker {
@@ -406,11 +417,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let pipe = &self.outgoing;
         let heard = !with(|network| network.is_cut(pipe.to, pipe.from));
         let mut inner = pipe.lock();
