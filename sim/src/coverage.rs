@@ -13,10 +13,7 @@ pub type Points = BTreeMap<String, u64>;
 const OUTCOMES: &[(&str, &[&str])] = &[
     ("get", &["found", "absent"]),
     ("serializable get", &["found", "absent"]),
-    (
-        "past range",
-        &["found", "absent", "compacted", "future"],
-    ),
+    ("past range", &["found", "absent", "compacted", "future"]),
     ("put", &["written", "unknown"]),
     ("delete", &["existed", "absent", "unknown"]),
     ("swap", &["swapped", "not swapped", "unknown"]),

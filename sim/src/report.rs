@@ -83,7 +83,10 @@ impl Summary {
         for (name, (sum, seeds)) in self.reached.iter().filter(|(_, (sum, _))| *sum > 0) {
             let fault = FaultKind::ALL.iter().find(|kind| kind.counter() == name);
             let what = fault.map_or("", |kind| kind.description());
-            println!("{}", format!("{name:<36} {sum:>10} {seeds:>8}  {what}").trim_end());
+            println!(
+                "{}",
+                format!("{name:<36} {sum:>10} {seeds:>8}  {what}").trim_end()
+            );
         }
         let never = self.reached.iter().filter(|(_, (sum, _))| *sum == 0);
         let never: Vec<&str> = never.map(|(name, _)| name.as_str()).collect();

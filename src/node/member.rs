@@ -271,6 +271,7 @@ impl ConsensusParts {
             Arc::clone(&neighbours.inbox),
             Arc::clone(&opened.directory),
             state_options,
+            neighbours.stop.clone(),
         );
         Self {
             identity: opened.identity,

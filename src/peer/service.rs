@@ -2,7 +2,7 @@
 
 use super::envelope;
 use super::identity::{self, VERSION};
-use super::snapshot_receive::{Partial, SnapshotId};
+use super::snapshot_receive::{DISK_FAILED, Partial, SnapshotId};
 use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -11,6 +11,7 @@ use crate::limits::{PEER_MESSAGES_MAX, PROPOSALS_BYTES_MAX};
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::{Batch, Envelope, Hello, LinkReply, Message, SnapshotChunk, SnapshotReply};
+use crate::stop::StopSignal;
 use crate::storage::directory::{DataDirectory, Identity};
 use crate::storage::state::StateOptions;
 use raft::eraftpb::MessageType;
@@ -30,6 +31,7 @@ pub struct PeerService {
     /// What arrived of a snapshot whose transfer broke off. Taken out while one is under way.
     pub partial: Arc<Mutex<Option<Partial>>>,
     pub receiving: Arc<tokio::sync::Semaphore>,
+    pub stop: StopSignal,
 }
 
 impl PeerService {
@@ -39,6 +41,7 @@ impl PeerService {
         consensus: Arc<Inbox<Incoming>>,
         directory: Arc<DataDirectory>,
         state_options: StateOptions,
+        stop: StopSignal,
     ) -> Self {
         let receiving = Arc::new(tokio::sync::Semaphore::new(1));
         Self {
@@ -49,6 +52,7 @@ impl PeerService {
             state_options,
             partial: Arc::default(),
             receiving,
+            stop,
         }
     }
 
@@ -93,7 +97,7 @@ impl PeerService {
         };
         let mut partial = match self.kept().take_if(|partial| partial.id == id) {
             Some(partial) => partial,
-            None => Partial::begin(id, &self.directory, &self.state_options)?,
+            None => self.stored(Partial::begin(id, &self.directory, &self.state_options))?,
         };
         tracing::info!(index = %id.index, from = %id.from, "receiving a snapshot");
         let reply = envelope::seal_snapshot_reply(SnapshotReply {
@@ -110,7 +114,7 @@ impl PeerService {
                     outcome = Err(Status::unavailable("a chunk was damaged on its way"));
                 }
                 Ok(Some(chunk)) if chunk.last => {
-                    let arrived = partial.finish(announcement).await?;
+                    let arrived = self.stored(partial.finish(announcement).await)?;
                     self.consensus.add(|incoming| incoming.snapshots.push(arrived));
                     let reply = envelope::seal_snapshot_reply(SnapshotReply {
                         complete: true,
@@ -121,13 +125,22 @@ impl PeerService {
                         .await
                         .map_err(|_| Status::cancelled("the sender went away"));
                 }
-                Ok(Some(chunk)) => partial.take(&chunk)?,
+                Ok(Some(chunk)) => self.stored(partial.take(&chunk))?,
                 Ok(None) => outcome = Err(Status::unavailable("the transfer broke off")),
                 Err(status) => outcome = Err(status),
             }
         }
         *self.kept() = Some(partial);
         outcome
+    }
+
+    /// Stops this member if its disk could not store what came.
+    fn stored<T>(&self, outcome: Result<T, Status>) -> Result<T, Status> {
+        outcome.inspect_err(|status| {
+            if status.code() == DISK_FAILED {
+                self.stop.fail(&status.message());
+            }
+        })
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, Option<Partial>> {

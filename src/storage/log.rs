@@ -12,6 +12,7 @@ use crate::env::FileError;
 use crate::ids::{LogIndex, Term};
 use crate::proto::peer::{Entry, EntryBatch, HardState};
 use crate::storage::journal::{self, JournalError};
+use crate::storage::manifest;
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -90,7 +91,8 @@ impl LogDatabase {
             path: path.to_owned(),
             source,
         };
-        journal::check(path).map_err(|error| match error {
+        let sound = journal::check(path).and_then(|()| manifest::check(path));
+        sound.map_err(|error| match error {
             JournalError::File(error) => LogError::File(error),
             rotten => LogError::Corrupt {
                 path: path.to_owned(),

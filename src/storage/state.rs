@@ -22,6 +22,7 @@ use fjall::{
 };
 
 use crate::storage::journal;
+use crate::storage::manifest;
 use crate::storage::state_error::StateError;
 use crate::storage::state_filter::{self, Floors};
 use crate::storage::state_meta;
@@ -124,7 +125,8 @@ impl StateDatabase {
             path: path.to_owned(),
             source,
         };
-        journal::check(path).map_err(|source| StateError::Journal {
+        let sound = journal::check(path).and_then(|()| manifest::check(path));
+        sound.map_err(|source| StateError::Journal {
             path: path.to_owned(),
             source,
         })?;
