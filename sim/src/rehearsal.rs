@@ -104,10 +104,11 @@ impl Drop for Scratch {
     }
 }
 
-fn run(options: &Options, trace: Trace) -> Verdict {
+fn run(options: &Options, mut trace: Trace) -> Verdict {
     #[cfg(mutants)]
     callboard::mutants::activate(options.mutant);
     let scratch = Scratch::new(options.seed);
+    trace.hide(&scratch.0.to_string_lossy());
     let world = World::new(trace);
     let recorded = tracing::subscriber::set_default(Recorder(world.clone()));
     let mut runtime = Runtime::with_seed_and_config(options.seed, madsim::Config::default());

@@ -256,10 +256,13 @@ fn a_disk_that_fails_is_reported_once() {
         ConfState::default(),
         member.views(),
     );
-    let lost = read(&store, 5, 6);
+    let lost = store.entries(5, 6, None, GetEntriesContext::empty(true));
     assert_eq!(lost, Err(Error::Store(StorageError::LogTemporarilyUnavailable)));
     assert!(store.take_failure().is_some());
     assert!(store.take_failure().is_none());
+    let borne = store.entries(5, 6, None, GetEntriesContext::empty(false));
+    assert_eq!(borne, Ok(Vec::new()), "raft panics where it cannot wait");
+    assert!(store.has_failed());
 }
 
 #[test]

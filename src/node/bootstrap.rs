@@ -274,16 +274,18 @@ mod tests {
 
     #[test]
     fn a_directory_is_refused_under_another_members_address() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let engine = EngineOptions::default();
-        let start = |name, port| {
-            open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity)
-        };
-        let first = start("a", 7001).expect("founded");
-        assert_eq!(start("a", 7001).expect("found again"), first);
-        assert_eq!(start("renamed", 7009).expect("later flags do not count"), first);
-        assert!(
-            matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member)
-        );
+        env::block_on(async {
+            let directory = tempfile::tempdir().expect("a directory");
+            let engine = EngineOptions::default();
+            let start = |name, port| {
+                open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity)
+            };
+            let first = start("a", 7001).expect("founded");
+            assert_eq!(start("a", 7001).expect("found again"), first);
+            assert_eq!(start("renamed", 7009).expect("later flags do not count"), first);
+            assert!(
+                matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member)
+            );
+        });
     }
 }

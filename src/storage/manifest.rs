@@ -77,8 +77,13 @@ mod tests {
                     let mut rotten = sound.clone();
                     rotten[place] ^= 1 << (place % 8);
                     std::fs::write(&path, &rotten).expect("written");
+                    // A list with another number and the same content is as good.
+                    let number = u64::from_le_bytes(*rotten.first_chunk().expect("a number"));
+                    let same = place < 8
+                        && path.ends_with("current")
+                        && std::fs::read(keyspace.join(format!("v{number}"))).is_ok();
                     assert!(
-                        check(directory.path()).is_err(),
+                        same || check(directory.path()).is_err(),
                         "byte {place} of {}",
                         path.display()
                     );
