@@ -99,34 +99,31 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
     let state = StateDatabase::open(&directory.state_path()?, &engine.state)?;
     let (mut machine, views) = Machine::open(state, origin, engine.machine.clone())?;
     let (log, mut recovered) = LogDatabase::open(&directory.log_path(), engine.log_memtable_bytes)?;
-    let identity = match founding {
-        Some((identity, initial)) => {
-            let cut = Cut {
-                index: initial.applied_index,
-                term: initial.applied_term,
-            };
-            let hard_state = HardState {
-                term: cut.term.0,
-                vote: 0,
-                commit: cut.index.0,
-            };
-            log.reset(cut, &hard_state)?;
-            recovered = Recovered {
-                cut,
-                hard_state,
-                terms: Vec::new(),
-            };
-            machine.initialize(initial)?;
-            directory.claim(identity)?;
-            identity
-        }
-        None => {
-            let identity = directory
-                .identity()?
-                .ok_or_else(|| StartError::Raft("the identity has gone".into()))?;
-            check_owner(config, &directory, identity.member, &views.load().cluster.members)?;
-            identity
-        }
+    let identity = if let Some((identity, initial)) = founding {
+        let cut = Cut {
+            index: initial.applied_index,
+            term: initial.applied_term,
+        };
+        let hard_state = HardState {
+            term: cut.term.0,
+            vote: 0,
+            commit: cut.index.0,
+        };
+        log.reset(cut, &hard_state)?;
+        recovered = Recovered {
+            cut,
+            hard_state,
+            terms: Vec::new(),
+        };
+        machine.initialize(initial)?;
+        directory.claim(identity)?;
+        identity
+    } else {
+        let identity = directory
+            .identity()?
+            .ok_or_else(|| StartError::Raft("the identity has gone".into()))?;
+        check_owner(config, &directory, identity.member, &views.load().cluster.members)?;
+        identity
     };
     let opened = Opened {
         directory: Arc::new(directory),

@@ -60,7 +60,7 @@ fn change(machine: IpAddr, change: impl FnOnce(&mut Clock)) {
 /// Has a machine's monotonic clock run too fast, or too slow where the number is negative, from now on.
 pub fn drift(machine: IpAddr, ppm: i64) {
     change(machine, |clock| {
-        clock.drift_ppm = ppm.clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX)
+        clock.drift_ppm = ppm.clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX);
     });
 }
 
