@@ -493,6 +493,15 @@ impl Cluster {
         claims.max().map(|(_, number)| number)
     }
 
+    /// Whether a member takes itself for the leader.
+    pub fn leads(&self, number: usize) -> bool {
+        let process = lock(&self.members[number].process);
+        process.backend.as_ref().is_some_and(|backend| {
+            let status = backend.handle.status();
+            status.leader == backend.identity.member
+        })
+    }
+
     /// A line of the trace about a member.
     pub fn event(&self, number: usize, event: &str, note: &str) {
         self.world

@@ -3,11 +3,12 @@
 use crate::faults::schedule;
 use crate::minimize::minimize;
 use crate::options::{Fixed, Options};
-use crate::rehearsal::{Verdict, rehearse};
+use crate::rehearsal::{Verdict, rehearse, rehearse_story};
+use crate::scenario::{self, steps::Scenario};
 use crate::swarm::{Mutants, Swarm};
 use crate::{corpus, history_file, report, timeline};
 use clap::{Args, Parser, Subcommand};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Rehearse a cluster on simulated machines.
@@ -28,6 +29,8 @@ enum Command {
     Mutants(Mutants),
     /// Rehearse what has failed once.
     Corpus,
+    /// Rehearse scripted stories.
+    Scenario(Stories),
 }
 
 /// One seed.
@@ -58,6 +61,31 @@ struct One {
     quiet: bool,
 }
 
+/// Which stories.
+#[derive(Debug, Args)]
+struct Stories {
+    /// A file of steps.
+    #[arg(required_unless_present = "all")]
+    file: Option<PathBuf>,
+    /// All stories that come with the simulator.
+    #[arg(long)]
+    all: bool,
+    /// Each story is told with this many seeds.
+    #[arg(long, default_value_t = 5)]
+    seeds: u64,
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// A mistake that the code is to make on purpose.
+    #[arg(long, value_parser = crate::options::mutant)]
+    mutant: Option<callboard::mutants::Mutant>,
+    /// Write a page that shows the last one over time.
+    #[arg(long, value_name = "FILE.html")]
+    timeline: Option<PathBuf>,
+    /// Show what happens.
+    #[arg(long, short)]
+    verbose: bool,
+}
+
 pub fn main() -> ExitCode {
     let line = CommandLine::parse();
     warm_up();
@@ -66,6 +94,10 @@ pub fn main() -> ExitCode {
         Some(Command::Swarm(swarm)) => swarm.run(),
         Some(Command::Mutants(mutants)) => mutants.run(),
         Some(Command::Corpus) => replay_corpus(),
+        Some(Command::Scenario(stories)) => stories.tell().unwrap_or_else(|error| {
+            eprintln!("{error}");
+            false
+        }),
     };
     if passed {
         ExitCode::SUCCESS
@@ -190,4 +222,61 @@ fn repeats(one: &One, options: &Options, first: &Verdict) -> bool {
     let word = if same { "the same" } else { "DIFFERENT" };
     println!("again here and in two processes: {word} {traces:016x?}");
     same
+}
+
+impl Stories {
+    /// Whether all came out as they say.
+    fn tell(&self) -> Result<bool, String> {
+        let paths = match &self.file {
+            Some(file) => vec![file.clone()],
+            None => scenario::all().map_err(|error| error.to_string())?,
+        };
+        let mut passed = true;
+        for path in paths {
+            let story = scenario::read(&path)?;
+            let name = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            for seed in self.from..self.from + self.seeds {
+                passed &= self.tell_one(&path, &name, &story, seed)?;
+            }
+        }
+        Ok(passed)
+    }
+
+    fn tell_one(&self, path: &Path, name: &str, story: &Scenario, seed: u64) -> Result<bool, String> {
+        let options = Options::of_story(seed, story.members, self.mutant);
+        let verdict = rehearse_story(&options, Some(story), self.verbose, false);
+        let word = if verdict.passed() { "ok    " } else { "FAILED" };
+        println!(
+            "{word} {name}, seed {seed}: {:.0} simulated seconds",
+            verdict.simulated.as_secs_f64()
+        );
+        for violation in &verdict.violations {
+            println!("  {violation}");
+        }
+        let mutant = self
+            .mutant
+            .map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
+        let command = format!(
+            "cargo sim scenario {} --from {seed} --seeds 1{mutant}",
+            path.display()
+        );
+        if !verdict.passed() {
+            println!("  Replay: {command} --verbose");
+        }
+        if let Some(page) = &self.timeline {
+            let title = timeline::Title {
+                command,
+                options: options.to_string(),
+                members: story.members,
+                simulated: verdict.simulated,
+            };
+            timeline::write(&title, &verdict.record, &verdict.violations, page)
+                .map_err(|error| error.to_string())?;
+        }
+        Ok(verdict.passed())
+    }
 }

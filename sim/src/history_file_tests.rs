@@ -133,7 +133,7 @@ fn carry_out(input: &Input, id: u64, state: &mut State, revision: &mut i64, rand
 fn a_second_checker_finds_good_histories_good() {
     for seed in 0..20 {
         let history = good(seed);
-        assert!(linearizable::check(&history).is_ok(), "seed {seed}");
+        assert!(linearizable::check(&history, None).is_ok(), "seed {seed}");
         assert!(is_linearizable(&history, &format!("good-{seed}")), "seed {seed}");
     }
 }
@@ -154,7 +154,7 @@ fn a_second_checker_finds_bad_histories_bad() {
         let first = Some(if seed % 2 == 0 { 1 } else { 1_000_000 });
         let read = read.expect("there are reads");
         *read = if *read == first { Some(2) } else { first };
-        let ours = linearizable::check(&history).is_ok();
+        let ours = linearizable::check(&history, None).is_ok();
         assert_eq!(
             ours,
             is_linearizable(&history, &format!("bad-{seed}")),
@@ -181,7 +181,7 @@ fn a_swap_that_is_seen_by_half_is_bad_for_both() {
             Outcome::Answered(Answer::Got { revision: 2, value }),
         );
     }
-    assert!(linearizable::check(&history).is_err());
+    assert!(linearizable::check(&history, None).is_err());
     assert!(!is_linearizable(&history, "half"));
 }
 

@@ -18,6 +18,7 @@ mod model;
 mod options;
 mod random;
 mod record;
+mod scenario;
 mod timeline;
 mod trace;
 

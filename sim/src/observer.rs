@@ -5,6 +5,7 @@
 use crate::checkers::logs::{LogEntry, Logs};
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
+use crate::disk;
 use crate::history::Held;
 use crate::model::{Known, Past, State};
 use crate::random::fingerprint;
@@ -39,6 +40,10 @@ struct Seen {
 impl Observer {
     /// Compares what is new on every member that runs. A member that cannot be read now is looked at later.
     pub fn look(&self, cluster: &Cluster) -> Result<(), Violation> {
+        disk::unnoticed(|| self.look_unnoticed(cluster))
+    }
+
+    fn look_unnoticed(&self, cluster: &Cluster) -> Result<(), Violation> {
         let seen = &mut *self.0.borrow_mut();
         seen.revisions.resize(cluster.members.len(), 1);
         seen.indexes.resize(cluster.members.len(), 0);

@@ -9,6 +9,8 @@ use std::fmt;
 
 /// Members of the largest cluster.
 const MEMBERS_MAX: usize = 7;
+/// No packet arrives sooner.
+const LATENCY_US_MIN: u64 = 500;
 
 /// One rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Options {
     pub catch_up_entries: u64,
     /// Packets that get lost and are sent again, in a thousand.
     pub loss_permille: u64,
+    /// The shortest way of a packet.
+    pub latency_us_min: u64,
     /// The longest way of a packet.
     pub latency_ms_max: u64,
     /// What may be on its way in one direction of a connection.
@@ -72,7 +76,7 @@ pub struct Fixed {
     pub mutant: Option<Mutant>,
 }
 
-fn mutant(name: &str) -> Result<Mutant, String> {
+pub fn mutant(name: &str) -> Result<Mutant, String> {
     let names = Mutant::ALL.map(Mutant::name).join(", ");
     let found = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
     found.ok_or(format!("not one of {names}"))
@@ -148,6 +152,7 @@ impl Options {
             snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
             catch_up_entries,
             loss_permille,
+            latency_us_min: LATENCY_US_MIN,
             latency_ms_max,
             window_bytes,
             clock_drift_ppm,
@@ -156,6 +161,28 @@ impl Options {
             faults: fixed.faults.clone().unwrap_or(faults),
             strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
+        }
+    }
+}
+
+impl Options {
+    /// For a story: nothing happens but what it says, and every packet takes the same time.
+    pub fn of_story(seed: u64, members: usize, mutant: Option<Mutant>) -> Self {
+        let latency_ms = 5;
+        Self {
+            members,
+            clients: 0,
+            operations: 0,
+            snapshot_count: 10_000,
+            catch_up_entries: 5_000,
+            loss_permille: 0,
+            latency_us_min: latency_ms * 1000,
+            latency_ms_max: latency_ms,
+            clock_drift_ppm: vec![0; MEMBERS_MAX],
+            fsync_ms_max: 1,
+            faults: Vec::new(),
+            mutant,
+            ..Self::draw(seed, &Fixed::default())
         }
     }
 }

@@ -9,6 +9,8 @@ use crate::observer::Observer;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::record::Record;
+use crate::scenario::play::Telling;
+use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, workloads};
@@ -26,7 +28,7 @@ const SAFETY_MAX: Duration = schedule::REACH;
 /// A healthy core serves within this time, and a healthy cluster is of one mind.
 const LIVENESS_MAX: Duration = Duration::from_secs(60);
 /// The number under which the director's own requests stand in the history.
-const DIRECTOR: usize = 99;
+pub const DIRECTOR: usize = 99;
 /// Where they come from.
 const DIRECTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
 
@@ -51,11 +53,17 @@ impl Verdict {
 
 /// Rehearses on a thread of its own: what a thread keeps must not carry over to the next rehearsal.
 pub fn rehearse(options: &Options, print: bool, verbose: bool) -> Verdict {
+    rehearse_story(options, None, print, verbose)
+}
+
+/// The same with a story in the place of the safety phase.
+pub fn rehearse_story(options: &Options, story: Option<&Scenario>, print: bool, verbose: bool) -> Verdict {
+    let story = story.cloned();
     let begin = Instant::now();
     let options = options.clone();
     let thread = std::thread::Builder::new().name(format!("seed {}", options.seed));
     let joined = thread
-        .spawn(move || run(&options, Trace::new(print, verbose)))
+        .spawn(move || run(&options, story.as_ref(), Trace::new(print, verbose)))
         .expect("the operating system refuses a thread")
         .join();
     let mut verdict = joined.unwrap_or_else(|panic| Verdict {
@@ -104,7 +112,7 @@ impl Drop for Scratch {
     }
 }
 
-fn run(options: &Options, mut trace: Trace) -> Verdict {
+fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict {
     #[cfg(mutants)]
     callboard::mutants::activate(options.mutant);
     let scratch = Scratch::new(options.seed);
@@ -113,7 +121,7 @@ fn run(options: &Options, mut trace: Trace) -> Verdict {
     let recorded = tracing::subscriber::set_default(Recorder(world.clone()));
     let mut runtime = Runtime::with_seed_and_config(options.seed, madsim::Config::default());
     runtime.set_allow_system_thread(true);
-    let simulated = runtime.block_on(direct(options, &world, &scratch.0));
+    let simulated = runtime.block_on(direct(options, story, &world, &scratch.0));
     drop(recorded);
     Verdict {
         violations: world.violations(),
@@ -127,7 +135,7 @@ fn run(options: &Options, mut trace: Trace) -> Verdict {
 }
 
 /// The play.
-async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
+async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scratch: &Path) -> Duration {
     weather(options);
     network::settle(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
     let cluster = Cluster::start(options, world.clone(), scratch);
@@ -139,7 +147,10 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
         company: &company,
         observer: Observer::default(),
     };
-    play.safety().await;
+    match story {
+        Some(story) => play.tell(story).await,
+        None => play.safety().await,
+    }
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {
@@ -158,7 +169,7 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
 /// Loss, latency, windows and slow disks, as the seed wants them.
 fn weather(options: &Options) {
     network::set_weather(Weather {
-        latency_us_min: 500,
+        latency_us_min: options.latency_us_min,
         latency_us_max: options.latency_ms_max * 1000,
         loss_permille: options.loss_permille,
         window_bytes: options.window_bytes,
@@ -223,6 +234,15 @@ impl Play<'_> {
         );
     }
 
+    /// A story, step by step.
+    async fn tell(&self, story: &Scenario) {
+        let mut telling = Telling::new(self.cluster, self.options.seed);
+        if let Err(violation) = telling.tell(story, &|| self.observer.look(self.cluster)).await {
+            self.world.violated(violation);
+        }
+        self.world.note("story ends", "");
+    }
+
     async fn end_well(&self) -> Result<(), Violation> {
         self.liveness().await?;
         self.audit()
@@ -245,11 +265,12 @@ impl Play<'_> {
         for number in &core {
             self.serves(*number).await?;
         }
+        self.agree(&core).await?;
         self.world.note("core serves", "");
         everybody.sort_unstable();
         self.cluster.heal(&everybody).await;
         self.world.note("all healed", "");
-        self.agree().await?;
+        self.agree(&everybody).await?;
         for number in everybody {
             self.cluster.event(number, "healthy", "");
         }
@@ -284,12 +305,13 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// All members hold the same, by their own word.
-    async fn agree(&self) -> Result<(), Violation> {
+    /// These members hold the same, by their own word.
+    async fn agree(&self, members: &[usize]) -> Result<(), Violation> {
         let deadline = elapsed() + LIVENESS_MAX;
         let timeout = Duration::from_secs(2);
-        let clients: Vec<_> = (0..self.options.members)
-            .map(|number| company::connect([number], timeout))
+        let clients: Vec<_> = members
+            .iter()
+            .map(|number| company::connect([*number], timeout))
             .collect();
         loop {
             let mut answers = Vec::new();
@@ -302,7 +324,8 @@ impl Play<'_> {
                 );
             }
             let same = answers.windows(2).all(|pair| pair[0] == pair[1]) && answers[0].is_ok();
-            if same && self.company.is_done() {
+            // Clients may still wait for members that are not healed.
+            if same && (self.company.is_done() || members.len() < self.options.members) {
                 return Ok(());
             }
             if elapsed() > deadline {
@@ -321,9 +344,10 @@ impl Play<'_> {
         let history = self.world.history();
         revisions::check(&history, &past)?;
         compaction::check(&history, compacted)?;
-        let searched = linearizable::check(&history)?;
+        let searched = linearizable::check(&history, Some(&past))?;
         self.world.count("keys searched together", searched.whole);
         self.world.count("keys searched apart", searched.by_key);
+        self.world.count("keys given up", searched.given_up);
         let note = format!(
             "{} operations linearizable, {} revisions and {} log entries equal",
             history.operations.len(),

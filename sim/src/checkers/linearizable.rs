@@ -9,6 +9,7 @@
 
 use super::{Violation, violation};
 use crate::history::{Answer, Held, History, Input, Key, Operation, Outcome, Value};
+use crate::model::Past;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// What a group of keys holds, by the place of the key in the group.
@@ -102,6 +103,8 @@ pub struct Step {
 /// Configurations that the search of a group may try. A group of many keys is then searched key by key instead: of its
 /// transactions only what they did to that key is looked at, and that they are atomic is left to `revisions`.
 const TRIED_MAX: usize = 100_000;
+/// Configurations that the search of one key may try. The rest is then left to `revisions`, and the report says so.
+const TRIED_OF_KEY_MAX: usize = 1_000_000;
 
 /// How a history was searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +113,8 @@ pub struct Searched {
     pub whole: u64,
     /// Groups that were too large for that.
     pub by_key: u64,
+    /// Keys that were too large even so.
+    pub given_up: u64,
 }
 
 /// Why a search ended without an order.
@@ -121,16 +126,25 @@ pub enum Stuck {
     TooLarge,
 }
 
-/// Checks a whole history.
-pub fn check(history: &History) -> Result<Searched, Violation> {
+/// Checks a whole history. What became of writes whose clients do not know is taken from the store's past, where that is
+/// given: they are many, and each doubles what there is to search.
+pub fn check(history: &History, past: Option<&Past>) -> Result<Searched, Violation> {
     let mut steps: Vec<Step> = history.operations.iter().filter_map(step).collect();
+    if let Some(past) = past {
+        look_up(&mut steps, past);
+    }
     settle(&mut steps);
     let mut searched = Searched::default();
     for (keys, steps) in groups(steps) {
-        let limit = if keys.len() > 1 { TRIED_MAX } else { usize::MAX };
+        let limit = if keys.len() > 1 {
+            TRIED_MAX
+        } else {
+            TRIED_OF_KEY_MAX
+        };
         match check_group(&steps, keys.len(), limit) {
             Ok(()) => searched.whole += 1,
             Err(Stuck::At(id)) => return stuck(&keys, id),
+            Err(Stuck::TooLarge) if keys.len() == 1 => searched.given_up += 1,
             Err(Stuck::TooLarge) => {
                 searched.by_key += 1;
                 for (place, key) in keys.iter().enumerate() {
@@ -138,8 +152,10 @@ pub fn check(history: &History) -> Result<Searched, Violation> {
                         .iter()
                         .filter_map(|step| step.on_key(place as Key))
                         .collect();
-                    if let Err(Stuck::At(id)) = check_group(&of_key, 1, usize::MAX) {
-                        return stuck(&[*key], id);
+                    match check_group(&of_key, 1, TRIED_OF_KEY_MAX) {
+                        Ok(()) => {}
+                        Err(Stuck::At(id)) => return stuck(&[*key], id),
+                        Err(Stuck::TooLarge) => searched.given_up += 1,
                     }
                 }
             }
@@ -227,7 +243,40 @@ fn step(operation: &Operation) -> Option<Step> {
     })
 }
 
-/// Settles what can be settled of open writes, since each doubles what there is to search. One whose value somebody found
+/// Takes from the past whether open writes have taken effect, and which did so first.
+fn look_up(steps: &mut Vec<Step>, past: &Past) {
+    let known = (2..=past.revision()).all(|revision| past.changes(revision).is_some());
+    let mut written: BTreeMap<Value, i64> = BTreeMap::new();
+    for (revision, changes) in past.iter() {
+        written.extend(
+            changes
+                .iter()
+                .filter_map(|(_, value)| Some(((*value)?, revision))),
+        );
+    }
+    steps.retain_mut(|step| {
+        let (value, told) = match &mut step.act {
+            Act::Put(_, value) => (*value, None),
+            Act::Swap { new, told, .. } => (*new, Some(told)),
+            Act::Read(_) | Act::Delete { .. } => return true,
+        };
+        if step.returned.is_some() {
+            return true;
+        }
+        let Some(revision) = written.get(&value) else {
+            return !known;
+        };
+        // It has, by the end.
+        step.returned = Some(u64::MAX);
+        step.hint = 2 * *revision as u64;
+        if let Some(told) = told {
+            *told = Some(Ok(()));
+        }
+        true
+    });
+}
+
+/// Settles what answers tell of open writes. One whose value somebody found
 /// has taken effect before that answer. One that no answer can tell of is left out: nobody found its value or expects it,
 /// and no key of it was deleted with the word that it existed; if an order with it explains all answers, so does the same
 /// order without it.
@@ -264,11 +313,11 @@ fn settle(steps: &mut Vec<Step>) {
             Act::Swap { new, .. } => *new,
             Act::Read(_) | Act::Delete { .. } => return true,
         };
-        if step.returned.is_some() {
+        if step.returned.is_some_and(|returned| returned < u64::MAX) {
             return true;
         }
         if let Some((until, hint)) = found.get(&value) {
-            step.hint = *hint;
+            step.hint = step.hint.min(*hint);
             // One that was found before it was called fits nowhere, and stays open for the search to say so.
             step.returned = (*until > step.called).then_some(*until);
             if let Act::Swap { told, .. } = &mut step.act {
@@ -276,7 +325,9 @@ fn settle(steps: &mut Vec<Step>) {
             }
             return true;
         }
-        expected_by_open.contains(&value) || step.act.keys().iter().any(|key| deleted.contains(key))
+        step.returned.is_some()
+            || expected_by_open.contains(&value)
+            || step.act.keys().iter().any(|key| deleted.contains(key))
     });
 }
 

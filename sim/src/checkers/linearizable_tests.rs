@@ -291,3 +291,34 @@ fn ten_thousand_operations_take_no_time() {
     }
     assert_eq!(check_group(&history, KEYS, 20_000), Ok(()), "with the right ones");
 }
+
+#[test]
+fn the_past_tells_what_became_of_open_writes() {
+    let open = |act| Step {
+        id: 1,
+        called: 1,
+        returned: None,
+        hint: u64::MAX,
+        act,
+    };
+    let swap = |told| Act::Swap {
+        expected: vec![(1, None), (2, None)],
+        new: 9,
+        told,
+    };
+    let mut past = Past::default();
+    past.push(vec![(1, Some(9)), (2, Some(9))]);
+    let mut steps = vec![open(Act::Put(1, 7)), open(swap(None))];
+    look_up(&mut steps, &past);
+    let done = Step {
+        returned: Some(u64::MAX),
+        hint: 4,
+        ..open(swap(Some(Ok(()))))
+    };
+    assert_eq!(steps, [done]);
+    // Where a part of the past is not known, a write may lie there.
+    past.leap(5, BTreeMap::new());
+    let mut steps = vec![open(Act::Put(1, 7))];
+    look_up(&mut steps, &past);
+    assert_eq!(steps, [open(Act::Put(1, 7))]);
+}

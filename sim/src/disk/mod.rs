@@ -85,6 +85,14 @@ fn decide(question: impl FnOnce(&mut Disks) -> Way) -> Way {
     way
 }
 
+/// Looks at files without the disks' knowing: nothing fails, and nothing counts as the machine's own call.
+pub fn unnoticed<T>(look: impl FnOnce() -> T) -> T {
+    let before = INSIDE.replace(true);
+    let found = look();
+    INSIDE.set(before);
+    found
+}
+
 fn disks() -> MutexGuard<'static, Disks> {
     DISKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
