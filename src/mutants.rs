@@ -25,10 +25,16 @@ pub enum Mutant {
     ClientRepeatsWrites,
     /// The state of a snapshot is put in use without a sync.
     SnapshotNotSynced,
+    /// Messages of a deposed leader, or candidate, are taken as if they were of the current term.
+    StaleTermAccepted,
+    /// A member whose disk was replaced by a blank one is let back in under its old id.
+    BlankDiskAdmitted,
+    /// The rotten end of a journal is taken for a torn one, and cut off.
+    RotTakenForTorn,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -39,6 +45,9 @@ impl Mutant {
         Self::AppliedIndexApart,
         Self::ClientRepeatsWrites,
         Self::SnapshotNotSynced,
+        Self::StaleTermAccepted,
+        Self::BlankDiskAdmitted,
+        Self::RotTakenForTorn,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -53,6 +62,9 @@ impl Mutant {
             Self::AppliedIndexApart => "applied-index-apart",
             Self::ClientRepeatsWrites => "client-repeats-writes",
             Self::SnapshotNotSynced => "snapshot-not-synced",
+            Self::StaleTermAccepted => "stale-term-accepted",
+            Self::BlankDiskAdmitted => "blank-disk-admitted",
+            Self::RotTakenForTorn => "rot-taken-for-torn",
         }
     }
 }

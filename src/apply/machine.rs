@@ -13,6 +13,7 @@ use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
 use crate::ids::{LogIndex, Term};
 use crate::limits::{APPLY_BATCH_BYTES, HEADER_CACHE_BYTES_DEFAULT};
+use crate::mutants::{self, Mutant};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader, TxnResponse,
@@ -318,7 +319,8 @@ fn set_attributes(pending: &mut Pending, attributes: MemberAttributes) -> Result
         .iter_mut()
         .find(|member| member.id == attributes.member_id);
     let member = found.ok_or(ApplyError::MemberNotFound)?;
-    if member.incarnation != 0 && member.incarnation != attributes.incarnation {
+    let is_other_disk = member.incarnation != 0 && member.incarnation != attributes.incarnation;
+    if is_other_disk && !mutants::active(Mutant::BlankDiskAdmitted) {
         return Err(ApplyError::IncarnationConflict);
     }
     member.incarnation = attributes.incarnation;

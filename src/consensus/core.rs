@@ -209,13 +209,16 @@ impl Core {
 
     /// Takes a message from a peer. What raft refuses, or must not see, is dropped: the sender repeats what matters.
     pub fn step(&mut self, message: peer::Message) {
-        let message = match convert::message_from_wire(message) {
+        let mut message = match convert::message_from_wire(message) {
             Ok(message) => message,
             Err(error) => {
                 tracing::warn!(%error, "dropped a raft message");
                 return;
             }
         };
+        if mutants::active(Mutant::StaleTermAccepted) && message.term > 0 {
+            message.term = message.term.max(self.raw.raft.term);
+        }
         if let Err(reason) = admission::check(&message, &self.raw.raft, self.standing()) {
             tracing::warn!(
                 from = %MemberId(message.from), kind = ?message.msg_type, index = message.index, %reason,

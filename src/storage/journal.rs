@@ -14,6 +14,7 @@
 //! The layout is that of fjall 3 (its `journal/entry.rs`); not here: what batches mean.
 
 use crate::env::{self, DiskFile, FileError};
+use crate::mutants::{self, Mutant};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -85,10 +86,11 @@ fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, Jou
     if !is_newest {
         return rotten("it does not read to its end, and a newer journal follows");
     }
-    if holds_sound_batch(&rest[1..]) {
+    let believe_torn = mutants::active(Mutant::RotTakenForTorn);
+    if !believe_torn && holds_sound_batch(&rest[1..]) {
         return rotten("a sound batch follows a broken one");
     }
-    if ends_like_a_batch(&rest) && !lacks_sector(&rest, offset) {
+    if !believe_torn && ends_like_a_batch(&rest) && !lacks_sector(&rest, offset) {
         return rotten("the last batch was written in full, and is not what was written");
     }
     tracing::warn!(path = %path.display(), offset, bytes = rest.len(), "cut a torn batch off a journal");
