@@ -131,7 +131,7 @@ fn one(one: &One) -> bool {
     }
     let same = !one.check_determinism || repeats(one, &options, &verdict);
     if one.minimize && !verdict.passed() {
-        shrink(one, &options, verdict.struck.clone());
+        shrink(one, &options, &verdict);
     }
     verdict.passed() && same
 }
@@ -152,16 +152,17 @@ fn write_files(one: &One, options: &Options, verdict: &Verdict) -> std::io::Resu
     Ok(())
 }
 
-/// Looks for a smaller rehearsal that fails, and shows it.
-fn shrink(one: &One, options: &Options, struck: Vec<u32>) {
+/// Looks for a smaller rehearsal that fails in the same way, and shows it.
+fn shrink(one: &One, options: &Options, first: &Verdict) {
+    let what = first.what_was_wrong();
     let fixed = |strikes: &[u32], operations| Fixed {
         strikes: Some(strikes.to_vec()),
         operations: Some(operations),
         ..one.fixed.clone()
     };
-    let smallest = minimize(struck, options.operations, |strikes, operations| {
+    let smallest = minimize(first.struck.clone(), options.operations, |strikes, operations| {
         let options = Options::draw(one.seed, &fixed(strikes, operations));
-        !rehearse(&options, false, false).passed()
+        rehearse(&options, false, false).what_was_wrong() == what
     });
     let fixed = fixed(&smallest.strikes, smallest.operations);
     println!("\nsmallest of {} rehearsals:", smallest.tried);

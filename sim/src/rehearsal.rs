@@ -49,6 +49,14 @@ impl Verdict {
     pub fn passed(&self) -> bool {
         self.violations.is_empty()
     }
+
+    /// The first violation without its numbers, which differ between rehearsals that fail in the same way; its first words
+    /// are enough.
+    pub fn what_was_wrong(&self) -> Option<String> {
+        let words = self.violations.first()?.0.split_whitespace();
+        let telling = words.filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()));
+        Some(telling.take(5).collect::<Vec<_>>().join(" "))
+    }
 }
 
 /// Rehearses on a thread of its own: what a thread keeps must not carry over to the next rehearsal.
