@@ -31,10 +31,16 @@ pub enum Mutant {
     WatchSplitsRevision,
     /// Progress is reported to watchers that have not read everything yet.
     WatchReportsEarly,
+    /// Messages of a deposed leader, or candidate, are taken as if they were of the current term.
+    StaleTermAccepted,
+    /// A member whose disk was replaced by a blank one is let back in under its old id.
+    BlankDiskAdmitted,
+    /// The rotten end of a journal is taken for a torn one, and cut off.
+    RotTakenForTorn,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -48,6 +54,9 @@ impl Mutant {
         Self::WatchSkipsOnSync,
         Self::WatchSplitsRevision,
         Self::WatchReportsEarly,
+        Self::StaleTermAccepted,
+        Self::BlankDiskAdmitted,
+        Self::RotTakenForTorn,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -65,6 +74,9 @@ impl Mutant {
             Self::WatchSkipsOnSync => "watch-skips-on-sync",
             Self::WatchSplitsRevision => "watch-splits-revision",
             Self::WatchReportsEarly => "watch-reports-early",
+            Self::StaleTermAccepted => "stale-term-accepted",
+            Self::BlankDiskAdmitted => "blank-disk-admitted",
+            Self::RotTakenForTorn => "rot-taken-for-torn",
         }
     }
 }

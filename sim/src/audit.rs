@@ -1,67 +1,65 @@
-//! The store's whole past, read from the members' own state when a rehearsal has ended.
+//! The members' stores, compared byte by byte when a rehearsal has ended: everything that a reader can be shown, with all
+//! revisions, versions and leases, back to the compaction, and the membership.
 
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
-use crate::history::{Key, Value};
-use crate::model::{Change, Past};
-use crate::workloads::key_and_value;
+use crate::observer::records_at;
 use callboard::mvcc::view::View;
-use callboard::proto::etcdserverpb::RangeRequest;
-use std::collections::BTreeMap;
+use prost::Message;
 
-/// The past, which must be the same on all members.
-pub fn past(cluster: &Cluster) -> Result<Past, Violation> {
-    let mut first: Option<Past> = None;
+/// What all members are compacted up to. They must hold the same.
+pub fn equal_stores(cluster: &Cluster) -> Result<i64, Violation> {
+    let mut first: Option<Vec<(String, Vec<u8>)>> = None;
+    let mut compacted = 0;
     for number in 0..cluster.members.len() {
         let name = &cluster.members[number].name;
         let Some(views) = cluster.views(number) else {
             return violation(format!("{name} does not run at the end"));
         };
-        let past = past_of(&views.load(), name)?;
-        match &first {
-            None => first = Some(past),
-            Some(first) if *first == past => {}
-            Some(first) => {
-                let differs = (2..=first.revision().max(past.revision()))
-                    .find(|revision| first.changes(*revision) != past.changes(*revision));
-                return violation(format!(
-                    "the pasts of {} and {name} differ from revision {differs:?} on",
-                    cluster.members[0].name
-                ));
-            }
-        }
-    }
-    Ok(first.unwrap_or_default())
-}
-
-fn past_of(view: &View, name: &str) -> Result<Past, Violation> {
-    let mut past = Past::default();
-    let mut before: BTreeMap<Key, Value> = BTreeMap::new();
-    for revision in 2..=view.revision() {
-        let now = match state(view, revision) {
-            Ok(now) => now,
-            Err(error) => return violation(format!("{name} cannot read revision {revision}: {error}")),
+        let view = views.load();
+        compacted = view.compact_revision();
+        let store = match contents(&view) {
+            Ok(store) => store,
+            Err(error) => return violation(format!("{name} cannot be read at the end: {error}")),
         };
-        let put = now.iter().filter(|(key, value)| before.get(*key) != Some(*value));
-        let mut changes: Vec<Change> = put.map(|(key, value)| (*key, Some(*value))).collect();
-        let deleted = before.keys().filter(|key| !now.contains_key(*key));
-        changes.extend(deleted.map(|key| (*key, None)));
-        if changes.is_empty() {
-            return violation(format!("revision {revision} of {name} changes nothing"));
+        let Some(first) = &first else {
+            first = Some(store);
+            continue;
+        };
+        if *first != store {
+            let length = first.len().max(store.len());
+            let place = (0..length).find(|place| first.get(*place) != store.get(*place));
+            let at = |store: &[(String, Vec<u8>)]| place.and_then(|place| store.get(place).cloned());
+            return violation(format!(
+                "the stores of {} and {name} differ: {:?} and {:?}",
+                cluster.members[0].name,
+                at(first),
+                at(&store)
+            ));
         }
-        past.push(changes);
-        before = now;
     }
-    Ok(past)
+    Ok(compacted)
 }
 
-fn state(view: &View, revision: i64) -> Result<BTreeMap<Key, Value>, callboard::mvcc::MvccError> {
-    let request = RangeRequest {
-        key: "k".into(),
-        range_end: "l".into(),
-        revision,
-        ..RangeRequest::default()
-    };
-    let records = view.range(&request)?.run()?.into_response(None).kvs;
-    Ok(records.iter().map(key_and_value).collect())
+/// Everything in a store, named and encoded.
+fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::mvcc::MvccError> {
+    let compacted = view.compact_revision();
+    let mut contents = vec![
+        ("revision".to_owned(), view.revision().to_be_bytes().to_vec()),
+        ("compaction".to_owned(), compacted.to_be_bytes().to_vec()),
+    ];
+    for member in &view.cluster.members {
+        contents.push((format!("member {:x}", member.id), member.encode_to_vec()));
+    }
+    for revision in [compacted.max(1), view.revision()] {
+        for record in records_at(view, revision)? {
+            let name = String::from_utf8_lossy(&record.key).into_owned();
+            contents.push((format!("{name} at {revision}"), record.encode_to_vec()));
+        }
+    }
+    for change in view.changes(compacted.max(1) + 1, usize::MAX)? {
+        let what = format!("{:?} {:?}", change.place, change.kind);
+        contents.push((what, change.kv.encode_to_vec()));
+    }
+    Ok(contents)
 }

@@ -1,25 +1,30 @@
 //! The members under rehearsal: each a simulated machine with an address and a scratch directory of its own, running the
 //! real member from its flags up. What faults do to machines and links goes through here.
 
-use crate::disk::{self, Lost};
+use crate::checkers::Violation;
+use crate::disk::{self, Flip, Lost};
 use crate::options::Options;
 use crate::random::Stream;
 use crate::trace::Standing;
 use crate::world::World;
+use callboard::api::RaftStatus;
 use callboard::config::{self, Invocation, Server};
+use callboard::env::{First, clock, network};
 use callboard::mvcc::view::Views;
 use callboard::node::backend::MemberBackend;
 use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::Member;
-use callboard::storage::state::StateOptions;
-use madsim::net::NetSim;
+use callboard::storage::directory::Identity;
+use callboard::storage::log::LogDatabase;
+use callboard::storage::state::{StateDatabase, StateOptions};
 use madsim::runtime::{Handle, NodeHandle};
-use madsim::task::NodeId;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// The port that members serve clients on.
 const CLIENT_PORT: u16 = 2379;
@@ -33,8 +38,13 @@ const DEATH: Duration = Duration::from_millis(2);
 pub struct Cluster {
     pub members: Vec<MemberNode>,
     pub world: World,
+    /// The clients' addresses.
+    pub clients: Vec<IpAddr>,
     runtime: Handle,
-    network: Arc<NetSim>,
+}
+
+fn set_cut(from: IpAddr, to: IpAddr, is_cut: bool) {
+    network::change_road(from, to, |road| road.is_cut = is_cut);
 }
 
 /// One member's machine.
@@ -53,8 +63,28 @@ struct Process {
     dying: bool,
     paused: bool,
     backend: Option<MemberBackend>,
-    /// Why it ended by itself.
-    ended: Option<String>,
+    log: Option<LogDatabase>,
+    /// What was done to its disk; meanwhile it may stop by itself.
+    trouble: Option<Trouble>,
+}
+
+/// What was done to a disk, and how it can be undone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Calls fail.
+    Ailing,
+    /// Bits have flipped.
+    Rotten(Vec<Flip>),
+    /// Another disk, with nothing on it, is in its place.
+    Blank,
+    /// The disk of this other member is in its place, and its disk in the other's.
+    Swapped(usize),
+}
+
+/// A process that ended by itself, with the reason unless it was asked to.
+struct Exit {
+    number: usize,
+    reason: Option<String>,
 }
 
 fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
@@ -66,6 +96,11 @@ pub fn member_address(number: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number as u8 + 1).into()
 }
 
+/// The address of a client's machine.
+pub fn client_address(number: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, 1, number as u8 + 1).into()
+}
+
 /// Where a member serves clients.
 pub fn endpoint(number: usize) -> String {
     format!("{}:{CLIENT_PORT}", member_address(number))
@@ -73,8 +108,9 @@ pub fn endpoint(number: usize) -> String {
 
 impl Cluster {
     /// Sets the machines up and starts a member on each.
-    pub fn start(options: &Options, world: World, scratch: &Path) -> Self {
+    pub fn start(options: &Options, world: World, scratch: &Path) -> Rc<Self> {
         let runtime = Handle::current();
+        let (exits, exited) = mpsc::unbounded_channel();
         let mut members = Vec::new();
         for number in 0..options.members {
             let name = format!("m{}", number + 1);
@@ -85,14 +121,23 @@ impl Cluster {
                 running: true,
                 ..Process::default()
             }));
-            let shared = Arc::clone(&process);
+            let (shared, exits) = (Arc::clone(&process), exits.clone());
             let node = runtime
                 .create_node()
                 .name(&name)
-                .ip(member_address(number))
-                .init(move || run_member(config.clone(), catch_up_entries, Arc::clone(&shared)))
+                .init(move || {
+                    let life = live(config.clone(), catch_up_entries, Arc::clone(&shared));
+                    let exits = exits.clone();
+                    async move {
+                        let reason = life.await;
+                        // Nobody listens once the rehearsal is over.
+                        let _ = exits.send(Exit { number, reason });
+                    }
+                })
                 .build();
             world.name(node.id(), &name);
+            network::settle(node.id(), member_address(number));
+            clock::drift(member_address(number), options.clock_drift_ppm[number]);
             members.push(MemberNode {
                 name,
                 directory,
@@ -100,11 +145,33 @@ impl Cluster {
                 process,
             });
         }
-        Self {
+        let cluster = Rc::new(Self {
             members,
             world,
+            clients: (0..options.clients).map(client_address).collect(),
             runtime,
-            network: NetSim::current(),
+        });
+        madsim::task::spawn_local(Rc::clone(&cluster).see_off(exited));
+        cluster
+    }
+
+    /// Takes away what is left of processes that ended by themselves. Where nothing was done to their disks, no process
+    /// should unless it was asked to.
+    async fn see_off(self: Rc<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
+        while let Some(Exit { number, reason }) = exited.recv().await {
+            let member = &self.members[number];
+            self.runtime.kill(member.node.id());
+            if let Some(reason) = reason {
+                if lock(&member.process).trouble.is_some() {
+                    self.event(number, "stops", &reason);
+                    self.world.count("members stopped by their disks", 1);
+                } else {
+                    let text = format!("{} stopped by itself: {reason}", member.name);
+                    self.world.violated(Violation(text));
+                }
+            }
+            madsim::time::sleep(DEATH).await;
+            self.thaw(number);
         }
     }
 
@@ -121,6 +188,9 @@ impl Cluster {
     /// Cuts the power of a member's machine; says what its disk lost.
     pub async fn cut_power(&self, number: usize, random: &mut Stream) -> Option<Lost> {
         let directory = &self.members[number].directory;
+        if self.is_running(number) {
+            network::darken(member_address(number));
+        }
         if !self.end(number).await {
             return None;
         }
@@ -133,6 +203,128 @@ impl Cluster {
         let member = &self.members[number];
         disk::thaw(&member.directory);
         lock(&member.process).dying = false;
+    }
+
+    /// Asks a process to end, as an operator does. It says when it has.
+    pub fn ask_to_stop(&self, number: usize) -> bool {
+        let member = &self.members[number];
+        let asked = {
+            let process = lock(&member.process);
+            process.backend.is_some() && !process.paused
+        };
+        if asked {
+            self.runtime.send_ctrl_c(member.node.id());
+        }
+        asked
+    }
+
+    /// Whether a member's process is there, started or not.
+    pub fn is_running(&self, number: usize) -> bool {
+        lock(&self.members[number].process).running
+    }
+
+    /// Does something to a member's disk, unless something was done to it already.
+    pub fn trouble(&self, number: usize, trouble: Trouble) -> bool {
+        let mut process = lock(&self.members[number].process);
+        if process.trouble.is_some() {
+            return false;
+        }
+        process.trouble = Some(trouble);
+        true
+    }
+
+    /// What was done to it turns out to be something else.
+    pub fn change_trouble(&self, number: usize, trouble: Trouble) {
+        lock(&self.members[number].process).trouble = Some(trouble);
+    }
+
+    /// Whether nothing of a member's process is there.
+    pub fn is_idle(&self, number: usize) -> bool {
+        let process = lock(&self.members[number].process);
+        !process.running && !process.dying
+    }
+
+    /// Whether all other members run and know which disk is this member's.
+    pub fn disk_is_known(&self, number: usize) -> bool {
+        let Some(identity) = self.identity(number) else {
+            return false;
+        };
+        let known = |other: usize| {
+            self.views(other).is_some_and(|views| {
+                let view = views.load();
+                let member = view.member(identity.member);
+                member.is_some_and(|member| member.incarnation == identity.incarnation.0)
+            })
+        };
+        self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
+    }
+
+    fn identity(&self, number: usize) -> Option<Identity> {
+        let process = lock(&self.members[number].process);
+        process.backend.as_ref().map(|backend| backend.identity)
+    }
+
+    /// Cuts the power of a machine whose process has ended: what it had not synced is gone.
+    pub fn lose_power_of_dead(&self, number: usize, random: &mut Stream) {
+        if !self.is_idle(number) {
+            return;
+        }
+        let directory = &self.members[number].directory;
+        let lost = disk::lose_power(directory, random).expect("scratch files can be written");
+        let note = format!("{} unsynced writes lost, {} torn", lost.writes, lost.torn);
+        self.event(number, "power is off", &note);
+        self.world.count("unsynced writes lost", lost.writes);
+        self.world.count("torn writes", lost.torn);
+    }
+
+    /// Undoes what was done to a member's disk; its process has ended when this returns, if anything was noticed.
+    pub async fn repair(&self, number: usize) {
+        let member = &self.members[number];
+        let Some(trouble) = lock(&member.process).trouble.clone() else {
+            return;
+        };
+        if trouble != Trouble::Ailing || disk::failed_calls(&member.directory) > 0 {
+            self.kill(number).await;
+            self.wait_for_death(number).await;
+        }
+        let undone = match &trouble {
+            Trouble::Ailing => {
+                disk::get_well(&member.directory);
+                Ok(())
+            }
+            Trouble::Rotten(flips) => disk::mend(flips),
+            Trouble::Blank => disk::scrap(&member.directory)
+                .and_then(|()| disk::carry(&aside(&member.directory), &member.directory)),
+            Trouble::Swapped(other) => {
+                self.kill(*other).await;
+                self.wait_for_death(*other).await;
+                lock(&self.members[*other].process).trouble = None;
+                self.exchange_disks(number, *other)
+            }
+        };
+        undone.expect("scratch files can be written");
+        lock(&member.process).trouble = None;
+    }
+
+    /// Puts a disk with nothing on it in the place of a member's, whose process must not run.
+    pub fn replace_disk(&self, number: usize) -> std::io::Result<()> {
+        let directory = &self.members[number].directory;
+        disk::carry(directory, &aside(directory))?;
+        callboard::env::create_directory(directory).map_err(std::io::Error::other)
+    }
+
+    /// Swaps the disks of two members, whose processes must not run.
+    pub fn exchange_disks(&self, one: usize, other: usize) -> std::io::Result<()> {
+        let (one, other) = (&self.members[one].directory, &self.members[other].directory);
+        disk::carry(one, &aside(one))?;
+        disk::carry(other, one)?;
+        disk::carry(&aside(one), other)
+    }
+
+    async fn wait_for_death(&self, number: usize) {
+        while lock(&self.members[number].process).dying {
+            madsim::time::sleep(DEATH).await;
+        }
     }
 
     /// Ends a process and leaves its disk frozen.
@@ -148,6 +340,7 @@ impl Cluster {
             process.running = false;
             process.dying = true;
             process.backend = None;
+            process.log = None;
         }
         self.runtime.kill(member.node.id());
         madsim::time::sleep(DEATH).await;
@@ -164,6 +357,7 @@ impl Cluster {
             }
             process.running = true;
         }
+        network::lighten(member_address(number));
         self.runtime.restart(member.node.id());
         true
     }
@@ -189,13 +383,39 @@ impl Cluster {
     }
 
     /// Silences one direction between two members.
+    #[allow(clippy::unused_self)] // the roads are the cluster's
     pub fn cut(&self, from: usize, to: usize) {
-        self.network.clog_link(self.node(from), self.node(to));
+        set_cut(member_address(from), member_address(to), true);
     }
 
     /// Lets it be heard again.
+    #[allow(clippy::unused_self)] // the roads are the cluster's
     pub fn mend(&self, from: usize, to: usize) {
-        self.network.unclog_link(self.node(from), self.node(to));
+        set_cut(member_address(from), member_address(to), false);
+    }
+
+    /// The machines of all members and clients.
+    pub fn all_addresses(&self) -> Vec<IpAddr> {
+        let members = (0..self.members.len()).map(member_address);
+        members.chain(self.clients.iter().copied()).collect()
+    }
+
+    /// Cuts or mends the roads between a member's machine and another.
+    pub fn clog(&self, number: usize, other: IpAddr, inwards: bool, outwards: bool, is_cut: bool) {
+        let own = member_address(number);
+        if inwards {
+            set_cut(other, own, is_cut);
+        }
+        if outwards {
+            set_cut(own, other, is_cut);
+        }
+    }
+
+    /// A running member's databases.
+    pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
+        let process = lock(&self.members[number].process);
+        let (backend, log) = (process.backend.as_ref()?, process.log.clone()?);
+        (!process.paused && process.trouble.is_none()).then(|| (Arc::clone(&backend.views.load().state), log))
     }
 
     /// Cuts these members off from all others.
@@ -211,10 +431,15 @@ impl Cluster {
     }
 
     /// Has these members run, all of them, and hear each other.
-    pub fn heal(&self, members: &[usize]) {
+    pub async fn heal(&self, members: &[usize]) {
+        // What was being killed is gone then.
+        madsim::time::sleep(DEATH).await;
         for number in members {
             self.thaw(*number);
             self.resume(*number);
+            self.repair(*number).await;
+        }
+        for number in members {
             self.restart(*number);
         }
         self.mend_all(members);
@@ -231,19 +456,17 @@ impl Cluster {
         }
     }
 
-    fn node(&self, number: usize) -> NodeId {
-        self.members[number].node.id()
-    }
-
-    /// Why a member's process ended by itself, if one did: in a rehearsal none should.
-    pub fn take_failure(&self, number: usize) -> Option<String> {
-        lock(&self.members[number].process).ended.take()
-    }
-
     /// The state of a member that has started.
     pub fn views(&self, number: usize) -> Option<Views> {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().map(|backend| backend.views.clone())
+    }
+
+    /// The log of a member that has started, and where its raft stands.
+    pub fn log(&self, number: usize) -> Option<(LogDatabase, RaftStatus)> {
+        let process = lock(&self.members[number].process);
+        let backend = process.backend.as_ref()?;
+        Some((process.log.clone()?, backend.handle.status()))
     }
 
     pub fn standing(&self, number: usize) -> Standing {
@@ -270,6 +493,15 @@ impl Cluster {
         claims.max().map(|(_, number)| number)
     }
 
+    /// Whether a member takes itself for the leader.
+    pub fn leads(&self, number: usize) -> bool {
+        let process = lock(&self.members[number].process);
+        process.backend.as_ref().is_some_and(|backend| {
+            let status = backend.handle.status();
+            status.leader == backend.identity.member
+        })
+    }
+
     /// A line of the trace about a member.
     pub fn event(&self, number: usize, event: &str, note: &str) {
         self.world
@@ -277,30 +509,56 @@ impl Cluster {
     }
 }
 
-/// A process: the member from its flags up, as the program's `main` runs it.
-async fn run_member(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>>) {
+/// Where a disk is kept that another one has taken the place of.
+fn aside(directory: &Path) -> PathBuf {
+    directory.with_extension("aside")
+}
+
+/// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was
+/// not asked for.
+async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>>) -> Option<String> {
+    let directory = config.data_dir.clone();
     let engine = EngineOptions {
         state: StateOptions::simulator(),
         log_memtable_bytes: Some(MEMTABLE_BYTES),
         catch_up_entries: Some(catch_up_entries),
         ..EngineOptions::default()
     };
-    let reason = match Member::start(config, engine).await {
+    let mut signal = std::pin::pin!(callboard::env::shutdown_signal());
+    let ended = match Member::start(config, engine).await {
         Ok(member) => {
-            lock(&process).backend = Some(member.backend().clone());
-            let ended =
-                callboard::env::first(member.publish(), member.failed(), std::future::pending::<()>());
-            match ended.await {
-                callboard::env::First::Two(reason) => reason,
-                _ => member.failed().await,
+            {
+                let mut process = lock(&process);
+                process.backend = Some(member.backend().clone());
+                process.log = Some(member.log().clone());
+            }
+            let published = callboard::env::first(member.publish(), member.failed(), signal.as_mut()).await;
+            let ended = match published {
+                First::One(()) => {
+                    callboard::env::first(std::future::pending::<()>(), member.failed(), signal.as_mut())
+                        .await
+                }
+                ended => ended,
+            };
+            match ended {
+                First::Three(_) => {
+                    member.stop().await;
+                    None
+                }
+                First::Two(reason) => Some(reason),
+                First::One(()) => None,
             }
         }
-        Err(error) => error.to_string(),
+        Err(error) => Some(error.to_string()),
     };
+    // The process is gone at once, with all its threads.
+    disk::freeze(&directory);
     let mut process = lock(&process);
     process.running = false;
+    process.dying = true;
     process.backend = None;
-    process.ended = Some(reason);
+    process.log = None;
+    ended
 }
 
 /// The configuration that an operator's flags would give.

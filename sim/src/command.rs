@@ -1,14 +1,15 @@
 //! The command line, and what each command does.
 
+use crate::faults::schedule;
+use crate::minimize::minimize;
 use crate::options::{Fixed, Options};
-use crate::rehearsal::{Verdict, rehearse};
-use crate::report::{self, Summary};
-use callboard::mutants::Mutant;
+use crate::rehearsal::{Verdict, rehearse, rehearse_story};
+use crate::scenario::{self, steps::Scenario};
+use crate::swarm::{Mutants, Swarm};
+use crate::{corpus, history_file, report, timeline};
 use clap::{Args, Parser, Subcommand};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 /// Rehearse a cluster on simulated machines.
 #[derive(Debug, Parser)]
@@ -24,8 +25,12 @@ struct CommandLine {
 enum Command {
     /// Rehearse many seeds and sum up.
     Swarm(Swarm),
-    /// Have the code make one mistake after another, and show in how many seeds each is noticed.
-    Mutants(Swarm),
+    /// Have the code make one mistake after another, and show that each is noticed.
+    Mutants(Mutants),
+    /// Rehearse what has failed once.
+    Corpus,
+    /// Rehearse scripted stories.
+    Scenario(Stories),
 }
 
 /// One seed.
@@ -39,6 +44,15 @@ struct One {
     /// Rehearse twice in this process and twice in others, and compare the traces.
     #[arg(long)]
     check_determinism: bool,
+    /// If it fails, look for fewer strikes and fewer operations that make it fail.
+    #[arg(long)]
+    minimize: bool,
+    /// Write what the clients did and were told, as JSON lines.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// Write a page that shows the rehearsal over time.
+    #[arg(long, value_name = "FILE.html")]
+    timeline: Option<PathBuf>,
     /// Show every log record and every operation.
     #[arg(long, short)]
     verbose: bool,
@@ -47,22 +61,29 @@ struct One {
     quiet: bool,
 }
 
+/// Which stories.
 #[derive(Debug, Args)]
-struct Swarm {
-    /// How many seeds.
-    #[arg(long, default_value_t = 100)]
+struct Stories {
+    /// A file of steps.
+    #[arg(required_unless_present = "all")]
+    file: Option<PathBuf>,
+    /// All stories that come with the simulator.
+    #[arg(long)]
+    all: bool,
+    /// Each story is told with this many seeds.
+    #[arg(long, default_value_t = 5)]
     seeds: u64,
-    /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
-    /// Rehearsals at the same time.
-    #[arg(long, default_value_t = 1)]
-    jobs: usize,
-    /// Rehearse each seed twice and compare the traces.
-    #[arg(long)]
-    check_determinism: bool,
-    #[command(flatten)]
-    fixed: Fixed,
+    /// A mistake that the code is to make on purpose.
+    #[arg(long, value_parser = crate::options::mutant)]
+    mutant: Option<callboard::mutants::Mutant>,
+    /// Write a page that shows the last one over time.
+    #[arg(long, value_name = "FILE.html")]
+    timeline: Option<PathBuf>,
+    /// Show what happens.
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 pub fn main() -> ExitCode {
@@ -71,7 +92,12 @@ pub fn main() -> ExitCode {
     let passed = match line.command {
         None => one(&line.one),
         Some(Command::Swarm(swarm)) => swarm.run(),
-        Some(Command::Mutants(swarm)) => swarm.run_mutants(),
+        Some(Command::Mutants(mutants)) => mutants.run(),
+        Some(Command::Corpus) => replay_corpus(),
+        Some(Command::Scenario(stories)) => stories.tell().unwrap_or_else(|error| {
+            eprintln!("{error}");
+            false
+        }),
     };
     if passed {
         ExitCode::SUCCESS
@@ -99,8 +125,81 @@ fn one(one: &One) -> bool {
     }
     let verdict = rehearse(&options, !one.quiet, one.verbose);
     println!("{}", report::verdict(&options, &one.fixed, &verdict));
+    if let Err(error) = write_files(one, &options, &verdict) {
+        eprintln!("{error}");
+        return false;
+    }
     let same = !one.check_determinism || repeats(one, &options, &verdict);
+    if one.minimize && !verdict.passed() {
+        shrink(one, &options, &verdict);
+    }
     verdict.passed() && same
+}
+
+fn write_files(one: &One, options: &Options, verdict: &Verdict) -> std::io::Result<()> {
+    if let Some(path) = &one.history {
+        history_file::write(&verdict.record.history, path)?;
+    }
+    if let Some(path) = &one.timeline {
+        let title = timeline::Title {
+            command: report::replay(options, &one.fixed),
+            options: options.to_string(),
+            members: options.members,
+            simulated: verdict.simulated,
+        };
+        timeline::write(&title, &verdict.record, &verdict.violations, path)?;
+    }
+    Ok(())
+}
+
+/// Looks for a smaller rehearsal that fails in the same way, and shows it.
+fn shrink(one: &One, options: &Options, first: &Verdict) {
+    let what = first.what_was_wrong();
+    let fixed = |strikes: &[u32], operations| Fixed {
+        strikes: Some(strikes.to_vec()),
+        operations: Some(operations),
+        ..one.fixed.clone()
+    };
+    let smallest = minimize(first.struck.clone(), options.operations, |strikes, operations| {
+        let options = Options::draw(one.seed, &fixed(strikes, operations));
+        rehearse(&options, false, false).what_was_wrong() == what
+    });
+    let fixed = fixed(&smallest.strikes, smallest.operations);
+    println!("\nsmallest of {} rehearsals:", smallest.tried);
+    let options = Options::draw(one.seed, &fixed);
+    for strike in schedule::draw(&options) {
+        let at_s = strike.at.as_secs_f64();
+        println!(
+            "  strike {} at {at_s:.2} s: {}",
+            strike.number,
+            strike.kind.name()
+        );
+    }
+    let verdict = rehearse(&options, false, false);
+    println!("{}", report::verdict(&options, &fixed, &verdict));
+}
+
+fn replay_corpus() -> bool {
+    let entries = match corpus::entries() {
+        Ok(entries) => entries,
+        Err(error) => {
+            eprintln!("{error}");
+            return false;
+        }
+    };
+    let mut failed = 0;
+    for entry in &entries {
+        let options = Options::draw(entry.seed, &entry.fixed);
+        let verdict = rehearse(&options, false, false);
+        println!("{}", report::verdict(&options, &entry.fixed, &verdict));
+        failed += usize::from(!verdict.passed());
+    }
+    println!(
+        "{} of {} rehearsals passed",
+        entries.len() - failed,
+        entries.len()
+    );
+    failed == 0
 }
 
 /// Whether the same happens again, here and in other processes.
@@ -126,84 +225,59 @@ fn repeats(one: &One, options: &Options, first: &Verdict) -> bool {
     same
 }
 
-impl Swarm {
-    fn run(&self) -> bool {
-        let begin = Instant::now();
-        let summary = self.rehearse_all(&self.fixed, true);
-        summary.print(begin.elapsed());
-        summary.all_passed()
+impl Stories {
+    /// Whether all came out as they say.
+    fn tell(&self) -> Result<bool, String> {
+        let paths = match &self.file {
+            Some(file) => vec![file.clone()],
+            None => scenario::all().map_err(|error| error.to_string())?,
+        };
+        let mut passed = true;
+        for path in paths {
+            let story = scenario::read(&path)?;
+            let name = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            for seed in self.from..self.from + self.seeds {
+                passed &= self.tell_one(&path, &name, &story, seed)?;
+            }
+        }
+        Ok(passed)
     }
 
-    /// Whether every mistake was noticed in some seed.
-    fn run_mutants(&self) -> bool {
+    fn tell_one(&self, path: &Path, name: &str, story: &Scenario, seed: u64) -> Result<bool, String> {
+        let options = Options::of_story(seed, story.members, self.mutant);
+        let verdict = rehearse_story(&options, Some(story), self.verbose, false);
+        let word = if verdict.passed() { "ok    " } else { "FAILED" };
         println!(
-            "{:<26} {:>12}  first seed, and what was noticed",
-            "mutant", "caught in"
+            "{word} {name}, seed {seed}: {:.0} simulated seconds",
+            verdict.simulated.as_secs_f64()
         );
-        let mut all = true;
-        for mutant in Mutant::ALL
-            .into_iter()
-            .filter(|mutant| self.fixed.mutant.is_none_or(|only| only == *mutant))
-        {
-            let fixed = Fixed {
-                mutant: Some(mutant),
-                ..self.fixed.clone()
+        for violation in &verdict.violations {
+            println!("  {violation}");
+        }
+        let mutant = self
+            .mutant
+            .map_or(String::new(), |mutant| format!(" --mutant {}", mutant.name()));
+        let command = format!(
+            "cargo sim scenario {} --from {seed} --seeds 1{mutant}",
+            path.display()
+        );
+        if !verdict.passed() {
+            println!("  Replay: {command} --verbose");
+        }
+        if let Some(page) = &self.timeline {
+            let title = timeline::Title {
+                command,
+                options: options.to_string(),
+                members: story.members,
+                simulated: verdict.simulated,
             };
-            let summary = self.rehearse_all(&fixed, false);
-            all &= !summary.all_passed();
-            println!(
-                "{:<26} {:>5} of {:>3}  {}",
-                mutant.name(),
-                summary.failed(),
-                self.seeds,
-                summary.first_failure()
-            );
+            timeline::write(&title, &verdict.record, &verdict.violations, page)
+                .map_err(|error| error.to_string())?;
         }
-        all
-    }
-
-    fn rehearse_all(&self, fixed: &Fixed, print: bool) -> Summary {
-        let next = AtomicU64::new(self.from);
-        let summary = Mutex::new(Summary::default());
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs.max(1) {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= self.from + self.seeds {
-                            break;
-                        }
-                        let (options, verdict) = self.seed(seed, fixed);
-                        let mut summary = summary.lock().expect("nobody panics with it");
-                        summary.add(seed, &verdict);
-                        if !print {
-                            continue;
-                        }
-                        let word = if verdict.passed() { "ok    " } else { "FAILED" };
-                        println!("{word} {options}");
-                        if !verdict.passed() {
-                            println!("{}", report::verdict(&options, fixed, &verdict));
-                        }
-                    }
-                });
-            }
-        });
-        summary.into_inner().expect("nobody panics with it")
-    }
-
-    fn seed(&self, seed: u64, fixed: &Fixed) -> (Options, Verdict) {
-        let options = Options::draw(seed, fixed);
-        let mut verdict = rehearse(&options, false, false);
-        if self.check_determinism {
-            let again = rehearse(&options, false, false).fingerprint;
-            if again != verdict.fingerprint {
-                let text = format!(
-                    "another run differs: {again:016x}, not {:016x}",
-                    verdict.fingerprint
-                );
-                verdict.violations.push(crate::checkers::Violation(text));
-            }
-        }
-        (options, verdict)
+        Ok(verdict.passed())
     }
 }

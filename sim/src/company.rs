@@ -1,15 +1,15 @@
 //! The clients: each on a machine of its own, doing one thing after another until the rehearsal has enough.
 
-use crate::cluster::endpoint;
-use crate::history::{Answer, Input, Outcome};
+use crate::cluster::{client_address, endpoint};
+use crate::history::Outcome;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::workloads::{self, Memory};
 use crate::world::World;
 use callboard::client::{self, Client, Endpoint};
+use callboard::env::network;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -33,15 +33,14 @@ impl Company {
         };
         for number in 0..options.clients {
             let name = format!("c{number}");
-            let address: IpAddr = Ipv4Addr::new(10, 0, 1, number as u8 + 1).into();
             let (options, shared_world, shared) = (options.clone(), world.clone(), company.clone());
             let node = Handle::current()
                 .create_node()
                 .name(&name)
-                .ip(address)
                 .init(move || work(number, options.clone(), shared_world.clone(), shared.clone()))
                 .build();
             world.name(node.id(), &name);
+            network::settle(node.id(), client_address(number));
             company.nodes.push(node.id());
         }
         company
@@ -91,11 +90,11 @@ async fn work(number: usize, options: Options, world: World, company: Company) {
     let client = connect(0..options.members, timeout);
     let mut memory = Memory::default();
     while company.take() {
-        let input = workloads::sample(&mut random, options.keys, &memory);
+        let input = workloads::sample(&mut random, &options.mix, options.keys, &memory);
         let id = world.call(number, input.clone());
         let outcome = workloads::send(&client, id, &input).await;
         if let Outcome::Answered(answer) = &outcome {
-            remember(&mut memory, id, &input, answer);
+            memory.learn(id, &input, answer);
         }
         world.returned(id, outcome);
         madsim::time::sleep(Duration::from_millis(random.between(0, pause_ms_max))).await;
@@ -103,20 +102,4 @@ async fn work(number: usize, options: Options, world: World, company: Company) {
     company.working.fetch_sub(1, Ordering::Relaxed);
     // The machine stays up: its connections are closed with the rehearsal.
     std::future::pending::<()>().await;
-}
-
-fn remember(memory: &mut Memory, id: u64, input: &Input, answer: &Answer) {
-    memory.revision = memory.revision.max(answer.revision());
-    let Some(key) = input.key() else { return };
-    let value = match answer {
-        Answer::Got { value, .. } => *value,
-        Answer::Swapped {
-            swapped: false,
-            found,
-            ..
-        } => *found,
-        Answer::Written { .. } | Answer::Swapped { .. } => Some(id),
-        Answer::Deleted { .. } | Answer::Range { .. } => None,
-    };
-    memory.values.insert(key, value);
 }

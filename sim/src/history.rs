@@ -1,13 +1,18 @@
-//! What the clients did and what they were told: the only thing the checkers know about a rehearsal.
+//! What the clients did and what they were told: with the store's past the only thing the checkers know about a
+//! rehearsal.
 //!
 //! Every value that is written is the number of the operation that writes it, so a value tells where it came from.
 //! Moments are numbers of one counter that goes up with every call and every return: the simulation runs on one thread,
 //! so they order everything that happened, without ties.
 
+use std::time::Duration;
+
 /// Which key: `k0`, `k1` ...
 pub type Key = u32;
 /// Which value: the number of the operation that wrote it.
 pub type Value = u64;
+/// What a key holds, or None where it does not exist.
+pub type Held = (Key, Option<Value>);
 
 /// The key as the server sees it.
 pub fn key_name(key: Key) -> String {
@@ -32,30 +37,36 @@ pub enum Input {
     DeleteRange {
         key: Key,
     },
-    /// Writes `key` if it holds `expected`, else reads it.
-    CompareAndSwap {
-        key: Key,
-        expected: Option<Value>,
+    /// Writes all of these keys if each holds what is expected of it, else reads them. Keys are in order.
+    Swap {
+        expected: Vec<Held>,
+    },
+    /// Forgets what was superseded before a revision.
+    Compact {
+        revision: i64,
     },
 }
 
 impl Input {
-    pub fn is_write(&self) -> bool {
-        matches!(
-            self,
-            Self::Put { .. } | Self::DeleteRange { .. } | Self::CompareAndSwap { .. }
-        )
+    /// The keys that it names.
+    pub fn keys(&self) -> Vec<Key> {
+        match self {
+            Self::Get { key, .. } | Self::Put { key } | Self::DeleteRange { key } => vec![*key],
+            Self::Swap { expected } => expected.iter().map(|(key, _)| *key).collect(),
+            Self::PastRange { .. } | Self::Compact { .. } => Vec::new(),
+        }
     }
 
-    /// The one key it is about, if there is one.
-    pub fn key(&self) -> Option<Key> {
-        match self {
-            Self::Get { key, .. }
-            | Self::Put { key }
-            | Self::DeleteRange { key }
-            | Self::CompareAndSwap { key, .. } => Some(*key),
-            Self::PastRange { .. } => None,
-        }
+    /// Whether it sees the present, as nothing else but a linearizable operation does.
+    pub fn is_linearizable(&self) -> bool {
+        !matches!(
+            self,
+            Self::PastRange { .. }
+                | Self::Get {
+                    serializable: true,
+                    ..
+                }
+        )
     }
 }
 
@@ -77,11 +88,14 @@ pub enum Answer {
         revision: i64,
         existed: bool,
     },
-    /// `found` is what the key held instead where nothing was swapped.
+    /// `found` is what the keys held instead where nothing was swapped.
     Swapped {
         revision: i64,
         swapped: bool,
-        found: Option<Value>,
+        found: Vec<Held>,
+    },
+    Compacted {
+        revision: i64,
     },
 }
 
@@ -92,11 +106,12 @@ impl Answer {
             | Self::Range { revision, .. }
             | Self::Written { revision }
             | Self::Deleted { revision, .. }
-            | Self::Swapped { revision, .. } => *revision,
+            | Self::Swapped { revision, .. }
+            | Self::Compacted { revision } => *revision,
         }
     }
 
-    /// Whether it says that something was changed.
+    /// Whether it says that a key was changed.
     pub fn changed(&self) -> bool {
         matches!(
             self,
@@ -119,10 +134,15 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub id: u64,
+    pub client: usize,
     pub input: Input,
     pub called: u64,
+    /// Simulated time of the call.
+    pub called_at: Duration,
     /// None while it is under way.
     pub returned: Option<(u64, Outcome)>,
+    /// Simulated time of the return.
+    pub returned_at: Option<Duration>,
 }
 
 impl Operation {
@@ -133,9 +153,9 @@ impl Operation {
         }
     }
 
-    /// Whether it may have changed something without its client knowing.
+    /// Whether it may have been carried out without its client knowing.
     pub fn is_open(&self) -> bool {
-        self.input.is_write() && matches!(&self.returned, None | Some((_, Outcome::Unknown(_))))
+        matches!(&self.returned, None | Some((_, Outcome::Unknown(_))))
     }
 }
 
@@ -147,26 +167,30 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of a call and gives the operation its number.
-    pub fn call(&mut self, input: Input) -> u64 {
+    /// Takes note of a client's call at a simulated time and gives the operation its number.
+    pub fn call(&mut self, client: usize, now: Duration, input: Input) -> u64 {
         let id = self.operations.len() as u64 + 1;
         self.moment += 1;
         self.operations.push(Operation {
             id,
+            client,
             input,
             called: self.moment,
+            called_at: now,
             returned: None,
+            returned_at: None,
         });
         id
     }
 
     /// Takes note of how an operation ended.
-    pub fn returned(&mut self, id: u64, outcome: Outcome) {
+    pub fn returned(&mut self, id: u64, now: Duration, outcome: Outcome) {
         self.moment += 1;
         let moment = self.moment;
         let operation = &mut self.operations[id as usize - 1];
         assert!(operation.returned.is_none(), "an operation ends once");
         operation.returned = Some((moment, outcome));
+        operation.returned_at = Some(now);
     }
 
     pub fn get(&self, id: u64) -> Option<&Operation> {

@@ -7,10 +7,19 @@
 #![cfg_attr(not(madsim), allow(dead_code))]
 
 mod checkers;
+mod corpus;
+mod coverage;
+mod fault_kind;
 mod history;
+mod history_file;
+mod minimize;
+mod mix;
 mod model;
 mod options;
 mod random;
+mod record;
+mod scenario;
+mod timeline;
 mod trace;
 
 #[cfg(madsim)]
@@ -28,9 +37,13 @@ mod entropy;
 #[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]
+mod observer;
+#[cfg(madsim)]
 mod rehearsal;
 #[cfg(madsim)]
 mod report;
+#[cfg(madsim)]
+mod swarm;
 #[cfg(madsim)]
 mod workloads;
 #[cfg(madsim)]

@@ -1,44 +1,67 @@
 //! The reference model: what the store held at every revision, replayed from a list of changes. Simple on purpose.
+//!
+//! What was compacted before anybody could look is not known: the model then says so, and knows the state again from the
+//! revision of the compaction on.
 
-use crate::history::{Key, Value};
+use crate::history::{Held, Key, Value};
 use std::collections::BTreeMap;
 
-/// What one revision did to one key; None: deleted.
-pub type Change = (Key, Option<Value>);
+/// What a store holds.
+pub type State = BTreeMap<Key, Value>;
+
+/// What is known of one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// What it did to keys, in their order. None: deleted.
+    Changes(Vec<Held>),
+    /// What was held after it; what it did itself is not known.
+    State(State),
+    Hidden,
+}
 
 /// The whole past of a store. Revision 1 is the empty store, as in etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    /// Changes of revision 2 and up.
-    changes: Vec<Vec<Change>>,
+    /// Of revision 2 and up.
+    entries: Vec<Entry>,
 }
 
 impl Past {
     /// The newest revision.
     pub fn revision(&self) -> i64 {
-        self.changes.len() as i64 + 1
+        self.entries.len() as i64 + 1
     }
 
     /// Adds the next revision.
-    pub fn push(&mut self, changes: Vec<Change>) {
+    pub fn push(&mut self, changes: Vec<Held>) {
         assert!(!changes.is_empty(), "a revision changes something");
-        self.changes.push(changes);
+        self.entries.push(Entry::Changes(changes));
     }
 
-    /// What a revision changed.
-    pub fn changes(&self, revision: i64) -> &[Change] {
-        usize::try_from(revision - 2)
-            .ok()
-            .and_then(|place| self.changes.get(place))
-            .map_or(&[], Vec::as_slice)
+    /// Adds a revision beyond the next one with what was held after it; those between stay unknown.
+    pub fn leap(&mut self, revision: i64, state: State) {
+        assert!(revision > self.revision(), "a leap goes forward");
+        self.entries.resize(revision as usize - 2, Entry::Hidden);
+        self.entries.push(Entry::State(state));
     }
 
-    /// Every revision with its changes, in order.
-    pub fn iter(&self) -> impl Iterator<Item = (i64, &[Change])> {
-        self.changes
-            .iter()
-            .zip(2..)
-            .map(|(changes, revision)| (revision, changes.as_slice()))
+    fn entry(&self, revision: i64) -> Option<&Entry> {
+        let place = usize::try_from(revision - 2).ok()?;
+        self.entries.get(place)
+    }
+
+    /// What a revision changed: nothing if it lies in the future, None if nobody knows.
+    pub fn changes(&self, revision: i64) -> Option<&[Held]> {
+        match self.entry(revision) {
+            Some(Entry::Changes(changes)) => Some(changes),
+            Some(Entry::State(_) | Entry::Hidden) => None,
+            None => Some(&[]),
+        }
+    }
+
+    /// Every revision whose changes are known, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (i64, &[Held])> {
+        (2..=self.revision()).filter_map(|revision| Some((revision, self.changes(revision)?)))
     }
 
     /// Walks through all states, oldest first.
@@ -46,9 +69,19 @@ impl Past {
         States {
             past: self,
             revision: 1,
-            held: BTreeMap::new(),
+            held: Some(State::new()),
         }
     }
+}
+
+/// What the model says of a revision.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Known<'a> {
+    State(&'a State),
+    /// It was compacted before anybody looked.
+    Hidden,
+    /// It has not happened.
+    Future,
 }
 
 /// The store at one revision after the other.
@@ -56,26 +89,38 @@ impl Past {
 pub struct States<'a> {
     past: &'a Past,
     revision: i64,
-    held: BTreeMap<Key, Value>,
+    held: Option<State>,
 }
 
 impl States<'_> {
-    /// The state at `revision`, which must not be lower than the one asked for before; None if it lies in the future.
-    pub fn at(&mut self, revision: i64) -> Option<&BTreeMap<Key, Value>> {
+    /// The state at `revision`, which must not be lower than the one asked for before.
+    pub fn at(&mut self, revision: i64) -> Known<'_> {
         assert!(revision >= self.revision, "states come in order");
         if revision > self.past.revision() {
-            return None;
+            return Known::Future;
         }
         while self.revision < revision {
             self.revision += 1;
-            for (key, value) in self.past.changes(self.revision) {
-                match value {
-                    Some(value) => self.held.insert(*key, *value),
-                    None => self.held.remove(key),
-                };
+            match self.past.entry(self.revision) {
+                Some(Entry::Changes(changes)) => {
+                    if let Some(held) = &mut self.held {
+                        apply(held, changes);
+                    }
+                }
+                Some(Entry::State(state)) => self.held = Some(state.clone()),
+                Some(Entry::Hidden) | None => self.held = None,
             }
         }
-        Some(&self.held)
+        self.held.as_ref().map_or(Known::Hidden, Known::State)
+    }
+}
+
+fn apply(held: &mut State, changes: &[Held]) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => held.insert(*key, *value),
+            None => held.remove(key),
+        };
     }
 }
 
@@ -87,11 +132,30 @@ mod tests {
     fn states_follow_the_changes() {
         let mut past = Past::default();
         past.push(vec![(1, Some(10))]);
-        past.push(vec![(2, Some(20)), (1, None)]);
+        past.push(vec![(1, None), (2, Some(20))]);
         let mut states = past.states();
-        assert!(states.at(1).expect("the beginning").is_empty());
-        assert_eq!(states.at(2), Some(&BTreeMap::from([(1, 10)])));
-        assert_eq!(states.at(3), Some(&BTreeMap::from([(2, 20)])));
-        assert_eq!(states.at(4), None);
+        assert_eq!(states.at(1), Known::State(&State::new()));
+        assert_eq!(states.at(2), Known::State(&State::from([(1, 10)])));
+        assert_eq!(states.at(3), Known::State(&State::from([(2, 20)])));
+        assert_eq!(states.at(4), Known::Future);
+    }
+
+    #[test]
+    fn what_was_compacted_unseen_is_not_known() {
+        let mut past = Past::default();
+        past.push(vec![(1, Some(10))]);
+        past.leap(5, State::from([(1, 10), (2, 7)]));
+        past.push(vec![(1, None)]);
+        assert_eq!(past.revision(), 6);
+        assert_eq!(past.changes(2), Some(&[(1, Some(10))][..]));
+        assert_eq!((past.changes(4), past.changes(5)), (None, None));
+        assert_eq!(
+            past.iter().map(|(revision, _)| revision).collect::<Vec<_>>(),
+            [2, 6]
+        );
+        let mut states = past.states();
+        assert_eq!(states.at(3), Known::Hidden);
+        assert_eq!(states.at(5), Known::State(&State::from([(1, 10), (2, 7)])));
+        assert_eq!(states.at(6), Known::State(&State::from([(2, 7)])));
     }
 }

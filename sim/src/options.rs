@@ -1,56 +1,16 @@
 //! What is rehearsed: everything that differs from one rehearsal to the next, drawn from the seed and printed. What the
 //! command line names is taken from there instead; the seed draws the rest as if nothing had been named.
 
+use crate::fault_kind::FaultKind;
+use crate::mix::Mix;
 use crate::random::Stream;
 use callboard::mutants::Mutant;
 use std::fmt;
 
-/// The kinds of trouble there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
-pub enum FaultKind {
-    /// A member's process ends; what it wrote stays, synced or not.
-    Kill,
-    /// A member's process ends again and again while it starts.
-    CrashLoop,
-    /// A member's machine loses power: what it had not synced is gone, or torn.
-    PowerLoss,
-    /// A member stands still and goes on later, as if nothing had happened.
-    Pause,
-    /// Members are cut into two groups that hear nothing of each other.
-    Partition,
-    /// One direction between two members is silent.
-    OneWay,
-    /// The leader is cut off from the other members, but not from its clients.
-    IsolateLeader,
-    /// A link between two members comes and goes.
-    Flap,
-}
-
-impl FaultKind {
-    pub const ALL: [Self; 8] = [
-        Self::Kill,
-        Self::CrashLoop,
-        Self::PowerLoss,
-        Self::Pause,
-        Self::Partition,
-        Self::OneWay,
-        Self::IsolateLeader,
-        Self::Flap,
-    ];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kill => "kill",
-            Self::CrashLoop => "crash-loop",
-            Self::PowerLoss => "power-loss",
-            Self::Pause => "pause",
-            Self::Partition => "partition",
-            Self::OneWay => "one-way",
-            Self::IsolateLeader => "isolate-leader",
-            Self::Flap => "flap",
-        }
-    }
-}
+/// Members of the largest cluster.
+const MEMBERS_MAX: usize = 7;
+/// No packet arrives sooner.
+const LATENCY_US_MIN: u64 = 500;
 
 /// One rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +19,7 @@ pub struct Options {
     pub members: usize,
     pub clients: usize,
     pub keys: u32,
+    pub mix: Mix,
     /// Operations of all clients together before the safety phase ends.
     pub operations: u64,
     /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
@@ -67,13 +28,21 @@ pub struct Options {
     pub catch_up_entries: u64,
     /// Packets that get lost and are sent again, in a thousand.
     pub loss_permille: u64,
+    /// The shortest way of a packet.
+    pub latency_us_min: u64,
     /// The longest way of a packet.
     pub latency_ms_max: u64,
+    /// What may be on its way in one direction of a connection.
+    pub window_bytes: usize,
+    /// By how much each member's monotonic clock is too fast, or too slow.
+    pub clock_drift_ppm: Vec<i64>,
     /// The longest sync of a disk.
     pub fsync_ms_max: u64,
     /// The longest calm between two faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
+    /// The only strikes of the schedule that happen, by number; None for all.
+    pub strikes: Option<Vec<u32>>,
     /// The mistake that the code makes on purpose.
     pub mutant: Option<Mutant>,
 }
@@ -99,12 +68,15 @@ pub struct Fixed {
     /// Kinds of faults, between commas; an empty list for none.
     #[arg(long, value_delimiter = ',', num_args = 0..)]
     pub faults: Option<Vec<FaultKind>>,
+    /// The only strikes of the seed's schedule that are to happen, by number, between commas; an empty list for none.
+    #[arg(long, value_delimiter = ',', num_args = 0..)]
+    pub strikes: Option<Vec<u32>>,
     /// A mistake that the code is to make on purpose.
     #[arg(long, value_parser = mutant)]
     pub mutant: Option<Mutant>,
 }
 
-fn mutant(name: &str) -> Result<Mutant, String> {
+pub fn mutant(name: &str) -> Result<Mutant, String> {
     let names = Mutant::ALL.map(Mutant::name).join(", ");
     let found = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
     found.ok_or(format!("not one of {names}"))
@@ -130,6 +102,8 @@ impl Fixed {
         let names =
             |kinds: &Vec<FaultKind>| kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(",");
         add("faults", self.faults.as_ref().map(names));
+        let numbers = |strikes: &Vec<u32>| strikes.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        add("strikes", self.strikes.as_ref().map(numbers));
         add("mutant", self.mutant.map(|mutant| mutant.name().to_owned()));
         flags
     }
@@ -139,7 +113,7 @@ impl Options {
     /// Draws the options of a seed.
     pub fn draw(seed: u64, fixed: &Fixed) -> Self {
         let mut random = Stream::of(seed, "options");
-        let members = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5]);
+        let members = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let clients = random.between(1, 8) as usize;
         let keys = random.between(1, 12) as u32;
         let operations = random.between(200, 1500);
@@ -153,24 +127,62 @@ impl Options {
         let latency_ms_max = *random.pick(&[2, 5, 10, 10, 40]);
         let fsync_ms_max = *random.pick(&[2, 2, 10, 50, 400]);
         let calm_ms_max = *random.pick(&[500, 2_000, 5_000]);
+        let window_bytes = *random.pick(&[1024, 16 * 1024, 64 * 1024, 1024 * 1024]);
+        let drifting = random.chance(50);
+        let drift = |_| {
+            if drifting {
+                random.between(0, 20_000) as i64 - 10_000
+            } else {
+                0
+            }
+        };
+        let clock_drift_ppm: Vec<i64> = (0..MEMBERS_MAX).map(drift).collect();
+        let members = fixed.members.unwrap_or(members).clamp(1, MEMBERS_MAX);
         let mut faults = FaultKind::ALL.to_vec();
         random.shuffle(&mut faults);
         faults.truncate(random.below(faults.len() as u64 + 1) as usize);
         faults.sort_unstable();
         Self {
             seed,
-            members: fixed.members.unwrap_or(members),
+            members,
             clients: fixed.clients.unwrap_or(clients),
             keys: fixed.keys.unwrap_or(keys).max(1),
+            mix: Mix::draw(seed),
             operations: fixed.operations.unwrap_or(operations),
             snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
             catch_up_entries,
             loss_permille,
+            latency_us_min: LATENCY_US_MIN,
             latency_ms_max,
+            window_bytes,
+            clock_drift_ppm,
             fsync_ms_max,
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
+            strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
+        }
+    }
+}
+
+impl Options {
+    /// For a story: nothing happens but what it says, and every packet takes the same time.
+    pub fn of_story(seed: u64, members: usize, mutant: Option<Mutant>) -> Self {
+        let latency_ms = 5;
+        Self {
+            members,
+            clients: 0,
+            operations: 0,
+            snapshot_count: 10_000,
+            catch_up_entries: 5_000,
+            loss_permille: 0,
+            latency_us_min: latency_ms * 1000,
+            latency_ms_max: latency_ms,
+            clock_drift_ppm: vec![0; MEMBERS_MAX],
+            fsync_ms_max: 1,
+            faults: Vec::new(),
+            mutant,
+            ..Self::draw(seed, &Fixed::default())
         }
     }
 }
@@ -186,7 +198,8 @@ impl fmt::Display for Options {
         write!(
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
-             fsync_ms=0..{} calm_ms=0..{} faults={faults}",
+             window={} drift_ppm={:?} \
+             fsync_ms=0..{} calm_ms=0..{} mix={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -196,9 +209,15 @@ impl fmt::Display for Options {
             self.catch_up_entries,
             self.loss_permille as f64 / 10.0,
             self.latency_ms_max,
+            self.window_bytes,
+            &self.clock_drift_ppm[..self.members],
             self.fsync_ms_max,
             self.calm_ms_max,
+            self.mix,
         )?;
+        if let Some(strikes) = &self.strikes {
+            write!(f, " strikes={strikes:?}")?;
+        }
         match self.mutant {
             Some(mutant) => write!(f, " mutant={}", mutant.name()),
             None => Ok(()),
@@ -236,7 +255,7 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_drawn_by_some_seed() {
-        for kind in FaultKind::ALL {
+        for kind in FaultKind::ALL.iter().copied() {
             assert!((0..100).any(|seed| Options::draw(seed, &Fixed::default()).faults.contains(&kind)));
         }
     }

@@ -1,17 +1,22 @@
 //! One rehearsal: safety under trouble, then liveness on a healthy core, then the audit.
 
-use crate::checkers::{Violation, linearizable, revisions, violation};
+use crate::checkers::{Violation, compaction, linearizable, revisions, violation};
 use crate::cluster::Cluster;
 use crate::company::{self, Company};
+use crate::faults::schedule;
 use crate::history::{Input, Outcome};
+use crate::observer::Observer;
 use crate::options::Options;
 use crate::random::Stream;
+use crate::record::Record;
+use crate::scenario::play::Telling;
+use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
-use crate::{audit, disk, faults, workloads};
+use crate::{audit, disk, workloads};
+use callboard::env::network::{self, Weather};
 use callboard::proto::etcdserverpb::HashKvRequest;
-use madsim::net::NetSim;
 use madsim::runtime::Runtime;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -20,13 +25,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The safety phase ends after this long, however little the clients got done.
-const SAFETY_MAX: Duration = Duration::from_secs(300);
+const SAFETY_MAX: Duration = schedule::REACH;
 /// A healthy core serves within this time, and a healthy cluster is of one mind.
 const LIVENESS_MAX: Duration = Duration::from_secs(60);
-/// Faults that can be under way at the same time.
-const HANDS: usize = 2;
 /// The number under which the director's own requests stand in the history.
-const DIRECTOR: usize = 99;
+pub const DIRECTOR: usize = 99;
 /// Where they come from.
 const DIRECTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
 
@@ -35,6 +38,9 @@ const DIRECTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
 pub struct Verdict {
     pub violations: Vec<Violation>,
     pub counters: BTreeMap<&'static str, u64>,
+    /// The strikes that began, by number.
+    pub struck: Vec<u32>,
+    pub record: Record,
     pub fingerprint: u64,
     pub simulated: Duration,
     pub real: Duration,
@@ -44,20 +50,36 @@ impl Verdict {
     pub fn passed(&self) -> bool {
         self.violations.is_empty()
     }
+
+    /// The first violation without its numbers, which differ between rehearsals that fail in the same way; its first words
+    /// are enough.
+    pub fn what_was_wrong(&self) -> Option<String> {
+        let words = self.violations.first()?.0.split_whitespace();
+        let telling = words.filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()));
+        Some(telling.take(5).collect::<Vec<_>>().join(" "))
+    }
 }
 
 /// Rehearses on a thread of its own: what a thread keeps must not carry over to the next rehearsal.
 pub fn rehearse(options: &Options, print: bool, verbose: bool) -> Verdict {
+    rehearse_story(options, None, print, verbose)
+}
+
+/// The same with a story in the place of the safety phase.
+pub fn rehearse_story(options: &Options, story: Option<&Scenario>, print: bool, verbose: bool) -> Verdict {
+    let story = story.cloned();
     let begin = Instant::now();
     let options = options.clone();
     let thread = std::thread::Builder::new().name(format!("seed {}", options.seed));
     let joined = thread
-        .spawn(move || run(&options, Trace::new(print, verbose)))
+        .spawn(move || run(&options, story.as_ref(), Trace::new(print, verbose)))
         .expect("the operating system refuses a thread")
         .join();
     let mut verdict = joined.unwrap_or_else(|panic| Verdict {
         violations: vec![Violation(format!("panicked: {}", message(&*panic)))],
         counters: BTreeMap::new(),
+        struck: Vec::new(),
+        record: Record::default(),
         fingerprint: 0,
         simulated: Duration::ZERO,
         real: Duration::ZERO,
@@ -99,19 +121,22 @@ impl Drop for Scratch {
     }
 }
 
-fn run(options: &Options, trace: Trace) -> Verdict {
+fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict {
     #[cfg(mutants)]
     callboard::mutants::activate(options.mutant);
     let scratch = Scratch::new(options.seed);
+    trace.hide(&scratch.0.to_string_lossy());
     let world = World::new(trace);
     let recorded = tracing::subscriber::set_default(Recorder(world.clone()));
     let mut runtime = Runtime::with_seed_and_config(options.seed, madsim::Config::default());
     runtime.set_allow_system_thread(true);
-    let simulated = runtime.block_on(direct(options, &world, &scratch.0));
+    let simulated = runtime.block_on(direct(options, story, &world, &scratch.0));
     drop(recorded);
     Verdict {
         violations: world.violations(),
         counters: world.counters(),
+        struck: world.strikes(),
+        record: world.record(),
         fingerprint: world.fingerprint().0,
         simulated,
         real: Duration::ZERO,
@@ -119,10 +144,10 @@ fn run(options: &Options, trace: Trace) -> Verdict {
 }
 
 /// The play.
-async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
+async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scratch: &Path) -> Duration {
     weather(options);
-    NetSim::current().set_ip(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
-    let cluster = Rc::new(Cluster::start(options, world.clone(), scratch));
+    network::settle(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
+    let cluster = Cluster::start(options, world.clone(), scratch);
     let company = Company::start(options, world);
     let audience = Audience::start(options, world);
     let play = Play {
@@ -130,16 +155,21 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
         world,
         cluster: &cluster,
         company: &company,
+        observer: Observer::default(),
     };
-    play.safety().await;
-    fair_weather();
-    if let Err(violation) = play.liveness().await {
-        world.violated(violation);
-    } else if let Err(violation) = play.audit() {
-        world.violated(violation);
-    } else if let Err(violation) = audience.review(&cluster).await {
-        world.violated(violation);
+    match story {
+        Some(story) => play.tell(story).await,
+        None => play.safety().await,
     }
+    if world.violations().is_empty() {
+        fair_weather();
+        if let Err(violation) = play.end_well().await {
+            world.violated(violation);
+        } else if let Err(violation) = audience.review(&cluster).await {
+            world.violated(violation);
+        }
+    }
+    count_network(world);
     let simulated = elapsed();
     company.leave();
     audience.leave();
@@ -149,21 +179,35 @@ async fn direct(options: &Options, world: &World, scratch: &Path) -> Duration {
     simulated
 }
 
-/// Loss, latency and slow disks, as the seed wants them.
+/// Loss, latency, windows and slow disks, as the seed wants them.
 fn weather(options: &Options) {
-    NetSim::current().update_config(|config| {
-        config.packet_loss_rate = options.loss_permille as f64 / 1000.0;
-        config.send_latency = Duration::from_millis(1)..Duration::from_millis(options.latency_ms_max.max(2));
+    network::set_weather(Weather {
+        latency_us_min: options.latency_us_min,
+        latency_us_max: options.latency_ms_max * 1000,
+        loss_permille: options.loss_permille,
+        window_bytes: options.window_bytes,
     });
     callboard::env::set_disk_sync_us_max(options.fsync_ms_max * 1000);
 }
 
+/// Nothing is wrong anywhere, except with what belongs to a single member.
 fn fair_weather() {
-    NetSim::current().update_config(|config| {
-        config.packet_loss_rate = 0.0;
-        config.send_latency = Duration::from_millis(1)..Duration::from_millis(5);
-    });
+    network::set_weather(Weather::default());
+    network::mend_everything();
     callboard::env::set_disk_sync_us_max(2_000);
+}
+
+/// What the network did, for the report.
+fn count_network(world: &World) {
+    let counts = network::counts();
+    world.count("net: pieces", counts.pieces);
+    world.count("net: pieces lost", counts.lost);
+    world.count("net: pieces corrupted", counts.corrupted);
+    world.count("net: pieces held up", counts.held_up);
+    world.count("net: windows full", counts.full_windows);
+    world.count("net: pipes reset", counts.resets);
+    world.count("net: pipes silenced", counts.silenced);
+    world.count("net: half-opened", counts.half_opened);
 }
 
 struct Play<'a> {
@@ -171,23 +215,25 @@ struct Play<'a> {
     world: &'a World,
     cluster: &'a Rc<Cluster>,
     company: &'a Company,
+    observer: Observer,
 }
 
 impl Play<'_> {
     /// Clients work while trouble strikes.
     async fn safety(&self) {
-        let strike = |hand| faults::keep_striking(Rc::clone(self.cluster), self.options.clone(), hand);
-        let hands: Vec<_> = (0..HANDS)
-            .map(|hand| madsim::task::spawn_local(strike(hand)))
-            .collect();
+        let strikes = schedule::draw(self.options);
+        let hand = madsim::task::spawn_local(schedule::play(Rc::clone(self.cluster), strikes));
         while !self.company.is_done() && elapsed() < SAFETY_MAX {
             madsim::time::sleep(Duration::from_millis(50)).await;
-            self.look_for_failures();
+            if let Err(violation) = self.observer.look(self.cluster) {
+                self.world.violated(violation);
+            }
+            if !self.world.violations().is_empty() {
+                break; // Nothing that follows is worth more than what was seen.
+            }
         }
         self.company.stop();
-        for hand in hands {
-            hand.abort();
-        }
+        hand.abort();
         let counters = self.world.counters();
         let count = |name| counters.get(name).copied().unwrap_or(0);
         self.world.note(
@@ -201,14 +247,18 @@ impl Play<'_> {
         );
     }
 
-    /// No member stops by itself: nothing that is done to it here is a reason to.
-    fn look_for_failures(&self) {
-        for (number, member) in self.cluster.members.iter().enumerate() {
-            if let Some(reason) = self.cluster.take_failure(number) {
-                self.world
-                    .violated(Violation(format!("{} stopped by itself: {reason}", member.name)));
-            }
+    /// A story, step by step.
+    async fn tell(&self, story: &Scenario) {
+        let mut telling = Telling::new(self.cluster, self.options.seed);
+        if let Err(violation) = telling.tell(story, &|| self.observer.look(self.cluster)).await {
+            self.world.violated(violation);
         }
+        self.world.note("story ends", "");
+    }
+
+    async fn end_well(&self) -> Result<(), Violation> {
+        self.liveness().await?;
+        self.audit()
     }
 
     /// A quorum that is healthy serves, whatever the others do; when all are healthy they come to hold the same.
@@ -219,7 +269,7 @@ impl Play<'_> {
         core.truncate(self.options.members / 2 + 1);
         core.sort_unstable();
         self.cluster.cut_off(&core);
-        self.cluster.heal(&core);
+        self.cluster.heal(&core).await;
         let names: Vec<_> = core
             .iter()
             .map(|number| self.cluster.members[*number].name.as_str())
@@ -228,11 +278,12 @@ impl Play<'_> {
         for number in &core {
             self.serves(*number).await?;
         }
+        self.agree(&core).await?;
         self.world.note("core serves", "");
         everybody.sort_unstable();
-        self.cluster.heal(&everybody);
+        self.cluster.heal(&everybody).await;
         self.world.note("all healed", "");
-        self.agree().await?;
+        self.agree(&everybody).await?;
         for number in everybody {
             self.cluster.event(number, "healthy", "");
         }
@@ -252,7 +303,6 @@ impl Play<'_> {
                 let id = self.world.call(DIRECTOR, input.clone());
                 let outcome = workloads::send(&client, id, &input).await;
                 self.world.returned(id, outcome.clone());
-                self.look_for_failures();
                 match outcome {
                     Outcome::Answered(_) => break,
                     Outcome::Refused(reason) | Outcome::Unknown(reason) if elapsed() > deadline => {
@@ -268,12 +318,13 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// All members hold the same, by their own word.
-    async fn agree(&self) -> Result<(), Violation> {
+    /// These members hold the same, by their own word.
+    async fn agree(&self, members: &[usize]) -> Result<(), Violation> {
         let deadline = elapsed() + LIVENESS_MAX;
         let timeout = Duration::from_secs(2);
-        let clients: Vec<_> = (0..self.options.members)
-            .map(|number| company::connect([number], timeout))
+        let clients: Vec<_> = members
+            .iter()
+            .map(|number| company::connect([*number], timeout))
             .collect();
         loop {
             let mut answers = Vec::new();
@@ -285,9 +336,9 @@ impl Play<'_> {
                         .map_err(|error| error.to_string()),
                 );
             }
-            self.look_for_failures();
             let same = answers.windows(2).all(|pair| pair[0] == pair[1]) && answers[0].is_ok();
-            if same && self.company.is_done() {
+            // Clients may still wait for members that are not healed.
+            if same && (self.company.is_done() || members.len() < self.options.members) {
                 return Ok(());
             }
             if elapsed() > deadline {
@@ -300,14 +351,21 @@ impl Play<'_> {
     }
 
     fn audit(&self) -> Result<(), Violation> {
-        let past = audit::past(self.cluster)?;
+        self.observer.look(self.cluster)?;
+        let compacted = audit::equal_stores(self.cluster)?;
+        let past = self.observer.past();
         let history = self.world.history();
         revisions::check(&history, &past)?;
-        linearizable::check(&history)?;
+        compaction::check(&history, compacted)?;
+        let searched = linearizable::check(&history, Some(&past))?;
+        self.world.count("keys searched together", searched.whole);
+        self.world.count("keys searched apart", searched.by_key);
+        self.world.count("keys given up", searched.given_up);
         let note = format!(
-            "{} operations linearizable, {} revisions",
+            "{} operations linearizable, {} revisions and {} log entries equal",
             history.operations.len(),
-            past.revision()
+            past.revision(),
+            self.observer.entries()
         );
         self.world.note("audit done", &note);
         Ok(())

@@ -1,5 +1,7 @@
 //! What a reader is told at the end: the verdict and how to see it again, and what a swarm has covered.
 
+use crate::coverage;
+use crate::fault_kind::FaultKind;
 use crate::options::{Fixed, Options};
 use crate::rehearsal::Verdict;
 use std::collections::BTreeMap;
@@ -14,14 +16,18 @@ pub fn verdict(options: &Options, fixed: &Fixed, verdict: &Verdict) -> String {
         .collect();
     let word = if verdict.passed() { "PASSED" } else { "FAILED" };
     lines.push(format!(
-        "{word} {:.0} simulated seconds in {:.1} s, trace {:016x}. Replay: cargo sim --seed {}{}",
+        "{word} {:.0} simulated seconds in {:.1} s, trace {:016x}. Replay: {}",
         verdict.simulated.as_secs_f64(),
         verdict.real.as_secs_f64(),
         verdict.fingerprint,
-        options.seed,
-        fixed.flags()
+        replay(options, fixed)
     ));
     lines.join("\n")
+}
+
+/// The command that rehearses the same again.
+pub fn replay(options: &Options, fixed: &Fixed) -> String {
+    format!("cargo sim --seed {}{}", options.seed, fixed.flags())
 }
 
 /// Many rehearsals.
@@ -31,7 +37,8 @@ pub struct Summary {
     /// Seeds, and what was wrong first.
     failed: BTreeMap<u64, String>,
     simulated: Duration,
-    counters: BTreeMap<&'static str, (u64, u64)>,
+    /// How often each point was reached, and in how many seeds.
+    reached: BTreeMap<String, (u64, u64)>,
 }
 
 impl Summary {
@@ -42,15 +49,19 @@ impl Summary {
             self.failed.insert(seed, verdict.violations[0].to_string());
         }
         self.simulated += verdict.simulated;
-        for (name, count) in &verdict.counters {
-            let (sum, seeds) = self.counters.entry(name).or_default();
+        for (name, count) in coverage::points(&verdict.counters, &verdict.record) {
+            let (sum, seeds) = self.reached.entry(name).or_default();
             *sum += count;
-            *seeds += u64::from(*count > 0);
+            *seeds += u64::from(count > 0);
         }
     }
 
     pub fn all_passed(&self) -> bool {
         self.failed.is_empty()
+    }
+
+    pub fn seeds(&self) -> u64 {
+        self.passed + self.failed.len() as u64
     }
 
     pub fn failed(&self) -> usize {
@@ -68,15 +79,30 @@ impl Summary {
 
     /// What was covered, and how fast.
     pub fn print(&self, real: Duration) {
-        println!("{:<24} {:>10} {:>8}", "covered", "times", "in seeds");
-        for (name, (sum, seeds)) in &self.counters {
-            println!("{name:<24} {sum:>10} {seeds:>8}");
+        println!("{:<36} {:>10} {:>8}", "reached", "times", "in seeds");
+        for (name, (sum, seeds)) in self.reached.iter().filter(|(_, (sum, _))| *sum > 0) {
+            let fault = FaultKind::ALL.iter().find(|kind| kind.counter() == name);
+            let what = fault.map_or("", |kind| kind.description());
+            println!(
+                "{}",
+                format!("{name:<36} {sum:>10} {seeds:>8}  {what}").trim_end()
+            );
         }
+        let never = self.reached.iter().filter(|(_, (sum, _))| *sum == 0);
+        let never: Vec<&str> = never.map(|(name, _)| name.as_str()).collect();
+        println!(
+            "never reached: {}",
+            if never.is_empty() {
+                "nothing".to_owned()
+            } else {
+                never.join("; ")
+            }
+        );
         let word = if self.all_passed() { "PASSED" } else { "FAILED" };
         println!(
             "{word} {} of {} seeds, {:.0} simulated seconds in {:.1} s",
             self.passed,
-            self.passed + self.failed.len() as u64,
+            self.seeds(),
             self.simulated.as_secs_f64(),
             real.as_secs_f64()
         );

@@ -21,6 +21,7 @@ pub struct Trace {
     verbose: bool,
     fingerprint: u64,
     records: u64,
+    hidden: String,
 }
 
 impl Trace {
@@ -37,6 +38,7 @@ impl Trace {
             verbose,
             fingerprint: 0,
             records: 0,
+            hidden: String::new(),
         }
     }
 
@@ -71,7 +73,18 @@ impl Trace {
         }
     }
 
+    /// From now on this text, which is another one in each process, stands as `~` in the trace.
+    pub fn hide(&mut self, text: &str) {
+        text.clone_into(&mut self.hidden);
+    }
+
     fn include(&mut self, time: Duration, what: &str) {
+        let shown = if self.hidden.is_empty() || !what.contains(&self.hidden) {
+            std::borrow::Cow::Borrowed(what)
+        } else {
+            what.replace(&self.hidden, "~").into()
+        };
+        let what: &str = &shown;
         self.records += 1;
         self.fingerprint = extend_fingerprint(self.fingerprint, &time.as_nanos().to_le_bytes());
         self.fingerprint = extend_fingerprint(self.fingerprint, what.as_bytes());
@@ -99,6 +112,7 @@ mod tests {
                 verbose: false,
                 fingerprint: 0,
                 records: 0,
+                hidden: String::new(),
             };
             trace.record(Duration::from_nanos(moment_ns), what);
             trace.fingerprint()

@@ -4,6 +4,7 @@
 use crate::checkers::Violation;
 use crate::checkers::leaders::Leaders;
 use crate::history::{History, Input, Outcome};
+use crate::record::{Happening, Record};
 use crate::trace::{Standing, Trace};
 use madsim::task::NodeId;
 use madsim::time::TimeHandle;
@@ -21,10 +22,11 @@ pub struct World(Arc<Mutex<Inner>>);
 #[derive(Debug)]
 struct Inner {
     trace: Trace,
-    history: History,
+    record: Record,
     leaders: Leaders,
     counters: BTreeMap<&'static str, u64>,
     violations: Vec<Violation>,
+    struck: Vec<u32>,
     names: BTreeMap<NodeId, String>,
 }
 
@@ -33,14 +35,29 @@ pub fn elapsed() -> Duration {
     TimeHandle::try_current().map_or(Duration::ZERO, |time| time.elapsed())
 }
 
+impl Inner {
+    fn event(&mut self, who: &str, event: &str, standing: Standing, note: &str) {
+        let at = elapsed();
+        self.trace.event(at, who, event, standing, note);
+        self.record.happenings.push(Happening {
+            at,
+            who: who.to_owned(),
+            event: event.to_owned(),
+            term: standing.term,
+            note: note.to_owned(),
+        });
+    }
+}
+
 impl World {
     pub fn new(trace: Trace) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             trace,
-            history: History::default(),
+            record: Record::default(),
             leaders: Leaders::default(),
             counters: BTreeMap::new(),
             violations: Vec::new(),
+            struck: Vec::new(),
             names: BTreeMap::new(),
         })))
     }
@@ -56,7 +73,7 @@ impl World {
 
     /// A line of the trace.
     pub fn event(&self, who: &str, event: &str, standing: Standing, note: &str) {
-        self.inner().trace.event(elapsed(), who, event, standing, note);
+        self.inner().event(who, event, standing, note);
     }
 
     /// A line of the trace about the rehearsal as a whole.
@@ -69,13 +86,21 @@ impl World {
         *self.inner().counters.entry(what).or_default() += more;
     }
 
+    /// A strike of the schedule begins.
+    pub fn struck(&self, number: u32) {
+        self.inner().struck.push(number);
+    }
+
+    /// The strikes that began.
+    pub fn strikes(&self) -> Vec<u32> {
+        self.inner().struck.clone()
+    }
+
     /// A promise was broken.
     pub fn violated(&self, violation: Violation) {
         let mut inner = self.inner();
         let text = violation.to_string();
-        inner
-            .trace
-            .event(elapsed(), "--", "! violation", Standing::default(), &text);
+        inner.event("--", "! violation", Standing::default(), &text);
         inner.violations.push(violation);
     }
 
@@ -84,7 +109,7 @@ impl World {
         let mut inner = self.inner();
         let what = format!("c{client} calls {input:?}");
         inner.trace.record(elapsed(), &what);
-        inner.history.call(input)
+        inner.record.history.call(client, elapsed(), input)
     }
 
     /// A client's operation ended.
@@ -99,11 +124,15 @@ impl World {
             Outcome::Unknown(_) => "unknown",
         };
         *inner.counters.entry(counter).or_default() += 1;
-        inner.history.returned(id, outcome);
+        inner.record.history.returned(id, elapsed(), outcome);
     }
 
     pub fn history(&self) -> History {
-        self.inner().history.clone()
+        self.inner().record.history.clone()
+    }
+
+    pub fn record(&self) -> Record {
+        self.inner().record.clone()
     }
 
     pub fn violations(&self) -> Vec<Violation> {
@@ -123,7 +152,7 @@ impl World {
     }
 
     /// A log record of the code under rehearsal.
-    fn log(&self, record: &Record) {
+    fn log(&self, record: &LogRecord) {
         let now = elapsed();
         let node = TimeHandle::try_current().map(|_| madsim::plugin::node());
         let mut inner = self.inner();
@@ -133,34 +162,20 @@ impl World {
         inner
             .trace
             .record(now, &format!("{who} {}{}", record.message, record.fields));
-        for (message, counter) in COUNTED {
-            if record.message == *message {
-                *inner.counters.entry(counter).or_default() += 1;
-            }
-        }
+        *inner.record.messages.entry(record.message.clone()).or_default() += 1;
         if record.message == "raft leadership" && record.leads() {
             let standing = Standing {
                 term: record.term,
                 ..Standing::default()
             };
-            inner.trace.event(now, &who, "leader", standing, "");
+            inner.event(&who, "leader", standing, "");
             if let Err(violation) = inner.leaders.claim(record.term, &who) {
-                inner
-                    .trace
-                    .event(now, &who, "! violation", standing, &violation.0);
+                inner.event(&who, "! violation", standing, &violation.0);
                 inner.violations.push(violation);
             }
         }
     }
 }
-
-/// Log records that tell how far a rehearsal got into the corners of the code.
-const COUNTED: &[(&str, &str)] = &[
-    ("applied snapshot", "snapshots applied"),
-    ("compacted the raft log", "log cuts"),
-    ("established a peer connection", "peer connections"),
-    ("sending the snapshot goes on", "snapshots resumed"),
-];
 
 /// The subscriber that hands log records to the world.
 pub struct Recorder(pub World);
@@ -179,7 +194,7 @@ impl Subscriber for Recorder {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        let mut record = Record::default();
+        let mut record = LogRecord::default();
         event.record(&mut record);
         self.0.log(&record);
     }
@@ -191,7 +206,7 @@ impl Subscriber for Recorder {
 
 /// A log record's message and fields.
 #[derive(Debug, Default)]
-struct Record {
+struct LogRecord {
     message: String,
     fields: String,
     term: u64,
@@ -199,13 +214,13 @@ struct Record {
     leader: String,
 }
 
-impl Record {
+impl LogRecord {
     fn leads(&self) -> bool {
         !self.leader.is_empty() && self.member == self.leader
     }
 }
 
-impl Visit for Record {
+impl Visit for LogRecord {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "term" {
             self.term = value;

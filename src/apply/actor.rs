@@ -83,7 +83,13 @@ impl Handler<Wake> for Applier {
 impl Applier {
     fn apply(&mut self, entries: &[CommittedEntry]) -> Result<(), String> {
         let Some(last) = entries.last() else { return Ok(()) };
+        let cluster = Arc::clone(self.machine.cluster());
         let replies = self.machine.apply(entries).map_err(|error| error.to_string())?;
+        if !Arc::ptr_eq(&cluster, self.machine.cluster()) {
+            // Who may speak for a member is not forgotten with the power: a blank disk would be let in until the log has
+            // been replayed.
+            self.machine.state().sync().map_err(|error| error.to_string())?;
+        }
         self.status.applied_index.store(last.index.0, Ordering::Release);
         self.deliveries.extend(self.waiters.complete(replies));
         // Consensus learns it with whatever comes next, at the latest with a tick: nobody waits for it there.

@@ -219,6 +219,9 @@ impl Consensus {
             committed,
             reads,
         } = self.core.take_outputs();
+        if self.core.has_failed() {
+            return self.stop_on_failure();
+        }
         self.notice_leadership();
         for entry in write.iter().flat_map(|write| &write.entries) {
             self.checkpoints
@@ -254,7 +257,6 @@ impl Consensus {
             let readers = self.reads.answered(context);
             self.let_read(readers, index);
         }
-        self.stop_on_failure();
     }
 
     fn write_log(&mut self, mut work: Vec<LogWork>) {
@@ -460,6 +462,9 @@ impl Handler<Wake> for Consensus {
 
     fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
         let incoming = self.neighbours.inbox.take();
+        if self.core.has_failed() {
+            return;
+        }
         self.take_in(incoming, context);
         self.pass_on_commands();
         self.carry_out(context);

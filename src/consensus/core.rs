@@ -209,13 +209,16 @@ impl Core {
 
     /// Takes a message from a peer. What raft refuses, or must not see, is dropped: the sender repeats what matters.
     pub fn step(&mut self, message: peer::Message) {
-        let message = match convert::message_from_wire(message) {
+        let mut message = match convert::message_from_wire(message) {
             Ok(message) => message,
             Err(error) => {
                 tracing::warn!(%error, "dropped a raft message");
                 return;
             }
         };
+        if mutants::active(Mutant::StaleTermAccepted) && message.term > 0 {
+            message.term = message.term.max(self.raw.raft.term);
+        }
         if let Err(reason) = admission::check(&message, &self.raw.raft, self.standing()) {
             tracing::warn!(
                 from = %MemberId(message.from), kind = ?message.msg_type, index = message.index, %reason,
@@ -336,13 +339,23 @@ impl Core {
     /// Everything that follows from the inputs since the last call.
     pub fn take_outputs(&mut self) -> Outputs {
         self.collect();
-        std::mem::take(&mut self.outputs)
+        let outputs = std::mem::take(&mut self.outputs);
+        if self.has_failed() {
+            Outputs::default()
+        } else {
+            outputs
+        }
+    }
+
+    /// Whether the log's disk failed while raft read from it: nothing follows from anything any more.
+    pub fn has_failed(&self) -> bool {
+        self.raw.store().has_failed()
     }
 
     /// Turns raft's readies into outputs until there is none left.
     fn collect(&mut self) {
         self.draw_election_timeout();
-        while self.raw.has_ready() {
+        while !self.has_failed() && self.raw.has_ready() {
             let mut ready = self.raw.ready();
             self.outputs
                 .send

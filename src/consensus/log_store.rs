@@ -2,7 +2,8 @@
 //! log's database behind it. Terms of all entries are kept as runs, since raft asks for them far more often than for
 //! payloads.
 //!
-//! A disk that fails while raft reads is kept in [`LogStore::take_failure`]; raft sees "temporarily unavailable", and
+//! A disk that fails while raft reads is kept in [`LogStore::take_failure`]; raft sees "temporarily unavailable" where it
+//! can bear that, else no entries. From then on whatever raft decides counts for nothing ([`LogStore::has_failed`]), and
 //! the actor stops the member.
 
 use super::convert;
@@ -13,7 +14,7 @@ use crate::proto::peer;
 use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub struct LogStore {
     hard_state: HardState,
     conf_state: ConfState,
     failure: RefCell<Option<LogError>>,
+    has_failed: Cell<bool>,
     /// The views behind the snapshots that raft was given, one per message that announces one: whoever sends the
     /// snapshot takes its view from here.
     snapshots: RefCell<Vec<Arc<View>>>,
@@ -66,6 +68,7 @@ impl LogStore {
             hard_state,
             conf_state,
             failure: RefCell::new(None),
+            has_failed: Cell::new(false),
             snapshots: RefCell::new(Vec::new()),
         }
     }
@@ -165,6 +168,11 @@ impl LogStore {
         self.failure.borrow_mut().take()
     }
 
+    /// Whether the disk has failed. What raft decides after that is built on entries that it has not seen.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.get()
+    }
+
     /// The view that a snapshot announced at `index` stands for.
     pub fn take_snapshot_view(&self, index: LogIndex) -> Option<Arc<View>> {
         let mut snapshots = self.snapshots.borrow_mut();
@@ -215,7 +223,7 @@ impl Storage for LogStore {
         low: u64,
         high: u64,
         max_size: impl Into<Option<u64>>,
-        _: GetEntriesContext,
+        context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
         if low <= self.cut.index.0 {
             return Err(raft::Error::Store(StorageError::Compacted));
@@ -238,9 +246,14 @@ impl Storage for LogStore {
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|error| LogError::unreadable(&self.database, &error))
         });
-        from_disk.map_err(|error| {
-            *self.failure.borrow_mut() = Some(error);
-            raft::Error::Store(StorageError::LogTemporarilyUnavailable)
+        from_disk.or_else(|error| {
+            self.has_failed.set(true);
+            self.failure.borrow_mut().get_or_insert(error);
+            if context.can_async() {
+                return Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable));
+            }
+            // raft would panic: when it stands for election, and when it hands out what is committed.
+            Ok(Vec::new())
         })
     }
 

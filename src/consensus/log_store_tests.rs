@@ -256,8 +256,46 @@ fn a_disk_that_fails_is_reported_once() {
         ConfState::default(),
         member.views(),
     );
-    let lost = read(&store, 5, 6);
+    let lost = store.entries(5, 6, None, GetEntriesContext::empty(true));
     assert_eq!(lost, Err(Error::Store(StorageError::LogTemporarilyUnavailable)));
     assert!(store.take_failure().is_some());
     assert!(store.take_failure().is_none());
+    let borne = store.entries(5, 6, None, GetEntriesContext::empty(false));
+    assert_eq!(borne, Ok(Vec::new()), "raft panics where it cannot wait");
+    assert!(store.has_failed());
+}
+
+#[test]
+fn a_disk_that_fails_at_an_election_stops_the_member_in_order() {
+    use super::core::Core;
+    use super::testing::TIMING;
+    use crate::ids::MemberId;
+    let member = TestMember::new(1, &[1], Box::new(|_| 0));
+    let entry = |index| peer::Entry {
+        index,
+        term: 1,
+        data: "rotten".into(),
+        ..peer::Entry::default()
+    };
+    member
+        .log
+        .append(&[entry(2), entry(3)], false, None)
+        .expect("written");
+    let mut found = recovered(1, 1, &[1, 1]);
+    // Committed, and not applied: raft reads them before it stands for election.
+    found.hard_state.commit = 3;
+    found.hard_state.term = 1;
+    let conf_state = ConfState {
+        voters: vec![1],
+        ..ConfState::default()
+    };
+    let store = LogStore::new(member.log.clone(), &found, conf_state, member.views());
+    let mut core = Core::new(MemberId(1), TIMING, LogIndex(1), store, Box::new(|_| 0)).expect("a core");
+    member.log.spoil(LogIndex(2));
+    core.campaign();
+    let outputs = core.take_outputs();
+    assert!(core.has_failed());
+    assert!(outputs.write.is_empty() && outputs.send.is_empty() && outputs.committed.is_empty());
+    let failure = core.store().take_failure().expect("a failure").to_string();
+    assert!(failure.contains("checksum"), "{failure}");
 }

@@ -4,8 +4,12 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+/// How much of the end of a file is read at a time: less than a hole's neighbours are worth.
+const REST_CHUNK_BYTES: usize = 16 * 1024;
 
 /// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +87,72 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     file.write_all(bytes).map_err(failed("write", &scratch))?;
     file.sync_all().map_err(failed("sync", &scratch))?;
     rename(&scratch, path)
+}
+
+/// A file as the disk holds it, not as the operating system remembers it. After a failed sync the two can differ: what
+/// could not be written stays readable until it is forgotten, and no later sync writes it.
+#[derive(Debug)]
+pub struct DiskFile {
+    path: PathBuf,
+    reader: BufReader<File>,
+}
+
+impl DiskFile {
+    /// Opens a file for reading from its beginning.
+    pub fn open(path: &Path) -> Result<Self, FileError> {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(failed("open", path))?;
+        // What is not written yet cannot be forgotten.
+        file.sync_all().map_err(failed("sync", path))?;
+        // SAFETY: plain numbers. Advice that is not taken costs the check of what a failed sync left behind, no more.
+        let _ = unsafe { libc::posix_fadvise64(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        Ok(Self {
+            path: path.to_owned(),
+            reader: BufReader::new(file),
+        })
+    }
+
+    /// Reads on until the buffer is full; false at the end of the file.
+    pub fn read_exact(&mut self, buffer: &mut [u8]) -> Result<bool, FileError> {
+        match self.reader.read_exact(buffer) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(failed("read", &self.path)(error)),
+            Ok(()) => Ok(true),
+        }
+    }
+
+    /// Everything from `offset` on, without the zeros at the end. Holes are not read.
+    pub fn rest(&mut self, offset: u64) -> Result<Vec<u8>, FileError> {
+        let unreadable = |error| failed("read", &self.path)(error);
+        let file = self.reader.get_mut();
+        let length = file.metadata().map_err(unreadable)?.len();
+        let mut rest = Vec::new();
+        let mut at = offset;
+        while at < length {
+            // SAFETY: plain numbers.
+            let data = unsafe { libc::lseek64(file.as_raw_fd(), at as i64, libc::SEEK_DATA) };
+            let Ok(data) = u64::try_from(data) else { break };
+            rest.resize((data - offset) as usize, 0);
+            file.seek(SeekFrom::Start(data)).map_err(unreadable)?;
+            let mut chunk = vec![0; REST_CHUNK_BYTES.min((length - data) as usize)];
+            file.read_exact(&mut chunk).map_err(unreadable)?;
+            rest.append(&mut chunk);
+            at = offset + rest.len() as u64;
+        }
+        let end = rest
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |last| last + 1);
+        rest.truncate(end);
+        Ok(rest)
+    }
+
+    /// Cuts the file off, durably.
+    pub fn truncate(&mut self, length: u64) -> Result<(), FileError> {
+        let file = self.reader.get_mut();
+        let cut = file.set_len(length).and_then(|()| file.sync_all());
+        cut.map_err(failed("truncate", &self.path))
+    }
 }
 
 fn sync_directory(path: &Path) -> Result<(), FileError> {

@@ -33,6 +33,10 @@ impl hyper::rt::Timer for Timer {
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
         Box::pin(Sleep(Box::pin(super::sleep_until(deadline))))
     }
+
+    fn now(&self) -> Instant {
+        super::now()
+    }
 }
 
 struct Sleep(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);

@@ -19,14 +19,14 @@ mod sim;
 use sim as world;
 
 #[cfg(madsim)]
-pub use sim::set_disk_sync_us_max;
+pub use sim::{clock, network, set_disk_sync_us_max};
 
 #[cfg(test)]
 mod tests;
 
 pub use actor::{run_actor, start};
 pub use files::{
-    DirectoryLock, FileError, create_directory, exists, list_directory, lock_directory, read_file,
+    DirectoryLock, DiskFile, FileError, create_directory, exists, list_directory, lock_directory, read_file,
     remove_directory, rename, write_file,
 };
 pub use http::{Executor, Timer};

@@ -7,6 +7,7 @@ use crate::config;
 use crate::env;
 use crate::ids::{Incarnation, LogIndex, MemberId, Term};
 use crate::mvcc::Views;
+use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
@@ -47,6 +48,15 @@ pub enum StartError {
         log_path: String,
         cut: LogIndex,
         applied: LogIndex,
+    },
+    #[error(
+        "the data directory {path} belongs to member {owner}, but --initial-advertise-peer-urls are those of member \
+         {configured}: were the directories of two members swapped? Give each member its own"
+    )]
+    AnothersDirectory {
+        path: String,
+        owner: MemberId,
+        configured: MemberId,
     },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
@@ -89,30 +99,31 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
     let state = StateDatabase::open(&directory.state_path()?, &engine.state)?;
     let (mut machine, views) = Machine::open(state, origin, engine.machine.clone())?;
     let (log, mut recovered) = LogDatabase::open(&directory.log_path(), engine.log_memtable_bytes)?;
-    let identity = match founding {
-        Some((identity, initial)) => {
-            let cut = Cut {
-                index: initial.applied_index,
-                term: initial.applied_term,
-            };
-            let hard_state = HardState {
-                term: cut.term.0,
-                vote: 0,
-                commit: cut.index.0,
-            };
-            log.reset(cut, &hard_state)?;
-            recovered = Recovered {
-                cut,
-                hard_state,
-                terms: Vec::new(),
-            };
-            machine.initialize(initial)?;
-            directory.claim(identity)?;
-            identity
-        }
-        None => directory
+    let identity = if let Some((identity, initial)) = founding {
+        let cut = Cut {
+            index: initial.applied_index,
+            term: initial.applied_term,
+        };
+        let hard_state = HardState {
+            term: cut.term.0,
+            vote: 0,
+            commit: cut.index.0,
+        };
+        log.reset(cut, &hard_state)?;
+        recovered = Recovered {
+            cut,
+            hard_state,
+            terms: Vec::new(),
+        };
+        machine.initialize(initial)?;
+        directory.claim(identity)?;
+        identity
+    } else {
+        let identity = directory
             .identity()?
-            .ok_or_else(|| StartError::Raft("the identity has gone".into()))?,
+            .ok_or_else(|| StartError::Raft("the identity has gone".into()))?;
+        check_owner(config, &directory, identity.member, &views.load().cluster.members)?;
+        identity
     };
     let opened = Opened {
         directory: Arc::new(directory),
@@ -165,6 +176,33 @@ fn found(config: &config::Server) -> Result<(Identity, InitialState), StartError
     ))
 }
 
+/// The flags of a first start count no more, but those that name another member of the same cluster are no oversight: the
+/// wrong disk is in this machine. Under its owner's name the others would look for it elsewhere.
+fn check_owner(
+    config: &config::Server,
+    directory: &DataDirectory,
+    owner: MemberId,
+    members: &[Member],
+) -> Result<(), StartError> {
+    let is_configured = |member: &&Member| {
+        let mut urls = config.initial_advertise_peer_urls.iter();
+        urls.any(|url| member.peer_urls.iter().any(|known| known == url.as_str()))
+    };
+    let configured: Vec<_> = members
+        .iter()
+        .filter(is_configured)
+        .map(|member| MemberId(member.id))
+        .collect();
+    match configured.first() {
+        Some(other) if !configured.contains(&owner) => Err(StartError::AnothersDirectory {
+            path: directory.path().display().to_string(),
+            owner,
+            configured: *other,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Log and state are synced apart: after a crash the state may be behind the log, which replays the rest. A state that
 /// came as a snapshot may be ahead of an old log, which is then discarded. Anything else is a loss.
 fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
@@ -210,4 +248,41 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
     opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);
     Ok(opened)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(directory: &std::path::Path, name: &str, port: u16) -> config::Server {
+        let flags = [
+            "callboard".to_owned(),
+            format!("--name={name}"),
+            format!("--data-dir={}", directory.display()),
+            format!("--listen-peer-urls=http://127.0.0.1:{port}"),
+            format!("--initial-advertise-peer-urls=http://127.0.0.1:{port}"),
+            "--initial-cluster=a=http://127.0.0.1:7001,b=http://127.0.0.1:7002".to_owned(),
+        ];
+        match config::parse(flags.map(std::ffi::OsString::from), []) {
+            Ok(config::Invocation::Server(config)) => *config,
+            other => panic!("sound flags: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_directory_is_refused_under_another_members_address() {
+        env::block_on(async {
+            let directory = tempfile::tempdir().expect("a directory");
+            let engine = EngineOptions::default();
+            let start = |name, port| {
+                open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity)
+            };
+            let first = start("a", 7001).expect("founded");
+            assert_eq!(start("a", 7001).expect("found again"), first);
+            assert_eq!(start("renamed", 7009).expect("later flags do not count"), first);
+            assert!(
+                matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member)
+            );
+        });
+    }
 }

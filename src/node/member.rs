@@ -55,6 +55,7 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 /// A running member.
 pub struct Member {
     backend: MemberBackend,
+    log: LogDatabase,
     stop: StopSignal,
     shutdown: watch::Sender<bool>,
     threads: Vec<ThreadHandle>,
@@ -93,6 +94,7 @@ impl Member {
             request_timeout: Duration::from_millis(5_000 + 2 * timing.election_ms),
             request_bytes_max: config.max_request_bytes as usize,
         };
+        let log = opened.log.clone();
         let backend = MemberBackend {
             handle,
             views: opened.views.clone(),
@@ -139,6 +141,7 @@ impl Member {
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
         Ok(Self {
             backend,
+            log,
             stop,
             shutdown,
             threads,
@@ -181,6 +184,11 @@ impl Member {
     /// The member's way in for those who run in the same process.
     pub fn backend(&self) -> &MemberBackend {
         &self.backend
+    }
+
+    /// The replicated log as it is on disk, for those who compare members.
+    pub fn log(&self) -> &LogDatabase {
+        &self.log
     }
 
     /// Done when the member cannot go on, with the reason.
@@ -286,6 +294,7 @@ impl ConsensusParts {
             Arc::clone(&neighbours.inbox),
             Arc::clone(&opened.directory),
             state_options,
+            neighbours.stop.clone(),
         );
         Self {
             identity: opened.identity,

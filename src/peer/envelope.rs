@@ -1,7 +1,9 @@
-//! The wrapping of everything on a peer link: an encoded batch and its checksum, so that a byte that the network (or a
-//! middle box, or memory) changed never reaches raft.
+//! The wrapping of everything on a peer link: what is sent and a checksum over all of it, handshakes and answers included,
+//! so that a byte that the network (or a middle box, or memory) changed never reaches raft, nor has a member refused.
 
-use crate::proto::peer::{Batch, Envelope, SnapshotChunk, SnapshotRecord, SnapshotRecords};
+use crate::proto::peer::{
+    self, Batch, Envelope, Hello, LinkReply, SnapshotChunk, SnapshotRecord, SnapshotRecords, SnapshotReply,
+};
 use bytes::Bytes;
 use prost::Message;
 
@@ -15,50 +17,147 @@ pub enum EnvelopeError {
     Decode(#[from] prost::DecodeError),
 }
 
+/// The checksum of an envelope. It covers what is sent byte by byte, so that a newer member may say more in it.
+fn sum_of(envelope: &Envelope) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&envelope.hello), &envelope.batch)
+}
+
+/// The checksum of a snapshot's chunk.
+fn sum_of_chunk(chunk: &SnapshotChunk) -> u32 {
+    let parts = [
+        &chunk.hello[..],
+        &chunk.announcement,
+        &chunk.records,
+        &[u8::from(chunk.last)],
+    ];
+    parts.into_iter().fold(0, crc32c::crc32c_append)
+}
+
+/// The checksum of an answer to a snapshot.
+fn sum_of_reply(reply: &SnapshotReply) -> u32 {
+    let position = reply.resume_after.clone().unwrap_or_default();
+    let parts = [
+        &position.keyspace.to_le_bytes()[..],
+        &position.key,
+        &[u8::from(reply.complete)],
+    ];
+    parts.into_iter().fold(0, crc32c::crc32c_append)
+}
+
 /// Wraps a batch.
 pub fn wrap(batch: &Batch) -> Envelope {
-    let batch = Bytes::from(batch.encode_to_vec());
-    Envelope {
-        hello: None,
-        batch_crc: crc32c::crc32c(&batch),
-        batch,
-    }
+    let mut envelope = Envelope {
+        batch: Bytes::from(batch.encode_to_vec()),
+        ..Envelope::default()
+    };
+    envelope.crc = sum_of(&envelope);
+    envelope
+}
+
+/// Wraps a handshake.
+pub fn wrap_hello(hello: &Hello) -> Envelope {
+    let mut envelope = Envelope {
+        hello: Bytes::from(hello.encode_to_vec()),
+        ..Envelope::default()
+    };
+    envelope.crc = sum_of(&envelope);
+    envelope
+}
+
+fn check(envelope: &Envelope) -> Result<(), EnvelopeError> {
+    compare(sum_of(envelope), envelope.crc, envelope.batch.len())
+}
+
+/// Checks and unwraps the handshake in the first envelope.
+pub fn unwrap_hello(envelope: &Envelope) -> Result<Hello, EnvelopeError> {
+    check(envelope)?;
+    Ok(Hello::decode(envelope.hello.clone())?)
 }
 
 /// Checks and unwraps a batch. Payloads stay where they are: the batch points into the envelope.
 pub fn unwrap(envelope: Envelope) -> Result<Batch, EnvelopeError> {
-    check(&envelope.batch, envelope.batch_crc)?;
+    check(&envelope)?;
     Ok(Batch::decode(envelope.batch)?)
 }
 
-/// Wraps the records of a snapshot.
-pub fn wrap_records(records: Vec<SnapshotRecord>) -> SnapshotChunk {
-    let records = Bytes::from(SnapshotRecords { records }.encode_to_vec());
-    SnapshotChunk {
-        records_crc: crc32c::crc32c(&records),
-        records,
+/// The first chunk of a snapshot.
+pub fn announce(hello: &Hello, announcement: &peer::Message) -> SnapshotChunk {
+    seal_chunk(SnapshotChunk {
+        hello: Bytes::from(hello.encode_to_vec()),
+        announcement: Bytes::from(announcement.encode_to_vec()),
         ..SnapshotChunk::default()
-    }
+    })
+}
+
+/// Checks and unwraps the first chunk of a snapshot.
+pub fn unwrap_announcement(chunk: &SnapshotChunk) -> Result<(Hello, peer::Message), EnvelopeError> {
+    check_chunk(chunk)?;
+    let announcement = peer::Message::decode(chunk.announcement.clone())?;
+    Ok((Hello::decode(chunk.hello.clone())?, announcement))
+}
+
+/// Seals a snapshot's chunk, whatever it holds.
+pub fn seal_chunk(mut chunk: SnapshotChunk) -> SnapshotChunk {
+    chunk.crc = sum_of_chunk(&chunk);
+    chunk
+}
+
+/// A chunk with these records.
+pub fn wrap_records(records: Vec<SnapshotRecord>, last: bool) -> SnapshotChunk {
+    seal_chunk(SnapshotChunk {
+        records: Bytes::from(SnapshotRecords { records }.encode_to_vec()),
+        last,
+        ..SnapshotChunk::default()
+    })
+}
+
+/// Checks a snapshot's chunk, whatever it holds.
+pub fn check_chunk(chunk: &SnapshotChunk) -> Result<(), EnvelopeError> {
+    compare(sum_of_chunk(chunk), chunk.crc, chunk.records.len())
 }
 
 /// Checks and unwraps the records of a snapshot.
 pub fn unwrap_records(chunk: &SnapshotChunk) -> Result<Vec<SnapshotRecord>, EnvelopeError> {
-    check(&chunk.records, chunk.records_crc)?;
+    check_chunk(chunk)?;
     Ok(SnapshotRecords::decode(chunk.records.clone())?.records)
 }
 
-fn check(bytes: &[u8], crc: u32) -> Result<(), EnvelopeError> {
-    if crc32c::crc32c(bytes) == crc {
+/// Seals the answer to a handshake.
+pub fn seal_link_reply(version: &str) -> LinkReply {
+    LinkReply {
+        version: version.into(),
+        crc: crc32c::crc32c(version.as_bytes()),
+    }
+}
+
+/// Checks the answer to a handshake.
+pub fn check_link_reply(reply: &LinkReply) -> Result<(), EnvelopeError> {
+    let sum = crc32c::crc32c(reply.version.as_bytes());
+    compare(sum, reply.crc, reply.version.len())
+}
+
+/// Seals an answer to a snapshot.
+pub fn seal_snapshot_reply(mut reply: SnapshotReply) -> SnapshotReply {
+    reply.crc = sum_of_reply(&reply);
+    reply
+}
+
+/// Checks an answer to a snapshot: a place to go on from that is not the receiver's would leave a hole in its state.
+pub fn check_snapshot_reply(reply: &SnapshotReply) -> Result<(), EnvelopeError> {
+    compare(sum_of_reply(reply), reply.crc, reply.encoded_len())
+}
+
+fn compare(found: u32, stated: u32, bytes: usize) -> Result<(), EnvelopeError> {
+    if found == stated {
         Ok(())
     } else {
-        Err(EnvelopeError::Checksum(bytes.len()))
+        Err(EnvelopeError::Checksum(bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::peer;
     use proptest::prelude::*;
 
     fn batch() -> Batch {
@@ -85,6 +184,41 @@ mod tests {
         assert_eq!(unwrap(wrap(&batch())).expect("sound"), batch());
     }
 
+    #[test]
+    fn handshakes_and_answers_are_covered() {
+        let hello = Hello {
+            incarnation: 7,
+            ..Hello::default()
+        };
+        let mut envelope = wrap_hello(&hello);
+        assert_eq!(unwrap_hello(&envelope).expect("sound"), hello);
+        let other = Hello {
+            incarnation: 6,
+            ..Hello::default()
+        };
+        envelope.hello = Bytes::from(other.encode_to_vec());
+        assert!(unwrap_hello(&envelope).is_err());
+        let message = peer::Message {
+            term: 8,
+            ..peer::Message::default()
+        };
+        let mut chunk = announce(&hello, &message);
+        assert_eq!(unwrap_announcement(&chunk).expect("sound"), (hello, message));
+        chunk.announcement = Bytes::from(peer::Message::default().encode_to_vec());
+        assert!(unwrap_announcement(&chunk).is_err());
+        let mut last = wrap_records(Vec::new(), true);
+        last.last = false;
+        assert!(check_chunk(&last).is_err());
+        let mut reply = seal_snapshot_reply(SnapshotReply::default());
+        check_snapshot_reply(&reply).expect("sound");
+        reply.complete = true;
+        assert!(check_snapshot_reply(&reply).is_err());
+        let mut reply = seal_link_reply("3");
+        check_link_reply(&reply).expect("sound");
+        reply.version = "4".into();
+        assert!(check_link_reply(&reply).is_err());
+    }
+
     proptest! {
         #[test]
         fn any_flipped_bit_is_found(place in 0_usize..30, bit in 0_u8..8) {
@@ -98,7 +232,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_do_no_harm(bytes: Vec<u8>) {
-            let envelope = Envelope { hello: None, batch_crc: crc32c::crc32c(&bytes), batch: bytes.into() };
+            let envelope = Envelope { hello: Bytes::new(), crc: crc32c::crc32c(&bytes), batch: bytes.into() };
             let _ = unwrap(envelope);
         }
     }

@@ -1,6 +1,7 @@
 //! Who may talk to whom: the handshake of a peer link, judged against the replicated membership.
 
 use crate::ids::MemberId;
+use crate::mutants::{self, Mutant};
 use crate::proto::log::Member;
 use crate::proto::peer::Hello;
 use crate::storage::directory::Identity;
@@ -45,7 +46,8 @@ pub fn check(own: Identity, hello: &Hello, known: Option<&Member>) -> Result<(),
             hello.from
         )));
     };
-    if known.incarnation != 0 && known.incarnation != hello.incarnation {
+    let is_other_disk = known.incarnation != 0 && known.incarnation != hello.incarnation;
+    if is_other_disk && !mutants::active(Mutant::BlankDiskAdmitted) {
         return Err(Status::new(
             REFUSED,
             format!(

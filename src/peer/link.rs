@@ -28,6 +28,9 @@ const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 /// An answer to the handshake takes no longer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// So many refusals in a row are believed: no checksum covers a status, and a member that stops for one does not come back.
+const REFUSALS_MAX: usize = 3;
+
 /// Raft messages for the remote member.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -103,12 +106,17 @@ impl Actor for Link {
     fn started(&mut self, context: &mut Context<Self>) {
         let (remote, stop, address) = (self.remote.clone(), self.stop.clone(), context.address());
         env::spawn_local(async move {
-            let mut attempt = 0;
+            let (mut attempt, mut refusals) = (0, 0);
             while address.connected() {
                 let report = |outgoing| address.do_send(Connected(outgoing));
                 let Err(status) = keep_open(&remote, attempt, report).await;
                 attempt += 1;
-                if status.code() == identity::REFUSED {
+                refusals = if status.code() == identity::REFUSED {
+                    refusals + 1
+                } else {
+                    0
+                };
+                if refusals == REFUSALS_MAX {
                     return stop.fail(&format!(
                         "member {} refuses this one: {}",
                         remote.member,
@@ -133,10 +141,7 @@ async fn keep_open(
 ) -> Result<std::convert::Infallible, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
-    let hello = Envelope {
-        hello: Some(identity::hello(remote.own, remote.member)),
-        ..Envelope::default()
-    };
+    let hello = envelope::wrap_hello(&identity::hello(remote.own, remote.member));
     outgoing
         .try_send(hello)
         .map_err(|_| Status::internal("an empty channel is full"))?;
@@ -146,6 +151,7 @@ async fn keep_open(
             .message()
             .await?
             .ok_or_else(|| Status::unavailable("closed during the handshake"))?;
+        envelope::check_link_reply(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
         Ok::<_, Status>((replies, reply))
     };
     let (mut replies, reply) = env::timeout(HANDSHAKE_TIMEOUT, handshake)

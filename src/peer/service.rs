@@ -2,7 +2,7 @@
 
 use super::envelope;
 use super::identity::{self, VERSION};
-use super::snapshot_receive::{Partial, SnapshotId};
+use super::snapshot_receive::{DISK_FAILED, Partial, SnapshotId};
 use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -10,7 +10,8 @@ use crate::inbox::Inbox;
 use crate::limits::{PEER_MESSAGES_MAX, PROPOSALS_BYTES_MAX};
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
-use crate::proto::peer::{Batch, Envelope, Hello, LinkReply, SnapshotChunk, SnapshotReply};
+use crate::proto::peer::{Batch, Envelope, Hello, LinkReply, Message, SnapshotChunk, SnapshotReply};
+use crate::stop::StopSignal;
 use crate::storage::directory::{DataDirectory, Identity};
 use crate::storage::state::StateOptions;
 use raft::eraftpb::MessageType;
@@ -30,6 +31,7 @@ pub struct PeerService {
     /// What arrived of a snapshot whose transfer broke off. Taken out while one is under way.
     pub partial: Arc<Mutex<Option<Partial>>>,
     pub receiving: Arc<tokio::sync::Semaphore>,
+    pub stop: StopSignal,
 }
 
 impl PeerService {
@@ -39,6 +41,7 @@ impl PeerService {
         consensus: Arc<Inbox<Incoming>>,
         directory: Arc<DataDirectory>,
         state_options: StateOptions,
+        stop: StopSignal,
     ) -> Self {
         let receiving = Arc::new(tokio::sync::Semaphore::new(1));
         Self {
@@ -49,11 +52,11 @@ impl PeerService {
             state_options,
             partial: Arc::default(),
             receiving,
+            stop,
         }
     }
 
-    fn greet(&self, hello: Option<&Hello>) -> Result<MemberId, Status> {
-        let hello = hello.ok_or_else(|| Status::invalid_argument("no handshake"))?;
+    fn greet(&self, hello: &Hello) -> Result<MemberId, Status> {
         let view = self.views.load();
         identity::check(self.own, hello, view.member(MemberId(hello.from))).inspect_err(|status| {
             tracing::warn!(remote_member = %MemberId(hello.from), reason = status.message(), "refused a peer");
@@ -79,13 +82,10 @@ impl PeerService {
     /// The transfer of a snapshot after its first chunk; the caller holds the only permit to receive.
     async fn receive(
         &self,
-        first: SnapshotChunk,
+        announcement: Message,
         mut chunks: Streaming<SnapshotChunk>,
         replies: &mpsc::Sender<Result<SnapshotReply, Status>>,
     ) -> Result<(), Status> {
-        let announcement = first
-            .announcement
-            .ok_or_else(|| Status::invalid_argument("no announcement"))?;
         let snapshot = announcement
             .snapshot
             .as_ref()
@@ -97,32 +97,35 @@ impl PeerService {
         };
         let mut partial = match self.kept().take_if(|partial| partial.id == id) {
             Some(partial) => partial,
-            None => Partial::begin(id, &self.directory, &self.state_options)?,
+            None => self.stored(Partial::begin(id, &self.directory, &self.state_options))?,
         };
         tracing::info!(index = %id.index, from = %id.from, "receiving a snapshot");
-        let reply = SnapshotReply {
+        let reply = envelope::seal_snapshot_reply(SnapshotReply {
             resume_after: partial.position.clone(),
-            complete: false,
-        };
+            ..SnapshotReply::default()
+        });
         let mut outcome = replies
             .send(Ok(reply))
             .await
             .map_err(|_| Status::cancelled("the sender went away"));
         while outcome.is_ok() {
             match chunks.message().await {
+                Ok(Some(chunk)) if envelope::check_chunk(&chunk).is_err() => {
+                    outcome = Err(Status::unavailable("a chunk was damaged on its way"));
+                }
                 Ok(Some(chunk)) if chunk.last => {
-                    let arrived = partial.finish(announcement).await?;
+                    let arrived = self.stored(partial.finish(announcement).await)?;
                     self.consensus.add(|incoming| incoming.snapshots.push(arrived));
-                    let reply = SnapshotReply {
-                        resume_after: None,
+                    let reply = envelope::seal_snapshot_reply(SnapshotReply {
                         complete: true,
-                    };
+                        ..SnapshotReply::default()
+                    });
                     return replies
                         .send(Ok(reply))
                         .await
                         .map_err(|_| Status::cancelled("the sender went away"));
                 }
-                Ok(Some(chunk)) => partial.take(&chunk)?,
+                Ok(Some(chunk)) => self.stored(partial.take(&chunk))?,
                 Ok(None) => outcome = Err(Status::unavailable("the transfer broke off")),
                 Err(status) => outcome = Err(status),
             }
@@ -131,9 +134,22 @@ impl PeerService {
         outcome
     }
 
+    /// Stops this member if its disk could not store what came.
+    fn stored<T>(&self, outcome: Result<T, Status>) -> Result<T, Status> {
+        outcome.inspect_err(|status| {
+            if status.code() == DISK_FAILED {
+                self.stop.fail(&status.message());
+            }
+        })
+    }
+
     fn kept(&self) -> std::sync::MutexGuard<'_, Option<Partial>> {
         self.partial.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn damaged(error: envelope::EnvelopeError) -> Status {
+    Status::data_loss(error.to_string())
 }
 
 #[tonic::async_trait]
@@ -150,11 +166,9 @@ impl Peer for PeerService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
-        let from = self.greet(first.hello.as_ref())?;
+        let from = self.greet(&envelope::unwrap_hello(&first).map_err(damaged)?)?;
         let (replies, stream) = mpsc::channel(1);
-        let greeted = replies.try_send(Ok(LinkReply {
-            version: VERSION.into(),
-        }));
+        let greeted = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));
         greeted.map_err(|_| Status::internal("an empty channel is full"))?;
         let service = self.clone();
         env::spawn(async move {
@@ -183,12 +197,9 @@ impl Peer for PeerService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
-        let from = self.greet(first.hello.as_ref())?;
-        if first
-            .announcement
-            .as_ref()
-            .is_none_or(|message| message.from != from.0)
-        {
+        let (hello, announcement) = envelope::unwrap_announcement(&first).map_err(damaged)?;
+        let from = self.greet(&hello)?;
+        if announcement.from != from.0 {
             return Err(Status::invalid_argument("the announcement is not the sender's"));
         }
         let permit = Arc::clone(&self.receiving)
@@ -198,7 +209,7 @@ impl Peer for PeerService {
         let service = self.clone();
         env::spawn(async move {
             let _permit = permit;
-            if let Err(status) = service.receive(first, chunks, &replies).await {
+            if let Err(status) = service.receive(announcement, chunks, &replies).await {
                 tracing::warn!(remote_member = %from, error = status.message(), "a snapshot did not arrive");
                 let _ = replies.send(Err(status)).await;
             }

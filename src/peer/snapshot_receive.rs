@@ -9,9 +9,10 @@ use crate::ids::{LogIndex, MemberId, Term};
 use crate::proto::peer::{SnapshotChunk, SnapshotPosition};
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateOptions;
+use crate::storage::state_error::StateError;
 use crate::storage::state_snapshot::StateImport;
 use std::sync::Arc;
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// Which snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,9 @@ impl Partial {
             keyspace: record.keyspace,
             key: record.key.clone(),
         });
-        self.import.write(records).map_err(|error| failed(&error))?;
+        self.import
+            .write(records)
+            .map_err(|error| failed_import(&error))?;
         if last.is_some() {
             self.position = last;
         }
@@ -61,7 +64,7 @@ impl Partial {
         let import = self.import;
         let state = env::disk_sync(move || import.finish())
             .await
-            .map_err(|error| failed(&error))?;
+            .map_err(|error| failed_import(&error))?;
         Ok(ArrivedSnapshot {
             announcement,
             state: Arc::clone(&state),
@@ -69,6 +72,19 @@ impl Partial {
     }
 }
 
+/// The status of a failure to store what came: this member's own disk is at fault.
+pub const DISK_FAILED: Code = Code::Internal;
+
 fn failed(error: &dyn std::error::Error) -> Status {
-    Status::internal(format!("cannot store the snapshot: {error}"))
+    Status::new(DISK_FAILED, format!("cannot store the snapshot: {error}"))
+}
+
+/// A snapshot that cannot be one is its sender's fault.
+fn failed_import(error: &StateError) -> Status {
+    match error {
+        StateError::UnknownKeyspace(_) | StateError::ImportIncomplete => {
+            Status::invalid_argument(error.to_string())
+        }
+        _ => failed(error),
+    }
 }

@@ -5,7 +5,7 @@ use super::link::{Remote, connect};
 use super::{envelope, identity};
 use crate::env;
 use crate::mvcc::View;
-use crate::proto::peer::{self, SnapshotChunk, SnapshotPosition, SnapshotReply};
+use crate::proto::peer::{self, SnapshotPosition, SnapshotReply};
 use crate::storage::state_error::StateError;
 use crate::storage::state_snapshot::Cursor;
 use std::time::Duration;
@@ -60,11 +60,7 @@ async fn send_once(
 ) -> Result<(), SendError> {
     let mut client = connect(remote, attempt).await?;
     let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
-    let first = SnapshotChunk {
-        hello: Some(identity::hello(remote.own, remote.member)),
-        announcement: Some(announcement),
-        ..SnapshotChunk::default()
-    };
+    let first = envelope::announce(&identity::hello(remote.own, remote.member), &announcement);
     chunks
         .try_send(first)
         .map_err(|_| Status::internal("an empty channel is full"))?;
@@ -83,10 +79,7 @@ async fn send_once(
     loop {
         let found = records.next_chunk(CHUNK_BYTES)?;
         let last = found.is_empty();
-        let chunk = SnapshotChunk {
-            last,
-            ..envelope::wrap_records(found)
-        };
+        let chunk = envelope::wrap_records(found, last);
         if chunks.send(chunk).await.is_err() || last {
             break;
         }
@@ -103,8 +96,10 @@ async fn send_once(
 }
 
 async fn next(replies: &mut Streaming<SnapshotReply>) -> Result<SnapshotReply, Status> {
-    replies
+    let reply = replies
         .message()
         .await?
-        .ok_or_else(|| Status::unavailable("closed by the receiver"))
+        .ok_or_else(|| Status::unavailable("closed by the receiver"))?;
+    envelope::check_snapshot_reply(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
+    Ok(reply)
 }

@@ -8,8 +8,11 @@
 //!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
+use crate::env::FileError;
 use crate::ids::{LogIndex, Term};
 use crate::proto::peer::{Entry, EntryBatch, HardState};
+use crate::storage::journal::{self, JournalError};
+use crate::storage::manifest;
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -35,6 +38,8 @@ const CACHE_BYTES: u64 = 1024 * 1024;
 pub enum LogError {
     #[error("the log in {path} cannot be read or written: {source}. Check the disk; do not start this member on an older copy of it", path = path.display())]
     Engine { path: PathBuf, source: fjall::Error },
+    #[error("the log's journal: {0}. Check the disk; do not start this member on an older copy of it")]
+    File(#[from] FileError),
     #[error("the log in {path} is corrupt: {what}. Remove this member from the cluster, clear its data directory and add it again", path = path.display())]
     Corrupt { path: PathBuf, what: String },
 }
@@ -86,6 +91,14 @@ impl LogDatabase {
             path: path.to_owned(),
             source,
         };
+        let sound = journal::check(path).and_then(|()| manifest::check(path));
+        sound.map_err(|error| match error {
+            JournalError::File(error) => LogError::File(error),
+            rotten => LogError::Corrupt {
+                path: path.to_owned(),
+                what: rotten.to_string(),
+            },
+        })?;
         let database = Database::builder(path)
             .worker_threads(1)
             .cache_size(CACHE_BYTES)
@@ -251,6 +264,24 @@ impl LogDatabase {
         batch.insert(&self.meta, HARD_STATE_KEY, seal(HARD_STATE_KEY, hard_state));
         batch.commit().map_err(|source| self.engine(source))?;
         self.sync()
+    }
+
+    /// Writes what is in memory to tables and merges them.
+    pub fn rewrite(&self) -> Result<(), LogError> {
+        for keyspace in [&self.entries, &self.meta] {
+            let rewritten = keyspace
+                .rotate_memtable_and_wait()
+                .and_then(|()| keyspace.major_compact());
+            rewritten.map_err(|source| self.engine(source))?;
+        }
+        Ok(())
+    }
+
+    /// Breaks the record that begins with this entry.
+    #[cfg(test)]
+    pub(crate) fn spoil(&self, index: LogIndex) {
+        let key = index.0.to_be_bytes();
+        self.entries.insert(key, b"no record").expect("written");
     }
 
     /// Bytes on disk.

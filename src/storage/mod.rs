@@ -4,7 +4,9 @@
 //! it is a prefix, and the log replays the rest.
 
 pub mod directory;
+pub mod journal;
 pub mod log;
+pub mod manifest;
 pub mod state;
 pub mod state_error;
 pub mod state_filter;

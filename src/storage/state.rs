@@ -21,6 +21,8 @@ use fjall::{
     Snapshot,
 };
 
+use crate::storage::journal;
+use crate::storage::manifest;
 use crate::storage::state_error::StateError;
 use crate::storage::state_filter::{self, Floors};
 use crate::storage::state_meta;
@@ -123,6 +125,11 @@ impl StateDatabase {
             path: path.to_owned(),
             source,
         };
+        let sound = journal::check(path).and_then(|()| manifest::check(path));
+        sound.map_err(|source| StateError::Journal {
+            path: path.to_owned(),
+            source,
+        })?;
         let floors = Arc::new(Floors::default());
         let filter_floors = Arc::clone(&floors);
         let database = Database::builder(path)

@@ -1,5 +1,6 @@
 //! What can go wrong with the state database, in words that tell the operator what to do.
 
+use crate::storage::journal::JournalError;
 use std::path::PathBuf;
 
 /// A failure of the state database. None of them can be repaired by trying again: the member stops.
@@ -12,6 +13,12 @@ pub enum StateError {
         path.display()
     )]
     Open { path: PathBuf, source: fjall::Error },
+    #[error(
+        "cannot open the state database {}: {source}; check the disk; if it is damaged, remove the member, wipe its data \
+         directory and add it again",
+        path.display()
+    )]
+    Journal { path: PathBuf, source: JournalError },
     #[error(
         "the state database failed while {doing}: {source}; check the disk's health and free space, then restart the \
          member"

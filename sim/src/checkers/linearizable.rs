@@ -1,120 +1,371 @@
-//! Linearizability of single keys: whether one order of the operations, each taking effect at one moment between its
-//! call and its return, explains every answer.
+//! Linearizability: whether one order of the operations, each taking effect at one moment between its call and its
+//! return, explains every answer.
 //!
-//! Wing and Gong's search (1993) with Lowe's memory of configurations (2017), on each key by itself: a history is
-//! linearizable if and only if it is for every object (Herlihy and Wing 1990, locality). A configuration is the set of
-//! operations that have taken effect and the value after them; one that has led nowhere is not tried again. An
-//! operation whose outcome nobody knows may take effect at any moment after its call, or never.
+//! Wing and Gong's search (1993) with Lowe's memory of configurations (2017). Keys that share no transaction are objects
+//! of their own, and a history is linearizable if and only if it is for every object (Herlihy and Wing 1990, locality),
+//! so each group of keys is searched by itself. A configuration is the set of operations that have taken effect and the
+//! values after them; one that has led nowhere is not tried again. An operation whose outcome nobody knows may take
+//! effect at any moment after its call, or never.
 
 use super::{Violation, violation};
-use crate::history::{Answer, History, Input, Key, Outcome, Value};
-use std::collections::{BTreeMap, HashSet};
+use crate::history::{Answer, Held, History, Input, Key, Operation, Outcome, Value};
+use crate::model::Past;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// What an operation does to one key, and what it was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a group of keys holds, by the place of the key in the group.
+type State = Box<[Option<Value>]>;
+
+/// What an operation does to keys, and what it was told. Keys are places in the group.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
-    Read(Option<Value>),
-    Put(Value),
+    Read(Held),
+    Put(Key, Value),
     /// Whether there was something to delete, if the client knows.
     Delete {
+        key: Key,
         existed: Option<bool>,
     },
-    /// Whether `new` took the place of `expected`, and what was found if not; None if the client does not know.
+    /// Whether `new` took the place of all that was expected, and what was found if not; None if the client does not
+    /// know.
     Swap {
-        expected: Option<Value>,
+        expected: Vec<Held>,
         new: Value,
-        told: Option<Result<(), Option<Value>>>,
+        told: Option<Result<(), Vec<Held>>>,
     },
 }
 
 impl Act {
-    /// The value after it, or None if it cannot take effect on `held` and be answered so.
-    #[allow(clippy::option_option)] // the outer: can it happen; the inner: does the key exist
-    fn apply(self, held: Option<Value>) -> Option<Option<Value>> {
+    /// The state after it, or None if it cannot take effect on `state` and be answered so.
+    fn apply(&self, state: &State) -> Option<State> {
+        let is = |(key, value): &Held| state[*key as usize] == *value;
+        let with = |changes: &[Held]| {
+            let mut after = state.clone();
+            for (key, value) in changes {
+                after[*key as usize] = *value;
+            }
+            Some(after)
+        };
         match self {
-            Self::Read(found) => (held == found).then_some(held),
-            Self::Put(value) => Some(Some(value)),
-            Self::Delete { existed } => existed
-                .is_none_or(|existed| existed == held.is_some())
-                .then_some(None),
-            Self::Swap { expected, new, told } => match told {
-                Some(Ok(())) => (held == expected).then_some(Some(new)),
-                Some(Err(found)) => (held != expected && held == found).then_some(held),
-                None => Some(if held == expected { Some(new) } else { held }),
-            },
+            Self::Read(found) => is(found).then(|| state.clone()),
+            Self::Put(key, value) => with(&[(*key, Some(*value))]),
+            Self::Delete { key, existed } => {
+                let exists = state[*key as usize].is_some();
+                existed.is_none_or(|existed| existed == exists).then_some(())?;
+                with(&[(*key, None)])
+            }
+            Self::Swap { expected, new, told } => {
+                let swaps = expected.iter().all(is);
+                match told {
+                    Some(Ok(())) if !swaps => return None,
+                    Some(Err(found)) if swaps || !found.iter().all(is) => return None,
+                    _ => {}
+                }
+                let written: Vec<Held> = expected.iter().map(|(key, _)| (*key, Some(*new))).collect();
+                with(if swaps { &written } else { &[] })
+            }
+        }
+    }
+
+    fn keys(&self) -> Vec<Key> {
+        match self {
+            Self::Read((key, _)) | Self::Put(key, _) | Self::Delete { key, .. } => vec![*key],
+            Self::Swap { expected, .. } => expected.iter().map(|(key, _)| *key).collect(),
+        }
+    }
+
+    /// The same, on other keys.
+    fn rename(&mut self, names: &BTreeMap<Key, Key>) {
+        match self {
+            Self::Read((key, _)) | Self::Put(key, _) | Self::Delete { key, .. } => *key = names[key],
+            Self::Swap { expected, told, .. } => {
+                let found = told.iter_mut().filter_map(|told| told.as_mut().err()).flatten();
+                expected
+                    .iter_mut()
+                    .chain(found)
+                    .for_each(|(key, _)| *key = names[key]);
+            }
         }
     }
 }
 
-/// One operation on one key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
     pub id: u64,
     pub called: u64,
     /// None if it may take effect at any time after its call, or never.
     pub returned: Option<u64>,
+    /// What is tried first: the lower, the sooner. Right or wrong, it changes only how long the search takes.
+    pub hint: u64,
     pub act: Act,
 }
 
-/// Checks every key of a history.
-pub fn check(history: &History) -> Result<(), Violation> {
-    for (key, steps) in by_key(history) {
-        if let Err(stuck) = check_key(&steps) {
-            return violation(format!(
-                "k{key} is not linearizable: nothing explains the answer of operation {stuck}"
-            ));
-        }
-    }
-    Ok(())
+/// Configurations that the search of a group may try. A group of many keys is then searched key by key instead: of its
+/// transactions only what they did to that key is looked at, and that they are atomic is left to `revisions`.
+const TRIED_MAX: usize = 100_000;
+/// Configurations that the search of one key may try. The rest is then left to `revisions`, and the report says so.
+const TRIED_OF_KEY_MAX: usize = 1_000_000;
+
+/// How a history was searched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Searched {
+    /// Groups of keys that were searched as a whole.
+    pub whole: u64,
+    /// Groups that were too large for that.
+    pub by_key: u64,
+    /// Keys that were too large even so.
+    pub given_up: u64,
 }
 
-/// What each operation means for its key. Serializable reads promise nothing here, and what was refused did nothing.
-fn by_key(history: &History) -> BTreeMap<Key, Vec<Step>> {
-    let mut keys: BTreeMap<Key, Vec<Step>> = BTreeMap::new();
-    for operation in &history.operations {
-        let (returned, answer) = match &operation.returned {
-            Some((moment, Outcome::Answered(answer))) => (Some(*moment), Some(answer)),
-            Some((_, Outcome::Refused(_))) => continue,
-            Some((_, Outcome::Unknown(_))) | None => (None, None),
-        };
-        let act = match (&operation.input, answer) {
-            (
-                Input::Get {
-                    serializable: false, ..
-                },
-                Some(Answer::Got { value, .. }),
-            ) => Act::Read(*value),
-            (Input::Put { .. }, _) => Act::Put(operation.id),
-            (Input::DeleteRange { .. }, answer) => Act::Delete {
-                existed: answer.map(Answer::changed),
-            },
-            (Input::CompareAndSwap { expected, .. }, answer) => Act::Swap {
-                expected: *expected,
-                new: operation.id,
-                told: match answer {
-                    Some(Answer::Swapped { swapped: true, .. }) => Some(Ok(())),
-                    Some(Answer::Swapped { found, .. }) => Some(Err(*found)),
-                    _ => None,
-                },
-            },
-            _ => continue,
-        };
-        if let Some(key) = operation.input.key() {
-            keys.entry(key).or_default().push(Step {
-                id: operation.id,
-                called: operation.called,
-                returned,
-                act,
-            });
-        }
-    }
-    keys
+/// Why a search ended without an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stuck {
+    /// Nothing explains the answer of this operation.
+    At(u64),
+    /// There is too much to try.
+    TooLarge,
 }
 
-/// Checks one key that holds nothing at first; an error names the operation at whose return the search got stuck after
-/// explaining the most.
-pub fn check_key(steps: &[Step]) -> Result<(), u64> {
-    Search::new(steps).run()
+/// Checks a whole history. What became of writes whose clients do not know is taken from the store's past, where that is
+/// given: they are many, and each doubles what there is to search.
+pub fn check(history: &History, past: Option<&Past>) -> Result<Searched, Violation> {
+    let mut steps: Vec<Step> = history.operations.iter().filter_map(step).collect();
+    if let Some(past) = past {
+        look_up(&mut steps, past);
+    }
+    settle(&mut steps);
+    let mut searched = Searched::default();
+    for (keys, steps) in groups(steps) {
+        let limit = if keys.len() > 1 {
+            TRIED_MAX
+        } else {
+            TRIED_OF_KEY_MAX
+        };
+        match check_group(&steps, keys.len(), limit) {
+            Ok(()) => searched.whole += 1,
+            Err(Stuck::At(id)) => return stuck(&keys, id),
+            Err(Stuck::TooLarge) if keys.len() == 1 => searched.given_up += 1,
+            Err(Stuck::TooLarge) => {
+                searched.by_key += 1;
+                for (place, key) in keys.iter().enumerate() {
+                    let of_key: Vec<Step> = steps
+                        .iter()
+                        .filter_map(|step| step.on_key(place as Key))
+                        .collect();
+                    match check_group(&of_key, 1, TRIED_OF_KEY_MAX) {
+                        Ok(()) => {}
+                        Err(Stuck::At(id)) => return stuck(&[*key], id),
+                        Err(Stuck::TooLarge) => searched.given_up += 1,
+                    }
+                }
+            }
+        }
+    }
+    Ok(searched)
+}
+
+fn stuck(keys: &[Key], id: u64) -> Result<Searched, Violation> {
+    let names: Vec<_> = keys.iter().map(|key| crate::history::key_name(*key)).collect();
+    violation(format!(
+        "{} is not linearizable: nothing explains the answer of operation {id}",
+        names.join(",")
+    ))
+}
+
+impl Step {
+    /// What it does to one key, as a step on that key alone.
+    fn on_key(&self, key: Key) -> Option<Self> {
+        let of = |held: &[Held]| {
+            held.iter()
+                .find(|(of, _)| *of == key)
+                .map(|(_, value)| (0, *value))
+        };
+        let act = match &self.act {
+            Act::Read((of, value)) => (*of == key).then_some(Act::Read((0, *value))),
+            Act::Put(of, value) => (*of == key).then_some(Act::Put(0, *value)),
+            Act::Delete { key: of, existed } => (*of == key).then_some(Act::Delete {
+                key: 0,
+                existed: *existed,
+            }),
+            Act::Swap { expected, new, told } => of(expected).and_then(|expected| match told {
+                // It failed for whichever key: of this one it is known what was found.
+                Some(Err(found)) => of(found).map(Act::Read),
+                told => Some(Act::Swap {
+                    expected: vec![expected],
+                    new: *new,
+                    told: told.as_ref().map(|_| Ok(())),
+                }),
+            }),
+        }?;
+        Some(Self { act, ..self.clone() })
+    }
+}
+
+/// What an operation means here. Serializable reads promise nothing, and what was refused did nothing.
+fn step(operation: &Operation) -> Option<Step> {
+    let (returned, answer) = match &operation.returned {
+        Some((moment, Outcome::Answered(answer))) => (Some(*moment), Some(answer)),
+        Some((_, Outcome::Refused(_))) => return None,
+        Some((_, Outcome::Unknown(_))) | None => (None, None),
+    };
+    let act = match (&operation.input, answer) {
+        (
+            Input::Get {
+                key,
+                serializable: false,
+            },
+            Some(Answer::Got { value, .. }),
+        ) => Act::Read((*key, *value)),
+        (Input::Put { key }, _) => Act::Put(*key, operation.id),
+        (Input::DeleteRange { key }, answer) => Act::Delete {
+            key: *key,
+            existed: answer.map(Answer::changed),
+        },
+        (Input::Swap { expected }, answer) => Act::Swap {
+            expected: expected.clone(),
+            new: operation.id,
+            told: match answer {
+                Some(Answer::Swapped { swapped: true, .. }) => Some(Ok(())),
+                Some(Answer::Swapped { found, .. }) => Some(Err(found.clone())),
+                _ => None,
+            },
+        },
+        _ => return None,
+    };
+    Some(Step {
+        hint: answer.map_or(u64::MAX, |answer| {
+            2 * answer.revision() as u64 + u64::from(!answer.changed())
+        }),
+        id: operation.id,
+        called: operation.called,
+        returned,
+        act,
+    })
+}
+
+/// Takes from the past whether open writes have taken effect, and which did so first.
+fn look_up(steps: &mut Vec<Step>, past: &Past) {
+    let known = (2..=past.revision()).all(|revision| past.changes(revision).is_some());
+    let mut written: BTreeMap<Value, i64> = BTreeMap::new();
+    for (revision, changes) in past.iter() {
+        written.extend(
+            changes
+                .iter()
+                .filter_map(|(_, value)| Some(((*value)?, revision))),
+        );
+    }
+    steps.retain_mut(|step| {
+        let (value, told) = match &mut step.act {
+            Act::Put(_, value) => (*value, None),
+            Act::Swap { new, told, .. } => (*new, Some(told)),
+            Act::Read(_) | Act::Delete { .. } => return true,
+        };
+        if step.returned.is_some() {
+            return true;
+        }
+        let Some(revision) = written.get(&value) else {
+            return !known;
+        };
+        // It has, by the end.
+        step.returned = Some(u64::MAX);
+        step.hint = 2 * *revision as u64;
+        if let Some(told) = told {
+            *told = Some(Ok(()));
+        }
+        true
+    });
+}
+
+/// Settles what answers tell of open writes. One whose value somebody found
+/// has taken effect before that answer. One that no answer can tell of is left out: nobody found its value or expects it,
+/// and no key of it was deleted with the word that it existed; if an order with it explains all answers, so does the same
+/// order without it.
+fn settle(steps: &mut Vec<Step>) {
+    let mut found: BTreeMap<Value, (u64, u64)> = BTreeMap::new();
+    let mut expected_by_open: BTreeSet<Value> = BTreeSet::new();
+    let mut deleted: BTreeSet<Key> = BTreeSet::new();
+    for step in &*steps {
+        let seen: &[Held] = match &step.act {
+            Act::Read(held) => std::slice::from_ref(held),
+            Act::Swap { expected, told, .. } => match told {
+                Some(Ok(())) => expected,
+                Some(Err(found)) => found,
+                None => {
+                    expected_by_open.extend(expected.iter().filter_map(|(_, value)| *value));
+                    &[]
+                }
+            },
+            Act::Delete { key, existed } => {
+                deleted.extend(existed.unwrap_or(false).then_some(*key));
+                &[]
+            }
+            Act::Put(..) => &[],
+        };
+        for value in seen.iter().filter_map(|(_, value)| *value) {
+            let seen = (step.returned.unwrap_or(u64::MAX), step.hint.saturating_sub(1));
+            let first = found.entry(value).or_insert(seen);
+            *first = (first.0.min(seen.0), first.1.min(seen.1));
+        }
+    }
+    steps.retain_mut(|step| {
+        let value = match &step.act {
+            Act::Put(_, value) => *value,
+            Act::Swap { new, .. } => *new,
+            Act::Read(_) | Act::Delete { .. } => return true,
+        };
+        if step.returned.is_some_and(|returned| returned < u64::MAX) {
+            return true;
+        }
+        if let Some((until, hint)) = found.get(&value) {
+            step.hint = step.hint.min(*hint);
+            // One that was found before it was called fits nowhere, and stays open for the search to say so.
+            step.returned = (*until > step.called).then_some(*until);
+            if let Act::Swap { told, .. } = &mut step.act {
+                *told = Some(Ok(()));
+            }
+            return true;
+        }
+        step.returned.is_some()
+            || expected_by_open.contains(&value)
+            || step.act.keys().iter().any(|key| deleted.contains(key))
+    });
+}
+
+/// Parts the steps by keys that never meet in one operation, and numbers the keys of each group from 0.
+fn groups(steps: Vec<Step>) -> Vec<(Vec<Key>, Vec<Step>)> {
+    let mut group_of: BTreeMap<Key, Key> = BTreeMap::new();
+    for step in &steps {
+        let keys = step.act.keys();
+        let joined: BTreeSet<Key> = keys.iter().filter_map(|key| group_of.get(key).copied()).collect();
+        let group = joined.first().copied().unwrap_or(keys[0]);
+        group_of.extend(keys.iter().map(|key| (*key, group)));
+        for of in group_of.values_mut().filter(|of| joined.contains(of)) {
+            *of = group;
+        }
+    }
+    let mut groups: BTreeMap<Key, (Vec<Key>, Vec<Step>)> = BTreeMap::new();
+    let mut places: BTreeMap<Key, Key> = BTreeMap::new();
+    for (key, group) in &group_of {
+        let (keys, _) = groups.entry(*group).or_default();
+        places.insert(*key, keys.len() as Key);
+        keys.push(*key);
+    }
+    for mut step in steps {
+        let group = group_of[&step.act.keys()[0]];
+        step.act.rename(&places);
+        groups
+            .get_mut(&group)
+            .expect("every key has a group")
+            .1
+            .push(step);
+    }
+    groups.into_values().collect()
+}
+
+/// Checks a group of so many keys that hold nothing at first, in so many configurations at most; an error names the
+/// operation at whose return the search got stuck after explaining the most.
+pub fn check_group(steps: &[Step], keys: usize, tried_max: usize) -> Result<(), Stuck> {
+    Search::new(steps, keys).run(tried_max)
 }
 
 /// Calls and returns in the order in which they happened, as a list from which operations are lifted out.
@@ -126,10 +377,10 @@ struct Search<'a> {
     previous: Vec<usize>,
     return_place: Vec<Option<usize>>,
     done: Bits,
-    held: Option<Value>,
-    /// Place of the call that took effect, and the value before it.
-    taken: Vec<(usize, Option<Value>)>,
-    tried: HashSet<(usize, Vec<u64>, Option<Value>)>,
+    held: State,
+    /// Place of the call that took effect, and the state before it.
+    taken: Vec<(usize, State)>,
+    tried: HashSet<(usize, Vec<u64>, State)>,
     /// Operations that must still take effect.
     left: usize,
     fewest_left: (usize, u64),
@@ -138,7 +389,7 @@ struct Search<'a> {
 const END: usize = usize::MAX;
 
 impl<'a> Search<'a> {
-    fn new(steps: &'a [Step]) -> Self {
+    fn new(steps: &'a [Step], keys: usize) -> Self {
         let mut moments: Vec<(u64, usize, bool)> = Vec::with_capacity(2 * steps.len());
         for (number, step) in steps.iter().enumerate() {
             moments.push((step.called, number, true));
@@ -165,7 +416,7 @@ impl<'a> Search<'a> {
             events,
             return_place,
             done: Bits::new(steps.len()),
-            held: None,
+            held: vec![None; keys].into(),
             taken: Vec::new(),
             tried: HashSet::new(),
             left,
@@ -173,49 +424,67 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn run(mut self) -> Result<(), u64> {
-        let mut place = self.next[0];
+    fn run(mut self, tried_max: usize) -> Result<(), Stuck> {
+        // The newest candidate that led nowhere: those after it are tried next.
+        let mut after = None;
         while self.left > 0 {
-            let event = (place != END).then(|| self.events[place]);
-            match event {
-                Some((number, true)) => {
-                    place = if self.take(place, number) {
-                        self.next[0]
-                    } else {
-                        self.next[place]
-                    };
-                }
-                // A return, or the end: what is in front of it must take effect in another order.
-                blocked => {
-                    if let Some((number, _)) = blocked
-                        && self.left < self.fewest_left.0
-                    {
-                        self.fewest_left = (self.left, self.steps[number].id);
-                    }
-                    let Some((call, held)) = self.taken.pop() else {
-                        return Err(self.fewest_left.1);
-                    };
-                    self.put_back(call, held);
-                    place = self.next[call];
-                }
+            if self.tried.len() > tried_max {
+                return Err(Stuck::TooLarge);
             }
+            if let Some((hint, place)) = self.candidate(after) {
+                let taken = self.take(place, self.events[place].0);
+                after = (!taken).then_some((hint, place));
+                continue;
+            }
+            // What has taken effect must have done so in another order.
+            let Some((place, held)) = self.taken.pop() else {
+                return Err(Stuck::At(self.fewest_left.1));
+            };
+            self.put_back(place, held);
+            after = Some((self.hint(place), place));
         }
         Ok(())
     }
 
+    fn hint(&self, place: usize) -> u64 {
+        self.steps[self.events[place].0].hint
+    }
+
+    /// The next of the operations that may take effect now: those called before anything that has not taken effect
+    /// returns.
+    fn candidate(&mut self, after: Option<(u64, usize)>) -> Option<(u64, usize)> {
+        let mut best = None;
+        let mut place = self.next[0];
+        while place != END {
+            let (number, is_call) = self.events[place];
+            if !is_call {
+                if self.left < self.fewest_left.0 {
+                    self.fewest_left = (self.left, self.steps[number].id);
+                }
+                break;
+            }
+            let this = Some((self.steps[number].hint, place));
+            if this > after && (best.is_none() || this < best) {
+                best = this;
+            }
+            place = self.next[place];
+        }
+        best
+    }
+
     /// Lets an operation take effect, unless it cannot or this has been tried.
     fn take(&mut self, place: usize, number: usize) -> bool {
-        let Some(held) = self.steps[number].act.apply(self.held) else {
+        let Some(held) = self.steps[number].act.apply(&self.held) else {
             return false;
         };
         self.done.set(number, true);
         let (start, words) = self.done.trimmed();
-        if !self.tried.insert((start, words, held)) {
+        if !self.tried.insert((start, words, held.clone())) {
             self.done.set(number, false);
             return false;
         }
-        self.taken.push((place, self.held));
-        self.held = held;
+        let before = std::mem::replace(&mut self.held, held);
+        self.taken.push((place, before));
         self.unlink(place);
         if let Some(place) = self.return_place[number] {
             self.unlink(place);
@@ -224,7 +493,7 @@ impl<'a> Search<'a> {
         true
     }
 
-    fn put_back(&mut self, place: usize, held: Option<Value>) {
+    fn put_back(&mut self, place: usize, held: State) {
         let (number, _) = self.events[place];
         if let Some(place) = self.return_place[number] {
             self.relink(place);

@@ -1,8 +1,10 @@
 //! What must be true of every rehearsal, each in a file of its own. They know the clients' history, the store's past and
 //! the members' log records, nothing of how the cluster works.
 
+pub mod compaction;
 pub mod leaders;
 pub mod linearizable;
+pub mod logs;
 pub mod revisions;
 pub mod watch;
 

@@ -3,8 +3,8 @@
 //! revision; and revisions never run against time.
 
 use super::{Violation, violation};
-use crate::history::{Answer, History, Input, Key, Operation, Outcome, Value};
-use crate::model::Past;
+use crate::history::{Answer, Held, History, Input, Key, Operation, Outcome, Value};
+use crate::model::{Known, Past, State};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks all of it.
@@ -15,23 +15,28 @@ pub fn check(history: &History, past: &Past) -> Result<(), Violation> {
     check_time(history)
 }
 
-/// Every acknowledged change is in the past.
+/// What an operation does to keys when it changes them.
+fn changes_of(operation: &Operation) -> Vec<Held> {
+    let value = (!matches!(operation.input, Input::DeleteRange { .. })).then_some(operation.id);
+    let keys = operation.input.keys();
+    keys.into_iter().map(|key| (key, value)).collect()
+}
+
+/// Every acknowledged change is in the past, as a whole.
 fn check_written(history: &History, past: &Past) -> Result<(), Violation> {
     for operation in &history.operations {
-        let (Some(answer), Some(key)) = (operation.answer(), operation.input.key()) else {
+        let Some(answer) = operation.answer().filter(|answer| answer.changed()) else {
             continue;
         };
-        if !answer.changed() {
+        let Some(changes) = past.changes(answer.revision()) else {
             continue;
-        }
-        let value = (!matches!(operation.input, Input::DeleteRange { .. })).then_some(operation.id);
-        if past.changes(answer.revision()) != [(key, value)] {
+        };
+        if changes != changes_of(operation) {
             return violation(format!(
-                "acknowledged but lost: operation {} ({:?}) at revision {}, where the store has {:?}",
+                "acknowledged but lost: operation {} ({:?}) at revision {}, where the store has {changes:?}",
                 operation.id,
                 operation.input,
                 answer.revision(),
-                past.changes(answer.revision())
             ));
         }
     }
@@ -50,17 +55,17 @@ fn check_origin(history: &History, past: &Past) -> Result<(), Violation> {
         .map(Answer::revision)
         .collect();
     for (revision, changes) in past.iter() {
-        for (key, value) in changes {
-            let Some(value) = value else {
-                *unexplained_deletes.entry(*key).or_default() += u64::from(!acknowledged.contains(&revision));
-                continue;
-            };
-            if let Some(before) = made.insert(*value, revision) {
+        let values: BTreeSet<Value> = changes.iter().filter_map(|(_, value)| *value).collect();
+        for value in values {
+            if let Some(before) = made.insert(value, revision) {
                 return violation(format!(
                     "applied twice: operation {value}, at revisions {before} and {revision}"
                 ));
             }
-            check_writer(history.get(*value), *key, *value, revision)?;
+            check_writer(history.get(value), changes, value, revision)?;
+        }
+        if let [(key, None)] = changes {
+            *unexplained_deletes.entry(*key).or_default() += u64::from(!acknowledged.contains(&revision));
         }
     }
     for (key, count) in unexplained_deletes {
@@ -80,17 +85,17 @@ fn check_origin(history: &History, past: &Past) -> Result<(), Violation> {
 
 fn check_writer(
     operation: Option<&Operation>,
-    key: Key,
+    changes: &[Held],
     value: Value,
     revision: i64,
 ) -> Result<(), Violation> {
     let writer = operation.filter(|operation| {
-        operation.input.key() == Some(key)
-            && matches!(operation.input, Input::Put { .. } | Input::CompareAndSwap { .. })
+        matches!(operation.input, Input::Put { .. } | Input::Swap { .. }) && changes_of(operation) == changes
     });
     let Some(operation) = writer else {
         return violation(format!(
-            "revision {revision} has the value {value} in k{key}, which nobody wrote"
+            "revision {revision} is {changes:?}, which nobody wrote; {value} is the number of {:?}",
+            operation.map(|operation| &operation.input)
         ));
     };
     match &operation.returned {
@@ -121,27 +126,18 @@ fn check_seen(history: &History, past: &Past) -> Result<(), Violation> {
     seen.sort_by_key(|(revision, operation, _)| (*revision, operation.id));
     let mut states = past.states();
     for (revision, operation, answer) in seen {
-        let Some(state) = states.at(revision) else {
-            return violation(format!(
-                "operation {} was answered at revision {revision}, and the store ends at {}",
-                operation.id,
-                past.revision()
-            ));
-        };
-        let held = operation.input.key().and_then(|key| state.get(&key).copied());
-        let right = match (&operation.input, answer) {
-            (_, Answer::Got { value, .. }) => *value == held,
-            (_, Answer::Range { values, .. }) => {
-                values.iter().copied().eq(state.iter().map(|(k, v)| (*k, *v)))
+        let state = match states.at(revision) {
+            Known::State(state) => state,
+            Known::Hidden => continue,
+            Known::Future => {
+                return violation(format!(
+                    "operation {} was answered at revision {revision}, and the store ends at {}",
+                    operation.id,
+                    past.revision()
+                ));
             }
-            (_, Answer::Written { .. }) => true,
-            (_, Answer::Deleted { existed, .. }) => *existed == held.is_some(),
-            (Input::CompareAndSwap { expected, .. }, Answer::Swapped { swapped, found, .. }) => {
-                *swapped == (*expected == held) && (*swapped || *found == held)
-            }
-            (_, Answer::Swapped { .. }) => false,
         };
-        if !right {
+        if !fits(&operation.input, answer, state) {
             return violation(format!(
                 "operation {} ({:?}) was answered {answer:?}, and the state at revision {revision} is {state:?}",
                 operation.id, operation.input
@@ -151,19 +147,29 @@ fn check_seen(history: &History, past: &Past) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Whether this answer can be given where the store holds this.
+fn fits(input: &Input, answer: &Answer, state: &State) -> bool {
+    let is = |(key, value): &Held| state.get(key) == value.as_ref();
+    match (input, answer) {
+        (Input::Get { key, .. }, Answer::Got { value, .. }) => is(&(*key, *value)),
+        (Input::PastRange { .. }, Answer::Range { values, .. }) => values
+            .iter()
+            .copied()
+            .eq(state.iter().map(|(key, value)| (*key, *value))),
+        (Input::Put { .. }, Answer::Written { .. }) | (Input::Compact { .. }, Answer::Compacted { .. }) => {
+            true
+        }
+        (Input::DeleteRange { key }, Answer::Deleted { existed, .. }) => *existed == state.contains_key(key),
+        (Input::Swap { expected }, Answer::Swapped { swapped, found, .. }) => {
+            *swapped == expected.iter().all(is) && found.iter().all(is)
+        }
+        _ => false,
+    }
+}
+
 /// What was answered before a call has no higher revision than the call's own answer. Reads of the past and
 /// serializable reads are not bound by it.
 fn check_time(history: &History) -> Result<(), Violation> {
-    let bound = |operation: &&Operation| {
-        !matches!(
-            operation.input,
-            Input::PastRange { .. }
-                | Input::Get {
-                    serializable: true,
-                    ..
-                }
-        )
-    };
     let mut returns: Vec<(u64, i64, u64)> = Vec::new();
     for operation in &history.operations {
         if let Some((moment, Outcome::Answered(answer))) = &operation.returned {
@@ -173,7 +179,11 @@ fn check_time(history: &History) -> Result<(), Violation> {
     returns.sort_unstable();
     let mut returns = returns.into_iter().peekable();
     let mut newest = (0, 0);
-    for operation in history.operations.iter().filter(bound) {
+    for operation in history
+        .operations
+        .iter()
+        .filter(|operation| operation.input.is_linearizable())
+    {
         while let Some((_, revision, id)) = returns.next_if(|(moment, ..)| *moment < operation.called) {
             newest = newest.max((revision, id));
         }

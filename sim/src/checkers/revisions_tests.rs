@@ -1,10 +1,15 @@
 //! One good history, and one broken promise at a time.
 
 use super::*;
+use std::time::Duration;
+
+fn call(history: &mut History, input: Input) -> u64 {
+    history.call(0, Duration::ZERO, input)
+}
 
 fn answered(history: &mut History, input: Input, answer: Answer) -> u64 {
-    let id = history.call(input);
-    history.returned(id, Outcome::Answered(answer));
+    let id = call(history, input);
+    history.returned(id, Duration::ZERO, Outcome::Answered(answer));
     id
 }
 
@@ -25,11 +30,13 @@ fn good() -> (History, Past) {
         Input::Put { key: 1 },
         Answer::Written { revision: 2 },
     );
-    let swap = history.call(Input::CompareAndSwap {
-        key: 1,
-        expected: Some(1),
-    });
-    history.returned(swap, Outcome::Unknown("connection lost".into()));
+    let swap = call(
+        &mut history,
+        Input::Swap {
+            expected: vec![(1, Some(1)), (2, None)],
+        },
+    );
+    history.returned(swap, Duration::ZERO, Outcome::Unknown("connection lost".into()));
     answered(&mut history, GET, got(3, Some(2)));
     let deleted = Answer::Deleted {
         revision: 4,
@@ -46,11 +53,15 @@ fn good() -> (History, Past) {
         serializable: true,
     };
     answered(&mut history, stale, got(2, Some(1)));
-    let refused = history.call(Input::Put { key: 2 });
-    history.returned(refused, Outcome::Refused("too many requests".into()));
+    let refused = call(&mut history, Input::Put { key: 3 });
+    history.returned(
+        refused,
+        Duration::ZERO,
+        Outcome::Refused("too many requests".into()),
+    );
     let mut past = Past::default();
     past.push(vec![(1, Some(1))]);
-    past.push(vec![(1, Some(2))]);
+    past.push(vec![(1, Some(2)), (2, Some(2))]);
     past.push(vec![(1, None)]);
     (history, past)
 }
@@ -64,13 +75,33 @@ fn a_good_history_passes() {
 #[test]
 fn broken_promises_are_found() {
     type Break = fn(&mut History, &mut Past);
-    let table: [(&str, Break); 9] = [
+    let table: [(&str, Break); 11] = [
         ("acknowledged but lost", |history, _| {
             answered(history, Input::Put { key: 3 }, Answer::Written { revision: 5 });
         }),
-        ("applied twice", |_, past| past.push(vec![(1, Some(2))])),
+        ("applied twice", |_, past| {
+            past.push(vec![(1, Some(2)), (2, Some(2))]);
+        }),
+        ("which nobody wrote", |history, past| {
+            let half = call(
+                history,
+                Input::Swap {
+                    expected: vec![(1, None), (2, Some(2))],
+                },
+            );
+            past.push(vec![(1, Some(half))]);
+        }),
+        ("was answered Swapped", |history, _| {
+            let failed = Answer::Swapped {
+                revision: 4,
+                swapped: false,
+                found: vec![(1, None), (2, None)],
+            };
+            let expected = vec![(1, None), (2, Some(1))];
+            answered(history, Input::Swap { expected }, failed);
+        }),
         ("which nobody wrote", |_, past| past.push(vec![(1, Some(99))])),
-        ("which was refused", |_, past| past.push(vec![(2, Some(7))])),
+        ("which was refused", |_, past| past.push(vec![(3, Some(7))])),
         ("was deleted 1 times", |_, past| past.push(vec![(1, None)])),
         ("was answered Got", |history, _| {
             answered(history, GET, got(4, Some(2)));

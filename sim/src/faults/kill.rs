@@ -7,8 +7,6 @@ pub async fn strike(stage: &mut Stage) {
     stage.cluster.event(victim, "! kill", "");
     if stage.cluster.kill(victim).await {
         stage.wait(10, 8_000).await;
-        if stage.cluster.restart(victim) {
-            stage.cluster.event(victim, "restart", "");
-        }
+        stage.restart(victim);
     }
 }

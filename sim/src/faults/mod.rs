@@ -1,16 +1,35 @@
-//! Trouble: one file per kind, each with one line that says what it is. What strikes when and whom comes from the seed.
+//! Trouble: one file per kind, each with one line that says what it is. What strikes when is in
+//! `schedule`; whom and how hard comes from the strike's own random numbers.
 
+mod bit_rot;
+mod blank_disk;
+mod client_cut;
+mod clock_jump;
+mod clog;
+mod corruption;
 mod crash_loop;
+mod engine_work;
 mod flap;
+mod half_open;
+mod ill_disk;
 mod isolate_leader;
 mod kill;
+mod narrow_link;
 mod one_way;
 mod partition;
 mod pause;
 mod power_loss;
+mod rolling_restart;
+pub mod schedule;
+mod slow_reader;
+mod stop;
+mod suspend;
+mod swapped_disks;
+mod swizzle;
 
 use crate::cluster::Cluster;
-use crate::options::{FaultKind, Options};
+use crate::disk::Ailment;
+use crate::fault_kind::FaultKind;
 use crate::random::Stream;
 use std::rc::Rc;
 use std::time::Duration;
@@ -40,25 +59,27 @@ impl Stage {
         Some((first, if other >= first { other + 1 } else { other }))
     }
 
+    /// Waits until a member's process has ended, but not for ever; whether it has.
+    async fn wait_for_end(&mut self, member: usize, limit: Duration) -> bool {
+        let deadline = crate::world::elapsed() + limit;
+        while self.cluster.is_running(member) {
+            if crate::world::elapsed() >= deadline {
+                return false;
+            }
+            self.wait(5, 50).await;
+        }
+        true
+    }
+
+    /// Starts a member, unless it runs.
+    fn restart(&self, member: usize) {
+        if self.cluster.restart(member) {
+            self.cluster.event(member, "restart", "");
+        }
+    }
+
     async fn wait(&mut self, ms_min: u64, ms_max: u64) {
         madsim::time::sleep(Duration::from_millis(self.random.between(ms_min, ms_max))).await;
-    }
-}
-
-/// Strikes, again and again, until it is dropped. Whoever drops it mends what is broken.
-pub async fn keep_striking(cluster: Rc<Cluster>, options: Options, hand: usize) {
-    let mut stage = Stage {
-        cluster,
-        random: Stream::of(options.seed, &format!("faults {hand}")),
-    };
-    if options.faults.is_empty() {
-        return std::future::pending().await;
-    }
-    loop {
-        stage.wait(50, options.calm_ms_max.max(50)).await;
-        let kind = *stage.random.pick(&options.faults);
-        stage.cluster.world.count(counter(kind), 1);
-        strike(kind, &mut stage).await;
     }
 }
 
@@ -67,24 +88,30 @@ async fn strike(kind: FaultKind, stage: &mut Stage) {
         FaultKind::Kill => kill::strike(stage).await,
         FaultKind::CrashLoop => crash_loop::strike(stage).await,
         FaultKind::PowerLoss => power_loss::strike(stage).await,
-        FaultKind::Pause => pause::strike(stage).await,
+        FaultKind::Pause => pause::strike(stage, 6_000).await,
+        FaultKind::LongPause => pause::strike(stage, 120_000).await,
+        FaultKind::Stop => stop::strike(stage).await,
+        FaultKind::RollingRestart => rolling_restart::strike(stage).await,
+        FaultKind::SyncFailure => ill_disk::strike(stage, Ailment::Syncs).await,
+        FaultKind::ReadError => ill_disk::strike(stage, Ailment::Reads).await,
+        FaultKind::WriteError => ill_disk::strike(stage, Ailment::Writes).await,
+        FaultKind::DiskFull => ill_disk::strike(stage, Ailment::Full).await,
+        FaultKind::BitRot => bit_rot::strike(stage).await,
+        FaultKind::BlankDisk => blank_disk::strike(stage).await,
+        FaultKind::SwappedDisks => swapped_disks::strike(stage).await,
         FaultKind::Partition => partition::strike(stage).await,
         FaultKind::OneWay => one_way::strike(stage).await,
         FaultKind::IsolateLeader => isolate_leader::strike(stage).await,
         FaultKind::Flap => flap::strike(stage).await,
-    }
-}
-
-/// Under which name the report counts it.
-pub const fn counter(kind: FaultKind) -> &'static str {
-    match kind {
-        FaultKind::Kill => "fault: kill",
-        FaultKind::CrashLoop => "fault: crash loop",
-        FaultKind::PowerLoss => "fault: power loss",
-        FaultKind::Pause => "fault: pause",
-        FaultKind::Partition => "fault: partition",
-        FaultKind::OneWay => "fault: one way",
-        FaultKind::IsolateLeader => "fault: isolate leader",
-        FaultKind::Flap => "fault: flap",
+        FaultKind::Clog => clog::strike(stage).await,
+        FaultKind::Swizzle => swizzle::strike(stage).await,
+        FaultKind::ClientCut => client_cut::strike(stage).await,
+        FaultKind::Corruption => corruption::strike(stage).await,
+        FaultKind::HalfOpen => half_open::strike(stage).await,
+        FaultKind::NarrowLink => narrow_link::strike(stage).await,
+        FaultKind::SlowReader => slow_reader::strike(stage).await,
+        FaultKind::ClockJump => clock_jump::strike(stage).await,
+        FaultKind::Suspend => suspend::strike(stage).await,
+        FaultKind::EngineWork => engine_work::strike(stage).await,
     }
 }

@@ -2,11 +2,11 @@
 
 use super::Stage;
 
-pub async fn strike(stage: &mut Stage) {
+pub async fn strike(stage: &mut Stage, ms_max: u64) {
     let victim = stage.victim();
     if stage.cluster.pause(victim) {
         stage.cluster.event(victim, "! pause", "");
-        stage.wait(50, 6_000).await;
+        stage.wait(50, ms_max).await;
         stage.cluster.resume(victim);
         stage.cluster.event(victim, "resume", "");
     }

@@ -20,8 +20,6 @@ pub async fn strike(stage: &mut Stage) {
     }
     stage.wait(10, 5_000).await;
     for victim in victims {
-        if stage.cluster.restart(victim) {
-            stage.cluster.event(victim, "restart", "");
-        }
+        stage.restart(victim);
     }
 }

@@ -1,14 +1,16 @@
 //! What clients do: one file per call of the API. Each draws the outcome that it wants first and builds a request that
 //! should bring it, sends it through the real client, and says what came back in the history's words.
 
-mod compare_and_swap;
+mod compact;
 mod delete_range;
 mod get;
 mod past_range;
 mod put;
+mod txn;
 pub mod watch;
 
-use crate::history::{Input, Key, Outcome, Value, key_name};
+use crate::history::{Answer, Input, Key, Outcome, Value, key_name};
+use crate::mix::{Call, Mix};
 use crate::random::Stream;
 use bytes::Bytes;
 use callboard::client::{Client, Error};
@@ -20,17 +22,49 @@ use std::collections::BTreeMap;
 pub struct Memory {
     pub values: BTreeMap<Key, Option<Value>>,
     pub revision: i64,
+    /// What it has compacted itself.
+    pub compacted: i64,
 }
 
+impl Memory {
+    /// Takes in an answer to operation `id`.
+    pub fn learn(&mut self, id: u64, input: &Input, answer: &Answer) {
+        self.revision = self.revision.max(answer.revision());
+        match (input, answer) {
+            (Input::Swap { expected }, Answer::Swapped { swapped: true, .. }) => {
+                self.values
+                    .extend(expected.iter().map(|(key, _)| (*key, Some(id))));
+            }
+            (_, Answer::Swapped { found, .. }) => self.values.extend(found.iter().copied()),
+            (Input::Get { key, .. }, Answer::Got { value, .. }) => {
+                self.values.insert(*key, *value);
+            }
+            (Input::Put { key }, _) => {
+                self.values.insert(*key, Some(id));
+            }
+            (Input::DeleteRange { key }, _) => {
+                self.values.insert(*key, None);
+            }
+            (Input::Compact { revision }, _) => self.compacted = self.compacted.max(*revision),
+            _ => {}
+        }
+    }
+}
+
+/// Keys of a read-modify-write at most.
+const TXN_KEYS_MAX: u64 = 4;
+
 /// Draws the next thing to do.
-pub fn sample(random: &mut Stream, keys: u32, memory: &Memory) -> Input {
+pub fn sample(random: &mut Stream, mix: &Mix, keys: u32, memory: &Memory) -> Input {
     let key = random.below(u64::from(keys)) as Key;
-    match random.below(100) {
-        0..35 => put::sample(key),
-        35..60 => get::sample(random, key),
-        60..85 => compare_and_swap::sample(random, key, memory),
-        85..92 => delete_range::sample(key),
-        _ => past_range::sample(random, memory),
+    match mix.pick(random) {
+        Call::Put => put::sample(key),
+        Call::Get => get::sample(random, key),
+        Call::CompareAndSwap => txn::sample(random, keys, 1, memory),
+        Call::ReadModifyWrite => txn::sample(random, keys, TXN_KEYS_MAX, memory),
+        Call::DeleteRange => delete_range::sample(key),
+        Call::PastRange => past_range::sample(random, memory),
+        Call::Compact => compact::sample(random, memory),
     }
 }
 
@@ -41,7 +75,8 @@ pub async fn send(client: &Client, id: u64, input: &Input) -> Outcome {
         Input::PastRange { revision } => past_range::send(client, *revision).await,
         Input::Put { key } => put::send(client, id, *key).await,
         Input::DeleteRange { key } => delete_range::send(client, *key).await,
-        Input::CompareAndSwap { key, expected } => compare_and_swap::send(client, id, *key, *expected).await,
+        Input::Swap { expected } => txn::send(client, id, expected).await,
+        Input::Compact { revision } => compact::send(client, id, *revision).await,
     }
 }
 

@@ -6,10 +6,16 @@ use crate::random::Stream;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::RangeRequest;
 
-/// A revision that the client has heard of; a member that is behind may still refuse it.
+/// A revision that the client has heard of, now and then one that it has compacted; a member that is behind may still
+/// refuse the one and answer the other.
 pub fn sample(random: &mut Stream, memory: &Memory) -> Input {
+    let oldest = if random.chance(10) {
+        1
+    } else {
+        memory.compacted.max(1)
+    };
     Input::PastRange {
-        revision: random.between(1, memory.revision.max(1) as u64) as i64,
+        revision: random.between(oldest as u64, memory.revision.max(oldest) as u64) as i64,
     }
 }
 

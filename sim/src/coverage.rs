@@ -1,0 +1,124 @@
+//! What rehearsals have reached: every kind of fault, every call with every way in which it can end, and the corners of
+//! the code that its log records tell of. What was never reached is told too: a corner that no seed turns is not tested.
+
+use crate::fault_kind::FaultKind;
+use crate::history::{Answer, Input, Operation, Outcome};
+use crate::record::Record;
+use std::collections::BTreeMap;
+
+/// How often each point was reached; 0 for those that were not.
+pub type Points = BTreeMap<String, u64>;
+
+/// Every way in which each call can end. A read that fails has changed nothing, so its outcome is never unknown.
+const OUTCOMES: &[(&str, &[&str])] = &[
+    ("get", &["found", "absent"]),
+    ("serializable get", &["found", "absent"]),
+    ("past range", &["found", "absent", "compacted", "future"]),
+    ("put", &["written", "unknown"]),
+    ("delete", &["existed", "absent", "unknown"]),
+    ("swap", &["swapped", "not swapped", "unknown"]),
+    ("read-modify-write", &["swapped", "not swapped", "unknown"]),
+    ("compact", &["done", "compacted", "future", "unknown"]),
+];
+
+/// Log records that tell of a state that a member came to, and what that is called here.
+const STATES: &[(&str, &str)] = &[
+    ("raft leadership", "leadership changed"),
+    ("compacted the raft log", "log cut"),
+    ("receiving a snapshot", "snapshot begun"),
+    ("sending the snapshot goes on", "snapshot resumed"),
+    ("a snapshot did not arrive", "snapshot failed"),
+    ("applied snapshot", "snapshot applied"),
+    ("established a peer connection", "peer connected"),
+    ("peer connection ended", "peer connection ended"),
+    ("lost or failed to make a peer connection", "peer connection lost"),
+    ("refused a peer", "peer refused"),
+    ("dropped a raft message", "raft message dropped"),
+    ("set the cluster version", "cluster version set"),
+    ("this member cannot go on", "member stopped by itself"),
+];
+
+/// What one rehearsal has reached.
+pub fn points(counters: &BTreeMap<&'static str, u64>, record: &Record) -> Points {
+    let mut points = Points::new();
+    for kind in FaultKind::ALL {
+        points.insert(kind.counter().to_owned(), 0);
+    }
+    for (call, ends) in OUTCOMES {
+        points.extend(ends.iter().map(|end| (format!("{call}: {end}"), 0)));
+    }
+    for (message, name) in STATES {
+        let count = record.messages.get(*message).copied().unwrap_or(0);
+        points.insert(format!("state: {name}"), count);
+    }
+    for (name, count) in counters {
+        *points.entry((*name).to_owned()).or_default() += count;
+    }
+    for operation in &record.history.operations {
+        *points.entry(reached(operation)).or_default() += 1;
+    }
+    points
+}
+
+/// Which call it was, and how it ended.
+fn reached(operation: &Operation) -> String {
+    let call = match &operation.input {
+        Input::Get {
+            serializable: false, ..
+        } => "get",
+        Input::Get {
+            serializable: true, ..
+        } => "serializable get",
+        Input::PastRange { .. } => "past range",
+        Input::Put { .. } => "put",
+        Input::DeleteRange { .. } => "delete",
+        Input::Swap { expected } if expected.len() == 1 => "swap",
+        Input::Swap { .. } => "read-modify-write",
+        Input::Compact { .. } => "compact",
+    };
+    let end = match operation.returned.as_ref().map(|(_, outcome)| outcome) {
+        Some(Outcome::Answered(answer)) => match answer {
+            Answer::Got { value: Some(_), .. } => "found",
+            Answer::Range { values, .. } if !values.is_empty() => "found",
+            Answer::Got { .. } | Answer::Range { .. } | Answer::Deleted { existed: false, .. } => "absent",
+            Answer::Written { .. } => "written",
+            Answer::Deleted { .. } => "existed",
+            Answer::Swapped { swapped: true, .. } => "swapped",
+            Answer::Swapped { .. } => "not swapped",
+            Answer::Compacted { .. } => "done",
+        },
+        Some(Outcome::Refused(reason)) if reason.contains("compacted") => "compacted",
+        Some(Outcome::Refused(reason)) if reason.contains("future") => "future",
+        Some(Outcome::Refused(_)) => "refused otherwise",
+        Some(Outcome::Unknown(_)) => "unknown",
+        None => "under way at the end",
+    };
+    format!("{call}: {end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_reached_is_counted_and_what_is_not_is_named() {
+        let mut record = Record::default();
+        record.messages.insert("applied snapshot".into(), 3);
+        let id = record.history.call(0, Duration::ZERO, Input::Put { key: 1 });
+        let written = Outcome::Answered(Answer::Written { revision: 2 });
+        record.history.returned(id, Duration::ZERO, written);
+        let points = points(&BTreeMap::from([("fault: kill", 2)]), &record);
+        let reached: Vec<_> = points.iter().filter(|(_, count)| **count > 0).collect();
+        let expected = [
+            ("fault: kill", 2),
+            ("put: written", 1),
+            ("state: snapshot applied", 3),
+        ];
+        assert_eq!(reached.len(), expected.len(), "{reached:?}");
+        for (name, count) in expected {
+            assert_eq!(points[name], count);
+        }
+        assert_eq!(points["put: unknown"], 0);
+    }
+}

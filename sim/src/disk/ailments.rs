@@ -1,0 +1,116 @@
+//! Disks that do not do what they are asked: errors that calls return while a disk is ill.
+//!
+//! Only calls on the rehearsal's own thread fail. The storage engine's background thread is left alone: when it would
+//! notice is not up to the seed.
+
+use super::{Disks, INSIDE, disks};
+use libc::c_int;
+use std::path::{Path, PathBuf};
+
+/// What a disk can suffer from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// Syncs fail. What was written since the last good one may be lost at the next loss of power, whatever later syncs
+    /// say.
+    Syncs,
+    Writes,
+    Reads,
+    /// There is no space left.
+    Full,
+}
+
+/// What a file is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    Sync,
+    Write,
+    Read,
+}
+
+/// A disk that is ill.
+#[derive(Debug)]
+pub(super) struct Ailing {
+    pub directory: PathBuf,
+    ailment: Ailment,
+    /// Calls that still succeed.
+    good_calls: u64,
+    failed: u64,
+}
+
+impl Ailing {
+    fn error(&self, call: Call) -> Option<c_int> {
+        match (self.ailment, call) {
+            (Ailment::Syncs, Call::Sync) | (Ailment::Writes, Call::Write) | (Ailment::Reads, Call::Read) => {
+                Some(libc::EIO)
+            }
+            (Ailment::Full, Call::Write) => Some(libc::ENOSPC),
+            _ => None,
+        }
+    }
+}
+
+impl Disks {
+    /// Whether a call on this file fails, and how; and whether it is the first that does.
+    pub(super) fn failure(&mut self, path: &Path, call: Call) -> Option<(c_int, bool)> {
+        let mut ill = self
+            .ailing
+            .iter_mut()
+            .filter(|ailing| path.starts_with(&ailing.directory));
+        let (ailing, error) = ill.find_map(|ailing| ailing.error(call).map(|error| (ailing, error)))?;
+        madsim::time::TimeHandle::try_current()?;
+        if ailing.good_calls > 0 {
+            ailing.good_calls -= 1;
+            return None;
+        }
+        ailing.failed += 1;
+        Some((error, ailing.failed == 1))
+    }
+}
+
+/// The disk under a directory falls ill, after some calls more.
+pub fn fall_ill(directory: &Path, ailment: Ailment, good_calls: u64) {
+    disks().ailing.push(Ailing {
+        directory: directory.to_owned(),
+        ailment,
+        good_calls,
+        failed: 0,
+    });
+}
+
+/// How many calls have failed so far.
+pub fn failed_calls(directory: &Path) -> u64 {
+    let disks = disks();
+    let ill = disks.ailing.iter().filter(|ailing| ailing.directory == directory);
+    ill.map(|ailing| ailing.failed).sum()
+}
+
+/// It is well again.
+pub fn get_well(directory: &Path) {
+    disks().ailing.retain(|ailing| ailing.directory != directory);
+}
+
+/// Moves a disk's directory, as by carrying the disk elsewhere: nothing on it changes.
+pub fn carry(from: &Path, to: &Path) -> std::io::Result<()> {
+    INSIDE.set(true);
+    let mut disks = disks();
+    let moved = std::fs::rename(from, to);
+    if moved.is_ok() {
+        for file in disks.files.values_mut() {
+            if let Ok(rest) = file.path.strip_prefix(from) {
+                file.path = to.join(rest);
+            }
+        }
+    }
+    drop(disks);
+    INSIDE.set(false);
+    moved
+}
+
+/// Removes a directory that nobody uses any more.
+pub fn scrap(directory: &Path) -> std::io::Result<()> {
+    INSIDE.set(true);
+    let removed = std::fs::remove_dir_all(directory);
+    disks().files.retain(|_, file| !file.path.starts_with(directory));
+    INSIDE.set(false);
+    removed
+}

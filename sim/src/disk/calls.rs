@@ -1,0 +1,191 @@
+//! The disk's place before libc: functions of libc's names, which ask the disk first and then, mostly, do what they do.
+//! The other definitions of these names in this program are libc's own.
+
+use super::{Disks, Way, decide};
+use libc::{c_char, c_int, c_void, mode_t, off64_t, size_t, ssize_t};
+use std::ffi::CStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// libc's own function of a name, looked up once.
+macro_rules! real {
+    ($name:literal as $kind:ty) => {{
+        static FOUND: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+        let mut found = FOUND.load(Ordering::Acquire);
+        if found.is_null() {
+            let name: *const c_char = $name.as_ptr();
+            // SAFETY: the name is a C string.
+            found = unsafe { libc::dlsym(libc::RTLD_NEXT, name) };
+            assert!(!found.is_null(), "libc has this function");
+            FOUND.store(found, Ordering::Release);
+        }
+        // SAFETY: the type is that of libc's function of this name.
+        unsafe { std::mem::transmute::<*mut c_void, $kind>(found) }
+    }};
+}
+
+/// Says why a call failed, where libc's callers look for it.
+fn fail(error: c_int) -> c_int {
+    // SAFETY: libc's errno of this thread.
+    unsafe { *libc::__errno_location() = error };
+    -1
+}
+
+/// # Safety
+/// That of libc's function of this name; the same holds for those below.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
+    let count = match decide(|disks| disks.before_write(descriptor, None, count as u64)) {
+        Way::Through => count,
+        Way::Part(part) => part,
+        Way::Swallow => return count as ssize_t,
+        Way::Fail(error) => return fail(error) as ssize_t,
+    };
+    let real = real!(c"write" as unsafe extern "C" fn(c_int, *const c_void, size_t) -> ssize_t);
+    // SAFETY: the caller's arguments, as they are, or less of its bytes.
+    unsafe { real(descriptor, bytes, count) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pwrite64(
+    descriptor: c_int,
+    bytes: *const c_void,
+    count: size_t,
+    offset: off64_t,
+) -> ssize_t {
+    let question = |disks: &mut Disks| disks.before_write(descriptor, Some(offset as u64), count as u64);
+    let count = match decide(question) {
+        Way::Through => count,
+        Way::Part(part) => part,
+        Way::Swallow => return count as ssize_t,
+        Way::Fail(error) => return fail(error) as ssize_t,
+    };
+    let real = real!(c"pwrite64" as unsafe extern "C" fn(c_int, *const c_void, size_t, off64_t) -> ssize_t);
+    // SAFETY: the caller's arguments, as they are, or less of its bytes.
+    unsafe { real(descriptor, bytes, count, offset) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn read(descriptor: c_int, bytes: *mut c_void, count: size_t) -> ssize_t {
+    if let Way::Fail(error) = decide(|disks| disks.before_read(descriptor)) {
+        return fail(error) as ssize_t;
+    }
+    let real = real!(c"read" as unsafe extern "C" fn(c_int, *mut c_void, size_t) -> ssize_t);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(descriptor, bytes, count) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pread64(
+    descriptor: c_int,
+    bytes: *mut c_void,
+    count: size_t,
+    offset: off64_t,
+) -> ssize_t {
+    if let Way::Fail(error) = decide(|disks| disks.before_read(descriptor)) {
+        return fail(error) as ssize_t;
+    }
+    let real = real!(c"pread64" as unsafe extern "C" fn(c_int, *mut c_void, size_t, off64_t) -> ssize_t);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(descriptor, bytes, count, offset) }
+}
+
+/// Variadic in libc; the mode travels in the same register.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
+    if flags & libc::O_CREAT != 0 {
+        // SAFETY: the caller's string.
+        let way = decide(|disks| unsafe { disks.before_create(&path_of(path)) });
+        if let Way::Fail(error) = way {
+            return fail(error);
+        }
+    }
+    let real = real!(c"open64" as unsafe extern "C" fn(*const c_char, c_int, mode_t) -> c_int);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(path, flags, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn ftruncate64(descriptor: c_int, length: off64_t) -> c_int {
+    match decide(|disks| disks.before_truncate(descriptor, length as u64)) {
+        Way::Through | Way::Part(_) => {}
+        Way::Swallow => return 0,
+        Way::Fail(error) => return fail(error),
+    }
+    let real = real!(c"ftruncate64" as unsafe extern "C" fn(c_int, off64_t) -> c_int);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(descriptor, length) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fsync(descriptor: c_int) -> c_int {
+    match decide(|disks| disks.before_sync(descriptor)) {
+        Way::Through | Way::Part(_) => {}
+        Way::Swallow => return 0,
+        Way::Fail(error) => return fail(error),
+    }
+    let real = real!(c"fsync" as unsafe extern "C" fn(c_int) -> c_int);
+    // SAFETY: the caller's argument, as it is.
+    unsafe { real(descriptor) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn fdatasync(descriptor: c_int) -> c_int {
+    match decide(|disks| disks.before_sync(descriptor)) {
+        Way::Through | Way::Part(_) => {}
+        Way::Swallow => return 0,
+        Way::Fail(error) => return fail(error),
+    }
+    let real = real!(c"fdatasync" as unsafe extern "C" fn(c_int) -> c_int);
+    // SAFETY: the caller's argument, as it is.
+    unsafe { real(descriptor) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn posix_fadvise64(
+    descriptor: c_int,
+    offset: off64_t,
+    length: off64_t,
+    advice: c_int,
+) -> c_int {
+    if advice == libc::POSIX_FADV_DONTNEED {
+        decide(|disks| disks.forget(descriptor));
+    }
+    type Advise = unsafe extern "C" fn(c_int, off64_t, off64_t, c_int) -> c_int;
+    let real = real!(c"posix_fadvise64" as Advise);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(descriptor, offset, length, advice) }
+}
+
+/// # Safety
+/// `path` must be a C string.
+unsafe fn path_of(path: *const c_char) -> PathBuf {
+    // SAFETY: promised by the caller.
+    let bytes = unsafe { CStr::from_ptr(path) }.to_bytes();
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
+    // SAFETY: the caller's strings.
+    match decide(|disks| unsafe { disks.before_rename(&path_of(from), &path_of(to)) }) {
+        Way::Through | Way::Part(_) => {}
+        Way::Swallow => return 0,
+        Way::Fail(error) => return fail(error),
+    }
+    let real = real!(c"rename" as unsafe extern "C" fn(*const c_char, *const c_char) -> c_int);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(from, to) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
+    // SAFETY: the caller's string.
+    if let Way::Swallow = decide(|disks| unsafe { disks.before_unlink(&path_of(path)) }) {
+        return 0;
+    }
+    let real = real!(c"unlink" as unsafe extern "C" fn(*const c_char) -> c_int);
+    // SAFETY: the caller's argument, as it is.
+    unsafe { real(path) }
+}

@@ -1,0 +1,339 @@
+//! The disks of simulated machines: real files below the storage engine's own calls, which may lose what was not synced,
+//! fail, rot, or be carried elsewhere.
+//!
+//! What may fail: when a machine loses power, each of its files keeps a random beginning of what was written to it since
+//! its last sync; the first write that is lost may be there in part (`power`). Calls may fail (`ailments`); bits at rest
+//! may flip (`rot`). When a process is killed, nothing that was handed to the operating system is lost, but what the
+//! process still held in its own buffers is, and nothing that runs while its memory is cleared away reaches the disk.
+//! What cannot fail: names of files and directories.
+//!
+//! It works by standing before libc's functions of these names in this program (`calls`). Files outside watched
+//! directories, and everything while nothing is watched, pass through.
+
+mod ailments;
+mod calls;
+mod power;
+mod rot;
+
+pub use ailments::{Ailment, carry, failed_calls, fall_ill, get_well, scrap};
+pub use power::{Lost, lose_power};
+pub use rot::{Flip, mend, rot};
+
+use ailments::{Ailing, Call};
+use libc::{c_int, off64_t};
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Whether any directory is watched: the way for everybody else is short.
+static WATCHING: AtomicBool = AtomicBool::new(false);
+static DISKS: Mutex<Disks> = Mutex::new(Disks {
+    roots: Vec::new(),
+    frozen: Vec::new(),
+    ailing: Vec::new(),
+    files: BTreeMap::new(),
+});
+
+/// Device and number of a file.
+type Inode = (u64, u64);
+
+struct Disks {
+    /// Watched directories, with their devices.
+    roots: Vec<(PathBuf, u64)>,
+    /// Directories whose machine is off.
+    frozen: Vec<PathBuf>,
+    ailing: Vec<Ailing>,
+    files: BTreeMap<Inode, Tracked>,
+}
+
+/// A file in a watched directory.
+struct Tracked {
+    path: PathBuf,
+    /// For reading what is about to be overwritten.
+    reader: File,
+    unsynced: Vec<Write>,
+}
+
+/// A write since the last sync, and how to undo it.
+struct Write {
+    offset: u64,
+    bytes: u64,
+    overwritten: Vec<u8>,
+    length_before: u64,
+    /// A sync of it failed: no later one makes it durable.
+    doomed: bool,
+}
+
+thread_local! {
+    /// Whether this thread is at work here: what it calls meanwhile passes through.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Asks what is to be done with a call.
+fn decide(question: impl FnOnce(&mut Disks) -> Way) -> Way {
+    if !WATCHING.load(Ordering::Acquire) || INSIDE.get() {
+        return Way::Through;
+    }
+    INSIDE.set(true);
+    let way = question(&mut disks());
+    INSIDE.set(false);
+    way
+}
+
+/// Looks at files without the disks' knowing: nothing fails, and nothing counts as the machine's own call.
+pub fn unnoticed<T>(look: impl FnOnce() -> T) -> T {
+    let before = INSIDE.replace(true);
+    let found = look();
+    INSIDE.set(before);
+    found
+}
+
+fn disks() -> MutexGuard<'static, Disks> {
+    DISKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Watches the files in a directory from now on.
+pub fn watch(root: &Path) -> std::io::Result<()> {
+    let device = std::fs::metadata(root)?.dev();
+    disks().roots.push((root.to_owned(), device));
+    WATCHING.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Forgets a directory.
+pub fn unwatch(root: &Path) {
+    let mut disks = disks();
+    disks.roots.retain(|(watched, _)| watched != root);
+    disks.frozen.retain(|frozen| !frozen.starts_with(root));
+    disks.ailing.retain(|ailing| !ailing.directory.starts_with(root));
+    disks.files.retain(|_, file| !file.path.starts_with(root));
+    WATCHING.store(!disks.roots.is_empty(), Ordering::Release);
+}
+
+/// From now on nothing reaches the files of this directory, though nobody is told.
+pub fn freeze(directory: &Path) {
+    disks().frozen.push(directory.to_owned());
+}
+
+/// Writes reach the files again.
+pub fn thaw(directory: &Path) {
+    disks().frozen.retain(|frozen| frozen != directory);
+}
+
+/// What is to be done with a call.
+enum Way {
+    /// As if nobody stood here.
+    Through,
+    /// Nothing, and success.
+    Swallow,
+    /// Only so many bytes of it.
+    Part(usize),
+    /// Nothing, and this error.
+    Fail(c_int),
+}
+
+impl Disks {
+    fn tracked(&mut self, descriptor: RawFd) -> Option<(&mut Tracked, u64)> {
+        let status = status(descriptor)?;
+        let inode = (status.st_dev, status.st_ino);
+        if !self.roots.iter().any(|(_, device)| *device == inode.0) {
+            return None;
+        }
+        if !self.files.contains_key(&inode) {
+            let link = PathBuf::from(format!("/proc/self/fd/{descriptor}"));
+            let path = std::fs::read_link(&link).ok()?;
+            if status.st_mode & libc::S_IFMT != libc::S_IFREG
+                || !self.roots.iter().any(|(root, _)| path.starts_with(root))
+            {
+                return None;
+            }
+            let reader = File::open(&link).ok()?;
+            let unsynced = Vec::new();
+            self.files.insert(
+                inode,
+                Tracked {
+                    path,
+                    reader,
+                    unsynced,
+                },
+            );
+        }
+        let length = status.st_size as u64;
+        self.files.get_mut(&inode).map(|file| (file, length))
+    }
+
+    fn is_frozen(&self, path: &Path) -> bool {
+        self.frozen.iter().any(|frozen| path.starts_with(frozen))
+    }
+
+    /// Where a call to a watched file that nobody swallows goes on.
+    fn standing(&mut self, descriptor: RawFd, call: Call) -> Result<(&mut Tracked, u64), Way> {
+        let path = self.tracked(descriptor).map(|(file, _)| file.path.clone());
+        let path = path.ok_or(Way::Through)?;
+        if self.is_frozen(&path) {
+            return Err(Way::Swallow);
+        }
+        let failure = self.failure(&path, call);
+        if call == Call::Sync && failure.is_some() {
+            for write in self
+                .tracked(descriptor)
+                .into_iter()
+                .flat_map(|(file, _)| &mut file.unsynced)
+            {
+                write.doomed = true;
+            }
+        }
+        match failure {
+            Some((libc::ENOSPC, true)) => Err(Way::Part(0)),
+            Some((error, _)) => Err(Way::Fail(error)),
+            None => self.tracked(descriptor).ok_or(Way::Through),
+        }
+    }
+
+    fn before_write(&mut self, descriptor: RawFd, offset: Option<u64>, bytes: u64) -> Way {
+        let (file, length, bytes, way) = match self.standing(descriptor, Call::Write) {
+            Ok((file, length)) => (file, length, bytes, Way::Through),
+            // The disk is full half-way.
+            Err(Way::Part(_)) if bytes > 1 => match self.tracked(descriptor) {
+                Some((file, length)) => (file, length, bytes / 2, Way::Part(bytes as usize / 2)),
+                None => return Way::Through,
+            },
+            Err(Way::Part(_)) => return Way::Fail(libc::ENOSPC),
+            Err(way) => return way,
+        };
+        let offset = offset.unwrap_or_else(|| position(descriptor, length));
+        let old = length.saturating_sub(offset).min(bytes);
+        let mut overwritten = vec![0; old as usize];
+        if file.reader.read_exact_at(&mut overwritten, offset).is_ok() {
+            file.unsynced.push(Write {
+                offset,
+                bytes,
+                overwritten,
+                length_before: length,
+                doomed: false,
+            });
+        }
+        way
+    }
+
+    /// A file that is made longer or shorter. What lay behind the new end counts as overwritten; that it may be torn is
+    /// left out.
+    fn before_truncate(&mut self, descriptor: RawFd, length: u64) -> Way {
+        let old = status(descriptor).map_or(0, |status| status.st_size as u64);
+        let start = length.min(old);
+        let way = self.before_write(descriptor, Some(start), 0);
+        if let (Way::Through, Some((file, _))) = (&way, self.tracked(descriptor)) {
+            let mut tail = vec![0; (data_end(&file.reader, start) - start) as usize];
+            if file.reader.read_exact_at(&mut tail, start).is_ok()
+                && let Some(write) = file.unsynced.last_mut()
+            {
+                write.overwritten = tail;
+            }
+        }
+        way
+    }
+
+    fn before_rename(&mut self, from: &Path, to: &Path) -> Way {
+        if self.is_frozen(from) {
+            return Way::Swallow;
+        }
+        if let Some((error, _)) = self.failure(from, Call::Write) {
+            return Way::Fail(error);
+        }
+        for file in self.files.values_mut().filter(|file| file.path == from) {
+            to.clone_into(&mut file.path);
+        }
+        Way::Through
+    }
+
+    fn before_unlink(&mut self, path: &Path) -> Way {
+        if self.is_frozen(path) {
+            return Way::Swallow;
+        }
+        self.files.retain(|_, file| file.path != path);
+        Way::Through
+    }
+
+    /// A file that may be made.
+    fn before_create(&mut self, path: &Path) -> Way {
+        match self.failure(path, Call::Write) {
+            Some((error, _)) if !path.exists() => Way::Fail(error),
+            _ => Way::Through,
+        }
+    }
+
+    fn before_read(&mut self, descriptor: RawFd) -> Way {
+        if self.ailing.is_empty() {
+            return Way::Through;
+        }
+        match self.standing(descriptor, Call::Read) {
+            Err(Way::Fail(error)) => Way::Fail(error),
+            _ => Way::Through,
+        }
+    }
+
+    /// The operating system forgets what it holds of a file: what a failed sync left behind is not there any more.
+    fn forget(&mut self, descriptor: RawFd) -> Way {
+        if let Some((file, _)) = self.tracked(descriptor)
+            && let Some(doomed) = file.unsynced.iter().position(|write| write.doomed)
+            && let Ok(writer) = File::options().write(true).open(&file.path)
+        {
+            for write in file.unsynced.drain(doomed..).rev() {
+                // A file that cannot be written keeps more than it should: nothing that a rehearsal relies on.
+                let _ = power::undo(&writer, &write);
+            }
+        }
+        Way::Through
+    }
+
+    fn before_sync(&mut self, descriptor: RawFd) -> Way {
+        match self.standing(descriptor, Call::Sync) {
+            Ok((file, _)) => {
+                file.unsynced.retain(|write| write.doomed);
+                Way::Through
+            }
+            Err(way) => way,
+        }
+    }
+}
+
+fn status(descriptor: RawFd) -> Option<libc::stat64> {
+    let mut status = std::mem::MaybeUninit::<libc::stat64>::uninit();
+    // SAFETY: the kernel fills the structure or says that it did not.
+    unsafe { (libc::fstat64(descriptor, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
+}
+
+/// Where the data behind `start` ends: journals are long holes from the start.
+fn data_end(file: &File, start: u64) -> u64 {
+    // SAFETY: the descriptor is open; the position of a file that is read by offset does not matter.
+    unsafe {
+        let data = libc::lseek64(file.as_raw_fd(), start as off64_t, libc::SEEK_DATA);
+        if data < 0 {
+            return start;
+        }
+        (libc::lseek64(file.as_raw_fd(), data, libc::SEEK_HOLE) as u64).max(start)
+    }
+}
+
+/// Where the first data from `start` on begins.
+fn data_start(file: &File, start: u64) -> Option<u64> {
+    // SAFETY: the descriptor is open; the position of a file that is read by offset does not matter.
+    let data = unsafe { libc::lseek64(file.as_raw_fd(), start as off64_t, libc::SEEK_DATA) };
+    u64::try_from(data).ok()
+}
+
+/// Where the next write to a descriptor goes.
+fn position(descriptor: RawFd, length: u64) -> u64 {
+    // SAFETY: both calls take plain numbers.
+    unsafe {
+        if libc::fcntl(descriptor, libc::F_GETFL) & libc::O_APPEND != 0 {
+            return length;
+        }
+        libc::lseek64(descriptor, 0, libc::SEEK_CUR).max(0) as u64
+    }
+}

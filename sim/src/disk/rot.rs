@@ -1,0 +1,159 @@
+//! Bits that change while nobody looks, in what is at rest on a disk.
+
+use super::INSIDE;
+use crate::random::Stream;
+use std::fs::File;
+use std::io::Result;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A byte that is not what it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flip {
+    path: PathBuf,
+    offset: u64,
+    before: u8,
+    after: u8,
+    /// What stands around it, by which it is found again.
+    around: Vec<u8>,
+}
+
+/// How much of that.
+const AROUND: u64 = 32;
+
+fn around(file: &File, offset: u64) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; 2 * AROUND as usize];
+    let count = file.read_at(&mut bytes, offset.saturating_sub(AROUND))?;
+    bytes.truncate(count);
+    Ok(bytes)
+}
+
+/// Where in a file something is written: journals are long holes.
+fn written(file: &File) -> Result<Vec<u64>> {
+    let mut places = Vec::new();
+    let length = file.metadata()?.len();
+    let mut chunk = vec![0; 64 * 1024];
+    let mut offset = 0;
+    while offset < length {
+        let start = super::data_start(file, offset).unwrap_or(length);
+        if start >= length {
+            break;
+        }
+        let count = file.read_at(&mut chunk, start)?;
+        if count == 0 {
+            break;
+        }
+        // Chunks of 16 bytes that hold anything: the end of a journal is zeros.
+        let full = chunk[..count].chunks(16).enumerate();
+        places.extend(
+            full.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
+                .map(|(at, _)| start + at as u64 * 16),
+        );
+        offset = start + count as u64;
+    }
+    Ok(places)
+}
+
+fn files_below(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
+    let mut entries: Vec<_> = std::fs::read_dir(directory)?.collect::<Result<Vec<_>>>()?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            files_below(&entry.path(), found)?;
+        } else if kind.is_file() && entry.metadata()?.len() > 0 {
+            found.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+/// Flips single bits in the files below a directory, half of them in journals; says which.
+pub fn rot(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
+    INSIDE.set(true);
+    let flips = flip(directory, bits, random);
+    INSIDE.set(false);
+    flips
+}
+
+fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
+    let mut files = Vec::new();
+    files_below(directory, &mut files)?;
+    let journals: Vec<_> = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|ext| ext == "jnl"))
+        .cloned()
+        .collect();
+    let mut flips = Vec::new();
+    for _ in 0..bits {
+        let among = if random.chance(50) && !journals.is_empty() {
+            &journals
+        } else {
+            &files
+        };
+        if among.is_empty() {
+            break;
+        }
+        let path = random.pick(among).clone();
+        let file = File::options().read(true).write(true).open(&path)?;
+        let places = written(&file)?;
+        if places.is_empty() {
+            continue;
+        }
+        let offset = (*random.pick(&places) + random.below(16)).min(file.metadata()?.len() - 1);
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, offset)?;
+        let after = byte[0] ^ (1 << random.below(8));
+        file.write_all_at(&[after], offset)?;
+        let around = around(&file, offset)?;
+        flips.push(Flip {
+            path,
+            offset,
+            before: byte[0],
+            after,
+            around,
+        });
+    }
+    Ok(flips)
+}
+
+/// Undoes what has not been overwritten or cut off since: the disk was read wrongly, and is read rightly again.
+pub fn mend(flips: &[Flip]) -> Result<()> {
+    INSIDE.set(true);
+    let mended = undo(flips);
+    INSIDE.set(false);
+    mended
+}
+
+fn undo(flips: &[Flip]) -> Result<()> {
+    for flip in flips.iter().rev() {
+        let Ok(file) = File::options().read(true).write(true).open(&flip.path) else {
+            continue; // removed meanwhile
+        };
+        if around(&file, flip.offset)? == flip.around {
+            file.write_all_at(&[flip.before], flip.offset)?;
+        }
+    }
+    Ok(())
+}
+
+impl std::fmt::Display for Flip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut names: Vec<_> = self
+            .path
+            .iter()
+            .rev()
+            .take(3)
+            .map(|name| name.to_string_lossy())
+            .collect();
+        names.reverse();
+        write!(
+            f,
+            "{} at {}: {:02x} -> {:02x}",
+            names.join("/"),
+            self.offset,
+            self.before,
+            self.after
+        )
+    }
+}

@@ -1,0 +1,73 @@
+//! A member's disk returns errors: the member must stop and say why, never go on; once the disk is well it starts again.
+
+use super::Stage;
+use crate::checkers::Violation;
+use crate::cluster::Trouble;
+use crate::disk::{self, Ailment};
+use std::time::Duration;
+
+/// A member that was told of an error stops within this time.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+pub async fn strike(stage: &mut Stage, ailment: Ailment) {
+    let victim = stage.victim();
+    if !stage.cluster.trouble(victim, Trouble::Ailing) {
+        return;
+    }
+    let directory = stage.cluster.members[victim].directory.clone();
+    let good_calls = stage.random.below(20);
+    disk::fall_ill(&directory, ailment, good_calls);
+    stage.cluster.event(
+        victim,
+        "! disk falls ill",
+        &format!("{ailment:?}, after {good_calls} calls more"),
+    );
+    if ailment == Ailment::Reads || stage.random.chance(20) {
+        // A member reads most while it starts.
+        stage.cluster.kill(victim).await;
+        stage.wait(10, 500).await;
+        stage.restart(victim);
+    }
+    for _ in 0..stage.random.between(10, 200) {
+        stage.wait(10, 50).await;
+        if disk::failed_calls(&directory) > 0 {
+            break;
+        }
+    }
+    let failed = disk::failed_calls(&directory);
+    if failed > 0 {
+        stage.cluster.world.count(counter(ailment), 1);
+        must_stop(stage, victim).await;
+        if ailment == Ailment::Syncs && stage.random.chance(50) {
+            stage.cluster.lose_power_of_dead(victim, &mut stage.random);
+        }
+        // Whoever starts it again before the disk is well only has it stop again.
+        stage.wait(10, 1_000).await;
+        stage.restart(victim);
+        stage.wait(10, 2_000).await;
+    }
+    stage.cluster.repair(victim).await;
+    stage
+        .cluster
+        .event(victim, "disk is well", &format!("{failed} calls had failed"));
+    stage.restart(victim);
+}
+
+/// A paused process cannot stop: it is let go on. One that another fault ended has stopped, too.
+async fn must_stop(stage: &mut Stage, victim: usize) {
+    stage.cluster.resume(victim);
+    if !stage.wait_for_end(victim, STOP_MAX).await {
+        let name = &stage.cluster.members[victim].name;
+        let text = format!("{name} goes on {STOP_MAX:?} after its disk returned an error");
+        stage.cluster.world.violated(Violation(text));
+    }
+}
+
+const fn counter(ailment: Ailment) -> &'static str {
+    match ailment {
+        Ailment::Syncs => "disks that failed to sync",
+        Ailment::Writes => "disks that failed to write",
+        Ailment::Reads => "disks that failed to read",
+        Ailment::Full => "disks that were full",
+    }
+}

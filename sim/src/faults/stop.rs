@@ -1,0 +1,23 @@
+//! A member is asked to stop, as by SIGTERM, hands its leadership over and ends; it starts again after a while.
+
+use super::Stage;
+use std::time::Duration;
+
+/// A stop in order takes no longer.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+pub async fn strike(stage: &mut Stage) {
+    let victim = stage.victim();
+    stop(stage, victim).await;
+    stage.wait(10, 5_000).await;
+    stage.restart(victim);
+}
+
+/// Asks a member to stop, and waits until it has.
+pub async fn stop(stage: &mut Stage, member: usize) {
+    stage.cluster.event(member, "! asked to stop", "");
+    if stage.cluster.ask_to_stop(member) && stage.wait_for_end(member, STOP_MAX).await {
+        stage.cluster.event(member, "stopped", "");
+        stage.cluster.world.count("members stopped in order", 1);
+    }
+}

@@ -1,0 +1,118 @@
+//! How often each call of the API is made, relative to the others: drawn for each seed, so that some rehearse mostly
+//! reads, some nothing but transactions.
+
+use crate::random::Stream;
+use std::fmt;
+
+/// What clients can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    Put,
+    Get,
+    CompareAndSwap,
+    ReadModifyWrite,
+    DeleteRange,
+    PastRange,
+    Compact,
+}
+
+impl Call {
+    pub const ALL: [Self; 7] = [
+        Self::Put,
+        Self::Get,
+        Self::CompareAndSwap,
+        Self::ReadModifyWrite,
+        Self::DeleteRange,
+        Self::PastRange,
+        Self::Compact,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::CompareAndSwap => "swap",
+            Self::ReadModifyWrite => "rmw",
+            Self::DeleteRange => "delete",
+            Self::PastRange => "past",
+            Self::Compact => "compact",
+        }
+    }
+
+    /// What it weighs where the seed does not give it a weight of its own.
+    const fn usual_weight(self) -> u64 {
+        match self {
+            Self::Put => 35,
+            Self::Get => 25,
+            Self::CompareAndSwap => 15,
+            Self::ReadModifyWrite => 10,
+            Self::DeleteRange | Self::PastRange => 7,
+            Self::Compact => 1,
+        }
+    }
+}
+
+/// Weights, in the order of [`Call::ALL`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mix([u64; Call::ALL.len()]);
+
+impl Mix {
+    /// The usual weights in half of all seeds, else some calls left out and others made more often.
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Stream::of(seed, "mix");
+        let mut weights = Call::ALL.map(Call::usual_weight);
+        if random.chance(50) {
+            for weight in &mut weights {
+                *weight *= random.pick(&[0, 1, 1, 3]);
+            }
+            // Something is written and something read, whatever the seed wants.
+            weights[0] = weights[0].max(5);
+            weights[1] = weights[1].max(5);
+        }
+        Self(weights)
+    }
+
+    pub fn pick(&self, random: &mut Stream) -> Call {
+        let mut place = random.below(self.0.iter().sum());
+        for (call, weight) in Call::ALL.into_iter().zip(self.0) {
+            if place < weight {
+                return call;
+            }
+            place -= weight;
+        }
+        unreachable!("the place lies below the sum");
+    }
+}
+
+impl fmt::Display for Mix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (call, weight)) in Call::ALL.into_iter().zip(self.0).enumerate() {
+            let comma = if place > 0 { "," } else { "" };
+            write!(f, "{comma}{}:{weight}", call.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_come_as_often_as_they_weigh() {
+        let mut random = Stream::of(1, "test");
+        let mix = Mix([50, 50, 0, 0, 0, 0, 0]);
+        let picked: Vec<Call> = (0..1000).map(|_| mix.pick(&mut random)).collect();
+        let puts = picked.iter().filter(|call| **call == Call::Put).count();
+        assert!((400..600).contains(&puts), "{puts}");
+        assert!(picked.iter().all(|call| [Call::Put, Call::Get].contains(call)));
+    }
+
+    #[test]
+    fn every_call_is_left_out_by_some_seed_and_none_by_all() {
+        for place in 2..Call::ALL.len() {
+            let weights: Vec<u64> = (0..50).map(|seed| Mix::draw(seed).0[place]).collect();
+            assert!(weights.contains(&0) && weights.iter().any(|weight| *weight > 0));
+        }
+    }
+}

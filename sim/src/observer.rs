@@ -1,0 +1,200 @@
+//! Looks over the members' shoulders while they work: into the state that each serves, revision by revision, and into
+//! each one's log. What it sees must be the same on all of them at once, not only when all has healed; and what it has
+//! seen is the store's past, also the part that is compacted later.
+
+use crate::checkers::logs::{LogEntry, Logs};
+use crate::checkers::{Violation, violation};
+use crate::cluster::Cluster;
+use crate::disk;
+use crate::history::Held;
+use crate::model::{Known, Past, State};
+use crate::random::fingerprint;
+use crate::workloads::key_and_value;
+use callboard::ids::LogIndex;
+use callboard::mvcc::view::View;
+use callboard::proto::etcdserverpb::RangeRequest;
+use callboard::proto::mvccpb::KeyValue;
+use std::cell::RefCell;
+use std::time::Duration;
+
+/// Logs are looked at this often; the state at every look.
+const LOGS_EVERY: Duration = Duration::from_secs(1);
+/// Changes that are read from a member at once, about.
+const CHANGES_MAX: usize = 1000;
+
+/// See the head of the file.
+#[derive(Debug, Default)]
+pub struct Observer(RefCell<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    past: Past,
+    logs: Logs,
+    /// Revisions up to this one of each member's state have been compared.
+    revisions: Vec<i64>,
+    /// Entries up to this one of each member's log had been applied when they were compared.
+    indexes: Vec<u64>,
+    logs_seen_at: Duration,
+}
+
+impl Observer {
+    /// Compares what is new on every member that runs. A member that cannot be read now is looked at later.
+    pub fn look(&self, cluster: &Cluster) -> Result<(), Violation> {
+        disk::unnoticed(|| self.look_unnoticed(cluster))
+    }
+
+    fn look_unnoticed(&self, cluster: &Cluster) -> Result<(), Violation> {
+        let seen = &mut *self.0.borrow_mut();
+        seen.revisions.resize(cluster.members.len(), 1);
+        seen.indexes.resize(cluster.members.len(), 0);
+        let now = crate::world::elapsed();
+        let logs_due = now >= seen.logs_seen_at + LOGS_EVERY;
+        if logs_due {
+            seen.logs_seen_at = now;
+        }
+        for number in 0..cluster.members.len() {
+            if let Some(views) = cluster.views(number) {
+                seen.look_at_state(number, &cluster.members[number].name, &views.load())?;
+            }
+            if logs_due {
+                seen.look_at_log(number, cluster)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was seen, in the end.
+    pub fn past(&self) -> Past {
+        self.0.borrow().past.clone()
+    }
+
+    /// Log entries that were compared.
+    pub fn entries(&self) -> usize {
+        self.0.borrow().logs.entries()
+    }
+}
+
+impl Seen {
+    fn look_at_state(&mut self, number: usize, name: &str, view: &View) -> Result<(), Violation> {
+        // After a loss of power a member may serve an older state again.
+        let mut from = self.revisions[number].min(view.revision());
+        if from < view.compact_revision() {
+            let Ok(state) = state_at(view, view.compact_revision()) else {
+                return Ok(());
+            };
+            self.compare_state(name, view.compact_revision(), state)?;
+            from = view.compact_revision();
+        }
+        while from < view.revision() {
+            let Ok(changes) = changes_after(view, from) else {
+                break;
+            };
+            if changes.is_empty() {
+                return violation(format!(
+                    "{name} is at revision {}, and nothing happened there after {from}",
+                    view.revision()
+                ));
+            }
+            for (revision, changes) in changes {
+                self.compare_changes(name, revision, from, changes)?;
+                from = revision;
+            }
+        }
+        self.revisions[number] = from;
+        Ok(())
+    }
+
+    fn compare_changes(
+        &mut self,
+        name: &str,
+        revision: i64,
+        before: i64,
+        changes: Vec<Held>,
+    ) -> Result<(), Violation> {
+        if revision != before + 1 {
+            return violation(format!("revision {revision} of {name} comes after {before}"));
+        }
+        if revision > self.past.revision() {
+            self.past.push(changes);
+            return Ok(());
+        }
+        match self.past.changes(revision) {
+            Some(seen) if seen != changes => violation(format!(
+                "revision {revision} of {name} is {changes:?}, and was seen to be {seen:?}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn compare_state(&mut self, name: &str, revision: i64, state: State) -> Result<(), Violation> {
+        if revision > self.past.revision() {
+            self.past.leap(revision, state);
+            return Ok(());
+        }
+        match self.past.states().at(revision) {
+            Known::State(seen) if *seen != state => violation(format!(
+                "{name} holds {state:?} at revision {revision}, where it was seen to be {seen:?}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn look_at_log(&mut self, number: usize, cluster: &Cluster) -> Result<(), Violation> {
+        let Some((log, status)) = cluster.log(number) else {
+            return Ok(());
+        };
+        // From the last entry on that could not change any more, so that each stretch is tied to the one before.
+        let low = self.indexes[number].max(1);
+        let Ok(entries) = log.read(LogIndex(low), status.last_index.next(), u64::MAX) else {
+            // What came as a snapshot, or was cut since, has no entries here.
+            self.indexes[number] = status.applied_index.0.max(low);
+            return Ok(());
+        };
+        let stretch: Vec<LogEntry> = entries
+            .iter()
+            .map(|entry| LogEntry {
+                index: entry.index,
+                term: entry.term,
+                sum: fingerprint(&entry.data),
+            })
+            .collect();
+        let name = &cluster.members[number].name;
+        self.logs.seen(name, &stretch, status.applied_index.0)?;
+        self.indexes[number] = status.applied_index.0.max(low);
+        Ok(())
+    }
+}
+
+/// What the store held at a revision.
+fn state_at(view: &View, revision: i64) -> Result<State, callboard::mvcc::MvccError> {
+    Ok(records_at(view, revision)?.iter().map(key_and_value).collect())
+}
+
+/// Everything that is held at a revision.
+pub fn records_at(view: &View, revision: i64) -> Result<Vec<KeyValue>, callboard::mvcc::MvccError> {
+    let everything = RangeRequest {
+        key: vec![0].into(),
+        range_end: vec![0].into(),
+        revision,
+        ..RangeRequest::default()
+    };
+    Ok(view.range(&everything)?.run()?.into_response(None).kvs)
+}
+
+/// The next revisions after one, with what each did.
+fn changes_after(view: &View, revision: i64) -> Result<Vec<(i64, Vec<Held>)>, callboard::mvcc::MvccError> {
+    let mut revisions: Vec<(i64, Vec<Held>)> = Vec::new();
+    for change in view.changes(revision + 1, CHANGES_MAX)? {
+        let (key, value) = key_and_value(&change.kv);
+        let is_put = change.kind == callboard::mvcc::changes::ChangeKind::Put;
+        let held = (key, is_put.then_some(value));
+        match revisions.last_mut() {
+            Some((last, changes)) if *last == change.place.main => changes.push(held),
+            _ => revisions.push((change.place.main, vec![held])),
+        }
+    }
+    for (_, changes) in &mut revisions {
+        changes.sort_unstable();
+    }
+    Ok(revisions)
+}

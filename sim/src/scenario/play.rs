@@ -1,0 +1,304 @@
+//! Carries a story out, step by step. A step that does not come out as expected is a violation that names its line; what
+//! every rehearsal must end with (liveness, the audit) is checked after the last step as always.
+
+use super::steps::{Blow, Name, Scenario, Step};
+use crate::checkers::{Violation, violation};
+use crate::cluster::{Cluster, Trouble};
+use crate::company;
+use crate::disk::{self, Ailment};
+use crate::history::{Input, Outcome};
+use crate::random::Stream;
+use crate::rehearsal::DIRECTOR;
+use crate::workloads;
+use crate::world::elapsed;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Between two looks at the members.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+/// Somebody leads, or stands for election, within this time.
+const ELECTION_MAX: Duration = Duration::from_secs(30);
+
+/// A story under way.
+pub struct Telling<'a> {
+    cluster: &'a Cluster,
+    random: Stream,
+    named: BTreeMap<Name, usize>,
+    term: u64,
+}
+
+impl<'a> Telling<'a> {
+    pub fn new(cluster: &'a Cluster, seed: u64) -> Self {
+        let named = cluster.members.iter().enumerate();
+        Self {
+            cluster,
+            random: Stream::of(seed, "scenario"),
+            named: named
+                .map(|(number, member)| (member.name.clone(), number))
+                .collect(),
+            term: 0,
+        }
+    }
+
+    /// All of it. `look` is called between steps and while one waits.
+    pub async fn tell(
+        &mut self,
+        scenario: &Scenario,
+        look: &dyn Fn() -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        for (line, step) in &scenario.steps {
+            self.cluster
+                .world
+                .note(&format!("line {line}"), &format!("{step:?}"));
+            self.step(step)
+                .await
+                .map_err(|reason| Violation(format!("line {line}: {}", reason.0)))?;
+            look()?;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, step: &Step) -> Result<(), Violation> {
+        match step {
+            Step::Leader(name) => {
+                let found = self.until(ELECTION_MAX, |telling| telling.cluster.leader()).await;
+                self.name(name, found, "leads")
+            }
+            Step::Candidate(name) => {
+                let before = self.highest_term();
+                let stands = |telling: &Self| {
+                    let members = 0..telling.cluster.members.len();
+                    let mut above = members.filter(|number| telling.term_of(*number) > before);
+                    above.next()
+                };
+                let found = self.until(ELECTION_MAX, stands).await;
+                self.name(name, found, "stands for election")
+            }
+            Step::Others(names) => self.name_others(names),
+            Step::Cut { from, to, both } => self.link(from, to, *both, Cluster::cut),
+            Step::Mend { from, to, both } => self.link(from, to, *both, Cluster::mend),
+            Step::MendAll => {
+                let everybody: Vec<_> = (0..self.cluster.members.len()).collect();
+                self.cluster.mend_all(&everybody);
+                Ok(())
+            }
+            Step::Strike(name, blow) => {
+                let member = self.member(name)?;
+                self.strike(member, *blow).await;
+                Ok(())
+            }
+            Step::Write {
+                key,
+                via,
+                answered,
+                within,
+            } => self.ask(Input::Put { key: *key }, via, *answered, *within).await,
+            Step::Read {
+                key,
+                via,
+                answered,
+                within,
+            } => {
+                let get = Input::Get {
+                    key: *key,
+                    serializable: false,
+                };
+                self.ask(get, via, *answered, *within).await
+            }
+            Step::Wait(time) => {
+                madsim::time::sleep(*time).await;
+                Ok(())
+            }
+            Step::NoteTerm => {
+                self.term = self.highest_term();
+                Ok(())
+            }
+            expectation => self.expect(expectation).await,
+        }
+    }
+
+    async fn expect(&mut self, step: &Step) -> Result<(), Violation> {
+        match step {
+            Step::ExpectLeader(names, time) => {
+                let members = self.members(names, None)?;
+                let leads =
+                    |telling: &Self| telling.cluster.leader().filter(|leader| members.contains(leader));
+                match self.until(*time, leads).await {
+                    Some(_) => Ok(()),
+                    None => violation(format!("none of {} leads within {time:?}", names.join(","))),
+                }
+            }
+            Step::ExpectDeposed(name, time) => {
+                let member = self.member(name)?;
+                let deposed = |telling: &Self| (!telling.cluster.leads(member)).then_some(());
+                match self.until(*time, deposed).await {
+                    Some(()) => Ok(()),
+                    None => violation(format!("{name} takes itself for the leader for {time:?}")),
+                }
+            }
+            Step::ExpectNoLeader(names, time) => {
+                let members = self.members(names, None)?;
+                let leads = |telling: &Self| {
+                    members
+                        .iter()
+                        .copied()
+                        .find(|member| telling.cluster.leads(*member))
+                };
+                match self.until(*time, leads).await {
+                    None => Ok(()),
+                    Some(member) => violation(format!("{} leads", self.cluster.members[member].name)),
+                }
+            }
+            Step::ExpectStopped(name, time) => {
+                let member = self.member(name)?;
+                let stopped = |telling: &Self| (!telling.cluster.is_running(member)).then_some(());
+                match self.until(*time, stopped).await {
+                    Some(()) => Ok(()),
+                    None => violation(format!("{name} goes on for {time:?}")),
+                }
+            }
+            Step::ExpectSameTerm if self.highest_term() != self.term => violation(format!(
+                "the term was {} and is {} now",
+                self.term,
+                self.highest_term()
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks again and again until there is something, or until time is up.
+    async fn until<T>(&self, time: Duration, look: impl Fn(&Self) -> Option<T>) -> Option<T> {
+        let deadline = elapsed() + time;
+        loop {
+            let found = look(self);
+            if found.is_some() || elapsed() >= deadline {
+                return found;
+            }
+            madsim::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn term_of(&self, number: usize) -> u64 {
+        self.cluster.standing(number).term
+    }
+
+    fn highest_term(&self) -> u64 {
+        let members = 0..self.cluster.members.len();
+        members.map(|number| self.term_of(number)).max().unwrap_or(0)
+    }
+
+    fn name(&mut self, name: &str, found: Option<usize>, what: &str) -> Result<(), Violation> {
+        let Some(number) = found else {
+            return violation(format!("nobody {what} within {ELECTION_MAX:?}"));
+        };
+        self.cluster.event(number, &format!("is {name}"), what);
+        self.named.insert(name.to_owned(), number);
+        Ok(())
+    }
+
+    fn name_others(&mut self, names: &[Name]) -> Result<(), Violation> {
+        let taken: Vec<usize> = self
+            .named
+            .iter()
+            .filter(|(name, number)| **name != self.cluster.members[**number].name)
+            .map(|(_, number)| *number)
+            .collect();
+        let free: Vec<usize> = (0..self.cluster.members.len())
+            .filter(|number| !taken.contains(number))
+            .collect();
+        if free.len() != names.len() {
+            return violation(format!(
+                "{} members have no name yet, and here are {}",
+                free.len(),
+                names.len()
+            ));
+        }
+        self.named.extend(names.iter().cloned().zip(free));
+        Ok(())
+    }
+
+    fn member(&self, name: &str) -> Result<usize, Violation> {
+        match self.named.get(name) {
+            Some(number) => Ok(*number),
+            None => violation(format!("no member is called {name}")),
+        }
+    }
+
+    /// A list of names; `others` are all but `apart_from`.
+    fn members(&self, names: &[Name], apart_from: Option<usize>) -> Result<Vec<usize>, Violation> {
+        if names == ["others"] {
+            let everybody = 0..self.cluster.members.len();
+            return Ok(everybody.filter(|number| Some(*number) != apart_from).collect());
+        }
+        names.iter().map(|name| self.member(name)).collect()
+    }
+
+    fn link(
+        &self,
+        from: &str,
+        to: &[Name],
+        both: bool,
+        change: fn(&Cluster, usize, usize),
+    ) -> Result<(), Violation> {
+        let from = self.member(from)?;
+        for to in self.members(to, Some(from))? {
+            change(self.cluster, from, to);
+            if both {
+                change(self.cluster, to, from);
+            }
+        }
+        Ok(())
+    }
+
+    async fn strike(&mut self, member: usize, blow: Blow) {
+        let directory = &self.cluster.members[member].directory;
+        match blow {
+            Blow::Kill => {
+                self.cluster.kill(member).await;
+            }
+            Blow::PowerOff => {
+                self.cluster.cut_power(member, &mut self.random).await;
+            }
+            Blow::Restart => {
+                self.cluster.restart(member);
+            }
+            Blow::Pause => {
+                self.cluster.pause(member);
+            }
+            Blow::Resume => self.cluster.resume(member),
+            Blow::DiskFails => {
+                self.cluster.trouble(member, Trouble::Ailing);
+                disk::fall_ill(directory, Ailment::Syncs, 0);
+            }
+            Blow::DiskHeals => {
+                self.cluster.repair(member).await;
+                self.cluster.restart(member);
+            }
+        }
+        self.cluster
+            .event(member, &format!("! {blow:?}").to_lowercase(), "");
+    }
+
+    /// Asks one member, and only that.
+    async fn ask(&self, input: Input, via: &str, answered: bool, within: Duration) -> Result<(), Violation> {
+        let world = &self.cluster.world;
+        let deadline = elapsed() + within;
+        let client = company::connect([self.member(via)?], within);
+        loop {
+            let id = world.call(DIRECTOR, input.clone());
+            let outcome = workloads::send(&client, id, &input).await;
+            world.returned(id, outcome.clone());
+            match outcome {
+                Outcome::Answered(_) if answered => return Ok(()),
+                Outcome::Answered(_) => return violation(format!("operation {id} via {via} was answered")),
+                Outcome::Refused(_) | Outcome::Unknown(_) if !answered => return Ok(()),
+                Outcome::Refused(reason) | Outcome::Unknown(reason) if elapsed() >= deadline => {
+                    return violation(format!(
+                        "operation {id} via {via} has no answer after {within:?}: {reason}"
+                    ));
+                }
+                _ => madsim::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The language of stories: one step a line, read into data.
+
+use crate::history::Key;
+use std::time::Duration;
+
+/// A story.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    pub members: usize,
+    /// With the numbers of their lines.
+    pub steps: Vec<(usize, Step)>,
+}
+
+/// The name of a member: `m1` and so on, or one that a step gave it. `others` in a list: all but those named before.
+pub type Name = String;
+
+/// What happens to a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blow {
+    Kill,
+    PowerOff,
+    Restart,
+    Pause,
+    Resume,
+    /// Syncs of its disk fail from now on.
+    DiskFails,
+    /// Its disk is well again; a member that stopped starts.
+    DiskHeals,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Waits until somebody leads, and names it.
+    Leader(Name),
+    /// Waits until somebody stands for election, and names it.
+    Candidate(Name),
+    /// Names all members that have no name yet, in order.
+    Others(Vec<Name>),
+    /// Silences what goes from the first to the others, or both ways.
+    Cut {
+        from: Name,
+        to: Vec<Name>,
+        both: bool,
+    },
+    Mend {
+        from: Name,
+        to: Vec<Name>,
+        both: bool,
+    },
+    MendAll,
+    Strike(Name, Blow),
+    /// Must be acknowledged within this time, or must not.
+    Write {
+        key: Key,
+        via: Name,
+        answered: bool,
+        within: Duration,
+    },
+    Read {
+        key: Key,
+        via: Name,
+        answered: bool,
+        within: Duration,
+    },
+    Wait(Duration),
+    /// One of these leads a term in which no other member leads, within this time.
+    ExpectLeader(Vec<Name>, Duration),
+    /// It does not take itself for the leader any more, within this time.
+    ExpectDeposed(Name, Duration),
+    /// None of these leads at any moment of this time.
+    ExpectNoLeader(Vec<Name>, Duration),
+    /// Its process ends by itself within this time.
+    ExpectStopped(Name, Duration),
+    /// Remembers the highest term.
+    NoteTerm,
+    /// The highest term is still what was remembered.
+    ExpectSameTerm,
+}
+
+impl Step {
+    /// Whether a story can fail at it.
+    #[cfg(test)]
+    pub fn expects_something(&self) -> bool {
+        matches!(
+            self,
+            Self::Write { .. }
+                | Self::Read { .. }
+                | Self::ExpectLeader(..)
+                | Self::ExpectDeposed(..)
+                | Self::ExpectNoLeader(..)
+                | Self::ExpectStopped(..)
+                | Self::ExpectSameTerm
+        )
+    }
+}
+
+/// Reads a story; an error begins with the number of its line.
+pub fn parse(text: &str) -> Result<Scenario, String> {
+    let mut members = None;
+    let mut steps = Vec::new();
+    for (line, number) in text.lines().zip(1..) {
+        let words: Vec<&str> = line
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        match words.as_slice() {
+            [] => {}
+            ["members", count] => members = count.parse().ok().filter(|count| (1..=7).contains(count)),
+            words => {
+                let step = step(words).ok_or_else(|| format!("{number}: not a step: {}", line.trim()))?;
+                steps.push((number, step));
+            }
+        }
+    }
+    let members = members.ok_or("1: a story says how many members there are, 1 to 7: members 3")?;
+    Ok(Scenario { members, steps })
+}
+
+fn step(words: &[&str]) -> Option<Step> {
+    let name = |word: &&str| (*word).to_owned();
+    Some(match words {
+        ["leader", "is", who] => Step::Leader(name(who)),
+        ["candidate", "is", who] => Step::Candidate(name(who)),
+        ["others", "are", names @ ..] if !names.is_empty() => Step::Others(names.iter().map(name).collect()),
+        ["cut", from, way, to] => Step::Cut {
+            from: name(from),
+            to: names(to),
+            both: both(way)?,
+        },
+        ["mend", "all"] => Step::MendAll,
+        ["mend", from, way, to] => Step::Mend {
+            from: name(from),
+            to: names(to),
+            both: both(way)?,
+        },
+        ["kill", who] => Step::Strike(name(who), Blow::Kill),
+        ["power", "off", who] => Step::Strike(name(who), Blow::PowerOff),
+        ["restart", who] => Step::Strike(name(who), Blow::Restart),
+        ["pause", who] => Step::Strike(name(who), Blow::Pause),
+        ["resume", who] => Step::Strike(name(who), Blow::Resume),
+        ["disk", "of", who, "fails"] => Step::Strike(name(who), Blow::DiskFails),
+        ["disk", "of", who, "heals"] => Step::Strike(name(who), Blow::DiskHeals),
+        [
+            what @ ("write" | "read"),
+            key,
+            "via",
+            via,
+            how @ ("within" | "unanswered"),
+            time,
+        ] => {
+            let (key, via, answered) = (key.strip_prefix('k')?.parse().ok()?, name(via), *how == "within");
+            let within = duration(time)?;
+            if *what == "write" {
+                Step::Write {
+                    key,
+                    via,
+                    answered,
+                    within,
+                }
+            } else {
+                Step::Read {
+                    key,
+                    via,
+                    answered,
+                    within,
+                }
+            }
+        }
+        ["wait", time] => Step::Wait(duration(time)?),
+        ["expect", "leader", "among", who, "within", time] => Step::ExpectLeader(names(who), duration(time)?),
+        ["expect", who, "deposed", "within", time] => Step::ExpectDeposed(name(who), duration(time)?),
+        ["expect", "no", "leader", "among", who, "for", time] => {
+            Step::ExpectNoLeader(names(who), duration(time)?)
+        }
+        ["expect", who, "stopped", "within", time] => Step::ExpectStopped(name(who), duration(time)?),
+        ["note", "term"] => Step::NoteTerm,
+        ["expect", "same", "term"] => Step::ExpectSameTerm,
+        _ => return None,
+    })
+}
+
+fn names(list: &str) -> Vec<Name> {
+    list.split(',').map(str::to_owned).collect()
+}
+
+fn both(way: &str) -> Option<bool> {
+    match way {
+        "->" => Some(false),
+        "-" => Some(true),
+        _ => None,
+    }
+}
+
+/// `500ms` or `3s`.
+fn duration(text: &str) -> Option<Duration> {
+    if let Some(digits) = text.strip_suffix("ms") {
+        return digits.parse().ok().map(Duration::from_millis);
+    }
+    text.strip_suffix('s')?.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_read() {
+        let text = "# a story\nmembers 3\nleader is A # the first\nothers are B C\ncut A -> B,C\nmend A - others\n\
+                    power off A\nwrite k7 via B unanswered 1500ms\nexpect leader among B,C within 10s\n";
+        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let expected = [
+            (3, Step::Leader("A".into())),
+            (4, Step::Others(list(&["B", "C"]))),
+            (
+                5,
+                Step::Cut {
+                    from: "A".into(),
+                    to: list(&["B", "C"]),
+                    both: false,
+                },
+            ),
+            (
+                6,
+                Step::Mend {
+                    from: "A".into(),
+                    to: list(&["others"]),
+                    both: true,
+                },
+            ),
+            (7, Step::Strike("A".into(), Blow::PowerOff)),
+            (
+                8,
+                Step::Write {
+                    key: 7,
+                    via: "B".into(),
+                    answered: false,
+                    within: Duration::from_millis(1500),
+                },
+            ),
+            (9, Step::ExpectLeader(list(&["B", "C"]), Duration::from_secs(10))),
+        ];
+        let scenario = parse(text).expect("a story");
+        assert_eq!(scenario.members, 3);
+        assert_eq!(scenario.steps, expected);
+    }
+
+    #[test]
+    fn what_is_not_a_step_is_named_by_its_line() {
+        let table = [
+            ("members 3\n\nexplode A\n", "3: not a step: explode A"),
+            ("members 3\nwait 5\n", "2: not a step"),
+            ("members 3\ncut A => B\n", "2: not a step"),
+            ("members 9\n", "1: a story says"),
+            ("leader is A\n", "1: a story says"),
+        ];
+        for (text, expected) in table {
+            let error = parse(text).expect_err(text);
+            assert!(error.starts_with(expected), "{error}");
+        }
+    }
+}

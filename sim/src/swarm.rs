@@ -1,0 +1,130 @@
+//! Many rehearsals: of the code as it is, or with one mistake after another in it.
+
+use crate::options::{Fixed, Options};
+use crate::rehearsal::{Verdict, rehearse};
+use crate::report::{self, Summary};
+use callboard::mutants::Mutant;
+use clap::Args;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+/// Which seeds, and how.
+#[derive(Debug, Args)]
+pub struct Swarm {
+    /// How many seeds.
+    #[arg(long, default_value_t = 100)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Rehearsals at the same time.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Rehearse each seed twice and compare the traces.
+    #[arg(long)]
+    check_determinism: bool,
+    #[command(flatten)]
+    fixed: Fixed,
+}
+
+/// The same, with mistakes.
+#[derive(Debug, Args)]
+pub struct Mutants {
+    /// Rehearse every seed, and count in how many a mistake is noticed, instead of going on to the next mistake at the
+    /// first.
+    #[arg(long)]
+    count: bool,
+    #[command(flatten)]
+    swarm: Swarm,
+}
+
+impl Swarm {
+    pub fn run(&self) -> bool {
+        let begin = Instant::now();
+        let summary = self.rehearse_all(&self.fixed, true, false);
+        summary.print(begin.elapsed());
+        summary.all_passed()
+    }
+
+    fn rehearse_all(&self, fixed: &Fixed, print: bool, until_first: bool) -> Summary {
+        let next = AtomicU64::new(self.from);
+        let over = AtomicBool::new(false);
+        let summary = Mutex::new(Summary::default());
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= self.from + self.seeds {
+                            break;
+                        }
+                        let (options, verdict) = self.seed(seed, fixed);
+                        let mut summary = summary.lock().expect("nobody panics with it");
+                        summary.add(seed, &verdict);
+                        if print {
+                            print_seed(&options, fixed, &verdict);
+                        }
+                        if until_first && !verdict.passed() {
+                            over.store(true, Ordering::Relaxed);
+                        }
+                    }
+                });
+            }
+        });
+        summary.into_inner().expect("nobody panics with it")
+    }
+
+    fn seed(&self, seed: u64, fixed: &Fixed) -> (Options, Verdict) {
+        let options = Options::draw(seed, fixed);
+        let mut verdict = rehearse(&options, false, false);
+        if self.check_determinism {
+            let again = rehearse(&options, false, false).fingerprint;
+            if again != verdict.fingerprint {
+                let text = format!(
+                    "another run differs: {again:016x}, not {:016x}",
+                    verdict.fingerprint
+                );
+                verdict.violations.push(crate::checkers::Violation(text));
+            }
+        }
+        (options, verdict)
+    }
+}
+
+fn print_seed(options: &Options, fixed: &Fixed, verdict: &Verdict) {
+    let word = if verdict.passed() { "ok    " } else { "FAILED" };
+    println!("{word} {options}");
+    if !verdict.passed() {
+        println!("{}", report::verdict(options, fixed, verdict));
+    }
+}
+
+impl Mutants {
+    /// Whether every mistake was noticed in some seed.
+    pub fn run(&self) -> bool {
+        let heading = "first seed, and what was noticed";
+        println!("{:<26} {:>13}  {heading}", "mutant", "caught in");
+        let only = self.swarm.fixed.mutant;
+        let mut all = true;
+        for mutant in Mutant::ALL {
+            if only.is_some_and(|only| only != mutant) {
+                continue;
+            }
+            let fixed = Fixed {
+                mutant: Some(mutant),
+                ..self.swarm.fixed.clone()
+            };
+            let summary = self.swarm.rehearse_all(&fixed, false, !self.count);
+            all &= !summary.all_passed();
+            println!(
+                "{:<26} {:>5} of {:>4}  {}",
+                mutant.name(),
+                summary.failed(),
+                summary.seeds(),
+                summary.first_failure()
+            );
+        }
+        all
+    }
+}

@@ -1,0 +1,33 @@
+//! KV.Compact: forgets what was superseded before a revision, logically or with the space given back.
+
+use super::{Memory, failed};
+use crate::history::{Answer, Input, Outcome};
+use crate::random::Stream;
+use callboard::client::Client;
+use callboard::proto::etcdserverpb::CompactionRequest;
+
+/// A revision that can be compacted, or one that has been, or one that nobody has reached.
+pub fn sample(random: &mut Stream, memory: &Memory) -> Input {
+    let newest = memory.revision.max(1) as u64;
+    let revision = match random.below(10) {
+        0 => newest + 1000,
+        1 => random.between(1, newest),
+        _ => random.between((newest / 2).max(1), newest),
+    };
+    Input::Compact {
+        revision: revision as i64,
+    }
+}
+
+pub async fn send(client: &Client, id: u64, revision: i64) -> Outcome {
+    let request = CompactionRequest {
+        revision,
+        physical: id.is_multiple_of(4),
+    };
+    match client.compact(request).await {
+        Ok(response) => Outcome::Answered(Answer::Compacted {
+            revision: response.header.unwrap_or_default().revision,
+        }),
+        Err(error) => failed(&error),
+    }
+}

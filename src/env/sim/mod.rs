@@ -1,0 +1,114 @@
+//! The simulated world: madsim's tasks and time, clocks and a network of our own, and random numbers from the seed.
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
+
+pub mod clock;
+pub mod network;
+mod stream;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub use clock::{now, sleep_until, unix_time};
+pub use std::time::Instant;
+pub use stream::{Listener, Stream, connect};
+
+/// How long a sync of the disk takes in the simulator at most, in microseconds, unless the simulator says otherwise.
+const DISK_SYNC_US_MAX: u64 = 2_000;
+
+thread_local! {
+    static DISK_SYNC_LIMIT_US: std::cell::Cell<u64> = const { std::cell::Cell::new(DISK_SYNC_US_MAX) };
+}
+
+/// Makes disks slower or faster, for the simulation on this thread.
+pub fn set_disk_sync_us_max(limit_us: u64) {
+    DISK_SYNC_LIMIT_US.set(limit_us.max(1));
+}
+
+/// Runs the program's main future on a runtime of its own, with a fixed seed. Simulations bring their own runtime.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut runtime = madsim::runtime::Runtime::new();
+    runtime.set_allow_system_thread(true);
+    runtime.block_on(future)
+}
+
+/// A thread of the member: in the simulator, tasks on its node.
+#[derive(Debug)]
+pub struct ThreadHandle(());
+
+impl ThreadHandle {
+    /// Nothing to wait for: the simulator ends a node's tasks itself.
+    pub fn join(self) -> bool {
+        true
+    }
+}
+
+/// Runs a future as a task of the node.
+pub fn thread<F, M>(_name: &str, _workers: usize, make: M) -> ThreadHandle
+where
+    F: Future<Output = ()> + 'static,
+    M: FnOnce() -> F + Send + 'static,
+{
+    spawn_local(make());
+    ThreadHandle(())
+}
+
+/// Simulated members have one processor each.
+pub fn processors() -> usize {
+    1
+}
+
+/// Runs a task beside the current one.
+pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    madsim::task::spawn(future);
+}
+
+/// Runs a task on this node.
+pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
+    madsim::task::Builder::new().spawn_local(future);
+}
+
+/// Waits, by this machine's clock.
+pub fn sleep(duration: Duration) -> impl Future<Output = ()> + Send + Sync + 'static {
+    sleep_until(now() + duration)
+}
+
+/// A random number from the seed.
+pub fn random_u64() -> u64 {
+    madsim::rand::random()
+}
+
+/// Runs the call that makes writes durable, and lets simulated time pass: before it, so that a crash meanwhile finds them
+/// not durable, or after it, so that a crash finds them durable and nobody told.
+pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
+    let duration = Duration::from_micros(super::random_below(DISK_SYNC_LIMIT_US.get()));
+    if super::random_below(2) == 0 {
+        sleep(duration).await;
+        return sync();
+    }
+    let outcome = sync();
+    sleep(duration).await;
+    outcome
+}
+
+/// Runs a call that reads from the disk, and lets simulated time pass before its caller has what it found.
+pub async fn disk_read<T>(read: impl FnOnce() -> T) -> T {
+    let outcome = read();
+    sleep(Duration::from_micros(super::random_below(
+        DISK_SYNC_LIMIT_US.get(),
+    )))
+    .await;
+    outcome
+}
+
+/// Done when the simulation asks the member's process to stop.
+pub async fn shutdown_signal() -> i32 {
+    // An error means that nobody can ask any more.
+    if madsim::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    15
+}
+
+/// A simulated process does not end by signals.
+pub fn end_by_signal(_signal: i32) {}

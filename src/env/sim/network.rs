@@ -1,0 +1,237 @@
+//! The simulated network: machines by their addresses, the roads between them, and what is wrong with each. Streams over
+//! it are in `stream`.
+//!
+//! It behaves as TCP over IP does where that shows: what is sent on a road that is cut arrives after it is mended, later
+//! the longer it was cut; opening a connection over it takes until it is mended; a machine without power says nothing at
+//! all, and one that is back resets connections of its former life.
+
+#![allow(clippy::disallowed_methods)] // this is the seam
+
+use super::stream::{Listening, Pipe};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+/// What was lost is sent again after this long.
+const RESEND_AFTER: Duration = Duration::from_millis(200);
+/// Waiting longer each time, but never longer than this.
+pub(super) const RESEND_AFTER_MAX: Duration = Duration::from_secs(4);
+
+/// What all roads are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weather {
+    pub latency_us_min: u64,
+    pub latency_us_max: u64,
+    /// Pieces that get lost and are sent again, in a thousand.
+    pub loss_permille: u64,
+    /// What may be on its way, or wait to be read, in one direction of a connection.
+    pub window_bytes: usize,
+}
+
+impl Default for Weather {
+    fn default() -> Self {
+        Self {
+            latency_us_min: 100,
+            latency_us_max: 2_000,
+            loss_permille: 0,
+            window_bytes: 64 * 1024,
+        }
+    }
+}
+
+/// What is wrong with a road, one way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Road {
+    /// Nothing arrives.
+    pub is_cut: bool,
+    /// Pieces in which a bit flips, in a thousand.
+    pub corrupt_permille: u64,
+    /// How much it carries, if that is little.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// How a machine reads what it was sent: so many bytes, and then nothing for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowReading {
+    pub bytes: usize,
+    pub pause: Duration,
+}
+
+/// What has happened, for the report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub pieces: u64,
+    pub lost: u64,
+    pub corrupted: u64,
+    pub held_up: u64,
+    pub full_windows: u64,
+    pub resets: u64,
+    pub silenced: u64,
+    pub half_opened: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Network {
+    addresses: BTreeMap<madsim::task::NodeId, IpAddr>,
+    weather: Weather,
+    roads: BTreeMap<(IpAddr, IpAddr), Road>,
+    slow: BTreeMap<IpAddr, SlowReading>,
+    /// Machines without power.
+    dark: BTreeSet<IpAddr>,
+    pub(super) listening: BTreeMap<SocketAddr, Listening>,
+    pipes: Vec<Weak<Pipe>>,
+    pub(super) ports: u16,
+    pub(super) counts: Counts,
+}
+
+thread_local! {
+    static NETWORK: RefCell<Network> = RefCell::new(Network::default());
+}
+
+pub(super) fn with<R>(use_it: impl FnOnce(&mut Network) -> R) -> R {
+    NETWORK.with_borrow_mut(use_it)
+}
+
+/// Gives a machine its address.
+pub fn settle(machine: madsim::task::NodeId, address: IpAddr) {
+    with(|network| network.addresses.insert(machine, address));
+}
+
+/// This machine's address; the loopback's where nobody gave it one.
+pub fn own_address() -> IpAddr {
+    let machine = madsim::plugin::node();
+    with(|network| network.addresses.get(&machine).copied()).unwrap_or(Ipv4Addr::LOCALHOST.into())
+}
+
+/// Changes what all roads are like.
+pub fn set_weather(weather: Weather) {
+    with(|network| network.weather = weather);
+}
+
+/// What has happened so far.
+pub fn counts() -> Counts {
+    with(|network| network.counts)
+}
+
+/// Changes what is wrong with a road.
+pub fn change_road(from: IpAddr, to: IpAddr, change: impl FnOnce(&mut Road)) {
+    with(|network| {
+        let road = network.roads.entry((from, to)).or_default();
+        change(road);
+        if *road == Road::default() {
+            network.roads.remove(&(from, to));
+        }
+    });
+    // Who waits for a window may learn now that the other end is gone.
+    wake(|pipe| pipe.to == from && pipe.from == to);
+}
+
+/// Has a machine read slowly, or as fast as it can again.
+pub fn read_slowly(machine: IpAddr, how: Option<SlowReading>) {
+    with(|network| match how {
+        Some(how) => network.slow.insert(machine, how),
+        None => network.slow.remove(&machine),
+    });
+}
+
+/// Mends all roads, and has everybody read as fast as they can. Machines without power stay dark.
+pub fn mend_everything() {
+    with(|network| {
+        network.roads.clear();
+        network.slow.clear();
+    });
+    wake(|_| true);
+}
+
+/// A machine loses its power: nothing of what it has open is ever heard of again.
+pub fn darken(machine: IpAddr) {
+    with(|network| network.dark.insert(machine));
+    each_pipe(|pipe| pipe.from == machine || pipe.to == machine, Pipe::silence);
+}
+
+/// It has power again, and knows nothing of former connections.
+pub fn lighten(machine: IpAddr) {
+    if with(|network| network.dark.remove(&machine)) {
+        each_pipe(|pipe| pipe.from == machine || pipe.to == machine, Pipe::reset);
+    }
+}
+
+/// What two machines have open is forgotten on the way, by something between them that keeps a table: nothing arrives any
+/// more, and nobody is told.
+pub fn forget_connections(one: IpAddr, other: IpAddr) {
+    let between = |pipe: &Pipe| (pipe.from, pipe.to) == (one, other) || (pipe.from, pipe.to) == (other, one);
+    each_pipe(between, Pipe::silence);
+}
+
+fn each_pipe(which: impl Fn(&Pipe) -> bool, act: impl Fn(&Pipe)) {
+    let pipes: Vec<_> = with(|network| network.pipes.iter().filter_map(Weak::upgrade).collect());
+    for pipe in pipes.iter().filter(|pipe| which(pipe)) {
+        act(pipe);
+    }
+}
+
+fn wake(which: impl Fn(&Pipe) -> bool) {
+    each_pipe(which, Pipe::wake);
+}
+
+impl Network {
+    pub(super) fn window_bytes(&self) -> usize {
+        self.weather.window_bytes
+    }
+
+    pub(super) fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
+        let is_cut = self.roads.get(&(from, to)).is_some_and(|road| road.is_cut);
+        is_cut || self.dark.contains(&from) || self.dark.contains(&to)
+    }
+
+    pub(super) fn add_pipe(&mut self, pipe: &Arc<Pipe>) {
+        if self.pipes.len() == self.pipes.capacity() {
+            self.pipes.retain(|pipe| pipe.strong_count() > 0);
+        }
+        self.pipes.push(Arc::downgrade(pipe));
+    }
+
+    pub(super) fn slow_reading(&self, machine: IpAddr) -> Option<SlowReading> {
+        self.slow.get(&machine).copied()
+    }
+
+    /// How long a piece is on its way over a road that is open.
+    pub(super) fn travel(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Duration {
+        let Weather {
+            latency_us_min,
+            latency_us_max,
+            loss_permille,
+            ..
+        } = self.weather;
+        let spread = latency_us_max.saturating_sub(latency_us_min).max(1);
+        let mut time = Duration::from_micros(latency_us_min + crate::env::random_below(spread));
+        self.counts.pieces += 1;
+        if loss_permille > 0 && crate::env::random_below(1000) < loss_permille {
+            time += RESEND_AFTER;
+            self.counts.lost += 1;
+        }
+        let road = self.roads.get(&(from, to));
+        if let Some(rate) = road.and_then(|road| road.bytes_per_second) {
+            time += Duration::from_micros(bytes as u64 * 1_000_000 / rate.max(1));
+        }
+        time
+    }
+
+    /// When what was held up at a cut road is tried again.
+    pub(super) fn first_retry(&mut self, now: Instant) -> (Instant, Duration) {
+        self.counts.held_up += 1;
+        (now + RESEND_AFTER, 2 * RESEND_AFTER)
+    }
+
+    /// Which bit of a piece flips on the way.
+    pub(super) fn flipped_bit(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Option<u64> {
+        let permille = self.roads.get(&(from, to))?.corrupt_permille;
+        if permille == 0 || crate::env::random_below(1000) >= permille {
+            return None;
+        }
+        self.counts.corrupted += 1;
+        Some(crate::env::random_below(bytes as u64 * 8))
+    }
+}

@@ -1,0 +1,98 @@
+//! What a look at the storage engine's lists of tables tells before the engine opens them: whether each is the one that
+//! was made last, byte for byte. The engine keeps a checksum of them and does not compare it; a list that has rotted makes
+//! it panic, or open an older one.
+//!
+//! The layout is that of lsm-tree 3 (its `version/persist.rs`): `keyspaces/<id>/current` holds the number of the list in
+//! use, its XXH3 sum of 128 bits and a zero; the list is `keyspaces/<id>/v<number>`.
+
+use crate::env;
+use crate::storage::journal::JournalError;
+use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Number, sum and kind of sum.
+const CURRENT_BYTES: usize = 8 + 16 + 1;
+
+/// Checks the lists of the database in a directory.
+pub fn check(directory: &Path) -> Result<(), JournalError> {
+    let keyspaces = directory.join("keyspaces");
+    if !env::exists(&keyspaces) {
+        return Ok(());
+    }
+    for name in env::list_directory(&keyspaces)? {
+        check_one(&keyspaces.join(name))?;
+    }
+    Ok(())
+}
+
+fn check_one(keyspace: &Path) -> Result<(), JournalError> {
+    let path = keyspace.join("current");
+    let Some(current) = env::read_file(&path)? else {
+        return Ok(()); // it was being made when the process ended
+    };
+    let rotten = |path: PathBuf, what| {
+        Err(JournalError::Rotten {
+            path,
+            offset: 0,
+            what,
+        })
+    };
+    let Ok(current) = <[u8; CURRENT_BYTES]>::try_from(current) else {
+        return rotten(path, "it is longer or shorter than what was written");
+    };
+    let (number, rest) = current.split_first_chunk().expect("it is long enough");
+    let (sum, kind) = rest.split_first_chunk().expect("it is long enough");
+    let list = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
+    let Some(bytes) = env::read_file(&list)? else {
+        return rotten(path, "it names a list of tables that is not there");
+    };
+    if kind != [0] || xxh3_128(&bytes) != u128::from_le_bytes(*sum) {
+        return rotten(list, "it is not the list of tables that was written");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::log::LogDatabase;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // breaks files
+    fn no_flipped_bit_is_missed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
+        log.rewrite().expect("tables");
+        drop(log);
+        check(directory.path()).expect("sound");
+        let keyspaces = directory.path().join("keyspaces");
+        let mut broken = 0;
+        for keyspace in env::list_directory(&keyspaces).expect("a directory") {
+            let keyspace = keyspaces.join(keyspace);
+            let current = std::fs::read(keyspace.join("current")).expect("readable");
+            let number = u64::from_le_bytes(*current.first_chunk().expect("a number"));
+            for path in [keyspace.join("current"), keyspace.join(format!("v{number}"))] {
+                let sound = std::fs::read(&path).expect("readable");
+                for place in 0..sound.len() {
+                    let mut rotten = sound.clone();
+                    rotten[place] ^= 1 << (place % 8);
+                    std::fs::write(&path, &rotten).expect("written");
+                    // A list with another number and the same content is as good.
+                    let number = u64::from_le_bytes(*rotten.first_chunk().expect("a number"));
+                    let same = place < 8
+                        && path.ends_with("current")
+                        && std::fs::read(keyspace.join(format!("v{number}"))).is_ok();
+                    assert!(
+                        same || check(directory.path()).is_err(),
+                        "byte {place} of {}",
+                        path.display()
+                    );
+                    broken += 1;
+                }
+                std::fs::write(&path, &sound).expect("written");
+            }
+        }
+        check(directory.path()).expect("sound again");
+        assert!(broken > 100);
+    }
+}
