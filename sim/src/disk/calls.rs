@@ -142,6 +142,8 @@ unsafe extern "C" fn fdatasync(descriptor: c_int) -> c_int {
     unsafe { real(descriptor) }
 }
 
+type Advise = unsafe extern "C" fn(c_int, off64_t, off64_t, c_int) -> c_int;
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn posix_fadvise64(
     descriptor: c_int,
@@ -152,7 +154,6 @@ unsafe extern "C" fn posix_fadvise64(
     if advice == libc::POSIX_FADV_DONTNEED {
         decide(|disks| disks.forget(descriptor));
     }
-    type Advise = unsafe extern "C" fn(c_int, off64_t, off64_t, c_int) -> c_int;
     let real = real!(c"posix_fadvise64" as Advise);
     // SAFETY: the caller's arguments, as they are.
     unsafe { real(descriptor, offset, length, advice) }
