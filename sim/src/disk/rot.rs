@@ -143,7 +143,7 @@ impl std::fmt::Display for Flip {
             .path
             .iter()
             .rev()
-            .take(3)
+            .take(2)
             .map(|name| name.to_string_lossy())
             .collect();
         names.reverse();
