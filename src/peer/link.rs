@@ -1,6 +1,10 @@
 //! The way to one remote member: an actor that keeps a stream to it open, with back-off and over all its peer URLs, and
 //! sends what consensus hands it, in order. What cannot be sent is dropped and reported: raft repeats what matters, and
 //! forwarded commands are never sent twice.
+//!
+//! Every second an empty batch asks for an answer, and each side gives the stream up when it hears nothing. Checksums
+//! find what was damaged inside a batch, but a damaged length or window, of which no sum is kept, can leave both ends
+//! waiting for bytes that never come, on a connection that answers pings.
 
 use super::{envelope, identity, snapshot_send};
 use crate::client::{Channel, ChannelOptions, KeepAlive};
@@ -10,16 +14,17 @@ use crate::ids::MemberId;
 use crate::inbox::Inbox;
 use crate::mvcc::View;
 use crate::proto::peer::peer_client::PeerClient;
-use crate::proto::peer::{self, Batch, Envelope};
+use crate::proto::peer::{self, Batch, Envelope, LinkReply};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::Status;
+use tonic::{Status, Streaming};
 
 /// Envelopes on their way into the connection; beyond it the network is too slow and messages are dropped.
 const ENVELOPES_MAX: usize = 256;
@@ -27,6 +32,11 @@ const ENVELOPES_MAX: usize = 256;
 const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 /// An answer to the handshake takes no longer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two empty batches.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// After so much silence a stream is given up, at either end.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// So many refusals in a row are believed: no checksum covers a status, and a member that stops for one does not come back.
 const REFUSALS_MAX: usize = 3;
@@ -138,7 +148,7 @@ async fn keep_open(
     remote: &Remote,
     attempt: usize,
     report: impl Fn(mpsc::Sender<Envelope>),
-) -> Result<std::convert::Infallible, Status> {
+) -> Result<Infallible, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
     let hello = envelope::wrap_hello(&identity::hello(remote.own, remote.member));
@@ -154,13 +164,34 @@ async fn keep_open(
         envelope::check_link_reply(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
         Ok::<_, Status>((replies, reply))
     };
-    let (mut replies, reply) = env::timeout(HANDSHAKE_TIMEOUT, handshake)
+    let (replies, reply) = env::timeout(HANDSHAKE_TIMEOUT, handshake)
         .await
         .map_err(|_| Status::deadline_exceeded("no answer to the handshake"))??;
     tracing::info!(remote_member = %remote.member, version = reply.version, "established a peer connection");
-    report(outgoing);
-    replies.message().await?;
-    Err(Status::unavailable("closed by the remote member"))
+    report(outgoing.clone());
+    tokio::select! {
+        ended = answers(replies) => ended,
+        never = beat(&outgoing) => match never {},
+    }
+}
+
+async fn beat(outgoing: &mpsc::Sender<Envelope>) -> Infallible {
+    loop {
+        env::sleep(BEAT_INTERVAL).await;
+        // If there is no room, nothing gets through, and the answers will be missed.
+        let _ = outgoing.try_send(envelope::wrap(&Batch::default()));
+    }
+}
+
+/// Waits until the answers to the empty batches end.
+async fn answers(mut replies: Streaming<LinkReply>) -> Result<Infallible, Status> {
+    loop {
+        let reply = env::timeout(SILENCE_MAX, replies.message())
+            .await
+            .map_err(|_| Status::deadline_exceeded("the link has gone silent"))??
+            .ok_or_else(|| Status::unavailable("closed by the remote member"))?;
+        envelope::check_link_reply(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
+    }
 }
 
 /// A client for the remote member, over the next of its addresses.

@@ -2,6 +2,7 @@
 
 use super::envelope;
 use super::identity::{self, VERSION};
+use super::link::SILENCE_MAX;
 use super::snapshot_receive::{DISK_FAILED, Partial, SnapshotId};
 use crate::consensus::inbox::Incoming;
 use crate::env;
@@ -173,17 +174,23 @@ impl Peer for PeerService {
         let service = self.clone();
         env::spawn(async move {
             let status = loop {
-                match envelopes.message().await {
-                    Ok(Some(envelope)) => match envelope::unwrap(envelope) {
+                match env::timeout(SILENCE_MAX, envelopes.message()).await {
+                    Ok(Ok(Some(envelope))) => match envelope::unwrap(envelope) {
+                        // Without room an answer is under way already.
+                        Ok(batch) if batch == Batch::default() => {
+                            let _ = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));
+                        }
                         Ok(batch) => service.take_in(from, batch),
                         Err(error) => break Status::data_loss(error.to_string()),
                     },
-                    Ok(None) => break Status::unavailable("closed by the remote member"),
-                    Err(status) => break status,
+                    Ok(Ok(None)) => break Status::unavailable("closed by the remote member"),
+                    Ok(Err(status)) => break status,
+                    Err(_) => break Status::deadline_exceeded("the link has gone silent"),
                 }
             };
             tracing::warn!(remote_member = %from, error = status.message(), "peer connection ended");
-            let _ = replies.send(Err(status)).await;
+            // Not told if an answer is still in the way: the end of the stream says enough.
+            let _ = replies.try_send(Err(status));
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }

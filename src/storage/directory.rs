@@ -90,8 +90,8 @@ impl DataDirectory {
             path: path.clone(),
             what,
         };
-        let file: IdentityFile =
-            serde_json::from_slice(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let text = unseal(&path, &bytes)?;
+        let file: IdentityFile = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
         if file.format != FORMAT {
             return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
         }
@@ -111,8 +111,8 @@ impl DataDirectory {
             cluster_id: identity.cluster.to_string(),
             incarnation: identity.incarnation.to_string(),
         };
-        let bytes = serde_json::to_vec(&file).expect("plain fields serialize");
-        Ok(env::write_file(&self.path.join("identity"), &bytes)?)
+        let text = serde_json::to_string(&file).expect("plain fields serialize");
+        Ok(env::write_file(&self.path.join("identity"), &seal(&text))?)
     }
 
     /// Removes what a start that was cut short left behind.
@@ -146,7 +146,7 @@ impl DataDirectory {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Ok(env::write_file(
             &self.path.join("state"),
-            format!("{name} {index}").as_bytes(),
+            &seal(&format!("{name} {index}")),
         )?)
     }
 
@@ -179,7 +179,7 @@ impl DataDirectory {
         let Some(bytes) = env::read_file(&path)? else {
             return Ok(("state-1".into(), None));
         };
-        let text = String::from_utf8_lossy(&bytes);
+        let text = unseal(&path, &bytes)?;
         match text.split_once(' ').map(|(name, index)| (name, index.parse())) {
             Some((name, Ok(index))) if name.starts_with("state-") && !name.contains('/') => {
                 Ok((name.to_owned(), Some(LogIndex(index))))
@@ -190,6 +190,23 @@ impl DataDirectory {
             }),
         }
     }
+}
+
+/// A small file's content: a line of text, and a line with its CRC-32C. A flipped bit in the name of the state in use
+/// would have the real one taken for a leftover, and removed.
+fn seal(text: &str) -> Vec<u8> {
+    format!("{text}\n{:08x}\n", crc32c::crc32c(text.as_bytes())).into_bytes()
+}
+
+fn unseal(path: &Path, bytes: &[u8]) -> Result<String, DirectoryError> {
+    let sealed = std::str::from_utf8(bytes).ok().and_then(|content| {
+        let (text, sum) = content.strip_suffix('\n')?.rsplit_once('\n')?;
+        (seal(text) == bytes && sum.len() == 8).then(|| text.to_owned())
+    });
+    sealed.ok_or_else(|| DirectoryError::Damaged {
+        path: path.to_owned(),
+        what: "its checksum does not match".into(),
+    })
 }
 
 #[cfg(test)]
@@ -255,5 +272,23 @@ mod tests {
             directory.identity(),
             Err(DirectoryError::Damaged { .. })
         ));
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_another_state_the_one_in_use() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let directory = DataDirectory::open(scratch.path()).expect("a directory");
+        let state = directory.next_state_path().expect("a path");
+        env::create_directory(&state).expect("a directory");
+        directory.activate_state(&state, LogIndex(7)).expect("activated");
+        let path = scratch.path().join("state");
+        let sound = env::read_file(&path).expect("readable").expect("there");
+        for bit in 0..sound.len() * 8 {
+            let mut rotten = sound.clone();
+            rotten[bit / 8] ^= 1 << (bit % 8);
+            env::write_file(&path, &rotten).expect("written");
+            assert!(directory.remove_stale_states().is_err(), "bit {bit}");
+        }
+        assert!(env::exists(&state));
     }
 }

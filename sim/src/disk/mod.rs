@@ -263,9 +263,12 @@ impl Disks {
 
     /// A file that may be made.
     fn before_create(&mut self, path: &Path) -> Way {
+        if path.exists() {
+            return Way::Through;
+        }
         match self.failure(path, Call::Write) {
-            Some((error, _)) if !path.exists() => Way::Fail(error),
-            _ => Way::Through,
+            Some((error, _)) => Way::Fail(error),
+            None => Way::Through,
         }
     }
 
