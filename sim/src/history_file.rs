@@ -1,5 +1,7 @@
 //! A history as JSON lines, one operation each, for checkers that are not ours. The format is described in README.md.
 
+#![allow(clippy::disallowed_methods)] // the simulator's own files, for people to read
+
 use crate::history::{Answer, Held, History, Input, Operation, Outcome, key_name};
 use serde_json::{Map, Value, json};
 use std::io::{self, Write};

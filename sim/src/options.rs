@@ -255,8 +255,8 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_drawn_by_some_seed() {
-        for kind in FaultKind::ALL.iter().copied() {
-            assert!((0..100).any(|seed| Options::draw(seed, &Fixed::default()).faults.contains(&kind)));
+        for kind in FaultKind::ALL {
+            assert!((0..100).any(|seed| Options::draw(seed, &Fixed::default()).faults.contains(kind)));
         }
     }
 }

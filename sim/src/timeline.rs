@@ -1,6 +1,8 @@
 //! A rehearsal as one self-contained page: members with their leaders, outages and disks, links, and every operation of
 //! every client over time. The page is `timeline.html` with the record put in as JSON; it needs nothing from anywhere.
 
+#![allow(clippy::disallowed_methods)] // the simulator's own files, for people to read
+
 use crate::checkers::Violation;
 use crate::history_file;
 use crate::record::Record;

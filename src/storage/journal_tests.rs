@@ -25,7 +25,11 @@ fn log(directory: &Path) -> (PathBuf, Vec<u8>) {
     let names = env::list_directory(directory).expect("a directory");
     let name = names
         .iter()
-        .find(|name| name.ends_with(".jnl"))
+        .find(|name| {
+            Path::new(name)
+                .extension()
+                .is_some_and(|extension| extension == "jnl")
+        })
         .expect("a journal");
     let path = directory.join(name);
     let written = DiskFile::open(&path)
@@ -124,7 +128,11 @@ fn a_batch_that_lacks_a_sector_is_torn() {
     let names = env::list_directory(directory.path()).expect("a directory");
     let name = names
         .iter()
-        .find(|name| name.ends_with(".jnl"))
+        .find(|name| {
+            Path::new(name)
+                .extension()
+                .is_some_and(|extension| extension == "jnl")
+        })
         .expect("a journal");
     let path = directory.path().join(name);
     let mut bytes = DiskFile::open(&path)

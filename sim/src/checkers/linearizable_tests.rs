@@ -273,7 +273,9 @@ fn hints_change_no_verdict() {
     let mut random = Stream::of(5, "hints");
     for seed in 0..20 {
         let mut history = simulated(seed, 200, 4);
-        history.iter_mut().for_each(|step| step.hint = random.below(1000));
+        for step in &mut history {
+            step.hint = random.below(1000);
+        }
         assert_eq!(check_group(&history, KEYS, usize::MAX), Ok(()), "seed {seed}");
         let read = history.iter().rposition(|step| matches!(step.act, Act::Read(_)));
         history[read.expect("there are reads")].act = Act::Read((0, Some(1_000_000)));

@@ -1,6 +1,8 @@
 //! Scripted stories: what happens to a cluster step by step, and what must come of it. The language has one step a line
 //! and is described in README.md; `steps` reads it, `play` carries it out.
 
+#![allow(clippy::disallowed_methods)] // the simulator's own files, for people to read
+
 #[cfg(madsim)]
 pub mod play;
 pub mod steps;
