@@ -69,14 +69,16 @@ pub struct Store {
 }
 
 impl Follow {
-    /// Everything up to here has been told.
+    /// Everything up to here has been told. Servers, as etcd's, report no progress to a watcher that waits for what is
+    /// still to come: it has nothing to be told before its first revision.
     pub fn through(&self) -> i64 {
+        let before = self.from.map_or(0, |from| from - 1);
         let revisions = self.seen.iter().filter_map(|seen| match seen {
             Seen::Events { events, .. } => events.last().map(|event| event.revision),
             Seen::Progress(revision) => Some(*revision),
             Seen::Compacted(_) | Seen::Canceled(_) => None,
         });
-        revisions.max().unwrap_or(0)
+        revisions.max().unwrap_or(0).max(before)
     }
 
     /// Whether it was told that it is over.
