@@ -6,6 +6,7 @@
 pub mod actor;
 mod cache;
 pub mod changes;
+pub mod leases;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -35,6 +36,10 @@ pub enum ApplyError {
     KeyNotFound,
     #[error("the lease does not exist; grant one first")]
     LeaseNotFound,
+    #[error("the lease exists already; choose another id")]
+    LeaseExists,
+    #[error("a leader of an earlier term said so; a later one has taken over")]
+    StaleTerm,
     #[error("the revision has been compacted")]
     Compacted,
     #[error("the revision has not happened yet")]
