@@ -6,6 +6,8 @@
 pub mod actor;
 mod cache;
 pub mod changes;
+#[cfg(test)]
+mod lease_tests;
 pub mod leases;
 pub mod machine;
 #[cfg(test)]
