@@ -236,6 +236,11 @@ impl Lessor {
             return Renewal::Checkpointed;
         }
         lease.deadline_ms = deadline(now_ms, lease.ttl_ms());
+        if lease.deadline_ms < lease.expiry_queued_ms {
+            // Sooner than with what a new leader gave it on top.
+            lease.expiry_queued_ms = lease.deadline_ms;
+            self.expiries.push(lease.expiry_queued_ms, id);
+        }
         Renewal::Renewed {
             ttl: lease.record.ttl,
         }
@@ -330,7 +335,7 @@ impl Lessor {
             if left_ms == 0 {
                 continue;
             }
-            let renewed_ms = lease.deadline_ms.saturating_sub(lease.ttl_ms());
+            let renewed_ms = lease.deadline_ms.saturating_sub(deadline(0, lease.ttl_ms()));
             let next_ms = if !lease.clearing && renewed_ms.saturating_add(interval_ms) <= now_ms {
                 due.push(LeaseCheckpoint {
                     id,
