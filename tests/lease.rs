@@ -228,3 +228,82 @@ fn leases_survive_a_restart_of_all() {
         assert!(keys(&client).await.is_empty());
     });
 }
+
+#[test]
+fn a_leader_that_was_asleep_ends_nothing() {
+    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
+    let first = leader(&cluster);
+    let others: Vec<SocketAddr> = (0..3)
+        .filter(|index| *index != first)
+        .map(|index| cluster.members[index].client)
+        .collect();
+    let ttl = 3;
+    let setup = others.clone();
+    let lease = block_on(async move {
+        let client = connect(&setup);
+        let lease = grant(&client, 0, ttl).await;
+        put(&client, "k", lease).await;
+        lease
+    });
+    cluster.members[first].process().signal(libc::SIGSTOP);
+    let awake = others.clone();
+    block_on(async move {
+        let client = connect(&awake).with_timeout(LIMIT);
+        let stopped = Instant::now();
+        // By the clock of the one that sleeps, it ends in the meantime.
+        while stopped.elapsed() < Duration::from_secs(ttl as u64) + ELECTION {
+            assert_eq!(client.keep_alive_once(lease).await.expect("an answer"), ttl);
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    });
+    cluster.members[first].process().signal(libc::SIGCONT);
+    let slept = cluster.members[first].client;
+    block_on(async move {
+        let client = connect(&others);
+        let woken = Instant::now();
+        while woken.elapsed() < Duration::from_secs(2) {
+            assert_eq!(client.keep_alive_once(lease).await.expect("an answer"), ttl);
+            assert_eq!(keys(&client).await, ["k"]);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(
+            connect(&[slept]).keep_alive_once(lease).await.expect("an answer"),
+            ttl
+        );
+    });
+}
+
+#[test]
+fn many_leases_end_at_once() {
+    const LEASES: usize = 3_000;
+    let cluster = Cluster::start(&support::callboard_bin(), 3);
+    let members: Vec<SocketAddr> = cluster.members.iter().map(|member| member.client).collect();
+    block_on(async move {
+        let client = connect(&members);
+        let one = |number: usize| {
+            let client = client.clone();
+            async move {
+                let lease = grant(&client, number as i64 + 1, 5).await;
+                put(&client, &format!("k{number:05}"), lease).await;
+            }
+        };
+        for begin in (0..LEASES).step_by(500) {
+            futures_util::future::join_all((begin..begin + 500).map(one)).await;
+        }
+        let granted = Instant::now();
+        let bound = granted + Duration::from_secs(5) + SLACK;
+        while !keys(&client).await.is_empty() {
+            assert!(
+                Instant::now() < bound,
+                "{} keys are left",
+                keys(&client).await.len()
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let left = client
+            .lease_leases(pb::LeaseLeasesRequest {})
+            .await
+            .expect("leases");
+        assert!(left.leases.is_empty(), "{} leases are left", left.leases.len());
+    });
+}

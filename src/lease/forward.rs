@@ -5,10 +5,11 @@ use crate::cluster::MemberUrl;
 use crate::env;
 use crate::ids::MemberId;
 use crate::mvcc::Views;
+use crate::peer::envelope;
 use crate::peer::identity;
 use crate::peer::link::{self, Remote};
 use crate::proto::peer::peer_client::PeerClient;
-use crate::proto::peer::{LeaseAnswer, LeaseQuestion, LeaseQuestions};
+use crate::proto::peer::{LeaseAnswer, LeaseAnswers, LeaseQuestion, LeaseQuestions};
 use crate::storage::directory::Identity;
 use std::time::Duration;
 use tonic::Status;
@@ -32,13 +33,12 @@ impl Forwarder {
         questions: Vec<LeaseQuestion>,
     ) -> Result<Vec<LeaseAnswer>, Status> {
         let count = questions.len();
-        let request = LeaseQuestions {
-            hello: Some(identity::hello(self.own, leader)),
-            questions,
-        };
+        let hello = identity::hello(self.own, leader);
+        let request = envelope::wrap_call(Some(&hello), &LeaseQuestions { questions });
         let asked = async {
             let mut client = self.connect(leader).await?;
-            let answers = client.ask_leases(request).await?.into_inner().answers;
+            let answers = envelope::unwrap_call(client.ask_leases(request).await?.into_inner());
+            let LeaseAnswers { answers } = answers.map_err(|error| Status::data_loss(error.to_string()))?;
             Ok::<_, Status>((client, answers))
         };
         let outcome = env::timeout(ANSWER_TIMEOUT, asked).await;

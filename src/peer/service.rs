@@ -230,11 +230,15 @@ impl Peer for PeerService {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
-    async fn ask_leases(&self, request: Request<LeaseQuestions>) -> Result<Response<LeaseAnswers>, Status> {
-        let LeaseQuestions { hello, questions } = request.into_inner();
-        self.greet(hello.as_ref())?;
+    async fn ask_leases(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let envelope = request.into_inner();
+        self.greet(&envelope::unwrap_hello(&envelope).map_err(damaged)?)?;
+        let LeaseQuestions { questions } = envelope::unwrap_call(envelope).map_err(damaged)?;
         match self.leases.ask_here(questions).await {
-            Ok(answers) => Ok(Response::new(LeaseAnswers { answers })),
+            Ok(answers) => Ok(Response::new(envelope::wrap_call(
+                None,
+                &LeaseAnswers { answers },
+            ))),
             Err(error @ AskError::NotLeading) => Err(Status::failed_precondition(error.to_string())),
             Err(error) => Err(Status::unavailable(error.to_string())),
         }

@@ -260,8 +260,8 @@ fn what_etcd_refuses_is_refused() {
             refused("KV/Nothing", &range("a", "")).await,
             "unknown method Nothing for service etcdserverpb.KV"
         );
-        let lease = "unknown service etcdserverpb.Lease";
-        assert_eq!(refused("Lease/LeaseGrant", &range("a", "")).await, lease);
+        let auth = "unknown service etcdserverpb.Auth";
+        assert_eq!(refused("Auth/AuthEnable", &range("a", "")).await, auth);
     });
 }
 
