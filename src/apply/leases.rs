@@ -119,11 +119,11 @@ impl PendingLeases {
     }
 }
 
-fn header(pending: &Pending) -> Option<ResponseHeader> {
-    Some(ResponseHeader {
+fn header(pending: &Pending) -> ResponseHeader {
+    ResponseHeader {
         revision: pending.revision(),
         ..Default::default()
-    })
+    }
 }
 
 pub(super) fn grant(
@@ -146,7 +146,7 @@ pub(super) fn grant(
     pending.leases.set(id, record);
     pending.leases.noted.push(LeaseChange::Granted { id, record });
     Ok(LeaseGrantResponse {
-        header: header(pending),
+        header: Some(header(pending)),
         id,
         ttl,
         error: String::new(),
@@ -155,14 +155,14 @@ pub(super) fn grant(
 
 pub(super) fn revoke(
     pending: &mut Pending,
-    request: &LeaseRevokeRequest,
+    request: LeaseRevokeRequest,
 ) -> Result<LeaseRevokeResponse, Failure> {
     if pending.lease(request.id)?.is_none() {
         return Err(ApplyError::LeaseNotFound.into());
     }
     end(pending, request.id)?;
     Ok(LeaseRevokeResponse {
-        header: header(pending),
+        header: Some(header(pending)),
     })
 }
 

@@ -306,9 +306,7 @@ impl Machine {
             Some(Request::LeaseGrant(request)) => {
                 leases::grant(pending, &request, entry.index.get()).map(Outcome::LeaseGrant)
             }
-            Some(Request::LeaseRevoke(request)) => {
-                leases::revoke(pending, &request).map(Outcome::LeaseRevoke)
-            }
+            Some(Request::LeaseRevoke(request)) => leases::revoke(pending, request).map(Outcome::LeaseRevoke),
             Some(Request::LeaseExpiry(expiry)) => {
                 leases::expire(pending, &expiry, entry.term).map(|()| Outcome::Done)
             }

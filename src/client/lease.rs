@@ -78,13 +78,11 @@ impl Client {
                     env::sleep(RETRY_AFTER).await;
                     continue;
                 };
-                match stream.next().await {
-                    Ok(Some(answer)) => return answer.ttl,
-                    Ok(None) | Err(_) => {
-                        self.failed(stream.connection());
-                        env::sleep(RETRY_AFTER).await;
-                    }
+                if let Ok(Some(answer)) = stream.next().await {
+                    return answer.ttl;
                 }
+                self.failed(stream.connection());
+                env::sleep(RETRY_AFTER).await;
             }
         };
         let outcome = env::timeout(limit, attempts).await;
