@@ -15,6 +15,7 @@ pub mod consensus;
 pub mod env;
 pub mod ids;
 pub mod inbox;
+pub mod lease;
 pub mod limits;
 pub mod logging;
 pub mod mutants;

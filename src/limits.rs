@@ -92,6 +92,21 @@ pub const HASH_PASS_KEYS: usize = 100_000;
 /// `--max-request-bytes` can be set to.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
 
+/// Questions about leases of one member that wait for an answer: as for reads.
+pub const LEASE_QUESTIONS_MAX: usize = 50_000;
+
+/// Questions about leases that go to the leader at once.
+pub const LEASE_FORWARD_MAX: usize = 4_096;
+
+/// Questions of one keep-alive stream that wait for an answer; the stream's next ones stay in its connection.
+pub const LEASE_STREAM_QUESTIONS_MAX: usize = 256;
+
+/// Expired leases, or checkpoints, of one command: some 20 KiB, and a tenth of a second's worth at 10,000 a second.
+pub const LEASES_PER_COMMAND: usize = 1_000;
+
+/// Such commands under way: what expires faster waits, and the log stays free for others.
+pub const LEASE_COMMANDS_IN_FLIGHT: usize = 4;
+
 /// Responses that wait for a watch stream to take them. A stream that is slower has its watchers read from the disk
 /// later; the events in here are shared with other streams.
 pub const WATCH_OUTBOX_BYTES: usize = 1024 * 1024;

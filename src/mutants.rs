@@ -37,10 +37,14 @@ pub enum Mutant {
     BlankDiskAdmitted,
     /// The rotten end of a journal is taken for a torn one, and cut off.
     RotTakenForTorn,
+    /// What a leader says of leases counts in any term.
+    LeaseExpiryOfAnyTerm,
+    /// A leader keeps leases alive without asking whether it still leads.
+    LeaseRenewedWithoutQuorum,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -57,6 +61,8 @@ impl Mutant {
         Self::StaleTermAccepted,
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
+        Self::LeaseExpiryOfAnyTerm,
+        Self::LeaseRenewedWithoutQuorum,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -77,6 +83,8 @@ impl Mutant {
             Self::StaleTermAccepted => "stale-term-accepted",
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
+            Self::LeaseExpiryOfAnyTerm => "lease-expiry-of-any-term",
+            Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
         }
     }
 }

@@ -51,6 +51,10 @@ fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::mvcc::Mvcc
     for member in &view.cluster.members {
         contents.push((format!("member {:x}", member.id), member.encode_to_vec()));
     }
+    for lease in view.leases() {
+        let (id, record) = lease?;
+        contents.push((format!("lease {id:x}"), record.encode_to_vec()));
+    }
     for revision in [compacted.max(1), view.revision()] {
         for record in records_at(view, revision)? {
             let name = String::from_utf8_lossy(&record.key).into_owned();

@@ -10,6 +10,7 @@ use crate::history::Held;
 use crate::model::{Known, Past, State};
 use crate::random::fingerprint;
 use crate::workloads::key_and_value;
+use crate::workloads::lease::KEY_PREFIX;
 use callboard::ids::LogIndex;
 use callboard::mvcc::view::View;
 use callboard::proto::etcdserverpb::RangeRequest;
@@ -165,9 +166,16 @@ impl Seen {
     }
 }
 
+/// Keys of leases are looked after by their tenants.
+fn is_of_history(key: &[u8]) -> bool {
+    !key.starts_with(KEY_PREFIX.as_bytes())
+}
+
 /// What the store held at a revision.
 fn state_at(view: &View, revision: i64) -> Result<State, callboard::mvcc::MvccError> {
-    Ok(records_at(view, revision)?.iter().map(key_and_value).collect())
+    let records = records_at(view, revision)?;
+    let own = records.iter().filter(|record| is_of_history(&record.key));
+    Ok(own.map(key_and_value).collect())
 }
 
 /// Everything that is held at a revision.
@@ -188,9 +196,16 @@ fn changes_after(view: &View, revision: i64) -> Result<Vec<(i64, Vec<Held>)>, ca
         let (key, value) = key_and_value(&change.kv);
         let is_put = change.kind == callboard::mvcc::changes::ChangeKind::Put;
         let held = (key, is_put.then_some(value));
-        match revisions.last_mut() {
-            Some((last, changes)) if *last == change.place.main => changes.push(held),
-            _ => revisions.push((change.place.main, vec![held])),
+        if revisions
+            .last()
+            .is_none_or(|(last, _)| *last != change.place.main)
+        {
+            revisions.push((change.place.main, vec![]));
+        }
+        if is_of_history(&change.kv.key)
+            && let Some((_, changes)) = revisions.last_mut()
+        {
+            changes.push(held);
         }
     }
     for (_, changes) in &mut revisions {

@@ -12,6 +12,7 @@ use crate::record::Record;
 use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
+use crate::workloads::lease::Tenants;
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, workloads};
@@ -150,17 +151,20 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let cluster = Cluster::start(options, world.clone(), scratch);
     let company = Company::start(options, world);
     let audience = Audience::start(options, world);
+    let tenants = Tenants::start(options, world);
     let play = Play {
         options,
         world,
         cluster: &cluster,
         company: &company,
         observer: Observer::default(),
+        tenants: &tenants,
     };
     match story {
         Some(story) => play.tell(story).await,
         None => play.safety().await,
     }
+    tenants.leave();
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {
@@ -216,6 +220,7 @@ struct Play<'a> {
     cluster: &'a Rc<Cluster>,
     company: &'a Company,
     observer: Observer,
+    tenants: &'a Tenants,
 }
 
 impl Play<'_> {
@@ -258,6 +263,7 @@ impl Play<'_> {
 
     async fn end_well(&self) -> Result<(), Violation> {
         self.liveness().await?;
+        self.tenants.review(self.cluster).await?;
         self.audit()
     }
 

@@ -3,6 +3,7 @@
 use crate::apply::machine::Outcome;
 pub use crate::consensus::{ProposeError, RaftStatus, ReadError};
 use crate::ids::{ClusterId, MemberId};
+use crate::lease::LeaseHandle;
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;
@@ -31,6 +32,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The way to those who tell of changes.
     fn watches(&self) -> &WatchHandle;
 
+    /// The way to who counts down leases.
+    fn leases(&self) -> &LeaseHandle;
+
     /// What decides which keys the caller of a stream may watch; nothing if all is permitted.
     fn watch_permission(&self, _headers: &::http::HeaderMap) -> Option<Permission> {
         None
@@ -52,6 +56,8 @@ pub struct Identity {
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
+    /// Leases live no shorter, in seconds.
+    pub lease_ttl_min: i64,
 }
 
 /// The header of a response.

@@ -122,7 +122,7 @@ fn is_point_get(request: &RangeRequest) -> bool {
         && request.max_create_revision == 0
 }
 
-async fn propose(backend: &impl Backend, request: Request) -> Result<Outcome, Failure> {
+pub(super) async fn propose(backend: &impl Backend, request: Request) -> Result<Outcome, Failure> {
     let bytes = match &request {
         Request::Put(put) => put.encoded_len(),
         Request::DeleteRange(delete) => delete.encoded_len(),

@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::status::ApiError;
-use super::{cluster, grpc, http, kv, maintenance, range_stream, watch};
+use super::{cluster, grpc, http, kv, lease, maintenance, range_stream, watch};
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use ::http::{Request, Response};
 use bytes::Bytes;
@@ -12,9 +12,10 @@ use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
+    "etcdserverpb.Lease",
     "etcdserverpb.Cluster",
     "etcdserverpb.Maintenance",
 ];
@@ -119,6 +120,11 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
             "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, &parts.headers, body, bytes_max)),
+            "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
+            "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
+            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(lease::keep_alive(backend, body, bytes_max)),
+            "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
+            "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
             "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, &message!()),

@@ -51,6 +51,8 @@ table! {
     // etcd maps this one to its client-side error, whose code is Unknown on the wire.
     TooManyRequests Unknown "etcdserver: too many requests";
     LeaseNotFound NotFound "etcdserver: requested lease not found";
+    LeaseExists FailedPrecondition "etcdserver: lease already exists";
+    LeaseTtlTooLarge OutOfRange "etcdserver: too large lease TTL";
     MemberNotFound NotFound "etcdserver: member not found";
     NoLeader Unavailable "etcdserver: no leader";
     LeaderChanged Unavailable "etcdserver: leader changed";
@@ -141,11 +143,12 @@ impl From<ApplyError> for Failure {
             ApplyError::KeyTooLong => ApiError::KeyTooLong,
             ApplyError::KeyNotFound => ApiError::KeyNotFound,
             ApplyError::LeaseNotFound => ApiError::LeaseNotFound,
+            ApplyError::LeaseExists => ApiError::LeaseExists,
             ApplyError::Compacted => ApiError::Compacted,
             ApplyError::FutureRevision => ApiError::FutureRevision,
             ApplyError::InvalidSortOption => ApiError::InvalidSortOption,
             ApplyError::MemberNotFound => ApiError::MemberNotFound,
-            ApplyError::IncarnationConflict => return Self::Other(error.to_string()),
+            ApplyError::IncarnationConflict | ApplyError::StaleTerm => return Self::Other(error.to_string()),
         })
     }
 }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
+use crate::apply::leases::{self, LeaseSink};
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
 use crate::ids::{LogIndex, Term};
@@ -17,7 +18,8 @@ use crate::limits::{APPLY_BATCH_BYTES, HEADER_CACHE_BYTES_DEFAULT};
 use crate::mutants::{self, Mutant};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, PutResponse, ResponseHeader, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
+    PutResponse, ResponseHeader, TxnResponse,
 };
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member, MemberAttributes};
@@ -42,6 +44,8 @@ pub enum Outcome {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     Compaction(CompactionResponse),
+    LeaseGrant(LeaseGrantResponse),
+    LeaseRevoke(LeaseRevokeResponse),
     Done,
 }
 
@@ -83,6 +87,7 @@ pub struct Machine {
     origin: u64,
     options: MachineOptions,
     sink: Option<Box<dyn ChangeSink>>,
+    lease_sink: Option<Box<dyn LeaseSink>>,
 }
 
 impl Machine {
@@ -101,6 +106,7 @@ impl Machine {
                 origin,
                 options,
                 sink: None,
+                lease_sink: None,
             },
             views,
         ))
@@ -109,6 +115,11 @@ impl Machine {
     /// Tells `sink` of every change from now on.
     pub fn set_sink(&mut self, sink: Box<dyn ChangeSink>) {
         self.sink = Some(sink);
+    }
+
+    /// Tells `sink` of what happens to leases from now on.
+    pub fn set_lease_sink(&mut self, sink: Box<dyn LeaseSink>) {
+        self.lease_sink = Some(sink);
     }
 
     /// Whether [`Self::initialize`] has been called on this data directory, or a snapshot has filled it.
@@ -160,7 +171,7 @@ impl Machine {
             })?;
             for command in batch.commands {
                 let (origin, id) = (command.origin, command.id);
-                let outcome = self.apply_command(command)?;
+                let outcome = self.apply_command(command, entry)?;
                 self.pending.end_command();
                 if origin == self.origin {
                     replies.push(Reply { id, outcome });
@@ -203,6 +214,9 @@ impl Machine {
     pub fn replace(&mut self, state: Arc<StateDatabase>) -> Result<(), MachineError> {
         self.pending = load(state, &self.options)?;
         self.publish();
+        if let Some(sink) = &self.lease_sink {
+            sink.replaced(self.views.load());
+        }
         Ok(())
     }
 
@@ -248,7 +262,13 @@ impl Machine {
         let after = self.views.load().revision();
         let revision = self.pending.applied.revision;
         let watched = std::mem::take(&mut self.pending.watched);
+        let leases = std::mem::take(&mut self.pending.leases.noted);
         self.views.publish(view(&self.pending));
+        if !leases.is_empty()
+            && let Some(sink) = &self.lease_sink
+        {
+            sink.publish(leases);
+        }
         if revision != after
             && self.wanted().changes
             && let Some(sink) = &self.sink
@@ -268,7 +288,11 @@ impl Machine {
             .map_or_else(Wanted::default, |sink| sink.wanted())
     }
 
-    fn apply_command(&mut self, command: Command) -> Result<Result<Outcome, ApplyError>, StateError> {
+    fn apply_command(
+        &mut self,
+        command: Command,
+        entry: &CommittedEntry,
+    ) -> Result<Result<Outcome, ApplyError>, StateError> {
         let pending = &mut self.pending;
         let outcome = match command.request {
             Some(Request::Put(request)) => txn::put(pending, &request).map(Outcome::Put),
@@ -279,6 +303,16 @@ impl Machine {
             Some(Request::Compaction(request)) => compact(pending, &request)
                 .map(Outcome::Compaction)
                 .map_err(Failure::from),
+            Some(Request::LeaseGrant(request)) => {
+                leases::grant(pending, &request, entry.index.get()).map(Outcome::LeaseGrant)
+            }
+            Some(Request::LeaseRevoke(request)) => leases::revoke(pending, request).map(Outcome::LeaseRevoke),
+            Some(Request::LeaseExpiry(expiry)) => {
+                leases::expire(pending, &expiry, entry.term).map(|()| Outcome::Done)
+            }
+            Some(Request::LeaseCheckpoints(checkpoints)) => {
+                leases::checkpoint(pending, &checkpoints, entry.term).map(|()| Outcome::Done)
+            }
             Some(Request::MemberAttributes(attributes)) => set_attributes(pending, attributes)
                 .map(|()| Outcome::Done)
                 .map_err(Failure::from),

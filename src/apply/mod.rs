@@ -6,6 +6,9 @@
 pub mod actor;
 mod cache;
 pub mod changes;
+#[cfg(test)]
+mod lease_tests;
+pub mod leases;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
@@ -35,6 +38,10 @@ pub enum ApplyError {
     KeyNotFound,
     #[error("the lease does not exist; grant one first")]
     LeaseNotFound,
+    #[error("the lease exists already; choose another id")]
+    LeaseExists,
+    #[error("a leader of an earlier term said so; a later one has taken over")]
+    StaleTerm,
     #[error("the revision has been compacted")]
     Compacted,
     #[error("the revision has not happened yet")]

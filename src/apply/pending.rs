@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use crate::apply::cache::HeaderCache;
 use crate::apply::changes::{AppliedChange, Watched};
+use crate::apply::leases::PendingLeases;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
 use crate::mvcc::records::{Source, Stored};
@@ -19,6 +20,7 @@ use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
+use crate::storage::state_leases::LeaseRecord;
 use crate::storage::state_meta::{self, Applied, Cluster};
 use crate::storage::state_packed::{Packed, PackedWriter};
 use crate::storage::state_record::{Header, NewRecord, Record};
@@ -37,6 +39,7 @@ pub(crate) struct Pending {
     current: BTreeMap<Bytes, Option<Record>>,
     history: PackedWriter<HistoryEntry>,
     replaced: PackedWriter<Replacement>,
+    pub(crate) leases: PendingLeases,
     bytes: usize,
     /// Changes of the command under way.
     changes: u32,
@@ -61,6 +64,7 @@ impl Pending {
             current: BTreeMap::new(),
             history: PackedWriter::default(),
             replaced: PackedWriter::default(),
+            leases: PendingLeases::default(),
             bytes: 0,
             changes: 0,
             watched: Watched::default(),
@@ -88,10 +92,8 @@ impl Pending {
         self.cluster_changed = true;
     }
 
-    /// Leases do not exist yet.
-    #[allow(clippy::unused_self)]
-    pub(crate) fn lease_exists(&self, _lease: i64) -> bool {
-        false
+    pub(crate) fn lease(&self, id: i64) -> Result<Option<LeaseRecord>, StateError> {
+        self.leases.get(&self.state, id)
     }
 
     fn next_place(&mut self) -> Place {
@@ -162,6 +164,7 @@ impl Pending {
         });
         self.note_change(place.main, &key, Some(&record))?;
         self.replace(&key, place, previous, false)?;
+        self.hand_over(&key, previous, lease);
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
         self.cache.get_mut().insert(&key, record.header);
@@ -174,11 +177,26 @@ impl Pending {
         let place = self.next_place();
         self.note_change(place.main, key, None)?;
         self.replace(key, place, Some(previous), true)?;
+        self.hand_over(key, Some(previous), 0);
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
         self.cache.get_mut().remove(key);
         self.current.insert(key.clone(), None);
         Ok(())
+    }
+
+    /// From the lease that holds `key` to another; 0 is none.
+    fn hand_over(&mut self, key: &Bytes, previous: Option<&Header>, lease: i64) {
+        let before = previous.map_or(0, |previous| previous.lease);
+        if before == lease {
+            return;
+        }
+        for (id, holds) in [(before, false), (lease, true)] {
+            if id != 0 {
+                self.leases.attach(id, key, holds);
+                self.bytes += key.len();
+            }
+        }
     }
 
     /// Notes for watchers that `key` is about to change.
@@ -265,6 +283,7 @@ impl Pending {
                 cluster,
             );
         }
+        self.leases.write(&mut batch);
         // From here on the database says something else.
         *self.last_read.borrow_mut() = None;
         batch.commit()?;

@@ -40,7 +40,7 @@ fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Header>, 
     if request.key.len() > KEY_BYTES_MAX {
         return Err(ApplyError::KeyTooLong.into());
     }
-    if request.lease != 0 && !pending.lease_exists(request.lease) {
+    if request.lease != 0 && pending.lease(request.lease)?.is_none() {
         return Err(ApplyError::LeaseNotFound.into());
     }
     let previous = pending.newest_header(&request.key)?;

@@ -7,6 +7,7 @@
 mod connection;
 mod endpoint;
 mod error;
+mod lease;
 mod requests;
 mod rotation;
 mod session;
@@ -18,6 +19,7 @@ pub(crate) mod tests;
 pub use connection::{Channel, ChannelError, ChannelOptions, ConnectError, KeepAlive, ResponseBody};
 pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
 pub use error::{Error, Reason};
+pub use lease::KeepAliveStream;
 pub use requests::{Client, Options};
 pub use session::{ClientSession, Connect, Connection, Failed};
 pub use watch::{WatchStream, Watched, Watcher};

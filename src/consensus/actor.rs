@@ -405,6 +405,12 @@ impl Consensus {
         status.term.store(leadership.term.0, Ordering::Release);
         status.leader.store(leadership.leader.0, Ordering::Release);
         status.is_leader.store(leadership.is_leader, Ordering::Release);
+        let leading_term = if leadership.is_leader {
+            leadership.term.0
+        } else {
+            0
+        };
+        status.leading_term.store(leading_term, Ordering::Release);
         tracing::info!(
             member = %self.member, term = leadership.term.0, leader = %leadership.leader, "raft leadership"
         );

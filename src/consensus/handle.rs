@@ -66,12 +66,20 @@ pub struct SharedStatus {
     pub leader: AtomicU64,
     pub is_leader: AtomicBool,
     pub term: AtomicU64,
+    /// The term in which this member leads; 0 while it does not.
+    pub leading_term: AtomicU64,
     pub commit_index: AtomicU64,
     pub last_index: AtomicU64,
     pub applied_index: AtomicU64,
 }
 
 impl SharedStatus {
+    /// The term in which this member leads, as far as it knows.
+    pub fn leading_term(&self) -> Option<Term> {
+        let term = self.leading_term.load(Ordering::Acquire);
+        (term != 0).then_some(Term(term))
+    }
+
     pub fn load(&self) -> RaftStatus {
         RaftStatus {
             leader: MemberId(self.leader.load(Ordering::Acquire)),

@@ -22,6 +22,7 @@ use crate::proto::mvccpb::KeyValue;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
+use crate::storage::state_leases::{self, LeaseRecord};
 use crate::storage::state_meta::{Applied, Cluster};
 use crate::storage::state_record::{Header, Record};
 use crate::storage::state_snapshot::{Cursor, StateRecords};
@@ -90,6 +91,24 @@ impl View {
     /// A range, to be carried out in slices.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeScan<'static>, MvccError> {
         RangeScan::new(self, request)?.counting(self, request)
+    }
+
+    /// All leases, by id.
+    pub fn leases(&self) -> impl Iterator<Item = Result<(i64, LeaseRecord), StateError>> + Send + use<> {
+        let stored = self.stored(StateKeyspace::Leases, state_leases::all_leases());
+        stored.map(|stored| {
+            let (key, value) = stored?;
+            state_leases::decode_lease(&key, &value)
+        })
+    }
+
+    /// The keys that a lease holds, in order.
+    pub fn lease_keys(&self, id: i64) -> impl Iterator<Item = Result<Bytes, StateError>> + Send + use<> {
+        let stored = self.stored(StateKeyspace::Leases, state_leases::attachments_of(id));
+        stored.map(|stored| {
+            let (key, value) = stored?;
+            state_leases::decode_attachment(&key, &value)
+        })
     }
 
     /// All records of all keyspaces, from after `cursor` on.

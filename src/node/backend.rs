@@ -5,6 +5,7 @@ use crate::api::{self, Backend, ProposeError, ReadError};
 use crate::apply::Outcome;
 use crate::consensus::Handle;
 use crate::inbox::Inbox;
+use crate::lease::LeaseHandle;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::storage::directory::Identity;
@@ -21,6 +22,7 @@ pub struct MemberBackend {
     pub checkpointer: Arc<Inbox<CheckpointWork>>,
     pub limits: api::Limits,
     pub watches: WatchHandle,
+    pub leases: LeaseHandle,
 }
 
 impl Backend for MemberBackend {
@@ -56,6 +58,10 @@ impl Backend for MemberBackend {
 
     fn watches(&self) -> &WatchHandle {
         &self.watches
+    }
+
+    fn leases(&self) -> &LeaseHandle {
+        &self.leases
     }
 
     fn limits(&self) -> api::Limits {

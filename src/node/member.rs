@@ -9,7 +9,7 @@
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
-//! | network | the client port: requests, reads included; the watch hub |
+//! | network | the client port: requests, reads included; the watch hub and the lessor |
 
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
@@ -28,6 +28,9 @@ use crate::consensus::{Handle, conf_state};
 use crate::env::{self, Listener, ThreadHandle};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
+use crate::lease::actor::LessorActor;
+use crate::lease::lessor::LessorOptions;
+use crate::lease::{self, LeaseHandle};
 use crate::limits::{CATCH_UP_ENTRIES, GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
@@ -95,6 +98,8 @@ impl Member {
             request_bytes_max: config.max_request_bytes as usize,
         };
         let log = opened.log.clone();
+        let leases = LeaseHandle::new(handle.request_timeout);
+        opened.machine.set_lease_sink(Box::new(leases.clone()));
         let backend = MemberBackend {
             handle,
             views: opened.views.clone(),
@@ -103,8 +108,10 @@ impl Member {
             limits: api::Limits {
                 max_request_bytes: config.max_request_bytes as usize,
                 max_txn_ops: config.max_txn_ops as usize,
+                lease_ttl_min: lease::ttl_min(timing.heartbeat_ms, timing.election_ms),
             },
             watches,
+            leases,
         };
         let member = opened.identity.member;
         let consensus = ConsensusParts::new(
@@ -116,6 +123,7 @@ impl Member {
                 ..Policy::with_snapshot_count(config.snapshot_count)
             },
             engine.state,
+            backend.leases.clone(),
         );
         let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
         let reads = Arc::default();
@@ -133,8 +141,18 @@ impl Member {
             options: hub_options(&config),
             election_timeout: Duration::from_millis(timing.election_ms),
         };
+        let lessor = lease::actor::Parts {
+            handle: backend.leases.clone(),
+            consensus: backend.handle.clone(),
+            views: backend.views.clone(),
+            own: backend.identity,
+            options: LessorOptions::new(timing.election_ms),
+            stop: stop.clone(),
+        };
         let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone());
-        if raft.serve.send(peer_routes).is_err() || network.serve.send((hub, backend.clone())).is_err() {
+        if raft.serve.send(peer_routes).is_err()
+            || network.serve.send((hub, lessor, backend.clone())).is_err()
+        {
             return Err(StartError::Raft("a thread ended before it began".into()));
         }
         threads.extend([raft.thread, network.thread]);
@@ -263,6 +281,7 @@ impl ConsensusParts {
         timing: Timing,
         policy: Policy,
         state_options: StateOptions,
+        leases: LeaseHandle,
     ) -> Self {
         let view = opened.views.load();
         let conf_state = conf_state(&view.cluster.conf_state);
@@ -295,6 +314,7 @@ impl ConsensusParts {
             Arc::clone(&opened.directory),
             state_options,
             neighbours.stop.clone(),
+            leases,
         );
         Self {
             identity: opened.identity,
@@ -438,7 +458,7 @@ fn hub_options(config: &config::Server) -> HubOptions {
 async fn client_port(
     config: &config::Server,
     shutdown: Shutdown,
-) -> Result<Port<(HubStart, MemberBackend)>, StartError> {
+) -> Result<Port<(HubStart, lease::actor::Parts, MemberBackend)>, StartError> {
     let options = api::Options {
         max_concurrent_streams: config.max_concurrent_streams,
         ..api::Options::default()
@@ -448,8 +468,9 @@ async fn client_port(
         "network",
         workers,
         &config.listen_client_urls,
-        move |listeners, (hub, backend): (HubStart, MemberBackend)| async move {
+        move |listeners, (hub, lessor, backend): (HubStart, _, MemberBackend)| async move {
             hub.start(&backend);
+            env::start(|_| LessorActor::new(lessor));
             let (deliveries, inbox) = (
                 Arc::clone(&backend.handle.deliveries),
                 Arc::clone(&backend.handle.inbox),

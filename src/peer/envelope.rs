@@ -64,6 +64,23 @@ pub fn wrap_hello(hello: &Hello) -> Envelope {
     envelope
 }
 
+/// Wraps the message of a call, or of the answer to one; the handshake goes with the call.
+pub fn wrap_call(hello: Option<&Hello>, message: &impl Message) -> Envelope {
+    let mut envelope = Envelope {
+        hello: hello.map(Message::encode_to_vec).unwrap_or_default().into(),
+        batch: message.encode_to_vec().into(),
+        ..Envelope::default()
+    };
+    envelope.crc = sum_of(&envelope);
+    envelope
+}
+
+/// Checks and unwraps the message of a call, or of the answer to one.
+pub fn unwrap_call<M: Message + Default>(envelope: Envelope) -> Result<M, EnvelopeError> {
+    check(&envelope)?;
+    Ok(M::decode(envelope.batch)?)
+}
+
 fn check(envelope: &Envelope) -> Result<(), EnvelopeError> {
     compare(sum_of(envelope), envelope.crc, envelope.batch.len())
 }

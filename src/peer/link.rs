@@ -195,7 +195,7 @@ async fn answers(mut replies: Streaming<LinkReply>) -> Result<Infallible, Status
 }
 
 /// A client for the remote member, over the next of its addresses.
-pub(super) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClient<Channel>, Status> {
+pub(crate) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClient<Channel>, Status> {
     let address = remote
         .addresses
         .get(attempt % remote.addresses.len().max(1))

@@ -8,10 +8,13 @@ use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
+use crate::lease::{AskError, LeaseHandle};
 use crate::limits::{PEER_MESSAGES_MAX, PROPOSALS_BYTES_MAX};
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
-use crate::proto::peer::{Batch, Envelope, Hello, LinkReply, Message, SnapshotChunk, SnapshotReply};
+use crate::proto::peer::{
+    Batch, Envelope, Hello, LeaseAnswers, LeaseQuestions, LinkReply, Message, SnapshotChunk, SnapshotReply,
+};
 use crate::stop::StopSignal;
 use crate::storage::directory::{DataDirectory, Identity};
 use crate::storage::state::StateOptions;
@@ -33,6 +36,7 @@ pub struct PeerService {
     pub partial: Arc<Mutex<Option<Partial>>>,
     pub receiving: Arc<tokio::sync::Semaphore>,
     pub stop: StopSignal,
+    pub leases: LeaseHandle,
 }
 
 impl PeerService {
@@ -43,6 +47,7 @@ impl PeerService {
         directory: Arc<DataDirectory>,
         state_options: StateOptions,
         stop: StopSignal,
+        leases: LeaseHandle,
     ) -> Self {
         let receiving = Arc::new(tokio::sync::Semaphore::new(1));
         Self {
@@ -54,6 +59,7 @@ impl PeerService {
             partial: Arc::default(),
             receiving,
             stop,
+            leases,
         }
     }
 
@@ -222,5 +228,19 @@ impl Peer for PeerService {
             }
         });
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn ask_leases(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let envelope = request.into_inner();
+        self.greet(&envelope::unwrap_hello(&envelope).map_err(damaged)?)?;
+        let LeaseQuestions { questions } = envelope::unwrap_call(envelope).map_err(damaged)?;
+        match self.leases.ask_here(questions).await {
+            Ok(answers) => Ok(Response::new(envelope::wrap_call(
+                None,
+                &LeaseAnswers { answers },
+            ))),
+            Err(error @ AskError::NotLeading) => Err(Status::failed_precondition(error.to_string())),
+            Err(error) => Err(Status::unavailable(error.to_string())),
+        }
     }
 }

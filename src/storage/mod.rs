@@ -12,6 +12,7 @@ pub mod state_error;
 pub mod state_filter;
 pub mod state_history;
 pub mod state_keys;
+pub mod state_leases;
 pub mod state_meta;
 pub mod state_packed;
 pub mod state_record;

@@ -1,7 +1,8 @@
 //! The state database: everything that a member has applied, in one fjall database.
 //!
 //! Keyspaces: `current` (user key -> its newest record), `history` (revision -> which keys changed, and to what),
-//! `replaced` (revision -> which keys changed, and where what was there before is found) and `meta` (how far, by whom).
+//! `replaced` (revision -> which keys changed, and where what was there before is found), `meta` (how far, by whom) and
+//! `leases` (leases, and which keys each of them holds).
 //! One applied batch is one engine batch across all of them. Batches are handed to the operating system, not synced:
 //! after a power loss the database is a prefix of what was applied, and the log replays the rest. The log may only be
 //! cut behind what [`StateDatabase::sync`] has covered.
@@ -34,10 +35,17 @@ pub enum StateKeyspace {
     Replaced = 2,
     History = 3,
     Meta = 4,
+    Leases = 5,
 }
 
 impl StateKeyspace {
-    pub const ALL: [Self; 4] = [Self::Current, Self::Replaced, Self::History, Self::Meta];
+    pub const ALL: [Self; 5] = [
+        Self::Current,
+        Self::Replaced,
+        Self::History,
+        Self::Meta,
+        Self::Leases,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -45,6 +53,7 @@ impl StateKeyspace {
             Self::Replaced => "replaced",
             Self::History => "history",
             Self::Meta => "meta",
+            Self::Leases => "leases",
         }
     }
 
@@ -103,7 +112,7 @@ impl Default for StateOptions {
 pub struct StateDatabase {
     path: PathBuf,
     database: Database,
-    keyspaces: [Keyspace; 4],
+    keyspaces: [Keyspace; 5],
     /// What may go, as far as compactions have been applied.
     applied_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
@@ -152,6 +161,7 @@ impl StateDatabase {
             open(StateKeyspace::Replaced)?,
             open(StateKeyspace::History)?,
             open(StateKeyspace::Meta)?,
+            open(StateKeyspace::Leases)?,
         ];
         let this = Self {
             path: path.to_owned(),
@@ -240,7 +250,7 @@ impl StateDatabase {
     /// Rewrites everything, deleted keys included: what etcd calls defragmentation.
     pub fn rewrite(&self) -> Result<(), StateError> {
         self.reclaim()?;
-        for keyspace in [StateKeyspace::Current, StateKeyspace::Meta] {
+        for keyspace in [StateKeyspace::Current, StateKeyspace::Meta, StateKeyspace::Leases] {
             self.merge(keyspace)?;
         }
         Ok(())
@@ -282,7 +292,9 @@ fn keyspace_options(keyspace: StateKeyspace, options: &StateOptions) -> Keyspace
                 .with_table_target_size(options.table_bytes),
         ));
     match keyspace {
-        StateKeyspace::Current => shared.filter_policy(FilterPolicy::all(bits_per_key(10.0))),
+        StateKeyspace::Current | StateKeyspace::Leases => {
+            shared.filter_policy(FilterPolicy::all(bits_per_key(10.0)))
+        }
         // Read by seeks and scans only, which filters cannot help.
         _ => shared.filter_policy(FilterPolicy::disabled()),
     }

@@ -110,17 +110,23 @@ pub fn encode(key: &[u8], message: &impl Message) -> Vec<u8> {
 }
 
 pub fn decode<M: Message + Default>(key: &[u8], value: &Bytes) -> Result<M, StateError> {
+    decode_in(NAME, key, value)
+}
+
+/// The same for a record of another keyspace.
+pub(super) fn decode_in<M: Message + Default>(
+    keyspace: &'static str,
+    key: &[u8],
+    value: &Bytes,
+) -> Result<M, StateError> {
+    let corrupt = |reason| StateError::corrupt(keyspace, key, reason);
     let Some((crc, message)) = value.split_first_chunk::<4>() else {
-        return Err(StateError::corrupt(NAME, key, "a record cut short"));
+        return Err(corrupt("a record cut short"));
     };
     if u32::from_le_bytes(*crc) != crc32c::crc32c_append(crc32c::crc32c(key), message) {
-        return Err(StateError::corrupt(
-            NAME,
-            key,
-            "a record whose checksum does not match",
-        ));
+        return Err(corrupt("a record whose checksum does not match"));
     }
-    M::decode(message).map_err(|_| StateError::corrupt(NAME, key, "a record that does not parse"))
+    M::decode(message).map_err(|_| corrupt("a record that does not parse"))
 }
 
 #[cfg(test)]

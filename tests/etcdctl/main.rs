@@ -40,7 +40,7 @@ macro_rules! scripts {
     )*};
 }
 
-scripts!(put, get, del, txn, compaction, endpoint, wrong_input);
+scripts!(put, get, del, txn, compaction, endpoint, lease, wrong_input);
 
 fn same_as_etcd(name: &str, text: &str) {
     let steps = script::parse(text);

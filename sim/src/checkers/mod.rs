@@ -3,6 +3,7 @@
 
 pub mod compaction;
 pub mod leaders;
+pub mod leases;
 pub mod linearizable;
 pub mod logs;
 pub mod revisions;

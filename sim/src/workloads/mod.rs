@@ -4,6 +4,7 @@
 mod compact;
 mod delete_range;
 mod get;
+pub mod lease;
 mod past_range;
 mod put;
 mod txn;

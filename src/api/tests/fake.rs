@@ -3,6 +3,7 @@
 use crate::api::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
 use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
+use crate::lease::LeaseHandle;
 use crate::mvcc::view::{View, Views};
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
@@ -19,6 +20,7 @@ pub struct Fake {
     machine: Arc<Mutex<Machine>>,
     pub views: Views,
     pub watches: WatchHandle,
+    pub leases: LeaseHandle,
     /// 0 for a member that sees no leader: its barriers and proposals fail.
     pub leader: Arc<AtomicU64>,
     pub limits: Limits,
@@ -50,10 +52,12 @@ impl Fake {
             machine: Arc::new(Mutex::new(machine)),
             views,
             watches,
+            leases: LeaseHandle::new(std::time::Duration::from_secs(1)),
             leader: Arc::new(AtomicU64::new(0xa)),
             limits: Limits {
                 max_request_bytes: 64 * 1024,
                 max_txn_ops: 8,
+                lease_ttl_min: 2,
             },
             _directory: Arc::new(directory),
         }
@@ -124,6 +128,10 @@ impl Backend for Fake {
 
     fn watches(&self) -> &WatchHandle {
         &self.watches
+    }
+
+    fn leases(&self) -> &LeaseHandle {
+        &self.leases
     }
 
     fn limits(&self) -> Limits {

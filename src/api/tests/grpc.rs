@@ -260,8 +260,8 @@ fn what_etcd_refuses_is_refused() {
             refused("KV/Nothing", &range("a", "")).await,
             "unknown method Nothing for service etcdserverpb.KV"
         );
-        let lease = "unknown service etcdserverpb.Lease";
-        assert_eq!(refused("Lease/LeaseGrant", &range("a", "")).await, lease);
+        let auth = "unknown service etcdserverpb.Auth";
+        assert_eq!(refused("Auth/AuthEnable", &range("a", "")).await, auth);
     });
 }
 
@@ -376,4 +376,55 @@ impl<M: Message> ErasedMessage for M {
     fn call<'a>(&'a self, routes: &'a Routes<Fake>, path: &'a str) -> Refusal<'a> {
         Box::pin(async move { call_many::<M, ()>(routes, path, self).await.map(drop) })
     }
+}
+
+#[test]
+fn leases_are_granted_and_revoked() {
+    block_on(async {
+        let routes = Routes::new(Fake::new());
+        let grant = |id, ttl| LeaseGrantRequest { id, ttl };
+        let granted: LeaseGrantResponse = call(&routes, "Lease/LeaseGrant", &grant(5, 60)).await.unwrap();
+        let expected = LeaseGrantResponse {
+            header: header(1),
+            id: 5,
+            ttl: 60,
+            error: String::new(),
+        };
+        assert_eq!(granted, expected);
+        for ttl in [i64::MIN, -1, 0, 1, 2] {
+            let granted: LeaseGrantResponse =
+                call(&routes, "Lease/LeaseGrant", &grant(0, ttl)).await.unwrap();
+            assert!(granted.id > 0);
+            assert_eq!(granted.ttl, 2, "no shorter than an election takes");
+        }
+        let refusals = [
+            (
+                grant(5, 60),
+                Code::FailedPrecondition,
+                "etcdserver: lease already exists",
+            ),
+            (
+                grant(5, 9_000_000_001),
+                Code::OutOfRange,
+                "etcdserver: too large lease TTL",
+            ),
+        ];
+        for (request, code, text) in refusals {
+            let refused = call::<_, LeaseGrantResponse>(&routes, "Lease/LeaseGrant", &request).await;
+            assert_eq!(refused, Err((code, text.to_owned())));
+        }
+        let with_lease = PutRequest {
+            lease: 5,
+            ..put("k", "v")
+        };
+        let _: PutResponse = call(&routes, "KV/Put", &with_lease).await.unwrap();
+        let revoke = LeaseRevokeRequest { id: 5 };
+        let revoked: LeaseRevokeResponse = call(&routes, "Lease/LeaseRevoke", &revoke).await.unwrap();
+        assert_eq!(revoked.header, header(3));
+        let refused = call::<_, LeaseRevokeResponse>(&routes, "Lease/LeaseRevoke", &revoke).await;
+        let text = "etcdserver: requested lease not found";
+        assert_eq!(refused, Err((Code::NotFound, text.to_owned())));
+        let found: RangeResponse = call(&routes, "KV/Range", &range("k", "")).await.unwrap();
+        assert!(found.kvs.is_empty());
+    });
 }

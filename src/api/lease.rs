@@ -1,0 +1,129 @@
+//! The Lease service. Grants and revocations go through the log; how long a lease still lives is the leader's to say.
+//!
+//! Mirrors etcd's server/etcdserver/api/v3rpc/lease.go. Unlike etcd's, a keep-alive stream takes many questions at a time;
+//! the answers come in their order.
+
+use super::backend::{Backend, fill, header};
+use super::body::{Body, frame};
+use super::grpc::{RequestBody, Requests};
+use super::kv::{propose, unexpected};
+use super::status::{ApiError, Failure};
+use crate::apply::machine::Outcome;
+use crate::env;
+use crate::lease::{AskError, Question, TTL_MAX};
+use crate::limits::LEASE_STREAM_QUESTIONS_MAX;
+use crate::proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
+};
+use crate::proto::log::command::Request;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tonic::Status;
+
+pub async fn grant(backend: &impl Backend, mut request: LeaseGrantRequest) -> Result<Body, Status> {
+    if request.ttl > TTL_MAX {
+        return Err(ApiError::LeaseTtlTooLarge.into());
+    }
+    request.ttl = request.ttl.max(backend.limits().lease_ttl_min);
+    while request.id == 0 {
+        // Only positive ones.
+        request.id = (env::random_u64() >> 1) as i64;
+    }
+    match propose(backend, Request::LeaseGrant(request)).await? {
+        Outcome::LeaseGrant(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub async fn revoke(backend: &impl Backend, request: LeaseRevokeRequest) -> Result<Body, Status> {
+    match propose(backend, Request::LeaseRevoke(request)).await? {
+        Outcome::LeaseRevoke(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+pub async fn time_to_live(backend: &impl Backend, request: LeaseTimeToLiveRequest) -> Result<Body, Status> {
+    let question = Question {
+        id: request.id,
+        renew: false,
+        keys: request.keys,
+    };
+    let answer = backend.leases().ask(question).await.map_err(Failure::from)?;
+    Ok(Body::message(&LeaseTimeToLiveResponse {
+        header: Some(header(backend, backend.view().revision())),
+        id: request.id,
+        ttl: if answer.found { answer.ttl } else { -1 },
+        granted_ttl: answer.granted_ttl,
+        keys: answer.keys,
+    }))
+}
+
+pub async fn leases(backend: &impl Backend, _: LeaseLeasesRequest) -> Result<Body, Status> {
+    let ids = backend.leases().list().await.map_err(Failure::from)?;
+    Ok(Body::message(&LeaseLeasesResponse {
+        header: Some(header(backend, backend.view().revision())),
+        leases: ids.into_iter().map(|id| LeaseStatus { id }).collect(),
+    }))
+}
+
+/// Answers questions as long as the client has some.
+pub fn keep_alive<B: Backend>(backend: &B, body: impl RequestBody + 'static, bytes_max: usize) -> Body {
+    let questions = questions(Requests::new(body, bytes_max));
+    let backend = backend.clone();
+    let answers = questions
+        .map(move |question| {
+            let backend = backend.clone();
+            async move { renew(&backend, question?).await }
+        })
+        .buffered(LEASE_STREAM_QUESTIONS_MAX);
+    Body::messages(Box::pin(answers))
+}
+
+fn questions(
+    requests: Requests<impl RequestBody>,
+) -> impl Stream<Item = Result<LeaseKeepAliveRequest, Status>> + Send {
+    futures_util::stream::unfold(Some(requests), |requests| async {
+        let mut requests = requests?;
+        match requests.next().await {
+            Ok(Some(request)) => Some((Ok(request), Some(requests))),
+            Ok(None) => None,
+            Err(status) => Some((Err(status), None)),
+        }
+    })
+}
+
+async fn renew(backend: &impl Backend, request: LeaseKeepAliveRequest) -> Result<Bytes, Status> {
+    // Before the question: a lease that ends in the next revision has been kept alive before it, not after.
+    let header = header(backend, backend.view().revision());
+    let question = Question {
+        id: request.id,
+        renew: true,
+        keys: false,
+    };
+    let answer = backend.leases().ask(question).await.map_err(Failure::from)?;
+    Ok(frame(&LeaseKeepAliveResponse {
+        header: Some(header),
+        id: request.id,
+        ttl: answer.ttl,
+    }))
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        Self::Known(match error {
+            AskError::NoLeader => ApiError::NoLeader,
+            // Never seen by clients: it is said to members only.
+            AskError::NotLeading => ApiError::LeaderChanged,
+            AskError::Timeout => ApiError::Timeout,
+            AskError::TooManyRequests => ApiError::TooManyRequests,
+            AskError::Stopped => ApiError::Stopped,
+        })
+    }
+}

@@ -1,0 +1,225 @@
+//! Leases as the log makes them: granting, revoking, what is left of them, and which keys they hold.
+//!
+//! Mirrors the replicated half of etcd's server/lease/lessor.go. Nothing here knows the time: the leader says that a
+//! lease has expired, in a command that carries its term. Such a command counts only in an entry of that term, since a
+//! later leader has given all leases more time; and only for the very lease that the leader meant, not for a later one
+//! with the same id.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::apply::pending::Pending;
+use crate::apply::{ApplyError, Failure};
+use crate::ids::Term;
+use crate::mutants::{self, Mutant};
+use crate::mvcc::records::stored_range;
+use crate::mvcc::view::View;
+use crate::proto::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, ResponseHeader,
+};
+use crate::proto::log::{LeaseCheckpoints, LeaseExpiry};
+use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
+use crate::storage::state_error::StateError;
+use crate::storage::state_leases::{
+    LeaseRecord, attachment_key, attachment_value, attachments_of, decode_attachment, decode_lease,
+    encode_lease, lease_key,
+};
+
+/// What has happened to a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseChange {
+    Granted { id: i64, record: LeaseRecord },
+    Revoked { id: i64 },
+    Checkpointed { id: i64, remaining_ttl: i64 },
+}
+
+/// Who is told of leases.
+pub trait LeaseSink: Send {
+    /// Called once the view with these changes is published, and before anybody is answered.
+    fn publish(&self, changes: Vec<LeaseChange>);
+
+    /// All leases are those of this view now: it came as a snapshot.
+    fn replaced(&self, view: Arc<View>);
+}
+
+/// Changes that are not written yet.
+#[derive(Debug, Default)]
+pub(crate) struct PendingLeases {
+    /// None: revoked.
+    leases: BTreeMap<i64, Option<LeaseRecord>>,
+    /// Whether the lease holds the key.
+    attachments: BTreeMap<i64, BTreeMap<Bytes, bool>>,
+    /// What has changed since the last view.
+    pub(crate) noted: Vec<LeaseChange>,
+}
+
+impl PendingLeases {
+    pub(crate) fn get(&self, state: &StateDatabase, id: i64) -> Result<Option<LeaseRecord>, StateError> {
+        if let Some(record) = self.leases.get(&id) {
+            return Ok(*record);
+        }
+        let key = lease_key(id);
+        let stored = state.get(StateKeyspace::Leases, &key)?;
+        let lease = stored.map(|stored| decode_lease(&key, &stored)).transpose()?;
+        Ok(lease.map(|(_, record)| record))
+    }
+
+    fn set(&mut self, id: i64, record: LeaseRecord) {
+        self.leases.insert(id, Some(record));
+    }
+
+    /// The lease `id`, which is not 0, holds `key` from now on, or does not any more.
+    pub(crate) fn attach(&mut self, id: i64, key: &Bytes, holds: bool) {
+        let keys = self.attachments.entry(id).or_default();
+        keys.insert(key.clone(), holds);
+    }
+
+    /// The keys that a lease holds, in order.
+    fn keys(&self, state: &StateDatabase, id: i64) -> Result<BTreeSet<Bytes>, StateError> {
+        let mut keys = BTreeSet::new();
+        for stored in stored_range(
+            state,
+            &state.snapshot(),
+            StateKeyspace::Leases,
+            attachments_of(id),
+        ) {
+            let (key, value) = stored?;
+            keys.insert(decode_attachment(&key, &value)?);
+        }
+        for (key, holds) in self.attachments.get(&id).into_iter().flatten() {
+            if *holds {
+                keys.insert(key.clone());
+            } else {
+                keys.remove(key);
+            }
+        }
+        Ok(keys)
+    }
+
+    pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
+        for (id, record) in std::mem::take(&mut self.leases) {
+            match record {
+                Some(record) => batch.insert(StateKeyspace::Leases, lease_key(id), encode_lease(id, &record)),
+                None => batch.remove(StateKeyspace::Leases, lease_key(id)),
+            }
+        }
+        for (id, keys) in std::mem::take(&mut self.attachments) {
+            for (user_key, holds) in keys {
+                let key = attachment_key(id, &user_key);
+                if holds {
+                    let value = attachment_value(&key);
+                    batch.insert(StateKeyspace::Leases, key, value);
+                } else {
+                    batch.remove(StateKeyspace::Leases, key);
+                }
+            }
+        }
+    }
+}
+
+fn header(pending: &Pending) -> ResponseHeader {
+    ResponseHeader {
+        revision: pending.revision(),
+        ..Default::default()
+    }
+}
+
+pub(super) fn grant(
+    pending: &mut Pending,
+    request: &LeaseGrantRequest,
+    index: u64,
+) -> Result<LeaseGrantResponse, Failure> {
+    let (id, ttl) = (request.id, request.ttl);
+    if id == 0 {
+        return Err(ApplyError::LeaseNotFound.into());
+    }
+    if pending.lease(id)?.is_some() {
+        return Err(ApplyError::LeaseExists.into());
+    }
+    let record = LeaseRecord {
+        ttl,
+        remaining_ttl: 0,
+        granted_at: index,
+    };
+    pending.leases.set(id, record);
+    pending.leases.noted.push(LeaseChange::Granted { id, record });
+    Ok(LeaseGrantResponse {
+        header: Some(header(pending)),
+        id,
+        ttl,
+        error: String::new(),
+    })
+}
+
+pub(super) fn revoke(
+    pending: &mut Pending,
+    request: LeaseRevokeRequest,
+) -> Result<LeaseRevokeResponse, Failure> {
+    if pending.lease(request.id)?.is_none() {
+        return Err(ApplyError::LeaseNotFound.into());
+    }
+    end(pending, request.id)?;
+    Ok(LeaseRevokeResponse {
+        header: Some(header(pending)),
+    })
+}
+
+/// Deletes a lease and all that it holds, in the order of the keys.
+fn end(pending: &mut Pending, id: i64) -> Result<(), StateError> {
+    for key in pending.leases.keys(&pending.state, id)? {
+        let missing = || StateError::corrupt("leases", &key, "a lease holds a key that is not there");
+        let newest = pending.newest_header(&key)?.ok_or_else(missing)?;
+        pending.delete(&key, &newest)?;
+    }
+    pending.leases.leases.insert(id, None);
+    pending.leases.noted.push(LeaseChange::Revoked { id });
+    Ok(())
+}
+
+fn check_term(term: u64, entry_term: Term) -> Result<(), ApplyError> {
+    if term == entry_term.get() || mutants::active(Mutant::LeaseExpiryOfAnyTerm) {
+        Ok(())
+    } else {
+        Err(ApplyError::StaleTerm)
+    }
+}
+
+/// Each lease ends in a revision of its own, as if it had been revoked alone.
+pub(super) fn expire(pending: &mut Pending, expiry: &LeaseExpiry, entry_term: Term) -> Result<(), Failure> {
+    check_term(expiry.term, entry_term)?;
+    for expired in &expiry.leases {
+        let lease = pending.lease(expired.id)?;
+        if lease.is_some_and(|lease| lease.granted_at == expired.granted_at) {
+            end(pending, expired.id)?;
+            pending.end_command();
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn checkpoint(
+    pending: &mut Pending,
+    request: &LeaseCheckpoints,
+    entry_term: Term,
+) -> Result<(), Failure> {
+    check_term(request.term, entry_term)?;
+    for checkpoint in &request.checkpoints {
+        let (id, remaining_ttl) = (checkpoint.id, checkpoint.remaining_ttl);
+        let Some(lease) = pending.lease(id)? else { continue };
+        if lease.granted_at != checkpoint.granted_at {
+            continue;
+        }
+        pending.leases.set(
+            id,
+            LeaseRecord {
+                remaining_ttl,
+                ..lease
+            },
+        );
+        let change = LeaseChange::Checkpointed { id, remaining_ttl };
+        pending.leases.noted.push(change);
+    }
+    Ok(())
+}

@@ -1,0 +1,423 @@
+//! The lessor's actor, on the network thread: looks who leads, answers questions or has the leader answer them, and
+//! proposes what has expired and what is left of the others.
+//!
+//! Questions are answered in rounds: one confirmation of leadership, or one call to the leader, serves all that came
+//! before it began.
+
+use super::forward::Forwarder;
+use super::handle::{Answer, AskError, Asked, LeaseHandle, LessorWork, News};
+use super::lessor::{Lessor, LessorOptions, Renewal};
+use crate::apply::leases::LeaseChange;
+use crate::consensus::Handle;
+use crate::env;
+use crate::ids::{MemberId, Term};
+use crate::inbox::Wake;
+use crate::limits::{LEASE_COMMANDS_IN_FLIGHT, LEASE_FORWARD_MAX, LEASES_PER_COMMAND, SCAN_SLICE_KEYS};
+use crate::mutants::{self, Mutant};
+use crate::mvcc::{View, Views};
+use crate::proto::log::command::Request;
+use crate::proto::log::{LeaseCheckpoint, LeaseCheckpoints, LeaseExpiry};
+use crate::proto::peer::LeaseQuestion;
+use crate::stop::StopSignal;
+use crate::storage::directory::Identity;
+use crate::storage::state_error::StateError;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two looks at what is due (etcd: 500 ms).
+const TICK: Duration = Duration::from_millis(100);
+/// An expired lease or a checkpoint takes no more than this in a command.
+const LEASE_BYTES_MAX: usize = 64;
+
+/// What the actor is started with.
+#[derive(Debug)]
+pub struct Parts {
+    pub handle: LeaseHandle,
+    pub consensus: Handle,
+    pub views: Views,
+    pub own: Identity,
+    pub options: LessorOptions,
+    pub stop: StopSignal,
+}
+
+/// The actor.
+pub struct LessorActor {
+    lessor: Lessor,
+    parts: Parts,
+    started: env::Instant,
+    /// For the next round.
+    waiting: Vec<Asked>,
+    /// For a round after the next tick.
+    later: Vec<Asked>,
+    /// For what the log says of their lease.
+    held: BTreeMap<i64, Vec<Asked>>,
+    round_under_way: bool,
+    /// Away while a call to the leader is under way.
+    forwarder: Option<Forwarder>,
+    commands_under_way: usize,
+}
+
+impl fmt::Debug for LessorActor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LessorActor")
+            .field("leases", &self.lessor.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl LessorActor {
+    /// Takes up the leases of the newest view.
+    pub fn new(parts: Parts) -> Self {
+        let forwarder = Forwarder {
+            own: parts.own,
+            views: parts.views.clone(),
+            connection: None,
+            attempts: 0,
+        };
+        let mut actor = Self {
+            lessor: Lessor::new(parts.options),
+            parts,
+            started: env::now(),
+            waiting: Vec::new(),
+            later: Vec::new(),
+            held: BTreeMap::new(),
+            round_under_way: false,
+            forwarder: Some(forwarder),
+            commands_under_way: 0,
+        };
+        let view = actor.parts.views.load();
+        actor.load(&view);
+        actor
+    }
+
+    fn now_ms(&self) -> u64 {
+        (env::now() - self.started).as_millis() as u64
+    }
+
+    fn load(&mut self, view: &View) {
+        match view.leases().collect::<Result<Vec<_>, StateError>>() {
+            Ok(leases) => self.lessor.replace(leases, self.now_ms()),
+            Err(error) => self.parts.stop.fail(&error),
+        }
+    }
+
+    fn serve(&mut self, work: LessorWork, context: &mut Context<Self>) {
+        self.look_who_leads();
+        for news in work.news {
+            match news {
+                News::Changes(changes) => {
+                    for change in changes {
+                        self.lessor.apply(change, self.now_ms());
+                        if let LeaseChange::Revoked { id } = change {
+                            self.release(id);
+                        }
+                    }
+                }
+                News::Replaced(view) => {
+                    self.load(&view);
+                    self.release_all();
+                }
+            }
+        }
+        for list in work.lists {
+            // Whoever asked may have gone.
+            let _ = list.send(self.lessor.ids());
+        }
+        self.waiting.extend(work.asked);
+        if work.ticked {
+            self.waiting.append(&mut self.later);
+            self.give_up_late();
+            self.propose_due(context);
+        }
+        self.begin_round(context);
+    }
+
+    fn look_who_leads(&mut self) {
+        let leading = self.parts.consensus.status.leading_term();
+        if self.lessor.lead(leading, self.now_ms()) {
+            tracing::debug!(?leading, leases = self.lessor.len(), "lease leadership");
+            self.release_all();
+        }
+    }
+
+    /// Lets those ask again who wait for a lease.
+    fn release(&mut self, id: i64) {
+        self.waiting.extend(self.held.remove(&id).into_iter().flatten());
+    }
+
+    fn release_all(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        self.waiting.extend(held.into_values().flatten());
+    }
+
+    fn give_up_late(&mut self) {
+        let now = env::now();
+        let late = |asked: &mut Asked| asked.deadline <= now;
+        let mut all_late: Vec<Asked> = self.waiting.extract_if(.., late).collect();
+        for held in self.held.values_mut() {
+            all_late.extend(held.extract_if(.., late));
+        }
+        self.held.retain(|_, held| !held.is_empty());
+        let error = if self.leader() == MemberId(0) {
+            AskError::NoLeader
+        } else {
+            AskError::Timeout
+        };
+        for asked in all_late {
+            asked.finish(Err(error));
+        }
+    }
+
+    fn leader(&self) -> MemberId {
+        self.parts.consensus.status().leader
+    }
+
+    /// Has those answered who wait, here or by the leader.
+    fn begin_round(&mut self, context: &mut Context<Self>) {
+        if self.lessor.leading().is_some() {
+            return self.begin_own_round(context);
+        }
+        for asked in self.waiting.extract_if(.., |asked| asked.forwarded) {
+            asked.finish(Err(AskError::NotLeading));
+        }
+        let leader = self.leader();
+        if leader == MemberId(0) || leader == self.parts.own.member {
+            self.later.append(&mut self.waiting);
+        } else {
+            self.forward(leader, context);
+        }
+    }
+
+    fn begin_own_round(&mut self, context: &mut Context<Self>) {
+        if self.round_under_way || self.waiting.is_empty() {
+            return;
+        }
+        self.round_under_way = true;
+        let (consensus, asked) = (self.parts.consensus.clone(), std::mem::take(&mut self.waiting));
+        let confirm = async move {
+            let confirmed =
+                mutants::active(Mutant::LeaseRenewedWithoutQuorum) || consensus.read_barrier().await.is_ok();
+            (asked, confirmed)
+        };
+        context.spawn(
+            confirm
+                .into_actor(self)
+                .map(|(asked, confirmed), actor, context| {
+                    actor.round_under_way = false;
+                    actor.look_who_leads();
+                    if confirmed && let Some(term) = actor.lessor.leading() {
+                        actor.answer(asked, term, context);
+                    } else {
+                        actor.later.extend(asked);
+                    }
+                    actor.begin_round(context);
+                }),
+        );
+    }
+
+    /// Answers questions after a quorum has confirmed that this member leads.
+    fn answer(&mut self, all_asked: Vec<Asked>, term: Term, context: &mut Context<Self>) {
+        let now_ms = self.now_ms();
+        let mut to_clear = vec![];
+        for asked in all_asked {
+            let id = asked.question.id;
+            if !asked.question.renew {
+                self.tell(asked, now_ms);
+                continue;
+            }
+            match self.lessor.renew(id, now_ms) {
+                Renewal::Renewed { ttl } => asked.finish(Ok(Answer {
+                    found: true,
+                    ttl,
+                    granted_ttl: ttl,
+                    ..Answer::default()
+                })),
+                Renewal::NotFound => asked.finish(Ok(Answer::default())),
+                Renewal::NotLeading => self.later.push(asked),
+                Renewal::Expired => self.hold(asked),
+                Renewal::Checkpointed => {
+                    to_clear.extend(self.lessor.clear_checkpoint(id));
+                    self.hold(asked);
+                }
+            }
+        }
+        if !to_clear.is_empty() {
+            self.take_back(to_clear, term, context);
+        }
+    }
+
+    fn hold(&mut self, asked: Asked) {
+        if asked.forwarded {
+            asked.finish(Ok(Answer {
+                retry: true,
+                ..Answer::default()
+            }));
+        } else {
+            self.held.entry(asked.question.id).or_default().push(asked);
+        }
+    }
+
+    fn tell(&self, asked: Asked, now_ms: u64) {
+        let Some(remaining) = self.lessor.remaining(asked.question.id, now_ms) else {
+            return asked.finish(Ok(Answer::default()));
+        };
+        let mut answer = Answer {
+            found: true,
+            ttl: remaining.ttl,
+            granted_ttl: remaining.granted_ttl,
+            ..Answer::default()
+        };
+        if !asked.question.keys {
+            return asked.finish(Ok(answer));
+        }
+        let (view, stop) = (self.parts.views.load(), self.parts.stop.clone());
+        env::spawn_local(async move {
+            match keys(&view, asked.question.id).await {
+                Ok(keys) => answer.keys = keys,
+                Err(error) => return stop.fail(&error),
+            }
+            asked.finish(Ok(answer));
+        });
+    }
+
+    /// Takes checkpoints back, so that their leases can be kept alive.
+    fn take_back(&mut self, checkpoints: Vec<LeaseCheckpoint>, term: Term, context: &mut Context<Self>) {
+        let ids: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.id).collect();
+        let request = Request::LeaseCheckpoints(LeaseCheckpoints {
+            term: term.get(),
+            checkpoints,
+        });
+        let consensus = self.parts.consensus.clone();
+        let propose = async move { consensus.propose(request).await };
+        context.spawn(propose.into_actor(self).map(move |outcome, actor, context| {
+            if let Err(error) = outcome {
+                tracing::debug!(%error, "a checkpoint of leases was not taken back");
+            }
+            // The news of it first: they were there before the outcome.
+            let work = actor.parts.handle.inbox.take();
+            actor.serve(work, context);
+            for id in ids {
+                actor.lessor.checkpoint_cleared(id);
+                actor.later.extend(actor.held.remove(&id).into_iter().flatten());
+            }
+        }));
+    }
+
+    fn forward(&mut self, leader: MemberId, context: &mut Context<Self>) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let Some(mut forwarder) = self.forwarder.take() else {
+            return;
+        };
+        let count = self.waiting.len().min(LEASE_FORWARD_MAX);
+        let asked: Vec<Asked> = self.waiting.drain(..count).collect();
+        let questions: Vec<LeaseQuestion> = asked.iter().map(|asked| asked.question).collect();
+        let ask = async move {
+            let answers = forwarder.ask(leader, questions).await;
+            (forwarder, asked, answers)
+        };
+        context.spawn(
+            ask.into_actor(self)
+                .map(|(forwarder, asked, answers), actor, context| {
+                    actor.forwarder = Some(forwarder);
+                    match answers {
+                        Ok(answers) => actor.take_answers(asked, answers),
+                        Err(error) => {
+                            tracing::debug!(%error, "the leader did not answer questions about leases");
+                            actor.later.extend(asked);
+                        }
+                    }
+                    actor.look_who_leads();
+                    actor.begin_round(context);
+                }),
+        );
+    }
+
+    fn take_answers(&mut self, asked: Vec<Asked>, answers: Vec<Answer>) {
+        for (asked, answer) in asked.into_iter().zip(answers) {
+            if answer.retry {
+                self.later.push(asked);
+            } else {
+                asked.finish(Ok(answer));
+            }
+        }
+    }
+
+    /// Proposes what is due. What does not come through is due again later.
+    fn propose_due(&mut self, context: &mut Context<Self>) {
+        let Some(term) = self.lessor.leading() else { return };
+        let (now_ms, term) = (self.now_ms(), term.get());
+        let fitting = self.parts.consensus.request_bytes_max / LEASE_BYTES_MAX;
+        let count_max = LEASES_PER_COMMAND.min(fitting).max(1);
+        while self.commands_under_way < LEASE_COMMANDS_IN_FLIGHT {
+            let leases = self.lessor.expired(now_ms, count_max);
+            if leases.is_empty() {
+                break;
+            }
+            tracing::debug!(count = leases.len(), "leases expired");
+            self.propose(Request::LeaseExpiry(LeaseExpiry { term, leases }), context);
+        }
+        while self.commands_under_way < LEASE_COMMANDS_IN_FLIGHT {
+            let checkpoints = self.lessor.due_checkpoints(now_ms, count_max);
+            if checkpoints.is_empty() {
+                break;
+            }
+            let checkpoints = LeaseCheckpoints { term, checkpoints };
+            self.propose(Request::LeaseCheckpoints(checkpoints), context);
+        }
+    }
+
+    fn propose(&mut self, request: Request, context: &mut Context<Self>) {
+        self.commands_under_way += 1;
+        let consensus = self.parts.consensus.clone();
+        let propose = async move { consensus.propose(request).await };
+        context.spawn(propose.into_actor(self).map(|outcome, actor, context| {
+            actor.commands_under_way -= 1;
+            match outcome {
+                Ok(_) => actor.propose_due(context),
+                Err(error) => tracing::debug!(%error, "a command of the lessor did not come through"),
+            }
+        }));
+    }
+}
+
+/// The keys that a lease holds. Lets other tasks of the thread run meanwhile.
+async fn keys(view: &View, id: i64) -> Result<Vec<bytes::Bytes>, StateError> {
+    let mut keys = vec![];
+    for key in view.lease_keys(id) {
+        keys.push(key?);
+        if keys.len() % SCAN_SLICE_KEYS == 0 {
+            env::yield_now().await;
+        }
+    }
+    Ok(keys)
+}
+
+impl Actor for LessorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        let inbox = Arc::clone(&self.parts.handle.inbox);
+        inbox.set_owner(context.address().recipient());
+        let address = context.address();
+        env::spawn_local(async move {
+            while address.connected() {
+                env::sleep(TICK).await;
+                inbox.add(|work| work.ticked = true);
+            }
+        });
+    }
+}
+
+impl Handler<Wake> for LessorActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
+        let work = self.parts.handle.inbox.take();
+        self.serve(work, context);
+    }
+}

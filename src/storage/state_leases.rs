@@ -1,0 +1,140 @@
+//! Keys and records of `leases`: the leases, and which user keys each of them holds.
+//!
+//! - A lease: 0, then its id (8 bytes, big-endian), -> its record, encoded as those of `meta` are.
+//! - A key that it holds: 1, the lease's id, the user key -> a CRC-32C (little-endian) of all that.
+//!
+//! So what a lease holds is one scan, and a restart need not look at user keys.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::storage::state_error::StateError;
+use crate::storage::state_meta;
+
+const LEASE: u8 = 0;
+const ATTACHMENT: u8 = 1;
+const ID_BYTES: usize = 8;
+const NAME: &str = "leases";
+
+/// A lease as the log has made it. When it ends is the leader's to know.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct LeaseRecord {
+    /// In seconds.
+    #[prost(int64, tag = "1")]
+    pub ttl: i64,
+    /// What the next leader gives it, in seconds; 0 for all of its time.
+    #[prost(int64, tag = "2")]
+    pub remaining_ttl: i64,
+    /// The log entry that granted it: tells it from others with its id.
+    #[prost(uint64, tag = "3")]
+    pub granted_at: u64,
+}
+
+fn prefixed(kind: u8, id: i64, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + ID_BYTES + rest.len());
+    key.push(kind);
+    key.extend_from_slice(&id.to_be_bytes());
+    key.extend_from_slice(rest);
+    key
+}
+
+pub fn lease_key(id: i64) -> Vec<u8> {
+    prefixed(LEASE, id, &[])
+}
+
+/// Where all leases are found.
+pub fn all_leases() -> Range<Vec<u8>> {
+    vec![LEASE]..vec![ATTACHMENT]
+}
+
+pub fn attachment_key(id: i64, user_key: &[u8]) -> Vec<u8> {
+    prefixed(ATTACHMENT, id, user_key)
+}
+
+pub fn attachment_value(key: &[u8]) -> Vec<u8> {
+    crc32c::crc32c(key).to_le_bytes().to_vec()
+}
+
+/// Where the keys that a lease holds are found.
+pub fn attachments_of(id: i64) -> Range<Vec<u8>> {
+    let start = prefixed(ATTACHMENT, id, &[]);
+    let mut end = start.clone();
+    // Never overflows as a whole: the first byte is small.
+    for byte in end.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+    start..end
+}
+
+pub fn encode_lease(id: i64, record: &LeaseRecord) -> Vec<u8> {
+    state_meta::encode(&lease_key(id), record)
+}
+
+pub fn decode_lease(key: &[u8], value: &Bytes) -> Result<(i64, LeaseRecord), StateError> {
+    let id = match key.split_first_chunk::<1>() {
+        Some(([LEASE], id)) => <[u8; ID_BYTES]>::try_from(id).ok(),
+        _ => None,
+    };
+    let id = id.ok_or_else(|| StateError::corrupt(NAME, key, "a key of no lease"))?;
+    let record = state_meta::decode_in(NAME, key, value)?;
+    Ok((i64::from_be_bytes(id), record))
+}
+
+/// The user key that is held.
+pub fn decode_attachment(key: &Bytes, value: &[u8]) -> Result<Bytes, StateError> {
+    if value != attachment_value(key) {
+        return Err(StateError::corrupt(
+            NAME,
+            key,
+            "a key whose checksum does not match",
+        ));
+    }
+    if key.len() <= 1 + ID_BYTES {
+        return Err(StateError::corrupt(NAME, key, "a lease that holds an empty key"));
+    }
+    Ok(key.slice(1 + ID_BYTES..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_lease_are_found_among_others() {
+        for id in [1, 0xff, -1, i64::MAX, i64::MIN, 255 << 40] {
+            let range = attachments_of(id);
+            assert!(range.contains(&attachment_key(id, b"k")));
+            assert!(range.contains(&attachment_key(id, &[0xff; 9])));
+            for other in [id.wrapping_add(1), id.wrapping_sub(1), id ^ 0xff00] {
+                assert!(!range.contains(&attachment_key(other, b"k")), "{id} {other}");
+            }
+            assert!(all_leases().contains(&lease_key(id)));
+            assert!(!all_leases().contains(&attachment_key(id, b"k")));
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_and_flips_are_noticed() {
+        let record = LeaseRecord {
+            ttl: 60,
+            remaining_ttl: 9,
+            granted_at: 7,
+        };
+        let stored = Bytes::from(encode_lease(-5, &record));
+        assert_eq!(decode_lease(&lease_key(-5), &stored).unwrap(), (-5, record));
+        assert!(decode_lease(&lease_key(5), &stored).is_err());
+        let key = Bytes::from(attachment_key(5, b"abc"));
+        let value = attachment_value(&key);
+        assert_eq!(decode_attachment(&key, &value).unwrap(), "abc");
+        for bit in 0..key.len() * 8 {
+            let mut broken = key.to_vec();
+            broken[bit / 8] ^= 1 << (bit % 8);
+            assert!(decode_attachment(&broken.into(), &value).is_err(), "bit {bit}");
+        }
+    }
+}
