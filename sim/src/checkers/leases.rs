@@ -21,7 +21,7 @@ pub struct Tenancy {
 impl Tenancy {
     /// It was seen to be gone.
     pub fn gone(&self, at: Duration) -> Result<(), Violation> {
-        let end = self.asked_at + self.ttl - self.ttl * DRIFT_PERMILLE / 1000;
+        let end = (self.asked_at + self.ttl).saturating_sub(self.ttl * DRIFT_PERMILLE / 1000);
         if self.revoked || at >= end {
             return Ok(());
         }
