@@ -37,14 +37,12 @@ pub enum Mutant {
     BlankDiskAdmitted,
     /// The rotten end of a journal is taken for a torn one, and cut off.
     RotTakenForTorn,
-    /// What a leader says of leases counts in any term.
-    LeaseExpiryOfAnyTerm,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 17] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -61,7 +59,6 @@ impl Mutant {
         Self::StaleTermAccepted,
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
-        Self::LeaseExpiryOfAnyTerm,
         Self::LeaseRenewedWithoutQuorum,
     ];
 
@@ -83,7 +80,6 @@ impl Mutant {
             Self::StaleTermAccepted => "stale-term-accepted",
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
-            Self::LeaseExpiryOfAnyTerm => "lease-expiry-of-any-term",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
         }
     }

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure};
 use crate::ids::Term;
-use crate::mutants::{self, Mutant};
 use crate::mvcc::records::stored_range;
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::{
@@ -179,7 +178,7 @@ fn end(pending: &mut Pending, id: i64) -> Result<(), StateError> {
 }
 
 fn check_term(term: u64, entry_term: Term) -> Result<(), ApplyError> {
-    if term == entry_term.get() || mutants::active(Mutant::LeaseExpiryOfAnyTerm) {
+    if term == entry_term.get() {
         Ok(())
     } else {
         Err(ApplyError::StaleTerm)
