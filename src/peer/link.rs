@@ -170,6 +170,7 @@ async fn keep_open(
     tracing::info!(remote_member = %remote.member, version = reply.version, "established a peer connection");
     report(outgoing.clone());
     tokio::select! {
+        biased;
         ended = answers(replies) => ended,
         never = beat(&outgoing) => match never {},
     }
