@@ -4,6 +4,7 @@ use super::envelope;
 use super::identity::{self, VERSION};
 use super::link::SILENCE_MAX;
 use super::snapshot_receive::{DISK_FAILED, Partial, SnapshotId};
+use super::snapshot_send::CHUNK_TIMEOUT;
 use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -116,7 +117,8 @@ impl PeerService {
             .await
             .map_err(|_| Status::cancelled("the sender went away"));
         while outcome.is_ok() {
-            match chunks.message().await {
+            let next = env::timeout(CHUNK_TIMEOUT, chunks.message()).await;
+            match next.unwrap_or_else(|_| Err(Status::unavailable("the transfer stands still"))) {
                 Ok(Some(chunk)) if envelope::check_chunk(&chunk).is_err() => {
                     outcome = Err(Status::unavailable("a chunk was damaged on its way"));
                 }

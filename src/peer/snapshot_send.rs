@@ -17,6 +17,9 @@ use tonic::{Status, Streaming};
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks on their way into the connection.
 const CHUNKS_AHEAD: usize = 4;
+/// No chunk is longer on its way, however slow the network: after that either end gives the transfer up, so that another
+/// one can begin. What was damaged on a connection can leave both waiting for ever.
+pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Attempts before raft is told that the snapshot did not arrive; it starts another then.
 const ATTEMPTS_MAX: usize = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
@@ -80,7 +83,9 @@ async fn send_once(
         let found = records.next_chunk(CHUNK_BYTES)?;
         let last = found.is_empty();
         let chunk = envelope::wrap_records(found, last);
-        if chunks.send(chunk).await.is_err() || last {
+        let sent = env::timeout(CHUNK_TIMEOUT, chunks.send(chunk)).await;
+        let sent = sent.map_err(|_| Status::unavailable("the transfer stands still"))?;
+        if sent.is_err() || last {
             break;
         }
         env::yield_now().await;
