@@ -37,11 +37,11 @@ impl Stretch {
     }
 }
 
-/// Numbers as of one revision. Stretches do not overlap.
+/// Numbers as of one revision. Stretches do not overlap. Readers share them until a key comes or goes.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     revision: i64,
-    stretches: BTreeMap<Bytes, Stretch>,
+    stretches: Arc<BTreeMap<Bytes, Stretch>>,
 }
 
 /// The newest numbers, for all readers.
@@ -49,20 +49,26 @@ pub type SharedCounts = Arc<ArcSwap<Counts>>;
 
 impl Counts {
     fn containing(&self, key: &[u8]) -> Option<(&Bytes, &Stretch)> {
-        let (start, stretch) = self.stretches.range::<[u8], _>(up_to(key)).next_back()?;
+        let (start, stretch) = self
+            .stretches
+            .range::<[u8], _>((Bound::Unbounded, Bound::Included(key)))
+            .next_back()?;
         stretch.ends_after(key).then_some((start, stretch))
     }
 
-    /// A key has come (1) or gone (-1).
+    /// A key has come (1) or gone (-1). A stretch that grows too large is forgotten.
     fn adjust(&mut self, key: &[u8], by: i64) {
-        let Some((_, stretch)) = self.stretches.range_mut::<[u8], _>(up_to(key)).next_back() else {
+        let Some((start, stretch)) = self.containing(key) else {
             return;
         };
-        if stretch.ends_after(key) {
-            stretch.keys = stretch
-                .keys
-                .checked_add_signed(by)
-                .expect("no more keys go than there are");
+        let keys = stretch.keys.checked_add_signed(by);
+        let keys = keys.expect("no more keys go than there are");
+        let start = start.clone();
+        let stretches = Arc::make_mut(&mut self.stretches);
+        if keys > GROWTH_MAX * COUNT_STRETCH_KEYS {
+            stretches.remove(&start);
+        } else if let Some(stretch) = stretches.get_mut(&start) {
+            stretch.keys = keys;
         }
     }
 
@@ -72,13 +78,9 @@ impl Counts {
         let is_free = self.containing(&start).is_none()
             && next.is_none_or(|(next, _)| stretch.end.as_ref().is_some_and(|end| end <= next));
         if is_free && self.stretches.len() < COUNT_STRETCHES_MAX {
-            self.stretches.insert(start, stretch);
+            Arc::make_mut(&mut self.stretches).insert(start, stretch);
         }
     }
-}
-
-fn up_to(key: &[u8]) -> (Bound<&[u8]>, Bound<&[u8]>) {
-    (Bound::Unbounded, Bound::Included(key))
 }
 
 /// A count under way, of the newest keys of a view.
@@ -116,7 +118,7 @@ impl CountScan {
         let mut scan = Self {
             counts: Counts {
                 revision: view.revision(),
-                stretches: BTreeMap::new(),
+                stretches: Arc::default(),
             },
             range,
             phase: Phase::Sum,
@@ -232,9 +234,6 @@ impl CountScan {
     /// Lets later counts know.
     fn remember(&mut self) {
         let mut counts = std::mem::take(&mut self.counts);
-        counts
-            .stretches
-            .retain(|_, stretch| stretch.keys <= GROWTH_MAX * COUNT_STRETCH_KEYS);
         for (start, stretch) in self.found.drain(..) {
             counts.insert(start, stretch);
         }

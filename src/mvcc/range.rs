@@ -156,7 +156,7 @@ impl<'s> RangeScan<'s> {
         if is_newest && !matches!(range, KeyRange::Single(_)) {
             if matches!(self.gather, Gather::Nothing) {
                 self.counting = Some(CountScan::new(view.clone(), range)?);
-            } else {
+            } else if self.limit < usize::MAX {
                 self.count_from = Some((view.clone(), range));
             }
         }
