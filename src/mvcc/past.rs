@@ -149,16 +149,6 @@ impl Past<'static> for StoredPast {
     }
 }
 
-impl Replacement {
-    /// The record that was moved here, if one was.
-    pub(crate) fn into_whole(self) -> Option<Record> {
-        match self.previous {
-            Previous::Whole(record) => Some(record),
-            _ => None,
-        }
-    }
-}
-
 /// A walk through the keys of a range at an earlier revision, in key order.
 pub(crate) struct PastWalk<'s> {
     past: Box<dyn Past<'s> + 's>,

@@ -44,35 +44,30 @@ fn sum_of_reply(reply: &SnapshotReply) -> u32 {
     parts.into_iter().fold(0, crc32c::crc32c_append)
 }
 
-/// Wraps a batch.
-pub fn wrap(batch: &Batch) -> Envelope {
+fn seal(hello: Vec<u8>, batch: Vec<u8>) -> Envelope {
     let mut envelope = Envelope {
-        batch: Bytes::from(batch.encode_to_vec()),
+        hello: hello.into(),
+        batch: batch.into(),
         ..Envelope::default()
     };
     envelope.crc = sum_of(&envelope);
     envelope
+}
+
+/// Wraps a batch.
+pub fn wrap(batch: &Batch) -> Envelope {
+    wrap_call(None, batch)
 }
 
 /// Wraps a handshake.
 pub fn wrap_hello(hello: &Hello) -> Envelope {
-    let mut envelope = Envelope {
-        hello: Bytes::from(hello.encode_to_vec()),
-        ..Envelope::default()
-    };
-    envelope.crc = sum_of(&envelope);
-    envelope
+    seal(hello.encode_to_vec(), Vec::new())
 }
 
 /// Wraps the message of a call, or of the answer to one; the handshake goes with the call.
 pub fn wrap_call(hello: Option<&Hello>, message: &impl Message) -> Envelope {
-    let mut envelope = Envelope {
-        hello: hello.map(Message::encode_to_vec).unwrap_or_default().into(),
-        batch: message.encode_to_vec().into(),
-        ..Envelope::default()
-    };
-    envelope.crc = sum_of(&envelope);
-    envelope
+    let hello = hello.map(Message::encode_to_vec).unwrap_or_default();
+    seal(hello, message.encode_to_vec())
 }
 
 /// Checks and unwraps the message of a call, or of the answer to one.
@@ -93,8 +88,7 @@ pub fn unwrap_hello(envelope: &Envelope) -> Result<Hello, EnvelopeError> {
 
 /// Checks and unwraps a batch. Payloads stay where they are: the batch points into the envelope.
 pub fn unwrap(envelope: Envelope) -> Result<Batch, EnvelopeError> {
-    check(&envelope)?;
-    Ok(Batch::decode(envelope.batch)?)
+    unwrap_call(envelope)
 }
 
 /// The first chunk of a snapshot.

@@ -1,7 +1,7 @@
 //! Drops what a compaction has made unreachable, while the engine merges tables.
 //!
 //! The filter works behind floors that are known to be on disk. A record of `replaced` goes once all its revisions are
-//! compacted, a record of `history` once no record of `replaced` that is still needed points to it either (see
+//! compacted; a record of `history` once, besides, no record of `replaced` that is still needed points to it (see
 //! `Applied::history_floor`).
 //! Each of these keys is written once in its life, so the verdict `Destroy`, which leaves no tombstone, is safe.
 //! No reader depends on it: reads below the compact revision are refused, and reads at or above it look at no such record.

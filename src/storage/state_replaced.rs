@@ -72,9 +72,15 @@ impl Replacement {
             }
         });
     }
-}
 
-impl Replacement {
+    /// The record that was moved here, if one was.
+    pub fn into_whole(self) -> Option<Record> {
+        match self.previous {
+            Previous::Whole(record) => Some(record),
+            _ => None,
+        }
+    }
+
     /// How many keys more there are after the change: 1, 0 or -1.
     pub fn keys_gained(&self) -> i64 {
         match (&self.previous, self.deleted) {
