@@ -10,11 +10,14 @@ pub mod body;
 #[doc(hidden)] // public for the fuzzer
 pub mod check;
 mod cluster;
+mod election;
 mod grpc;
 mod http;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 mod range_stream;
 pub mod routes;
 pub mod server;

@@ -3,7 +3,7 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::status::ApiError;
-use super::{cluster, grpc, http, kv, lease, maintenance, range_stream, watch};
+use super::{cluster, election, grpc, http, kv, lease, lock, maintenance, range_stream, watch};
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use ::http::{Request, Response};
 use bytes::Bytes;
@@ -12,13 +12,18 @@ use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 7] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
     "etcdserverpb.Lease",
     "etcdserverpb.Cluster",
     "etcdserverpb.Maintenance",
+    "v3lockpb.Lock",
+    "v3electionpb.Election",
 ];
+
+/// With what the paths of etcd's services begin.
+const PACKAGES: [&str; 3] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb."];
 
 /// Methods that exist in etcd and do not exist here yet.
 const NOT_YET: [&str; 7] = [
@@ -65,7 +70,7 @@ impl<B: Backend> Routes<B> {
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
         let path = request.uri().path();
-        if path.starts_with("/etcdserverpb.") {
+        if PACKAGES.iter().any(|package| path.starts_with(package)) {
             if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
                 return self.route(request).await;
             }
@@ -122,7 +127,9 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, &parts.headers, body, bytes_max)),
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
-            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(lease::keep_alive(backend, body, bytes_max)),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => {
+                Ok(lease::keep_alive(backend, &parts.headers, body, bytes_max))
+            }
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
@@ -133,6 +140,13 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
+            "/v3lockpb.Lock/Lock" => lock::lock(backend, message!()).await,
+            "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
+            "/v3electionpb.Election/Campaign" => election::campaign(backend, message!()).await,
+            "/v3electionpb.Election/Proclaim" => election::proclaim(backend, message!()).await,
+            "/v3electionpb.Election/Leader" => election::leader(backend, message!()).await,
+            "/v3electionpb.Election/Observe" => Ok(election::observe(backend, &parts.headers, message!())),
+            "/v3electionpb.Election/Resign" => election::resign(backend, message!()).await,
             _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),
             _ => Err(grpc::unknown(path, &SERVICES)),
         }

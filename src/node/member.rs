@@ -476,11 +476,17 @@ async fn client_port(
                 Arc::clone(&backend.handle.inbox),
             );
             env::spawn(deliveries.run(inbox));
+            let watches = backend.watches.clone();
             let routes = api::Routes::new(backend);
             let serving = listeners
                 .into_iter()
                 .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
-            futures_util::future::join_all(serving).await;
+            // Streams do not end by themselves.
+            let end_streams = async {
+                stopped(shutdown.clone()).await;
+                watches.stop();
+            };
+            futures_util::future::join(futures_util::future::join_all(serving), end_streams).await;
         },
     )
     .await
