@@ -60,7 +60,10 @@ pub struct Member {
     backend: MemberBackend,
     log: LogDatabase,
     stop: StopSignal,
-    shutdown: watch::Sender<bool>,
+    stop_clients: watch::Sender<bool>,
+    stop_peers: watch::Sender<bool>,
+    /// Closed when no client is served any more.
+    clients_gone: oneshot::Receiver<()>,
     threads: Vec<ThreadHandle>,
     config: config::Server,
 }
@@ -68,6 +71,8 @@ pub struct Member {
 /// A port whose thread has bound it and waits for what to serve.
 struct Port<T> {
     serve: oneshot::Sender<T>,
+    /// Closed when nobody is served there any more.
+    ended: oneshot::Receiver<()>,
     thread: ThreadHandle,
 }
 
@@ -75,9 +80,10 @@ impl Member {
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
         let origin = env::random_u64();
-        let (shutdown, shutdown_seen) = watch::channel(false);
-        let network = client_port(&config, shutdown_seen.clone()).await?;
-        let raft = peer_port(&config, shutdown_seen).await?;
+        let (stop_clients, clients_stop) = watch::channel(false);
+        let (stop_peers, peers_stop) = watch::channel(false);
+        let network = client_port(&config, clients_stop).await?;
+        let raft = peer_port(&config, peers_stop).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
         let watches = WatchHandle::default();
         opened.machine.set_sink(Box::new(watches.clone()));
@@ -161,7 +167,9 @@ impl Member {
             backend,
             log,
             stop,
-            shutdown,
+            stop_clients,
+            stop_peers,
+            clients_gone: network.ended,
             threads,
             config,
         })
@@ -229,7 +237,10 @@ impl Member {
                 env::sleep(Duration::from_millis(10)).await;
             }
         }
-        let _ = self.shutdown.send(true);
+        let _ = self.stop_clients.send(true);
+        // Nothing is sent: it is closed. Requests under way need the log and the other members until then.
+        let _ = self.clients_gone.await;
+        let _ = self.stop_peers.send(true);
         // What is applied need not be replayed. The log has everything acknowledged either way.
         if let Err(error) = self.backend.views.load().state.sync() {
             tracing::warn!(%error, "cannot sync the state before stopping");
@@ -540,6 +551,7 @@ where
     let addresses: Vec<String> = urls.iter().map(MemberUrl::address).collect();
     let (bound, outcome) = oneshot::channel();
     let (sender, receiver) = oneshot::channel();
+    let (serving, ended) = oneshot::channel::<()>();
     let thread = env::thread(name, workers, move || async move {
         let listeners = bind(addresses).await;
         let (result, listeners) = match listeners {
@@ -550,10 +562,12 @@ where
         if let Ok(content) = receiver.await {
             serve(listeners, content).await;
         }
+        drop(serving);
     });
     match outcome.await {
         Ok(Ok(())) => Ok(Port {
             serve: sender,
+            ended,
             thread,
         }),
         Ok(Err(error)) => Err(error),
