@@ -25,13 +25,10 @@ pub async fn lock(backend: &impl Backend, request: LockRequest) -> Result<Body, 
 
 async fn acquired(backend: &impl Backend, request: LockRequest) -> Result<LockResponse, Failure> {
     let lease = session(backend, request.lease).await?;
-    let Entered { place, header, .. } = Place::enter(backend, &request.name, lease, Bytes::new()).await?;
+    let Entered { place, .. } = Place::enter(backend, &request.name, lease, Bytes::new()).await?;
     let key = place.key.clone();
-    let waited = place.reach_front(ApiError::SessionExpired).await?;
-    Ok(LockResponse {
-        header: waited.or(header),
-        key,
-    })
+    let header = Some(place.reach_front(ApiError::SessionExpired).await?);
+    Ok(LockResponse { header, key })
 }
 
 /// Deletes the key of a lock, whether it is there or not.

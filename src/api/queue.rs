@@ -93,14 +93,11 @@ impl<B: Backend> Place<B> {
         })
     }
 
-    /// Waits until nobody is before it any more. From then on the lease decides how long it lasts. Gives a header if
-    /// there was somebody to wait for; `lost` is what to say if the key has gone meanwhile, with its lease or otherwise.
-    pub async fn reach_front(self, lost: ApiError) -> Result<Option<ResponseHeader>, Failure> {
-        let reached = match self.wait().await {
-            Ok(false) => Ok(None),
-            Ok(true) => self.look(lost).await.map(Some),
-            Err(error) => Err(error),
-        };
+    /// Waits until nobody is before it any more. From then on the lease decides how long it lasts. The header names a
+    /// revision at which the place was at the front; `lost` is what to say if the key has gone meanwhile, with its lease
+    /// or otherwise.
+    pub async fn reach_front(self, lost: ApiError) -> Result<ResponseHeader, Failure> {
+        let reached = self.wait(lost).await;
         if reached.is_err() {
             leave(&self.backend, &self.key, self.create_revision).await;
         }
@@ -109,49 +106,53 @@ impl<B: Backend> Place<B> {
         reached
     }
 
-    /// Whether there was anybody to wait for.
-    async fn wait(&self) -> Result<bool, Failure> {
+    async fn wait(&self, lost: ApiError) -> Result<ResponseHeader, Failure> {
+        let mut view = self.backend.view();
         let mut waited = false;
-        loop {
-            let view = self.backend.view();
-            let Some(before) =
-                edge(&view, &self.prefix, SortOrder::Descend, self.create_revision - 1).await?
-            else {
-                return Ok(waited);
-            };
+        while let Some(before) =
+            edge(&view, &self.prefix, SortOrder::Descend, self.create_revision - 1).await?
+        {
             waited = true;
-            let until_gone = Create {
-                keys: WatchedKeys::new(&before.key, &[]),
-                wants: Wants {
-                    puts: false,
-                    deletes: true,
-                    previous: false,
-                },
-                ..create(view.revision() + 1)
-            };
+            let revision = view.revision();
             // One that is held on to keeps what it shows on the disk.
             drop(view);
-            match Following::start(self.backend.watches(), until_gone, false)
-                .next()
-                .await
-            {
-                Ok(_) if mutants::active(Mutant::QueueAskedOnce) => return Ok(true),
-                // The view tells what has happened in the revisions that are compacted.
-                Ok(_) | Err(FollowError::Compacted) => {}
-                Err(error) => return Err(error.into()),
+            self.wait_until_gone(&before.key, revision + 1).await?;
+            view = self.backend.view();
+            if mutants::active(Mutant::QueueAskedOnce) {
+                break;
             }
         }
-    }
-
-    /// Whether the key is still there.
-    async fn look(&self, lost: ApiError) -> Result<ResponseHeader, Failure> {
-        self.backend.read_barrier().await?;
-        let view = self.backend.view();
+        if waited {
+            // The lease may have ended meanwhile, and this member may be behind.
+            self.backend.read_barrier().await?;
+            view = self.backend.view();
+        }
         match view.get(&self.key)? {
             Some(kv) if kv.create_revision == self.create_revision => {
                 Ok(header(&self.backend, view.revision()))
             }
             _ => Err(lost.into()),
+        }
+    }
+
+    /// Waits until this key is deleted at this revision or later.
+    async fn wait_until_gone(&self, key: &[u8], start_revision: i64) -> Result<(), Failure> {
+        let deletes = Create {
+            keys: WatchedKeys::new(key, &[]),
+            wants: Wants {
+                puts: false,
+                deletes: true,
+                previous: false,
+            },
+            ..create(start_revision)
+        };
+        let told = Following::start(self.backend.watches(), deletes, false)
+            .next()
+            .await;
+        match told {
+            // The newest state tells what has happened in revisions that are compacted.
+            Ok(_) | Err(FollowError::Compacted) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 }
