@@ -6,7 +6,7 @@ use crate::disk::{self, Flip, Lost};
 use crate::options::Options;
 use crate::random::Stream;
 use crate::trace::Standing;
-use crate::world::World;
+use crate::world::{World, elapsed};
 use callboard::api::RaftStatus;
 use callboard::config::{self, Invocation, Server};
 use callboard::env::{First, clock, network};
@@ -33,6 +33,8 @@ const PEER_PORT: u16 = 2380;
 const MEMTABLE_BYTES: u64 = 1 << 40;
 /// All tasks of a dead process are gone after this long.
 const DEATH: Duration = Duration::from_millis(2);
+/// A stop in order takes no longer: requests under way get 5 seconds to end, handing over the lead takes 2 at most.
+pub const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// A simulated cluster.
 pub struct Cluster {
@@ -61,6 +63,8 @@ struct Process {
     running: bool,
     /// Killed, and not all of it is gone yet.
     dying: bool,
+    /// Asked to stop.
+    stopping: bool,
     paused: bool,
     backend: Option<MemberBackend>,
     log: Option<LogDatabase>,
@@ -209,8 +213,10 @@ impl Cluster {
     pub fn ask_to_stop(&self, number: usize) -> bool {
         let member = &self.members[number];
         let asked = {
-            let process = lock(&member.process);
-            process.backend.is_some() && !process.paused
+            let mut process = lock(&member.process);
+            let asked = process.backend.is_some() && !process.paused;
+            process.stopping |= asked;
+            asked
         };
         if asked {
             self.runtime.send_ctrl_c(member.node.id());
@@ -321,6 +327,14 @@ impl Cluster {
         disk::carry(&aside(one), other)
     }
 
+    /// Who was asked to stop lets requests end first, for some seconds.
+    async fn wait_for_stop(&self, number: usize) {
+        let deadline = elapsed() + STOP_MAX;
+        while lock(&self.members[number].process).stopping && elapsed() < deadline {
+            madsim::time::sleep(DEATH).await;
+        }
+    }
+
     async fn wait_for_death(&self, number: usize) {
         while lock(&self.members[number].process).dying {
             madsim::time::sleep(DEATH).await;
@@ -339,6 +353,7 @@ impl Cluster {
             let mut process = lock(&member.process);
             process.running = false;
             process.dying = true;
+            process.stopping = false;
             process.backend = None;
             process.log = None;
         }
@@ -438,6 +453,7 @@ impl Cluster {
         for number in members {
             self.thaw(*number);
             self.resume(*number);
+            self.wait_for_stop(*number).await;
             self.repair(*number).await;
         }
         for number in members {
@@ -557,6 +573,7 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
     let mut process = lock(&process);
     process.running = false;
     process.dying = true;
+    process.stopping = false;
     process.backend = None;
     process.log = None;
     ended

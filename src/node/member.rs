@@ -222,8 +222,11 @@ impl Member {
         self.stop.failed().await
     }
 
-    /// Hands leadership over, lets requests under way end, and stops every thread.
+    /// Ends streams, lets requests under way end, hands leadership over, and stops every thread.
     pub async fn stop(self) {
+        let _ = self.stop_clients.send(true);
+        // Nothing is sent: it is closed. Until then requests need the log and the other members.
+        let _ = self.clients_gone.await;
         let status = &self.backend.handle.status;
         let deadline = env::now() + HAND_OVER_TIMEOUT;
         if status.is_leader.load(Ordering::Acquire)
@@ -237,9 +240,6 @@ impl Member {
                 env::sleep(Duration::from_millis(10)).await;
             }
         }
-        let _ = self.stop_clients.send(true);
-        // Nothing is sent: it is closed. Requests under way need the log and the other members until then.
-        let _ = self.clients_gone.await;
         let _ = self.stop_peers.send(true);
         // What is applied need not be replayed. The log has everything acknowledged either way.
         if let Err(error) = self.backend.views.load().state.sync() {
