@@ -463,6 +463,8 @@ async fn client_port(
         max_concurrent_streams: config.max_concurrent_streams,
         ..api::Options::default()
     };
+    let cors = api::Cors::new(&config.cors);
+    let json = config.enable_grpc_gateway;
     let workers = env::processors().saturating_sub(1).max(1);
     port(
         "network",
@@ -477,7 +479,7 @@ async fn client_port(
             );
             env::spawn(deliveries.run(inbox));
             let watches = backend.watches.clone();
-            let routes = api::Routes::new(backend);
+            let routes = api::Routes::new(backend).with_cors(cors).with_json(json);
             let serving = listeners
                 .into_iter()
                 .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
