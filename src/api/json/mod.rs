@@ -84,7 +84,7 @@ async fn lines(call: &'static Call, reply: Result<Body, Status>) -> Response<Bod
     };
     let first = match replies.next_bytes().await {
         Ok(Some(message)) => line(call, message),
-        Ok(None) => return success(Body::default()),
+        Ok(None) => return Response::default(),
         Err(status) => return errors::line_response(&status),
     };
     let rest = stream::unfold(Some(replies), move |replies| async move {
