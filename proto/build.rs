@@ -1,5 +1,7 @@
 //! Compiles the .proto files with protox, so that no protoc is needed on the machine, and keeps their descriptors.
 
+#![allow(clippy::disallowed_methods)] // builds happen in the real world
+
 use prost::Message;
 use std::error::Error;
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `error` is what clients of etcd 3.4 and 3.5 read.
 #[derive(Serialize)]
-struct Error<'a> {
+struct Failure<'a> {
     error: &'a str,
     code: i32,
     message: &'a str,
@@ -34,12 +34,12 @@ struct LineError<'a> {
 
 /// The response to a call that failed.
 pub fn response(status: &Status) -> Response<Body> {
-    let error = Error {
+    let failure = Failure {
         error: status.message(),
         code: status.code().into(),
         message: status.message(),
     };
-    with_status(status, serde_json::to_vec(&error))
+    with_status(status, serde_json::to_vec(&failure))
 }
 
 /// The response to a call that failed before the first line of its stream.

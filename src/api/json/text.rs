@@ -55,7 +55,7 @@ fn join_lines(descriptor: &MessageDescriptor, value: &mut Value) {
         for value in values {
             match (field.kind(), value) {
                 (Kind::Bytes, Value::String(text)) => {
-                    text.retain(|character| !matches!(character, '\r' | '\n'))
+                    text.retain(|character| !matches!(character, '\r' | '\n'));
                 }
                 (Kind::Message(inner), value) => join_lines(&inner, value),
                 _ => {}
