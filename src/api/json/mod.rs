@@ -12,9 +12,11 @@
 
 mod calls;
 mod errors;
-mod objects;
-mod table;
-#[doc(hidden)] // public for the fuzzer
+#[doc(hidden)] // these are public for the fuzzer
+pub mod objects;
+#[doc(hidden)]
+pub mod table;
+#[doc(hidden)]
 pub mod text;
 
 use super::backend::Backend;

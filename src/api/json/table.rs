@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// The path below `/v3/`, and the gRPC call. All of them are POST.
-const ROUTES: &[(&str, &str)] = &[
+pub const ROUTES: &[(&str, &str)] = &[
     ("kv/range", "/etcdserverpb.KV/Range"),
     ("kv/put", "/etcdserverpb.KV/Put"),
     ("kv/deleterange", "/etcdserverpb.KV/DeleteRange"),

@@ -2,9 +2,7 @@
 
 use crate::api::body;
 use bytes::Bytes;
-use prost_reflect::{
-    DescriptorPool, DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions,
-};
+use prost_reflect::{DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
 use serde_json::Value;
 use tonic::Status;
 
@@ -72,10 +70,4 @@ pub fn write(descriptor: &MessageDescriptor, message: Bytes, text: &mut Vec<u8>)
     message
         .serialize_with_options(&mut serde_json::Serializer::new(text), &WRITING)
         .map_err(|error| Status::internal(format!("failed to marshal the reply: {error}")))
-}
-
-/// A message by its full name.
-pub fn descriptor(name: &str) -> Option<MessageDescriptor> {
-    let pool = DescriptorPool::decode(crate::proto::DESCRIPTORS).expect("the build has written descriptors");
-    pool.get_message_by_name(name)
 }

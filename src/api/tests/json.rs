@@ -300,7 +300,9 @@ impl Lines {
         let response = env::timeout(Duration::from_secs(10), routes.handle(request))
             .await
             .expect("in time");
-        assert_eq!(response.headers()["content-type"], "application/json");
+        if !http_body::Body::is_end_stream(response.body()) {
+            assert_eq!(response.headers()["content-type"], "application/json");
+        }
         (
             response.status().as_u16(),
             Self(response.into_body(), BytesMut::new()),
