@@ -140,7 +140,13 @@ impl Member {
             stop: stop.clone(),
         };
         let consensus = ConsensusParts { applier, ..consensus };
-        threads.extend(ports.serve(consensus, ClientParts { hub, lessor }, &backend)?);
+        let clients = ClientParts {
+            hub,
+            lessor,
+            cors: api::Cors::new(&config.cors),
+            json: config.enable_grpc_gateway,
+        };
+        threads.extend(ports.serve(consensus, clients, &backend)?);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
         Ok(Self {
             backend,

@@ -99,6 +99,9 @@ impl Ports {
 pub(super) struct ClientParts {
     pub(super) hub: HubStart,
     pub(super) lessor: lease::actor::Parts,
+    pub(super) cors: api::Cors,
+    /// Whether the JSON form of the API is answered.
+    pub(super) json: bool,
 }
 
 /// What the watch hub is made of.
@@ -143,7 +146,16 @@ async fn serve_clients(
     env::start(|_| LessorActor::new(parts.lessor));
     let deliveries = Arc::clone(&backend.handle.deliveries);
     env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
-    serve(listeners, &api::Routes::new(backend), options, &shutdown).await;
+    let watches = backend.watches.clone();
+    let routes = api::Routes::new(backend)
+        .with_cors(parts.cors)
+        .with_json(parts.json);
+    // Streams do not end by themselves.
+    let end_streams = async {
+        stopped(shutdown.clone()).await;
+        watches.stop();
+    };
+    futures_util::future::join(serve(listeners, &routes, options, &shutdown), end_streams).await;
 }
 
 async fn serve_peers(
