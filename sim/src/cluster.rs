@@ -6,7 +6,7 @@ use crate::disk::{self, Flip, Lost};
 use crate::options::Options;
 use crate::random::Stream;
 use crate::trace::Standing;
-use crate::world::{World, elapsed};
+use crate::world::World;
 use callboard::api::RaftStatus;
 use callboard::config::{self, Invocation, Server};
 use callboard::env::{First, clock, network};
@@ -33,8 +33,6 @@ const PEER_PORT: u16 = 2380;
 const MEMTABLE_BYTES: u64 = 1 << 40;
 /// All tasks of a dead process are gone after this long.
 const DEATH: Duration = Duration::from_millis(2);
-/// A stop in order takes no longer: requests under way get 5 seconds to end, handing over the lead takes 2 at most.
-pub const STOP_MAX: Duration = Duration::from_secs(10);
 
 /// A simulated cluster.
 pub struct Cluster {
@@ -63,9 +61,10 @@ struct Process {
     running: bool,
     /// Killed, and not all of it is gone yet.
     dying: bool,
-    /// Asked to stop.
+    /// Since when it stands still.
+    paused_since: Option<Duration>,
+    /// Asked to stop: whoever asked starts it again, until the faults end.
     stopping: bool,
-    paused: bool,
     backend: Option<MemberBackend>,
     log: Option<LogDatabase>,
     /// What was done to its disk; meanwhile it may stop by itself.
@@ -214,7 +213,7 @@ impl Cluster {
         let member = &self.members[number];
         let asked = {
             let mut process = lock(&member.process);
-            let asked = process.backend.is_some() && !process.paused;
+            let asked = process.backend.is_some() && process.paused_since.is_none();
             process.stopping |= asked;
             asked
         };
@@ -327,14 +326,6 @@ impl Cluster {
         disk::carry(&aside(one), other)
     }
 
-    /// Who was asked to stop lets requests end first, for some seconds.
-    async fn wait_for_stop(&self, number: usize) {
-        let deadline = elapsed() + STOP_MAX;
-        while lock(&self.members[number].process).stopping && elapsed() < deadline {
-            madsim::time::sleep(DEATH).await;
-        }
-    }
-
     async fn wait_for_death(&self, number: usize) {
         while lock(&self.members[number].process).dying {
             madsim::time::sleep(DEATH).await;
@@ -353,7 +344,6 @@ impl Cluster {
             let mut process = lock(&member.process);
             process.running = false;
             process.dying = true;
-            process.stopping = false;
             process.backend = None;
             process.log = None;
         }
@@ -371,6 +361,7 @@ impl Cluster {
                 return false;
             }
             process.running = true;
+            process.stopping = false;
         }
         network::lighten(member_address(number));
         self.runtime.restart(member.node.id());
@@ -381,20 +372,22 @@ impl Cluster {
     pub fn pause(&self, number: usize) -> bool {
         let member = &self.members[number];
         let mut process = lock(&member.process);
-        if !process.running || process.paused {
+        if !process.running || process.paused_since.is_some() {
             return false;
         }
-        process.paused = true;
+        process.paused_since = Some(crate::world::elapsed());
         self.runtime.pause(member.node.id());
         true
     }
 
-    /// Lets it go on.
-    pub fn resume(&self, number: usize) {
+    /// Lets it go on, and tells since when it stood still.
+    pub fn resume(&self, number: usize) -> Option<Duration> {
         let member = &self.members[number];
-        if std::mem::take(&mut lock(&member.process).paused) {
+        let since = lock(&member.process).paused_since.take();
+        if since.is_some() {
             self.runtime.resume(member.node.id());
         }
+        since
     }
 
     /// Silences one direction between two members.
@@ -431,7 +424,8 @@ impl Cluster {
     pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
         let process = lock(&self.members[number].process);
         let (backend, log) = (process.backend.as_ref()?, process.log.clone()?);
-        (!process.paused && process.trouble.is_none()).then(|| (Arc::clone(&backend.views.load().state), log))
+        (process.paused_since.is_none() && process.trouble.is_none())
+            .then(|| (Arc::clone(&backend.views.load().state), log))
     }
 
     /// Cuts these members off from all others.
@@ -453,7 +447,9 @@ impl Cluster {
         for number in members {
             self.thaw(*number);
             self.resume(*number);
-            self.wait_for_stop(*number).await;
+            if lock(&self.members[*number].process).stopping {
+                self.kill(*number).await;
+            }
             self.repair(*number).await;
         }
         for number in members {
@@ -573,7 +569,6 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
     let mut process = lock(&process);
     process.running = false;
     process.dying = true;
-    process.stopping = false;
     process.backend = None;
     process.log = None;
     ended

@@ -4,7 +4,7 @@
 //! | thread | what runs on it |
 //! |---|---|
 //! | main | starting, publishing, stopping |
-//! | raft | the consensus actor, the peer links and the peer port |
+//! | raft | the consensus actor, the peer links and the peer port; the client port too where there are two processors or fewer |
 //! | log | the log's disk |
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
@@ -14,6 +14,7 @@
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
+use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
@@ -25,30 +26,25 @@ use crate::consensus::log_store::LogStore;
 use crate::consensus::reads::Reads;
 use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
-use crate::env::{self, Listener, ThreadHandle};
+use crate::env::{self, ThreadHandle};
 use crate::ids::MemberId;
-use crate::inbox::Inbox;
-use crate::lease::actor::LessorActor;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
-use crate::limits::{CATCH_UP_ENTRIES, GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
+use crate::limits::CATCH_UP_ENTRIES;
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
-use crate::proto::peer::peer_server::PeerServer;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
-use crate::watch::actor::{Parts, WatchHub};
+use crate::watch::WatchHandle;
 use crate::watch::reader::WatchReader;
-use crate::watch::{HubOptions, Read, WatchHandle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
 
 /// Between two attempts to publish the member, and between two looks at the cluster version.
 const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -60,30 +56,16 @@ pub struct Member {
     backend: MemberBackend,
     log: LogDatabase,
     stop: StopSignal,
-    stop_clients: watch::Sender<bool>,
-    stop_peers: watch::Sender<bool>,
-    /// Closed when no client is served any more.
-    clients_gone: oneshot::Receiver<()>,
+    closing: Closing,
     threads: Vec<ThreadHandle>,
     config: config::Server,
-}
-
-/// A port whose thread has bound it and waits for what to serve.
-struct Port<T> {
-    serve: oneshot::Sender<T>,
-    /// Closed when nobody is served there any more.
-    ended: oneshot::Receiver<()>,
-    thread: ThreadHandle,
 }
 
 impl Member {
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
         let origin = env::random_u64();
-        let (stop_clients, clients_stop) = watch::channel(false);
-        let (stop_peers, peers_stop) = watch::channel(false);
-        let network = client_port(&config, clients_stop).await?;
-        let raft = peer_port(&config, peers_stop).await?;
+        let (ports, closing) = Ports::open(&config).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
         let watches = WatchHandle::default();
         opened.machine.set_sink(Box::new(watches.clone()));
@@ -155,21 +137,20 @@ impl Member {
             options: LessorOptions::new(timing.election_ms),
             stop: stop.clone(),
         };
-        let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone());
-        if raft.serve.send(peer_routes).is_err()
-            || network.serve.send((hub, lessor, backend.clone())).is_err()
-        {
-            return Err(StartError::Raft("a thread ended before it began".into()));
-        }
-        threads.extend([raft.thread, network.thread]);
+        let consensus = ConsensusParts { applier, ..consensus };
+        let clients = ClientParts {
+            hub,
+            lessor,
+            cors: api::Cors::new(&config.cors),
+            json: config.enable_grpc_gateway,
+        };
+        threads.extend(ports.serve(consensus, clients, &backend)?);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
         Ok(Self {
             backend,
             log,
             stop,
-            stop_clients,
-            stop_peers,
-            clients_gone: network.ended,
+            closing,
             threads,
             config,
         })
@@ -222,11 +203,8 @@ impl Member {
         self.stop.failed().await
     }
 
-    /// Ends streams, lets requests under way end, hands leadership over, and stops every thread.
+    /// Hands leadership over, lets requests under way end, and stops every thread.
     pub async fn stop(self) {
-        let _ = self.stop_clients.send(true);
-        // Nothing is sent: it is closed. Until then requests need the log and the other members.
-        let _ = self.clients_gone.await;
         let status = &self.backend.handle.status;
         let deadline = env::now() + HAND_OVER_TIMEOUT;
         if status.is_leader.load(Ordering::Acquire)
@@ -240,7 +218,7 @@ impl Member {
                 env::sleep(Duration::from_millis(10)).await;
             }
         }
-        let _ = self.stop_peers.send(true);
+        self.closing.close().await;
         // What is applied need not be replayed. The log has everything acknowledged either way.
         if let Err(error) = self.backend.views.load().state.sync() {
             tracing::warn!(%error, "cannot sync the state before stopping");
@@ -272,17 +250,17 @@ impl Member {
 }
 
 /// What the raft thread makes its actors of.
-struct ConsensusParts {
+pub(super) struct ConsensusParts {
     identity: Identity,
     store: LogStore,
     views: Views,
-    neighbours: Neighbours,
+    pub(super) neighbours: Neighbours,
     timing: Timing,
     checkpoints: Checkpoints,
     log: LogDatabase,
     applier: Option<Applier>,
     remotes: Vec<Remote>,
-    service: PeerService,
+    pub(super) service: PeerService,
 }
 
 impl ConsensusParts {
@@ -342,7 +320,7 @@ impl ConsensusParts {
     }
 
     /// Starts the consensus actor and the links on this thread.
-    fn start(self) -> Result<(), raft::Error> {
+    pub(super) fn start(self) -> Result<(), raft::Error> {
         let applied = self.views.load().applied_index();
         self.neighbours
             .status
@@ -427,161 +405,4 @@ fn start_workers(
     }
     threads.push(env::run_actor("apply", applier));
     (threads, None)
-}
-
-type Shutdown = watch::Receiver<bool>;
-
-async fn stopped(mut shutdown: Shutdown) {
-    // An error means that the member is gone.
-    let _ = shutdown.wait_for(|stop| *stop).await;
-}
-
-/// What the network thread makes the watch hub of.
-struct HubStart {
-    reads: Arc<Inbox<Option<Read>>>,
-    options: HubOptions,
-    election_timeout: Duration,
-}
-
-impl HubStart {
-    fn start(self, backend: &MemberBackend) {
-        let status = Arc::clone(&backend.handle.status);
-        let parts = Parts {
-            handle: backend.watches.clone(),
-            views: backend.views.clone(),
-            reader: self.reads,
-            options: self.options,
-            has_leader: Box::new(move || status.leader.load(Ordering::Acquire) != 0),
-            election_timeout: self.election_timeout,
-        };
-        env::start(|_| WatchHub::new(parts));
-    }
-}
-
-fn hub_options(config: &config::Server) -> HubOptions {
-    HubOptions {
-        fragment_bytes: config.max_request_bytes as usize + GRPC_OVERHEAD_BYTES,
-        progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,
-        ..HubOptions::default()
-    }
-}
-
-async fn client_port(
-    config: &config::Server,
-    shutdown: Shutdown,
-) -> Result<Port<(HubStart, lease::actor::Parts, MemberBackend)>, StartError> {
-    let options = api::Options {
-        max_concurrent_streams: config.max_concurrent_streams,
-        ..api::Options::default()
-    };
-    let workers = env::processors().saturating_sub(1).max(1);
-    port(
-        "network",
-        workers,
-        &config.listen_client_urls,
-        move |listeners, (hub, lessor, backend): (HubStart, _, MemberBackend)| async move {
-            hub.start(&backend);
-            env::start(|_| LessorActor::new(lessor));
-            let (deliveries, inbox) = (
-                Arc::clone(&backend.handle.deliveries),
-                Arc::clone(&backend.handle.inbox),
-            );
-            env::spawn(deliveries.run(inbox));
-            let watches = backend.watches.clone();
-            let routes = api::Routes::new(backend);
-            let serving = listeners
-                .into_iter()
-                .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
-            // Streams do not end by themselves.
-            let end_streams = async {
-                stopped(shutdown.clone()).await;
-                watches.stop();
-            };
-            futures_util::future::join(futures_util::future::join_all(serving), end_streams).await;
-        },
-    )
-    .await
-}
-
-fn peer_routes(service: PeerService) -> axum::Router {
-    let server = PeerServer::new(service).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
-    tonic::service::Routes::new(server).into_axum_router()
-}
-
-async fn peer_port(
-    config: &config::Server,
-    shutdown: Shutdown,
-) -> Result<Port<(ConsensusParts, MemberBackend)>, StartError> {
-    port(
-        "raft",
-        1,
-        &config.listen_peer_urls,
-        move |listeners, (parts, backend): (ConsensusParts, _)| async move {
-            let routes = api::Routes::new(backend).with(peer_routes(parts.service.clone()));
-            let stop = parts.neighbours.stop.clone();
-            if let Err(error) = parts.start() {
-                return stop.fail(&error);
-            }
-            let serving = listeners.into_iter().map(|listener| {
-                api::serve(
-                    listener,
-                    routes.clone(),
-                    api::Options::default(),
-                    stopped(shutdown.clone()),
-                )
-            });
-            futures_util::future::join_all(serving).await;
-        },
-    )
-    .await
-}
-
-/// Binds addresses on a thread of their own, which then waits for what to serve there.
-async fn port<T, F, S>(
-    name: &str,
-    workers: usize,
-    urls: &[MemberUrl],
-    serve: S,
-) -> Result<Port<T>, StartError>
-where
-    T: Send + 'static,
-    F: Future<Output = ()> + 'static,
-    S: FnOnce(Vec<Listener>, T) -> F + Send + 'static,
-{
-    let addresses: Vec<String> = urls.iter().map(MemberUrl::address).collect();
-    let (bound, outcome) = oneshot::channel();
-    let (sender, receiver) = oneshot::channel();
-    let (serving, ended) = oneshot::channel::<()>();
-    let thread = env::thread(name, workers, move || async move {
-        let listeners = bind(addresses).await;
-        let (result, listeners) = match listeners {
-            Ok(listeners) => (Ok(()), listeners),
-            Err(error) => (Err(error), Vec::new()),
-        };
-        let _ = bound.send(result);
-        if let Ok(content) = receiver.await {
-            serve(listeners, content).await;
-        }
-        drop(serving);
-    });
-    match outcome.await {
-        Ok(Ok(())) => Ok(Port {
-            serve: sender,
-            ended,
-            thread,
-        }),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(StartError::Raft("a thread ended before it began".into())),
-    }
-}
-
-async fn bind(addresses: Vec<String>) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        match Listener::bind(&address).await {
-            Ok(listener) => listeners.push(listener),
-            Err(source) => return Err(StartError::Listen { address, source }),
-        }
-    }
-    Ok(listeners)
 }

@@ -1,7 +1,10 @@
 //! A member is asked to stop, as by SIGTERM, hands its leadership over and ends; it starts again after a while.
 
 use super::Stage;
-use crate::cluster::STOP_MAX;
+use std::time::Duration;
+
+/// A stop in order takes no longer.
+const STOP_MAX: Duration = Duration::from_secs(10);
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();

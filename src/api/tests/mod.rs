@@ -2,6 +2,7 @@
 
 mod fake;
 mod grpc;
+mod json;
 mod plain;
 mod queue;
 mod watch;
