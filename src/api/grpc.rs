@@ -6,6 +6,7 @@
 use super::body::{Body, PREFIX_BYTES};
 use super::status::ApiError;
 use crate::env;
+use crate::metrics::Call;
 use ::http::{HeaderMap, HeaderValue, Response, header};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::Either;
@@ -21,10 +22,11 @@ use tonic::{Code, Status};
 pub trait RequestBody: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin {}
 impl<T: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin> RequestBody for T {}
 
-/// Reads the one message of a call.
+/// Reads the one message of a call, and counts it.
 pub async fn message<M: Message + Default>(
     mut body: impl RequestBody,
     bytes_max: usize,
+    call: &Call,
 ) -> Result<M, Status> {
     let mut data = next_data(&mut body)
         .await?
@@ -46,6 +48,7 @@ pub async fn message<M: Message + Default>(
             break;
         }
     }
+    call.received(bytes);
     decode(data)
 }
 
@@ -136,17 +139,20 @@ async fn gather(first: Bytes, bytes: usize, body: &mut impl RequestBody) -> Resu
     Ok(joined.freeze())
 }
 
-/// The HTTP response that carries a reply or a status.
-pub fn response(result: Result<Body, Status>) -> Response<Body> {
+/// The HTTP response that carries a reply or a status of `call`.
+pub fn response(mut call: Call, result: Result<Body, Status>) -> Response<Body> {
     match result {
         Ok(body) => {
-            let mut response = Response::new(body);
+            let mut response = Response::new(body.counted(call));
             response
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
             response
         }
-        Err(status) => status.into_http(),
+        Err(status) => {
+            call.end(status.code());
+            status.into_http()
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A request is one task from the first byte to the last: it is decoded, checked as etcd's server/etcdserver/api/v3rpc
 //! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. The JSON
-//! gateway, users and metrics are not here yet.
+//! gateway and users are not here yet.
 
 mod authority;
 pub mod backend;
@@ -10,11 +10,13 @@ pub mod body;
 #[doc(hidden)] // public for the fuzzer
 pub mod check;
 mod cluster;
+mod counted;
 mod grpc;
 mod http;
 mod kv;
 mod lease;
 mod maintenance;
+mod monitoring;
 mod range_stream;
 pub mod routes;
 pub mod server;

@@ -2,9 +2,11 @@
 
 use super::backend::Backend;
 use super::body::Body;
+use super::counted::Counted;
 use super::status::ApiError;
-use super::{cluster, grpc, http, kv, lease, maintenance, range_stream, watch};
+use super::{cluster, grpc, http, kv, lease, maintenance, monitoring, range_stream, watch};
 use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::metrics::Call;
 use ::http::{Request, Response};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -37,6 +39,8 @@ pub struct Routes<B> {
     backend: B,
     more: Option<axum::Router>,
     defragmenting: Arc<Mutex<()>>,
+    /// Metrics and health alone.
+    monitoring_only: bool,
 }
 
 impl<B: Backend> Routes<B> {
@@ -46,6 +50,15 @@ impl<B: Backend> Routes<B> {
             backend,
             more: None,
             defragmenting: Arc::default(),
+            monitoring_only: false,
+        }
+    }
+
+    /// What ports of `--listen-metrics-urls` answer.
+    pub fn monitoring(backend: B) -> Self {
+        Self {
+            monitoring_only: true,
+            ..Self::new(backend)
         }
     }
 
@@ -65,18 +78,30 @@ impl<B: Backend> Routes<B> {
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
         let path = request.uri().path();
+        if self.monitoring_only {
+            let answer = http::respond(&self.backend, request.method(), request.uri());
+            return match http::is_monitoring(path) {
+                true => answer.await.unwrap_or_else(http::not_found),
+                false => http::not_found(),
+            };
+        }
         if path.starts_with("/etcdserverpb.") {
             if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
                 return self.route(request).await;
             }
+            let call = self.backend.metrics().grpc.begin(path);
             let (parts, body) = request.into_parts();
             let reply = async {
                 if grpc::requires_leader(&parts.headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(ApiError::NoLeader.into());
                 }
-                self.call(&parts, body).await
+                self.call(&call, &parts, body).await
             };
-            return grpc::response(grpc::within_deadline(&parts.headers, reply).await);
+            let result = grpc::within_deadline(&parts.headers, reply).await;
+            return grpc::response(call, result);
+        }
+        if path == monitoring::LOG_LEVEL_PATH {
+            return monitoring::set_log_level(request).await;
         }
         if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
             return response;
@@ -101,6 +126,7 @@ impl<B: Backend> Routes<B> {
 
     async fn call(
         &self,
+        call: &Call,
         parts: &::http::request::Parts,
         body: impl grpc::RequestBody + 'static,
     ) -> Result<Body, Status> {
@@ -109,7 +135,7 @@ impl<B: Backend> Routes<B> {
         let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
         macro_rules! message {
             () => {
-                grpc::message(body, bytes_max).await?
+                grpc::message(body, bytes_max, call).await?
             };
         }
         match path {
@@ -119,10 +145,15 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, message!()).await,
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
-            "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, &parts.headers, body, bytes_max)),
+            "/etcdserverpb.Watch/Watch" => {
+                let body = Counted::new(body, call);
+                Ok(watch::watch(backend, &parts.headers, body, bytes_max))
+            }
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
-            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(lease::keep_alive(backend, body, bytes_max)),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => {
+                Ok(lease::keep_alive(backend, Counted::new(body, call), bytes_max))
+            }
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,

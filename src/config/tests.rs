@@ -1,6 +1,7 @@
 //! Command lines and what comes of them; the messages were taken from etcd 3.7.1.
 
 use super::*;
+use std::time::Duration;
 
 fn run(line: &str, environment: &[(&str, &str)]) -> Result<Invocation, Error> {
     let arguments = std::iter::once("callboard")
@@ -33,6 +34,21 @@ fn defaults_are_those_of_etcd() {
     assert_eq!(server.max_txn_ops, 128);
     assert!(server.pre_vote);
     assert!(server.initial_cluster().is_ok());
+}
+
+#[test]
+fn monitoring_is_asked_for() {
+    let server = server(
+        "--metrics=extensive --listen-metrics-urls http://127.0.0.1:1,http://127.0.0.1:2 \
+         --experimental-warning-apply-duration=2s --enable-pprof=false",
+        &[],
+    );
+    assert!(server.extensive_metrics);
+    assert_eq!(server.listen_metrics_urls.len(), 2);
+    assert_eq!(server.warning_apply_duration, Duration::from_secs(2));
+    let server = self::server("--metrics=none --listen-metrics-urls=", &[]);
+    assert!(!server.extensive_metrics && server.listen_metrics_urls.is_empty());
+    assert_eq!(server.warning_apply_duration, Duration::from_millis(100));
 }
 
 #[test]
@@ -137,6 +153,16 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             "--listen-peer-urls https://127.0.0.1:1",
             1,
             "https://127.0.0.1:1: TLS is not supported yet, use http",
+        ),
+        (
+            "--enable-pprof",
+            1,
+            "--enable-pprof=true is not supported yet, profile the process with perf",
+        ),
+        (
+            "--listen-metrics-urls http://foo:1",
+            1,
+            "expected IP in URL for binding (http://foo:1)",
         ),
         (
             "--quota-backend-bytes=5",

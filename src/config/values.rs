@@ -95,3 +95,11 @@ pub fn urls(text: &str) -> Result<UrlList, String> {
         .map(UrlList)
         .map_err(|error| error.to_string())
 }
+
+/// The same, or nothing.
+pub fn optional_urls(text: &str) -> Result<UrlList, String> {
+    if text.is_empty() {
+        return Ok(UrlList(Vec::new()));
+    }
+    urls(text)
+}

@@ -3,7 +3,7 @@
 
 use super::checkpoint::Checkpoints;
 use super::commands::{CommandQueue, UnderWay};
-use super::core::{Core, Leadership, LogWrite, Outputs, Restore};
+use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTBEAT};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
 use super::inbox::{ArrivedSnapshot, Incoming};
@@ -15,6 +15,7 @@ use crate::env;
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
 use crate::limits::PROPOSALS_BYTES_MAX;
+use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::node::checkpointer::CheckpointWork;
 use crate::peer::link::{Forward, Link, Send, SendSnapshot};
@@ -88,6 +89,8 @@ pub struct Consensus {
     /// Writes go to the log writer until then: a sync in place took long.
     in_place_from: Option<env::Instant>,
     election_timeout: Duration,
+    metrics: Arc<ConsensusMetrics>,
+    ticked: env::Instant,
 }
 
 /// What a consensus actor is made of.
@@ -101,6 +104,7 @@ pub struct Parts {
     pub reads: Reads,
     pub checkpoints: Checkpoints,
     pub log: LogDatabase,
+    pub metrics: Arc<ConsensusMetrics>,
 }
 
 impl Consensus {
@@ -123,19 +127,14 @@ impl Consensus {
             queued_write: 0,
             in_place_from: None,
             election_timeout: parts.election_timeout,
+            metrics: parts.metrics,
+            ticked: env::now(),
         }
     }
 
     fn take_in(&mut self, mut incoming: Incoming, context: &mut Context<Self>) {
         if incoming.ticked {
-            self.core.tick();
-            let now = env::now();
-            self.neighbours
-                .deliveries
-                .extend(self.neighbours.waiters.expire(now));
-            self.neighbours
-                .deliveries
-                .answer_reads(self.reads.expire(now), Err(ReadError::Timeout));
+            self.tick();
         }
         if incoming.persisted_write > 0 {
             self.core.persisted(incoming.persisted_write);
@@ -161,6 +160,10 @@ impl Consensus {
         if incoming.hand_over_leadership {
             self.core.hand_over_leadership();
         }
+        for asked in incoming.details_asked {
+            // Whoever asked may have gone.
+            let _ = asked.send(self.core.details());
+        }
         if incoming.state_synced > LogIndex(0) {
             self.cut_log(incoming.state_synced);
         }
@@ -172,6 +175,26 @@ impl Consensus {
             }
         }
         self.reads.add(incoming.reads);
+    }
+
+    fn tick(&mut self) {
+        self.core.tick();
+        let now = env::now();
+        let ticked = std::mem::replace(&mut self.ticked, now);
+        // etcd's measure: twice the interval between heartbeats.
+        if self.leadership.is_leader && now - ticked > 2 * TICKS_PER_HEARTBEAT * self.tick {
+            self.metrics.late_heartbeats.inc();
+        }
+        self.neighbours
+            .deliveries
+            .extend(self.neighbours.waiters.expire(now));
+        let expired = self.reads.expire(now);
+        if !expired.is_empty() {
+            self.metrics.failed_reads.inc();
+        }
+        self.neighbours
+            .deliveries
+            .answer_reads(expired, Err(ReadError::Timeout));
     }
 
     fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot, context: &mut Context<Self>) {
@@ -326,6 +349,7 @@ impl Consensus {
         tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
         let index = restore.cut.index;
         self.restore = Some(restore);
+        self.metrics.restoring.set(1);
         self.neighbours
             .applier
             .add(|work| work.push(ApplyWork::Replace(state, index)));
@@ -341,6 +365,7 @@ impl Consensus {
         else {
             return;
         };
+        self.metrics.restoring.set(0);
         self.checkpoints.reset(cut.index);
         let mut work = vec![LogWork::Reset {
             number,
@@ -416,6 +441,9 @@ impl Consensus {
         );
         let leader_before = self.leadership.leader;
         self.leadership = leadership;
+        if leadership.leader != MemberId(0) && leadership.leader != leader_before {
+            self.metrics.leader_changes.inc();
+        }
         if leader_before != MemberId(0) && leadership.leader != leader_before {
             // What the old leader was told may be lost or not: nobody may send it again.
             self.neighbours
@@ -474,9 +502,14 @@ impl Handler<Wake> for Consensus {
         self.take_in(incoming, context);
         self.pass_on_commands();
         self.carry_out(context);
-        while self.core.can_read()
-            && let Some(question) = self.reads.question(env::now())
-        {
+        while self.core.can_read() {
+            let unanswered = self.reads.is_under_way();
+            let Some(question) = self.reads.question(env::now()) else {
+                break;
+            };
+            if unanswered {
+                self.metrics.slow_reads.inc();
+            }
             self.core.read_index(question);
             self.carry_out(context);
         }

@@ -9,13 +9,14 @@
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
+//! | metrics | the ports of --listen-metrics-urls, if there are any |
 //! | network | the client port: requests, reads included; the watch hub and the lessor |
 
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
 use crate::api;
-use crate::apply::actor::Applier;
+use crate::apply::actor::{Applier, SlowApplies};
 use crate::cluster::MemberUrl;
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
@@ -32,6 +33,7 @@ use crate::lease::actor::LessorActor;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
 use crate::limits::{CATCH_UP_ENTRIES, GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
+use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
@@ -77,8 +79,12 @@ impl Member {
         let origin = env::random_u64();
         let (shutdown, shutdown_seen) = watch::channel(false);
         let network = client_port(&config, shutdown_seen.clone()).await?;
+        let monitoring = monitoring_port(&config, shutdown_seen.clone()).await?;
         let raft = peer_port(&config, shutdown_seen).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
+        let metrics = Arc::new(Metrics::new(config.extensive_metrics));
+        opened.log.set_metrics(Arc::clone(&metrics.log));
+        opened.machine.set_metrics(Arc::clone(&metrics.store));
         let watches = WatchHandle::default();
         opened.machine.set_sink(Box::new(watches.clone()));
         let stop = StopSignal::default();
@@ -96,6 +102,7 @@ impl Member {
             // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
             request_timeout: Duration::from_millis(5_000 + 2 * timing.election_ms),
             request_bytes_max: config.max_request_bytes as usize,
+            metrics: Arc::clone(&metrics.consensus),
         };
         let log = opened.log.clone();
         let leases = LeaseHandle::new(handle.request_timeout);
@@ -112,6 +119,7 @@ impl Member {
             },
             watches,
             leases,
+            metrics,
         };
         let member = opened.identity.member;
         let consensus = ConsensusParts::new(
@@ -123,9 +131,10 @@ impl Member {
                 ..Policy::with_snapshot_count(config.snapshot_count)
             },
             engine.state,
-            backend.leases.clone(),
+            &backend,
         );
-        let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
+        let slow_apply = config.warning_apply_duration;
+        let (mut threads, applier) = start_workers(opened, &neighbours, &backend, slow_apply);
         let reads = Arc::default();
         threads.push(env::run_actor(
             "watch",
@@ -148,12 +157,18 @@ impl Member {
             own: backend.identity,
             options: LessorOptions::new(timing.election_ms),
             stop: stop.clone(),
+            metrics: Arc::clone(&backend.metrics.lease),
         };
         let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone());
         if raft.serve.send(peer_routes).is_err()
             || network.serve.send((hub, lessor, backend.clone())).is_err()
         {
             return Err(StartError::Raft("a thread ended before it began".into()));
+        }
+        if let Some(port) = monitoring {
+            // If it is gone, it has said why.
+            let _ = port.serve.send(backend.clone());
+            threads.push(port.thread);
         }
         threads.extend([raft.thread, network.thread]);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
@@ -272,6 +287,7 @@ struct ConsensusParts {
     applier: Option<Applier>,
     remotes: Vec<Remote>,
     service: PeerService,
+    metrics: Arc<ConsensusMetrics>,
 }
 
 impl ConsensusParts {
@@ -281,7 +297,7 @@ impl ConsensusParts {
         timing: Timing,
         policy: Policy,
         state_options: StateOptions,
-        leases: LeaseHandle,
+        backend: &MemberBackend,
     ) -> Self {
         let view = opened.views.load();
         let conf_state = conf_state(&view.cluster.conf_state);
@@ -307,15 +323,19 @@ impl ConsensusParts {
                 .map(|url| url.address())
                 .collect(),
         });
-        let service = PeerService::new(
-            opened.identity,
-            opened.views.clone(),
-            Arc::clone(&neighbours.inbox),
-            Arc::clone(&opened.directory),
+        let metrics = &backend.metrics;
+        let service = PeerService {
+            own: opened.identity,
+            views: opened.views.clone(),
+            consensus: Arc::clone(&neighbours.inbox),
+            directory: Arc::clone(&opened.directory),
             state_options,
-            neighbours.stop.clone(),
-            leases,
-        );
+            partial: Arc::default(),
+            receiving: Arc::new(tokio::sync::Semaphore::new(1)),
+            stop: neighbours.stop.clone(),
+            leases: backend.leases.clone(),
+            metrics: Arc::clone(&metrics.peers),
+        };
         Self {
             identity: opened.identity,
             store,
@@ -327,6 +347,7 @@ impl ConsensusParts {
             log: opened.log.clone(),
             applier: None,
             service,
+            metrics: Arc::clone(&metrics.consensus),
         }
     }
 
@@ -350,7 +371,11 @@ impl ConsensusParts {
         let mut links = BTreeMap::new();
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
-            links.insert(remote.member, env::start(|_| Link::new(remote, inbox, stop)));
+            let metrics = self.service.metrics.to(self.identity.member, remote.member);
+            links.insert(
+                remote.member,
+                env::start(|_| Link::new(remote, inbox, stop, metrics)),
+            );
         }
         let parts = actor::Parts {
             member: self.identity.member,
@@ -362,6 +387,7 @@ impl ConsensusParts {
             reads: Reads::new(env::random_u64()),
             checkpoints: self.checkpoints,
             log: self.log,
+            metrics: self.metrics,
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
@@ -372,7 +398,8 @@ impl ConsensusParts {
 fn start_workers(
     opened: Opened,
     neighbours: &Neighbours,
-    views: &Views,
+    backend: &MemberBackend,
+    slow_apply: Duration,
 ) -> (Vec<ThreadHandle>, Option<Applier>) {
     let Opened {
         machine,
@@ -398,13 +425,18 @@ fn start_workers(
         stop: neighbours.stop.clone(),
         reads: Vec::new(),
         failed: false,
+        slow: SlowApplies {
+            metrics: Arc::clone(&backend.metrics.store),
+            limit: slow_apply,
+        },
     };
     let checkpointer = Checkpointer {
-        views: views.clone(),
+        views: backend.views.clone(),
         inbox: Arc::clone(&neighbours.checkpointer),
         consensus: Arc::clone(&neighbours.inbox),
         applier: Arc::clone(&neighbours.applier),
         stop: neighbours.stop.clone(),
+        metrics: Arc::clone(&backend.metrics.store),
     };
     let mut threads = vec![
         env::run_actor("log", writer),
@@ -442,6 +474,7 @@ impl HubStart {
             options: self.options,
             has_leader: Box::new(move || status.leader.load(Ordering::Acquire) != 0),
             election_timeout: self.election_timeout,
+            metrics: Arc::clone(&backend.metrics.watch),
         };
         env::start(|_| WatchHub::new(parts));
     }
@@ -484,6 +517,31 @@ async fn client_port(
         },
     )
     .await
+}
+
+/// `--listen-metrics-urls`, on a thread of their own, if there are any.
+async fn monitoring_port(
+    config: &config::Server,
+    shutdown: Shutdown,
+) -> Result<Option<Port<MemberBackend>>, StartError> {
+    let urls = &config.listen_metrics_urls;
+    if urls.is_empty() {
+        return Ok(None);
+    }
+    let port = port(
+        "metrics",
+        1,
+        urls,
+        move |listeners, backend: MemberBackend| async move {
+            let routes = api::Routes::monitoring(backend);
+            let serving = listeners.into_iter().map(|listener| {
+                let options = api::Options::default();
+                api::serve(listener, routes.clone(), options, stopped(shutdown.clone()))
+            });
+            futures_util::future::join_all(serving).await;
+        },
+    );
+    port.await.map(Some)
 }
 
 fn peer_routes(service: PeerService) -> axum::Router {
