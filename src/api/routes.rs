@@ -79,11 +79,11 @@ impl<B: Backend> Routes<B> {
     {
         let path = request.uri().path();
         if self.monitoring_only {
-            let answer = http::respond(&self.backend, request.method(), request.uri());
-            return match http::is_monitoring(path) {
-                true => answer.await.unwrap_or_else(http::not_found),
-                false => http::not_found(),
-            };
+            if !http::is_monitoring(path) {
+                return http::not_found();
+            }
+            let answer = http::respond(&self.backend, request.method(), request.uri()).await;
+            return answer.unwrap_or_else(http::not_found);
         }
         if path.starts_with("/etcdserverpb.") {
             if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {

@@ -113,9 +113,20 @@ impl Applier {
     fn apply(&mut self, entries: &[CommittedEntry]) -> Result<(), String> {
         let Some(last) = entries.last() else { return Ok(()) };
         let cluster = Arc::clone(self.machine.cluster());
+        let compacted = self.machine.compact_revision();
         let begin = env::now();
         let replies = self.machine.apply(entries).map_err(|error| error.to_string())?;
-        self.slow.note(entries, env::now() - begin);
+        let took = env::now() - begin;
+        self.slow.note(entries, took);
+        let compact_revision = self.machine.compact_revision();
+        if compact_revision != compacted {
+            // The space comes back later and stops nobody.
+            tracing::info!(
+                scheduled_compact_revision = compact_revision,
+                ?took,
+                "finished scheduled compaction"
+            );
+        }
         if !Arc::ptr_eq(&cluster, self.machine.cluster()) {
             // Who may speak for a member is not forgotten with the power: a blank disk would be let in until the log has
             // been replayed.
@@ -136,6 +147,7 @@ impl Applier {
         self.machine
             .replace(Arc::clone(state))
             .map_err(|error| error.to_string())?;
+        tracing::info!(path = %state.path().display(), "applySnapshot: opened snapshot backend");
         let applied = self.machine.applied_index();
         if applied != index {
             return Err(format!(

@@ -242,6 +242,11 @@ impl Machine {
         LogIndex(self.pending.applied.index)
     }
 
+    /// -1 as long as nothing has been compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.pending.applied.compact_revision
+    }
+
     pub fn state(&self) -> &Arc<StateDatabase> {
         &self.pending.state
     }

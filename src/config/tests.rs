@@ -49,6 +49,18 @@ fn monitoring_is_asked_for() {
     let server = self::server("--metrics=none --listen-metrics-urls=", &[]);
     assert!(!server.extensive_metrics && server.listen_metrics_urls.is_empty());
     assert_eq!(server.warning_apply_duration, Duration::from_millis(100));
+    for (line, message) in [
+        (
+            "--enable-pprof",
+            "--enable-pprof=true is not supported yet, profile the process with perf",
+        ),
+        (
+            "--listen-metrics-urls http://foo:1",
+            "expected IP in URL for binding (http://foo:1)",
+        ),
+    ] {
+        assert_eq!(run(line, &[]).expect_err(line).to_string(), message);
+    }
 }
 
 #[test]
@@ -153,16 +165,6 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             "--listen-peer-urls https://127.0.0.1:1",
             1,
             "https://127.0.0.1:1: TLS is not supported yet, use http",
-        ),
-        (
-            "--enable-pprof",
-            1,
-            "--enable-pprof=true is not supported yet, profile the process with perf",
-        ),
-        (
-            "--listen-metrics-urls http://foo:1",
-            1,
-            "expected IP in URL for binding (http://foo:1)",
         ),
         (
             "--quota-backend-bytes=5",

@@ -440,6 +440,7 @@ impl Consensus {
             member = %self.member, term = leadership.term.0, leader = %leadership.leader, "raft leadership"
         );
         let leader_before = self.leadership.leader;
+        self.log_leadership(leadership);
         self.leadership = leadership;
         if leadership.leader != MemberId(0) && leadership.leader != leader_before {
             self.metrics.leader_changes.inc();
@@ -454,13 +455,30 @@ impl Consensus {
         self.under_way.clear();
     }
 
+    /// In the words of etcd's raft/node.go, which tools look for.
+    fn log_leadership(&self, Leadership { term, leader, .. }: Leadership) {
+        let (member, before, nobody) = (self.member, self.leadership.leader, MemberId(0));
+        if leader == before {
+            return;
+        }
+        if leader == nobody {
+            tracing::info!(target: "raft", "raft.node: {member} lost leader {before} at term {term}");
+        } else if before == nobody {
+            tracing::info!(target: "raft", "raft.node: {member} elected leader {leader} at term {term}");
+        } else {
+            tracing::info!(
+                target: "raft", "raft.node: {member} changed leader from {before} to {leader} at term {term}"
+            );
+        }
+    }
+
     fn cut_log(&mut self, synced: LogIndex) {
         let target = self.checkpoints.synced(synced);
         if self.restore.is_some() {
             return;
         }
         if let Some(cut) = self.core.store().cut(target) {
-            tracing::info!(index = %cut.index, "compacted the raft log");
+            tracing::info!(compact_index = cut.index.get(), "compacted the raft log");
             self.write_log(vec![LogWork::Cut(cut)]);
         }
     }

@@ -143,7 +143,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn wants(&self, metadata: &tracing::Metadata<'_>) -> bool {
+    fn wants(metadata: &tracing::Metadata<'_>) -> bool {
         let own = metadata.target().starts_with("callboard") || metadata.target() == "raft";
         let level = Level::of(*metadata.level());
         let floor = if own {
@@ -161,7 +161,7 @@ where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
 {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.wants(metadata)
+        Self::wants(metadata)
     }
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {

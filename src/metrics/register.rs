@@ -20,38 +20,38 @@ pub const DISK: Buckets = (0.001, 2.0, 14);
 pub struct Register<'r>(pub &'r Registry);
 
 impl Register<'_> {
-    pub fn counter(&self, name: &str, help: &str) -> IntCounter {
+    pub fn counter(self, name: &str, help: &str) -> IntCounter {
         self.add(IntCounter::new(name, help))
     }
 
-    pub fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    pub fn counters(self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
         self.add(IntCounterVec::new(Opts::new(name, help), labels))
     }
 
-    pub fn gauge(&self, name: &str, help: &str) -> IntGauge {
+    pub fn gauge(self, name: &str, help: &str) -> IntGauge {
         self.add(IntGauge::new(name, help))
     }
 
-    pub fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    pub fn gauges(self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
     /// A gauge that says something by its labels; its value is 1.
-    pub fn note(&self, name: &str, help: &str, label: &str, value: &str) {
+    pub fn note(self, name: &str, help: &str, label: &str, value: &str) {
         self.gauges(name, help, &[label])
             .with_label_values(&[value])
             .set(1);
     }
 
-    pub fn histogram(&self, name: &str, help: &str, buckets: Buckets) -> Histogram {
+    pub fn histogram(self, name: &str, help: &str, buckets: Buckets) -> Histogram {
         self.add(Histogram::with_opts(options(name, help, buckets)))
     }
 
-    pub fn histograms(&self, name: &str, help: &str, buckets: Buckets, labels: &[&str]) -> HistogramVec {
+    pub fn histograms(self, name: &str, help: &str, buckets: Buckets, labels: &[&str]) -> HistogramVec {
         self.add(HistogramVec::new(options(name, help, buckets), labels))
     }
 
-    pub fn add<C: Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+    pub fn add<C: Collector + Clone + 'static>(self, made: prometheus::Result<C>) -> C {
         let collector = made.expect(SOUND);
         self.0.register(Box::new(collector.clone())).expect(SOUND);
         collector

@@ -54,6 +54,7 @@ impl Handler<Wake> for Checkpointer {
                 match env::disk_sync(|| view.state.sync()).await {
                     Ok(()) => {
                         let synced = view.applied_index();
+                        tracing::info!(snapshot_index = synced.get(), "saved snapshot to disk");
                         consensus.add(|incoming| incoming.state_synced = incoming.state_synced.max(synced));
                     }
                     Err(error) => stop.fail(&error),
@@ -68,10 +69,10 @@ impl Handler<Wake> for Checkpointer {
                 metrics.compaction_milliseconds.observe(took.as_millis() as f64);
                 metrics.last_compaction.set(env::unix_time().as_secs() as i64);
                 tracing::info!(
-                    scheduled_compact_revision = view.compact_revision(),
+                    compact_revision = view.compact_revision(),
                     ?took,
                     current_db_size_bytes = view.state.disk_bytes(),
-                    "finished scheduled compaction"
+                    "reclaimed the space of compacted revisions"
                 );
                 applier.add(|work| work.push(ApplyWork::Republish));
                 for waiting in work.reclaim {

@@ -12,6 +12,7 @@
 //! | metrics | the ports of --listen-metrics-urls, if there are any |
 //! | network | the client port: requests, reads included; the watch hub and the lessor |
 
+use super::announce;
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
@@ -76,6 +77,7 @@ struct Port<T> {
 impl Member {
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
+        announce::starting(&config, engine.catch_up_entries);
         let origin = env::random_u64();
         let (shutdown, shutdown_seen) = watch::channel(false);
         let network = client_port(&config, shutdown_seen.clone()).await?;
@@ -85,43 +87,16 @@ impl Member {
         let metrics = Arc::new(Metrics::new(config.extensive_metrics));
         opened.log.set_metrics(Arc::clone(&metrics.log));
         opened.machine.set_metrics(Arc::clone(&metrics.store));
-        let watches = WatchHandle::default();
-        opened.machine.set_sink(Box::new(watches.clone()));
         let stop = StopSignal::default();
         let neighbours = Neighbours::new(stop.clone());
         let timing = Timing {
             heartbeat_ms: config.heartbeat_interval_ms,
             election_ms: config.election_timeout_ms,
         };
-        let handle = Handle {
-            inbox: Arc::clone(&neighbours.inbox),
-            waiters: Arc::clone(&neighbours.waiters),
-            deliveries: Arc::clone(&neighbours.deliveries),
-            status: Arc::clone(&neighbours.status),
-            origin,
-            // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
-            request_timeout: Duration::from_millis(5_000 + 2 * timing.election_ms),
-            request_bytes_max: config.max_request_bytes as usize,
-            metrics: Arc::clone(&metrics.consensus),
-        };
+        let backend = make_backend(&config, &opened, &neighbours, origin, metrics);
+        opened.machine.set_sink(Box::new(backend.watches.clone()));
+        opened.machine.set_lease_sink(Box::new(backend.leases.clone()));
         let log = opened.log.clone();
-        let leases = LeaseHandle::new(handle.request_timeout);
-        opened.machine.set_lease_sink(Box::new(leases.clone()));
-        let backend = MemberBackend {
-            handle,
-            views: opened.views.clone(),
-            identity: opened.identity,
-            checkpointer: Arc::clone(&neighbours.checkpointer),
-            limits: api::Limits {
-                max_request_bytes: config.max_request_bytes as usize,
-                max_txn_ops: config.max_txn_ops as usize,
-                lease_ttl_min: lease::ttl_min(timing.heartbeat_ms, timing.election_ms),
-            },
-            watches,
-            leases,
-            metrics,
-        };
-        let member = opened.identity.member;
         let consensus = ConsensusParts::new(
             &opened,
             neighbours.clone(),
@@ -171,7 +146,7 @@ impl Member {
             threads.push(port.thread);
         }
         threads.extend([raft.thread, network.thread]);
-        tracing::info!(local_member_id = %member, name = config.name, "started a member");
+        announce::serving(&config, backend.identity);
         Ok(Self {
             backend,
             log,
@@ -211,7 +186,7 @@ impl Member {
             "published local member to cluster through raft"
         );
         self.watch_cluster_version();
-        tracing::info!("ready to serve client requests");
+        announce::ready(&self.config);
     }
 
     /// The member's way in for those who run in the same process.
@@ -231,6 +206,7 @@ impl Member {
 
     /// Hands leadership over, lets requests under way end, and stops every thread.
     pub async fn stop(self) {
+        announce::closing(&self.config);
         let status = &self.backend.handle.status;
         let deadline = env::now() + HAND_OVER_TIMEOUT;
         if status.is_leader.load(Ordering::Acquire)
@@ -250,11 +226,13 @@ impl Member {
             tracing::warn!(%error, "cannot sync the state before stopping");
         }
         drop(self.threads);
+        announce::closed(&self.config);
     }
 
     /// The leader names the cluster version once there is a leader.
     fn watch_cluster_version(&self) {
         let backend = self.backend.clone();
+        let before = backend.views.load().cluster.version.clone();
         env::spawn_local(async move {
             while backend.views.load().cluster.version.is_empty() {
                 if backend.handle.status.is_leader.load(Ordering::Acquire) {
@@ -267,11 +245,43 @@ impl Member {
                 }
                 env::sleep(PUBLISH_RETRY_AFTER).await;
             }
-            tracing::info!(
-                cluster_version = backend.views.load().cluster.version,
-                "set the cluster version"
-            );
+            announce::version(&before, &backend.views.load().cluster.version);
         });
+    }
+}
+
+/// The member's way in, before anything behind it runs.
+fn make_backend(
+    config: &config::Server,
+    opened: &Opened,
+    neighbours: &Neighbours,
+    origin: u64,
+    metrics: Arc<Metrics>,
+) -> MemberBackend {
+    let handle = Handle {
+        inbox: Arc::clone(&neighbours.inbox),
+        waiters: Arc::clone(&neighbours.waiters),
+        deliveries: Arc::clone(&neighbours.deliveries),
+        status: Arc::clone(&neighbours.status),
+        origin,
+        // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
+        request_timeout: Duration::from_millis(5_000 + 2 * config.election_timeout_ms),
+        request_bytes_max: config.max_request_bytes as usize,
+        metrics: Arc::clone(&metrics.consensus),
+    };
+    MemberBackend {
+        leases: LeaseHandle::new(handle.request_timeout),
+        handle,
+        views: opened.views.clone(),
+        identity: opened.identity,
+        checkpointer: Arc::clone(&neighbours.checkpointer),
+        limits: api::Limits {
+            max_request_bytes: config.max_request_bytes as usize,
+            max_txn_ops: config.max_txn_ops as usize,
+            lease_ttl_min: lease::ttl_min(config.heartbeat_interval_ms, config.election_timeout_ms),
+        },
+        watches: WatchHandle::default(),
+        metrics,
     }
 }
 

@@ -107,7 +107,7 @@ impl PeerService {
                     let arrived = self.stored(partial.finish(announcement).await)?;
                     let took = env::now() - begin;
                     self.metrics.snapshot_sync_seconds.observe(took.as_secs_f64());
-                    tracing::info!(index = %id.index, ?took, "saved snapshot to disk");
+                    tracing::info!(index = %id.index, ?took, "received and saved database snapshot");
                     self.consensus.add(|incoming| incoming.snapshots.push(arrived));
                     let reply = envelope::seal_snapshot_reply(SnapshotReply {
                         complete: true,
