@@ -31,6 +31,8 @@ pub struct Incoming {
     pub hand_over_leadership: bool,
     /// Who wants to know what raft says of itself.
     pub details_asked: Vec<oneshot::Sender<RaftDetails>>,
+    /// News of a commit have waited long enough.
+    pub commit_news_due: bool,
     /// Time passed: at most one tick counts, however long the actor was busy, as time that it could not see.
     pub ticked: bool,
 }
