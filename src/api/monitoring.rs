@@ -115,10 +115,8 @@ where
     R: http_body::Body<Data = Bytes>,
     R::Error: Into<axum::BoxError>,
 {
-    match *request.method() {
-        Method::OPTIONS => return plain(StatusCode::OK, None, String::new()),
-        Method::PUT => {}
-        _ => return method_not_allowed("PUT"),
+    if request.method() != Method::PUT {
+        return method_not_allowed("PUT");
     }
     let refused = |message: String| {
         let text = json!({ "message": message }).to_string();

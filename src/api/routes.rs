@@ -2,25 +2,33 @@
 
 use super::backend::Backend;
 use super::body::Body;
+use super::cors::Cors;
 use super::counted::Counted;
 use super::status::ApiError;
-use super::{cluster, grpc, http, kv, lease, maintenance, monitoring, range_stream, watch};
+use super::{
+    cluster, election, grpc, http, json, kv, lease, lock, maintenance, monitoring, range_stream, watch,
+};
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use crate::metrics::Call;
-use ::http::{Request, Response};
+use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 7] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
     "etcdserverpb.Lease",
     "etcdserverpb.Cluster",
     "etcdserverpb.Maintenance",
+    "v3lockpb.Lock",
+    "v3electionpb.Election",
 ];
+
+/// With what the paths of etcd's services begin.
+const PACKAGES: [&str; 3] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb."];
 
 /// Methods that exist in etcd and do not exist here yet.
 const NOT_YET: [&str; 7] = [
@@ -38,6 +46,8 @@ const NOT_YET: [&str; 7] = [
 pub struct Routes<B> {
     backend: B,
     more: Option<axum::Router>,
+    cors: Option<Cors>,
+    json: bool,
     defragmenting: Arc<Mutex<()>>,
     /// Metrics and health alone.
     monitoring_only: bool,
@@ -49,6 +59,8 @@ impl<B: Backend> Routes<B> {
         Self {
             backend,
             more: None,
+            cors: None,
+            json: false,
             defragmenting: Arc::default(),
             monitoring_only: false,
         }
@@ -71,6 +83,24 @@ impl<B: Backend> Routes<B> {
         self
     }
 
+    /// Lets web pages of other origins use what is not gRPC.
+    #[must_use]
+    pub fn with_cors(mut self, cors: Cors) -> Self {
+        self.cors = Some(cors);
+        self
+    }
+
+    /// Answers the JSON form of the API, too.
+    #[must_use]
+    pub fn with_json(mut self, json: bool) -> Self {
+        self.json = json;
+        self
+    }
+
+    pub(super) fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// Answers one request. Runs on the task of the request.
     pub async fn handle<R>(&self, request: Request<R>) -> Response<Body>
     where
@@ -78,35 +108,66 @@ impl<B: Backend> Routes<B> {
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
         let path = request.uri().path();
+        if self.monitoring_only || !PACKAGES.iter().any(|package| path.starts_with(package)) {
+            // In a box: what it needs shall not make the state of gRPC calls larger.
+            return Box::pin(self.handle_http(request)).await;
+        }
+        if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
+            return self.route(request).await;
+        }
+        let (parts, body) = request.into_parts();
+        grpc::response(self.invoke(parts.uri.path(), &parts.headers, body).await)
+    }
+
+    async fn handle_http<R>(&self, request: Request<R>) -> Response<Body>
+    where
+        R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<axum::BoxError> + std::fmt::Display,
+    {
         if self.monitoring_only {
-            if !http::is_monitoring(path) {
+            if !http::is_monitoring(request.uri().path()) {
                 return http::not_found();
             }
             let answer = http::respond(&self.backend, request.method(), request.uri()).await;
             return answer.unwrap_or_else(http::not_found);
         }
-        if path.starts_with("/etcdserverpb.") {
-            if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
-                return self.route(request).await;
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let path = request.uri().path().to_owned();
+        let mut response = if self.cors.is_some() && request.method() == Method::OPTIONS {
+            Response::default()
+        } else if let Some(response) = http::redirect(request.method(), request.uri(), self.json) {
+            response
+        } else if let Some(route) = json::route(&path).filter(|_| self.json) {
+            json::respond(self, route, request).await
+        } else if path == monitoring::LOG_LEVEL_PATH {
+            monitoring::set_log_level(request).await
+        } else if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
+            response
+        } else {
+            self.route(request).await
+        };
+        if let Some(cors) = &self.cors {
+            cors.add_headers(origin, response.headers_mut());
+        }
+        response
+    }
+
+    /// Answers a gRPC call, of whatever form its messages came in.
+    pub(super) async fn invoke(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        body: impl grpc::RequestBody + 'static,
+    ) -> Result<Body, Status> {
+        let call = self.backend.metrics().grpc.begin(path);
+        let reply = async {
+            if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
+                return Err(ApiError::NoLeader.into());
             }
-            let call = self.backend.metrics().grpc.begin(path);
-            let (parts, body) = request.into_parts();
-            let reply = async {
-                if grpc::requires_leader(&parts.headers) && self.backend.raft_status().leader.get() == 0 {
-                    return Err(ApiError::NoLeader.into());
-                }
-                self.call(&call, &parts, body).await
-            };
-            let result = grpc::within_deadline(&parts.headers, reply).await;
-            return grpc::response(call, result);
-        }
-        if path == monitoring::LOG_LEVEL_PATH {
-            return monitoring::set_log_level(request).await;
-        }
-        if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
-            return response;
-        }
-        self.route(request).await
+            self.call(&call, path, headers, body).await
+        };
+        let result = grpc::within_deadline(headers, reply).await;
+        grpc::counted(call, result)
     }
 
     async fn route<R>(&self, request: Request<R>) -> Response<Body>
@@ -127,11 +188,11 @@ impl<B: Backend> Routes<B> {
     async fn call(
         &self,
         call: &Call,
-        parts: &::http::request::Parts,
+        path: &str,
+        headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
     ) -> Result<Body, Status> {
         let backend = &self.backend;
-        let path = parts.uri.path();
         let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
         macro_rules! message {
             () => {
@@ -147,12 +208,13 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
             "/etcdserverpb.Watch/Watch" => {
                 let body = Counted::new(body, call);
-                Ok(watch::watch(backend, &parts.headers, body, bytes_max))
+                Ok(watch::watch(backend, headers, body, bytes_max))
             }
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseKeepAlive" => {
-                Ok(lease::keep_alive(backend, Counted::new(body, call), bytes_max))
+                let body = Counted::new(body, call);
+                Ok(lease::keep_alive(backend, headers, body, bytes_max))
             }
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
@@ -164,6 +226,13 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
+            "/v3lockpb.Lock/Lock" => lock::lock(backend, message!()).await,
+            "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
+            "/v3electionpb.Election/Campaign" => election::campaign(backend, message!()).await,
+            "/v3electionpb.Election/Proclaim" => election::proclaim(backend, message!()).await,
+            "/v3electionpb.Election/Leader" => election::leader(backend, message!()).await,
+            "/v3electionpb.Election/Observe" => Ok(election::observe(backend, headers, message!())),
+            "/v3electionpb.Election/Resign" => election::resign(backend, message!()).await,
             _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),
             _ => Err(grpc::unknown(path, &SERVICES)),
         }

@@ -103,3 +103,16 @@ pub fn optional_urls(text: &str) -> Result<UrlList, String> {
     }
     urls(text)
 }
+
+/// Origins between commas, or `*`.
+#[derive(Clone, Debug)]
+pub struct Origins(pub Vec<String>);
+
+/// Reads them.
+pub fn origins(text: &str) -> Result<Origins, String> {
+    if text == "*" {
+        return Ok(Origins(vec![text.to_owned()]));
+    }
+    let UrlList(urls) = urls(text)?;
+    Ok(Origins(urls.iter().map(|url| url.as_str().to_owned()).collect()))
+}

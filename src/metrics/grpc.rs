@@ -57,6 +57,13 @@ const METHODS: &[(&str, &str)] = &[
     ("/etcdserverpb.Auth/RoleDelete", UNARY),
     ("/etcdserverpb.Auth/RoleGrantPermission", UNARY),
     ("/etcdserverpb.Auth/RoleRevokePermission", UNARY),
+    ("/v3lockpb.Lock/Lock", UNARY),
+    ("/v3lockpb.Lock/Unlock", UNARY),
+    ("/v3electionpb.Election/Campaign", UNARY),
+    ("/v3electionpb.Election/Proclaim", UNARY),
+    ("/v3electionpb.Election/Leader", UNARY),
+    ("/v3electionpb.Election/Observe", SERVER_STREAM),
+    ("/v3electionpb.Election/Resign", UNARY),
 ];
 
 /// grpc-go's names of the codes, in the order of their numbers.

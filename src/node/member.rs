@@ -16,7 +16,7 @@ use super::announce;
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
-use super::ports::{ClientParts, HubStart, Ports, hub_options};
+use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::{Applier, SlowApplies};
 use crate::cluster::MemberUrl;
@@ -48,7 +48,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// Between two attempts to publish the member, and between two looks at the cluster version.
 const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -60,7 +59,7 @@ pub struct Member {
     backend: MemberBackend,
     log: LogDatabase,
     stop: StopSignal,
-    shutdown: watch::Sender<bool>,
+    closing: Closing,
     threads: Vec<ThreadHandle>,
     config: config::Server,
 }
@@ -70,8 +69,7 @@ impl Member {
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
         announce::starting(&config, engine.catch_up_entries);
         let origin = env::random_u64();
-        let (shutdown, shutdown_seen) = watch::channel(false);
-        let ports = Ports::open(&config, shutdown_seen).await?;
+        let (ports, closing) = Ports::open(&config).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
         let metrics = Arc::new(Metrics::new(config.extensive_metrics));
         opened.log.set_metrics(Arc::clone(&metrics.log));
@@ -124,13 +122,19 @@ impl Member {
             metrics: Arc::clone(&backend.metrics.lease),
         };
         let consensus = ConsensusParts { applier, ..consensus };
-        threads.extend(ports.serve(consensus, ClientParts { hub, lessor }, &backend)?);
+        let clients = ClientParts {
+            hub,
+            lessor,
+            cors: api::Cors::new(&config.cors),
+            json: config.enable_grpc_gateway,
+        };
+        threads.extend(ports.serve(consensus, clients, &backend)?);
         announce::serving(&config, backend.identity);
         Ok(Self {
             backend,
             log,
             stop,
-            shutdown,
+            closing,
             threads,
             config,
         })
@@ -199,7 +203,7 @@ impl Member {
                 env::sleep(Duration::from_millis(10)).await;
             }
         }
-        let _ = self.shutdown.send(true);
+        self.closing.close().await;
         // What is applied need not be replayed. The log has everything acknowledged either way.
         if let Err(error) = self.backend.views.load().state.sync() {
             tracing::warn!(%error, "cannot sync the state before stopping");

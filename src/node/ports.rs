@@ -21,7 +21,31 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-pub(super) type Shutdown = watch::Receiver<bool>;
+type Shutdown = watch::Receiver<bool>;
+
+/// Closes the ports, one after the other.
+pub(super) struct Closing {
+    clients: watch::Sender<bool>,
+    /// Closed when no client is served any more.
+    clients_gone: oneshot::Receiver<()>,
+    peers: watch::Sender<bool>,
+}
+
+impl Closing {
+    /// Lets requests under way end, which need the log and the other members until then, and stops listening to peers.
+    pub(super) async fn close(self) {
+        let _ = self.clients.send(true);
+        // Nothing is sent: it is closed.
+        let _ = self.clients_gone.await;
+        let _ = self.peers.send(true);
+    }
+}
+
+/// When to stop serving clients, and whom to tell that none is left.
+struct ClientsStop {
+    shutdown: Shutdown,
+    serving: oneshot::Sender<()>,
+}
 
 /// All ports, bound, on threads that wait for what to serve.
 pub(super) struct Ports {
@@ -44,11 +68,22 @@ enum MainPorts {
 
 impl Ports {
     /// Binds what the operator asks for.
-    pub(super) async fn open(config: &config::Server, shutdown: Shutdown) -> Result<Self, StartError> {
-        Ok(Self {
-            monitoring: monitoring(config, shutdown.clone()).await?,
-            main: MainPorts::open(config, shutdown).await?,
-        })
+    pub(super) async fn open(config: &config::Server) -> Result<(Self, Closing), StartError> {
+        let (clients, shutdown) = watch::channel(false);
+        let (serving, clients_gone) = oneshot::channel();
+        let (peers, peers_stop) = watch::channel(false);
+        let clients_stop = ClientsStop { shutdown, serving };
+        let ports = Self {
+            // As long as anything can be told.
+            monitoring: monitoring(config, peers_stop.clone()).await?,
+            main: MainPorts::bind(config, clients_stop, peers_stop).await?,
+        };
+        let closing = Closing {
+            clients,
+            clients_gone,
+            peers,
+        };
+        Ok((ports, closing))
     }
 
     /// Lets the threads begin.
@@ -74,7 +109,7 @@ async fn monitoring(
     if urls.is_empty() {
         return Ok(None);
     }
-    let port = Port::bind("metrics", 1, urls, |listeners, backend| async move {
+    let port = Port::bind("metrics", 1, urls, move |listeners, backend| async move {
         let routes = api::Routes::monitoring(backend);
         serve(listeners, &routes, api::Options::default(), &shutdown).await;
     });
@@ -82,7 +117,11 @@ async fn monitoring(
 }
 
 impl MainPorts {
-    async fn open(config: &config::Server, shutdown: Shutdown) -> Result<Self, StartError> {
+    async fn bind(
+        config: &config::Server,
+        clients_stop: ClientsStop,
+        peers_stop: Shutdown,
+    ) -> Result<Self, StartError> {
         let options = api::Options {
             max_concurrent_streams: config.max_concurrent_streams,
             ..api::Options::default()
@@ -90,7 +129,6 @@ impl MainPorts {
         let peer_urls = addresses(&config.listen_peer_urls);
         let client_urls = addresses(&config.listen_client_urls);
         if env::processors() > 2 {
-            let seen = shutdown.clone();
             let workers = env::processors() - 1;
             return Ok(Self::Apart {
                 clients: Port::bind(
@@ -98,12 +136,12 @@ impl MainPorts {
                     workers,
                     client_urls,
                     move |listeners, (parts, backend)| {
-                        serve_clients(listeners, parts, backend, options, seen)
+                        serve_clients(listeners, parts, backend, options, clients_stop)
                     },
                 )
                 .await?,
                 peers: Port::bind("raft", 1, peer_urls, move |listeners, (parts, backend)| {
-                    serve_peers(listeners, parts, backend, shutdown)
+                    serve_peers(listeners, parts, backend, peers_stop)
                 })
                 .await?,
             });
@@ -114,8 +152,8 @@ impl MainPorts {
                           (consensus, clients, backend): (_, _, MemberBackend)| {
             // Fewer, should a port be in use: then there is nothing to serve.
             let peers = listeners.split_off(client_ports.min(listeners.len()));
-            let peers = serve_peers(peers, consensus, backend.clone(), shutdown.clone());
-            let clients = serve_clients(listeners, clients, backend, options, shutdown);
+            let peers = serve_peers(peers, consensus, backend.clone(), peers_stop);
+            let clients = serve_clients(listeners, clients, backend, options, clients_stop);
             async move {
                 futures_util::future::join(peers, clients).await;
             }
@@ -143,6 +181,9 @@ impl MainPorts {
 pub(super) struct ClientParts {
     pub(super) hub: HubStart,
     pub(super) lessor: lease::actor::Parts,
+    pub(super) cors: api::Cors,
+    /// Whether the JSON form of the API is answered.
+    pub(super) json: bool,
 }
 
 /// What the watch hub is made of.
@@ -182,13 +223,23 @@ async fn serve_clients(
     parts: ClientParts,
     backend: MemberBackend,
     options: api::Options,
-    shutdown: Shutdown,
+    stop: ClientsStop,
 ) {
     parts.hub.start(&backend);
     env::start(|_| LessorActor::new(parts.lessor));
     let deliveries = Arc::clone(&backend.handle.deliveries);
     env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
-    serve(listeners, &api::Routes::new(backend), options, &shutdown).await;
+    let watches = backend.watches.clone();
+    let routes = api::Routes::new(backend)
+        .with_cors(parts.cors)
+        .with_json(parts.json);
+    // Streams do not end by themselves.
+    let end_streams = async {
+        stopped(stop.shutdown.clone()).await;
+        watches.stop();
+    };
+    futures_util::future::join(serve(listeners, &routes, options, &stop.shutdown), end_streams).await;
+    drop(stop.serving);
 }
 
 async fn serve_peers(
