@@ -8,6 +8,7 @@ pub mod journal;
 pub mod log;
 pub mod manifest;
 pub mod state;
+pub mod state_alarms;
 pub mod state_error;
 pub mod state_filter;
 pub mod state_history;
