@@ -39,10 +39,18 @@ pub enum Mutant {
     RotTakenForTorn,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
+    /// Writes are refused by what the state takes on the member's own disk.
+    RefusedByOwnDisk,
+    /// A snapshot leaves the alarms out.
+    AlarmsLeftOut,
+    /// A member does not lower the alarm that it has raised.
+    AlarmStays,
+    /// A compaction is not seen to free anything.
+    NothingFreed,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -60,6 +68,10 @@ impl Mutant {
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
         Self::LeaseRenewedWithoutQuorum,
+        Self::RefusedByOwnDisk,
+        Self::AlarmsLeftOut,
+        Self::AlarmStays,
+        Self::NothingFreed,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -81,6 +93,10 @@ impl Mutant {
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
+            Self::RefusedByOwnDisk => "refused-by-own-disk",
+            Self::AlarmsLeftOut => "alarms-left-out",
+            Self::AlarmStays => "alarm-stays",
+            Self::NothingFreed => "nothing-freed",
         }
     }
 }

@@ -299,7 +299,7 @@ impl Machine {
     ) -> Result<Result<Outcome, ApplyError>, StateError> {
         let pending = &mut self.pending;
         if let Some(request) = &command.request
-            && let Err(refused) = alarms::admit(&pending.alarms, request)
+            && let Err(refused) = alarms::admit(pending, request)
         {
             return Ok(Err(refused));
         }

@@ -9,7 +9,7 @@
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
-//! | network | the client port: requests, reads included; the watch hub and the lessor |
+//! | network | the client port: requests, reads included; the watch hub, the lessor, the compactor, the watch over space |
 
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
@@ -17,6 +17,7 @@ use super::checkpointer::Checkpointer;
 use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
+use crate::compactor::{self, Retention};
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
 use crate::consensus::checkpoint::{Checkpoints, Policy};
@@ -37,6 +38,7 @@ use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::proto::peer::peer_server::PeerServer;
+use crate::quota::{self, Space};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
@@ -45,6 +47,7 @@ use crate::watch::actor::{Parts, WatchHub};
 use crate::watch::reader::WatchReader;
 use crate::watch::{HubOptions, Read, WatchHandle};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -112,6 +115,7 @@ impl Member {
             },
             watches,
             leases,
+            space: Space::new(config.space),
         };
         let member = opened.identity.member;
         let consensus = ConsensusParts::new(
@@ -181,7 +185,7 @@ impl Member {
             match self
                 .backend
                 .handle
-                .propose(Request::MemberAttributes(attributes.clone()))
+                .propose_own(Request::MemberAttributes(attributes.clone()))
                 .await
             {
                 Ok(_) => break,
@@ -246,7 +250,7 @@ impl Member {
                     let version = ClusterVersion {
                         version: config::CLUSTER_VERSION.into(),
                     };
-                    if let Err(error) = backend.handle.propose(Request::ClusterVersion(version)).await {
+                    if let Err(error) = backend.handle.propose_own(Request::ClusterVersion(version)).await {
                         tracing::warn!(%error, "failed to set the cluster version");
                     }
                 }
@@ -464,6 +468,7 @@ async fn client_port(
         ..api::Options::default()
     };
     let workers = env::processors().saturating_sub(1).max(1);
+    let (data_dir, retention) = (config.data_dir.clone(), config.auto_compaction);
     port(
         "network",
         workers,
@@ -471,6 +476,7 @@ async fn client_port(
         move |listeners, (hub, lessor, backend): (HubStart, _, MemberBackend)| async move {
             hub.start(&backend);
             env::start(|_| LessorActor::new(lessor));
+            start_chores(&backend, data_dir, retention);
             let (deliveries, inbox) = (
                 Arc::clone(&backend.handle.deliveries),
                 Arc::clone(&backend.handle.inbox),
@@ -484,6 +490,24 @@ async fn client_port(
         },
     )
     .await
+}
+
+/// What a member does from time to time.
+fn start_chores(backend: &MemberBackend, data_dir: PathBuf, retention: Option<Retention>) {
+    env::spawn_local(quota::watching::watch(quota::watching::Parts {
+        own: backend.identity.member,
+        space: backend.space.clone(),
+        views: backend.views.clone(),
+        consensus: backend.handle.clone(),
+        data_dir,
+    }));
+    if let Some(retention) = retention {
+        env::spawn_local(compactor::run(compactor::Parts {
+            retention,
+            views: backend.views.clone(),
+            consensus: backend.handle.clone(),
+        }));
+    }
 }
 
 fn peer_routes(service: PeerService) -> axum::Router {

@@ -7,6 +7,7 @@
 //!
 //! Takes the place of what etcd asks its file for (server/storage/backend, `SizeInUse`).
 
+use crate::mutants::{self, Mutant};
 use prost::Message;
 
 /// What a revision takes beside its key and value: about what it does in etcd's file.
@@ -51,6 +52,9 @@ impl Usage {
 
     /// What changes up to the new compact revision have replaced is gone.
     pub(crate) fn compact(&mut self, replaced: u64) {
+        if mutants::active(Mutant::NothingFreed) {
+            return;
+        }
         let freed = replaced.checked_sub(self.compacted);
         let left = freed.and_then(|freed| self.live.checked_sub(freed));
         self.live = left.expect("what a compaction frees was alive");
