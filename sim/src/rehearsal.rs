@@ -376,7 +376,8 @@ impl Play<'_> {
         compaction::check(&history, compacted)?;
         if !self.options.space.shortages {
             // A member that stood still may go on by what it saw of its disk before.
-            space::check(&history, &self.observer.no_space(), self.safe_until.get())?;
+            let reasons = self.world.no_space(|reasons| reasons.clone());
+            space::check(&history, &reasons, self.safe_until.get())?;
         }
         let searched = linearizable::check(&history, Some(&past))?;
         self.world.count("keys searched together", searched.whole);
