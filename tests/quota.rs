@@ -93,7 +93,10 @@ fn fill(cluster: &Cluster) {
         assert_eq!(health(member.client, "?exclude=NOSPACE").0, 200);
         assert_no_space(member.client, &["put", "k", "v"]);
         assert_no_space(member.client, &["lease", "grant", "60"]);
-        assert_eq!(stdout(member.client, &["get", "filler", "--keys-only"]), "filler\n\n");
+        assert_eq!(
+            stdout(member.client, &["get", "filler", "--keys-only"]),
+            "filler\n\n"
+        );
     }
     assert_eq!(stdout(first, &["del", "none"]), "0\n");
 }

@@ -4,3 +4,4 @@ pub mod backend;
 pub mod bootstrap;
 pub mod checkpointer;
 pub mod member;
+mod ports;
