@@ -129,36 +129,13 @@ impl Member {
                 stop: stop.clone(),
             },
         ));
+        let consensus = ConsensusParts { applier, ..consensus };
         let hub = HubStart {
             reads,
             options: hub_options(&config),
             election_timeout: Duration::from_millis(timing.election_ms),
         };
-        let lessor = lease::actor::Parts {
-            handle: backend.leases.clone(),
-            consensus: backend.handle.clone(),
-            views: backend.views.clone(),
-            own: backend.identity,
-            options: LessorOptions::new(timing.election_ms),
-            stop: stop.clone(),
-        };
-        let consensus = ConsensusParts { applier, ..consensus };
-        let clients = ClientParts {
-            hub,
-            lessor,
-            space: quota::watching::Parts {
-                own: member,
-                space: backend.space.clone(),
-                views: backend.views.clone(),
-                consensus: backend.handle.clone(),
-                data_dir: config.data_dir.clone(),
-            },
-            compactor: config.auto_compaction.map(|retention| compactor::Parts {
-                retention,
-                views: backend.views.clone(),
-                consensus: backend.handle.clone(),
-            }),
-        };
+        let clients = client_parts(&config, &backend, hub, stop.clone());
         threads.extend(ports.serve(consensus, clients, &backend)?);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
         Ok(Self {
@@ -261,6 +238,39 @@ impl Member {
                 "set the cluster version"
             );
         });
+    }
+}
+
+/// What works beside the requests of clients.
+fn client_parts(
+    config: &config::Server,
+    backend: &MemberBackend,
+    hub: HubStart,
+    stop: StopSignal,
+) -> ClientParts {
+    let (views, consensus) = (backend.views.clone(), backend.handle.clone());
+    ClientParts {
+        hub,
+        lessor: lease::actor::Parts {
+            handle: backend.leases.clone(),
+            consensus: consensus.clone(),
+            views: views.clone(),
+            own: backend.identity,
+            options: LessorOptions::new(config.election_timeout_ms),
+            stop,
+        },
+        space: quota::watching::Parts {
+            own: backend.identity.member,
+            space: backend.space.clone(),
+            views: views.clone(),
+            consensus: consensus.clone(),
+            data_dir: config.data_dir.clone(),
+        },
+        compactor: config.auto_compaction.map(|retention| compactor::Parts {
+            retention,
+            views,
+            consensus,
+        }),
     }
 }
 

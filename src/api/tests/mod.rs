@@ -3,6 +3,7 @@
 mod fake;
 mod grpc;
 mod plain;
+mod space;
 mod watch;
 mod wire;
 
