@@ -24,7 +24,13 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 4] = ["strict-reconfig-check", "pre-vote", "enable-v2", "version"];
+pub const SWITCHES: [&str; 5] = [
+    "enable-grpc-gateway",
+    "strict-reconfig-check",
+    "pre-vote",
+    "enable-v2",
+    "version",
+];
 
 /// The command line in one shape.
 #[derive(Debug, Default, PartialEq, Eq)]

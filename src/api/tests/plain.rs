@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::api::Backend;
+use crate::api::Cors;
 use crate::env::block_on;
 use crate::proto::etcdserverpb::AlarmRequest;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
@@ -23,7 +24,7 @@ async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
 fn paths_answer_as_etcds() {
     block_on(async {
         let fake = Fake::new();
-        let routes = Routes::new(fake.clone());
+        let routes = Routes::new(fake.clone()).with_cors(Cors::default());
         let healthy = [
             (
                 "GET",
