@@ -39,6 +39,14 @@ pub enum Mutant {
     RotTakenForTorn,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
+    /// Writes are refused by what the state takes on the member's own disk.
+    RefusedByOwnDisk,
+    /// A snapshot leaves the alarms out.
+    AlarmsLeftOut,
+    /// A member does not lower the alarm that it has raised.
+    AlarmStays,
+    /// A compaction is not seen to free anything.
+    NothingFreed,
     /// Who waits in a queue is at its front as soon as one key before its own has gone.
     QueueAskedOnce,
     /// Leaders of elections proclaim without a look at whether they still lead.
@@ -48,7 +56,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -66,6 +74,10 @@ impl Mutant {
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
         Self::LeaseRenewedWithoutQuorum,
+        Self::RefusedByOwnDisk,
+        Self::AlarmsLeftOut,
+        Self::AlarmStays,
+        Self::NothingFreed,
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
         Self::ObserveFromNow,
@@ -90,6 +102,10 @@ impl Mutant {
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
+            Self::RefusedByOwnDisk => "refused-by-own-disk",
+            Self::AlarmsLeftOut => "alarms-left-out",
+            Self::AlarmStays => "alarm-stays",
+            Self::NothingFreed => "nothing-freed",
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
             Self::ObserveFromNow => "observe-from-now",

@@ -1,20 +1,22 @@
 //! The Maintenance service, as far as it exists. Mirrors etcd's server/etcdserver/api/v3rpc/maintenance.go.
-//!
-//! There are no alarms and no quota yet: the list of alarms is empty and the quota is reported as 0.
 
-use super::backend::{Backend, header};
+use super::backend::{Backend, fill, header};
 use super::body::Body;
+use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
+use crate::apply::Outcome;
 use crate::config;
 use crate::env;
 use crate::limits::SCAN_SLICE_KEYS;
 use crate::mvcc::hash::KeyValueHash;
 use crate::mvcc::range::Progress;
-use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest,
-    HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
+    AlarmRequest, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
+    HashRequest, HashResponse, StatusRequest, StatusResponse,
 };
+use crate::proto::log::AlarmCommand;
+use crate::proto::log::command::Request;
+use crate::storage::state_alarms::RaisedAlarm;
 use prometheus::Histogram;
 use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
@@ -25,38 +27,50 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let raft = backend.raft_status();
     let own_id = backend.identity().member_id.get();
     let mut members = view.cluster.members.iter();
-    let errors = if raft.leader.get() == 0 {
-        vec![ApiError::NoLeader.text().to_owned()]
-    } else {
-        vec![]
-    };
-    // The engine reclaims space by itself: what it takes is what it needs.
-    let bytes = view.state.disk_bytes() as i64;
+    let no_leader = (raft.leader.get() == 0).then(|| ApiError::NoLeader.text().to_owned());
+    let errors = no_leader.into_iter().chain(view.alarms.iter().map(alarm_text));
+    let live_bytes = view.applied.usage.live_bytes();
+    let rules = backend.space().rules();
     Body::message(&StatusResponse {
         header: Some(header(backend, view.revision())),
         version: config::VERSION.to_owned(),
-        db_size: bytes,
-        db_size_in_use: bytes,
+        // What the engine makes of little can be less than what its parts are counted as.
+        db_size: view.state.disk_bytes().max(live_bytes) as i64,
+        db_size_in_use: live_bytes as i64,
         leader: raft.leader.get(),
         raft_index: raft.commit_index.get(),
         raft_term: raft.term.get(),
         raft_applied_index: raft.applied_index.get(),
-        errors,
+        errors: errors.collect(),
         is_learner: members.any(|member| member.id == own_id && member.is_learner),
         storage_version: config::CLUSTER_VERSION.to_owned(),
-        db_size_quota: 0,
+        // Without a quota as given, as by etcd.
+        db_size_quota: rules.quota().map_or(rules.quota_bytes, |quota| quota as i64),
         downgrade_info: Some(DowngradeInfo::default()),
     })
 }
 
-pub fn alarm(backend: &impl Backend, request: &AlarmRequest) -> Result<Body, Status> {
-    match AlarmAction::try_from(request.action) {
-        // Nothing can be raised, so there is nothing to list, and nothing left to disarm.
-        Ok(AlarmAction::Get | AlarmAction::Deactivate) => Ok(Body::message(&AlarmResponse {
-            header: Some(header(backend, backend.view().revision())),
-            alarms: vec![],
-        })),
-        _ => Err(ApiError::NotCapable.into()),
+/// As protobuf's text form has it.
+fn alarm_text(alarm: RaisedAlarm) -> String {
+    let name = alarm.name();
+    match alarm.member_id {
+        0 => format!("alarm:{name}"),
+        id => format!("memberID:{id} alarm:{name}"),
+    }
+}
+
+/// Through the log, the list too: it holds whatever was raised before anywhere.
+pub async fn alarm(backend: &impl Backend, request: AlarmRequest) -> Result<Body, Status> {
+    let command = AlarmCommand {
+        request: Some(request),
+        by_member: false,
+    };
+    match propose(backend, Request::Alarm(command)).await? {
+        Outcome::Alarm(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other).into()),
     }
 }
 

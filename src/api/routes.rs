@@ -223,7 +223,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
-            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, &message!()),
+            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, message!()).await,
             "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv(backend, message!()).await,
             "/etcdserverpb.Maintenance/Hash" => maintenance::hash_all(backend, message!()).await,
             "/etcdserverpb.Maintenance/Defragment" => {

@@ -143,6 +143,7 @@ pub(super) fn grant(
         granted_at: index,
     };
     pending.leases.set(id, record);
+    pending.applied.usage.lease_granted();
     pending.leases.noted.push(LeaseChange::Granted { id, record });
     Ok(LeaseGrantResponse {
         header: Some(header(pending)),
@@ -176,6 +177,7 @@ fn end(pending: &mut Pending, id: i64) -> Result<(), StateError> {
     }
     pending.done.end_request(&before);
     pending.leases.leases.insert(id, None);
+    pending.applied.usage.lease_ended();
     pending.leases.noted.push(LeaseChange::Revoked { id });
     Ok(())
 }

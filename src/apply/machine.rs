@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::apply::alarms;
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
 use crate::apply::leases::{self, LeaseSink};
 use crate::apply::pending::Pending;
@@ -19,13 +20,14 @@ use crate::metrics::StoreMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
-    PutResponse, ResponseHeader, TxnResponse,
+    AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
 use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::{self, Alarms};
 use crate::storage::state_error::StateError;
 use crate::storage::state_meta::{self, Applied, Cluster, SharedCluster};
 
@@ -47,6 +49,7 @@ pub enum Outcome {
     Compaction(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
     Done,
 }
 
@@ -209,6 +212,7 @@ impl Machine {
         }
         self.check_index(index)?;
         let version = self.pending.cluster.version.clone();
+        alarms::forget_all_but(&mut self.pending, &members);
         self.pending.applied.index = index.get();
         self.pending.applied.term = term.get();
         self.pending.set_cluster(Cluster {
@@ -315,15 +319,18 @@ impl Machine {
         entry: &CommittedEntry,
     ) -> Result<Result<Outcome, ApplyError>, StateError> {
         let pending = &mut self.pending;
+        if let Some(request) = &command.request
+            && let Err(refused) = alarms::admit(pending, request)
+        {
+            return Ok(Err(refused));
+        }
         let outcome = match command.request {
             Some(Request::Put(request)) => txn::put(pending, &request).map(Outcome::Put),
             Some(Request::DeleteRange(request)) => txn::delete_range(pending, &request)
                 .map(Outcome::DeleteRange)
                 .map_err(Failure::from),
             Some(Request::Txn(request)) => txn::txn(pending, &request).map(Outcome::Txn),
-            Some(Request::Compaction(request)) => compact(pending, &request)
-                .map(Outcome::Compaction)
-                .map_err(Failure::from),
+            Some(Request::Compaction(request)) => compact(pending, &request).map(Outcome::Compaction),
             Some(Request::LeaseGrant(request)) => {
                 leases::grant(pending, &request, entry.index.get()).map(Outcome::LeaseGrant)
             }
@@ -345,6 +352,7 @@ impl Machine {
                 pending.set_cluster(cluster);
                 Ok(Outcome::Done)
             }
+            Some(Request::Alarm(command)) => Ok(Outcome::Alarm(alarms::change(pending, command))),
             None => Ok(Outcome::Done),
         };
         match outcome {
@@ -364,11 +372,16 @@ fn load(state: Arc<StateDatabase>, options: &MachineOptions) -> Result<Pending, 
         Some(stored) => state_meta::decode(state_meta::CLUSTER_KEY, &stored)?,
         None => Cluster::default(),
     };
+    let alarms = match state.get(StateKeyspace::Meta, state_alarms::ALARMS_KEY)? {
+        Some(stored) => state_meta::decode(state_alarms::ALARMS_KEY, &stored)?,
+        None => Alarms::default(),
+    };
     Ok(Pending::new(
         state,
         options.header_cache_bytes,
         applied,
         Arc::new(cluster),
+        Arc::new(alarms),
     ))
 }
 
@@ -377,6 +390,7 @@ fn view(pending: &Pending) -> View {
         Arc::clone(&pending.state),
         pending.applied.clone(),
         Arc::clone(&pending.cluster),
+        Arc::clone(&pending.alarms),
     )
 }
 
@@ -386,14 +400,15 @@ fn sorted(mut members: Vec<Member>) -> Vec<Member> {
 }
 
 /// Raises the watermark below which the past is gone; the space comes back later.
-fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, ApplyError> {
+fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, Failure> {
     if request.revision <= pending.applied.compact_revision {
-        return Err(ApplyError::Compacted);
+        return Err(ApplyError::Compacted.into());
     }
     if request.revision > pending.applied.revision {
-        return Err(ApplyError::FutureRevision);
+        return Err(ApplyError::FutureRevision.into());
     }
-    pending.applied.compact(request.revision);
+    let replaced = pending.replaced_up_to(request.revision)?;
+    pending.applied.compact(request.revision, replaced);
     let header = Some(ResponseHeader {
         revision: pending.applied.revision,
         ..Default::default()

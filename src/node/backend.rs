@@ -9,6 +9,7 @@ use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
+use crate::quota::Space;
 use crate::storage::directory::Identity;
 use crate::watch::WatchHandle;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub struct MemberBackend {
     pub watches: WatchHandle,
     pub leases: LeaseHandle,
     pub metrics: Arc<Metrics>,
+    pub space: Space,
 }
 
 impl Backend for MemberBackend {
@@ -64,6 +66,10 @@ impl Backend for MemberBackend {
 
     fn leases(&self) -> &LeaseHandle {
         &self.leases
+    }
+
+    fn space(&self) -> &Space {
+        &self.space
     }
 
     fn limits(&self) -> api::Limits {

@@ -10,7 +10,7 @@
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
 //! | metrics | the ports of --listen-metrics-urls, if there are any |
-//! | network | the client port: requests, reads included; the watch hub and the lessor |
+//! | network | the client port: requests, reads included; the watch hub, the lessor, the compactor, the watch over space |
 
 use super::announce;
 use super::backend::MemberBackend;
@@ -20,6 +20,7 @@ use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::{Applier, SlowApplies};
 use crate::cluster::MemberUrl;
+use crate::compactor;
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
 use crate::consensus::checkpoint::{Checkpoints, Policy};
@@ -38,6 +39,7 @@ use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
+use crate::quota::{self, Space};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
@@ -112,22 +114,8 @@ impl Member {
             options: hub_options(&config),
             election_timeout: Duration::from_millis(timing.election_ms),
         };
-        let lessor = lease::actor::Parts {
-            handle: backend.leases.clone(),
-            consensus: backend.handle.clone(),
-            views: backend.views.clone(),
-            own: backend.identity,
-            options: LessorOptions::new(timing.election_ms),
-            stop: stop.clone(),
-            metrics: Arc::clone(&backend.metrics.lease),
-        };
         let consensus = ConsensusParts { applier, ..consensus };
-        let clients = ClientParts {
-            hub,
-            lessor,
-            cors: api::Cors::new(&config.cors),
-            json: config.enable_grpc_gateway,
-        };
+        let clients = client_parts(&config, &backend, hub, stop.clone());
         threads.extend(ports.serve(consensus, clients, &backend)?);
         announce::serving(&config, backend.identity);
         Ok(Self {
@@ -154,7 +142,7 @@ impl Member {
             match self
                 .backend
                 .handle
-                .propose(Request::MemberAttributes(attributes.clone()))
+                .propose_own(Request::MemberAttributes(attributes.clone()))
                 .await
             {
                 Ok(_) => break,
@@ -222,7 +210,7 @@ impl Member {
                     let version = ClusterVersion {
                         version: config::CLUSTER_VERSION.into(),
                     };
-                    if let Err(error) = backend.handle.propose(Request::ClusterVersion(version)).await {
+                    if let Err(error) = backend.handle.propose_own(Request::ClusterVersion(version)).await {
                         tracing::warn!(%error, "failed to set the cluster version");
                     }
                 }
@@ -265,6 +253,43 @@ fn make_backend(
         },
         watches: WatchHandle::default(),
         metrics,
+        space: Space::new(config.space),
+    }
+}
+
+/// What works beside the requests of clients.
+fn client_parts(
+    config: &config::Server,
+    backend: &MemberBackend,
+    hub: HubStart,
+    stop: StopSignal,
+) -> ClientParts {
+    let (views, consensus) = (backend.views.clone(), backend.handle.clone());
+    ClientParts {
+        hub,
+        lessor: lease::actor::Parts {
+            handle: backend.leases.clone(),
+            consensus: consensus.clone(),
+            views: views.clone(),
+            own: backend.identity,
+            options: LessorOptions::new(config.election_timeout_ms),
+            stop,
+            metrics: Arc::clone(&backend.metrics.lease),
+        },
+        space: quota::watching::Parts {
+            own: backend.identity.member,
+            space: backend.space.clone(),
+            views: views.clone(),
+            consensus: consensus.clone(),
+            data_dir: config.data_dir.clone(),
+        },
+        compactor: config.auto_compaction.map(|retention| compactor::Parts {
+            retention,
+            views,
+            consensus,
+        }),
+        cors: api::Cors::new(&config.cors),
+        json: config.enable_grpc_gateway,
     }
 }
 

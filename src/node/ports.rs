@@ -6,6 +6,7 @@ use super::bootstrap::StartError;
 use super::member::ConsensusParts;
 use crate::api;
 use crate::cluster::MemberUrl;
+use crate::compactor;
 use crate::config;
 use crate::env::{self, Listener, ThreadHandle};
 use crate::inbox::Inbox;
@@ -14,6 +15,7 @@ use crate::lease::actor::LessorActor;
 use crate::limits::{GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::peer::service::PeerService;
 use crate::proto::peer::peer_server::PeerServer;
+use crate::quota;
 use crate::watch::actor::{Parts, WatchHub};
 use crate::watch::{HubOptions, Read};
 use std::sync::Arc;
@@ -181,6 +183,9 @@ impl MainPorts {
 pub(super) struct ClientParts {
     pub(super) hub: HubStart,
     pub(super) lessor: lease::actor::Parts,
+    pub(super) space: quota::watching::Parts,
+    /// None if nothing is compacted by itself.
+    pub(super) compactor: Option<compactor::Parts>,
     pub(super) cors: api::Cors,
     /// Whether the JSON form of the API is answered.
     pub(super) json: bool,
@@ -227,6 +232,10 @@ async fn serve_clients(
 ) {
     parts.hub.start(&backend);
     env::start(|_| LessorActor::new(parts.lessor));
+    env::spawn_local(quota::watching::watch(parts.space));
+    if let Some(compactor) = parts.compactor {
+        env::spawn_local(compactor::run(compactor));
+    }
     let deliveries = Arc::clone(&backend.handle.deliveries);
     env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
     let watches = backend.watches.clone();
