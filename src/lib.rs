@@ -12,6 +12,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod consensus;
+pub mod corruption;
 pub mod env;
 pub mod ids;
 pub mod inbox;

@@ -130,3 +130,10 @@ pub const WATCH_RECENT_BYTES: usize = 4 * 1024 * 1024;
 /// `watchBatchMaxRevs`).
 pub const WATCH_READ_BYTES: usize = 1024 * 1024;
 pub const WATCH_READ_CHANGES: usize = 1_000;
+
+/// Digests that a member remembers, one for each log entry: those of some seconds, in 128 KiB. Others ask for one that
+/// the leader came by a second ago.
+pub const DIGESTS_MAX: usize = 16 * 1024;
+
+/// HashKVs that wait for the thread that computes them: each reads everything.
+pub const HASHES_WAITING_MAX: usize = 16;

@@ -39,10 +39,18 @@ pub enum Mutant {
     RotTakenForTorn,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
+    /// A member that is asked for its digest after one entry tells that after another.
+    DigestsComparedApart,
+    /// A member that is asked for its hash at one revision tells that at another.
+    HashesComparedApart,
+    /// Members that differ are found and not reported.
+    CorruptionNotReported,
+    /// A member that finds at its start that it differs from the others starts all the same.
+    InconsistentMemberStarts,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -60,6 +68,10 @@ impl Mutant {
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
         Self::LeaseRenewedWithoutQuorum,
+        Self::DigestsComparedApart,
+        Self::HashesComparedApart,
+        Self::CorruptionNotReported,
+        Self::InconsistentMemberStarts,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -81,6 +93,10 @@ impl Mutant {
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
+            Self::DigestsComparedApart => "digests-compared-apart",
+            Self::HashesComparedApart => "hashes-compared-apart",
+            Self::CorruptionNotReported => "corruption-not-reported",
+            Self::InconsistentMemberStarts => "inconsistent-member-starts",
         }
     }
 }

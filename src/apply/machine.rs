@@ -10,6 +10,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
+use crate::apply::digests::Digests;
 use crate::apply::leases::{self, LeaseSink};
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
@@ -88,6 +89,7 @@ pub struct Machine {
     options: MachineOptions,
     sink: Option<Box<dyn ChangeSink>>,
     lease_sink: Option<Box<dyn LeaseSink>>,
+    digests: Digests,
 }
 
 impl Machine {
@@ -99,6 +101,8 @@ impl Machine {
     ) -> Result<(Self, Views), MachineError> {
         let pending = load(state, &options)?;
         let views = Views::new(view(&pending));
+        let digests = Digests::default();
+        digests.restart(LogIndex(pending.applied.index), pending.applied.digest);
         Ok((
             Self {
                 pending,
@@ -107,6 +111,7 @@ impl Machine {
                 options,
                 sink: None,
                 lease_sink: None,
+                digests,
             },
             views,
         ))
@@ -148,13 +153,24 @@ impl Machine {
         });
         self.commit_and_publish()?;
         self.pending.state.sync()?;
+        self.restart_digests();
         Ok(())
+    }
+
+    /// The digests after the newest entries.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    fn restart_digests(&self) {
+        self.digests
+            .restart(self.applied_index(), self.pending.applied.digest);
     }
 
     /// Applies entries in log order. After an error nothing more can be applied.
     pub fn apply(&mut self, entries: &[CommittedEntry]) -> Result<Vec<Reply>, MachineError> {
         let mut replies = vec![];
-        let mut any = false;
+        let mut digests = vec![];
         self.pending.watched = Watched::new(self.wanted());
         for entry in entries {
             if entry.index.get() <= self.pending.applied.index {
@@ -179,10 +195,11 @@ impl Machine {
             }
             self.pending.applied.index = entry.index.get();
             self.pending.applied.term = entry.term.get();
-            any = true;
+            digests.push(self.pending.applied.digest);
         }
-        if any {
+        if !digests.is_empty() {
             self.commit_and_publish()?;
+            self.digests.extend(&digests);
         }
         Ok(replies)
     }
@@ -207,12 +224,15 @@ impl Machine {
             conf_state,
             version,
         });
-        self.commit_and_publish()
+        self.commit_and_publish()?;
+        self.digests.extend(&[self.pending.applied.digest]);
+        Ok(())
     }
 
     /// Goes on with another database, which a snapshot has filled.
     pub fn replace(&mut self, state: Arc<StateDatabase>) -> Result<(), MachineError> {
         self.pending = load(state, &self.options)?;
+        self.restart_digests();
         self.publish();
         if let Some(sink) = &self.lease_sink {
             sink.replaced(self.views.load());

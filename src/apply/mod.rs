@@ -6,6 +6,7 @@
 pub mod actor;
 mod cache;
 pub mod changes;
+pub mod digests;
 #[cfg(test)]
 mod lease_tests;
 pub mod leases;

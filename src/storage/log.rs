@@ -13,6 +13,7 @@ use crate::ids::{LogIndex, Term};
 use crate::proto::peer::{Entry, EntryBatch, HardState};
 use crate::storage::journal::{self, JournalError};
 use crate::storage::manifest;
+use crate::storage::scrub::{self, TableFile};
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -124,6 +125,17 @@ impl LogDatabase {
         };
         let recovered = log.recover()?;
         Ok((log, recovered))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tables that are in use, to be looked at.
+    pub fn tables(&self) -> Vec<TableFile> {
+        let mut tables = scrub::tables("log entries", &self.entries);
+        tables.extend(scrub::tables("log meta", &self.meta));
+        tables
     }
 
     fn recover(&self) -> Result<Recovered, LogError> {

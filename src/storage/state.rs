@@ -24,6 +24,7 @@ use fjall::{
 
 use crate::storage::journal;
 use crate::storage::manifest;
+use crate::storage::scrub::{self, TableFile};
 use crate::storage::state_error::StateError;
 use crate::storage::state_filter::{self, Floors};
 use crate::storage::state_meta;
@@ -272,6 +273,14 @@ impl StateDatabase {
     pub fn disk_bytes(&self) -> u64 {
         let tables: u64 = self.keyspaces.iter().map(Keyspace::disk_space).sum();
         tables + self.database.write_buffer_size()
+    }
+
+    /// The tables that are in use, to be looked at.
+    pub fn tables(&self) -> Vec<TableFile> {
+        let keyspaces = StateKeyspace::ALL.into_iter();
+        keyspaces
+            .flat_map(|keyspace| scrub::tables(keyspace.name(), self.keyspace(keyspace)))
+            .collect()
     }
 
     /// The compact revision that records are dropped behind; for tests and metrics.
