@@ -23,6 +23,7 @@ pub mod mutants;
 pub mod mvcc;
 pub mod node;
 pub mod peer;
+pub mod quota;
 pub mod stop;
 pub mod storage;
 pub mod watch;

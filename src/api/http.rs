@@ -1,14 +1,15 @@
 //! etcd's plain HTTP paths: /version, /health, /livez and /readyz (server/etcdserver/api/etcdhttp/{version,health}.go).
 //!
 //! Texts, codes and headers are etcd's; the checks are printed in a fixed order where etcd's order is a hash map's.
-//! There are no alarms yet, so no check of them can fail. /metrics is not here.
+//! /metrics is not here.
 
 use super::backend::Backend;
 use super::body::Body;
 use super::kv;
 use super::status::Failure;
 use crate::config;
-use crate::proto::etcdserverpb::RangeRequest;
+use crate::proto::etcdserverpb::{AlarmType, RangeRequest};
+use crate::storage::state_alarms::RaisedAlarm;
 use ::http::header::{self, HeaderName};
 use ::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use std::fmt::Write;
@@ -46,7 +47,11 @@ impl Check {
 
     async fn run(self, backend: &impl Backend) -> Result<(), String> {
         match self {
-            Self::DataCorruption => Ok(()),
+            Self::DataCorruption => {
+                let corrupt = backend.view().alarms.any(AlarmType::Corrupt);
+                let failed = || format!("alarm activated: {}", AlarmType::Corrupt.as_str_name());
+                if corrupt { Err(failed()) } else { Ok(()) }
+            }
             Self::SerializableRead => read(backend, true).await,
             Self::LinearizableRead => read(backend, false).await,
             Self::NonLearner => {
@@ -99,6 +104,11 @@ pub fn not_found() -> Response<Body> {
     error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
+/// What a member says that does not serve yet.
+pub fn not_yet() -> Response<Body> {
+    error(StatusCode::SERVICE_UNAVAILABLE, "not serving yet")
+}
+
 fn single_check(path: &str) -> Option<&'static Check> {
     let (checks, name): (&'static [Check], _) = match path.strip_prefix("/livez/") {
         Some(name) => (&LIVE, name),
@@ -123,7 +133,9 @@ fn version(backend: &impl Backend) -> Response<Body> {
 
 async fn health(backend: &impl Backend, query: &Query) -> Response<Body> {
     let serializable = query.values("serializable").next() == Some("true");
-    let reason = if !serializable && backend.raft_status().leader.get() == 0 {
+    let reason = if let Some(alarm) = alarm(backend, query) {
+        Some(alarm)
+    } else if !serializable && backend.raft_status().leader.get() == 0 {
         Some("RAFT NO LEADER".to_owned())
     } else {
         let outcome = read(backend, serializable).await;
@@ -141,6 +153,15 @@ async fn health(backend: &impl Backend, query: &Query) -> Response<Body> {
             error(StatusCode::SERVICE_UNAVAILABLE, &output)
         }
     }
+}
+
+/// The first alarm that the caller cares about.
+fn alarm(backend: &impl Backend, query: &Query) -> Option<String> {
+    let view = backend.view();
+    let counts = |name: &String| !query.values("exclude").any(|excluded| excluded == name);
+    let name = view.alarms.iter().map(RaisedAlarm::name).find(counts)?;
+    let known = ["NOSPACE", "CORRUPT"].contains(&name.as_str());
+    Some(format!("ALARM {}", if known { &name } else { "UNKNOWN" }))
 }
 
 async fn run_checks(backend: &impl Backend, checks: &[Check], query: &Query) -> Response<Body> {

@@ -1,20 +1,24 @@
 //! The Maintenance service, as far as it exists. Mirrors etcd's server/etcdserver/api/v3rpc/maintenance.go.
 //!
-//! There are no alarms and no quota yet: the list of alarms is empty and the quota is reported as 0.
+//! The quota is not here yet, and is reported as 0.
 
-use super::backend::{Backend, header};
+use super::backend::{Backend, fill, header};
 use super::body::Body;
+use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
+use crate::apply::Outcome;
 use crate::config;
 use crate::env;
 use crate::limits::SCAN_SLICE_KEYS;
 use crate::mvcc::hash::KeyValueHash;
 use crate::mvcc::range::Progress;
-use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest,
-    HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
+    AlarmRequest, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
+    HashRequest, HashResponse, StatusRequest, StatusResponse,
 };
+use crate::proto::log::AlarmCommand;
+use crate::proto::log::command::Request;
+use crate::storage::state_alarms::RaisedAlarm;
 use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
@@ -24,11 +28,8 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let raft = backend.raft_status();
     let own_id = backend.identity().member_id.get();
     let mut members = view.cluster.members.iter();
-    let errors = if raft.leader.get() == 0 {
-        vec![ApiError::NoLeader.text().to_owned()]
-    } else {
-        vec![]
-    };
+    let no_leader = (raft.leader.get() == 0).then(|| ApiError::NoLeader.text().to_owned());
+    let errors = no_leader.into_iter().chain(view.alarms.iter().map(alarm_text));
     // The engine reclaims space by itself: what it takes is what it needs.
     let bytes = view.state.disk_bytes() as i64;
     Body::message(&StatusResponse {
@@ -40,7 +41,7 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
         raft_index: raft.commit_index.get(),
         raft_term: raft.term.get(),
         raft_applied_index: raft.applied_index.get(),
-        errors,
+        errors: errors.collect(),
         is_learner: members.any(|member| member.id == own_id && member.is_learner),
         storage_version: config::CLUSTER_VERSION.to_owned(),
         db_size_quota: 0,
@@ -48,14 +49,27 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     })
 }
 
-pub fn alarm(backend: &impl Backend, request: &AlarmRequest) -> Result<Body, Status> {
-    match AlarmAction::try_from(request.action) {
-        // Nothing can be raised, so there is nothing to list, and nothing left to disarm.
-        Ok(AlarmAction::Get | AlarmAction::Deactivate) => Ok(Body::message(&AlarmResponse {
-            header: Some(header(backend, backend.view().revision())),
-            alarms: vec![],
-        })),
-        _ => Err(ApiError::NotCapable.into()),
+/// As protobuf's text form has it.
+fn alarm_text(alarm: RaisedAlarm) -> String {
+    let name = alarm.name();
+    match alarm.member_id {
+        0 => format!("alarm:{name}"),
+        id => format!("memberID:{id} alarm:{name}"),
+    }
+}
+
+/// Through the log, the list too: it holds whatever was raised before anywhere.
+pub async fn alarm(backend: &impl Backend, request: AlarmRequest) -> Result<Body, Status> {
+    let command = AlarmCommand {
+        request: Some(request),
+        by_member: false,
+    };
+    match propose(backend, Request::Alarm(command)).await? {
+        Outcome::Alarm(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other)),
     }
 }
 

@@ -9,6 +9,7 @@ use ::http::{Request, Response};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::Mutex;
+use tokio::sync::watch::Receiver;
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
@@ -37,6 +38,7 @@ pub struct Routes<B> {
     backend: B,
     more: Option<axum::Router>,
     defragmenting: Arc<Mutex<()>>,
+    opened: Option<Receiver<bool>>,
 }
 
 impl<B: Backend> Routes<B> {
@@ -46,7 +48,15 @@ impl<B: Backend> Routes<B> {
             backend,
             more: None,
             defragmenting: Arc::default(),
+            opened: None,
         }
+    }
+
+    /// Answers nobody before `opened` is true, but who asks for the services of the added router.
+    #[must_use]
+    pub fn closed_until(mut self, opened: Receiver<bool>) -> Self {
+        self.opened = Some(opened);
+        self
     }
 
     /// Adds services of a router, such as tonic's `Routes::into_axum_router` makes. They get what is not answered here.
@@ -64,6 +74,11 @@ impl<B: Backend> Routes<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
+        if let Some(opened) = &self.opened
+            && !*opened.borrow()
+        {
+            return self.route_closed(request).await;
+        }
         let path = request.uri().path();
         if path.starts_with("/etcdserverpb.") {
             if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
@@ -82,6 +97,20 @@ impl<B: Backend> Routes<B> {
             return response;
         }
         self.route(request).await
+    }
+
+    async fn route_closed<R>(&self, request: Request<R>) -> Response<Body>
+    where
+        R: http_body::Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<axum::BoxError>,
+    {
+        if request.uri().path().starts_with("/callboard.") {
+            self.route(request).await
+        } else if grpc::is_grpc(request.headers()) {
+            Status::unavailable("this member is still comparing its data with the others").into_http()
+        } else {
+            http::not_yet()
+        }
     }
 
     async fn route<R>(&self, request: Request<R>) -> Response<Body>
@@ -127,7 +156,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
-            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, &message!()),
+            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, message!()).await,
             "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv(backend, message!()).await,
             "/etcdserverpb.Maintenance/Hash" => maintenance::hash_all(backend, message!()).await,
             "/etcdserverpb.Maintenance/Defragment" => {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::apply::alarms;
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
 use crate::apply::digests::Digests;
 use crate::apply::leases::{self, LeaseSink};
@@ -19,13 +20,14 @@ use crate::limits::{APPLY_BATCH_BYTES, HEADER_CACHE_BYTES_DEFAULT};
 use crate::mutants::{self, Mutant};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
-    PutResponse, ResponseHeader, TxnResponse,
+    AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
 use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::{self, Alarms};
 use crate::storage::state_error::StateError;
 use crate::storage::state_meta::{self, Applied, Cluster, SharedCluster};
 
@@ -47,6 +49,7 @@ pub enum Outcome {
     Compaction(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
     Done,
 }
 
@@ -217,6 +220,7 @@ impl Machine {
         }
         self.check_index(index)?;
         let version = self.pending.cluster.version.clone();
+        alarms::forget_all_but(&mut self.pending, &members);
         self.pending.applied.index = index.get();
         self.pending.applied.term = term.get();
         self.pending.set_cluster(Cluster {
@@ -314,6 +318,11 @@ impl Machine {
         entry: &CommittedEntry,
     ) -> Result<Result<Outcome, ApplyError>, StateError> {
         let pending = &mut self.pending;
+        if let Some(request) = &command.request
+            && let Err(refused) = alarms::admit(&pending.alarms, request)
+        {
+            return Ok(Err(refused));
+        }
         let outcome = match command.request {
             Some(Request::Put(request)) => txn::put(pending, &request).map(Outcome::Put),
             Some(Request::DeleteRange(request)) => txn::delete_range(pending, &request)
@@ -344,6 +353,7 @@ impl Machine {
                 pending.set_cluster(cluster);
                 Ok(Outcome::Done)
             }
+            Some(Request::Alarm(command)) => Ok(Outcome::Alarm(alarms::change(pending, command))),
             None => Ok(Outcome::Done),
         };
         match outcome {
@@ -363,11 +373,16 @@ fn load(state: Arc<StateDatabase>, options: &MachineOptions) -> Result<Pending, 
         Some(stored) => state_meta::decode(state_meta::CLUSTER_KEY, &stored)?,
         None => Cluster::default(),
     };
+    let alarms = match state.get(StateKeyspace::Meta, state_alarms::ALARMS_KEY)? {
+        Some(stored) => state_meta::decode(state_alarms::ALARMS_KEY, &stored)?,
+        None => Alarms::default(),
+    };
     Ok(Pending::new(
         state,
         options.header_cache_bytes,
         applied,
         Arc::new(cluster),
+        Arc::new(alarms),
     ))
 }
 
@@ -376,6 +391,7 @@ fn view(pending: &Pending) -> View {
         Arc::clone(&pending.state),
         pending.applied.clone(),
         Arc::clone(&pending.cluster),
+        Arc::clone(&pending.alarms),
     )
 }
 

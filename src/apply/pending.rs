@@ -18,6 +18,7 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
 use crate::mvcc::records::{Source, Stored};
 use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::{self, SharedAlarms};
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
@@ -36,6 +37,8 @@ pub(crate) struct Pending {
     pub(crate) applied: Applied,
     pub(crate) cluster: Arc<Cluster>,
     cluster_changed: bool,
+    pub(crate) alarms: SharedAlarms,
+    alarms_changed: bool,
     /// None: deleted.
     current: BTreeMap<Bytes, Option<Record>>,
     history: PackedWriter<HistoryEntry>,
@@ -54,6 +57,7 @@ impl Pending {
         cache_bytes: u64,
         applied: Applied,
         cluster: Arc<Cluster>,
+        alarms: SharedAlarms,
     ) -> Self {
         Self {
             state,
@@ -62,6 +66,8 @@ impl Pending {
             applied,
             cluster,
             cluster_changed: false,
+            alarms,
+            alarms_changed: false,
             current: BTreeMap::new(),
             history: PackedWriter::default(),
             replaced: PackedWriter::default(),
@@ -100,6 +106,16 @@ impl Pending {
         self.applied.digest(Change::Lease, &numbers);
         self.applied.digest(Change::Lease, &[record.granted_at]);
         self.leases.set(id, record);
+    }
+
+    pub(crate) fn set_alarms(&mut self, alarms: SharedAlarms) {
+        if alarms == self.alarms {
+            return;
+        }
+        let sum = u64::from(crc32c::crc32c(&alarms.encode_to_vec()));
+        self.applied.digest(Change::Alarms, &[sum]);
+        self.alarms_changed = true;
+        self.alarms = alarms;
     }
 
     pub(crate) fn lease(&self, id: i64) -> Result<Option<LeaseRecord>, StateError> {
@@ -297,12 +313,21 @@ impl Pending {
                 cluster,
             );
         }
+        if self.alarms_changed {
+            let alarms = state_meta::encode(state_alarms::ALARMS_KEY, &*self.alarms);
+            batch.insert(
+                StateKeyspace::Meta,
+                Bytes::from_static(state_alarms::ALARMS_KEY),
+                alarms,
+            );
+        }
         self.leases.write(&mut batch);
         // From here on the database says something else.
         *self.last_read.borrow_mut() = None;
         batch.commit()?;
         self.state.note_compaction(&self.applied);
         self.cluster_changed = false;
+        self.alarms_changed = false;
         self.bytes = 0;
         Ok(())
     }

@@ -24,7 +24,14 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 4] = ["strict-reconfig-check", "pre-vote", "enable-v2", "version"];
+pub const SWITCHES: [&str; 6] = [
+    "strict-reconfig-check",
+    "pre-vote",
+    "enable-v2",
+    "version",
+    "experimental-initial-corrupt-check",
+    "experimental-compact-hash-check-enabled",
+];
 
 /// The command line in one shape.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! What a member is started with, checked.
 
 use super::Error;
+use super::features::Features;
 use super::flags::Flags;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
+use crate::corruption::{CheckOptions, ScrubOptions};
 use crate::logging;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,6 +35,8 @@ pub struct Server {
     pub max_concurrent_streams: u32,
     pub watch_progress_notify_interval: Duration,
     pub pre_vote: bool,
+    pub initial_corrupt_check: bool,
+    pub checks: CheckOptions,
     pub log: logging::Options,
     /// What to log once logging has begun.
     pub notices: Vec<Notice>,
@@ -80,12 +84,16 @@ impl Notice {
 impl Server {
     /// Checks the flags in etcd's order, so that of several mistakes the same one is named.
     pub(super) fn new(flags: Flags, mut notices: Vec<Notice>) -> Result<Self, Error> {
+        let features = Features::read(&flags.feature_gates)?;
+        let initial_corrupt_check =
+            features.initial_corrupt_check || flags.experimental_initial_corrupt_check;
         let log = log_options(&flags)?;
         check_urls(&flags)?;
         check_times(&flags)?;
         if flags.given.contains("listen-client-urls") && !flags.given.contains("advertise-client-urls") {
             return Err(Error::AdvertiseClientUrlsUnset);
         }
+        let checks = check_options(&flags, features)?;
         check_unsupported(&flags)?;
         if flags.name == DEFAULT_NAME {
             notices.push(Notice::warn(
@@ -133,6 +141,8 @@ impl Server {
             max_concurrent_streams: flags.max_concurrent_streams,
             watch_progress_notify_interval: progress_interval(flags.watch_progress_notify_interval),
             pre_vote: flags.pre_vote,
+            initial_corrupt_check,
+            checks,
             log,
             notices,
         })
@@ -162,6 +172,24 @@ fn progress_interval(given: Duration) -> Duration {
         Duration::ZERO => Duration::from_mins(10),
         given => given.max(Duration::from_millis(100)),
     }
+}
+
+fn check_options(flags: &Flags, features: Features) -> Result<CheckOptions, Error> {
+    if flags.compact_hash_check_time.is_zero() {
+        return Err(Error::CompactHashCheckTimeZero);
+    }
+    let compact_hash_check = features.compact_hash_check || flags.experimental_compact_hash_check_enabled;
+    Ok(CheckOptions {
+        hashes_every: flags.corrupt_check_time,
+        compact_hashes_every: if compact_hash_check {
+            flags.compact_hash_check_time
+        } else {
+            Duration::ZERO
+        },
+        scrub: ScrubOptions {
+            bytes_per_second: flags.scrub_bytes_per_second,
+        },
+    })
 }
 
 fn log_options(flags: &Flags) -> Result<logging::Options, Error> {

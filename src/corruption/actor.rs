@@ -282,7 +282,8 @@ impl Checker {
             member_id: member.0,
             alarm: AlarmType::Corrupt.into(),
         };
-        if self.hashes.views.load().has_alarm(member, AlarmType::Corrupt) {
+        let alarms = &self.hashes.views.load().alarms;
+        if alarms.get(member.0, AlarmType::Corrupt.into()).is_some() {
             return;
         }
         tracing::error!(%member, "raising the alarm CORRUPT");

@@ -22,4 +22,6 @@ pub mod initial;
 mod scrub;
 mod verdict;
 
+pub use actor::CheckOptions;
 pub use handle::{HashHandle, KnownHash};
+pub use scrub::ScrubOptions;

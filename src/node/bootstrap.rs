@@ -83,6 +83,8 @@ pub struct Opened {
     pub views: Views,
     pub log: LogDatabase,
     pub recovered: Recovered,
+    /// The directory had no member before.
+    pub is_new: bool,
 }
 
 /// Opens the member in the configured data directory, or founds it there.
@@ -99,6 +101,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
     let state = StateDatabase::open(&directory.state_path()?, &engine.state)?;
     let (mut machine, views) = Machine::open(state, origin, engine.machine.clone())?;
     let (log, mut recovered) = LogDatabase::open(&directory.log_path(), engine.log_memtable_bytes)?;
+    let is_new = founding.is_some();
     let identity = if let Some((identity, initial)) = founding {
         let cut = Cut {
             index: initial.applied_index,
@@ -132,6 +135,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
         views,
         log,
         recovered,
+        is_new,
     };
     reconcile(opened)
 }

@@ -8,12 +8,14 @@
 //! | log | the log's disk |
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
+//! | check | comparing this member's data with the others', reading it back from disk; yields to all others |
 //! | watch | reads for watchers that are behind |
 //! | network | the client port: requests, reads included; the watch hub and the lessor |
 
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
+use super::entrance::{self, Entrance};
 use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
@@ -25,6 +27,9 @@ use crate::consensus::log_store::LogStore;
 use crate::consensus::reads::Reads;
 use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
+use crate::corruption::HashHandle;
+use crate::corruption::actor::Checker;
+use crate::corruption::initial::InitialCheck;
 use crate::env::{self, Listener, ThreadHandle};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
@@ -114,6 +119,14 @@ impl Member {
             leases,
         };
         let member = opened.identity.member;
+        let checker = checker(&opened, &backend, &config);
+        let check = InitialCheck {
+            own: opened.identity,
+            hashes: checker.hashes.clone(),
+            timeout: backend.handle.request_timeout,
+        };
+        let is_checked = config.initial_corrupt_check && !opened.is_new;
+        let entrance = Entrance::new(is_checked.then_some(check), stop.clone());
         let consensus = ConsensusParts::new(
             &opened,
             neighbours.clone(),
@@ -124,6 +137,7 @@ impl Member {
             },
             engine.state,
             backend.leases.clone(),
+            checker.hashes.clone(),
         );
         let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
         let reads = Arc::default();
@@ -136,6 +150,7 @@ impl Member {
                 stop: stop.clone(),
             },
         ));
+        threads.push(env::run_actor_in_background("check", checker));
         let hub = HubStart {
             reads,
             options: hub_options(&config),
@@ -149,10 +164,10 @@ impl Member {
             options: LessorOptions::new(timing.election_ms),
             stop: stop.clone(),
         };
-        let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone());
-        if raft.serve.send(peer_routes).is_err()
-            || network.serve.send((hub, lessor, backend.clone())).is_err()
-        {
+        let opened = entrance.opened();
+        let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone(), entrance);
+        let client_routes = (hub, lessor, backend.clone(), opened);
+        if raft.serve.send(peer_routes).is_err() || network.serve.send(client_routes).is_err() {
             return Err(StartError::Raft("a thread ended before it began".into()));
         }
         threads.extend([raft.thread, network.thread]);
@@ -282,6 +297,7 @@ impl ConsensusParts {
         policy: Policy,
         state_options: StateOptions,
         leases: LeaseHandle,
+        hashes: HashHandle,
     ) -> Self {
         let view = opened.views.load();
         let conf_state = conf_state(&view.cluster.conf_state);
@@ -315,6 +331,7 @@ impl ConsensusParts {
             state_options,
             neighbours.stop.clone(),
             leases,
+            hashes,
         );
         Self {
             identity: opened.identity,
@@ -365,6 +382,20 @@ impl ConsensusParts {
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
+    }
+}
+
+fn checker(opened: &Opened, backend: &MemberBackend, config: &config::Server) -> Checker {
+    Checker {
+        own: opened.identity,
+        hashes: HashHandle {
+            views: opened.views.clone(),
+            digests: opened.machine.digests().clone(),
+            inbox: Arc::default(),
+        },
+        consensus: backend.handle.clone(),
+        log: opened.log.clone(),
+        options: config.checks,
     }
 }
 
@@ -455,10 +486,12 @@ fn hub_options(config: &config::Server) -> HubOptions {
     }
 }
 
+type ClientRoutes = (HubStart, lease::actor::Parts, MemberBackend, entrance::Opened);
+
 async fn client_port(
     config: &config::Server,
     shutdown: Shutdown,
-) -> Result<Port<(HubStart, lease::actor::Parts, MemberBackend)>, StartError> {
+) -> Result<Port<ClientRoutes>, StartError> {
     let options = api::Options {
         max_concurrent_streams: config.max_concurrent_streams,
         ..api::Options::default()
@@ -468,7 +501,7 @@ async fn client_port(
         "network",
         workers,
         &config.listen_client_urls,
-        move |listeners, (hub, lessor, backend): (HubStart, _, MemberBackend)| async move {
+        move |listeners, (hub, lessor, backend, mut opened): ClientRoutes| async move {
             hub.start(&backend);
             env::start(|_| LessorActor::new(lessor));
             let (deliveries, inbox) = (
@@ -476,6 +509,9 @@ async fn client_port(
                 Arc::clone(&backend.handle.inbox),
             );
             env::spawn(deliveries.run(inbox));
+            if opened.wait_for(|opened| *opened).await.is_err() {
+                return;
+            }
             let routes = api::Routes::new(backend);
             let serving = listeners
                 .into_iter()
@@ -494,17 +530,23 @@ fn peer_routes(service: PeerService) -> axum::Router {
 async fn peer_port(
     config: &config::Server,
     shutdown: Shutdown,
-) -> Result<Port<(ConsensusParts, MemberBackend)>, StartError> {
+) -> Result<Port<(ConsensusParts, MemberBackend, Entrance)>, StartError> {
     port(
         "raft",
         1,
         &config.listen_peer_urls,
-        move |listeners, (parts, backend): (ConsensusParts, _)| async move {
-            let routes = api::Routes::new(backend).with(peer_routes(parts.service.clone()));
-            let stop = parts.neighbours.stop.clone();
-            if let Err(error) = parts.start() {
-                return stop.fail(&error);
-            }
+        move |listeners, (parts, backend, entrance): (ConsensusParts, _, Entrance)| async move {
+            let routes = api::Routes::new(backend)
+                .with(peer_routes(parts.service.clone()))
+                .closed_until(entrance.opened());
+            let begin = async move {
+                let stop = parts.neighbours.stop.clone();
+                if entrance.open().await
+                    && let Err(error) = parts.start()
+                {
+                    stop.fail(&error);
+                }
+            };
             let serving = listeners.into_iter().map(|listener| {
                 api::serve(
                     listener,
@@ -513,7 +555,8 @@ async fn peer_port(
                     stopped(shutdown.clone()),
                 )
             });
-            futures_util::future::join_all(serving).await;
+            let serving = futures_util::future::join_all(serving);
+            futures_util::future::join(begin, serving).await;
         },
     )
     .await

@@ -3,4 +3,5 @@
 pub mod backend;
 pub mod bootstrap;
 pub mod checkpointer;
+pub mod entrance;
 pub mod member;

@@ -9,6 +9,7 @@ pub mod log;
 pub mod manifest;
 pub mod scrub;
 pub mod state;
+pub mod state_alarms;
 pub mod state_error;
 pub mod state_filter;
 pub mod state_history;

@@ -50,6 +50,7 @@ pub enum Change {
     Lease = 4,
     LeaseEnd = 5,
     Cluster = 6,
+    Alarms = 7,
 }
 
 /// A compaction that was applied.

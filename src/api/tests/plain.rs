@@ -1,7 +1,12 @@
 //! The plain HTTP paths; texts were taken from etcd 3.7.1.
 
 use super::*;
+use crate::api::Backend;
 use crate::env::block_on;
+use crate::proto::etcdserverpb::AlarmRequest;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::log::AlarmCommand;
+use crate::proto::log::command::Request as Proposed;
 use std::sync::atomic::Ordering;
 
 async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
@@ -90,5 +95,60 @@ fn paths_answer_as_etcds() {
                 "{path}"
             );
         }
+    });
+}
+
+#[test]
+fn alarms_are_seen() {
+    block_on(async {
+        let fake = Fake::new();
+        let routes = Routes::new(fake.clone());
+        let alarm = |action: AlarmAction, alarm| {
+            let request = AlarmRequest {
+                action: action as i32,
+                member_id: 5,
+                alarm,
+            };
+            let command = AlarmCommand {
+                request: Some(request),
+                by_member: false,
+            };
+            let fake = fake.clone();
+            async move { fake.propose(Proposed::Alarm(command)).await.unwrap() }
+        };
+        let unhealthy = |reason| (503, format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n"));
+        let healthy = || (200, "{\"health\":\"true\",\"reason\":\"\"}".to_owned());
+        let _ = alarm(AlarmAction::Activate, 1).await;
+        let _ = alarm(AlarmAction::Activate, 9).await;
+        assert_eq!(ask(&routes, "GET", "/health").await, unhealthy("ALARM NOSPACE"));
+        assert_eq!(
+            ask(&routes, "GET", "/health?exclude=NOSPACE").await,
+            unhealthy("ALARM UNKNOWN")
+        );
+        assert_eq!(
+            ask(&routes, "GET", "/health?exclude=NOSPACE&exclude=9").await,
+            healthy()
+        );
+        assert_eq!(ask(&routes, "GET", "/readyz").await, (200, "ok\n".to_owned()));
+        let _ = alarm(AlarmAction::Activate, 2).await;
+        assert_eq!(
+            ask(&routes, "GET", "/health?exclude=NOSPACE").await,
+            unhealthy("ALARM CORRUPT")
+        );
+        let (code, report) = ask(&routes, "GET", "/readyz").await;
+        assert_eq!(code, 503);
+        assert!(
+            report.contains("[-]data_corruption failed: alarm activated: CORRUPT\n"),
+            "{report}"
+        );
+        assert_eq!(
+            ask(&routes, "GET", "/readyz?exclude=data_corruption").await,
+            (200, "ok\n".to_owned())
+        );
+        assert_eq!(ask(&routes, "GET", "/livez").await, (200, "ok\n".to_owned()));
+        for kind in [1, 2, 9] {
+            let _ = alarm(AlarmAction::Deactivate, kind).await;
+        }
+        assert_eq!(ask(&routes, "GET", "/health").await, healthy());
     });
 }
