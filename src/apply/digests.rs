@@ -67,7 +67,10 @@ mod tests {
         digests.restart(LogIndex(5), 50);
         digests.extend(&[60, 70]);
         let known = |index| digests.after(LogIndex(index));
-        assert_eq!([4, 5, 6, 7, 8].map(known), [None, Some(50), Some(60), Some(70), None]);
+        assert_eq!(
+            [4, 5, 6, 7, 8].map(known),
+            [None, Some(50), Some(60), Some(70), None]
+        );
         assert_eq!(digests.newest(), LogIndex(7));
         digests.extend(&vec![1; DIGESTS_MAX - 1]);
         assert_eq!([6, 7, 8].map(known), [None, Some(70), Some(1)]);

@@ -21,11 +21,11 @@ use crate::proto::etcdserverpb::{
 use crate::proto::log::{LeaseCheckpoints, LeaseExpiry};
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
-use crate::storage::state_meta::Change;
 use crate::storage::state_leases::{
     LeaseRecord, attachment_key, attachment_value, attachments_of, decode_attachment, decode_lease,
     encode_lease, lease_key,
 };
+use crate::storage::state_meta::Change;
 
 /// What has happened to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! compares this member with the others while it leads.
 
 use super::ask::Asker;
-use super::compare::compare;
+use super::compare::{Comparison, compare_twice};
 use super::handle::{HashHandle, HashTask, KnownHash};
 use super::scrub::{self, ScrubOptions};
 use super::verdict::{self, Verdict};
@@ -218,8 +218,8 @@ impl Checker {
     async fn compare_once(&self, asker: &mut Asker, question: HashQuestion) -> bool {
         let own = self.own.member;
         let within = self.consensus.request_timeout;
-        let compared = match compare(own, &self.hashes, asker, question, within).await {
-            Ok(compared) => compared,
+        let comparisons = match compare_twice(own, &self.hashes, asker, question, within).await {
+            Ok(comparisons) => comparisons,
             Err(error) => {
                 tracing::warn!(local_member_id = %own, %error, "failed to check hash KV");
                 return false;
@@ -229,34 +229,34 @@ impl Checker {
         if self.consensus.read_barrier().await.is_err() || !self.leads() {
             return false;
         }
+        let mut all_same = true;
+        for compared in &comparisons {
+            let judged = match self.who_is_ahead(compared) {
+                ahead if ahead.is_empty() => verdict::judge(&compared.sums, self.members()),
+                ahead => Verdict::AtFault(ahead),
+            };
+            if judged != Verdict::Same {
+                tracing::error!(
+                    local_member_id = %own, revision = compared.own.revision,
+                    compact_revision = compared.own.compact_revision, hashes = ?compared.sums, verdict = ?judged,
+                    "members hold different data"
+                );
+            }
+            all_same &= judged == Verdict::Same && compared.sums.len() == self.members();
+            self.report(judged).await;
+        }
+        tracing::info!(local_member_id = %own, all_same, "finished peer corruption check");
+        all_same
+    }
+
+    /// Who holds what the leader has never had.
+    fn who_is_ahead(&self, compared: &Comparison) -> Vec<MemberId> {
         let view = self.hashes.views.load();
         let ahead = compared.answers.iter().filter(|(_, answer)| {
-            answer.revision > view.revision() || answer.compact_revision > view.compact_revision()
+            let compact_revision = answer.hash.map_or(answer.compact_revision, |_| -1);
+            answer.revision > view.revision() || compact_revision > view.compact_revision()
         });
-        let ahead: Vec<_> = ahead.map(|(member, _)| *member).collect();
-        if !ahead.is_empty() {
-            tracing::warn!(
-                leader_revision = view.revision(), leader_compact_revision = view.compact_revision(),
-                followers = ?ahead, "revision from follower must be less than or equal to leader's"
-            );
-            self.report(Verdict::AtFault(ahead)).await;
-            return false;
-        }
-        let judged = verdict::judge(&compared.sums, self.members());
-        let same = judged == Verdict::Same;
-        if !same {
-            tracing::error!(
-                local_member_id = %own, revision = compared.own.revision,
-                compact_revision = compared.own.compact_revision, hashes = ?compared.sums,
-                "members hold different data"
-            );
-        }
-        self.report(judged).await;
-        tracing::info!(
-            number_of_peers_checked = compared.sums.len() - 1, revision = compared.own.revision,
-            "finished peer corruption check"
-        );
-        same && compared.sums.len() == self.members()
+        ahead.map(|(member, _)| *member).collect()
     }
 
     async fn report(&self, verdict: Verdict) {

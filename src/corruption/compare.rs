@@ -3,6 +3,7 @@
 use super::ask::Asker;
 use super::handle::{HashError, HashHandle, KnownHash};
 use crate::ids::MemberId;
+use crate::mvcc::MvccError;
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
 use std::time::Duration;
@@ -21,8 +22,34 @@ fn sum(hash: u32, compact_revision: i64) -> u64 {
     u64::from(hash) | (compact_revision as u64) << 32
 }
 
+/// Compares with whoever answers in time, twice: what the history holds, as HashKV has it, and what is held now, as
+/// HashKV has it for members that have compacted everything. Reads take the one or the other.
+pub(super) async fn compare_twice(
+    own: MemberId,
+    hashes: &HashHandle,
+    asker: &mut Asker,
+    question: HashQuestion,
+    within: Duration,
+) -> Result<Vec<Comparison>, HashError> {
+    let history = compare(own, hashes, asker, question, within).await?;
+    let revision = history.own.revision;
+    if history.own.compact_revision == revision {
+        return Ok(vec![history]);
+    }
+    let question = HashQuestion {
+        revision,
+        compact_revision: revision,
+    };
+    match compare(own, hashes, asker, question, within).await {
+        Ok(newest) => Ok(vec![history, newest]),
+        // Compacted in between.
+        Err(HashError::Mvcc(MvccError::Compacted)) => Ok(vec![history]),
+        Err(error) => Err(error),
+    }
+}
+
 /// Compares with whoever answers in time.
-pub(super) async fn compare(
+async fn compare(
     own: MemberId,
     hashes: &HashHandle,
     asker: &mut Asker,

@@ -4,7 +4,7 @@
 //! others that are wrong.
 
 use super::ask::Asker;
-use super::compare::compare;
+use super::compare::compare_twice;
 use super::handle::{HashError, HashHandle};
 use super::verdict::{self, Verdict};
 use crate::ids::MemberId;
@@ -45,19 +45,24 @@ impl InitialCheck {
             compact_revision: -1,
         };
         let mut asker = Asker::new(self.own, self.hashes.views.clone());
-        let compared = compare(own, &self.hashes, &mut asker, question, self.timeout).await;
-        let compared = compared.map_err(|error| InitialCheckError::Hash(own, error))?;
+        let compared = compare_twice(own, &self.hashes, &mut asker, question, self.timeout).await;
         let members = self.hashes.views.load().cluster.members.len();
-        match verdict::judge(&compared.sums, members) {
-            Verdict::Same => tracing::info!(
-                local_member_id = %own, peers_compared = compared.sums.len() - 1,
-                "initial corruption checking passed; no corruption"
-            ),
-            Verdict::AtFault(others) if !others.contains(&own) => tracing::warn!(
-                local_member_id = %own, at_fault = ?others, "a majority of the cluster holds what this member holds"
-            ),
-            Verdict::AtFault(_) | Verdict::NoMajority => return Err(InitialCheckError::Inconsistent(own)),
+        for compared in compared.map_err(|error| InitialCheckError::Hash(own, error))? {
+            match verdict::judge(&compared.sums, members) {
+                Verdict::Same => tracing::info!(
+                    local_member_id = %own, peers_compared = compared.sums.len() - 1,
+                    compact_revision = compared.own.compact_revision, "compared with peers"
+                ),
+                Verdict::AtFault(others) if !others.contains(&own) => tracing::warn!(
+                    local_member_id = %own, at_fault = ?others,
+                    "a majority of the cluster holds what this member holds"
+                ),
+                Verdict::AtFault(_) | Verdict::NoMajority => {
+                    return Err(InitialCheckError::Inconsistent(own));
+                }
+            }
         }
+        tracing::info!(local_member_id = %own, "initial corruption checking passed; no corruption");
         Ok(())
     }
 }

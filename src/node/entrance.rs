@@ -20,11 +20,7 @@ impl Entrance {
     /// Open from the first moment if there is nothing to check.
     pub fn new(check: Option<InitialCheck>, stop: StopSignal) -> Self {
         let (opened, _) = watch::channel(check.is_none());
-        Self {
-            check,
-            opened,
-            stop,
-        }
+        Self { check, opened, stop }
     }
 
     pub fn opened(&self) -> Opened {

@@ -488,10 +488,7 @@ fn hub_options(config: &config::Server) -> HubOptions {
 
 type ClientRoutes = (HubStart, lease::actor::Parts, MemberBackend, entrance::Opened);
 
-async fn client_port(
-    config: &config::Server,
-    shutdown: Shutdown,
-) -> Result<Port<ClientRoutes>, StartError> {
+async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port<ClientRoutes>, StartError> {
     let options = api::Options {
         max_concurrent_streams: config.max_concurrent_streams,
         ..api::Options::default()

@@ -63,7 +63,9 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
         .filter_map(|name| name.strip_suffix(".jnl")?.parse().ok())
         .collect();
     numbers.sort_unstable();
-    let paths = numbers.iter().map(|number| directory.join(format!("{number}.jnl")));
+    let paths = numbers
+        .iter()
+        .map(|number| directory.join(format!("{number}.jnl")));
     Ok(paths.collect())
 }
 
@@ -107,7 +109,7 @@ pub struct JournalScan {
     file: DiskFile,
     path: PathBuf,
     /// Up to where all is well, and the number of the last batch there.
-    offset: u64,
+    pub(super) offset: u64,
     sequence: u64,
 }
 

@@ -7,6 +7,9 @@ use crate::storage::journal::{self, JournalScan};
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use std::os::unix::fs::FileExt;
 
+/// No batch that is written here is longer. A flip in its number, which no sum covers, shows in the batch behind it.
+const BATCH_BYTES_MAX: u64 = 200;
+
 fn scan(table: &TableFile) -> ScanStep {
     let mut scan = TableScan::open(table.clone()).unwrap().expect("it is there");
     loop {
@@ -18,7 +21,11 @@ fn scan(table: &TableFile) -> ScanStep {
 }
 
 fn flip(path: &Path, offset: u64) {
-    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let file = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ 4], offset).unwrap();
@@ -58,7 +65,10 @@ fn flipped_bits_of_a_table_are_found_and_placed() {
     assert!(placed * 997 > length / 2, "blocks are found: {placed}");
     assert_eq!(scan(table), ScanStep::Done);
     std::fs::remove_file(&table.path).unwrap();
-    assert!(TableScan::open(table.clone()).unwrap().is_none(), "merged meanwhile");
+    assert!(
+        TableScan::open(table.clone()).unwrap().is_none(),
+        "merged meanwhile"
+    );
 }
 
 #[test]
@@ -89,7 +99,7 @@ fn flipped_bits_of_a_journal_in_use_are_found() {
         flip(path, offset);
         let found = scan(&mut open());
         assert!(
-            matches!(found, ScanStep::Unsound { offset: found, .. } if found <= offset),
+            matches!(found, ScanStep::Unsound { offset: found, .. } if found <= offset + BATCH_BYTES_MAX),
             "the flip at {offset}: {found:?}"
         );
         flip(path, offset);
