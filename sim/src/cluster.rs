@@ -79,6 +79,8 @@ pub enum Trouble {
     Blank,
     /// The disk of this other member is in its place, and its disk in the other's.
     Swapped(usize),
+    /// A record in its store is not what was written, and sound in itself. It is never undone.
+    Altered,
 }
 
 /// A process that ended by itself, with the reason unless it was asked to.
@@ -259,6 +261,11 @@ impl Cluster {
         self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
     }
 
+    /// The id of a member that runs.
+    pub fn member_id(&self, number: usize) -> Option<u64> {
+        self.identity(number).map(|identity| identity.member.0)
+    }
+
     fn identity(&self, number: usize) -> Option<Identity> {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().map(|backend| backend.identity)
@@ -293,6 +300,7 @@ impl Cluster {
                 Ok(())
             }
             Trouble::Rotten(flips) => disk::mend(flips),
+            Trouble::Altered => Ok(()),
             Trouble::Blank => disk::scrap(&member.directory)
                 .and_then(|()| disk::carry(&aside(&member.directory), &member.directory)),
             Trouble::Swapped(other) => {
@@ -578,6 +586,14 @@ fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
         format!("--initial-advertise-peer-urls={}", url(PEER_PORT)),
         format!("--initial-cluster={}", cluster.join(",")),
         format!("--snapshot-count={}", options.snapshot_count),
+        format!("--corrupt-check-time={}ms", options.hashes_ms),
+        format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),
+        format!(
+            "--feature-gates=InitialCorruptCheck={},CompactHashCheck={}",
+            options.initial_check,
+            options.hashes_ms > 0
+        ),
+        "--scrub-bytes-per-second=0".to_owned(),
     ];
     match config::parse(flags.map(OsString::from), []) {
         Ok(Invocation::Server(config)) => *config,

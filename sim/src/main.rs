@@ -35,6 +35,8 @@ mod disk;
 #[cfg(madsim)]
 mod entropy;
 #[cfg(madsim)]
+mod epilogue;
+#[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]
 mod observer;

@@ -13,7 +13,7 @@ use crate::workloads::key_and_value;
 use crate::workloads::lease::KEY_PREFIX;
 use callboard::ids::LogIndex;
 use callboard::mvcc::view::View;
-use callboard::proto::etcdserverpb::RangeRequest;
+use callboard::proto::etcdserverpb::{AlarmType, RangeRequest};
 use callboard::proto::mvccpb::KeyValue;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -77,6 +77,9 @@ impl Observer {
 
 impl Seen {
     fn look_at_state(&mut self, number: usize, name: &str, view: &View) -> Result<(), Violation> {
+        if view.alarms.any(AlarmType::Corrupt) {
+            return violation("the alarm CORRUPT is raised, and nobody's data was altered");
+        }
         // After a loss of power a member may serve an older state again.
         let mut from = self.revisions[number].min(view.revision());
         if from < view.compact_revision() {

@@ -41,6 +41,10 @@ pub struct Options {
     /// The longest calm between two faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
+    /// Between two comparisons of the members' hashes; 0 for none.
+    pub hashes_ms: u64,
+    /// Members compare their hashes at their start.
+    pub initial_check: bool,
     /// The only strikes of the schedule that happen, by number; None for all.
     pub strikes: Option<Vec<u32>>,
     /// The mistake that the code makes on purpose.
@@ -142,6 +146,8 @@ impl Options {
         random.shuffle(&mut faults);
         faults.truncate(random.below(faults.len() as u64 + 1) as usize);
         faults.sort_unstable();
+        let mut checks = Stream::of(seed, "checks");
+        let hashes_ms = *checks.pick(&[0, 0, 1_000, 5_000]);
         Self {
             seed,
             members,
@@ -159,6 +165,8 @@ impl Options {
             fsync_ms_max,
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
+            hashes_ms,
+            initial_check: checks.chance(40),
             strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
         }
@@ -181,6 +189,8 @@ impl Options {
             clock_drift_ppm: vec![0; MEMBERS_MAX],
             fsync_ms_max: 1,
             faults: Vec::new(),
+            hashes_ms: 0,
+            initial_check: false,
             mutant,
             ..Self::draw(seed, &Fixed::default())
         }
@@ -199,7 +209,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} hashes_ms={} initial_check={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -214,6 +224,8 @@ impl fmt::Display for Options {
             self.fsync_ms_max,
             self.calm_ms_max,
             self.mix,
+            self.hashes_ms,
+            self.initial_check,
         )?;
         if let Some(strikes) = &self.strikes {
             write!(f, " strikes={strikes:?}")?;

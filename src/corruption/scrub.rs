@@ -30,7 +30,7 @@ pub(super) struct Damage {
     pub keyspace: &'static str,
     pub path: PathBuf,
     pub offset: u64,
-    pub what: String,
+    pub what: &'static str,
 }
 
 #[derive(Debug)]
@@ -86,16 +86,18 @@ async fn look(piece: Piece, options: ScrubOptions) -> (u64, Option<Damage>) {
         Piece::Table(table) => look_at_table(table, options, &mut bytes).await,
         Piece::Journal(_, path) => look_at_journal(&path, options, &mut bytes).await,
     };
-    let damage = |offset, what| Damage {
-        keyspace,
-        path: path.clone(),
-        offset,
-        what,
-    };
     let damage = match found {
-        Ok(None) => None,
-        Ok(Some((offset, what))) => Some(damage(offset, what.to_owned())),
-        Err(error) => Some(damage(bytes, error.to_string())),
+        Ok(found) => found.map(|(offset, what)| Damage {
+            keyspace,
+            path,
+            offset,
+            what,
+        }),
+        Err(error) => {
+            // It says nothing about what was written. When the engine meets it, the member stops.
+            tracing::error!(keyspace, %error, "failed to read data back from disk");
+            None
+        }
     };
     (bytes, damage)
 }
