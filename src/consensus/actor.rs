@@ -3,6 +3,7 @@
 
 use super::checkpoint::Checkpoints;
 use super::commands::{CommandQueue, UnderWay};
+use super::commit_news::{CommitNews, NEWS_DELAY, Tell};
 use super::core::{Core, Leadership, LogWrite, Outputs, Restore};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
@@ -74,6 +75,7 @@ pub struct Consensus {
     /// What waits for a leader, or for the leader's entries under way.
     commands: CommandQueue,
     under_way: UnderWay,
+    commit_news: CommitNews,
     reads: Reads,
     checkpoints: Checkpoints,
     leadership: Leadership,
@@ -113,6 +115,7 @@ impl Consensus {
             tick: parts.tick,
             commands: CommandQueue::default(),
             under_way: UnderWay::default(),
+            commit_news: CommitNews::default(),
             reads: parts.reads,
             checkpoints: parts.checkpoints,
             leadership: Leadership::default(),
@@ -169,6 +172,7 @@ impl Consensus {
             for batch in incoming.forwarded {
                 // What does not fit is lost like a message on the way: whoever waits for it hears so in time.
                 self.commands.push_batch(&batch, PROPOSALS_BYTES_MAX);
+                self.commit_news.forwarded();
             }
         }
         self.reads.add(incoming.reads);
@@ -197,7 +201,10 @@ impl Consensus {
                 let bytes = piece.len();
                 // Refused while leadership is being handed over: whoever waits hears so in time.
                 if self.core.propose(piece) {
-                    self.under_way.add(self.core.last_index(), bytes);
+                    let (index, committed) = (self.core.last_index(), self.core.committed());
+                    self.under_way.add(index, bytes);
+                    self.commit_news
+                        .proposed(index, committed, self.commands.is_empty());
                 }
             }
         } else if let Some(link) = self.links.get(&leadership.leader) {
@@ -206,6 +213,28 @@ impl Consensus {
                     link.do_send(Forward(Bytes::from(piece.clone())));
                 }
                 link.do_send(Forward(Bytes::from(piece)));
+            }
+        }
+    }
+
+    /// Tells the others what is committed if entries on their way to them do not.
+    fn tell_commit(&mut self, due: bool) {
+        let committed = self.core.committed();
+        if due && self.commit_news.time_is_up(committed) {
+            return self.core.tell_commit();
+        }
+        if !self.leadership.is_leader || self.links.is_empty() {
+            return;
+        }
+        match self.commit_news.about(committed) {
+            Tell::Nothing => {}
+            Tell::Now => self.core.tell_commit(),
+            Tell::Later => {
+                let inbox = Arc::clone(&self.neighbours.inbox);
+                env::spawn_local(async move {
+                    env::sleep(NEWS_DELAY).await;
+                    inbox.add(|incoming| incoming.commit_news_due = true);
+                });
             }
         }
     }
@@ -471,8 +500,10 @@ impl Handler<Wake> for Consensus {
         if self.core.has_failed() {
             return;
         }
+        let news_due = incoming.commit_news_due;
         self.take_in(incoming, context);
         self.pass_on_commands();
+        self.tell_commit(news_due);
         self.carry_out(context);
         while self.core.can_read()
             && let Some(question) = self.reads.question(env::now())

@@ -144,6 +144,8 @@ impl Core {
             check_quorum: true,
             pre_vote: true,
             batch_append: true,
+            // The caller says when, see `tell_commit`.
+            skip_bcast_commit: true,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..Config::default()
         };
@@ -256,6 +258,13 @@ impl Core {
             return false;
         }
         self.raw.propose(Vec::new(), commands).is_ok()
+    }
+
+    /// Tells the others what is committed, if this member leads. Entries and heartbeats tell it as well.
+    pub fn tell_commit(&mut self) {
+        if self.raw.raft.state == StateRole::Leader {
+            self.raw.raft.bcast_append();
+        }
     }
 
     /// Asks for an index up to which everything acknowledged so far is committed. The answer is in

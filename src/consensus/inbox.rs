@@ -28,6 +28,8 @@ pub struct Incoming {
     /// The state of an accepted snapshot is in use.
     pub state_replaced: bool,
     pub hand_over_leadership: bool,
+    /// News of a commit have waited long enough.
+    pub commit_news_due: bool,
     /// Time passed: at most one tick counts, however long the actor was busy, as time that it could not see.
     pub ticked: bool,
 }

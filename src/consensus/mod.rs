@@ -8,6 +8,7 @@ pub mod checkpoint;
 #[cfg(test)]
 mod cluster_tests;
 pub mod commands;
+mod commit_news;
 mod convert;
 pub mod core;
 pub mod delivery;

@@ -4,18 +4,19 @@
 //! | thread | what runs on it |
 //! |---|---|
 //! | main | starting, publishing, stopping |
-//! | raft | the consensus actor, the peer links and the peer port |
+//! | raft | the consensus actor, the peer links and the peer port; the client port too where there are two processors or fewer |
 //! | log | the log's disk |
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
-//! | checkpoint | slow work on the state's disk |
 //! | check | comparing this member's data with the others', reading it back from disk; yields to all others |
+//! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
 //! | network | the client port: requests, reads included; the watch hub and the lessor |
 
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
-use super::entrance::{self, Entrance};
+use super::entrance::Entrance;
+use super::ports::{ClientParts, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
@@ -30,30 +31,26 @@ use crate::consensus::{Handle, conf_state};
 use crate::corruption::HashHandle;
 use crate::corruption::actor::Checker;
 use crate::corruption::initial::InitialCheck;
-use crate::env::{self, Listener, ThreadHandle};
+use crate::env::{self, ThreadHandle};
 use crate::ids::MemberId;
-use crate::inbox::Inbox;
-use crate::lease::actor::LessorActor;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
-use crate::limits::{CATCH_UP_ENTRIES, GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
+use crate::limits::CATCH_UP_ENTRIES;
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
-use crate::proto::peer::peer_server::PeerServer;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
-use crate::watch::actor::{Parts, WatchHub};
+use crate::watch::WatchHandle;
 use crate::watch::reader::WatchReader;
-use crate::watch::{HubOptions, Read, WatchHandle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Between two attempts to publish the member, and between two looks at the cluster version.
 const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -70,19 +67,12 @@ pub struct Member {
     config: config::Server,
 }
 
-/// A port whose thread has bound it and waits for what to serve.
-struct Port<T> {
-    serve: oneshot::Sender<T>,
-    thread: ThreadHandle,
-}
-
 impl Member {
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
         let origin = env::random_u64();
         let (shutdown, shutdown_seen) = watch::channel(false);
-        let network = client_port(&config, shutdown_seen.clone()).await?;
-        let raft = peer_port(&config, shutdown_seen).await?;
+        let ports = Ports::open(&config, shutdown_seen).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
         let watches = WatchHandle::default();
         opened.machine.set_sink(Box::new(watches.clone()));
@@ -164,13 +154,13 @@ impl Member {
             options: LessorOptions::new(timing.election_ms),
             stop: stop.clone(),
         };
-        let opened = entrance.opened();
-        let peer_routes = (ConsensusParts { applier, ..consensus }, backend.clone(), entrance);
-        let client_routes = (hub, lessor, backend.clone(), opened);
-        if raft.serve.send(peer_routes).is_err() || network.serve.send(client_routes).is_err() {
-            return Err(StartError::Raft("a thread ended before it began".into()));
-        }
-        threads.extend([raft.thread, network.thread]);
+        let clients = ClientParts {
+            hub,
+            lessor,
+            opened: entrance.opened(),
+        };
+        let consensus = ConsensusParts { applier, ..consensus };
+        threads.extend(ports.serve((consensus, entrance), clients, &backend)?);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
         Ok(Self {
             backend,
@@ -276,17 +266,17 @@ impl Member {
 }
 
 /// What the raft thread makes its actors of.
-struct ConsensusParts {
+pub(super) struct ConsensusParts {
     identity: Identity,
     store: LogStore,
     views: Views,
-    neighbours: Neighbours,
+    pub(super) neighbours: Neighbours,
     timing: Timing,
     checkpoints: Checkpoints,
     log: LogDatabase,
     applier: Option<Applier>,
     remotes: Vec<Remote>,
-    service: PeerService,
+    pub(super) service: PeerService,
 }
 
 impl ConsensusParts {
@@ -348,7 +338,7 @@ impl ConsensusParts {
     }
 
     /// Starts the consensus actor and the links on this thread.
-    fn start(self) -> Result<(), raft::Error> {
+    pub(super) fn start(self) -> Result<(), raft::Error> {
         let applied = self.views.load().applied_index();
         self.neighbours
             .status
@@ -447,161 +437,4 @@ fn start_workers(
     }
     threads.push(env::run_actor("apply", applier));
     (threads, None)
-}
-
-type Shutdown = watch::Receiver<bool>;
-
-async fn stopped(mut shutdown: Shutdown) {
-    // An error means that the member is gone.
-    let _ = shutdown.wait_for(|stop| *stop).await;
-}
-
-/// What the network thread makes the watch hub of.
-struct HubStart {
-    reads: Arc<Inbox<Option<Read>>>,
-    options: HubOptions,
-    election_timeout: Duration,
-}
-
-impl HubStart {
-    fn start(self, backend: &MemberBackend) {
-        let status = Arc::clone(&backend.handle.status);
-        let parts = Parts {
-            handle: backend.watches.clone(),
-            views: backend.views.clone(),
-            reader: self.reads,
-            options: self.options,
-            has_leader: Box::new(move || status.leader.load(Ordering::Acquire) != 0),
-            election_timeout: self.election_timeout,
-        };
-        env::start(|_| WatchHub::new(parts));
-    }
-}
-
-fn hub_options(config: &config::Server) -> HubOptions {
-    HubOptions {
-        fragment_bytes: config.max_request_bytes as usize + GRPC_OVERHEAD_BYTES,
-        progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,
-        ..HubOptions::default()
-    }
-}
-
-type ClientRoutes = (HubStart, lease::actor::Parts, MemberBackend, entrance::Opened);
-
-async fn client_port(config: &config::Server, shutdown: Shutdown) -> Result<Port<ClientRoutes>, StartError> {
-    let options = api::Options {
-        max_concurrent_streams: config.max_concurrent_streams,
-        ..api::Options::default()
-    };
-    let workers = env::processors().saturating_sub(1).max(1);
-    port(
-        "network",
-        workers,
-        &config.listen_client_urls,
-        move |listeners, (hub, lessor, backend, mut opened): ClientRoutes| async move {
-            hub.start(&backend);
-            env::start(|_| LessorActor::new(lessor));
-            let (deliveries, inbox) = (
-                Arc::clone(&backend.handle.deliveries),
-                Arc::clone(&backend.handle.inbox),
-            );
-            env::spawn(deliveries.run(inbox));
-            if opened.wait_for(|opened| *opened).await.is_err() {
-                return;
-            }
-            let routes = api::Routes::new(backend);
-            let serving = listeners
-                .into_iter()
-                .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
-            futures_util::future::join_all(serving).await;
-        },
-    )
-    .await
-}
-
-fn peer_routes(service: PeerService) -> axum::Router {
-    let server = PeerServer::new(service).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
-    tonic::service::Routes::new(server).into_axum_router()
-}
-
-async fn peer_port(
-    config: &config::Server,
-    shutdown: Shutdown,
-) -> Result<Port<(ConsensusParts, MemberBackend, Entrance)>, StartError> {
-    port(
-        "raft",
-        1,
-        &config.listen_peer_urls,
-        move |listeners, (parts, backend, entrance): (ConsensusParts, _, Entrance)| async move {
-            let routes = api::Routes::new(backend)
-                .with(peer_routes(parts.service.clone()))
-                .closed_until(entrance.opened());
-            let begin = async move {
-                let stop = parts.neighbours.stop.clone();
-                if entrance.open().await
-                    && let Err(error) = parts.start()
-                {
-                    stop.fail(&error);
-                }
-            };
-            let serving = listeners.into_iter().map(|listener| {
-                api::serve(
-                    listener,
-                    routes.clone(),
-                    api::Options::default(),
-                    stopped(shutdown.clone()),
-                )
-            });
-            let serving = futures_util::future::join_all(serving);
-            futures_util::future::join(begin, serving).await;
-        },
-    )
-    .await
-}
-
-/// Binds addresses on a thread of their own, which then waits for what to serve there.
-async fn port<T, F, S>(
-    name: &str,
-    workers: usize,
-    urls: &[MemberUrl],
-    serve: S,
-) -> Result<Port<T>, StartError>
-where
-    T: Send + 'static,
-    F: Future<Output = ()> + 'static,
-    S: FnOnce(Vec<Listener>, T) -> F + Send + 'static,
-{
-    let addresses: Vec<String> = urls.iter().map(MemberUrl::address).collect();
-    let (bound, outcome) = oneshot::channel();
-    let (sender, receiver) = oneshot::channel();
-    let thread = env::thread(name, workers, move || async move {
-        let listeners = bind(addresses).await;
-        let (result, listeners) = match listeners {
-            Ok(listeners) => (Ok(()), listeners),
-            Err(error) => (Err(error), Vec::new()),
-        };
-        let _ = bound.send(result);
-        if let Ok(content) = receiver.await {
-            serve(listeners, content).await;
-        }
-    });
-    match outcome.await {
-        Ok(Ok(())) => Ok(Port {
-            serve: sender,
-            thread,
-        }),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(StartError::Raft("a thread ended before it began".into())),
-    }
-}
-
-async fn bind(addresses: Vec<String>) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        match Listener::bind(&address).await {
-            Ok(listener) => listeners.push(listener),
-            Err(source) => return Err(StartError::Listen { address, source }),
-        }
-    }
-    Ok(listeners)
 }

@@ -5,3 +5,4 @@ pub mod bootstrap;
 pub mod checkpointer;
 pub mod entrance;
 pub mod member;
+mod ports;

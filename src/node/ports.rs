@@ -1,0 +1,261 @@
+//! The two ports of a member and the threads that serve them: binds both before anything is opened, so that a port in use
+//! costs nothing, and serves them once the member is there.
+
+use super::backend::MemberBackend;
+use super::bootstrap::StartError;
+use super::entrance::{Entrance, Opened};
+use super::member::ConsensusParts;
+use crate::api;
+use crate::cluster::MemberUrl;
+use crate::config;
+use crate::env::{self, Listener, ThreadHandle};
+use crate::inbox::Inbox;
+use crate::lease;
+use crate::lease::actor::LessorActor;
+use crate::limits::{GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
+use crate::peer::service::PeerService;
+use crate::proto::peer::peer_server::PeerServer;
+use crate::watch::actor::{Parts, WatchHub};
+use crate::watch::{HubOptions, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+
+pub(super) type Shutdown = watch::Receiver<bool>;
+
+/// Both ports, bound, on threads that wait for what to serve.
+pub(super) enum Ports {
+    /// Scans of clients never delay a heartbeat.
+    Apart {
+        peers: Port<(PeerParts, MemberBackend)>,
+        clients: Port<(ClientParts, MemberBackend)>,
+    },
+    /// Where there are two processors or fewer: a request and its answer would change threads six times, and more threads
+    /// than processors gain nothing by it. Scans pause between slices of some milliseconds.
+    Together(Port<(PeerParts, ClientParts, MemberBackend)>),
+}
+
+impl Ports {
+    /// Binds what the operator asks for.
+    pub(super) async fn open(config: &config::Server, shutdown: Shutdown) -> Result<Self, StartError> {
+        let options = api::Options {
+            max_concurrent_streams: config.max_concurrent_streams,
+            ..api::Options::default()
+        };
+        let peer_urls = addresses(&config.listen_peer_urls);
+        let client_urls = addresses(&config.listen_client_urls);
+        if env::processors() > 2 {
+            let seen = shutdown.clone();
+            let workers = env::processors() - 1;
+            return Ok(Self::Apart {
+                clients: Port::bind(
+                    "network",
+                    workers,
+                    client_urls,
+                    move |listeners, (parts, backend)| {
+                        serve_clients(listeners, parts, backend, options, seen)
+                    },
+                )
+                .await?,
+                peers: Port::bind("raft", 1, peer_urls, move |listeners, (parts, backend)| {
+                    serve_peers(listeners, parts, backend, shutdown)
+                })
+                .await?,
+            });
+        }
+        let client_ports = client_urls.len();
+        let urls = client_urls.into_iter().chain(peer_urls).collect();
+        let serve = move |mut listeners: Vec<Listener>,
+                          (consensus, clients, backend): (_, _, MemberBackend)| {
+            // Fewer, should a port be in use: then there is nothing to serve.
+            let peers = listeners.split_off(client_ports.min(listeners.len()));
+            let peers = serve_peers(peers, consensus, backend.clone(), shutdown.clone());
+            let clients = serve_clients(listeners, clients, backend, options, shutdown);
+            async move {
+                futures_util::future::join(peers, clients).await;
+            }
+        };
+        Port::bind("raft", 1, urls, serve).await.map(Self::Together)
+    }
+
+    /// Lets the threads begin.
+    pub(super) fn serve(
+        self,
+        peer_parts: PeerParts,
+        clients: ClientParts,
+        backend: &MemberBackend,
+    ) -> Result<Vec<ThreadHandle>, StartError> {
+        match self {
+            Self::Apart { peers, clients: port } => Ok(vec![
+                peers.begin((peer_parts, backend.clone()))?,
+                port.begin((clients, backend.clone()))?,
+            ]),
+            Self::Together(port) => Ok(vec![port.begin((peer_parts, clients, backend.clone()))?]),
+        }
+    }
+}
+
+/// What the raft thread makes its actors of, and when.
+pub(super) type PeerParts = (ConsensusParts, Entrance);
+
+/// What the client port's thread makes its actors of.
+pub(super) struct ClientParts {
+    pub(super) hub: HubStart,
+    pub(super) lessor: lease::actor::Parts,
+    pub(super) opened: Opened,
+}
+
+/// What the watch hub is made of.
+pub(super) struct HubStart {
+    pub(super) reads: Arc<Inbox<Option<Read>>>,
+    pub(super) options: HubOptions,
+    pub(super) election_timeout: Duration,
+}
+
+impl HubStart {
+    fn start(self, backend: &MemberBackend) {
+        let status = Arc::clone(&backend.handle.status);
+        let parts = Parts {
+            handle: backend.watches.clone(),
+            views: backend.views.clone(),
+            reader: self.reads,
+            options: self.options,
+            has_leader: Box::new(move || status.leader.load(Ordering::Acquire) != 0),
+            election_timeout: self.election_timeout,
+        };
+        env::start(|_| WatchHub::new(parts));
+    }
+}
+
+/// How watches are treated.
+pub(super) fn hub_options(config: &config::Server) -> HubOptions {
+    HubOptions {
+        fragment_bytes: config.max_request_bytes as usize + GRPC_OVERHEAD_BYTES,
+        progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,
+        ..HubOptions::default()
+    }
+}
+
+async fn serve_clients(
+    listeners: Vec<Listener>,
+    mut parts: ClientParts,
+    backend: MemberBackend,
+    options: api::Options,
+    shutdown: Shutdown,
+) {
+    parts.hub.start(&backend);
+    env::start(|_| LessorActor::new(parts.lessor));
+    let deliveries = Arc::clone(&backend.handle.deliveries);
+    env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
+    if parts.opened.wait_for(|opened| *opened).await.is_ok() {
+        serve(listeners, &api::Routes::new(backend), options, &shutdown).await;
+    }
+}
+
+async fn serve_peers(
+    listeners: Vec<Listener>,
+    (parts, entrance): PeerParts,
+    backend: MemberBackend,
+    shutdown: Shutdown,
+) {
+    let routes = api::Routes::new(backend)
+        .with(peer_routes(parts.service.clone()))
+        .closed_until(entrance.opened());
+    let stop = parts.neighbours.stop.clone();
+    let begin = async move {
+        if entrance.open().await
+            && let Err(error) = parts.start()
+        {
+            stop.fail(&error);
+        }
+    };
+    let serving = serve(listeners, &routes, api::Options::default(), &shutdown);
+    futures_util::future::join(begin, serving).await;
+}
+
+fn peer_routes(service: PeerService) -> axum::Router {
+    let server = PeerServer::new(service).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);
+    tonic::service::Routes::new(server).into_axum_router()
+}
+
+async fn serve(
+    listeners: Vec<Listener>,
+    routes: &api::Routes<MemberBackend>,
+    options: api::Options,
+    shutdown: &Shutdown,
+) {
+    let serving = listeners
+        .into_iter()
+        .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
+    futures_util::future::join_all(serving).await;
+}
+
+async fn stopped(mut shutdown: Shutdown) {
+    // An error means that the member is gone.
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+fn addresses(urls: &[MemberUrl]) -> Vec<String> {
+    urls.iter().map(MemberUrl::address).collect()
+}
+
+/// Addresses bound on a thread of their own, which waits for what to serve there.
+pub(super) struct Port<T> {
+    begin: oneshot::Sender<T>,
+    thread: ThreadHandle,
+}
+
+impl<T: Send + 'static> Port<T> {
+    async fn bind<F, S>(
+        name: &str,
+        workers: usize,
+        addresses: Vec<String>,
+        serve: S,
+    ) -> Result<Self, StartError>
+    where
+        F: Future<Output = ()> + 'static,
+        S: FnOnce(Vec<Listener>, T) -> F + Send + 'static,
+    {
+        let (bound, outcome) = oneshot::channel();
+        let (begin, receiver) = oneshot::channel();
+        let thread = env::thread(name, workers, move || async move {
+            let listeners = bind(addresses).await;
+            let (result, listeners) = match listeners {
+                Ok(listeners) => (Ok(()), listeners),
+                Err(error) => (Err(error), Vec::new()),
+            };
+            let _ = bound.send(result);
+            if let Ok(content) = receiver.await {
+                serve(listeners, content).await;
+            }
+        });
+        match outcome.await {
+            Ok(Ok(())) => Ok(Self { begin, thread }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(ended()),
+        }
+    }
+
+    fn begin(self, content: T) -> Result<ThreadHandle, StartError> {
+        match self.begin.send(content) {
+            Ok(()) => Ok(self.thread),
+            Err(_) => Err(ended()),
+        }
+    }
+}
+
+fn ended() -> StartError {
+    StartError::Raft("a thread ended before it began".into())
+}
+
+async fn bind(addresses: Vec<String>) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        match Listener::bind(&address).await {
+            Ok(listener) => listeners.push(listener),
+            Err(source) => return Err(StartError::Listen { address, source }),
+        }
+    }
+    Ok(listeners)
+}
