@@ -10,6 +10,7 @@ pub mod apply;
 pub mod bench;
 pub mod client;
 pub mod cluster;
+pub mod compactor;
 pub mod config;
 pub mod consensus;
 pub mod corruption;

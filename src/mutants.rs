@@ -47,10 +47,18 @@ pub enum Mutant {
     CorruptionNotReported,
     /// A member that finds at its start that it differs from the others starts all the same.
     InconsistentMemberStarts,
+    /// Writes are refused by what the state takes on the member's own disk.
+    RefusedByOwnDisk,
+    /// A snapshot leaves the alarms out.
+    AlarmsLeftOut,
+    /// A member does not lower the alarm that it has raised.
+    AlarmStays,
+    /// A compaction is not seen to free anything.
+    NothingFreed,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 25] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -72,6 +80,10 @@ impl Mutant {
         Self::HashesComparedApart,
         Self::CorruptionNotReported,
         Self::InconsistentMemberStarts,
+        Self::RefusedByOwnDisk,
+        Self::AlarmsLeftOut,
+        Self::AlarmStays,
+        Self::NothingFreed,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -97,6 +109,10 @@ impl Mutant {
             Self::HashesComparedApart => "hashes-compared-apart",
             Self::CorruptionNotReported => "corruption-not-reported",
             Self::InconsistentMemberStarts => "inconsistent-member-starts",
+            Self::RefusedByOwnDisk => "refused-by-own-disk",
+            Self::AlarmsLeftOut => "alarms-left-out",
+            Self::AlarmStays => "alarm-stays",
+            Self::NothingFreed => "nothing-freed",
         }
     }
 }

@@ -40,6 +40,8 @@ pub struct Cluster {
     pub world: World,
     /// The clients' addresses.
     pub clients: Vec<IpAddr>,
+    /// What the members may store; None for more than anybody writes.
+    pub quota_bytes: Option<u64>,
     runtime: Handle,
 }
 
@@ -151,6 +153,7 @@ impl Cluster {
             members,
             world,
             clients: (0..options.clients).map(client_address).collect(),
+            quota_bytes: options.space.quota_bytes,
             runtime,
         });
         madsim::task::spawn_local(Rc::clone(&cluster).see_off(exited));
@@ -261,7 +264,7 @@ impl Cluster {
         self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
     }
 
-    /// The id of a member that runs.
+    /// A member's id, if it runs.
     pub fn member_id(&self, number: usize) -> Option<u64> {
         self.identity(number).map(|identity| identity.member.0)
     }
@@ -595,6 +598,7 @@ fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
         ),
         "--scrub-bytes-per-second=0".to_owned(),
     ];
+    let flags = flags.into_iter().chain(options.space.flags());
     match config::parse(flags.map(OsString::from), []) {
         Ok(Invocation::Server(config)) => *config,
         other => panic!("the flags of a simulated member are right: {other:?}"),

@@ -19,6 +19,7 @@ mod options;
 mod random;
 mod record;
 mod scenario;
+mod space;
 mod timeline;
 mod trace;
 

@@ -3,6 +3,7 @@
 //! seen is the store's past, also the part that is compacted later.
 
 use crate::checkers::logs::{LogEntry, Logs};
+use crate::checkers::space::Reasons;
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::disk;
@@ -22,6 +23,8 @@ use std::time::Duration;
 const LOGS_EVERY: Duration = Duration::from_secs(1);
 /// Changes that are read from a member at once, about.
 const CHANGES_MAX: usize = 1000;
+/// A request is taken to need no more: a transaction of a few short puts.
+const COST_MAX: u64 = 1_500;
 
 /// See the head of the file.
 #[derive(Debug, Default)]
@@ -36,6 +39,8 @@ struct Seen {
     /// Entries up to this one of each member's log had been applied when they were compared.
     indexes: Vec<u64>,
     logs_seen_at: Duration,
+    /// When writes could be refused for lack of space.
+    no_space: Reasons,
 }
 
 impl Observer {
@@ -55,7 +60,11 @@ impl Observer {
         }
         for number in 0..cluster.members.len() {
             if let Some(views) = cluster.views(number) {
-                seen.look_at_state(number, &cluster.members[number].name, &views.load())?;
+                let view = views.load();
+                if no_space(&view, cluster.quota_bytes) {
+                    seen.no_space.seen_at(now);
+                }
+                seen.look_at_state(number, &cluster.members[number].name, &view)?;
             }
             if logs_due {
                 seen.look_at_log(number, cluster)?;
@@ -67,6 +76,10 @@ impl Observer {
     /// What was seen, in the end.
     pub fn past(&self) -> Past {
         self.0.borrow().past.clone()
+    }
+
+    pub fn no_space(&self) -> Reasons {
+        self.0.borrow().no_space.clone()
     }
 
     /// Log entries that were compared.
@@ -167,6 +180,13 @@ impl Seen {
         self.indexes[number] = status.applied_index.0.max(low);
         Ok(())
     }
+}
+
+/// Whether the largest request could be refused.
+fn no_space(view: &View, quota_bytes: Option<u64>) -> bool {
+    let live_bytes = view.applied.usage.live_bytes();
+    let is_near = quota_bytes.is_some_and(|quota| live_bytes + COST_MAX >= quota);
+    is_near || view.alarms.any(AlarmType::Nospace)
 }
 
 /// Keys of leases are looked after by their tenants.

@@ -4,6 +4,7 @@
 use crate::fault_kind::FaultKind;
 use crate::mix::Mix;
 use crate::random::Stream;
+use crate::space::Space;
 use callboard::mutants::Mutant;
 use std::fmt;
 
@@ -20,6 +21,7 @@ pub struct Options {
     pub clients: usize,
     pub keys: u32,
     pub mix: Mix,
+    pub space: Space,
     /// Operations of all clients together before the safety phase ends.
     pub operations: u64,
     /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
@@ -154,6 +156,7 @@ impl Options {
             clients: fixed.clients.unwrap_or(clients),
             keys: fixed.keys.unwrap_or(keys).max(1),
             mix: Mix::draw(seed),
+            space: Space::draw(seed),
             operations: fixed.operations.unwrap_or(operations),
             snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
             catch_up_entries,
@@ -188,6 +191,7 @@ impl Options {
             latency_ms_max: latency_ms,
             clock_drift_ppm: vec![0; MEMBERS_MAX],
             fsync_ms_max: 1,
+            space: Space::default(),
             faults: Vec::new(),
             hashes_ms: 0,
             initial_check: false,
@@ -209,7 +213,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} hashes_ms={} initial_check={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} space={} hashes_ms={} initial_check={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -224,6 +228,7 @@ impl fmt::Display for Options {
             self.fsync_ms_max,
             self.calm_ms_max,
             self.mix,
+            self.space,
             self.hashes_ms,
             self.initial_check,
         )?;

@@ -1,6 +1,6 @@
 //! One rehearsal: safety under trouble, then liveness on a healthy core, then the audit.
 
-use crate::checkers::{Violation, compaction, linearizable, revisions, violation};
+use crate::checkers::{Violation, compaction, linearizable, revisions, space, violation};
 use crate::cluster::Cluster;
 use crate::company::{self, Company};
 use crate::faults::schedule;
@@ -13,12 +13,14 @@ use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
 use crate::workloads::lease::Tenants;
+use crate::workloads::quota::{self, Steward};
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, epilogue, workloads};
 use callboard::env::network::{self, Weather};
 use callboard::proto::etcdserverpb::HashKvRequest;
 use madsim::runtime::Runtime;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -152,12 +154,14 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let company = Company::start(options, world);
     let audience = Audience::start(options, world);
     let tenants = Tenants::start(options, world);
+    let steward = Steward::start(options, world, &cluster);
     let play = Play {
         options,
         world,
         cluster: &cluster,
         company: &company,
         observer: Observer::default(),
+        safe_until: Cell::new(Duration::ZERO),
         tenants: &tenants,
     };
     match story {
@@ -165,6 +169,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         None => play.safety().await,
     }
     tenants.leave();
+    steward.leave();
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {
@@ -224,6 +229,8 @@ struct Play<'a> {
     cluster: &'a Rc<Cluster>,
     company: &'a Company,
     observer: Observer,
+    /// When the safety phase was over.
+    safe_until: Cell<Duration>,
     tenants: &'a Tenants,
 }
 
@@ -241,6 +248,7 @@ impl Play<'_> {
                 break; // Nothing that follows is worth more than what was seen.
             }
         }
+        self.safe_until.set(elapsed());
         self.company.stop();
         hand.abort();
         let counters = self.world.counters();
@@ -285,6 +293,9 @@ impl Play<'_> {
             .map(|number| self.cluster.members[*number].name.as_str())
             .collect();
         self.world.note("core healed", &names.join(","));
+        if self.options.space.can_run_out() {
+            quota::settle(self.cluster, self.world, &core).await?;
+        }
         for number in &core {
             self.serves(*number).await?;
         }
@@ -367,6 +378,10 @@ impl Play<'_> {
         let history = self.world.history();
         revisions::check(&history, &past)?;
         compaction::check(&history, compacted)?;
+        if !self.options.space.shortages {
+            // A member that stood still may go on by what it saw of its disk before.
+            space::check(&history, &self.observer.no_space(), self.safe_until.get())?;
+        }
         let searched = linearizable::check(&history, Some(&past))?;
         self.world.count("keys searched together", searched.whole);
         self.world.count("keys searched apart", searched.by_key);

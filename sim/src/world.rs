@@ -15,6 +15,9 @@ use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
+/// The number under which stands in the history what a leader compacts by itself.
+const LEADER: usize = 98;
+
 /// Shared by everything in a rehearsal, which all runs on one thread.
 #[derive(Clone, Debug)]
 pub struct World(Arc<Mutex<Inner>>);
@@ -163,6 +166,14 @@ impl World {
             .trace
             .record(now, &format!("{who} {}{}", record.message, record.fields));
         *inner.record.messages.entry(record.message.clone()).or_default() += 1;
+        if record.message == "starting auto compaction" {
+            // Nobody is told whether it came through.
+            let input = Input::Compact {
+                revision: record.revision,
+            };
+            inner.record.history.call(LEADER, now, input);
+            *inner.counters.entry("auto compactions").or_default() += 1;
+        }
         if record.message == "raft leadership" && record.leads() {
             let standing = Standing {
                 term: record.term,
@@ -210,6 +221,7 @@ struct LogRecord {
     message: String,
     fields: String,
     term: u64,
+    revision: i64,
     member: String,
     leader: String,
 }
@@ -224,6 +236,13 @@ impl Visit for LogRecord {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "term" {
             self.term = value;
+        }
+        self.record_debug(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if field.name() == "revision" {
+            self.revision = value;
         }
         self.record_debug(field, &value);
     }

@@ -1,6 +1,4 @@
 //! The Maintenance service, as far as it exists. Mirrors etcd's server/etcdserver/api/v3rpc/maintenance.go.
-//!
-//! The quota is not here yet, and is reported as 0.
 
 use super::backend::{Backend, fill, header};
 use super::body::Body;
@@ -30,13 +28,14 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let mut members = view.cluster.members.iter();
     let no_leader = (raft.leader.get() == 0).then(|| ApiError::NoLeader.text().to_owned());
     let errors = no_leader.into_iter().chain(view.alarms.iter().map(alarm_text));
-    // The engine reclaims space by itself: what it takes is what it needs.
-    let bytes = view.state.disk_bytes() as i64;
+    let live_bytes = view.applied.usage.live_bytes();
+    let rules = backend.space().rules();
     Body::message(&StatusResponse {
         header: Some(header(backend, view.revision())),
         version: config::VERSION.to_owned(),
-        db_size: bytes,
-        db_size_in_use: bytes,
+        // What the engine makes of little can be less than what its parts are counted as.
+        db_size: view.state.disk_bytes().max(live_bytes) as i64,
+        db_size_in_use: live_bytes as i64,
         leader: raft.leader.get(),
         raft_index: raft.commit_index.get(),
         raft_term: raft.term.get(),
@@ -44,7 +43,8 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
         errors: errors.collect(),
         is_learner: members.any(|member| member.id == own_id && member.is_learner),
         storage_version: config::CLUSTER_VERSION.to_owned(),
-        db_size_quota: 0,
+        // Without a quota as given, as by etcd.
+        db_size_quota: rules.quota().map_or(rules.quota_bytes, |quota| quota as i64),
         downgrade_info: Some(DowngradeInfo::default()),
     })
 }

@@ -136,12 +136,14 @@ fn alarms_refuse_what_etcd_refuses() {
     }
 }
 
+/// What is asked of whom, by whom, and the alarms in the answer.
+type Step = (AlarmAction, u64, AlarmType, bool, &'static [(u64, i32)]);
+
 #[test]
 fn alarms_are_answered_as_by_etcd() {
     use AlarmAction::{Activate, Deactivate, Get};
     use AlarmType::{Corrupt, None, Nospace};
     let mut member = TestMember::new();
-    type Step = (AlarmAction, u64, AlarmType, bool, &'static [(u64, i32)]);
     let steps: [Step; 15] = [
         (Get, 0, None, false, &[]),
         (Activate, 5, None, false, &[]),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::apply::ApplyError;
 use crate::apply::pending::Pending;
+use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmResponse, AlarmType, ResponseHeader};
 use crate::proto::log::command::Request;
@@ -16,8 +17,15 @@ use crate::proto::log::{AlarmCommand, Member};
 use crate::quota;
 use crate::storage::state_alarms::{Alarms, RaisedAlarm};
 
-/// Whether a command may be carried out under these alarms.
-pub(super) fn admit(alarms: &Alarms, request: &Request) -> Result<(), ApplyError> {
+/// Whether a command may be carried out under the alarms that are raised.
+pub(super) fn admit(pending: &Pending, request: &Request) -> Result<(), ApplyError> {
+    let alarms = &pending.alarms;
+    if mutants::active(Mutant::RefusedByOwnDisk)
+        && pending.state.disk_bytes() > 20_000
+        && quota::cost(request) > 0
+    {
+        return Err(ApplyError::NoSpace);
+    }
     let writes = matches!(
         request,
         Request::Put(_)

@@ -144,6 +144,7 @@ pub(super) fn grant(
         granted_at: index,
     };
     pending.set_lease(id, record);
+    pending.applied.usage.lease_granted();
     pending.leases.noted.push(LeaseChange::Granted { id, record });
     Ok(LeaseGrantResponse {
         header: Some(header(pending)),
@@ -175,6 +176,7 @@ fn end(pending: &mut Pending, id: i64) -> Result<(), StateError> {
     }
     pending.applied.digest(Change::LeaseEnd, &[id as u64]);
     pending.leases.leases.insert(id, None);
+    pending.applied.usage.lease_ended();
     pending.leases.noted.push(LeaseChange::Revoked { id });
     Ok(())
 }

@@ -319,7 +319,7 @@ impl Machine {
     ) -> Result<Result<Outcome, ApplyError>, StateError> {
         let pending = &mut self.pending;
         if let Some(request) = &command.request
-            && let Err(refused) = alarms::admit(&pending.alarms, request)
+            && let Err(refused) = alarms::admit(pending, request)
         {
             return Ok(Err(refused));
         }
@@ -329,9 +329,7 @@ impl Machine {
                 .map(Outcome::DeleteRange)
                 .map_err(Failure::from),
             Some(Request::Txn(request)) => txn::txn(pending, &request).map(Outcome::Txn),
-            Some(Request::Compaction(request)) => compact(pending, &request)
-                .map(Outcome::Compaction)
-                .map_err(Failure::from),
+            Some(Request::Compaction(request)) => compact(pending, &request).map(Outcome::Compaction),
             Some(Request::LeaseGrant(request)) => {
                 leases::grant(pending, &request, entry.index.get()).map(Outcome::LeaseGrant)
             }
@@ -401,14 +399,15 @@ fn sorted(mut members: Vec<Member>) -> Vec<Member> {
 }
 
 /// Raises the watermark below which the past is gone; the space comes back later.
-fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, ApplyError> {
+fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, Failure> {
     if request.revision <= pending.applied.compact_revision {
-        return Err(ApplyError::Compacted);
+        return Err(ApplyError::Compacted.into());
     }
     if request.revision > pending.applied.revision {
-        return Err(ApplyError::FutureRevision);
+        return Err(ApplyError::FutureRevision.into());
     }
-    pending.applied.compact(request.revision);
+    let replaced = pending.replaced_up_to(request.revision)?;
+    pending.applied.compact(request.revision, replaced);
     let header = Some(ResponseHeader {
         revision: pending.applied.revision,
         ..Default::default()

@@ -24,6 +24,8 @@ pub(crate) mod testing;
 mod txn;
 #[cfg(test)]
 mod txn_tests;
+#[cfg(test)]
+mod usage_tests;
 
 pub use machine::{CommittedEntry, Machine, Outcome, Reply};
 

@@ -27,6 +27,7 @@ use crate::storage::state_meta::{self, Applied, Change, Cluster};
 use crate::storage::state_packed::{Packed, PackedWriter};
 use crate::storage::state_record::{Header, NewRecord, Record};
 use crate::storage::state_replaced::{Previous, Replacement};
+use crate::storage::state_usage::revision_bytes;
 
 pub(crate) struct Pending {
     pub(crate) state: Arc<StateDatabase>,
@@ -191,6 +192,10 @@ impl Pending {
         self.applied.digest(Change::Put, &[u64::from(record.sum())]);
         self.note_change(place.main, &key, Some(&record))?;
         self.replace(&key, place, previous, false)?;
+        let replaced = previous.map_or(0, |previous| revision_bytes(&key, previous.value_bytes as usize));
+        self.applied
+            .usage
+            .change(revision_bytes(&key, value.len()), replaced);
         self.hand_over(&key, previous, lease);
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
@@ -207,6 +212,10 @@ impl Pending {
         self.applied.digest(Change::Delete, &numbers);
         self.note_change(place.main, key, None)?;
         self.replace(key, place, Some(previous), true)?;
+        // A deletion itself goes with the same compaction as what it has deleted.
+        let deletion = revision_bytes(key, 0);
+        let replaced = deletion + revision_bytes(key, previous.value_bytes as usize);
+        self.applied.usage.change(deletion, replaced);
         self.hand_over(key, Some(previous), 0);
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
@@ -272,9 +281,26 @@ impl Pending {
             previous.place().is_none_or(|previous| previous < place),
             "a record is replaced by a newer one"
         );
-        Replacement::push(&mut self.replaced, place, key, &previous, deleted);
+        let replacement = Replacement {
+            place,
+            key: key.clone(),
+            previous,
+            deleted,
+            replaced_before: self.applied.usage.replaced_bytes(),
+        };
+        replacement.push(&mut self.replaced);
         self.bytes += key.len();
         Ok(())
+    }
+
+    /// What all changes up to a revision have replaced, in bytes.
+    pub(crate) fn replaced_up_to(&self, revision: i64) -> Result<u64, StateError> {
+        let behind = Place {
+            main: revision + 1,
+            sub: 0,
+        };
+        let first = self.pending_past().replacements(behind)?.next().transpose()?;
+        Ok(first.map_or(self.applied.usage.replaced_bytes(), |first| first.replaced_before))
     }
 
     /// Writes everything in one engine batch.

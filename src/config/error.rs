@@ -50,6 +50,8 @@ pub enum Error {
     CompactionModeEmpty,
     #[error("unknown auto-compaction-mode {0:?}")]
     CompactionMode(String),
+    #[error("error parsing CompactionRetention: time: invalid duration {0:?}")]
+    CompactionRetention(String),
     #[error("--logger=capnslog is removed in v3.5")]
     LoggerRemoved,
     #[error("unknown logger option {0:?}")]

@@ -3,9 +3,12 @@
 use super::Error;
 use super::features::Features;
 use super::flags::Flags;
+use super::values::duration;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
+use crate::compactor::Retention;
 use crate::corruption::{CheckOptions, ScrubOptions};
 use crate::logging;
+use crate::quota::Rules;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,6 +40,9 @@ pub struct Server {
     pub pre_vote: bool,
     pub initial_corrupt_check: bool,
     pub checks: CheckOptions,
+    pub space: Rules,
+    /// None: nobody compacts by itself.
+    pub auto_compaction: Option<Retention>,
     pub log: logging::Options,
     /// What to log once logging has begun.
     pub notices: Vec<Notice>,
@@ -94,6 +100,7 @@ impl Server {
             return Err(Error::AdvertiseClientUrlsUnset);
         }
         let checks = check_options(&flags, features)?;
+        let auto_compaction = auto_compaction(&flags)?;
         check_unsupported(&flags)?;
         if flags.name == DEFAULT_NAME {
             notices.push(Notice::warn(
@@ -143,6 +150,11 @@ impl Server {
             pre_vote: flags.pre_vote,
             initial_corrupt_check,
             checks,
+            space: Rules {
+                quota_bytes: flags.quota_backend_bytes,
+                free_disk_bytes: flags.quota_free_disk_bytes,
+            },
+            auto_compaction,
             log,
             notices,
         })
@@ -261,26 +273,37 @@ fn check_times(flags: &Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// What etcd would do with these values, Callboard cannot do yet: better no start than a promise not kept.
-fn check_unsupported(flags: &Flags) -> Result<(), Error> {
-    match flags.auto_compaction_mode.as_str() {
-        "periodic" | "revision" => {}
+/// Nothing is kept, or all: then nothing is to be done. A bare number counts hours or revisions; in either mode a duration is
+/// its nanoseconds (server/embed/etcd.go, `parseCompactionRetention`).
+fn auto_compaction(flags: &Flags) -> Result<Option<Retention>, Error> {
+    let by_period = match flags.auto_compaction_mode.as_str() {
+        "periodic" => true,
+        "revision" => false,
         "" => return Err(Error::CompactionModeEmpty),
         other => return Err(Error::CompactionMode(other.to_owned())),
+    };
+    let text = match flags.auto_compaction_retention.as_str() {
+        "" => "0",
+        text => text,
+    };
+    let number = text.strip_prefix('+').unwrap_or(text).parse::<u32>().ok();
+    if let (Some(revisions), false) = (number, by_period) {
+        return Ok((revisions > 0).then_some(Retention::Revisions(revisions.into())));
     }
-    let off = matches!(
-        flags.auto_compaction_retention.as_str(),
-        "" | "0" | "0s" | "0m" | "0h"
-    );
+    let period = match number {
+        Some(hours) => Duration::from_hours(hours.into()),
+        None => duration(text).map_err(|_| Error::CompactionRetention(text.to_owned()))?,
+    };
+    Ok(match i64::try_from(period.as_nanos()) {
+        _ if period.is_zero() => None,
+        Ok(nanos) if !by_period => Some(Retention::Revisions(nanos)),
+        _ => Some(Retention::Period(period)),
+    })
+}
+
+/// What etcd would do with these values, Callboard cannot do yet: better no start than a promise not kept.
+fn check_unsupported(flags: &Flags) -> Result<(), Error> {
     let unsupported = |flag, value, hint| Err(Error::Unsupported { flag, value, hint });
-    if !off {
-        let value = flags.auto_compaction_retention.clone();
-        return unsupported("auto-compaction-retention", value, ", compact with etcdctl");
-    }
-    if flags.quota_backend_bytes > 0 {
-        let value = flags.quota_backend_bytes.to_string();
-        return unsupported("quota-backend-bytes", value, ", there is no quota");
-    }
     if !flags.strict_reconfig_check {
         return unsupported("strict-reconfig-check", "false".into(), "");
     }

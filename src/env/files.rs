@@ -3,9 +3,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// How much of the end of a file is read at a time: less than a hole's neighbours are worth.
@@ -39,6 +41,31 @@ pub fn create_directory(path: &Path) -> Result<(), FileError> {
     builder.recursive(true).mode(0o700);
     builder.create(path).map_err(failed("create directory", path))?;
     sync_directory(path.parent().unwrap_or(path))
+}
+
+/// How much a disk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// What is left on the disk of a directory, for those who are not its administrator.
+pub fn disk_space(path: &Path) -> Result<DiskSpace, FileError> {
+    let name = CString::new(path.as_os_str().as_bytes());
+    let name = name.map_err(|error| failed("find the disk of", path)(error.into()))?;
+    let mut found = std::mem::MaybeUninit::<libc::statvfs64>::uninit();
+    // SAFETY: the name is a C string, and the call fills the structure or says that it did not.
+    let found = unsafe {
+        if libc::statvfs64(name.as_ptr(), found.as_mut_ptr()) != 0 {
+            return Err(failed("find the disk of", path)(std::io::Error::last_os_error()));
+        }
+        found.assume_init()
+    };
+    Ok(DiskSpace {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+    })
 }
 
 /// Removes a directory with all it holds; one that does not exist is no error.

@@ -8,6 +8,7 @@ use crate::inbox::Inbox;
 use crate::lease::LeaseHandle;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
+use crate::quota::Space;
 use crate::storage::directory::Identity;
 use crate::watch::WatchHandle;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub struct MemberBackend {
     pub limits: api::Limits,
     pub watches: WatchHandle,
     pub leases: LeaseHandle,
+    pub space: Space,
 }
 
 impl Backend for MemberBackend {
@@ -62,6 +64,10 @@ impl Backend for MemberBackend {
 
     fn leases(&self) -> &LeaseHandle {
         &self.leases
+    }
+
+    fn space(&self) -> &Space {
+        &self.space
     }
 
     fn limits(&self) -> api::Limits {

@@ -10,13 +10,13 @@
 //! | check | comparing this member's data with the others', reading it back from disk; yields to all others |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
-//! | network | the client port: requests, reads included; the watch hub and the lessor |
+//! | network | the client port: requests, reads included; the watch hub, the lessor, the compactor, the watch over space |
 
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
 use super::entrance::Entrance;
-use super::ports::{ClientParts, HubStart, Ports, hub_options};
+use super::ports::{Chores, ClientParts, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
@@ -40,6 +40,7 @@ use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
+use crate::quota::Space;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
@@ -107,6 +108,7 @@ impl Member {
             },
             watches,
             leases,
+            space: Space::new(config.space),
         };
         let member = opened.identity.member;
         let checker = checker(&opened, &backend, &config);
@@ -158,6 +160,10 @@ impl Member {
             hub,
             lessor,
             opened: entrance.opened(),
+            chores: Chores {
+                data_dir: config.data_dir.clone(),
+                retention: config.auto_compaction,
+            },
         };
         let consensus = ConsensusParts { applier, ..consensus };
         threads.extend(ports.serve((consensus, entrance), clients, &backend)?);
@@ -186,7 +192,7 @@ impl Member {
             match self
                 .backend
                 .handle
-                .propose(Request::MemberAttributes(attributes.clone()))
+                .propose_own(Request::MemberAttributes(attributes.clone()))
                 .await
             {
                 Ok(_) => break,
@@ -251,7 +257,7 @@ impl Member {
                     let version = ClusterVersion {
                         version: config::CLUSTER_VERSION.into(),
                     };
-                    if let Err(error) = backend.handle.propose(Request::ClusterVersion(version)).await {
+                    if let Err(error) = backend.handle.propose_own(Request::ClusterVersion(version)).await {
                         tracing::warn!(%error, "failed to set the cluster version");
                     }
                 }

@@ -1,6 +1,13 @@
-//! How much may be stored: what a request is taken to cost.
+//! How much may be stored: the quota on what lives, what a request is taken to cost, and the disk that must not fill up.
 //!
-//! Mirrors etcd's server/storage/quota.go.
+//! Mirrors etcd's server/storage/quota.go, with two differences. What counts is what lives ([`crate::storage::state_usage`])
+//! and not the size of a file. And an alarm that a member has raised by itself, it lowers by itself once there is room
+//! again ([`watcher`]).
+
+mod watcher;
+pub mod watching;
+
+pub use watcher::{Rules, Space};
 
 use crate::proto::etcdserverpb::request_op;
 use crate::proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest};

@@ -20,3 +20,4 @@ pub mod state_packed;
 pub mod state_record;
 pub mod state_replaced;
 pub mod state_snapshot;
+pub mod state_usage;

@@ -12,6 +12,7 @@ use crate::limits::COMPACTIONS_REMEMBERED_MAX;
 use crate::proto::log::Member;
 use crate::proto::peer::ConfState;
 use crate::storage::state_error::StateError;
+use crate::storage::state_usage::Usage;
 
 pub const APPLIED_KEY: &[u8] = b"applied";
 pub const CLUSTER_KEY: &[u8] = b"cluster";
@@ -36,8 +37,10 @@ pub struct Applied {
     /// Compactions whose history may still be pointed to, oldest first.
     #[prost(message, repeated, tag = "6")]
     pub compactions: Vec<PastCompaction>,
+    #[prost(message, required, tag = "7")]
+    pub usage: Usage,
     /// Sums up every change that the log has made: equal at the same index on all members that hold the same.
-    #[prost(fixed64, tag = "7")]
+    #[prost(fixed64, tag = "8")]
     pub digest: u64,
 }
 
@@ -74,6 +77,7 @@ impl Applied {
             compact_revision: -1,
             history_floor: -1,
             compactions: vec![],
+            usage: Usage::default(),
             digest: 0,
         }
     }
@@ -88,15 +92,17 @@ impl Applied {
         }
     }
 
-    /// Raises the watermark below which the past is gone, and finds out what history goes with it.
+    /// Raises the watermark below which the past is gone, and finds out what history goes with it. `replaced` is what
+    /// the changes up to `revision` have replaced, in bytes.
     ///
     /// A record of `superseded` points into the history only if what it pushed out was newer than the compact revision
     /// then. So after a compaction to C, applied at revision R, nothing new points to history up to C; and what pointed
     /// there before was pushed out by R at the latest, and can be asked for only until R is compacted too.
-    pub fn compact(&mut self, revision: i64) {
+    pub fn compact(&mut self, revision: i64, replaced: u64) {
         assert!(revision > self.compact_revision, "compactions only move forward");
         self.compact_revision = revision;
-        self.digest(Change::Compaction, &[revision as u64]);
+        self.usage.compact(replaced);
+        self.digest(Change::Compaction, &[revision as u64, replaced]);
         self.compactions.push(PastCompaction {
             compact_revision: revision,
             applied_at_revision: self.revision,
@@ -191,22 +197,22 @@ mod tests {
             revision: 100,
             ..Applied::empty()
         };
-        applied.compact(40);
+        applied.compact(40, 0);
         assert_eq!(applied.history_floor, -1);
         applied.revision = 150;
-        applied.compact(99);
+        applied.compact(99, 0);
         assert_eq!(applied.history_floor, -1);
-        applied.compact(100);
+        applied.compact(100, 0);
         assert_eq!(applied.history_floor, 40);
-        applied.compact(150);
+        applied.compact(150, 0);
         assert_eq!((applied.history_floor, applied.compactions.len()), (150, 0));
         // More compactions than are remembered: the space of the later ones comes back with a later one.
         applied.revision = 10_000;
         for revision in 200..300 {
-            applied.compact(revision);
+            applied.compact(revision, 0);
         }
         assert_eq!(applied.compactions.last().unwrap().compact_revision, 215);
-        applied.compact(10_000);
+        applied.compact(10_000, 0);
         assert_eq!((applied.history_floor, applied.compactions.len()), (10_000, 0));
     }
 }

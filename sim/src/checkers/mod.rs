@@ -7,6 +7,7 @@ pub mod leases;
 pub mod linearizable;
 pub mod logs;
 pub mod revisions;
+pub mod space;
 pub mod watch;
 
 /// A promise that was broken, in a sentence.

@@ -7,6 +7,7 @@ mod get;
 pub mod lease;
 mod past_range;
 mod put;
+pub mod quota;
 mod txn;
 pub mod watch;
 
