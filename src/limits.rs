@@ -158,3 +158,7 @@ pub const DIGESTS_MAX: usize = 16 * 1024;
 
 /// HashKVs that wait for the thread that computes them: each reads everything.
 pub const HASHES_WAITING_MAX: usize = 16;
+
+/// Tables of a keyspace that are rewritten at once where somebody asks for it: some tenths of a second. While it lasts, the
+/// engine's worker may have to wait, and a few tables more of new changes fit into memory.
+pub const MERGE_BYTES_MAX: u64 = 32 * 1024 * 1024;

@@ -18,16 +18,19 @@ use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
     Snapshot,
 };
 
+use crate::limits::MERGE_BYTES_MAX;
 use crate::storage::journal;
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
 use crate::storage::state_error::StateError;
 use crate::storage::state_filter::{self, Floors};
+use crate::storage::state_keys::Place;
 use crate::storage::state_meta;
+use crate::storage::state_packed::last_main;
 
 /// The keyspaces, with the numbers under which snapshots carry them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,6 +83,8 @@ pub struct StateOptions {
     pub table_bytes: u64,
     /// Tables that pile up in the first level before they are merged.
     pub first_level_tables: u8,
+    /// Tables of a keyspace that [`StateDatabase::reclaim`] and [`StateDatabase::rewrite`] may rewrite.
+    pub merge_bytes_max: u64,
 }
 
 impl StateOptions {
@@ -90,6 +95,7 @@ impl StateOptions {
             journal_bytes_max: 64 * 1024 * 1024,
             table_bytes: 8 * 1024 * 1024,
             first_level_tables: 4,
+            merge_bytes_max: MERGE_BYTES_MAX,
         }
     }
 
@@ -114,6 +120,7 @@ pub struct StateDatabase {
     path: PathBuf,
     database: Database,
     keyspaces: [Keyspace; 5],
+    merge_bytes_max: u64,
     /// What may go, as far as compactions have been applied.
     applied_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
@@ -168,6 +175,7 @@ impl StateDatabase {
             path: path.to_owned(),
             database,
             keyspaces,
+            merge_bytes_max: options.merge_bytes_max,
             applied_floors: Floors::default(),
             floors,
         };
@@ -238,34 +246,72 @@ impl StateDatabase {
         Ok(())
     }
 
-    /// Gives the space of compacted revisions back, and waits for it. Takes as long as rewriting all old revisions
-    /// does: call it off the apply thread.
+    /// Gives the space of compacted revisions back, and waits for it: call it off the apply thread. Takes no longer
+    /// however much there is to give back, since whole tables go at once; the rest is rewritten where it is little, and
+    /// else goes when the engine merges tables anyway. A longer merge would hold up the engine's worker, and with it, in
+    /// the end, writes.
     pub fn reclaim(&self) -> Result<(), StateError> {
         self.sync()?;
-        for keyspace in [StateKeyspace::Replaced, StateKeyspace::History] {
-            self.merge(keyspace)?;
-        }
-        Ok(())
+        let (replaced, history) = self.floors.get();
+        self.reclaim_below(StateKeyspace::Replaced, replaced)?;
+        self.reclaim_below(StateKeyspace::History, state_filter::history_floor(history))
     }
 
-    /// Rewrites everything, deleted keys included: what etcd calls defragmentation.
-    pub fn rewrite(&self) -> Result<(), StateError> {
+    fn reclaim_below(&self, keyspace: StateKeyspace, floor: i64) -> Result<(), StateError> {
+        self.write_table(keyspace)?;
+        if let Some(end) = self.end_of_compacted(keyspace, floor)? {
+            let dropped = self.keyspace(keyspace).tree.drop_range::<Bytes, _>(..end);
+            dropped.map_err(|source| StateError::engine("dropping tables")(source.into()))?;
+        }
+        self.merge_if_little(keyspace).map(drop)
+    }
+
+    /// The key before which all changes of all records are at or below the floor.
+    fn end_of_compacted(&self, keyspace: StateKeyspace, floor: i64) -> Result<Option<Bytes>, StateError> {
+        let behind = Place {
+            main: floor.saturating_add(1),
+            sub: 0,
+        };
+        let behind = Bytes::copy_from_slice(&behind.to_bytes());
+        if floor < 1 {
+            return Ok(None);
+        }
+        let compacted = ..behind.clone();
+        let mut records = self.snapshot().range::<Bytes, _>(self.keyspace(keyspace), compacted);
+        let last = records.next_back();
+        let Some(last) = last else { return Ok(None) };
+        let (key, value) = last.into_inner().map_err(StateError::engine("reading"))?;
+        // It may hold changes on both sides of the floor.
+        let is_compacted = last_main(&value).is_some_and(|revision| revision <= floor);
+        Ok(Some(if is_compacted { behind } else { key.into() }))
+    }
+
+    /// Rewrites what is little enough, deleted keys included: what is left to do where etcd defragments. False if some
+    /// of it is too much: the engine merges that by and by.
+    pub fn rewrite(&self) -> Result<bool, StateError> {
         self.reclaim()?;
+        let mut all = true;
         for keyspace in [StateKeyspace::Current, StateKeyspace::Meta, StateKeyspace::Leases] {
-            self.merge(keyspace)?;
+            self.write_table(keyspace)?;
+            all &= self.merge_if_little(keyspace)?;
         }
-        Ok(())
+        Ok(all)
     }
 
-    /// Rewrites the tables of one keyspace, without what its filter drops.
-    fn merge(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
+    fn write_table(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
+        let written = self.keyspace(keyspace).rotate_memtable_and_wait();
+        written.map_err(StateError::engine("writing a table"))
+    }
+
+    /// Rewrites the tables of one keyspace, without what its filter drops; false, and nothing is done, if they are many.
+    fn merge_if_little(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
         let keyspace = self.keyspace(keyspace);
-        keyspace
-            .rotate_memtable_and_wait()
-            .map_err(StateError::engine("writing a table"))?;
-        keyspace
-            .major_compact()
-            .map_err(StateError::engine("merging tables"))
+        if keyspace.disk_space() > self.merge_bytes_max {
+            return Ok(false);
+        }
+        let merged = keyspace.major_compact();
+        merged.map_err(StateError::engine("merging tables"))?;
+        Ok(true)
     }
 
     /// What the state takes: tables, and changes that have not reached a table yet. The journal's preallocated file is

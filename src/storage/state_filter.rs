@@ -80,11 +80,15 @@ impl Factory for FilterFactory {
         let (replaced, history) = self.floors.get();
         let floor = match self.kind {
             Kind::Replaced => replaced,
-            // A watch may begin with the compact revision itself.
-            Kind::History => history - 1,
+            Kind::History => history_floor(history),
         };
         Box::new(Filter { floor })
     }
+}
+
+/// The last revision whose history may go: a watch may begin with the compact revision itself.
+pub fn history_floor(floor: i64) -> i64 {
+    floor - 1
 }
 
 struct Filter {
