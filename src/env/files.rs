@@ -200,6 +200,14 @@ impl DiskFile {
         Ok(rest)
     }
 
+    /// Writes what shall follow `offset`, durably.
+    pub fn write_rest(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
+        use std::os::unix::fs::FileExt;
+        let file = self.reader.get_mut();
+        let written = file.write_all_at(bytes, offset).and_then(|()| file.sync_all());
+        written.map_err(failed("write", &self.path))
+    }
+
     /// Cuts the file off, durably.
     pub fn truncate(&mut self, length: u64) -> Result<(), FileError> {
         let file = self.reader.get_mut();

@@ -215,6 +215,13 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
     let log_path = opened.directory.log_path().display().to_string();
     if applied < cut {
+        // The state held more when the log was cut: what looked like the torn end of its journal has rotted. It stays as it
+        // was found, for whoever can read it better.
+        let cut_off = opened.machine.state().take_cut_off();
+        drop(opened);
+        if let Some(cut_off) = cut_off {
+            cut_off.put_back().map_err(DirectoryError::from)?;
+        }
         return Err(StartError::StateBehindLog {
             log_path,
             cut,
@@ -248,6 +255,8 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
             terms: Vec::new(),
         };
     }
+    // It is the state that the log goes on from.
+    drop(opened.machine.state().take_cut_off());
     let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
     opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);

@@ -11,6 +11,9 @@
 //! * Anything else at the end is torn. It is cut off here, since the engine refuses some torn batches.
 //! * Only the newest journal may end torn: the others were synced when their successor was begun.
 //!
+//! Whether a journal of few batches was torn or has rotted cannot be told from itself alone. What is cut off is handed to
+//! the caller, who may know better: should it turn out that there was more, it is put back, and stays as it was found.
+//!
 //! The layout is that of fjall 3 (its `journal/entry.rs`); not here: what batches mean.
 
 use crate::env::{self, DiskFile, FileError};
@@ -44,16 +47,33 @@ pub enum JournalError {
 }
 
 /// Checks the journals of the database in a directory, oldest first, and cuts a torn end off the newest.
-pub fn check(directory: &Path) -> Result<(), JournalError> {
+pub fn check(directory: &Path) -> Result<Option<CutOff>, JournalError> {
+    let mut cut_off = None;
     if !env::exists(directory) {
-        return Ok(());
+        return Ok(cut_off);
     }
     let mut sequence = 0;
     let paths = list(directory)?;
     for path in &paths {
-        sequence = check_one(path, sequence, Some(path) == paths.last())?;
+        (sequence, cut_off) = check_one(path, sequence, Some(path) == paths.last())?;
     }
-    Ok(())
+    Ok(cut_off)
+}
+
+/// What was cut off the end of a journal.
+#[derive(Debug)]
+pub struct CutOff {
+    path: PathBuf,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl CutOff {
+    /// Makes the journal what it was before, durably. Nobody may use it.
+    pub fn put_back(&self) -> Result<(), FileError> {
+        tracing::warn!(path = %self.path.display(), offset = self.offset, "put what was cut off a journal back");
+        DiskFile::open(&self.path)?.write_rest(self.offset, &self.bytes)
+    }
 }
 
 /// The journals of the database in a directory, oldest first.
@@ -69,8 +89,12 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(paths.collect())
 }
 
-/// Checks one journal, whose batches follow those up to `sequence`; gives the number of its last one.
-fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, JournalError> {
+/// Checks one journal, whose batches follow those up to `sequence`; gives the number of its last one, and what was cut off.
+fn check_one(
+    path: &Path,
+    mut sequence: u64,
+    is_newest: bool,
+) -> Result<(u64, Option<CutOff>), JournalError> {
     let mut file = DiskFile::open(path)?;
     let mut offset = 0;
     let mut read = |buffer: &mut [u8]| file.read_exact(buffer);
@@ -84,7 +108,7 @@ fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, Jou
     }
     let rest = file.rest(offset)?;
     if rest.is_empty() {
-        return Ok(sequence);
+        return Ok((sequence, None));
     }
     let rotten = |what| {
         let path = path.to_owned();
@@ -100,7 +124,12 @@ fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, Jou
     }
     tracing::warn!(path = %path.display(), offset, bytes = rest.len(), "cut a torn batch off a journal");
     file.truncate(offset)?;
-    Ok(sequence)
+    let cut_off = CutOff {
+        path: path.to_owned(),
+        offset,
+        bytes: rest,
+    };
+    Ok((sequence, Some(cut_off)))
 }
 
 /// A journal that is in use, read bit by bit: is all of it still what was written?

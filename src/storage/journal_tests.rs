@@ -157,3 +157,16 @@ fn an_older_journal_must_be_whole() {
         Err(JournalError::Rotten { .. })
     ));
 }
+
+#[test]
+fn what_was_cut_off_can_be_put_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, written) = log(directory.path());
+    let torn = &written[..written.len() - 5];
+    std::fs::write(&path, torn).expect("written");
+    let cut_off = check(directory.path()).expect("torn").expect("something is cut off");
+    let left = std::fs::read(&path).expect("readable");
+    assert!(left.len() < torn.len() && check(directory.path()).expect("sound").is_none());
+    cut_off.put_back().expect("writable");
+    assert_eq!(std::fs::read(&path).expect("readable"), torn);
+}

@@ -92,7 +92,7 @@ impl LogDatabase {
             path: path.to_owned(),
             source,
         };
-        let sound = journal::check(path).and_then(|()| manifest::check(path));
+        let sound = journal::check(path).and_then(|_| manifest::check(path));
         sound.map_err(|error| match error {
             JournalError::File(error) => LogError::File(error),
             rotten => LogError::Corrupt {

@@ -10,7 +10,7 @@
 //! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use fjall::compaction::Leveled;
@@ -23,7 +23,7 @@ use fjall::{
 };
 
 use crate::limits::MERGE_BYTES_MAX;
-use crate::storage::journal;
+use crate::storage::journal::{self, CutOff};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
 use crate::storage::state_error::StateError;
@@ -121,6 +121,8 @@ pub struct StateDatabase {
     database: Database,
     keyspaces: [Keyspace; 5],
     merge_bytes_max: u64,
+    /// What was taken for the torn end of the journal.
+    cut_off: Mutex<Option<CutOff>>,
     /// What may go, as far as compactions have been applied.
     applied_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
@@ -142,8 +144,8 @@ impl StateDatabase {
             path: path.to_owned(),
             source,
         };
-        let sound = journal::check(path).and_then(|()| manifest::check(path));
-        sound.map_err(|source| StateError::Journal {
+        let sound = journal::check(path).and_then(|cut_off| manifest::check(path).map(|()| cut_off));
+        let cut_off = sound.map_err(|source| StateError::Journal {
             path: path.to_owned(),
             source,
         })?;
@@ -176,6 +178,7 @@ impl StateDatabase {
             database,
             keyspaces,
             merge_bytes_max: options.merge_bytes_max,
+            cut_off: Mutex::new(cut_off),
             applied_floors: Floors::default(),
             floors,
         };
@@ -192,6 +195,12 @@ impl StateDatabase {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What was taken for the torn end of its journal when the database was opened, to be put back once it is closed
+    /// should the log tell that there was more.
+    pub fn take_cut_off(&self) -> Option<CutOff> {
+        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The state as of now, across all keyspaces. Cheap; keeps replaced data alive as long as it lives.
