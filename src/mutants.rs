@@ -55,10 +55,16 @@ pub enum Mutant {
     AlarmStays,
     /// A compaction is not seen to free anything.
     NothingFreed,
+    /// Who waits in a queue is at its front as soon as one key before its own has gone.
+    QueueAskedOnce,
+    /// Leaders of elections proclaim without a look at whether they still lead.
+    ProclaimUnfenced,
+    /// Observers of elections follow a leader from when they come to it, not from what they were told last.
+    ObserveFromNow,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -84,6 +90,9 @@ impl Mutant {
         Self::AlarmsLeftOut,
         Self::AlarmStays,
         Self::NothingFreed,
+        Self::QueueAskedOnce,
+        Self::ProclaimUnfenced,
+        Self::ObserveFromNow,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -113,6 +122,9 @@ impl Mutant {
             Self::AlarmsLeftOut => "alarms-left-out",
             Self::AlarmStays => "alarm-stays",
             Self::NothingFreed => "nothing-freed",
+            Self::QueueAskedOnce => "queue-asked-once",
+            Self::ProclaimUnfenced => "proclaim-unfenced",
+            Self::ObserveFromNow => "observe-from-now",
         }
     }
 }

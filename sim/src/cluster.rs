@@ -63,7 +63,10 @@ struct Process {
     running: bool,
     /// Killed, and not all of it is gone yet.
     dying: bool,
-    paused: bool,
+    /// Since when it stands still.
+    paused_since: Option<Duration>,
+    /// Asked to stop: whoever asked starts it again, until the faults end.
+    stopping: bool,
     backend: Option<MemberBackend>,
     log: Option<LogDatabase>,
     /// What was done to its disk; meanwhile it may stop by itself.
@@ -214,8 +217,10 @@ impl Cluster {
     pub fn ask_to_stop(&self, number: usize) -> bool {
         let member = &self.members[number];
         let asked = {
-            let process = lock(&member.process);
-            process.backend.is_some() && !process.paused
+            let mut process = lock(&member.process);
+            let asked = process.backend.is_some() && process.paused_since.is_none();
+            process.stopping |= asked;
+            asked
         };
         if asked {
             self.runtime.send_ctrl_c(member.node.id());
@@ -367,6 +372,7 @@ impl Cluster {
                 return false;
             }
             process.running = true;
+            process.stopping = false;
         }
         network::lighten(member_address(number));
         self.runtime.restart(member.node.id());
@@ -377,20 +383,22 @@ impl Cluster {
     pub fn pause(&self, number: usize) -> bool {
         let member = &self.members[number];
         let mut process = lock(&member.process);
-        if !process.running || process.paused {
+        if !process.running || process.paused_since.is_some() {
             return false;
         }
-        process.paused = true;
+        process.paused_since = Some(crate::world::elapsed());
         self.runtime.pause(member.node.id());
         true
     }
 
-    /// Lets it go on.
-    pub fn resume(&self, number: usize) {
+    /// Lets it go on, and tells since when it stood still.
+    pub fn resume(&self, number: usize) -> Option<Duration> {
         let member = &self.members[number];
-        if std::mem::take(&mut lock(&member.process).paused) {
+        let since = lock(&member.process).paused_since.take();
+        if since.is_some() {
             self.runtime.resume(member.node.id());
         }
+        since
     }
 
     /// Silences one direction between two members.
@@ -427,7 +435,8 @@ impl Cluster {
     pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
         let process = lock(&self.members[number].process);
         let (backend, log) = (process.backend.as_ref()?, process.log.clone()?);
-        (!process.paused && process.trouble.is_none()).then(|| (Arc::clone(&backend.views.load().state), log))
+        (process.paused_since.is_none() && process.trouble.is_none())
+            .then(|| (Arc::clone(&backend.views.load().state), log))
     }
 
     /// Cuts these members off from all others.
@@ -449,6 +458,9 @@ impl Cluster {
         for number in members {
             self.thaw(*number);
             self.resume(*number);
+            if lock(&self.members[*number].process).stopping {
+                self.kill(*number).await;
+            }
             self.repair(*number).await;
         }
         for number in members {

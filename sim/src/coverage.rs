@@ -36,7 +36,10 @@ const STATES: &[(&str, &str)] = &[
     ("dropped a raft message", "raft message dropped"),
     ("set the cluster version", "cluster version set"),
     ("finished peer corruption check", "hashes compared"),
-    ("initial corruption checking passed; no corruption", "hashes compared at start"),
+    (
+        "initial corruption checking passed; no corruption",
+        "hashes compared at start",
+    ),
     ("this member cannot go on", "member stopped by itself"),
 ];
 

@@ -47,7 +47,7 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
     } else {
         Difference::InVersion
     };
-    put(cluster, "as it is").await?;
+    put(cluster, KEY, "as it is").await?;
     until("all members have the epilogue's key", || {
         (0..options.members).all(|number| holds_key(cluster, number))
     })
@@ -69,10 +69,14 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
             })
             .await?;
         }
-        Difference::InStore => noticed(cluster, member).await?,
+        Difference::InStore => {
+            // What a member serves is a view of its store, and another one only once something has changed.
+            put(cluster, b"epilogue, later", "").await?;
+            noticed(cluster, member).await?;
+        }
         Difference::InVersion => {
             until("an altered member starts", || cluster.views(member).is_some()).await?;
-            put(cluster, "built on it").await?;
+            put(cluster, KEY, "built on it").await?;
             noticed(cluster, member).await?;
         }
     }
@@ -82,16 +86,19 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
 }
 
 fn gone(cluster: &Cluster, member: usize) -> Violation {
-    Violation(format!("{} has gone before the epilogue", cluster.members[member].name))
+    Violation(format!(
+        "{} has gone before the epilogue",
+        cluster.members[member].name
+    ))
 }
 
-async fn put(cluster: &Cluster, value: &'static str) -> Result<(), Violation> {
+async fn put(cluster: &Cluster, key: &'static [u8], value: &'static str) -> Result<(), Violation> {
     let everybody = 0..cluster.members.len();
     let client = company::connect(everybody, Duration::from_secs(5));
     let deadline = elapsed() + NOTICED_MAX;
     loop {
         let request = PutRequest {
-            key: KEY.into(),
+            key: key.into(),
             value: value.into(),
             ..PutRequest::default()
         };
@@ -140,7 +147,11 @@ fn alter(state: &StateDatabase, difference: Difference) {
         place: record.place(),
         create_revision: record.header.create_revision,
         version: record.header.version + i64::from(is_version),
-        value: if is_version { b"as it is" } else { b"something else" },
+        value: if is_version {
+            b"as it is"
+        } else {
+            b"something else"
+        },
         lease: 0,
     });
     let mut batch = state.batch(1);
@@ -156,7 +167,9 @@ async fn noticed(cluster: &Cluster, member: usize) -> Result<(), Violation> {
         let views = (0..cluster.members.len()).filter_map(|number| cluster.views(number));
         let mut raised = views.flat_map(|views| {
             let alarms = views.load().alarms.iter().collect::<Vec<_>>();
-            alarms.into_iter().filter(|raised| raised.alarm == AlarmType::Corrupt as i32)
+            alarms
+                .into_iter()
+                .filter(|raised| raised.alarm == AlarmType::Corrupt as i32)
         });
         named.extend(raised.next().map(|raised| raised.member_id));
         !named.is_empty()
@@ -167,7 +180,9 @@ async fn noticed(cluster: &Cluster, member: usize) -> Result<(), Violation> {
         _ => cluster.member_id(member).unwrap_or_default(),
     };
     if named != [expected] {
-        return violation(format!("{name} ({expected:x}) differs, and the alarm is raised for {named:x?}"));
+        return violation(format!(
+            "{name} ({expected:x}) differs, and the alarm is raised for {named:x?}"
+        ));
     }
     Ok(())
 }

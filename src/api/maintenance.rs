@@ -71,7 +71,7 @@ pub async fn alarm(backend: &impl Backend, request: AlarmRequest) -> Result<Body
             fill(backend, &mut response.header);
             Ok(Body::message(&response))
         }
-        other => Err(unexpected(&other)),
+        other => Err(unexpected(&other).into()),
     }
 }
 

@@ -219,7 +219,10 @@ fn whole_tables_of_compacted_revisions_go_at_once_and_not_for_who_still_reads_th
         let tables = member.state().tables().into_iter();
         tables.filter(|table| table.keyspace == keyspace).count()
     };
-    assert_eq!((tables(&member, "replaced"), tables(&member, "history")), (10, 10));
+    assert_eq!(
+        (tables(&member, "replaced"), tables(&member, "history")),
+        (10, 10)
+    );
     let before = member.view();
     let (hash, changes) = (before.hash_kv(0).unwrap(), before.changes(2, 1000).unwrap().len());
     let mut at_96 = everything();

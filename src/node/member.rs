@@ -159,6 +159,8 @@ impl Member {
         let clients = ClientParts {
             hub,
             lessor,
+            cors: api::Cors::new(&config.cors),
+            json: config.enable_grpc_gateway,
             opened: entrance.opened(),
             chores: Chores {
                 data_dir: config.data_dir.clone(),

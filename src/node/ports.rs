@@ -106,6 +106,9 @@ pub(super) type PeerParts = (ConsensusParts, Entrance);
 pub(super) struct ClientParts {
     pub(super) hub: HubStart,
     pub(super) lessor: lease::actor::Parts,
+    pub(super) cors: api::Cors,
+    /// Whether the JSON form of the API is answered.
+    pub(super) json: bool,
     pub(super) opened: Opened,
     pub(super) chores: Chores,
 }
@@ -178,9 +181,19 @@ async fn serve_clients(
     parts.chores.start(&backend);
     let deliveries = Arc::clone(&backend.handle.deliveries);
     env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
-    if parts.opened.wait_for(|opened| *opened).await.is_ok() {
-        serve(listeners, &api::Routes::new(backend), options, &shutdown).await;
+    if parts.opened.wait_for(|opened| *opened).await.is_err() {
+        return;
     }
+    let watches = backend.watches.clone();
+    let routes = api::Routes::new(backend)
+        .with_cors(parts.cors)
+        .with_json(parts.json);
+    // Streams do not end by themselves.
+    let end_streams = async {
+        stopped(shutdown.clone()).await;
+        watches.stop();
+    };
+    futures_util::future::join(serve(listeners, &routes, options, &shutdown), end_streams).await;
 }
 
 async fn serve_peers(

@@ -90,11 +90,7 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 /// Checks one journal, whose batches follow those up to `sequence`; gives the number of its last one, and what was cut off.
-fn check_one(
-    path: &Path,
-    mut sequence: u64,
-    is_newest: bool,
-) -> Result<(u64, Option<CutOff>), JournalError> {
+fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<(u64, Option<CutOff>), JournalError> {
     let mut file = DiskFile::open(path)?;
     let mut offset = 0;
     let mut read = |buffer: &mut [u8]| file.read_exact(buffer);

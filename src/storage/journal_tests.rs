@@ -164,7 +164,9 @@ fn what_was_cut_off_can_be_put_back() {
     let (path, written) = log(directory.path());
     let torn = &written[..written.len() - 5];
     std::fs::write(&path, torn).expect("written");
-    let cut_off = check(directory.path()).expect("torn").expect("something is cut off");
+    let cut_off = check(directory.path())
+        .expect("torn")
+        .expect("something is cut off");
     let left = std::fs::read(&path).expect("readable");
     assert!(left.len() < torn.len() && check(directory.path()).expect("sound").is_none());
     cut_off.put_back().expect("writable");

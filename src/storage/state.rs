@@ -18,8 +18,8 @@ use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
 use fjall::{
-    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
-    Snapshot,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Readable, Snapshot,
 };
 
 use crate::limits::MERGE_BYTES_MAX;
@@ -286,7 +286,9 @@ impl StateDatabase {
             return Ok(None);
         }
         let compacted = ..behind.clone();
-        let mut records = self.snapshot().range::<Bytes, _>(self.keyspace(keyspace), compacted);
+        let mut records = self
+            .snapshot()
+            .range::<Bytes, _>(self.keyspace(keyspace), compacted);
         let last = records.next_back();
         let Some(last) = last else { return Ok(None) };
         let (key, value) = last.into_inner().map_err(StateError::engine("reading"))?;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// A member that was told of an error stops within this time.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// Between two looks whether something has paused it.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub async fn strike(stage: &mut Stage, ailment: Ailment) {
     let victim = stage.victim();
@@ -53,14 +55,19 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
     stage.restart(victim);
 }
 
-/// A paused process cannot stop: it is let go on. One that another fault ended has stopped, too.
+/// A paused process cannot stop: it is let go on, whenever another fault pauses it. One that another fault ended has
+/// stopped, too.
 async fn must_stop(stage: &mut Stage, victim: usize) {
-    stage.cluster.resume(victim);
-    if !stage.wait_for_end(victim, STOP_MAX).await {
-        let name = &stage.cluster.members[victim].name;
-        let text = format!("{name} goes on {STOP_MAX:?} after its disk returned an error");
-        stage.cluster.world.violated(Violation(text));
+    let deadline = crate::world::elapsed() + STOP_MAX;
+    while crate::world::elapsed() < deadline {
+        stage.cluster.resume(victim);
+        if stage.wait_for_end(victim, LOOK_AGAIN).await {
+            return;
+        }
     }
+    let name = &stage.cluster.members[victim].name;
+    let text = format!("{name} goes on {STOP_MAX:?} after its disk returned an error");
+    stage.cluster.world.violated(Violation(text));
 }
 
 const fn counter(ailment: Ailment) -> &'static str {

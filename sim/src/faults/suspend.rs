@@ -10,9 +10,10 @@ pub async fn strike(stage: &mut Stage) {
         return;
     }
     stage.cluster.event(victim, "! suspend", "");
-    let begin = crate::world::elapsed();
     stage.wait(50, 20_000).await;
-    clock::hide(member_address(victim), crate::world::elapsed() - begin);
-    stage.cluster.resume(victim);
+    // Unless its process has ended meanwhile: a new one has seen all of its time.
+    if let Some(since) = stage.cluster.resume(victim) {
+        clock::hide(member_address(victim), crate::world::elapsed() - since);
+    }
     stage.cluster.event(victim, "awake", "");
 }

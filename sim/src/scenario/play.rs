@@ -265,7 +265,9 @@ impl<'a> Telling<'a> {
             Blow::Pause => {
                 self.cluster.pause(member);
             }
-            Blow::Resume => self.cluster.resume(member),
+            Blow::Resume => {
+                self.cluster.resume(member);
+            }
             Blow::DiskFails => {
                 self.cluster.trouble(member, Trouble::Ailing);
                 disk::fall_ill(directory, Ailment::Syncs, 0);

@@ -1,12 +1,12 @@
 //! The plain HTTP paths; texts were taken from etcd 3.7.1.
 
 use super::*;
-use crate::api::Backend;
+use crate::api::{Backend, Cors};
 use crate::env::block_on;
-use crate::proto::etcdserverpb::{AlarmRequest, HashRequest, HashResponse, LeaseGrantRequest, PutRequest};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
-use crate::proto::log::{AlarmCommand, MemberAttributes};
+use crate::proto::etcdserverpb::{AlarmRequest, HashRequest, HashResponse, LeaseGrantRequest, PutRequest};
 use crate::proto::log::command::Request as Proposed;
+use crate::proto::log::{AlarmCommand, MemberAttributes};
 use std::sync::atomic::Ordering;
 
 async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
@@ -23,7 +23,7 @@ async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
 fn paths_answer_as_etcds() {
     block_on(async {
         let fake = Fake::new();
-        let routes = Routes::new(fake.clone());
+        let routes = Routes::new(fake.clone()).with_cors(Cors::default());
         let healthy = [
             (
                 "GET",
