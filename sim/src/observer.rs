@@ -3,7 +3,6 @@
 //! seen is the store's past, also the part that is compacted later.
 
 use crate::checkers::logs::{LogEntry, Logs};
-use crate::checkers::space::Reasons;
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::disk;
@@ -39,8 +38,6 @@ struct Seen {
     /// Entries up to this one of each member's log had been applied when they were compared.
     indexes: Vec<u64>,
     logs_seen_at: Duration,
-    /// When writes could be refused for lack of space.
-    no_space: Reasons,
 }
 
 impl Observer {
@@ -62,7 +59,7 @@ impl Observer {
             if let Some(views) = cluster.views(number) {
                 let view = views.load();
                 if no_space(&view, cluster.quota_bytes) {
-                    seen.no_space.seen_at(now);
+                    cluster.world.no_space(|reasons| reasons.seen_at(now));
                 }
                 seen.look_at_state(number, &cluster.members[number].name, &view)?;
             }
@@ -76,10 +73,6 @@ impl Observer {
     /// What was seen, in the end.
     pub fn past(&self) -> Past {
         self.0.borrow().past.clone()
-    }
-
-    pub fn no_space(&self) -> Reasons {
-        self.0.borrow().no_space.clone()
     }
 
     /// Log entries that were compared.

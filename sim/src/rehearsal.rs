@@ -276,7 +276,25 @@ impl Play<'_> {
     async fn end_well(&self) -> Result<(), Violation> {
         self.liveness().await?;
         self.tenants.review(self.cluster).await?;
+        self.rest().await?;
         self.audit()
+    }
+
+    /// Waits until nothing is under way any more: a leader may compact by itself at any time, as long as there is something.
+    async fn rest(&self) -> Result<(), Violation> {
+        let deadline = elapsed() + LIVENESS_MAX;
+        loop {
+            let views = (0..self.options.members).filter_map(|number| self.cluster.views(number));
+            let mut applied: Vec<_> = views.map(|views| views.load().applied_index()).collect();
+            applied.dedup();
+            if applied.len() == 1 {
+                return Ok(());
+            }
+            if elapsed() > deadline {
+                return violation(format!("healthy members do not come to rest: {applied:?}"));
+            }
+            madsim::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// A quorum that is healthy serves, whatever the others do; when all are healthy they come to hold the same.
@@ -380,7 +398,8 @@ impl Play<'_> {
         compaction::check(&history, compacted)?;
         if !self.options.space.shortages {
             // A member that stood still may go on by what it saw of its disk before.
-            space::check(&history, &self.observer.no_space(), self.safe_until.get())?;
+            let reasons = self.world.no_space(|reasons| reasons.clone());
+            space::check(&history, &reasons, self.safe_until.get())?;
         }
         let searched = linearizable::check(&history, Some(&past))?;
         self.world.count("keys searched together", searched.whole);

@@ -3,6 +3,7 @@
 
 use crate::checkers::Violation;
 use crate::checkers::leaders::Leaders;
+use crate::checkers::space::Reasons;
 use crate::history::{History, Input, Outcome};
 use crate::record::{Happening, Record};
 use crate::trace::{Standing, Trace};
@@ -30,6 +31,7 @@ struct Inner {
     counters: BTreeMap<&'static str, u64>,
     violations: Vec<Violation>,
     struck: Vec<u32>,
+    no_space: Reasons,
     names: BTreeMap<NodeId, String>,
 }
 
@@ -61,6 +63,7 @@ impl World {
             counters: BTreeMap::new(),
             violations: Vec::new(),
             struck: Vec::new(),
+            no_space: Reasons::default(),
             names: BTreeMap::new(),
         })))
     }
@@ -97,6 +100,11 @@ impl World {
     /// The strikes that began.
     pub fn strikes(&self) -> Vec<u32> {
         self.inner().struck.clone()
+    }
+
+    /// When writes could be refused for lack of space.
+    pub fn no_space<T>(&self, change: impl FnOnce(&mut Reasons) -> T) -> T {
+        change(&mut self.inner().no_space)
     }
 
     /// A promise was broken.

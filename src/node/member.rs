@@ -16,10 +16,11 @@ use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
 use super::entrance::Entrance;
-use super::ports::{Chores, ClientParts, HubStart, Ports, hub_options};
+use super::ports::{ClientParts, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
+use crate::compactor;
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
 use crate::consensus::checkpoint::{Checkpoints, Policy};
@@ -40,7 +41,7 @@ use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
-use crate::quota::Space;
+use crate::quota::{self, Space};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
@@ -162,10 +163,18 @@ impl Member {
             cors: api::Cors::new(&config.cors),
             json: config.enable_grpc_gateway,
             opened: entrance.opened(),
-            chores: Chores {
+            space: quota::watching::Parts {
+                own: member,
+                space: backend.space.clone(),
+                views: backend.views.clone(),
+                consensus: backend.handle.clone(),
                 data_dir: config.data_dir.clone(),
-                retention: config.auto_compaction,
             },
+            compactor: config.auto_compaction.map(|retention| compactor::Parts {
+                retention,
+                views: backend.views.clone(),
+                consensus: backend.handle.clone(),
+            }),
         };
         let consensus = ConsensusParts { applier, ..consensus };
         threads.extend(ports.serve((consensus, entrance), clients, &backend)?);

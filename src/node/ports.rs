@@ -7,7 +7,7 @@ use super::entrance::{Entrance, Opened};
 use super::member::ConsensusParts;
 use crate::api;
 use crate::cluster::MemberUrl;
-use crate::compactor::{self, Retention};
+use crate::compactor;
 use crate::config;
 use crate::env::{self, Listener, ThreadHandle};
 use crate::inbox::Inbox;
@@ -19,7 +19,6 @@ use crate::proto::peer::peer_server::PeerServer;
 use crate::quota;
 use crate::watch::actor::{Parts, WatchHub};
 use crate::watch::{HubOptions, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -110,32 +109,9 @@ pub(super) struct ClientParts {
     /// Whether the JSON form of the API is answered.
     pub(super) json: bool,
     pub(super) opened: Opened,
-    pub(super) chores: Chores,
-}
-
-/// What a member does from time to time.
-pub(super) struct Chores {
-    pub(super) data_dir: PathBuf,
-    pub(super) retention: Option<Retention>,
-}
-
-impl Chores {
-    fn start(self, backend: &MemberBackend) {
-        env::spawn_local(quota::watching::watch(quota::watching::Parts {
-            own: backend.identity.member,
-            space: backend.space.clone(),
-            views: backend.views.clone(),
-            consensus: backend.handle.clone(),
-            data_dir: self.data_dir,
-        }));
-        if let Some(retention) = self.retention {
-            env::spawn_local(compactor::run(compactor::Parts {
-                retention,
-                views: backend.views.clone(),
-                consensus: backend.handle.clone(),
-            }));
-        }
-    }
+    pub(super) space: quota::watching::Parts,
+    /// None if nothing is compacted by itself.
+    pub(super) compactor: Option<compactor::Parts>,
 }
 
 /// What the watch hub is made of.
@@ -178,7 +154,10 @@ async fn serve_clients(
 ) {
     parts.hub.start(&backend);
     env::start(|_| LessorActor::new(parts.lessor));
-    parts.chores.start(&backend);
+    env::spawn_local(quota::watching::watch(parts.space));
+    if let Some(compactor) = parts.compactor {
+        env::spawn_local(compactor::run(compactor));
+    }
     let deliveries = Arc::clone(&backend.handle.deliveries);
     env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
     if parts.opened.wait_for(|opened| *opened).await.is_err() {

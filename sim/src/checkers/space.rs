@@ -7,19 +7,31 @@ use std::time::Duration;
 /// How far apart a refusal and the look that explains it may be: a client hears of it later, and looks are this rare.
 const APART_MAX: Duration = Duration::from_millis(500);
 
-/// When a refusal had a reason, in order of time.
+/// When refusals had a reason: from when until when each.
 #[derive(Clone, Debug, Default)]
-pub struct Reasons(Vec<Duration>);
+pub struct Reasons(Vec<(Duration, Duration)>);
 
 impl Reasons {
+    /// Seen at this moment.
     pub fn seen_at(&mut self, now: Duration) {
-        self.0.push(now);
+        self.0.push((now, now));
+    }
+
+    /// There is one from now on; gives its number.
+    pub fn begin(&mut self, now: Duration) -> usize {
+        self.0.push((now, Duration::MAX));
+        self.0.len() - 1
+    }
+
+    /// It is over.
+    pub fn end(&mut self, number: usize, now: Duration) {
+        self.0[number].1 = now;
     }
 
     fn between(&self, from: Duration, to: Duration) -> bool {
         let from = from.saturating_sub(APART_MAX);
-        let first = self.0.partition_point(|at| *at < from);
-        self.0.get(first).is_some_and(|at| *at <= to + APART_MAX)
+        let to = to + APART_MAX;
+        self.0.iter().any(|(begin, end)| *begin <= to && *end >= from)
     }
 }
 
@@ -64,6 +76,11 @@ mod tests {
             assert_eq!(check(&history, &reasons, at(99)).is_ok(), good, "{seen_at}");
         }
         assert!(check(&history, &Reasons::default(), at(99)).is_err());
+        let mut reasons = Reasons::default();
+        let number = reasons.begin(at(3));
+        assert!(check(&history, &reasons, at(99)).is_ok());
+        reasons.end(number, at(5));
+        assert!(check(&history, &reasons, at(99)).is_err());
         assert!(check(&history, &Reasons::default(), at(12)).is_ok());
     }
 }

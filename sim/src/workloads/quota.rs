@@ -93,6 +93,7 @@ async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
 
 /// Raises the alarm by hand: nothing is written from then on, until it is lowered by hand.
 async fn forbid(client: &Client, world: &World, random: &mut Stream) -> Result<(), Violation> {
+    let reason = world.no_space(|reasons| reasons.begin(elapsed()));
     if change(client, AlarmAction::Activate, NOBODY).await.is_ok() {
         world.count("alarms raised by hand", 1);
         for _ in 0..random.between(1, 10) {
@@ -111,6 +112,7 @@ async fn forbid(client: &Client, world: &World, random: &mut Stream) -> Result<(
     while change(client, AlarmAction::Deactivate, NOBODY).await.is_err() {
         madsim::time::sleep(Duration::from_millis(100)).await;
     }
+    world.no_space(|reasons| reasons.end(reason, elapsed()));
     Ok(())
 }
 
