@@ -125,6 +125,8 @@ pub struct StateDatabase {
     cut_off: Mutex<Option<CutOff>>,
     /// What may go, as far as compactions have been applied.
     applied_floors: Floors,
+    /// The same as far as tables were dropped behind it.
+    dropped_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
     floors: Arc<Floors>,
 }
@@ -180,6 +182,7 @@ impl StateDatabase {
             merge_bytes_max: options.merge_bytes_max,
             cut_off: Mutex::new(cut_off),
             applied_floors: Floors::default(),
+            dropped_floors: Floors::default(),
             floors,
         };
         if let Some(stored) = this
@@ -268,11 +271,29 @@ impl StateDatabase {
 
     fn reclaim_below(&self, keyspace: StateKeyspace, floor: i64) -> Result<(), StateError> {
         self.write_table(keyspace)?;
-        if let Some(end) = self.end_of_compacted(keyspace, floor)? {
-            let dropped = self.keyspace(keyspace).tree.drop_range::<Bytes, _>(..end);
-            dropped.map_err(|source| StateError::engine("dropping tables")(source.into()))?;
-        }
+        self.drop_below(keyspace, floor)?;
         self.merge_if_little(keyspace).map(drop)
+    }
+
+    /// Lets tables go that hold nothing but compacted revisions, if there are more of these since the last time. Cheap: the
+    /// engine would keep them for ever, since their keys only grow and it has nothing to merge.
+    pub fn drop_compacted(&self) -> Result<(), StateError> {
+        let (replaced, history) = self.floors.get();
+        if self.dropped_floors.get() == (replaced, history) {
+            return Ok(());
+        }
+        self.drop_below(StateKeyspace::Replaced, replaced)?;
+        self.drop_below(StateKeyspace::History, state_filter::history_floor(history))?;
+        self.dropped_floors.raise(replaced, history);
+        Ok(())
+    }
+
+    fn drop_below(&self, keyspace: StateKeyspace, floor: i64) -> Result<(), StateError> {
+        let Some(end) = self.end_of_compacted(keyspace, floor)? else {
+            return Ok(());
+        };
+        let dropped = self.keyspace(keyspace).tree.drop_range::<Bytes, _>(..end);
+        dropped.map_err(|source| StateError::engine("dropping tables")(source.into()))
     }
 
     /// The key before which all changes of all records are at or below the floor.
