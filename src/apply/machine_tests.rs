@@ -230,7 +230,11 @@ fn whole_tables_of_compacted_revisions_go_at_once_and_not_for_who_still_reads_th
     let as_it_was = member.range(&at_96);
     member.run(compact(95)).unwrap();
     member.state().drop_compacted().unwrap();
-    assert_eq!(tables(&member, "replaced"), 10, "the compaction is not on disk yet");
+    assert_eq!(
+        tables(&member, "replaced"),
+        10,
+        "the compaction is not on disk yet"
+    );
     member.state().sync().unwrap();
     member.state().drop_compacted().unwrap();
     // Revisions 2 to 91 are in the tables that go. Their history is still pointed to.

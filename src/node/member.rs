@@ -15,7 +15,7 @@
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
-use super::entrance::Entrance;
+use super::entrance::{self, Entrance};
 use super::ports::{ClientParts, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::Applier;
@@ -34,6 +34,7 @@ use crate::corruption::actor::Checker;
 use crate::corruption::initial::InitialCheck;
 use crate::env::{self, ThreadHandle};
 use crate::ids::MemberId;
+use crate::inbox::Inbox;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
 use crate::limits::CATCH_UP_ENTRIES;
@@ -46,8 +47,8 @@ use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
-use crate::watch::WatchHandle;
 use crate::watch::reader::WatchReader;
+use crate::watch::{Read, WatchHandle};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -144,38 +145,7 @@ impl Member {
             },
         ));
         threads.push(env::run_actor_in_background("check", checker));
-        let hub = HubStart {
-            reads,
-            options: hub_options(&config),
-            election_timeout: Duration::from_millis(timing.election_ms),
-        };
-        let lessor = lease::actor::Parts {
-            handle: backend.leases.clone(),
-            consensus: backend.handle.clone(),
-            views: backend.views.clone(),
-            own: backend.identity,
-            options: LessorOptions::new(timing.election_ms),
-            stop: stop.clone(),
-        };
-        let clients = ClientParts {
-            hub,
-            lessor,
-            cors: api::Cors::new(&config.cors),
-            json: config.enable_grpc_gateway,
-            opened: entrance.opened(),
-            space: quota::watching::Parts {
-                own: member,
-                space: backend.space.clone(),
-                views: backend.views.clone(),
-                consensus: backend.handle.clone(),
-                data_dir: config.data_dir.clone(),
-            },
-            compactor: config.auto_compaction.map(|retention| compactor::Parts {
-                retention,
-                views: backend.views.clone(),
-                consensus: backend.handle.clone(),
-            }),
-        };
+        let clients = client_parts(&config, &backend, reads, timing, &stop, entrance.opened());
         let consensus = ConsensusParts { applier, ..consensus };
         threads.extend(ports.serve((consensus, entrance), clients, &backend)?);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
@@ -332,7 +302,6 @@ impl ConsensusParts {
         });
         let service = PeerService::new(
             opened.identity,
-            opened.views.clone(),
             Arc::clone(&neighbours.inbox),
             Arc::clone(&opened.directory),
             state_options,
@@ -389,6 +358,49 @@ impl ConsensusParts {
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
+    }
+}
+
+/// What the client port's thread makes its actors of.
+fn client_parts(
+    config: &config::Server,
+    backend: &MemberBackend,
+    reads: Arc<Inbox<Option<Read>>>,
+    timing: Timing,
+    stop: &StopSignal,
+    opened: entrance::Opened,
+) -> ClientParts {
+    let hub = HubStart {
+        reads,
+        options: hub_options(config),
+        election_timeout: Duration::from_millis(timing.election_ms),
+    };
+    let lessor = lease::actor::Parts {
+        handle: backend.leases.clone(),
+        consensus: backend.handle.clone(),
+        views: backend.views.clone(),
+        own: backend.identity,
+        options: LessorOptions::new(timing.election_ms),
+        stop: stop.clone(),
+    };
+    ClientParts {
+        hub,
+        lessor,
+        cors: api::Cors::new(&config.cors),
+        json: config.enable_grpc_gateway,
+        opened,
+        space: quota::watching::Parts {
+            own: backend.identity.member,
+            space: backend.space.clone(),
+            views: backend.views.clone(),
+            consensus: backend.handle.clone(),
+            data_dir: config.data_dir.clone(),
+        },
+        compactor: config.auto_compaction.map(|retention| compactor::Parts {
+            retention,
+            views: backend.views.clone(),
+            consensus: backend.handle.clone(),
+        }),
     }
 }
 

@@ -46,7 +46,6 @@ pub struct PeerService {
 impl PeerService {
     pub fn new(
         own: Identity,
-        views: Views,
         consensus: Arc<Inbox<Incoming>>,
         directory: Arc<DataDirectory>,
         state_options: StateOptions,
@@ -57,7 +56,7 @@ impl PeerService {
         let receiving = Arc::new(tokio::sync::Semaphore::new(1));
         Self {
             own,
-            views,
+            views: hashes.views.clone(),
             consensus,
             directory,
             state_options,

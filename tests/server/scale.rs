@@ -138,9 +138,15 @@ fn a_defragmentation_is_bounded_and_puts_go_on_meanwhile() {
         (finished, took, puts.join().expect("puts are answered"))
     });
     let memory = memory_bytes(process_id, "VmHWM:").saturating_sub(memory_before);
-    println!("defragmented in {took:?}, longest put {longest:?}, {} KiB more", memory / 1024);
+    println!(
+        "defragmented in {took:?}, longest put {longest:?}, {} KiB more",
+        memory / 1024
+    );
     assert_eq!(finished.code, 0, "{}", finished.text());
     assert!(took < DEFRAGMENT_LIMIT, "it took {took:?}");
-    assert!(longest > Duration::ZERO && longest < PUT_LIMIT, "a put took {longest:?}");
+    assert!(
+        longest > Duration::ZERO && longest < PUT_LIMIT,
+        "a put took {longest:?}"
+    );
     assert!(memory < DEFRAGMENT_BYTES, "{memory} bytes more");
 }
