@@ -12,7 +12,9 @@ use crate::record::Record;
 use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
+use crate::workloads::election::Election;
 use crate::workloads::lease::Tenants;
+use crate::workloads::lock::Contenders;
 use crate::workloads::quota::{self, Steward};
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
@@ -155,6 +157,8 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let audience = Audience::start(options, world);
     let tenants = Tenants::start(options, world);
     let steward = Steward::start(options, world, &cluster);
+    let contenders = Contenders::start(options, world);
+    let election = Election::start(options, world);
     let play = Play {
         options,
         world,
@@ -163,6 +167,8 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         observer: Observer::default(),
         safe_until: Cell::new(Duration::ZERO),
         tenants: &tenants,
+        contenders: &contenders,
+        election: &election,
     };
     match story {
         Some(story) => play.tell(story).await,
@@ -170,6 +176,8 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     }
     tenants.leave();
     steward.leave();
+    contenders.leave();
+    election.leave();
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {
@@ -232,6 +240,8 @@ struct Play<'a> {
     /// When the safety phase was over.
     safe_until: Cell<Duration>,
     tenants: &'a Tenants,
+    contenders: &'a Contenders,
+    election: &'a Election,
 }
 
 impl Play<'_> {
@@ -275,6 +285,8 @@ impl Play<'_> {
 
     async fn end_well(&self) -> Result<(), Violation> {
         self.liveness().await?;
+        self.contenders.review(self.cluster).await?;
+        self.election.review()?;
         self.tenants.review(self.cluster).await?;
         self.rest().await?;
         self.audit()

@@ -48,10 +48,7 @@ async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<Cam
     if before.is_some_and(|value| value != request.value) {
         proclaimed(backend, &leader, request.value).await?;
     }
-    if place.reach_front().await? && place.still_there().await?.is_none() {
-        return Err(ApiError::ElectionNotLeader.into());
-    }
-    place.keep();
+    place.reach_front(ApiError::ElectionNotLeader).await?;
     Ok(CampaignResponse {
         header,
         leader: Some(leader),

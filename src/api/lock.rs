@@ -25,17 +25,9 @@ pub async fn lock(backend: &impl Backend, request: LockRequest) -> Result<Body, 
 
 async fn acquired(backend: &impl Backend, request: LockRequest) -> Result<LockResponse, Failure> {
     let lease = session(backend, request.lease).await?;
-    let Entered {
-        place, mut header, ..
-    } = Place::enter(backend, &request.name, lease, Bytes::new()).await?;
-    if place.reach_front().await? {
-        header = place.still_there().await?;
-        if header.is_none() {
-            return Err(ApiError::SessionExpired.into());
-        }
-    }
+    let Entered { place, .. } = Place::enter(backend, &request.name, lease, Bytes::new()).await?;
     let key = place.key.clone();
-    place.keep();
+    let header = Some(place.reach_front(ApiError::SessionExpired).await?);
     Ok(LockResponse { header, key })
 }
 

@@ -7,7 +7,7 @@
 //! Keys older than one's own only ever become fewer, so whatever this member has applied is good enough to wait by: a
 //! member that is behind keeps somebody waiting, it lets nobody in. etcd asks its leader each time.
 
-use super::backend::{Backend, fill};
+use super::backend::{Backend, fill, header};
 use super::check;
 use super::kv::{propose, run, unexpected};
 use super::lease;
@@ -34,7 +34,7 @@ use tonic::Status;
 /// How long a lease lives that a caller without one is given, in seconds. Nobody keeps it alive.
 const LEASE_TTL: i64 = 60;
 
-/// A place in a queue. Who drops it without having kept it leaves the queue: the key is deleted.
+/// A place in a queue. Who drops it before it has reached the front leaves the queue: the key is deleted.
 pub(super) struct Place<B> {
     backend: B,
     /// What all keys of the queue begin with.
@@ -93,53 +93,67 @@ impl<B: Backend> Place<B> {
         })
     }
 
-    /// Waits until nobody is before it any more, and says whether anybody was.
-    pub async fn reach_front(&self) -> Result<bool, Failure> {
+    /// Waits until nobody is before it any more. From then on the lease decides how long it lasts. The header names a
+    /// revision at which the place was at the front; `lost` is what to say if the key has gone meanwhile, with its lease
+    /// or otherwise.
+    pub async fn reach_front(self, lost: ApiError) -> Result<ResponseHeader, Failure> {
+        let reached = self.wait(lost).await;
+        if reached.is_err() {
+            leave(&self.backend, &self.key, self.create_revision).await;
+        }
+        // Nobody listens once the member stops.
+        let _ = self.kept.send(());
+        reached
+    }
+
+    async fn wait(&self, lost: ApiError) -> Result<ResponseHeader, Failure> {
+        let mut view = self.backend.view();
         let mut waited = false;
-        loop {
-            let view = self.backend.view();
-            let Some(before) =
-                edge(&view, &self.prefix, SortOrder::Descend, self.create_revision - 1).await?
-            else {
-                return Ok(waited);
-            };
+        while let Some(before) =
+            edge(&view, &self.prefix, SortOrder::Descend, self.create_revision - 1).await?
+        {
             waited = true;
-            let until_gone = Create {
-                keys: WatchedKeys::new(&before.key, &[]),
-                wants: Wants {
-                    puts: false,
-                    deletes: true,
-                    previous: false,
-                },
-                ..create(view.revision() + 1)
-            };
+            let revision = view.revision();
+            // One that is held on to keeps what it shows on the disk.
             drop(view);
-            match Following::start(self.backend.watches(), until_gone, false)
-                .next()
-                .await
-            {
-                Ok(_) if mutants::active(Mutant::QueueAskedOnce) => return Ok(true),
-                // The view tells what has happened in the revisions that are compacted.
-                Ok(_) | Err(FollowError::Compacted) => {}
-                Err(error) => return Err(error.into()),
+            self.wait_until_gone(&before.key, revision + 1).await?;
+            view = self.backend.view();
+            if mutants::active(Mutant::QueueAskedOnce) {
+                break;
             }
+        }
+        if waited {
+            // The lease may have ended meanwhile, and this member may be behind.
+            self.backend.read_barrier().await?;
+            view = self.backend.view();
+        }
+        match view.get(&self.key)? {
+            Some(kv) if kv.create_revision == self.create_revision => {
+                Ok(header(&self.backend, view.revision()))
+            }
+            _ => Err(lost.into()),
         }
     }
 
-    /// Whether the key is still there, and the header to say so with. The lease may have ended in the meantime.
-    pub async fn still_there(&self) -> Result<Option<ResponseHeader>, Failure> {
-        self.backend.read_barrier().await?;
-        let view = self.backend.view();
-        let own = view
-            .get(&self.key)?
-            .filter(|kv| kv.create_revision == self.create_revision);
-        Ok(own.map(|_| super::backend::header(&self.backend, view.revision())))
-    }
-
-    /// The caller has been told of it: from now on the lease decides how long it lasts.
-    pub fn keep(self) {
-        // Nobody listens once the member stops.
-        let _ = self.kept.send(());
+    /// Waits until this key is deleted at this revision or later.
+    async fn wait_until_gone(&self, key: &[u8], start_revision: i64) -> Result<(), Failure> {
+        let deletes = Create {
+            keys: WatchedKeys::new(key, &[]),
+            wants: Wants {
+                puts: false,
+                deletes: true,
+                previous: false,
+            },
+            ..create(start_revision)
+        };
+        let told = Following::start(self.backend.watches(), deletes, false)
+            .next()
+            .await;
+        match told {
+            // The newest state tells what has happened in revisions that are compacted.
+            Ok(_) | Err(FollowError::Compacted) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
@@ -149,17 +163,20 @@ async fn leave_unless_kept(
     create_revision: i64,
     kept: oneshot::Receiver<()>,
 ) {
-    if kept.await.is_ok() {
-        return;
+    if kept.await.is_err() {
+        leave(&backend, &key, create_revision).await;
     }
+}
+
+async fn leave(backend: &impl Backend, key: &Bytes, create_revision: i64) {
     let delete = TxnRequest {
-        compare: vec![created_at(&key, create_revision)],
-        success: vec![delete(&key)],
+        compare: vec![created_at(key, create_revision)],
+        success: vec![delete(key)],
         failure: vec![],
     };
-    if let Err(error) = commit(&backend, delete).await {
+    if let Err(error) = commit(backend, delete).await {
         // It goes with its lease.
-        tracing::debug!(%error, "cannot delete the key of a caller that has gone");
+        tracing::debug!(%error, "cannot delete the key of somebody who has given up");
     }
 }
 
