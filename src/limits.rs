@@ -34,8 +34,8 @@ pub const REQUEST_HEADER_BYTES: usize = 13;
 /// etcd's default for `--quota-backend-bytes`.
 pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 
-/// What must stay free on the disk: the larger of the engine's merges, and some minutes of log. Of a small disk no more than
-/// this part of it.
+/// What must stay free on the disk: room for the log between two checkpoints, and for merges of tables. Of a small disk no
+/// more than this part.
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 5;
 

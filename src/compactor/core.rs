@@ -19,27 +19,27 @@ pub enum Retention {
     Revisions(i64),
 }
 
-/// Decides. Between a call of [`Self::note`] and one of [`Self::due`] lies [`Self::interval`].
+/// Decides. Between a call of [`Self::note`] and one of [`Self::due`] lies [`Self::interval`]; `now` is the time since it was
+/// made.
 #[derive(Debug)]
 pub struct Compactor {
     retention: Retention,
     /// The newest revision at the last looks, the oldest first.
     noted: VecDeque<i64>,
     last_compacted: i64,
-    /// When the last compaction was, or the first look.
+    /// When the last compaction was.
     since: Duration,
     /// How long after that comes the next.
     wait: Duration,
 }
 
 impl Compactor {
-    /// `now` is the time since any moment, as in all calls.
-    pub fn new(retention: Retention, now: Duration) -> Self {
+    pub fn new(retention: Retention) -> Self {
         Self {
             retention,
             noted: VecDeque::new(),
             last_compacted: 0,
-            since: now,
+            since: Duration::ZERO,
             wait: match retention {
                 Retention::Period(period) => period,
                 Retention::Revisions(_) => Duration::ZERO,
@@ -100,7 +100,7 @@ mod tests {
 
     /// Runs a compactor over a store that gains a revision with each look. Gives the looks at which it compacted, and what.
     fn run(retention: Retention, looks: u32, fails_at: &[u32]) -> Vec<(u32, i64)> {
-        let mut compactor = Compactor::new(retention, Duration::ZERO);
+        let mut compactor = Compactor::new(retention);
         let mut compactions = vec![];
         for look in 1..=looks {
             compactor.note(i64::from(look));
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn looks_are_a_tenth_of_the_period_or_of_an_hour_apart() {
-        let interval = |retention| Compactor::new(retention, Duration::ZERO).interval();
+        let interval = |retention| Compactor::new(retention).interval();
         for (period, expected) in [
             (Duration::from_secs(5), Duration::from_millis(500)),
             (MINUTE, Duration::from_secs(6)),
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn nothing_new_is_no_reason_to_compact() {
-        let mut compactor = Compactor::new(Retention::Period(MINUTE), Duration::ZERO);
+        let mut compactor = Compactor::new(Retention::Period(MINUTE));
         let mut compactions = 0;
         for look in 1..=100 {
             compactor.note(7);
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn revisions_are_counted_from_the_newest() {
         assert_eq!(run(Retention::Revisions(5), 8, &[]), [(6, 1), (7, 2), (8, 3)]);
-        let mut compactor = Compactor::new(Retention::Revisions(10), Duration::ZERO);
+        let mut compactor = Compactor::new(Retention::Revisions(10));
         assert_eq!(compactor.due(HOUR, 110), Some(100));
         compactor.tried(100, false, HOUR);
         assert_eq!(compactor.due(HOUR, 110), Some(100));

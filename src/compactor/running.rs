@@ -20,7 +20,7 @@ pub struct Parts {
 /// Compacts as long as the member runs.
 pub async fn run(parts: Parts) {
     let begin = env::now();
-    let mut compactor = Compactor::new(parts.retention, begin - begin);
+    let mut compactor = Compactor::new(parts.retention);
     loop {
         compactor.note(parts.views.load().revision());
         env::sleep(compactor.interval()).await;

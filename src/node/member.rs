@@ -34,7 +34,6 @@ use crate::corruption::actor::Checker;
 use crate::corruption::initial::InitialCheck;
 use crate::env::{self, ThreadHandle};
 use crate::ids::MemberId;
-use crate::inbox::Inbox;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
 use crate::limits::CATCH_UP_ENTRIES;
@@ -48,7 +47,7 @@ use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
 use crate::watch::reader::WatchReader;
-use crate::watch::{Read, WatchHandle};
+use crate::watch::WatchHandle;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -143,7 +142,12 @@ impl Member {
             },
         ));
         threads.push(env::run_actor_in_background("check", checker));
-        let clients = client_parts(&config, &backend, reads, timing, &stop, entrance.opened());
+        let hub = HubStart {
+            reads,
+            options: hub_options(&config),
+            election_timeout: Duration::from_millis(timing.election_ms),
+        };
+        let clients = client_parts(&config, &backend, hub, stop.clone(), entrance.opened());
         let consensus = ConsensusParts { applier, ..consensus };
         threads.extend(ports.serve((consensus, entrance), clients, &backend)?);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
@@ -247,6 +251,43 @@ impl Member {
                 "set the cluster version"
             );
         });
+    }
+}
+
+/// What works beside the requests of clients.
+fn client_parts(
+    config: &config::Server,
+    backend: &MemberBackend,
+    hub: HubStart,
+    stop: StopSignal,
+    opened: entrance::Opened,
+) -> ClientParts {
+    let (views, consensus) = (backend.views.clone(), backend.handle.clone());
+    ClientParts {
+        hub,
+        lessor: lease::actor::Parts {
+            handle: backend.leases.clone(),
+            consensus: consensus.clone(),
+            views: views.clone(),
+            own: backend.identity,
+            options: LessorOptions::new(config.election_timeout_ms),
+            stop,
+        },
+        cors: api::Cors::new(&config.cors),
+        json: config.enable_grpc_gateway,
+        opened,
+        space: quota::watching::Parts {
+            own: backend.identity.member,
+            space: backend.space.clone(),
+            views: views.clone(),
+            consensus: consensus.clone(),
+            data_dir: config.data_dir.clone(),
+        },
+        compactor: config.auto_compaction.map(|retention| compactor::Parts {
+            retention,
+            views,
+            consensus,
+        }),
     }
 }
 
@@ -356,49 +397,6 @@ impl ConsensusParts {
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
-    }
-}
-
-/// What the client port's thread makes its actors of.
-fn client_parts(
-    config: &config::Server,
-    backend: &MemberBackend,
-    reads: Arc<Inbox<Option<Read>>>,
-    timing: Timing,
-    stop: &StopSignal,
-    opened: entrance::Opened,
-) -> ClientParts {
-    let hub = HubStart {
-        reads,
-        options: hub_options(config),
-        election_timeout: Duration::from_millis(timing.election_ms),
-    };
-    let lessor = lease::actor::Parts {
-        handle: backend.leases.clone(),
-        consensus: backend.handle.clone(),
-        views: backend.views.clone(),
-        own: backend.identity,
-        options: LessorOptions::new(timing.election_ms),
-        stop: stop.clone(),
-    };
-    ClientParts {
-        hub,
-        lessor,
-        cors: api::Cors::new(&config.cors),
-        json: config.enable_grpc_gateway,
-        opened,
-        space: quota::watching::Parts {
-            own: backend.identity.member,
-            space: backend.space.clone(),
-            views: backend.views.clone(),
-            consensus: backend.handle.clone(),
-            data_dir: config.data_dir.clone(),
-        },
-        compactor: config.auto_compaction.map(|retention| compactor::Parts {
-            retention,
-            views: backend.views.clone(),
-            consensus: backend.handle.clone(),
-        }),
     }
 }
 

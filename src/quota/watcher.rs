@@ -147,19 +147,19 @@ mod tests {
         }
     }
 
-    fn alarm(by_member: bool) -> Option<RaisedAlarm> {
-        Some(RaisedAlarm {
+    fn alarm(by_member: bool) -> RaisedAlarm {
+        RaisedAlarm {
             member_id: 5,
             alarm: AlarmType::Nospace as i32,
             by_member,
-        })
+        }
     }
 
-    fn disk(free_bytes: u64) -> Option<DiskSpace> {
-        Some(DiskSpace {
+    fn disk(free_bytes: u64) -> DiskSpace {
+        DiskSpace {
             free_bytes,
             total_bytes: 100 * GIB,
-        })
+        }
     }
 
     #[test]
@@ -189,21 +189,21 @@ mod tests {
         let steps = [
             (0, 999, None, Advice::Nothing),
             (0, 1000, None, Advice::Raise),
-            (0, 1000, alarm(true), Advice::Nothing),
-            (0, 1000, alarm(false), Advice::Nothing),
+            (0, 1000, Some(alarm(true)), Advice::Nothing),
+            (0, 1000, Some(alarm(false)), Advice::Nothing),
             // 95 % is not below it.
-            (0, 950, alarm(true), Advice::Nothing),
-            (2 * calm_ms, 950, alarm(true), Advice::Nothing),
-            (2 * calm_ms, 949, alarm(true), Advice::Nothing),
-            (3 * calm_ms - 1, 949, alarm(true), Advice::Nothing),
-            (3 * calm_ms, 949, alarm(true), Advice::Lower),
+            (0, 950, Some(alarm(true)), Advice::Nothing),
+            (2 * calm_ms, 950, Some(alarm(true)), Advice::Nothing),
+            (2 * calm_ms, 949, Some(alarm(true)), Advice::Nothing),
+            (3 * calm_ms - 1, 949, Some(alarm(true)), Advice::Nothing),
+            (3 * calm_ms, 949, Some(alarm(true)), Advice::Lower),
             // Not calm in between.
-            (3 * calm_ms, 950, alarm(true), Advice::Nothing),
-            (4 * calm_ms, 0, alarm(true), Advice::Nothing),
-            (5 * calm_ms, 0, alarm(true), Advice::Lower),
+            (3 * calm_ms, 950, Some(alarm(true)), Advice::Nothing),
+            (4 * calm_ms, 0, Some(alarm(true)), Advice::Nothing),
+            (5 * calm_ms, 0, Some(alarm(true)), Advice::Lower),
             // Raised by hand.
-            (5 * calm_ms, 0, alarm(false), Advice::Nothing),
-            (9 * calm_ms, 0, alarm(false), Advice::Nothing),
+            (5 * calm_ms, 0, Some(alarm(false)), Advice::Nothing),
+            (9 * calm_ms, 0, Some(alarm(false)), Advice::Nothing),
             (9 * calm_ms, 0, None, Advice::Nothing),
         ];
         for (number, (at_ms, live_bytes, raised, expected)) in steps.into_iter().enumerate() {
@@ -224,13 +224,13 @@ mod tests {
         let now = env::now();
         let later = now + SPACE_CALM;
         let steps = [
-            (now, disk(1000), None, Advice::Nothing, true),
-            (now, disk(999), None, Advice::Raise, false),
-            (now, None, alarm(true), Advice::Nothing, false),
-            (now, disk(1099), alarm(true), Advice::Nothing, false),
-            (now, disk(1100), alarm(true), Advice::Nothing, true),
-            (later, disk(1050), alarm(true), Advice::Lower, true),
-            (later, disk(999), alarm(false), Advice::Nothing, false),
+            (now, Some(disk(1000)), None, Advice::Nothing, true),
+            (now, Some(disk(999)), None, Advice::Raise, false),
+            (now, None, Some(alarm(true)), Advice::Nothing, false),
+            (now, Some(disk(1099)), Some(alarm(true)), Advice::Nothing, false),
+            (now, Some(disk(1100)), Some(alarm(true)), Advice::Nothing, true),
+            (later, Some(disk(1050)), Some(alarm(true)), Advice::Lower, true),
+            (later, Some(disk(999)), Some(alarm(false)), Advice::Nothing, false),
         ];
         for (number, (at, disk, raised, expected, takes)) in steps.into_iter().enumerate() {
             let seen = Seen {
