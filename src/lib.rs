@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod compactor;
 pub mod config;
 pub mod consensus;
+pub mod corruption;
 pub mod env;
 pub mod ids;
 pub mod inbox;

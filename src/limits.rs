@@ -155,3 +155,14 @@ pub const WATCH_RECENT_BYTES: usize = 4 * 1024 * 1024;
 /// `watchBatchMaxRevs`).
 pub const WATCH_READ_BYTES: usize = 1024 * 1024;
 pub const WATCH_READ_CHANGES: usize = 1_000;
+
+/// Digests that a member remembers, one for each log entry: those of some seconds, in 128 KiB. Others ask for one that
+/// the leader came by a second ago.
+pub const DIGESTS_MAX: usize = 16 * 1024;
+
+/// HashKVs that wait for the thread that computes them: each reads everything.
+pub const HASHES_WAITING_MAX: usize = 16;
+
+/// Tables of a keyspace that are rewritten at once where somebody asks for it: some tenths of a second. While it lasts, the
+/// engine's worker may have to wait, and a few tables more of new changes fit into memory.
+pub const MERGE_BYTES_MAX: u64 = 32 * 1024 * 1024;

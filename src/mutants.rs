@@ -39,6 +39,14 @@ pub enum Mutant {
     RotTakenForTorn,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
+    /// A member that is asked for its digest after one entry tells that after another.
+    DigestsComparedApart,
+    /// A member that is asked for its hash at one revision tells that at another.
+    HashesComparedApart,
+    /// Members that differ are found and not reported.
+    CorruptionNotReported,
+    /// A member that finds at its start that it differs from the others starts all the same.
+    InconsistentMemberStarts,
     /// Writes are refused by what the state takes on the member's own disk.
     RefusedByOwnDisk,
     /// A snapshot leaves the alarms out.
@@ -56,7 +64,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -74,6 +82,10 @@ impl Mutant {
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
         Self::LeaseRenewedWithoutQuorum,
+        Self::DigestsComparedApart,
+        Self::HashesComparedApart,
+        Self::CorruptionNotReported,
+        Self::InconsistentMemberStarts,
         Self::RefusedByOwnDisk,
         Self::AlarmsLeftOut,
         Self::AlarmStays,
@@ -102,6 +114,10 @@ impl Mutant {
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
+            Self::DigestsComparedApart => "digests-compared-apart",
+            Self::HashesComparedApart => "hashes-compared-apart",
+            Self::CorruptionNotReported => "corruption-not-reported",
+            Self::InconsistentMemberStarts => "inconsistent-member-starts",
             Self::RefusedByOwnDisk => "refused-by-own-disk",
             Self::AlarmsLeftOut => "alarms-left-out",
             Self::AlarmStays => "alarm-stays",

@@ -84,6 +84,8 @@ pub enum Trouble {
     Blank,
     /// The disk of this other member is in its place, and its disk in the other's.
     Swapped(usize),
+    /// A record in its store is not what was written, and sound in itself. It is never undone.
+    Altered,
 }
 
 /// A process that ended by itself, with the reason unless it was asked to.
@@ -306,6 +308,7 @@ impl Cluster {
                 Ok(())
             }
             Trouble::Rotten(flips) => disk::mend(flips),
+            Trouble::Altered => Ok(()),
             Trouble::Blank => disk::scrap(&member.directory)
                 .and_then(|()| disk::carry(&aside(&member.directory), &member.directory)),
             Trouble::Swapped(other) => {
@@ -598,6 +601,14 @@ fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
         format!("--initial-advertise-peer-urls={}", url(PEER_PORT)),
         format!("--initial-cluster={}", cluster.join(",")),
         format!("--snapshot-count={}", options.snapshot_count),
+        format!("--corrupt-check-time={}ms", options.hashes_ms),
+        format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),
+        format!(
+            "--feature-gates=InitialCorruptCheck={},CompactHashCheck={}",
+            options.initial_check,
+            options.hashes_ms > 0
+        ),
+        "--scrub-bytes-per-second=0".to_owned(),
     ];
     let flags = flags.into_iter().chain(options.space.flags());
     match config::parse(flags.map(OsString::from), []) {

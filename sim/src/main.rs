@@ -36,6 +36,8 @@ mod disk;
 #[cfg(madsim)]
 mod entropy;
 #[cfg(madsim)]
+mod epilogue;
+#[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]
 mod observer;

@@ -83,6 +83,9 @@ impl Observer {
 
 impl Seen {
     fn look_at_state(&mut self, number: usize, name: &str, view: &View) -> Result<(), Violation> {
+        if view.alarms.any(AlarmType::Corrupt) {
+            return violation("the alarm CORRUPT is raised, and nobody's data was altered");
+        }
         // After a loss of power a member may serve an older state again.
         let mut from = self.revisions[number].min(view.revision());
         if from < view.compact_revision() {

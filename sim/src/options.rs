@@ -43,6 +43,10 @@ pub struct Options {
     /// The longest calm between two faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
+    /// Between two comparisons of the members' hashes; 0 for none.
+    pub hashes_ms: u64,
+    /// Members compare their hashes at their start.
+    pub initial_check: bool,
     /// The only strikes of the schedule that happen, by number; None for all.
     pub strikes: Option<Vec<u32>>,
     /// The mistake that the code makes on purpose.
@@ -144,6 +148,8 @@ impl Options {
         random.shuffle(&mut faults);
         faults.truncate(random.below(faults.len() as u64 + 1) as usize);
         faults.sort_unstable();
+        let mut checks = Stream::of(seed, "checks");
+        let hashes_ms = *checks.pick(&[0, 0, 1_000, 5_000]);
         Self {
             seed,
             members,
@@ -162,6 +168,8 @@ impl Options {
             fsync_ms_max,
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
+            hashes_ms,
+            initial_check: checks.chance(40),
             strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
         }
@@ -185,6 +193,8 @@ impl Options {
             fsync_ms_max: 1,
             space: Space::default(),
             faults: Vec::new(),
+            hashes_ms: 0,
+            initial_check: false,
             mutant,
             ..Self::draw(seed, &Fixed::default())
         }
@@ -203,7 +213,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} space={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} space={} hashes_ms={} initial_check={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -219,6 +229,8 @@ impl fmt::Display for Options {
             self.calm_ms_max,
             self.mix,
             self.space,
+            self.hashes_ms,
+            self.initial_check,
         )?;
         if let Some(strikes) = &self.strikes {
             write!(f, " strikes={strikes:?}")?;

@@ -18,7 +18,7 @@ use crate::workloads::lock::Contenders;
 use crate::workloads::quota::{self, Steward};
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
-use crate::{audit, disk, workloads};
+use crate::{audit, disk, epilogue, workloads};
 use callboard::env::network::{self, Weather};
 use callboard::proto::etcdserverpb::HashKvRequest;
 use madsim::runtime::Runtime;
@@ -183,6 +183,10 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         if let Err(violation) = play.end_well().await {
             world.violated(violation);
         } else if let Err(violation) = audience.review(&cluster).await {
+            world.violated(violation);
+        } else if story.is_none()
+            && let Err(violation) = epilogue::play(&cluster, options).await
+        {
             world.violated(violation);
         }
     }

@@ -105,6 +105,11 @@ pub fn not_found() -> Response<Body> {
     error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
+/// What a member says that does not serve yet.
+pub fn not_yet() -> Response<Body> {
+    error(StatusCode::SERVICE_UNAVAILABLE, "not serving yet")
+}
+
 /// Sends clients to the path that they mean, as Go's mux does: without double slashes and dots.
 pub fn redirect(method: &Method, uri: &Uri, json: bool) -> Option<Response<Body>> {
     let path = uri.path();

@@ -11,6 +11,7 @@ use prost::Message;
 
 use crate::apply::alarms;
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
+use crate::apply::digests::Digests;
 use crate::apply::leases::{self, LeaseSink};
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
@@ -93,6 +94,7 @@ pub struct Machine {
     sink: Option<Box<dyn ChangeSink>>,
     lease_sink: Option<Box<dyn LeaseSink>>,
     metrics: Option<Arc<StoreMetrics>>,
+    digests: Digests,
 }
 
 impl Machine {
@@ -104,6 +106,8 @@ impl Machine {
     ) -> Result<(Self, Views), MachineError> {
         let pending = load(state, &options)?;
         let views = Views::new(view(&pending));
+        let digests = Digests::default();
+        digests.restart(LogIndex(pending.applied.index), pending.applied.digest);
         Ok((
             Self {
                 pending,
@@ -113,6 +117,7 @@ impl Machine {
                 sink: None,
                 lease_sink: None,
                 metrics: None,
+                digests,
             },
             views,
         ))
@@ -160,13 +165,24 @@ impl Machine {
         });
         self.commit_and_publish()?;
         self.pending.state.sync()?;
+        self.restart_digests();
         Ok(())
+    }
+
+    /// The digests after the newest entries.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    fn restart_digests(&self) {
+        self.digests
+            .restart(self.applied_index(), self.pending.applied.digest);
     }
 
     /// Applies entries in log order. After an error nothing more can be applied.
     pub fn apply(&mut self, entries: &[CommittedEntry]) -> Result<Vec<Reply>, MachineError> {
         let mut replies = vec![];
-        let mut any = false;
+        let mut digests = vec![];
         self.pending.watched = Watched::new(self.wanted());
         for entry in entries {
             if entry.index.get() <= self.pending.applied.index {
@@ -191,10 +207,11 @@ impl Machine {
             }
             self.pending.applied.index = entry.index.get();
             self.pending.applied.term = entry.term.get();
-            any = true;
+            digests.push(self.pending.applied.digest);
         }
-        if any {
+        if !digests.is_empty() {
             self.commit_and_publish()?;
+            self.digests.extend(&digests);
         }
         Ok(replies)
     }
@@ -220,7 +237,9 @@ impl Machine {
             conf_state,
             version,
         });
-        self.commit_and_publish()
+        self.commit_and_publish()?;
+        self.digests.extend(&[self.pending.applied.digest]);
+        Ok(())
     }
 
     /// Goes on with another database, which a snapshot has filled.
@@ -229,6 +248,7 @@ impl Machine {
         if let Some(metrics) = &self.metrics {
             self.pending.state.set_metrics(metrics);
         }
+        self.restart_digests();
         self.publish();
         if let Some(sink) = &self.lease_sink {
             sink.replaced(self.views.load());

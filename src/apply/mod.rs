@@ -9,6 +9,7 @@ mod alarm_tests;
 mod alarms;
 mod cache;
 pub mod changes;
+pub mod digests;
 #[cfg(test)]
 mod lease_tests;
 pub mod leases;

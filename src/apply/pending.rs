@@ -9,6 +9,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::apply::cache::HeaderCache;
 use crate::apply::changes::{AppliedChange, Watched};
@@ -23,7 +24,7 @@ use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
 use crate::storage::state_leases::LeaseRecord;
-use crate::storage::state_meta::{self, Applied, Cluster};
+use crate::storage::state_meta::{self, Applied, Change, Cluster};
 use crate::storage::state_packed::{Packed, PackedWriter};
 use crate::storage::state_record::{Header, NewRecord, Record};
 use crate::storage::state_replaced::{Previous, Replacement};
@@ -99,12 +100,26 @@ impl Pending {
     }
 
     pub(crate) fn set_cluster(&mut self, cluster: Cluster) {
+        let sum = u64::from(crc32c::crc32c(&cluster.encode_to_vec()));
+        self.applied.digest(Change::Cluster, &[sum]);
         self.cluster = Arc::new(cluster);
         self.cluster_changed = true;
     }
 
+    pub(crate) fn set_lease(&mut self, id: i64, record: LeaseRecord) {
+        let numbers = [id, record.ttl, record.remaining_ttl].map(|number| number as u64);
+        self.applied.digest(Change::Lease, &numbers);
+        self.applied.digest(Change::Lease, &[record.granted_at]);
+        self.leases.set(id, record);
+    }
+
     pub(crate) fn set_alarms(&mut self, alarms: SharedAlarms) {
-        self.alarms_changed |= alarms != self.alarms;
+        if alarms == self.alarms {
+            return;
+        }
+        let sum = u64::from(crc32c::crc32c(&alarms.encode_to_vec()));
+        self.applied.digest(Change::Alarms, &[sum]);
+        self.alarms_changed = true;
         self.alarms = alarms;
     }
 
@@ -178,6 +193,7 @@ impl Pending {
             value,
             lease,
         });
+        self.applied.digest(Change::Put, &[u64::from(record.sum())]);
         self.note_change(place.main, &key, Some(&record))?;
         self.replace(&key, place, previous, false)?;
         let replaced = previous.map_or(0, |previous| revision_bytes(&key, previous.value_bytes as usize));
@@ -196,6 +212,9 @@ impl Pending {
     /// Deletes `key`, whose newest record is `previous`.
     pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
         let place = self.next_place();
+        let sum = u64::from(crc32c::crc32c(key));
+        let numbers = [sum, place.main as u64, u64::from(place.sub)];
+        self.applied.digest(Change::Delete, &numbers);
         self.note_change(place.main, key, None)?;
         self.replace(key, place, Some(previous), true)?;
         // A deletion itself goes with the same compaction as what it has deleted.

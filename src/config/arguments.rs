@@ -24,13 +24,15 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 6] = [
+pub const SWITCHES: [&str; 8] = [
     "enable-grpc-gateway",
     "strict-reconfig-check",
     "pre-vote",
     "enable-v2",
     "enable-pprof",
     "version",
+    "experimental-initial-corrupt-check",
+    "experimental-compact-hash-check-enabled",
 ];
 
 /// The command line in one shape.

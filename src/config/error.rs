@@ -44,6 +44,8 @@ pub enum Error {
     ElectionShort { election_ms: u64, heartbeat_ms: u64 },
     #[error("--election-timeout[{0}ms] is too long, and should be set less than 50000ms")]
     ElectionLong(u64),
+    #[error("--compact-hash-check-time must be >0 (set to 0s)")]
+    CompactHashCheckTimeZero,
     #[error("undefined auto-compaction-mode")]
     CompactionModeEmpty,
     #[error("unknown auto-compaction-mode {0:?}")]

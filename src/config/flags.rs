@@ -104,6 +104,28 @@ pub struct Flags {
     /// revisions. 0 for all.
     #[arg(long, default_value = "0", allow_hyphen_values = true)]
     pub auto_compaction_retention: String,
+    /// Experimental features: Name=true,Name=false.
+    #[arg(long, default_value = "")]
+    pub feature_gates: String,
+    /// Compare with the other members before serving anybody, as --feature-gates=InitialCorruptCheck=true does.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub experimental_initial_corrupt_check: bool,
+    /// Between two comparisons of all that the members hold, for example 10m. 0s: none.
+    #[arg(long, alias = "experimental-corrupt-check-time", default_value = "0s", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub corrupt_check_time: Duration,
+    /// Compare what members hold at the newest compaction, as --feature-gates=CompactHashCheck=true does.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub experimental_compact_hash_check_enabled: bool,
+    /// Between two such comparisons.
+    #[arg(long, alias = "experimental-compact-hash-check-time", default_value = "1m", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub compact_hash_check_time: Duration,
+    /// How fast all data is read back from the disk and checked, once an hour. 0: not at all. etcd has no such flag.
+    #[arg(long, default_value = "4194304", value_parser = unsigned)]
+    pub scrub_bytes_per_second: u64,
     /// Only zap: one JSON object a line, in its layout.
     #[arg(long, default_value = "zap")]
     pub logger: String,

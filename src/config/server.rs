@@ -1,10 +1,12 @@
 //! What a member is started with, checked.
 
 use super::Error;
+use super::features::Features;
 use super::flags::Flags;
 use super::values::duration;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
 use crate::compactor::Retention;
+use crate::corruption::{CheckOptions, ScrubOptions};
 use crate::logging;
 use crate::quota::Rules;
 use std::path::PathBuf;
@@ -44,6 +46,8 @@ pub struct Server {
     /// Whether metrics say how long calls take.
     pub extensive_metrics: bool,
     pub warning_apply_duration: Duration,
+    pub initial_corrupt_check: bool,
+    pub checks: CheckOptions,
     pub space: Rules,
     /// None: nobody compacts by itself.
     pub auto_compaction: Option<Retention>,
@@ -94,12 +98,16 @@ impl Notice {
 impl Server {
     /// Checks the flags in etcd's order, so that of several mistakes the same one is named.
     pub(super) fn new(flags: Flags, mut notices: Vec<Notice>) -> Result<Self, Error> {
+        let features = Features::read(&flags.feature_gates)?;
+        let initial_corrupt_check =
+            features.initial_corrupt_check || flags.experimental_initial_corrupt_check;
         let log = log_options(&flags)?;
         check_urls(&flags)?;
         check_times(&flags)?;
         if flags.given.contains("listen-client-urls") && !flags.given.contains("advertise-client-urls") {
             return Err(Error::AdvertiseClientUrlsUnset);
         }
+        let checks = check_options(&flags, features)?;
         let auto_compaction = auto_compaction(&flags)?;
         check_unsupported(&flags)?;
         if flags.name == DEFAULT_NAME {
@@ -154,6 +162,8 @@ impl Server {
             // etcd takes any word; all others mean `basic`.
             extensive_metrics: flags.metrics == "extensive",
             warning_apply_duration: flags.warning_apply_duration,
+            initial_corrupt_check,
+            checks,
             space: Rules {
                 quota_bytes: flags.quota_backend_bytes,
                 free_disk_bytes: flags.quota_free_disk_bytes,
@@ -188,6 +198,24 @@ fn progress_interval(given: Duration) -> Duration {
         Duration::ZERO => Duration::from_mins(10),
         given => given.max(Duration::from_millis(100)),
     }
+}
+
+fn check_options(flags: &Flags, features: Features) -> Result<CheckOptions, Error> {
+    if flags.compact_hash_check_time.is_zero() {
+        return Err(Error::CompactHashCheckTimeZero);
+    }
+    let compact_hash_check = features.compact_hash_check || flags.experimental_compact_hash_check_enabled;
+    Ok(CheckOptions {
+        hashes_every: flags.corrupt_check_time,
+        compact_hashes_every: if compact_hash_check {
+            flags.compact_hash_check_time
+        } else {
+            Duration::ZERO
+        },
+        scrub: ScrubOptions {
+            bytes_per_second: flags.scrub_bytes_per_second,
+        },
+    })
 }
 
 fn log_options(flags: &Flags) -> Result<logging::Options, Error> {

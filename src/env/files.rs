@@ -139,6 +139,32 @@ impl DiskFile {
         })
     }
 
+    /// Opens a file that is in use, for reading; none if it has gone. What is on its way to the disk is read from memory,
+    /// everything else from the disk.
+    pub fn look_into(path: &Path) -> Result<Option<Self>, FileError> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("open", path))?,
+        };
+        // SAFETY: plain numbers. Advice that is not taken means that what is remembered is checked, no more.
+        let _ = unsafe { libc::posix_fadvise64(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        Ok(Some(Self {
+            path: path.to_owned(),
+            reader: BufReader::with_capacity(REST_CHUNK_BYTES, file),
+        }))
+    }
+
+    /// Reads some bytes; 0 at the end of the file.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
+        self.reader.read(buffer).map_err(failed("read", &self.path))
+    }
+
+    /// Goes on reading from here.
+    pub fn seek(&mut self, offset: u64) -> Result<(), FileError> {
+        let sought = self.reader.seek(SeekFrom::Start(offset));
+        sought.map(drop).map_err(failed("read", &self.path))
+    }
+
     /// Reads on until the buffer is full; false at the end of the file.
     pub fn read_exact(&mut self, buffer: &mut [u8]) -> Result<bool, FileError> {
         match self.reader.read_exact(buffer) {
@@ -172,6 +198,14 @@ impl DiskFile {
             .map_or(0, |last| last + 1);
         rest.truncate(end);
         Ok(rest)
+    }
+
+    /// Writes what shall follow `offset`, durably.
+    pub fn write_rest(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
+        use std::os::unix::fs::FileExt;
+        let file = self.reader.get_mut();
+        let written = file.write_all_at(bytes, offset).and_then(|()| file.sync_all());
+        written.map_err(failed("write", &self.path))
     }
 
     /// Cuts the file off, durably.

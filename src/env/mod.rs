@@ -25,7 +25,7 @@ pub use sim::{clock, network, set_disk_sync_us_max};
 #[cfg(test)]
 mod tests;
 
-pub use actor::{run_actor, start};
+pub use actor::{run_actor, run_actor_in_background, start};
 pub use files::{
     DirectoryLock, DiskFile, DiskSpace, FileError, create_directory, disk_space, exists, list_directory,
     lock_directory, read_file, remove_directory, rename, write_file,

@@ -110,6 +110,11 @@ impl View {
         })
     }
 
+    /// All leases and the keys that they hold, as they are stored.
+    pub fn lease_records(&self) -> impl Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send + use<> {
+        self.stored::<_, Bytes>(StateKeyspace::Leases, ..)
+    }
+
     /// The keys that a lease holds, in order.
     pub fn lease_keys(&self, id: i64) -> impl Iterator<Item = Result<Bytes, StateError>> + Send + use<> {
         let stored = self.stored(StateKeyspace::Leases, state_leases::attachments_of(id));

@@ -7,6 +7,7 @@
 //! | raft | the consensus actor, the peer links and the peer port; the client port too where there are two processors or fewer |
 //! | log | the log's disk |
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
+//! | check | comparing this member's data with the others', reading it back from disk; yields to all others |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
 //! | metrics | the ports of --listen-metrics-urls, if there are any |
@@ -16,6 +17,7 @@ use super::announce;
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
+use super::entrance::{self, Entrance};
 use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use crate::api;
 use crate::apply::actor::{Applier, SlowApplies};
@@ -29,6 +31,9 @@ use crate::consensus::log_store::LogStore;
 use crate::consensus::reads::Reads;
 use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
+use crate::corruption::HashHandle;
+use crate::corruption::actor::Checker;
+use crate::corruption::initial::InitialCheck;
 use crate::env::{self, ThreadHandle};
 use crate::ids::MemberId;
 use crate::lease::lessor::LessorOptions;
@@ -86,6 +91,14 @@ impl Member {
         opened.machine.set_sink(Box::new(backend.watches.clone()));
         opened.machine.set_lease_sink(Box::new(backend.leases.clone()));
         let log = opened.log.clone();
+        let checker = checker(&opened, &backend, &config);
+        let check = InitialCheck {
+            own: opened.identity,
+            hashes: checker.hashes.clone(),
+            timeout: backend.handle.request_timeout,
+        };
+        let is_checked = config.initial_corrupt_check && !opened.is_new;
+        let entrance = Entrance::new(is_checked.then_some(check), stop.clone());
         let consensus = ConsensusParts::new(
             &opened,
             neighbours.clone(),
@@ -96,6 +109,7 @@ impl Member {
             },
             engine.state,
             &backend,
+            checker.hashes.clone(),
         );
         let slow_apply = config.warning_apply_duration;
         let (mut threads, applier) = start_workers(opened, &neighbours, &backend, slow_apply);
@@ -109,14 +123,15 @@ impl Member {
                 stop: stop.clone(),
             },
         ));
+        threads.push(env::run_actor_in_background("check", checker));
         let hub = HubStart {
             reads,
             options: hub_options(&config),
             election_timeout: Duration::from_millis(timing.election_ms),
         };
+        let clients = client_parts(&config, &backend, hub, stop.clone(), entrance.opened());
         let consensus = ConsensusParts { applier, ..consensus };
-        let clients = client_parts(&config, &backend, hub, stop.clone());
-        threads.extend(ports.serve(consensus, clients, &backend)?);
+        threads.extend(ports.serve((consensus, entrance), clients, &backend)?);
         announce::serving(&config, backend.identity);
         Ok(Self {
             backend,
@@ -263,6 +278,7 @@ fn client_parts(
     backend: &MemberBackend,
     hub: HubStart,
     stop: StopSignal,
+    opened: entrance::Opened,
 ) -> ClientParts {
     let (views, consensus) = (backend.views.clone(), backend.handle.clone());
     ClientParts {
@@ -276,6 +292,7 @@ fn client_parts(
             stop,
             metrics: Arc::clone(&backend.metrics.lease),
         },
+        opened,
         space: quota::watching::Parts {
             own: backend.identity.member,
             space: backend.space.clone(),
@@ -316,6 +333,7 @@ impl ConsensusParts {
         policy: Policy,
         state_options: StateOptions,
         backend: &MemberBackend,
+        hashes: HashHandle,
     ) -> Self {
         let view = opened.views.load();
         let conf_state = conf_state(&view.cluster.conf_state);
@@ -352,6 +370,7 @@ impl ConsensusParts {
             receiving: Arc::new(tokio::sync::Semaphore::new(1)),
             stop: neighbours.stop.clone(),
             leases: backend.leases.clone(),
+            hashes,
             metrics: Arc::clone(&metrics.peers),
         };
         Self {
@@ -409,6 +428,20 @@ impl ConsensusParts {
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
+    }
+}
+
+fn checker(opened: &Opened, backend: &MemberBackend, config: &config::Server) -> Checker {
+    Checker {
+        own: opened.identity,
+        hashes: HashHandle {
+            views: opened.views.clone(),
+            digests: opened.machine.digests().clone(),
+            inbox: Arc::default(),
+        },
+        consensus: backend.handle.clone(),
+        log: opened.log.clone(),
+        options: config.checks,
     }
 }
 

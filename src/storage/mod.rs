@@ -7,6 +7,7 @@ pub mod directory;
 pub mod journal;
 pub mod log;
 pub mod manifest;
+pub mod scrub;
 pub mod state;
 pub mod state_alarms;
 pub mod state_error;

@@ -42,6 +42,21 @@ pub struct Applied {
     pub keys: u64,
     #[prost(message, required, tag = "8")]
     pub usage: Usage,
+    /// Sums up every change that the log has made: equal at the same index on all members that hold the same.
+    #[prost(fixed64, tag = "9")]
+    pub digest: u64,
+}
+
+/// What a digest tells apart. The numbers must not change: members of different versions compare digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put = 1,
+    Delete = 2,
+    Compaction = 3,
+    Lease = 4,
+    LeaseEnd = 5,
+    Cluster = 6,
+    Alarms = 7,
 }
 
 /// A compaction that was applied.
@@ -67,6 +82,17 @@ impl Applied {
             compactions: vec![],
             keys: 0,
             usage: Usage::default(),
+            digest: 0,
+        }
+    }
+
+    /// Takes one more change into the digest (the mixing step is that of Steele's SplitMix64).
+    pub fn digest(&mut self, change: Change, numbers: &[u64]) {
+        for number in std::iter::once(&(change as u64)).chain(numbers) {
+            let mut mixed = (self.digest ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            self.digest = mixed ^ (mixed >> 31);
         }
     }
 
@@ -80,6 +106,7 @@ impl Applied {
         assert!(revision > self.compact_revision, "compactions only move forward");
         self.compact_revision = revision;
         self.usage.compact(replaced);
+        self.digest(Change::Compaction, &[revision as u64, replaced]);
         self.compactions.push(PastCompaction {
             compact_revision: revision,
             applied_at_revision: self.revision,

@@ -165,6 +165,12 @@ impl Record {
         &self.stored
     }
 
+    /// The checksum of key and record.
+    pub fn sum(&self) -> u32 {
+        let sum = self.stored.first_chunk().expect("a record begins with its sum");
+        u32::from_le_bytes(*sum)
+    }
+
     pub fn value(&self) -> Bytes {
         let start = self.value_start as usize;
         self.stored.slice(start..start + self.header.value_bytes as usize)

@@ -1,16 +1,15 @@
 //! The plain HTTP paths; texts were taken from etcd 3.7.1.
 
 use super::*;
-use crate::api::Backend;
-use crate::api::Cors;
+use crate::api::{Backend, Cors};
 use crate::env::block_on;
-use crate::proto::etcdserverpb::AlarmRequest;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    AlarmRequest, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, LeaseGrantRequest,
+    PutRequest, PutResponse, RangeRequest, RangeResponse,
 };
-use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request as Proposed;
+use crate::proto::log::{AlarmCommand, MemberAttributes};
 use std::sync::atomic::Ordering;
 
 async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
@@ -287,5 +286,50 @@ fn alarms_are_seen() {
             let _ = alarm(AlarmAction::Deactivate, kind).await;
         }
         assert_eq!(ask(&routes, "GET", "/health").await, healthy());
+    });
+}
+
+#[test]
+fn the_hash_covers_all_that_is_replicated_and_is_the_same_on_members_that_hold_the_same() {
+    block_on(async {
+        let (one, other) = (Fake::new(), Fake::new());
+        let (routes_one, routes_other) = (Routes::new(one.clone()), Routes::new(other.clone()));
+        let hash = async |routes| {
+            let reply: HashResponse = call(routes, "Maintenance/Hash", &HashRequest {})
+                .await
+                .expect("a hash");
+            reply.hash
+        };
+        let mut seen = vec![hash(&routes_one).await];
+        let alarm = AlarmRequest {
+            action: AlarmAction::Activate.into(),
+            member_id: 7,
+            alarm: 9,
+        };
+        let changes = [
+            Proposed::LeaseGrant(LeaseGrantRequest { id: 5, ttl: 60 }),
+            Proposed::Put(PutRequest {
+                key: "key".into(),
+                lease: 5,
+                ..PutRequest::default()
+            }),
+            Proposed::Alarm(AlarmCommand {
+                request: Some(alarm),
+                by_member: false,
+            }),
+            Proposed::MemberAttributes(MemberAttributes {
+                member_id: 0xa,
+                name: "renamed".into(),
+                ..MemberAttributes::default()
+            }),
+        ];
+        for change in changes {
+            one.propose(change.clone()).await.expect("applied");
+            let changed = hash(&routes_one).await;
+            assert!(!seen.contains(&changed), "{change:?} is not covered");
+            seen.push(changed);
+            other.propose(change).await.expect("applied");
+            assert_eq!(hash(&routes_other).await, changed);
+        }
     });
 }
