@@ -43,8 +43,8 @@ pub enum Mutant {
     QueueAskedOnce,
     /// Leaders of elections proclaim without a look at whether they still lead.
     ProclaimUnfenced,
-    /// Observers of elections follow a leader from when they come to it, not from what they were told last.
-    ObserveFromNow,
+    /// Observers of elections are told only the newest of what was proclaimed together.
+    ObserveNewestOnly,
 }
 
 impl Mutant {
@@ -68,7 +68,7 @@ impl Mutant {
         Self::LeaseRenewedWithoutQuorum,
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
-        Self::ObserveFromNow,
+        Self::ObserveNewestOnly,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -92,7 +92,7 @@ impl Mutant {
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
-            Self::ObserveFromNow => "observe-from-now",
+            Self::ObserveNewestOnly => "observe-newest-only",
         }
     }
 }
