@@ -167,16 +167,16 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Waits for a reply as long as the caller does (`grpc-timeout`). A call that need not wait starts no timer.
+/// Waits for a reply as long as the caller does (`grpc-timeout`). A call that need not wait starts no timer. The reply is
+/// pinned where it was made: handed over, it would be there twice, in every request's memory.
 pub async fn within_deadline(
     headers: &HeaderMap,
-    reply: impl Future<Output = Result<Body, Status>>,
+    mut reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
 ) -> Result<Body, Status> {
     let Some(limit) = headers.get("grpc-timeout") else {
         return reply.await;
     };
     let limit = timeout(limit.as_bytes()).ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
-    let mut reply = pin!(reply);
     if let Poll::Ready(result) = poll_once(reply.as_mut()).await {
         return result;
     }

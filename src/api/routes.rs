@@ -8,6 +8,7 @@ use super::{cluster, election, grpc, http, json, kv, lease, lock, maintenance, r
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
@@ -135,12 +136,12 @@ impl<B: Backend> Routes<B> {
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
     ) -> Result<Body, Status> {
-        let reply = async {
+        let reply = pin!(async {
             if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
                 return Err(ApiError::NoLeader.into());
             }
             self.call(path, headers, body).await
-        };
+        });
         grpc::within_deadline(headers, reply).await
     }
 
@@ -193,11 +194,12 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
-            "/v3lockpb.Lock/Lock" => lock::lock(backend, message!()).await,
+            // In boxes: they wait long, and every call would carry room for what they need.
+            "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, message!())).await,
             "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
-            "/v3electionpb.Election/Campaign" => election::campaign(backend, message!()).await,
+            "/v3electionpb.Election/Campaign" => Box::pin(election::campaign(backend, message!())).await,
             "/v3electionpb.Election/Proclaim" => election::proclaim(backend, message!()).await,
-            "/v3electionpb.Election/Leader" => election::leader(backend, message!()).await,
+            "/v3electionpb.Election/Leader" => Box::pin(election::leader(backend, message!())).await,
             "/v3electionpb.Election/Observe" => Ok(election::observe(backend, headers, message!())),
             "/v3electionpb.Election/Resign" => election::resign(backend, message!()).await,
             _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),
