@@ -59,8 +59,8 @@ pub enum Mutant {
     QueueAskedOnce,
     /// Leaders of elections proclaim without a look at whether they still lead.
     ProclaimUnfenced,
-    /// Observers of elections follow a leader from when they come to it, not from what they were told last.
-    ObserveFromNow,
+    /// Observers of elections are told only the newest of what was proclaimed together.
+    ObserveNewestOnly,
 }
 
 impl Mutant {
@@ -92,7 +92,7 @@ impl Mutant {
         Self::NothingFreed,
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
-        Self::ObserveFromNow,
+        Self::ObserveNewestOnly,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -124,7 +124,7 @@ impl Mutant {
             Self::NothingFreed => "nothing-freed",
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
-            Self::ObserveFromNow => "observe-from-now",
+            Self::ObserveNewestOnly => "observe-newest-only",
         }
     }
 }
