@@ -45,6 +45,7 @@ pub struct Routes<B> {
     more: Option<axum::Router>,
     cors: Option<Cors>,
     json: bool,
+    converter: json::Converter,
     defragmenting: Arc<Mutex<()>>,
 }
 
@@ -56,6 +57,7 @@ impl<B: Backend> Routes<B> {
             more: None,
             cors: None,
             json: false,
+            converter: json::Converter::default(),
             defragmenting: Arc::default(),
         }
     }
@@ -85,6 +87,10 @@ impl<B: Backend> Routes<B> {
 
     pub(super) fn backend(&self) -> &B {
         &self.backend
+    }
+
+    pub(super) fn converter(&self) -> &json::Converter {
+        &self.converter
     }
 
     /// Answers one request. Runs on the task of the request.
