@@ -3,9 +3,13 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::cors::Cors;
+use super::counted::Counted;
 use super::status::ApiError;
-use super::{cluster, election, grpc, http, json, kv, lease, lock, maintenance, range_stream, watch};
+use super::{
+    cluster, election, grpc, http, json, kv, lease, lock, maintenance, monitoring, range_stream, watch,
+};
 use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::metrics::Call;
 use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
 use std::pin::pin;
@@ -47,6 +51,8 @@ pub struct Routes<B> {
     json: bool,
     converter: json::Converter,
     defragmenting: Arc<Mutex<()>>,
+    /// Metrics and health alone.
+    monitoring_only: bool,
 }
 
 impl<B: Backend> Routes<B> {
@@ -59,6 +65,15 @@ impl<B: Backend> Routes<B> {
             json: false,
             converter: json::Converter::default(),
             defragmenting: Arc::default(),
+            monitoring_only: false,
+        }
+    }
+
+    /// What ports of `--listen-metrics-urls` answer.
+    pub fn monitoring(backend: B) -> Self {
+        Self {
+            monitoring_only: true,
+            ..Self::new(backend)
         }
     }
 
@@ -100,7 +115,7 @@ impl<B: Backend> Routes<B> {
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
         let path = request.uri().path();
-        if !PACKAGES.iter().any(|package| path.starts_with(package)) {
+        if self.monitoring_only || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // In a box: what it needs shall not make the state of gRPC calls larger.
             return Box::pin(self.handle_http(request)).await;
         }
@@ -116,6 +131,13 @@ impl<B: Backend> Routes<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
+        if self.monitoring_only {
+            if !http::is_monitoring(request.uri().path()) {
+                return http::not_found();
+            }
+            let answer = http::respond(&self.backend, request.method(), request.uri()).await;
+            return answer.unwrap_or_else(http::not_found);
+        }
         let origin = request.headers().get(header::ORIGIN).cloned();
         let path = request.uri().path().to_owned();
         let mut response = if self.cors.is_some() && request.method() == Method::OPTIONS {
@@ -124,6 +146,8 @@ impl<B: Backend> Routes<B> {
             response
         } else if let Some(route) = json::route(&path).filter(|_| self.json) {
             json::respond(self, route, request).await
+        } else if path == monitoring::LOG_LEVEL_PATH {
+            monitoring::set_log_level(request).await
         } else if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
             response
         } else {
@@ -142,13 +166,17 @@ impl<B: Backend> Routes<B> {
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
     ) -> Result<Body, Status> {
-        let reply = pin!(async {
-            if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
-                return Err(ApiError::NoLeader.into());
-            }
-            self.call(path, headers, body).await
-        });
-        grpc::within_deadline(headers, reply).await
+        let call = self.backend.metrics().grpc.begin(path);
+        let result = {
+            let reply = pin!(async {
+                if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
+                    return Err(ApiError::NoLeader.into());
+                }
+                self.call(&call, path, headers, body).await
+            });
+            grpc::within_deadline(headers, reply).await
+        };
+        grpc::counted(call, result)
     }
 
     async fn route<R>(&self, request: Request<R>) -> Response<Body>
@@ -168,6 +196,7 @@ impl<B: Backend> Routes<B> {
 
     async fn call(
         &self,
+        call: &Call,
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
@@ -176,7 +205,7 @@ impl<B: Backend> Routes<B> {
         let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
         macro_rules! message {
             () => {
-                grpc::message(body, bytes_max).await?
+                grpc::message(body, bytes_max, call).await?
             };
         }
         match path {
@@ -186,10 +215,16 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, message!()).await,
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
-            "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, headers, body, bytes_max)),
+            "/etcdserverpb.Watch/Watch" => {
+                let body = Counted::new(body, call);
+                Ok(watch::watch(backend, headers, body, bytes_max))
+            }
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
-            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(lease::keep_alive(backend, headers, body, bytes_max)),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => {
+                let body = Counted::new(body, call);
+                Ok(lease::keep_alive(backend, headers, body, bytes_max))
+            }
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,

@@ -24,11 +24,12 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 5] = [
+pub const SWITCHES: [&str; 6] = [
     "enable-grpc-gateway",
     "strict-reconfig-check",
     "pre-vote",
     "enable-v2",
+    "enable-pprof",
     "version",
 ];
 

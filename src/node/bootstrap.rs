@@ -115,6 +115,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
             hard_state,
             terms: Vec::new(),
         };
+        super::announce::founded(identity, &initial.members);
         machine.initialize(initial)?;
         directory.claim(identity)?;
         identity
@@ -226,6 +227,11 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
                 applied,
             });
         }
+        tracing::info!(
+            consistent_index = applied.get(),
+            snapshot_index = applied.get(),
+            "Recovering from snapshot backend"
+        );
         let cut = Cut {
             index: applied,
             term: view.applied_term(),
