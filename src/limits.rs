@@ -16,6 +16,10 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// names and quotes take several times what they enclose.
 pub const JSON_BYTES_PER_MESSAGE_BYTE: usize = 8;
 
+/// What is longer is turned into JSON, or back, on a thread of its own: it takes some 10 nanoseconds a byte, and what
+/// else the thread has to do, heartbeats among them, should not wait for longer than a millisecond.
+pub const JSON_INLINE_BYTES: usize = 64 * 1024;
+
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
 

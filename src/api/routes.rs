@@ -50,6 +50,7 @@ pub struct Routes<B> {
     more: Option<axum::Router>,
     cors: Option<Cors>,
     json: bool,
+    converter: json::Converter,
     defragmenting: Arc<Mutex<()>>,
     /// Metrics and health alone.
     monitoring_only: bool,
@@ -64,6 +65,7 @@ impl<B: Backend> Routes<B> {
             more: None,
             cors: None,
             json: false,
+            converter: json::Converter::default(),
             defragmenting: Arc::default(),
             monitoring_only: false,
             opened: None,
@@ -110,6 +112,10 @@ impl<B: Backend> Routes<B> {
 
     pub(super) fn backend(&self) -> &B {
         &self.backend
+    }
+
+    pub(super) fn converter(&self) -> &json::Converter {
+        &self.converter
     }
 
     /// Answers one request. Runs on the task of the request.
