@@ -68,6 +68,7 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
                 !cluster.is_running(member)
             })
             .await?;
+            cluster.world.count("differences noticed", 1);
         }
         Difference::InStore => {
             // What a member serves is a view of its store, and another one only once something has changed.
@@ -80,8 +81,7 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
             noticed(cluster, member).await?;
         }
     }
-    cluster.event(member, "difference noticed", "");
-    cluster.world.count("differences noticed", 1);
+    cluster.event(member, "difference noticed or gone", "");
     Ok(())
 }
 
@@ -130,6 +130,22 @@ fn holds_key(cluster: &Cluster, number: usize) -> bool {
     disk::unnoticed(|| views.load().get(&KEY.into())).is_ok_and(|found| found.is_some())
 }
 
+/// Whether all members have the same newest version of the key, and are at the same revision.
+fn is_same_everywhere(cluster: &Cluster) -> bool {
+    let mut held = Vec::new();
+    for number in 0..cluster.members.len() {
+        let Some(views) = cluster.views(number) else {
+            return false;
+        };
+        let view = views.load();
+        match disk::unnoticed(|| view.get(&KEY.into())) {
+            Ok(found) => held.push((view.revision(), found)),
+            Err(_) => return false,
+        }
+    }
+    held.windows(2).all(|pair| pair[0] == pair[1])
+}
+
 fn alter_at_rest(cluster: &Cluster, member: usize, difference: Difference) {
     let directory = DataDirectory::open(&cluster.members[member].directory).expect("nobody uses it");
     let path = directory.state_path().expect("it has a state");
@@ -159,10 +175,12 @@ fn alter(state: &StateDatabase, difference: Difference) {
     batch.commit().expect("writable");
 }
 
-/// The alarm is raised, for this member and for no other; for the cluster where there is no majority against it.
+/// The alarm is raised, for this member and for no other; for the cluster where there is no majority against it. Unless
+/// the member fell behind and took a snapshot: then there is nothing left to tell.
 async fn noticed(cluster: &Cluster, member: usize) -> Result<(), Violation> {
     let name = &cluster.members[member].name;
     let mut named = Vec::new();
+    let mut replaced = false;
     until(&format!("the alarm CORRUPT for {name}"), || {
         let views = (0..cluster.members.len()).filter_map(|number| cluster.views(number));
         let mut raised = views.flat_map(|views| {
@@ -172,9 +190,15 @@ async fn noticed(cluster: &Cluster, member: usize) -> Result<(), Violation> {
                 .filter(|raised| raised.alarm == AlarmType::Corrupt as i32)
         });
         named.extend(raised.next().map(|raised| raised.member_id));
-        !named.is_empty()
+        replaced = named.is_empty() && is_same_everywhere(cluster);
+        replaced || !named.is_empty()
     })
     .await?;
+    if replaced {
+        cluster.world.count("differences gone with a snapshot", 1);
+        return Ok(());
+    }
+    cluster.world.count("differences noticed", 1);
     let expected = match cluster.members.len() {
         2 => 0,
         _ => cluster.member_id(member).unwrap_or_default(),

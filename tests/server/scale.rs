@@ -116,7 +116,7 @@ fn a_defragmentation_is_bounded_and_puts_go_on_meanwhile() {
     };
     let compacted = etcdctl(&["compact", &(ROUNDS / 2).to_string()]);
     assert_eq!(compacted.code, 0, "{}", compacted.text());
-    let memory_before = memory_bytes(process_id, "VmRSS:");
+    let memory_before = memory_bytes(process_id, "VmRSS");
     let ended = AtomicBool::new(false);
     let (finished, took, longest) = std::thread::scope(|scope| {
         let puts = scope.spawn(|| {
@@ -137,7 +137,7 @@ fn a_defragmentation_is_bounded_and_puts_go_on_meanwhile() {
         ended.store(true, Ordering::Relaxed);
         (finished, took, puts.join().expect("puts are answered"))
     });
-    let memory = memory_bytes(process_id, "VmHWM:").saturating_sub(memory_before);
+    let memory = memory_bytes(process_id, "VmHWM").saturating_sub(memory_before);
     println!(
         "defragmented in {took:?}, longest put {longest:?}, {} KiB more",
         memory / 1024
