@@ -24,6 +24,7 @@ pub mod node;
 pub mod peer;
 pub mod stop;
 pub mod storage;
+pub mod tls;
 pub mod watch;
 
 pub use callboard_proto as proto;

@@ -24,7 +24,17 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 4] = ["strict-reconfig-check", "pre-vote", "enable-v2", "version"];
+pub const SWITCHES: [&str; 9] = [
+    "strict-reconfig-check",
+    "pre-vote",
+    "enable-v2",
+    "version",
+    "client-cert-auth",
+    "auto-tls",
+    "peer-client-cert-auth",
+    "peer-auto-tls",
+    "peer-skip-client-san-verification",
+];
 
 /// The command line in one shape.
 #[derive(Debug, Default, PartialEq, Eq)]

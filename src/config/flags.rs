@@ -2,6 +2,7 @@
 
 use super::arguments::{Normalised, SWITCHES};
 use super::server::{Notice, Server};
+use super::tls_flags::TlsFlags;
 use super::values::{UrlList, boolean, duration, signed, unsigned, unsigned_32, urls};
 use super::{Error, Invocation};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -89,6 +90,8 @@ pub struct Flags {
     /// What compaction keeps. Only 0 (off) so far.
     #[arg(long, default_value = "0")]
     pub auto_compaction_retention: String,
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// Only zap: one JSON object a line, in its layout.
     #[arg(long, default_value = "zap")]
     pub logger: String,

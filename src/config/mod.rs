@@ -8,6 +8,7 @@ mod arguments;
 mod error;
 mod flags;
 mod server;
+mod tls_flags;
 mod values;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 pub use error::Error;
 pub use server::{ClusterState, Notice, NoticeLevel, Server};
+pub use tls_flags::Tls;
 
 use std::ffi::OsString;
 

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::flags::Flags;
+use super::tls_flags::{self, Tls};
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
 use crate::logging;
 use std::path::PathBuf;
@@ -33,6 +34,7 @@ pub struct Server {
     pub max_concurrent_streams: u32,
     pub watch_progress_notify_interval: Duration,
     pub pre_vote: bool,
+    pub tls: Tls,
     pub log: logging::Options,
     /// What to log once logging has begun.
     pub notices: Vec<Notice>,
@@ -87,6 +89,7 @@ impl Server {
             return Err(Error::AdvertiseClientUrlsUnset);
         }
         check_unsupported(&flags)?;
+        let tls = tls_flags::read(&flags, &mut notices)?;
         if flags.name == DEFAULT_NAME {
             notices.push(Notice::warn(
                 "it isn't recommended to use default name, please set a value for --name",
@@ -133,6 +136,7 @@ impl Server {
             max_concurrent_streams: flags.max_concurrent_streams,
             watch_progress_notify_interval: progress_interval(flags.watch_progress_notify_interval),
             pre_vote: flags.pre_vote,
+            tls,
             log,
             notices,
         })

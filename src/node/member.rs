@@ -15,6 +15,7 @@ use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
 use super::ports::{ClientParts, HubStart, Ports, hub_options};
+use super::security::Security;
 use crate::api;
 use crate::apply::actor::Applier;
 use crate::cluster::MemberUrl;
@@ -39,6 +40,7 @@ use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
+use crate::tls::Connector;
 use crate::watch::WatchHandle;
 use crate::watch::reader::WatchReader;
 use std::collections::BTreeMap;
@@ -67,7 +69,8 @@ impl Member {
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
         let origin = env::random_u64();
         let (shutdown, shutdown_seen) = watch::channel(false);
-        let ports = Ports::open(&config, shutdown_seen).await?;
+        let security = Security::new(&config)?;
+        let ports = Ports::open(&config, &security, shutdown_seen).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
         let watches = WatchHandle::default();
         opened.machine.set_sink(Box::new(watches.clone()));
@@ -114,6 +117,7 @@ impl Member {
             },
             engine.state,
             backend.leases.clone(),
+            security.dialler.clone(),
         );
         let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
         let reads = Arc::default();
@@ -134,6 +138,7 @@ impl Member {
         let lessor = lease::actor::Parts {
             handle: backend.leases.clone(),
             consensus: backend.handle.clone(),
+            dialler: security.dialler,
             views: backend.views.clone(),
             own: backend.identity,
             options: LessorOptions::new(timing.election_ms),
@@ -267,6 +272,7 @@ impl ConsensusParts {
         policy: Policy,
         state_options: StateOptions,
         leases: LeaseHandle,
+        dialler: Option<Connector>,
     ) -> Self {
         let view = opened.views.load();
         let conf_state = conf_state(&view.cluster.conf_state);
@@ -285,12 +291,12 @@ impl ConsensusParts {
         let remotes = others.map(|member| Remote {
             own: opened.identity,
             member: MemberId(member.id),
-            addresses: member
+            urls: member
                 .peer_urls
                 .iter()
                 .filter_map(|url| MemberUrl::parse(url).ok())
-                .map(|url| url.address())
                 .collect(),
+            dialler: dialler.clone(),
         });
         let service = PeerService::new(
             opened.identity,

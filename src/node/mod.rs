@@ -5,3 +5,4 @@ pub mod bootstrap;
 pub mod checkpointer;
 pub mod member;
 mod ports;
+mod security;

@@ -4,16 +4,18 @@
 use super::backend::MemberBackend;
 use super::bootstrap::StartError;
 use super::member::ConsensusParts;
+use super::security::Security;
 use crate::api;
 use crate::cluster::MemberUrl;
 use crate::config;
-use crate::env::{self, Listener, ThreadHandle};
+use crate::env::{self, ThreadHandle};
 use crate::inbox::Inbox;
 use crate::lease;
 use crate::lease::actor::LessorActor;
 use crate::limits::{GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::peer::service::PeerService;
 use crate::proto::peer::peer_server::PeerServer;
+use crate::tls::{Acceptor, Listener, Ways};
 use crate::watch::actor::{Parts, WatchHub};
 use crate::watch::{HubOptions, Read};
 use std::sync::Arc;
@@ -37,13 +39,17 @@ pub(super) enum Ports {
 
 impl Ports {
     /// Binds what the operator asks for.
-    pub(super) async fn open(config: &config::Server, shutdown: Shutdown) -> Result<Self, StartError> {
+    pub(super) async fn open(
+        config: &config::Server,
+        security: &Security,
+        shutdown: Shutdown,
+    ) -> Result<Self, StartError> {
         let options = api::Options {
             max_concurrent_streams: config.max_concurrent_streams,
             ..api::Options::default()
         };
-        let peer_urls = addresses(&config.listen_peer_urls);
-        let client_urls = addresses(&config.listen_client_urls);
+        let peer_urls = addresses(&config.listen_peer_urls, security.peers.as_ref());
+        let client_urls = addresses(&config.listen_client_urls, security.clients.as_ref());
         if env::processors() > 2 {
             let seen = shutdown.clone();
             let workers = env::processors() - 1;
@@ -182,8 +188,21 @@ async fn stopped(mut shutdown: Shutdown) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn addresses(urls: &[MemberUrl]) -> Vec<String> {
-    urls.iter().map(MemberUrl::address).collect()
+/// Where to listen, and what to speak there: an address may be given with both schemes.
+fn addresses(urls: &[MemberUrl], acceptor: Option<&Acceptor>) -> Vec<(String, Ways)> {
+    let mut addresses: Vec<(String, Ways)> = Vec::new();
+    for url in urls {
+        let ways = match acceptor {
+            Some(acceptor) if url.is_secure() => Ways::Secure(acceptor.clone()),
+            _ => Ways::Plain,
+        };
+        let address = url.address();
+        match addresses.iter_mut().find(|(known, _)| *known == address) {
+            None => addresses.push((address, ways)),
+            Some((_, known)) => *known = std::mem::take(known).and(ways),
+        }
+    }
+    addresses
 }
 
 /// Addresses bound on a thread of their own, which waits for what to serve there.
@@ -196,7 +215,7 @@ impl<T: Send + 'static> Port<T> {
     async fn bind<F, S>(
         name: &str,
         workers: usize,
-        addresses: Vec<String>,
+        addresses: Vec<(String, Ways)>,
         serve: S,
     ) -> Result<Self, StartError>
     where
@@ -235,11 +254,11 @@ fn ended() -> StartError {
     StartError::Raft("a thread ended before it began".into())
 }
 
-async fn bind(addresses: Vec<String>) -> Result<Vec<Listener>, StartError> {
+async fn bind(addresses: Vec<(String, Ways)>) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        match Listener::bind(&address).await {
-            Ok(listener) => listeners.push(listener),
+    for (address, ways) in addresses {
+        match env::Listener::bind(&address).await {
+            Ok(port) => listeners.push(Listener { port, ways }),
             Err(source) => return Err(StartError::Listen { address, source }),
         }
     }
