@@ -4,6 +4,7 @@
 //! reconnect: that is the session's work. A request that certainly never left fails with [`ChannelError::NotSent`], and
 //! only such a request may be sent again if it writes.
 
+use super::EndpointError;
 use crate::env;
 use crate::tls::{Connector, HandshakeError, Stream};
 use http::uri::{Authority, Scheme};
@@ -72,6 +73,8 @@ pub enum ConnectError {
     Refused { address: String, source: io::Error },
     #[error("cannot connect to {address}: no answer within {limit:?}")]
     TimedOut { address: String, limit: Duration },
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     #[error("cannot connect to {address}: {source}")]
     Tls { address: String, source: HandshakeError },
     #[error("{address} does not speak HTTP/2: {source}")]

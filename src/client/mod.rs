@@ -17,7 +17,7 @@ mod watch;
 pub(crate) mod tests;
 
 pub use connection::{Channel, ChannelError, ChannelOptions, ConnectError, KeepAlive, ResponseBody};
-pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
+pub use endpoint::{Endpoint, EndpointError, connector, parse_endpoints};
 pub use error::{Error, Reason};
 pub use lease::KeepAliveStream;
 pub use requests::{Client, Options};

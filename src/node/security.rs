@@ -4,6 +4,7 @@
 use super::bootstrap::StartError;
 use crate::cluster::MemberUrl;
 use crate::config;
+use crate::storage::directory::DataDirectory;
 use crate::tls::{self, Acceptor, Connector, Settings};
 use std::path::Path;
 
@@ -24,6 +25,9 @@ impl Security {
         let tls = &config.tls;
         let fixtures = config.data_dir.join("fixtures");
         let years = tls.self_signed_validity_years;
+        if tls.peer_automatic || tls.client_automatic {
+            DataDirectory::check_foreign(&config.data_dir)?;
+        }
         let mut peer = tls.peer.clone();
         if tls.peer_automatic {
             automatic(&mut peer, &fixtures.join("peer"), &config.listen_peer_urls, years)
