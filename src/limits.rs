@@ -10,6 +10,10 @@ pub const REQUEST_BYTES_MAX_DEFAULT: u32 = 1_572_864;
 /// What gRPC may add to a request beyond `--max-request-bytes` (etcd: server/embed/config.go, `grpcOverheadBytes`).
 pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 
+/// How much longer than its message the JSON text of a request may be: base64 takes a third more, and around short keys
+/// names and quotes take several times what they enclose.
+pub const JSON_BYTES_PER_MESSAGE_BYTE: usize = 8;
+
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
 

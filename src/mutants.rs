@@ -39,10 +39,16 @@ pub enum Mutant {
     RotTakenForTorn,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
+    /// Who waits in a queue is at its front as soon as one key before its own has gone.
+    QueueAskedOnce,
+    /// Leaders of elections proclaim without a look at whether they still lead.
+    ProclaimUnfenced,
+    /// Observers of elections follow a leader from when they come to it, not from what they were told last.
+    ObserveFromNow,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -60,6 +66,9 @@ impl Mutant {
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
         Self::LeaseRenewedWithoutQuorum,
+        Self::QueueAskedOnce,
+        Self::ProclaimUnfenced,
+        Self::ObserveFromNow,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -81,6 +90,9 @@ impl Mutant {
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
+            Self::QueueAskedOnce => "queue-asked-once",
+            Self::ProclaimUnfenced => "proclaim-unfenced",
+            Self::ObserveFromNow => "observe-from-now",
         }
     }
 }

@@ -21,6 +21,9 @@ packages! {
     v3lockpb = "v3lockpb",
 }
 
+/// The descriptors of all of these, as an encoded `google.protobuf.FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Callboard's own messages.
 pub mod callboard {
     packages! {

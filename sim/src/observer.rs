@@ -9,8 +9,8 @@ use crate::disk;
 use crate::history::Held;
 use crate::model::{Known, Past, State};
 use crate::random::fingerprint;
+use crate::workloads::APART;
 use crate::workloads::key_and_value;
-use crate::workloads::lease::KEY_PREFIX;
 use callboard::ids::LogIndex;
 use callboard::mvcc::view::View;
 use callboard::proto::etcdserverpb::RangeRequest;
@@ -166,9 +166,8 @@ impl Seen {
     }
 }
 
-/// Keys of leases are looked after by their tenants.
 fn is_of_history(key: &[u8]) -> bool {
-    !key.starts_with(KEY_PREFIX.as_bytes())
+    !APART.iter().any(|prefix| key.starts_with(prefix.as_bytes()))
 }
 
 /// What the store held at a revision.

@@ -12,7 +12,9 @@ use crate::record::Record;
 use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
+use crate::workloads::election::Election;
 use crate::workloads::lease::Tenants;
+use crate::workloads::lock::Contenders;
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, workloads};
@@ -152,6 +154,8 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let company = Company::start(options, world);
     let audience = Audience::start(options, world);
     let tenants = Tenants::start(options, world);
+    let contenders = Contenders::start(options, world);
+    let election = Election::start(options, world);
     let play = Play {
         options,
         world,
@@ -159,12 +163,16 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         company: &company,
         observer: Observer::default(),
         tenants: &tenants,
+        contenders: &contenders,
+        election: &election,
     };
     match story {
         Some(story) => play.tell(story).await,
         None => play.safety().await,
     }
     tenants.leave();
+    contenders.leave();
+    election.leave();
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {
@@ -221,6 +229,8 @@ struct Play<'a> {
     company: &'a Company,
     observer: Observer,
     tenants: &'a Tenants,
+    contenders: &'a Contenders,
+    election: &'a Election,
 }
 
 impl Play<'_> {
@@ -263,6 +273,8 @@ impl Play<'_> {
 
     async fn end_well(&self) -> Result<(), Violation> {
         self.liveness().await?;
+        self.contenders.review(self.cluster).await?;
+        self.election.review()?;
         self.tenants.review(self.cluster).await?;
         self.audit()
     }

@@ -49,7 +49,7 @@ pub async fn message<M: Message + Default>(
     decode(data)
 }
 
-/// The messages of a call with many requests, one after the other.
+/// The messages of a call with many requests, one after the other; of a reply, too.
 #[derive(Debug)]
 pub struct Requests<R> {
     body: R,
@@ -69,6 +69,11 @@ impl<R: RequestBody> Requests<R> {
 
     /// The next message; none once the client has sent all.
     pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
+        self.next_bytes().await?.map(decode).transpose()
+    }
+
+    /// The next message as it is encoded.
+    pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, Status> {
         if self.data.is_empty() {
             match next_data(&mut self.body).await? {
                 Some(data) => self.data = data,
@@ -78,7 +83,7 @@ impl<R: RequestBody> Requests<R> {
         self.gather(PREFIX_BYTES).await?;
         let bytes = message_bytes(&mut self.data, self.bytes_max)?;
         self.gather(bytes).await?;
-        decode(self.data.split_to(bytes)).map(Some)
+        Ok(Some(self.data.split_to(bytes)))
     }
 
     async fn gather(&mut self, bytes: usize) -> Result<(), Status> {
@@ -109,14 +114,19 @@ fn decode<M: Message + Default>(data: Bytes) -> Result<M, Status> {
     M::decode(data).map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
 }
 
-/// The next data that is not empty, or nothing at the end.
-async fn next_data(body: &mut impl RequestBody) -> Result<Option<Bytes>, Status> {
+/// The next data that is not empty, or nothing at the end. A reply's end can be an error.
+pub(super) async fn next_data(body: &mut impl RequestBody) -> Result<Option<Bytes>, Status> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
-        if let Ok(data) = frame.into_data()
-            && !data.is_empty()
-        {
-            return Ok(Some(data));
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => return Ok(Some(data)),
+            Err(frame) => {
+                let status = frame.trailers_ref().and_then(Status::from_header_map);
+                if let Some(status) = status.filter(|status| status.code() != Code::Ok) {
+                    return Err(status);
+                }
+            }
         }
     }
     Ok(None)
@@ -182,7 +192,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 /// gRPC's way of writing a duration: up to eight digits and a unit.
-fn timeout(text: &[u8]) -> Option<Duration> {
+pub fn timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
         return None;

@@ -71,9 +71,6 @@ pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Opti
         "/readyz" => &READY,
         _ => std::slice::from_ref(single_check(path)?),
     };
-    if method == Method::OPTIONS {
-        return Some(plain(StatusCode::OK, None, String::new()));
-    }
     if method != Method::GET {
         let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         response
@@ -97,6 +94,57 @@ pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Opti
 /// What Go's mux answers for a path that it does not know.
 pub fn not_found() -> Response<Body> {
     error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// Sends clients to the path that they mean, as Go's mux does: without double slashes and dots.
+pub fn redirect(method: &Method, uri: &Uri, json: bool) -> Option<Response<Body>> {
+    let path = uri.path();
+    let mut target = if json && path == "/v3" {
+        "/v3/".to_owned()
+    } else if path.contains("//") || path.contains("/.") {
+        cleaned(path)
+    } else {
+        return None;
+    };
+    if target == path {
+        return None;
+    }
+    if let Some(query) = uri.query() {
+        target.push('?');
+        target.push_str(query);
+    }
+    let location = HeaderValue::from_str(&target).ok()?;
+    let mut response = if method == Method::GET || method == Method::HEAD {
+        let link = target.replace('&', "&amp;").replace('"', "&#34;");
+        let text = format!("<a href=\"{link}\">Temporary Redirect</a>.\n\n");
+        plain(
+            StatusCode::TEMPORARY_REDIRECT,
+            Some("text/html; charset=utf-8"),
+            text,
+        )
+    } else {
+        plain(StatusCode::TEMPORARY_REDIRECT, None, String::new())
+    };
+    response.headers_mut().insert(header::LOCATION, location);
+    Some(response)
+}
+
+fn cleaned(path: &str) -> String {
+    let mut segments = vec![];
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            other => segments.push(other),
+        }
+    }
+    let mut clean = format!("/{}", segments.join("/"));
+    if path.ends_with('/') && clean != "/" {
+        clean.push('/');
+    }
+    clean
 }
 
 fn single_check(path: &str) -> Option<&'static Check> {
@@ -191,16 +239,6 @@ fn plain(status: StatusCode, content_type: Option<&'static str>, text: String) -
     if let Some(content_type) = content_type {
         insert(header::CONTENT_TYPE, content_type);
     }
-    // `--cors` allows all origins by default.
-    insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
-    insert(
-        header::ACCESS_CONTROL_ALLOW_METHODS,
-        "POST, GET, OPTIONS, PUT, DELETE",
-    );
-    insert(
-        header::ACCESS_CONTROL_ALLOW_HEADERS,
-        "accept, content-type, authorization",
-    );
     response
 }
 

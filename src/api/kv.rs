@@ -50,7 +50,7 @@ pub async fn put(backend: &impl Backend, request: PutRequest) -> Result<Body, St
             fill(backend, &mut response.header);
             Ok(Body::message(&response))
         }
-        other => Err(unexpected(&other)),
+        other => Err(unexpected(&other).into()),
     }
 }
 
@@ -61,7 +61,7 @@ pub async fn delete_range(backend: &impl Backend, request: DeleteRangeRequest) -
             fill(backend, &mut response.header);
             Ok(Body::message(&response))
         }
-        other => Err(unexpected(&other)),
+        other => Err(unexpected(&other).into()),
     }
 }
 
@@ -73,7 +73,7 @@ pub async fn txn(backend: &impl Backend, request: TxnRequest) -> Result<Body, St
     } else {
         match propose(backend, Request::Txn(request)).await? {
             Outcome::Txn(response) => response,
-            other => return Err(unexpected(&other)),
+            other => return Err(unexpected(&other).into()),
         }
     };
     debug_assert!(
@@ -90,7 +90,7 @@ pub async fn compact(backend: &impl Backend, request: CompactionRequest) -> Resu
             fill(backend, &mut response.header);
             Ok(Body::message(&response))
         }
-        other => Err(unexpected(&other)),
+        other => Err(unexpected(&other).into()),
     }
 }
 
@@ -136,9 +136,9 @@ pub(super) async fn propose(backend: &impl Backend, request: Request) -> Result<
 }
 
 /// The log answered a question that was not asked: a broken invariant, but no reason to take the member down.
-pub(super) fn unexpected(outcome: &Outcome) -> Status {
+pub(super) fn unexpected(outcome: &Outcome) -> Failure {
     tracing::error!(outcome = ?std::mem::discriminant(outcome), "a command came to another command's outcome");
-    Status::internal("the outcome belongs to another command")
+    Failure::Other("the outcome belongs to another command".to_owned())
 }
 
 fn nested_headers_carry_revisions_only(response: &TxnResponse) -> bool {

@@ -5,7 +5,7 @@
 
 use super::backend::{Backend, fill, header};
 use super::body::{Body, frame};
-use super::grpc::{RequestBody, Requests};
+use super::grpc::{RequestBody, Requests, requires_leader};
 use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
 use crate::apply::machine::Outcome;
@@ -13,15 +13,27 @@ use crate::env;
 use crate::lease::{AskError, Question, TTL_MAX};
 use crate::limits::LEASE_STREAM_QUESTIONS_MAX;
 use crate::proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use crate::proto::log::command::Request;
+use crate::watch::HubStream;
+use ::http::HeaderMap;
 use bytes::Bytes;
+use futures_util::stream::poll_fn;
 use futures_util::{Stream, StreamExt};
+use std::task::{Poll, ready};
 use tonic::Status;
 
-pub async fn grant(backend: &impl Backend, mut request: LeaseGrantRequest) -> Result<Body, Status> {
+pub async fn grant(backend: &impl Backend, request: LeaseGrantRequest) -> Result<Body, Status> {
+    Ok(Body::message(&granted(backend, request).await?))
+}
+
+/// Grants a lease, under an id of its own if none is asked for.
+pub(super) async fn granted(
+    backend: &impl Backend,
+    mut request: LeaseGrantRequest,
+) -> Result<LeaseGrantResponse, Failure> {
     if request.ttl > TTL_MAX {
         return Err(ApiError::LeaseTtlTooLarge.into());
     }
@@ -33,7 +45,7 @@ pub async fn grant(backend: &impl Backend, mut request: LeaseGrantRequest) -> Re
     match propose(backend, Request::LeaseGrant(request)).await? {
         Outcome::LeaseGrant(mut response) => {
             fill(backend, &mut response.header);
-            Ok(Body::message(&response))
+            Ok(response)
         }
         other => Err(unexpected(&other)),
     }
@@ -45,7 +57,7 @@ pub async fn revoke(backend: &impl Backend, request: LeaseRevokeRequest) -> Resu
             fill(backend, &mut response.header);
             Ok(Body::message(&response))
         }
-        other => Err(unexpected(&other)),
+        other => Err(unexpected(&other).into()),
     }
 }
 
@@ -73,8 +85,14 @@ pub async fn leases(backend: &impl Backend, _: LeaseLeasesRequest) -> Result<Bod
     }))
 }
 
-/// Answers questions as long as the client has some.
-pub fn keep_alive<B: Backend>(backend: &B, body: impl RequestBody + 'static, bytes_max: usize) -> Body {
+/// Answers questions as long as the client has some. `headers` are those of the call.
+pub fn keep_alive<B: Backend>(
+    backend: &B,
+    headers: &HeaderMap,
+    body: impl RequestBody + 'static,
+    bytes_max: usize,
+) -> Body {
+    let end = HubStream::open(backend.watches(), requires_leader(headers));
     let questions = questions(Requests::new(body, bytes_max));
     let backend = backend.clone();
     let answers = questions
@@ -83,7 +101,15 @@ pub fn keep_alive<B: Backend>(backend: &B, body: impl RequestBody + 'static, byt
             async move { renew(&backend, question?).await }
         })
         .buffered(LEASE_STREAM_QUESTIONS_MAX);
-    Body::messages(Box::pin(answers))
+    let mut answers = Box::pin(answers);
+    Body::messages(Box::pin(poll_fn(move |context| {
+        if let Poll::Ready(answer) = answers.as_mut().poll_next(context) {
+            return Poll::Ready(answer);
+        }
+        // Nothing is under way, or what is does not come to an end: the client hears why.
+        let ending = ready!(end.poll_ended(context));
+        Poll::Ready(Some(Err(super::watch::status(&ending))))
+    })))
 }
 
 fn questions(

@@ -1,8 +1,8 @@
-//! What clients talk to: etcd's gRPC services and its plain HTTP paths, on one port.
+//! What clients talk to: etcd's gRPC services, their JSON form and the plain HTTP paths, on one port.
 //!
 //! A request is one task from the first byte to the last: it is decoded, checked as etcd's server/etcdserver/api/v3rpc
-//! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. The JSON
-//! gateway, users and metrics are not here yet.
+//! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. Users
+//! and metrics are not here yet.
 
 mod authority;
 pub mod backend;
@@ -10,11 +10,17 @@ pub mod body;
 #[doc(hidden)] // public for the fuzzer
 pub mod check;
 mod cluster;
+mod cors;
+mod election;
 mod grpc;
 mod http;
+#[doc(hidden)] // public for the fuzzer
+pub mod json;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
+mod queue;
 mod range_stream;
 pub mod routes;
 pub mod server;
@@ -23,6 +29,7 @@ mod watch;
 
 pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
 pub use body::Body;
+pub use cors::Cors;
 pub use routes::Routes;
 pub use server::{Options, serve};
 pub use status::ApiError;

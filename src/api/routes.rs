@@ -2,23 +2,29 @@
 
 use super::backend::Backend;
 use super::body::Body;
+use super::cors::Cors;
 use super::status::ApiError;
-use super::{cluster, grpc, http, kv, lease, maintenance, range_stream, watch};
+use super::{cluster, election, grpc, http, json, kv, lease, lock, maintenance, range_stream, watch};
 use crate::limits::GRPC_OVERHEAD_BYTES;
-use ::http::{Request, Response};
+use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 7] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
     "etcdserverpb.Lease",
     "etcdserverpb.Cluster",
     "etcdserverpb.Maintenance",
+    "v3lockpb.Lock",
+    "v3electionpb.Election",
 ];
+
+/// With what the paths of etcd's services begin.
+const PACKAGES: [&str; 3] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb."];
 
 /// Methods that exist in etcd and do not exist here yet.
 const NOT_YET: [&str; 7] = [
@@ -36,6 +42,8 @@ const NOT_YET: [&str; 7] = [
 pub struct Routes<B> {
     backend: B,
     more: Option<axum::Router>,
+    cors: Option<Cors>,
+    json: bool,
     defragmenting: Arc<Mutex<()>>,
 }
 
@@ -45,6 +53,8 @@ impl<B: Backend> Routes<B> {
         Self {
             backend,
             more: None,
+            cors: None,
+            json: false,
             defragmenting: Arc::default(),
         }
     }
@@ -58,6 +68,24 @@ impl<B: Backend> Routes<B> {
         self
     }
 
+    /// Lets web pages of other origins use what is not gRPC.
+    #[must_use]
+    pub fn with_cors(mut self, cors: Cors) -> Self {
+        self.cors = Some(cors);
+        self
+    }
+
+    /// Answers the JSON form of the API, too.
+    #[must_use]
+    pub fn with_json(mut self, json: bool) -> Self {
+        self.json = json;
+        self
+    }
+
+    pub(super) fn backend(&self) -> &B {
+        &self.backend
+    }
+
     /// Answers one request. Runs on the task of the request.
     pub async fn handle<R>(&self, request: Request<R>) -> Response<Body>
     where
@@ -65,23 +93,55 @@ impl<B: Backend> Routes<B> {
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
         let path = request.uri().path();
-        if path.starts_with("/etcdserverpb.") {
-            if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
-                return self.route(request).await;
+        if !PACKAGES.iter().any(|package| path.starts_with(package)) {
+            // In a box: what it needs shall not make the state of gRPC calls larger.
+            return Box::pin(self.handle_http(request)).await;
+        }
+        if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
+            return self.route(request).await;
+        }
+        let (parts, body) = request.into_parts();
+        grpc::response(self.invoke(parts.uri.path(), &parts.headers, body).await)
+    }
+
+    async fn handle_http<R>(&self, request: Request<R>) -> Response<Body>
+    where
+        R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<axum::BoxError> + std::fmt::Display,
+    {
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let path = request.uri().path().to_owned();
+        let mut response = if self.cors.is_some() && request.method() == Method::OPTIONS {
+            Response::default()
+        } else if let Some(response) = http::redirect(request.method(), request.uri(), self.json) {
+            response
+        } else if let Some(route) = json::route(&path).filter(|_| self.json) {
+            json::respond(self, route, request).await
+        } else if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
+            response
+        } else {
+            self.route(request).await
+        };
+        if let Some(cors) = &self.cors {
+            cors.add_headers(origin, response.headers_mut());
+        }
+        response
+    }
+
+    /// Answers a gRPC call, of whatever form its messages came in.
+    pub(super) async fn invoke(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+        body: impl grpc::RequestBody + 'static,
+    ) -> Result<Body, Status> {
+        let reply = async {
+            if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
+                return Err(ApiError::NoLeader.into());
             }
-            let (parts, body) = request.into_parts();
-            let reply = async {
-                if grpc::requires_leader(&parts.headers) && self.backend.raft_status().leader.get() == 0 {
-                    return Err(ApiError::NoLeader.into());
-                }
-                self.call(&parts, body).await
-            };
-            return grpc::response(grpc::within_deadline(&parts.headers, reply).await);
-        }
-        if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
-            return response;
-        }
-        self.route(request).await
+            self.call(path, headers, body).await
+        };
+        grpc::within_deadline(headers, reply).await
     }
 
     async fn route<R>(&self, request: Request<R>) -> Response<Body>
@@ -101,11 +161,11 @@ impl<B: Backend> Routes<B> {
 
     async fn call(
         &self,
-        parts: &::http::request::Parts,
+        path: &str,
+        headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
     ) -> Result<Body, Status> {
         let backend = &self.backend;
-        let path = parts.uri.path();
         let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
         macro_rules! message {
             () => {
@@ -119,10 +179,10 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, message!()).await,
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
-            "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, &parts.headers, body, bytes_max)),
+            "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, headers, body, bytes_max)),
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
-            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(lease::keep_alive(backend, body, bytes_max)),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(lease::keep_alive(backend, headers, body, bytes_max)),
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
@@ -133,6 +193,13 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
+            "/v3lockpb.Lock/Lock" => lock::lock(backend, message!()).await,
+            "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
+            "/v3electionpb.Election/Campaign" => election::campaign(backend, message!()).await,
+            "/v3electionpb.Election/Proclaim" => election::proclaim(backend, message!()).await,
+            "/v3electionpb.Election/Leader" => election::leader(backend, message!()).await,
+            "/v3electionpb.Election/Observe" => Ok(election::observe(backend, headers, message!())),
+            "/v3electionpb.Election/Resign" => election::resign(backend, message!()).await,
             _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),
             _ => Err(grpc::unknown(path, &SERVICES)),
         }

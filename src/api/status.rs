@@ -66,6 +66,11 @@ table! {
     StreamSort Unimplemented "RangeStream does not support custom sort orders";
     StreamFilters Unimplemented "RangeStream does not support revision filters";
     DeadlineExceeded DeadlineExceeded "context deadline exceeded";
+    // Those of locks and elections (etcd: client/v3/concurrency, server/etcdserver/api/v3election).
+    SessionExpired Unknown "mutex: session is expired";
+    ElectionNoLeader Unknown "election: no leader";
+    ElectionNotLeader Unknown "election: not leader";
+    MissingLeaderKey Unknown "\"leader\" field must be provided";
 }
 
 impl From<ApiError> for Status {

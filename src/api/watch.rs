@@ -152,7 +152,8 @@ impl<B: Backend> Stream for Replies<B> {
     }
 }
 
-fn status(ending: &Ending) -> Status {
+/// What the client hears at the end.
+pub(super) fn status(ending: &Ending) -> Status {
     match ending {
         Ending::NoLeader => ApiError::NoLeader.into(),
         Ending::Stopped => ApiError::Stopped.into(),

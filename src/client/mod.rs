@@ -5,6 +5,7 @@
 //! and never repeats a write that may have been applied. All of it runs on real and on simulated sockets.
 
 mod connection;
+mod election;
 mod endpoint;
 mod error;
 mod lease;
@@ -17,6 +18,7 @@ mod watch;
 pub(crate) mod tests;
 
 pub use connection::{Channel, ChannelError, ChannelOptions, ConnectError, KeepAlive, ResponseBody};
+pub use election::ObserveStream;
 pub use endpoint::{Endpoint, EndpointError, connector, parse_endpoints};
 pub use error::{Error, Reason};
 pub use lease::KeepAliveStream;

@@ -11,7 +11,7 @@ use super::rotation::jittered;
 use super::session::{ClientSession, Connect, Connection, Failed, Shared};
 use crate::env;
 use crate::mutants::{self, Mutant};
-use crate::proto::etcdserverpb as pb;
+use crate::proto::{etcdserverpb as pb, v3electionpb, v3lockpb};
 use actix::Addr;
 use std::future::Future;
 use std::sync::Arc;
@@ -262,12 +262,12 @@ fn is_passing(reason: &Reason) -> bool {
 
 /// The calls of one service: name of the method, read or write, request and answer.
 macro_rules! calls {
-    ($service:ident :: $client:ident { $($(#[$meta:meta])* $kind:ident $method:ident($request:ty) -> $answer:ty;)* }) => {
+    ($client:ty { $($(#[$meta:meta])* $kind:ident $method:ident($request:ty) -> $answer:ty;)* }) => {
         impl Client {$(
             $(#[$meta])*
             pub async fn $method(&self, request: $request) -> Result<$answer, Error> {
                 self.$kind(request, |channel, request| async move {
-                    let mut client = pb::$service::$client::new(channel)
+                    let mut client = <$client>::new(channel)
                         .max_decoding_message_size(usize::MAX);
                     client.$method(request).await
                 })
@@ -277,7 +277,7 @@ macro_rules! calls {
     };
 }
 
-calls! { kv_client::KvClient {
+calls! { pb::kv_client::KvClient<_> {
     /// Reads keys.
     read range(pb::RangeRequest) -> pb::RangeResponse;
     /// Writes a key.
@@ -290,7 +290,7 @@ calls! { kv_client::KvClient {
     write compact(pb::CompactionRequest) -> pb::CompactionResponse;
 } }
 
-calls! { cluster_client::ClusterClient {
+calls! { pb::cluster_client::ClusterClient<_> {
     /// The members.
     read member_list(pb::MemberListRequest) -> pb::MemberListResponse;
     /// Adds a member.
@@ -303,7 +303,7 @@ calls! { cluster_client::ClusterClient {
     write member_promote(pb::MemberPromoteRequest) -> pb::MemberPromoteResponse;
 } }
 
-calls! { maintenance_client::MaintenanceClient {
+calls! { pb::maintenance_client::MaintenanceClient<_> {
     /// How the member at the other end fares. With several endpoints that is any of them.
     read status(pb::StatusRequest) -> pb::StatusResponse;
     /// The hash of the member's keys and revisions.
@@ -316,7 +316,7 @@ calls! { maintenance_client::MaintenanceClient {
     write move_leader(pb::MoveLeaderRequest) -> pb::MoveLeaderResponse;
 } }
 
-calls! { lease_client::LeaseClient {
+calls! { pb::lease_client::LeaseClient<_> {
     /// Creates a lease.
     write lease_grant(pb::LeaseGrantRequest) -> pb::LeaseGrantResponse;
     /// Ends a lease and deletes its keys.
@@ -325,6 +325,24 @@ calls! { lease_client::LeaseClient {
     read lease_time_to_live(pb::LeaseTimeToLiveRequest) -> pb::LeaseTimeToLiveResponse;
     /// All leases.
     read lease_leases(pb::LeaseLeasesRequest) -> pb::LeaseLeasesResponse;
+} }
+
+calls! { v3lockpb::lock_client::LockClient<_> {
+    /// Waits for a lock. Whoever gives up, as at the deadline, does not get it any more.
+    write lock(v3lockpb::LockRequest) -> v3lockpb::LockResponse;
+    /// Gives a lock back.
+    write unlock(v3lockpb::UnlockRequest) -> v3lockpb::UnlockResponse;
+} }
+
+calls! { v3electionpb::election_client::ElectionClient<_> {
+    /// Waits to be elected. As for locks.
+    write campaign(v3electionpb::CampaignRequest) -> v3electionpb::CampaignResponse;
+    /// Changes what the leader proclaims.
+    write proclaim(v3electionpb::ProclaimRequest) -> v3electionpb::ProclaimResponse;
+    /// Who leads.
+    read leader(v3electionpb::LeaderRequest) -> v3electionpb::LeaderResponse;
+    /// Gives up the lead.
+    write resign(v3electionpb::ResignRequest) -> v3electionpb::ResignResponse;
 } }
 
 impl Client {

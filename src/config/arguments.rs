@@ -24,7 +24,8 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 9] = [
+pub const SWITCHES: [&str; 10] = [
+    "enable-grpc-gateway",
     "strict-reconfig-check",
     "pre-vote",
     "enable-v2",

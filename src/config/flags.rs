@@ -3,7 +3,7 @@
 use super::arguments::{Normalised, SWITCHES};
 use super::server::{Notice, Server};
 use super::tls_flags::TlsFlags;
-use super::values::{UrlList, boolean, duration, signed, unsigned, unsigned_32, urls};
+use super::values::{Origins, UrlList, boolean, duration, origins, signed, unsigned, unsigned_32, urls};
 use super::{Error, Invocation};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -69,6 +69,13 @@ pub struct Flags {
     #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
         allow_hyphen_values = true)]
     pub watch_progress_notify_interval: Duration,
+    /// Answer the JSON form of the API on client URLs.
+    #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub enable_grpc_gateway: bool,
+    /// Origins whose web pages may use the API, between commas; * for all.
+    #[arg(long, default_value = "*", value_parser = origins)]
+    pub cors: Origins,
     /// Ask for votes before raising the term.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]

@@ -33,6 +33,10 @@ pub struct Server {
     pub max_txn_ops: u32,
     pub max_concurrent_streams: u32,
     pub watch_progress_notify_interval: Duration,
+    /// Whether client URLs answer the JSON form of the API.
+    pub enable_grpc_gateway: bool,
+    /// Origins of web pages, or `*`.
+    pub cors: Vec<String>,
     pub pre_vote: bool,
     pub tls: Tls,
     pub log: logging::Options,
@@ -135,6 +139,8 @@ impl Server {
             max_txn_ops: flags.max_txn_ops,
             max_concurrent_streams: flags.max_concurrent_streams,
             watch_progress_notify_interval: progress_interval(flags.watch_progress_notify_interval),
+            enable_grpc_gateway: flags.enable_grpc_gateway,
+            cors: flags.cors.0,
             pre_vote: flags.pre_vote,
             tls,
             log,

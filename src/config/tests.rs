@@ -32,6 +32,8 @@ fn defaults_are_those_of_etcd() {
     assert_eq!(server.max_request_bytes, 1_572_864);
     assert_eq!(server.max_txn_ops, 128);
     assert!(server.pre_vote);
+    assert!(server.enable_grpc_gateway);
+    assert_eq!(server.cors, ["*"]);
     assert!(server.initial_cluster().is_ok());
 }
 
@@ -53,6 +55,14 @@ fn every_way_of_writing_a_flag() {
     assert_eq!(server.name, "-x");
     assert_eq!(server.data_dir.to_str(), Some("a=b"));
     assert_eq!(server.log.format, crate::logging::Format::Console);
+}
+
+#[test]
+fn who_may_use_the_api_from_the_web() {
+    let server = server("--enable-grpc-gateway=false --cors http://a:1,https://b:2", &[]);
+    assert!(!server.enable_grpc_gateway);
+    assert_eq!(server.cors, ["http://a:1", "https://b:2"]);
+    assert!(matches!(run("--cors a", &[]), Err(Error::Usage(_))));
 }
 
 #[test]

@@ -95,3 +95,16 @@ pub fn urls(text: &str) -> Result<UrlList, String> {
         .map(UrlList)
         .map_err(|error| error.to_string())
 }
+
+/// Origins between commas, or `*`.
+#[derive(Clone, Debug)]
+pub struct Origins(pub Vec<String>);
+
+/// Reads them.
+pub fn origins(text: &str) -> Result<Origins, String> {
+    if text == "*" {
+        return Ok(Origins(vec![text.to_owned()]));
+    }
+    let UrlList(urls) = urls(text)?;
+    Ok(Origins(urls.iter().map(|url| url.as_str().to_owned()).collect()))
+}

@@ -14,7 +14,7 @@
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
-use super::ports::{ClientParts, HubStart, Ports, hub_options};
+use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use super::security::Security;
 use crate::api;
 use crate::apply::actor::Applier;
@@ -47,7 +47,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::watch;
 
 /// Between two attempts to publish the member, and between two looks at the cluster version.
 const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -59,7 +58,7 @@ pub struct Member {
     backend: MemberBackend,
     log: LogDatabase,
     stop: StopSignal,
-    shutdown: watch::Sender<bool>,
+    closing: Closing,
     threads: Vec<ThreadHandle>,
     config: config::Server,
 }
@@ -68,9 +67,8 @@ impl Member {
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
         let origin = env::random_u64();
-        let (shutdown, shutdown_seen) = watch::channel(false);
         let security = Security::new(&config)?;
-        let ports = Ports::open(&config, &security, shutdown_seen).await?;
+        let (ports, closing) = Ports::open(&config, &security).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
         let watches = WatchHandle::default();
         opened.machine.set_sink(Box::new(watches.clone()));
@@ -145,13 +143,19 @@ impl Member {
             stop: stop.clone(),
         };
         let consensus = ConsensusParts { applier, ..consensus };
-        threads.extend(ports.serve(consensus, ClientParts { hub, lessor }, &backend)?);
+        let clients = ClientParts {
+            hub,
+            lessor,
+            cors: api::Cors::new(&config.cors),
+            json: config.enable_grpc_gateway,
+        };
+        threads.extend(ports.serve(consensus, clients, &backend)?);
         tracing::info!(local_member_id = %member, name = config.name, "started a member");
         Ok(Self {
             backend,
             log,
             stop,
-            shutdown,
+            closing,
             threads,
             config,
         })
@@ -219,7 +223,7 @@ impl Member {
                 env::sleep(Duration::from_millis(10)).await;
             }
         }
-        let _ = self.shutdown.send(true);
+        self.closing.close().await;
         // What is applied need not be replayed. The log has everything acknowledged either way.
         if let Err(error) = self.backend.views.load().state.sync() {
             tracing::warn!(%error, "cannot sync the state before stopping");

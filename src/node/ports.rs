@@ -23,7 +23,31 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
-pub(super) type Shutdown = watch::Receiver<bool>;
+type Shutdown = watch::Receiver<bool>;
+
+/// Closes both ports, one after the other.
+pub(super) struct Closing {
+    clients: watch::Sender<bool>,
+    /// Closed when no client is served any more.
+    clients_gone: oneshot::Receiver<()>,
+    peers: watch::Sender<bool>,
+}
+
+impl Closing {
+    /// Lets requests under way end, which need the log and the other members until then, and stops listening to peers.
+    pub(super) async fn close(self) {
+        let _ = self.clients.send(true);
+        // Nothing is sent: it is closed.
+        let _ = self.clients_gone.await;
+        let _ = self.peers.send(true);
+    }
+}
+
+/// When to stop serving clients, and whom to tell that none is left.
+struct ClientsStop {
+    shutdown: Shutdown,
+    serving: oneshot::Sender<()>,
+}
 
 /// Both ports, bound, on threads that wait for what to serve.
 pub(super) enum Ports {
@@ -42,7 +66,25 @@ impl Ports {
     pub(super) async fn open(
         config: &config::Server,
         security: &Security,
-        shutdown: Shutdown,
+    ) -> Result<(Self, Closing), StartError> {
+        let (clients, shutdown) = watch::channel(false);
+        let (serving, clients_gone) = oneshot::channel();
+        let (peers, peers_stop) = watch::channel(false);
+        let clients_stop = ClientsStop { shutdown, serving };
+        let ports = Self::bind(config, security, clients_stop, peers_stop).await?;
+        let closing = Closing {
+            clients,
+            clients_gone,
+            peers,
+        };
+        Ok((ports, closing))
+    }
+
+    async fn bind(
+        config: &config::Server,
+        security: &Security,
+        clients_stop: ClientsStop,
+        peers_stop: Shutdown,
     ) -> Result<Self, StartError> {
         let options = api::Options {
             max_concurrent_streams: config.max_concurrent_streams,
@@ -51,7 +93,6 @@ impl Ports {
         let peer_urls = addresses(&config.listen_peer_urls, security.peers.as_ref());
         let client_urls = addresses(&config.listen_client_urls, security.clients.as_ref());
         if env::processors() > 2 {
-            let seen = shutdown.clone();
             let workers = env::processors() - 1;
             return Ok(Self::Apart {
                 clients: Port::bind(
@@ -59,12 +100,12 @@ impl Ports {
                     workers,
                     client_urls,
                     move |listeners, (parts, backend)| {
-                        serve_clients(listeners, parts, backend, options, seen)
+                        serve_clients(listeners, parts, backend, options, clients_stop)
                     },
                 )
                 .await?,
                 peers: Port::bind("raft", 1, peer_urls, move |listeners, (parts, backend)| {
-                    serve_peers(listeners, parts, backend, shutdown)
+                    serve_peers(listeners, parts, backend, peers_stop)
                 })
                 .await?,
             });
@@ -75,8 +116,8 @@ impl Ports {
                           (consensus, clients, backend): (_, _, MemberBackend)| {
             // Fewer, should a port be in use: then there is nothing to serve.
             let peers = listeners.split_off(client_ports.min(listeners.len()));
-            let peers = serve_peers(peers, consensus, backend.clone(), shutdown.clone());
-            let clients = serve_clients(listeners, clients, backend, options, shutdown);
+            let peers = serve_peers(peers, consensus, backend.clone(), peers_stop);
+            let clients = serve_clients(listeners, clients, backend, options, clients_stop);
             async move {
                 futures_util::future::join(peers, clients).await;
             }
@@ -105,6 +146,9 @@ impl Ports {
 pub(super) struct ClientParts {
     pub(super) hub: HubStart,
     pub(super) lessor: lease::actor::Parts,
+    pub(super) cors: api::Cors,
+    /// Whether the JSON form of the API is answered.
+    pub(super) json: bool,
 }
 
 /// What the watch hub is made of.
@@ -143,13 +187,23 @@ async fn serve_clients(
     parts: ClientParts,
     backend: MemberBackend,
     options: api::Options,
-    shutdown: Shutdown,
+    stop: ClientsStop,
 ) {
     parts.hub.start(&backend);
     env::start(|_| LessorActor::new(parts.lessor));
     let deliveries = Arc::clone(&backend.handle.deliveries);
     env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
-    serve(listeners, &api::Routes::new(backend), options, &shutdown).await;
+    let watches = backend.watches.clone();
+    let routes = api::Routes::new(backend)
+        .with_cors(parts.cors)
+        .with_json(parts.json);
+    // Streams do not end by themselves.
+    let end_streams = async {
+        stopped(stop.shutdown.clone()).await;
+        watches.stop();
+    };
+    futures_util::future::join(serve(listeners, &routes, options, &stop.shutdown), end_streams).await;
+    drop(stop.serving);
 }
 
 async fn serve_peers(
@@ -192,9 +246,10 @@ async fn stopped(mut shutdown: Shutdown) {
 fn addresses(urls: &[MemberUrl], acceptor: Option<&Acceptor>) -> Vec<(String, Ways)> {
     let mut addresses: Vec<(String, Ways)> = Vec::new();
     for url in urls {
-        let ways = match acceptor {
-            Some(acceptor) if url.is_secure() => Ways::Secure(acceptor.clone()),
-            _ => Ways::Plain,
+        let ways = if url.is_secure() {
+            Ways::Secure(acceptor.expect("refused before, in security.rs").clone())
+        } else {
+            Ways::Plain
         };
         let address = url.address();
         match addresses.iter_mut().find(|(known, _)| *known == address) {

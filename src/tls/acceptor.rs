@@ -64,26 +64,29 @@ impl Ways {
     /// Turns an accepted connection into what it is to be. Never called where other connections are accepted: the other
     /// end may take its time.
     pub async fn begin(&self, stream: env::Stream) -> Result<Stream, HandshakeError> {
-        let begin = async {
-            match self {
-                Self::Plain => Ok(Stream::Plain(stream)),
-                Self::Secure(acceptor) => acceptor.accept(FirstByte::none(stream)).await,
-                Self::Both(acceptor) => {
-                    let stream = FirstByte::look(stream).await?;
-                    if stream.begins_handshake() {
-                        acceptor.accept(stream).await
-                    } else {
-                        Ok(Stream::Told(stream))
-                    }
-                }
-            }
-        };
         if let Self::Plain = self {
-            return begin.await;
+            return Ok(Stream::Plain(stream));
         }
-        env::timeout(HANDSHAKE_TIMEOUT, begin)
+        // Boxed, so that the tasks of plain connections are no larger for it.
+        let shake = Box::pin(self.shake(stream));
+        env::timeout(HANDSHAKE_TIMEOUT, shake)
             .await
             .unwrap_or(Err(HandshakeError::TimedOut(HANDSHAKE_TIMEOUT)))
+    }
+
+    async fn shake(&self, stream: env::Stream) -> Result<Stream, HandshakeError> {
+        match self {
+            Self::Plain => Ok(Stream::Plain(stream)),
+            Self::Secure(acceptor) => acceptor.accept(FirstByte::none(stream)).await,
+            Self::Both(acceptor) => {
+                let stream = FirstByte::look(stream).await?;
+                if stream.begins_handshake() {
+                    acceptor.accept(stream).await
+                } else {
+                    Ok(Stream::Told(stream))
+                }
+            }
+        }
     }
 }
 

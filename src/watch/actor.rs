@@ -101,6 +101,9 @@ impl WatchHub {
         if work.recheck {
             self.hub.recheck();
         }
+        if work.stop {
+            self.hub.stop();
+        }
         if let Some(outcome) = work.read {
             self.hub.read_done(outcome);
         }

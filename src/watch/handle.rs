@@ -31,6 +31,8 @@ pub struct HubWork {
     pub read: Option<ReadOutcome>,
     /// Permissions have changed.
     pub recheck: bool,
+    /// The member stops.
+    pub stop: bool,
 }
 
 impl HubWork {
@@ -86,6 +88,11 @@ impl WatchHandle {
     /// Permissions have changed: has every watcher looked at again.
     pub fn recheck(&self) {
         self.shared.inbox.add(|work| work.recheck = true);
+    }
+
+    /// The member stops: ends every stream, those to come too.
+    pub fn stop(&self) {
+        self.shared.inbox.add(|work| work.stop = true);
     }
 
     pub(super) fn read_done(&self, outcome: ReadOutcome) {

@@ -105,6 +105,7 @@ pub struct Hub {
     pub(super) catch_up: CatchUp,
     /// When which stream is told of progress.
     progress_due: BTreeSet<(u64, u32)>,
+    stopped: bool,
 }
 
 #[derive(Debug)]
@@ -156,6 +157,7 @@ impl Hub {
             interests: Interests::default(),
             catch_up: CatchUp::default(),
             progress_due: BTreeSet::new(),
+            stopped: false,
         }
     }
 
@@ -182,6 +184,9 @@ impl Hub {
 
     pub fn open(&mut self, id: StreamId, opened: Opened) {
         let progress_due_ms = opened.progress_due_ms;
+        if self.stopped {
+            opened.outbox.end(Ending::Stopped);
+        }
         let number = self.streams.insert(Stream {
             opened,
             watchers: BTreeMap::new(),
@@ -342,6 +347,15 @@ impl Hub {
             if stream.opened.require_leader {
                 stream.opened.outbox.end(Ending::NoLeader);
             }
+        }
+    }
+
+    /// The member stops: what is in the outboxes still goes out, then the streams end.
+    pub fn stop(&mut self) {
+        self.stopped = true;
+        self.flush();
+        for (_, stream) in &self.streams {
+            stream.opened.outbox.end(Ending::Stopped);
         }
     }
 

@@ -8,6 +8,7 @@
 pub mod actor;
 mod catch_up;
 pub mod event;
+pub mod follow;
 pub mod handle;
 pub mod hub;
 mod interests;
@@ -22,6 +23,7 @@ pub mod reader;
 mod tests;
 
 pub use catch_up::{Read, ReadOutcome};
+pub use follow::{FollowError, Followed, Following, HubStream};
 pub use handle::{Request, WatchHandle};
 pub use hub::{Create, Hub, HubOptions, NO_WATCH_ID, Opened, Permission, StreamId};
 pub use interests::Wants;

@@ -7,6 +7,7 @@
 #![cfg(not(madsim))]
 #![allow(clippy::disallowed_methods)] // the tests live in the real world
 
+mod contending;
 mod normalise;
 mod script;
 #[path = "../support/mod.rs"]

@@ -49,7 +49,7 @@ enum Endpoint {
 }
 
 /// Replaces what stands between each `start` and the next of `ends` by `<…>`.
-fn replace_between(text: &str, start: &str, ends: &[char], replacement: &str) -> String {
+pub fn replace_between(text: &str, start: &str, ends: &[char], replacement: &str) -> String {
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(start) {

@@ -168,8 +168,8 @@ fn on_the_same_ports() -> (Vec<Finished>, Vec<Finished>) {
     panic!("found no ports that stayed free");
 }
 
-/// A watching etcdctl.
-struct Watching {
+/// An etcdctl that does not end by itself.
+pub struct Watching {
     child: Child,
     stdout: NamedTempFile,
     stderr: NamedTempFile,
@@ -216,7 +216,7 @@ fn perform(cluster: &Cluster, watch: &Watch) -> Finished {
     finished
 }
 
-fn etcdctl(cluster: &Cluster, words: &[Vec<u8>]) -> Command {
+pub fn etcdctl(cluster: &Cluster, words: &[Vec<u8>]) -> Command {
     let mut command = process::command(&support::etcdctl_bin());
     command.env("ETCDCTL_API", "3");
     command.arg(format!("--endpoints={}", cluster.members[0].client));
@@ -232,7 +232,7 @@ fn run(cluster: &Cluster, command: &str, stdin: &str) {
 }
 
 impl Watching {
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let output = || NamedTempFile::new().expect("a scratch file");
         let (stdout, stderr) = (output(), output());
         command.stdin(Stdio::piped());
@@ -246,15 +246,22 @@ impl Watching {
         }
     }
 
+    pub fn signal(&self, signal: libc::c_int) {
+        let pid = libc::pid_t::try_from(self.child.id()).expect("a process id");
+        // SAFETY: kill takes no pointers; the id is our own child's, which has not been waited for yet.
+        let answer = unsafe { libc::kill(pid, signal) };
+        assert_eq!(answer, 0, "signal {signal}: {}", std::io::Error::last_os_error());
+    }
+
     /// Waits in vain where fewer come: the comparison will tell.
-    fn wait_for_lines(&self, lines: usize) {
+    pub fn wait_for_lines(&self, lines: usize) {
         let _ = poll::until(LINES_LIMIT, || {
             let printed = contents(&self.stdout).split(|byte| *byte == b'\n').count() - 1;
             if printed >= lines { Ok(()) } else { Err(printed) }
         });
     }
 
-    fn wait(&mut self) -> Option<i32> {
+    pub fn wait(&mut self) -> Option<i32> {
         let status = poll::until(LINES_LIMIT, || {
             self.child
                 .try_wait()
@@ -264,7 +271,7 @@ impl Watching {
         status.ok()?.code()
     }
 
-    fn finish(mut self, code: Option<i32>, words: &[Vec<u8>]) -> Finished {
+    pub fn finish(mut self, code: Option<i32>, words: &[Vec<u8>]) -> Finished {
         if code.is_none() {
             self.child.kill().expect("kill etcdctl");
             self.child.wait().expect("wait for etcdctl");

@@ -22,55 +22,98 @@ pub fn get(address: SocketAddr, path: &str) -> Result<Response, String> {
 
 /// A request with a JSON body, which may be empty.
 pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> Result<Response, String> {
-    exchange(address, method, path, body).map_err(|error| format!("{method} {path} of {address}: {error}"))
+    exchange(address, method, path, body, |_| false)
+        .map_err(|error| format!("{method} {path} of {address}: {error}"))
 }
 
-fn exchange(address: SocketAddr, method: &str, path: &str, body: &str) -> std::io::Result<Response> {
-    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+/// POSTs a JSON body and reads the lines of the answer, a stream that need not end, until there are `count`.
+pub fn lines(address: SocketAddr, path: &str, body: &str, count: usize) -> Result<Response, String> {
+    let enough = |response: &Response| response.body.matches('\n').count() >= count;
+    exchange(address, "POST", path, body, enough)
+        .map_err(|error| format!("POST {path} of {address}: {error}"))
+}
+
+/// Sends a request and reads until the answer is whole, or enough of it is there. The connection is not asked to close
+/// behind the answer: who closes it with a body unread may reset it, and the answer is lost.
+fn exchange(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: &str,
+    enough: impl Fn(&Response) -> bool,
+) -> std::io::Result<Response> {
+    let mut stream = connect(address)?;
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body.as_bytes())?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes)?;
-    parse(&bytes)
-        .ok_or_else(|| std::io::Error::other(format!("not HTTP: {:?}", String::from_utf8_lossy(&bytes))))
+    loop {
+        let mut piece = [0; 4096];
+        let read = stream.read(&mut piece)?;
+        bytes.extend_from_slice(&piece[..read]);
+        match parse(&bytes) {
+            Some((response, whole)) if whole || enough(&response) => return Ok(response),
+            _ if read > 0 => {}
+            _ => {
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                return Err(std::io::Error::other(format!("not a whole answer: {text:?}")));
+            }
+        }
+    }
 }
 
-fn parse(bytes: &[u8]) -> Option<Response> {
+fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+/// What has come of an answer, and whether that is all.
+fn parse(bytes: &[u8]) -> Option<(Response, bool)> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let (status_line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
     let status = status_line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let chunked = headers
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked");
-    let body = if chunked {
-        join_chunks(body)?
+    let lower = headers.to_ascii_lowercase();
+    let (body, whole) = if lower.contains("transfer-encoding: chunked") {
+        join_chunks(body)
     } else {
-        body.to_owned()
+        let length = lower
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"));
+        let length: usize = length?.trim().parse().ok()?;
+        (body.to_owned(), bytes.len() - (head.len() + 4) >= length)
     };
-    Some(Response {
-        status,
-        headers: headers.to_owned(),
-        body,
-    })
+    let headers = headers.to_owned();
+    Some((
+        Response {
+            status,
+            headers,
+            body,
+        },
+        whole,
+    ))
 }
 
-fn join_chunks(mut text: &str) -> Option<String> {
+/// As far as they have come, and whether that is all. Trailers behind the last one are not looked at.
+fn join_chunks(mut text: &str) -> (String, bool) {
     let mut body = String::new();
     loop {
-        let (size, rest) = text.split_once("\r\n")?;
-        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        let Some((size, rest)) = text.split_once("\r\n") else {
+            return (body, false);
+        };
+        let size = usize::from_str_radix(size.trim(), 16).unwrap_or(0);
         if size == 0 {
-            return Some(body);
+            return (body, rest.ends_with("\r\n"));
         }
-        body.push_str(rest.get(..size)?);
-        text = rest.get(size..)?.strip_prefix("\r\n")?;
+        let (Some(chunk), Some(rest)) = (rest.get(..size), rest.get(size + 2..)) else {
+            return (body, false);
+        };
+        body.push_str(chunk);
+        text = rest;
     }
 }

@@ -39,7 +39,8 @@ fn named_by(variable: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
-fn installed(path: PathBuf) -> PathBuf {
+/// A file that `tests/setup` puts there.
+pub fn installed(path: PathBuf) -> PathBuf {
     assert!(
         Path::new(&path).exists(),
         "{} is missing: run tests/setup first",

@@ -2,10 +2,12 @@
 //! the members' log records, nothing of how the cluster works.
 
 pub mod compaction;
+pub mod holders;
 pub mod leaders;
 pub mod leases;
 pub mod linearizable;
 pub mod logs;
+pub mod proclaims;
 pub mod revisions;
 pub mod watch;
 

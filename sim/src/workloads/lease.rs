@@ -94,7 +94,11 @@ fn left_on(cluster: &Cluster, number: usize) -> Result<Option<String>, Violation
     }
     let records = crate::observer::records_at(&view, 0).map_err(|error| Violation(error.to_string()))?;
     let mut keys = records.iter().map(|record| &record.key);
-    let orphan = keys.find(|key| key.starts_with(KEY_PREFIX.as_bytes()));
+    let orphan = keys.find(|key| {
+        super::LEASED
+            .iter()
+            .any(|prefix| key.starts_with(prefix.as_bytes()))
+    });
     Ok(orphan.map(|key| format!("{} without its lease", String::from_utf8_lossy(key))))
 }
 

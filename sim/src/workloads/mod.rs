@@ -3,8 +3,10 @@
 
 mod compact;
 mod delete_range;
+pub mod election;
 mod get;
 pub mod lease;
+pub mod lock;
 mod past_range;
 mod put;
 mod txn;
@@ -13,9 +15,12 @@ pub mod watch;
 use crate::history::{Answer, Input, Key, Outcome, Value, key_name};
 use crate::mix::{Call, Mix};
 use crate::random::Stream;
+use crate::world::World;
 use bytes::Bytes;
 use callboard::client::{Client, Error};
 use callboard::proto::mvccpb::KeyValue;
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
 use std::collections::BTreeMap;
 
 /// What a client remembers of the answers it got: enough to make a swap that is likely to succeed.
@@ -54,6 +59,39 @@ impl Memory {
 
 /// Keys of a read-modify-write at most.
 const TXN_KEYS_MAX: u64 = 4;
+
+/// Keys of workloads that look after their own, with what they begin: no part of the clients' history.
+pub const APART: [&str; 4] = [
+    lease::KEY_PREFIX,
+    lock::KEY_PREFIX,
+    lock::GUARDED_KEY,
+    election::KEY_PREFIX,
+];
+
+/// Those of them that are bound to leases.
+pub const LEASED: [&str; 3] = [lease::KEY_PREFIX, lock::KEY_PREFIX, election::KEY_PREFIX];
+
+/// A lease that only one machine asks for, once.
+fn lease_id(machine: usize, life: i64) -> i64 {
+    ((machine as i64 + 1) << 40) + life
+}
+
+/// A machine that does nothing else than this.
+fn machine<F: Future<Output = ()> + 'static>(
+    world: &World,
+    name: &str,
+    address: [u8; 4],
+    work: impl Fn() -> F + Send + Sync + 'static,
+) -> NodeId {
+    let node = Handle::current()
+        .create_node()
+        .name(name)
+        .ip(address.into())
+        .init(work)
+        .build();
+    world.name(node.id(), name);
+    node.id()
+}
 
 /// Draws the next thing to do.
 pub fn sample(random: &mut Stream, mix: &Mix, keys: u32, memory: &Memory) -> Input {

@@ -1,6 +1,7 @@
 //! The plain HTTP paths; texts were taken from etcd 3.7.1.
 
 use super::*;
+use crate::api::Cors;
 use crate::env::block_on;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +19,7 @@ async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
 fn paths_answer_as_etcds() {
     block_on(async {
         let fake = Fake::new();
-        let routes = Routes::new(fake.clone());
+        let routes = Routes::new(fake.clone()).with_cors(Cors::default());
         let healthy = [
             (
                 "GET",

@@ -1,8 +1,9 @@
 //! The Watch service from the bytes of its requests to those of its responses.
 
 use super::fake::Fake;
+use super::{Reading, framed, start_hub};
 use crate::api::{Body, Routes};
-use crate::env::{self, block_on};
+use crate::env::block_on;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{
@@ -10,49 +11,20 @@ use crate::proto::etcdserverpb::{
     WatchProgressRequest, WatchRequest, WatchResponse,
 };
 use crate::proto::mvccpb::event::EventType;
-use crate::stop::StopSignal;
 use crate::watch::HubOptions;
-use crate::watch::actor::{Parts, WatchHub};
-use crate::watch::reader::WatchReader;
 use ::http::{Request, Response};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http_body::Frame;
-use http_body_util::{BodyExt, StreamBody};
-use prost::Message;
+use http_body_util::StreamBody;
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 use tokio::sync::mpsc;
-use tonic::{Code, Status};
-
-/// A member with a hub.
-fn start(fake: &Fake, options: HubOptions) {
-    let reader = Arc::default();
-    let leader = Arc::clone(&fake.leader);
-    let parts = Parts {
-        handle: fake.watches.clone(),
-        views: fake.views.clone(),
-        reader: Arc::clone(&reader),
-        options,
-        has_leader: Box::new(move || leader.load(Ordering::Relaxed) != 0),
-        election_timeout: Duration::from_millis(10),
-    };
-    env::start(|_| WatchHub::new(parts));
-    let (views, hub) = (fake.views.clone(), fake.watches.clone());
-    env::start(|_| WatchReader {
-        views,
-        inbox: reader,
-        hub,
-        stop: StopSignal::default(),
-    });
-}
+use tonic::Code;
 
 struct Watching {
     requests: mpsc::UnboundedSender<Bytes>,
-    body: Body,
-    data: BytesMut,
+    replies: Reading,
 }
 
 /// Requests cut into pieces of `cut` bytes.
@@ -70,11 +42,9 @@ async fn watch(routes: &Routes<Fake>, cut: usize, require_leader: bool) -> Watch
         request = request.header("hasleader", "true");
     }
     let response: Response<Body> = routes.handle(request.body(body).expect("a request")).await;
-    assert_eq!(response.headers()["content-type"], "application/grpc");
     Watching {
         requests,
-        body: response.into_body(),
-        data: BytesMut::new(),
+        replies: Reading::new(response),
     }
 }
 
@@ -83,10 +53,7 @@ impl Watching {
         let request = WatchRequest {
             request_union: Some(request),
         };
-        let mut framed = vec![0];
-        framed.put_u32(request.encoded_len() as u32);
-        request.encode(&mut framed).expect("a vector grows");
-        self.requests.send(framed.into()).expect("the server reads");
+        self.requests.send(framed(&request)).expect("the server reads");
     }
 
     fn create(&self, request: WatchCreateRequest) {
@@ -94,25 +61,7 @@ impl Watching {
     }
 
     async fn next(&mut self) -> Result<WatchResponse, (Code, String)> {
-        loop {
-            if self.data.len() >= 5 {
-                let bytes = u32::from_be_bytes(self.data[1..5].try_into().expect("four bytes")) as usize;
-                if self.data.len() >= 5 + bytes {
-                    self.data.advance(5);
-                    return Ok(WatchResponse::decode(self.data.split_to(bytes)).expect("well-formed"));
-                }
-            }
-            let frame = env::timeout(Duration::from_secs(10), self.body.frame()).await;
-            let frame = frame.expect("in time").expect("more").expect("sound");
-            match frame.into_data() {
-                Ok(data) => self.data.extend_from_slice(&data),
-                Err(frame) => {
-                    let trailers = frame.into_trailers().expect("data or trailers");
-                    let status = Status::from_header_map(&trailers).expect("a status");
-                    return Err((status.code(), status.message().to_owned()));
-                }
-            }
-        }
+        self.replies.next().await
     }
 
     /// Revision in the header, then type, key and revision of each event.
@@ -153,7 +102,7 @@ fn prefix(key: &str, end: &str) -> WatchCreateRequest {
 fn watchers_are_created_told_and_canceled() {
     block_on(async {
         let fake = Fake::new();
-        start(&fake, HubOptions::default());
+        start_hub(&fake, HubOptions::default());
         let routes = Routes::new(fake.clone());
         put(&routes, "a1").await;
         for cut in [1, 3, 1000] {
@@ -211,7 +160,7 @@ fn watchers_are_created_told_and_canceled() {
 fn the_past_is_read_from_the_disk() {
     block_on(async {
         let fake = Fake::new();
-        start(&fake, HubOptions::default());
+        start_hub(&fake, HubOptions::default());
         let routes = Routes::new(fake.clone());
         for number in 0..300 {
             put(&routes, &format!("a{}", number % 7)).await;
@@ -272,7 +221,7 @@ fn the_past_is_read_from_the_disk() {
 fn streams_that_want_a_leader_end_without_one() {
     block_on(async {
         let fake = Fake::new();
-        start(&fake, HubOptions::default());
+        start_hub(&fake, HubOptions::default());
         let routes = Routes::new(fake.clone());
         let mut watching = watch(&routes, 1000, true).await;
         let mut patient = watch(&routes, 1000, false).await;
@@ -293,7 +242,7 @@ fn streams_that_want_a_leader_end_without_one() {
 fn what_cannot_be_read_ends_the_stream() {
     block_on(async {
         let fake = Fake::new();
-        start(&fake, HubOptions::default());
+        start_hub(&fake, HubOptions::default());
         let routes = Routes::new(fake.clone());
         let cases: [(&[u8], Code); 3] = [
             (&[1, 0, 0, 0, 0], Code::Unimplemented),

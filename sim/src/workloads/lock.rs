@@ -1,0 +1,242 @@
+//! Locks: contenders on machines of their own that wait for one lock through the service, write under their fence while
+//! they have it, and then give it back, end their lease or leave it to run out. Some give up waiting.
+
+use super::{lease_id, machine};
+use crate::checkers::holders::{self, Holding};
+use crate::checkers::{Violation, violation};
+use crate::cluster::Cluster;
+use crate::company;
+use crate::options::Options;
+use crate::random::Stream;
+use crate::world::{World, elapsed};
+use callboard::client::Client;
+use callboard::proto::etcdserverpb as pb;
+use callboard::proto::v3lockpb::{LockRequest, UnlockRequest};
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use pb::compare::{CompareResult, CompareTarget, TargetUnion};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Machines that want the lock: one has it, one waits and may give up, one waits behind that.
+const MACHINES: usize = 4;
+/// The name of the lock, and with what the keys of those who want it begin.
+const NAME: &str = "lock";
+pub const KEY_PREFIX: &str = "lock/";
+/// What is written under the lock.
+pub const GUARDED_KEY: &str = "guarded";
+/// The longest life of a contender's lease, in seconds.
+const TTL_MAX: u64 = 5;
+/// On healthy members the lock can be had within this time, once everybody has left.
+const HANDED_ON_MAX: Duration = Duration::from_secs(30);
+
+/// Everybody who wants the lock.
+#[derive(Clone, Debug)]
+pub struct Contenders {
+    holdings: Arc<Mutex<Vec<Holding>>>,
+    nodes: Vec<NodeId>,
+    world: World,
+}
+
+impl Contenders {
+    /// Sends everybody to contend.
+    pub fn start(options: &Options, world: &World) -> Self {
+        let holdings: Arc<Mutex<Vec<Holding>>> = Arc::default();
+        let nodes = (0..MACHINES).map(|number| {
+            let (options, told, holdings) = (options.clone(), world.clone(), Arc::clone(&holdings));
+            machine(
+                world,
+                &format!("h{number}"),
+                [10, 0, 5, number as u8 + 1],
+                move || live(number, options.clone(), told.clone(), Arc::clone(&holdings)),
+            )
+        });
+        Self {
+            nodes: nodes.collect(),
+            holdings,
+            world: world.clone(),
+        }
+    }
+
+    /// Switches their machines off. What they had goes with their leases.
+    pub fn leave(&self) {
+        for node in &self.nodes {
+            Handle::current().kill(*node);
+        }
+    }
+
+    /// Has the lock handed on once more, and checks who held it. The members are healthy, the contenders have left.
+    pub async fn review(&self, cluster: &Cluster) -> Result<(), Violation> {
+        let client = company::connect(0..cluster.members.len(), HANDED_ON_MAX);
+        let deadline = elapsed() + Duration::from_secs(TTL_MAX) + HANDED_ON_MAX;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let contender = Contender {
+                client: client.clone(),
+                name: "director".into(),
+                lease: lease_id(MACHINES, attempt),
+            };
+            let grant = pb::LeaseGrantRequest {
+                id: contender.lease,
+                ttl: 60,
+            };
+            if client.lease_grant(grant).await.is_ok() {
+                let held = contender.take().await;
+                contender.revoke().await;
+                if let Some(held) = held {
+                    lock(&self.holdings).push(held);
+                    break;
+                }
+            }
+            if elapsed() > deadline {
+                return violation("healthy members do not hand the lock on");
+            }
+        }
+        let holdings = lock(&self.holdings).clone();
+        let acts = holders::check("the lock", &holdings)?;
+        let note = format!("held {} times, {acts} fenced writes", holdings.len());
+        self.world.note("locks done", &note);
+        Ok(())
+    }
+}
+
+fn lock(holdings: &Mutex<Vec<Holding>>) -> MutexGuard<'_, Vec<Holding>> {
+    holdings.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One machine: wants the lock again and again until the rehearsal ends.
+async fn live(number: usize, options: Options, world: World, holdings: Arc<Mutex<Vec<Holding>>>) {
+    let mut random = Stream::of(options.seed, &format!("contender {number}"));
+    let members = options.members as u64;
+    for life in 1.. {
+        let only = random.below(members) as usize;
+        let members = if random.chance(50) {
+            0..options.members
+        } else {
+            only..only + 1
+        };
+        let contender = Contender {
+            client: company::connect(members, Duration::from_millis(random.between(300, 6_000))),
+            name: format!("h{number}.{life}"),
+            lease: lease_id(number, life),
+        };
+        let request = pb::LeaseGrantRequest {
+            id: contender.lease,
+            ttl: random.between(2, TTL_MAX) as i64,
+        };
+        if contender.client.lease_grant(request).await.is_ok() {
+            if let Some(holding) = contender.take().await {
+                world.count("locks held", 1);
+                contender.hold(holding, &mut random, &world, &holdings).await;
+            } else {
+                world.count("locks given up", 1);
+            }
+            contender.let_go(&mut random).await;
+        }
+        madsim::time::sleep(Duration::from_millis(random.between(1, 300))).await;
+    }
+}
+
+/// One who wants the lock, with a lease of its own.
+struct Contender {
+    client: Client,
+    name: String,
+    lease: i64,
+}
+
+impl Contender {
+    /// Waits for the lock, as long as the client does. None if it did not come, or went again at once.
+    async fn take(&self) -> Option<Holding> {
+        let request = LockRequest {
+            name: NAME.into(),
+            lease: self.lease,
+        };
+        let answer = self.client.lock(request).await.ok()?;
+        let request = pb::RangeRequest {
+            key: answer.key,
+            ..pb::RangeRequest::default()
+        };
+        let key = self.client.range(request).await.ok()?.kvs.pop()?;
+        Some(Holding {
+            name: self.name.clone(),
+            fence: key.create_revision,
+            since: answer.header.unwrap_or_default().revision,
+            acts: Vec::new(),
+        })
+    }
+
+    async fn hold(
+        &self,
+        mut holding: Holding,
+        random: &mut Stream,
+        world: &World,
+        holdings: &Mutex<Vec<Holding>>,
+    ) {
+        for _ in 0..random.between(1, 6) {
+            if random.chance(70) {
+                let _ = self.client.keep_alive_once(self.lease).await;
+            }
+            match self.write(holding.fence).await {
+                Some(Ok(revision)) => {
+                    holding.acts.push(revision);
+                    world.count("fenced writes", 1);
+                }
+                // The lock is lost.
+                Some(Err(())) => {
+                    world.count("fenced writes refused", 1);
+                    break;
+                }
+                None => {}
+            }
+            madsim::time::sleep(Duration::from_millis(random.between(1, 700))).await;
+        }
+        lock(holdings).push(holding);
+    }
+
+    /// Writes if the fence still stands: the revision of it, or that it does not. None if nobody knows.
+    async fn write(&self, fence: i64) -> Option<Result<i64, ()>> {
+        let put = pb::PutRequest {
+            key: GUARDED_KEY.into(),
+            value: fence.to_string().into(),
+            ..pb::PutRequest::default()
+        };
+        let request = pb::TxnRequest {
+            compare: vec![pb::Compare {
+                result: CompareResult::Equal as i32,
+                target: CompareTarget::Create as i32,
+                key: self.key().into(),
+                target_union: Some(TargetUnion::CreateRevision(fence)),
+                ..pb::Compare::default()
+            }],
+            success: vec![pb::RequestOp {
+                request: Some(pb::request_op::Request::RequestPut(put)),
+            }],
+            failure: vec![],
+        };
+        let answer = self.client.txn(request).await.ok()?;
+        let revision = answer.header.unwrap_or_default().revision;
+        Some(if answer.succeeded { Ok(revision) } else { Err(()) })
+    }
+
+    async fn let_go(&self, random: &mut Stream) {
+        match random.below(4) {
+            0 | 1 => {
+                let key = self.key().into();
+                let _ = self.client.unlock(UnlockRequest { key }).await;
+            }
+            2 => self.revoke().await,
+            _ => {}
+        }
+    }
+
+    /// Ends the lease. One that cannot be reached runs out by itself.
+    async fn revoke(&self) {
+        let request = pb::LeaseRevokeRequest { id: self.lease };
+        let _ = self.client.lease_revoke(request).await;
+    }
+
+    fn key(&self) -> String {
+        format!("{KEY_PREFIX}{:x}", self.lease)
+    }
+}

@@ -1,0 +1,236 @@
+//! The Election service: the leader is whoever has the oldest key under the election's name, and what it proclaims is
+//! that key's value.
+//!
+//! Mirrors etcd's server/etcdserver/api/v3election/election.go. Two differences: a candidate whose key has gone while it
+//! waited is told so (etcd tells it that it leads); and a stream of Observe that cannot go on ends with the reason (etcd's
+//! ends as if all had been said).
+
+use super::backend::{Backend, header};
+use super::body::{Body, frame};
+use super::kv::view;
+use super::queue::{
+    Entered, Place, commit, create, created_at, delete, end, front, prefix, put, session, status,
+};
+use super::status::{ApiError, Failure};
+use crate::mutants::{self, Mutant};
+use crate::proto::etcdserverpb::{ResponseHeader, TxnRequest};
+use crate::proto::mvccpb::KeyValue;
+use crate::proto::mvccpb::event::EventType;
+use crate::proto::v3electionpb::{
+    CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest,
+    ProclaimResponse, ResignRequest, ResignResponse,
+};
+use crate::watch::{Create, Followed, Following, Wants, WatchedKeys};
+use ::http::HeaderMap;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use tonic::Status;
+
+/// Answers when the caller leads.
+pub async fn campaign(backend: &impl Backend, request: CampaignRequest) -> Result<Body, Status> {
+    let response = elected(backend, request).await.map_err(status)?;
+    Ok(Body::message(&response))
+}
+
+async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<CampaignResponse, Failure> {
+    let lease = session(backend, request.lease).await?;
+    let Entered {
+        place,
+        header,
+        before,
+    } = Place::enter(backend, &request.name, lease, request.value.clone()).await?;
+    let leader = LeaderKey {
+        name: request.name,
+        key: place.key.clone(),
+        rev: place.create_revision,
+        lease,
+    };
+    if before.is_some_and(|value| value != request.value) {
+        proclaimed(backend, &leader, request.value).await?;
+    }
+    place.reach_front(ApiError::ElectionNotLeader).await?;
+    Ok(CampaignResponse {
+        header,
+        leader: Some(leader),
+    })
+}
+
+/// Changes what the leader proclaims.
+pub async fn proclaim(backend: &impl Backend, request: ProclaimRequest) -> Result<Body, Status> {
+    let Some(mut leader) = request.leader else {
+        return Err(ApiError::MissingLeaderKey.into());
+    };
+    let proclaimed = async {
+        leader.lease = session(backend, leader.lease).await?;
+        proclaimed(backend, &leader, request.value).await
+    };
+    let header = proclaimed.await.map_err(status)?;
+    Ok(Body::message(&ProclaimResponse { header }))
+}
+
+async fn proclaimed(
+    backend: &impl Backend,
+    leader: &LeaderKey,
+    value: Bytes,
+) -> Result<Option<ResponseHeader>, Failure> {
+    let fence = created_at(&leader.key, leader.rev);
+    let fenced = !mutants::active(Mutant::ProclaimUnfenced);
+    let answer = commit(
+        backend,
+        TxnRequest {
+            compare: if fenced { vec![fence] } else { vec![] },
+            success: vec![put(&leader.key, value, leader.lease)],
+            failure: vec![],
+        },
+    )
+    .await?;
+    if answer.succeeded {
+        Ok(answer.header)
+    } else {
+        Err(ApiError::ElectionNotLeader.into())
+    }
+}
+
+/// Gives up the lead, or the candidacy. Who has neither is not told so.
+pub async fn resign(backend: &impl Backend, request: ResignRequest) -> Result<Body, Status> {
+    let Some(leader) = request.leader else {
+        return Err(ApiError::MissingLeaderKey.into());
+    };
+    let resigned = TxnRequest {
+        compare: vec![created_at(&leader.key, leader.rev)],
+        success: vec![delete(&leader.key)],
+        failure: vec![],
+    };
+    let header = commit(backend, resigned).await.map_err(status)?.header;
+    Ok(Body::message(&ResignResponse { header }))
+}
+
+/// Who leads now.
+pub async fn leader(backend: &impl Backend, request: LeaderRequest) -> Result<Body, Status> {
+    let found = async {
+        let view = view(backend, false).await?;
+        let kv = front(&view, &request.name).await?;
+        let kv = kv.ok_or(ApiError::ElectionNoLeader)?;
+        Ok(LeaderResponse {
+            header: Some(header(backend, view.revision())),
+            kv: Some(kv),
+        })
+    };
+    Ok(Body::message(&found.await.map_err(status)?))
+}
+
+/// Tells who leads and what it proclaims, now and from now on: every proclamation of a leader that comes after the first
+/// that is told, in order. `headers` are those of the call.
+pub fn observe<B: Backend>(backend: &B, headers: &HeaderMap, request: LeaderRequest) -> Body {
+    let observer = Observer {
+        backend: backend.clone(),
+        require_leader: super::grpc::requires_leader(headers),
+        name: request.name,
+        seen: Seen::Nothing,
+        waiting: VecDeque::new(),
+    };
+    let messages = futures_util::stream::try_unfold(observer, |mut observer| async move {
+        let response = observer.next().await.map_err(status)?;
+        Ok(Some((frame(&response), observer)))
+    });
+    Body::messages(Box::pin(messages))
+}
+
+struct Observer<B> {
+    backend: B,
+    require_leader: bool,
+    name: Bytes,
+    seen: Seen,
+    /// What came together and is not told yet.
+    waiting: VecDeque<LeaderResponse>,
+}
+
+/// What an observer knows.
+enum Seen {
+    Nothing,
+    /// Nobody leads: the first key that is put does.
+    NoLeader(Following),
+    /// Somebody leads, and may proclaim more until its key goes.
+    Leader(Following),
+}
+
+impl<B: Backend> Observer<B> {
+    async fn next(&mut self) -> Result<LeaderResponse, Failure> {
+        loop {
+            if let Some(response) = self.waiting.pop_front() {
+                return Ok(response);
+            }
+            match &mut self.seen {
+                Seen::Nothing => self.look().await?,
+                Seen::NoLeader(following) => {
+                    let mut events = following.next().await?.events.into_iter();
+                    if let Some(first) = events.find_map(|event| event.kv) {
+                        self.led_by(first.mod_revision, first);
+                    }
+                }
+                Seen::Leader(following) => {
+                    let followed = following.next().await?;
+                    self.proclaimed(followed);
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), Failure> {
+        let view = view(&self.backend, false).await?;
+        if let Some(leader) = front(&view, &self.name).await? {
+            self.led_by(view.revision(), leader);
+        } else {
+            let prefix = prefix(&self.name);
+            let puts = Wants {
+                puts: true,
+                deletes: false,
+                previous: false,
+            };
+            self.seen = Seen::NoLeader(self.watch(&prefix, &end(&prefix), view.revision() + 1, puts));
+        }
+        Ok(())
+    }
+
+    /// `leader` is as it was at `revision`.
+    fn led_by(&mut self, revision: i64, leader: KeyValue) {
+        let everything = Wants {
+            puts: true,
+            deletes: true,
+            previous: false,
+        };
+        let from = if mutants::active(Mutant::ObserveFromNow) {
+            0
+        } else {
+            revision + 1
+        };
+        self.seen = Seen::Leader(self.watch(&leader.key, &[], from, everything));
+        self.tell(revision, leader);
+    }
+
+    fn proclaimed(&mut self, followed: Followed) {
+        for event in followed.events {
+            if event.r#type() == EventType::Delete {
+                self.seen = Seen::Nothing;
+                return;
+            }
+            self.tell(followed.revision, event.kv.unwrap_or_default());
+        }
+    }
+
+    fn tell(&mut self, revision: i64, leader: KeyValue) {
+        self.waiting.push_back(LeaderResponse {
+            header: Some(header(&self.backend, revision)),
+            kv: Some(leader),
+        });
+    }
+
+    fn watch(&self, key: &[u8], range_end: &[u8], start_revision: i64, wants: Wants) -> Following {
+        let watcher = Create {
+            keys: WatchedKeys::new(key, range_end),
+            wants,
+            ..create(start_revision)
+        };
+        Following::start(self.backend.watches(), watcher, self.require_leader)
+    }
+}

@@ -1,0 +1,148 @@
+//! The JSON (REST) form of the v3 API, as etcd's grpc-gateway 2 gives it (server/embed/serve.go; etcd:
+//! api/etcdserverpb/gw).
+//!
+//! A request is turned into the gRPC message it stands for, answered by what answers gRPC calls, and the reply is turned
+//! into JSON. Types come from the descriptors of the .proto files: a new call is one line in [`table`]. Fields have their
+//! names of the .proto files, 64-bit numbers are strings, bytes are base64, enums are names, defaults are left out; on
+//! input camel case, numbers and the URL alphabet of base64 do too, and unknown fields are passed over. Calls that
+//! stream take one JSON object after the other and answer in lines.
+//!
+//! Errors also say `error`, as those of etcd 3.4 and 3.5 do. A field given twice is no error here: the last one counts,
+//! as it did there. Streams over WebSocket are not here.
+
+mod calls;
+mod errors;
+#[doc(hidden)] // these are public for the fuzzer
+pub mod objects;
+#[doc(hidden)]
+pub mod table;
+#[doc(hidden)]
+pub mod text;
+
+use super::backend::Backend;
+use super::body::Body;
+use super::grpc::{self, RequestBody, Requests};
+use super::routes::Routes;
+use crate::limits::{GRPC_OVERHEAD_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
+use bytes::Bytes;
+use calls::{Frames, read_text};
+use futures_util::{StreamExt, stream};
+use std::convert::Infallible;
+use table::Call;
+use tonic::Status;
+
+/// The rest of a path that is answered here. 3.3's name for the API is still known, 3.2's is not.
+pub fn route(path: &str) -> Option<&str> {
+    path.strip_prefix("/v3/")
+        .or_else(|| path.strip_prefix("/v3beta/"))
+}
+
+/// Answers a request to `route`.
+pub async fn respond<B: Backend>(
+    routes: &Routes<B>,
+    route: &str,
+    request: Request<impl RequestBody + 'static>,
+) -> Response<Body> {
+    let answer = match table::call(route) {
+        None => Err(Status::not_found("Not Found")),
+        Some(_) if request.method() != Method::POST => Err(Status::unimplemented("Method Not Allowed")),
+        Some(call) => perform(routes, call, request).await,
+    };
+    answer.unwrap_or_else(|status| errors::response(&status))
+}
+
+async fn perform<B: Backend>(
+    routes: &Routes<B>,
+    call: &'static Call,
+    request: Request<impl RequestBody + 'static>,
+) -> Result<Response<Body>, Status> {
+    let (parts, body) = request.into_parts();
+    let metadata = metadata(&parts.headers)?;
+    let message_bytes_max = routes.backend().limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
+    let bytes_max = message_bytes_max * JSON_BYTES_PER_MESSAGE_BYTE;
+    let frames = if call.requests_stream {
+        Frames::many(body, &call.request, bytes_max)
+    } else {
+        let text = read_text(body, bytes_max, message_bytes_max).await?;
+        Frames::one(text::read(&call.request, &text)?)
+    };
+    let reply = routes.invoke(call.rpc, &metadata, frames).await;
+    if call.replies_stream {
+        return Ok(lines(call, reply).await);
+    }
+    let mut replies = Requests::new(reply?, usize::MAX);
+    let message = replies.next_bytes().await?.unwrap_or_default();
+    let mut text = Vec::new();
+    text::write(&call.reply, message, &mut text)?;
+    Ok(success(Body::plain(text)))
+}
+
+/// Replies as lines. The head waits for the first of them: until then an error can still set its status.
+async fn lines(call: &'static Call, reply: Result<Body, Status>) -> Response<Body> {
+    let mut replies = match reply {
+        Ok(body) => Requests::new(body, usize::MAX),
+        Err(status) => return errors::line_response(&status),
+    };
+    let first = match replies.next_bytes().await {
+        Ok(Some(message)) => line(call, message),
+        Ok(None) => return Response::default(),
+        Err(status) => return errors::line_response(&status),
+    };
+    let rest = stream::unfold(Some(replies), move |replies| async move {
+        let mut replies = replies?;
+        match replies.next_bytes().await {
+            Ok(Some(message)) => Some((line(call, message), Some(replies))),
+            Ok(None) => None,
+            Err(status) => Some((errors::line(&status), None)),
+        }
+    });
+    let lines = stream::iter([first]).chain(rest).map(Ok::<Bytes, Infallible>);
+    success(Body::routed(axum::body::Body::from_stream(lines)))
+}
+
+fn line(call: &Call, message: Bytes) -> Bytes {
+    let mut text = b"{\"result\":".to_vec();
+    if let Err(status) = text::write(&call.reply, message, &mut text) {
+        return errors::line(&status);
+    }
+    text.extend_from_slice(b"}\n");
+    text.into()
+}
+
+fn success(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, errors::JSON);
+    headers.insert(
+        HeaderName::from_static("grpc-metadata-content-type"),
+        HeaderValue::from_static("application/grpc"),
+    );
+    response
+}
+
+/// What the call gets of the headers: `Grpc-Metadata-` in front of a name makes it metadata.
+fn metadata(headers: &HeaderMap) -> Result<HeaderMap, Status> {
+    let mut metadata = HeaderMap::new();
+    for (name, value) in headers {
+        match name.as_str() {
+            "grpc-timeout" => {
+                grpc::timeout(value.as_bytes()).ok_or_else(|| {
+                    let text = String::from_utf8_lossy(value.as_bytes());
+                    Status::invalid_argument(format!("invalid grpc-timeout: {text}"))
+                })?;
+                metadata.insert(name, value.clone());
+            }
+            "authorization" => {
+                metadata.append(name, value.clone());
+            }
+            other => {
+                let rest = other.strip_prefix("grpc-metadata-");
+                if let Some(Ok(name)) = rest.map(str::parse::<HeaderName>) {
+                    metadata.append(name, value.clone());
+                }
+            }
+        }
+    }
+    Ok(metadata)
+}
