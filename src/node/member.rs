@@ -248,7 +248,7 @@ impl Member {
             }
             tracing::info!(
                 cluster_version = backend.views.load().cluster.version,
-                "set the cluster version"
+                "enabled capabilities for version"
             );
         });
     }
