@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod lease;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod mutants;
 pub mod mvcc;
 pub mod node;

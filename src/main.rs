@@ -58,7 +58,10 @@ fn serve(config: config::Server) -> ExitCode {
         };
         match ended {
             env::First::Three(signal) => {
-                tracing::info!(signal, "received signal; shutting down");
+                tracing::info!(
+                    signal = env::signal_name(signal),
+                    "received signal; shutting down"
+                );
                 member.stop().await;
                 (ExitCode::SUCCESS, Some(signal))
             }

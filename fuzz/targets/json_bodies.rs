@@ -16,7 +16,7 @@ fn cut(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, bool) {
     for piece in pieces {
         objects.push(piece);
         loop {
-            match objects.next() {
+            match objects.take() {
                 Ok(Some(object)) => found.push(object.to_vec()),
                 Ok(None) => break,
                 Err(_) => return (found, false),

@@ -182,7 +182,8 @@ pub struct Recorder(pub World);
 
 impl Subscriber for Recorder {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::INFO && metadata.target().starts_with("callboard")
+        let ours = metadata.target().starts_with("callboard") || metadata.target() == "raft";
+        metadata.is_event() && *metadata.level() <= Level::INFO && ours
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

@@ -1,9 +1,10 @@
 //! What the API needs from the member behind it.
 
 use crate::apply::machine::Outcome;
-pub use crate::consensus::{ProposeError, RaftStatus, ReadError};
+pub use crate::consensus::{ProposeError, RaftDetails, RaftStatus, ReadError};
 use crate::ids::{ClusterId, MemberId};
 use crate::lease::LeaseHandle;
+use crate::metrics::Metrics;
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;
@@ -42,6 +43,15 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The limits that the operator has set.
     fn limits(&self) -> Limits;
+
+    /// What this member counts.
+    fn metrics(&self) -> &Metrics;
+
+    /// Proposals that wait for their outcome.
+    fn proposals_pending(&self) -> usize;
+
+    /// What raft knows of itself and of others, for operators; nothing once the member has stopped.
+    fn raft_details(&self) -> impl Future<Output = Option<RaftDetails>> + Send;
 }
 
 /// Which member of which cluster.

@@ -3,6 +3,8 @@
 //! A list of 100,000 keys is some 30 MB. It is encoded once, in chunks; each becomes HTTP/2 data as flow control lets
 //! it, and is freed when it is on its way.
 
+use super::counted::CountedMessages;
+use crate::metrics::Call;
 use ::http::{HeaderMap, HeaderValue};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::Stream;
@@ -13,7 +15,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tonic::Status;
+use tonic::{Code, Status};
 
 /// What stands before every gRPC message: a flag for compression and four bytes of length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -68,6 +70,23 @@ impl Body {
         all.push(first.freeze());
         all.extend(pieces.into_iter().filter(Buf::has_remaining));
         Self(Kind::Pieces(all.into_iter()))
+    }
+
+    /// Has what leaves counted as `call`'s: at once where the reply is there, else as it goes. `call` ends with it.
+    pub(super) fn counted(self, mut call: Call) -> Self {
+        let bytes = match &self.0 {
+            Kind::Piece(piece) => piece.len(),
+            Kind::Pieces(pieces) => pieces.as_slice().iter().map(Bytes::len).sum(),
+            _ => 0,
+        };
+        match self.0 {
+            Kind::Messages(messages) => Self::messages(Box::pin(CountedMessages::new(messages, call))),
+            kind => {
+                call.sent(1, bytes.saturating_sub(PREFIX_BYTES));
+                call.end(Code::Ok);
+                Self(kind)
+            }
+        }
     }
 
     /// Framed messages as they come.

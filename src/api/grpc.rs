@@ -6,6 +6,7 @@
 use super::body::{Body, PREFIX_BYTES};
 use super::status::ApiError;
 use crate::env;
+use crate::metrics::Call;
 use ::http::{HeaderMap, HeaderValue, Response, header};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::Either;
@@ -21,10 +22,11 @@ use tonic::{Code, Status};
 pub trait RequestBody: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin {}
 impl<T: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin> RequestBody for T {}
 
-/// Reads the one message of a call.
+/// Reads the one message of a call, and counts it.
 pub async fn message<M: Message + Default>(
     mut body: impl RequestBody,
     bytes_max: usize,
+    call: &Call,
 ) -> Result<M, Status> {
     let mut data = next_data(&mut body)
         .await?
@@ -46,6 +48,7 @@ pub async fn message<M: Message + Default>(
             break;
         }
     }
+    call.received(bytes);
     decode(data)
 }
 
@@ -146,6 +149,17 @@ async fn gather(first: Bytes, bytes: usize, body: &mut impl RequestBody) -> Resu
     Ok(joined.freeze())
 }
 
+/// What a call has come to, counted.
+pub fn counted(mut call: Call, result: Result<Body, Status>) -> Result<Body, Status> {
+    match result {
+        Ok(body) => Ok(body.counted(call)),
+        Err(status) => {
+            call.end(status.code());
+            Err(status)
+        }
+    }
+}
+
 /// The HTTP response that carries a reply or a status.
 pub fn response(result: Result<Body, Status>) -> Response<Body> {
     match result {
@@ -167,16 +181,16 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Waits for a reply as long as the caller does (`grpc-timeout`). A call that need not wait starts no timer.
+/// Waits for a reply as long as the caller does (`grpc-timeout`). A call that need not wait starts no timer. The reply is
+/// pinned where it was made: handed over, it would be there twice, in every request's memory.
 pub async fn within_deadline(
     headers: &HeaderMap,
-    reply: impl Future<Output = Result<Body, Status>>,
+    mut reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
 ) -> Result<Body, Status> {
     let Some(limit) = headers.get("grpc-timeout") else {
         return reply.await;
     };
     let limit = timeout(limit.as_bytes()).ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
-    let mut reply = pin!(reply);
     if let Poll::Ready(result) = poll_once(reply.as_mut()).await {
         return result;
     }

@@ -1,19 +1,20 @@
-//! etcd's plain HTTP paths: /version, /health, /livez and /readyz (server/etcdserver/api/etcdhttp/{version,health}.go).
+//! etcd's plain HTTP paths: /version, /health, /livez and /readyz (server/etcdserver/api/etcdhttp/{version,health}.go),
+//! and which of them a port that is for monitoring alone has.
 //!
 //! Texts, codes and headers are etcd's; the checks are printed in a fixed order where etcd's order is a hash map's.
-//! There are no alarms yet, so no check of them can fail. /metrics is not here.
+//! There are no alarms yet, so no check of them can fail.
 
 use super::backend::Backend;
 use super::body::Body;
-use super::kv;
 use super::status::Failure;
+use super::{kv, monitoring};
 use crate::config;
 use crate::proto::etcdserverpb::RangeRequest;
 use ::http::header::{self, HeaderName};
 use ::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use std::fmt::Write;
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const NO_SNIFF: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
 
@@ -62,32 +63,36 @@ impl Check {
     }
 }
 
+/// Whether a port of `--listen-metrics-urls` answers this path.
+pub fn is_monitoring(path: &str) -> bool {
+    !matches!(path, "/version" | "/debug/vars")
+}
+
 /// Answers one of the paths; nothing if it is none of them.
 pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Option<Response<Body>> {
     let path = uri.path();
     let checks: &[Check] = match path {
-        "/version" | "/health" => &[],
+        "/version" | "/health" | "/metrics" | "/debug/vars" => &[],
         "/livez" => &LIVE,
         "/readyz" => &READY,
         _ => std::slice::from_ref(single_check(path)?),
     };
-    if method != Method::GET {
-        let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-        response
-            .headers_mut()
-            .insert(header::ALLOW, HeaderValue::from_static("GET"));
-        return Some(response);
+    // Prometheus' handler takes any method.
+    if method != Method::GET && path != "/metrics" {
+        return Some(method_not_allowed("GET"));
     }
     let query = Query::of(uri);
     Some(match path {
+        "/metrics" => monitoring::metrics(backend),
+        "/debug/vars" => monitoring::variables(backend).await,
         "/version" => version(backend),
         "/health" => health(backend, &query).await,
         "/livez" | "/readyz" => {
             let wanted = |check: &&Check| !query.values("exclude").any(|name| name == check.name());
             let checks: Vec<Check> = checks.iter().filter(wanted).copied().collect();
-            run_checks(backend, &checks, &query).await
+            run_checks(backend, kind(path), &checks, &query).await
         }
-        _ => run_checks(backend, checks, &query).await,
+        _ => run_checks(backend, kind(path), checks, &query).await,
     })
 }
 
@@ -181,9 +186,14 @@ async fn health(backend: &impl Backend, query: &Query) -> Response<Body> {
         let reason = serde_json::Value::from(reason);
         format!("{{\"health\":\"{health}\",\"reason\":{reason}}}")
     };
+    let metrics = &backend.metrics().health;
     match reason {
-        None => plain(StatusCode::OK, Some(TEXT), text("true", "")),
+        None => {
+            metrics.successes.inc();
+            plain(StatusCode::OK, Some(TEXT), text("true", ""))
+        }
         Some(reason) => {
+            metrics.failures.inc();
             let output = text("false", &reason);
             tracing::warn!(output, "status-code" = 503, "/health error");
             error(StatusCode::SERVICE_UNAVAILABLE, &output)
@@ -191,13 +201,20 @@ async fn health(backend: &impl Backend, query: &Query) -> Response<Body> {
     }
 }
 
-async fn run_checks(backend: &impl Backend, checks: &[Check], query: &Query) -> Response<Body> {
+/// The first part of a path: `livez` or `readyz`.
+fn kind(path: &str) -> &str {
+    path.split('/').nth(1).unwrap_or_default()
+}
+
+async fn run_checks(backend: &impl Backend, kind: &str, checks: &[Check], query: &Query) -> Response<Body> {
     let mut report = String::new();
     let mut failed = false;
     for check in checks {
         let name = check.name();
+        let outcome = check.run(backend).await;
+        backend.metrics().health.checked(name, kind, outcome.is_ok());
         // Writing to a string cannot fail.
-        let _ = match check.run(backend).await {
+        let _ = match outcome {
             Ok(()) => writeln!(report, "[+]{name} ok"),
             Err(error) => {
                 failed = true;
@@ -226,12 +243,13 @@ async fn read(backend: &impl Backend, serializable: bool) -> Result<(), String> 
         limit: 1,
         ..RangeRequest::default()
     };
+    backend.metrics().store.ranges.inc();
     let scan = view.range(&request).map_err(|error| text(error.into()))?;
     kv::run(scan).await.map_err(|error| text(error.into()))?;
     Ok(())
 }
 
-fn plain(status: StatusCode, content_type: Option<&'static str>, text: String) -> Response<Body> {
+pub(super) fn plain(status: StatusCode, content_type: Option<&'static str>, text: String) -> Response<Body> {
     let mut response = Response::new(Body::plain(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -239,6 +257,13 @@ fn plain(status: StatusCode, content_type: Option<&'static str>, text: String) -
     if let Some(content_type) = content_type {
         insert(header::CONTENT_TYPE, content_type);
     }
+    response
+}
+
+pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
+    let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(header::ALLOW, allowed);
     response
 }
 

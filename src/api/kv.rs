@@ -10,6 +10,7 @@ use super::status::{ApiError, Failure};
 use crate::apply::machine::Outcome;
 use crate::env;
 use crate::limits::SCAN_SLICE_KEYS;
+use crate::metrics::Operations;
 use crate::mvcc::MvccError;
 use crate::mvcc::range::{Progress, RangeScan};
 use crate::mvcc::reply::RangeReply;
@@ -27,6 +28,7 @@ use tonic::Status;
 pub async fn range(backend: &impl Backend, request: RangeRequest) -> Result<Body, Status> {
     check::range(&request)?;
     let view = view(backend, request.serializable).await?;
+    backend.metrics().store.ranges.inc();
     if is_point_get(&request) {
         let kv = view.get(&request.key).map_err(Failure::from)?;
         return Ok(Body::message(&RangeResponse {
@@ -69,7 +71,14 @@ pub async fn txn(backend: &impl Backend, request: TxnRequest) -> Result<Body, St
     check::txn(&request, backend.limits().max_txn_ops)?;
     let mut response = if txn::is_read_only(&request) {
         let view = view(backend, txn::is_serializable(&request)).await?;
-        txn::read_only(&view, &request).map_err(Failure::from)?
+        let response = txn::read_only(&view, &request).map_err(Failure::from)?;
+        let mut done = Operations {
+            ranges: response.responses.len() as u64,
+            ..Operations::default()
+        };
+        done.end_request(&Operations::default());
+        backend.metrics().store.add(&done);
+        response
     } else {
         match propose(backend, Request::Txn(request)).await? {
             Outcome::Txn(response) => response,

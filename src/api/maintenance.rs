@@ -15,6 +15,7 @@ use crate::proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest,
     HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
 };
+use prometheus::Histogram;
 use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
@@ -60,7 +61,8 @@ pub fn alarm(backend: &impl Backend, request: &AlarmRequest) -> Result<Body, Sta
 }
 
 pub async fn hash_kv(backend: &impl Backend, request: HashKvRequest) -> Result<Body, Status> {
-    let (hashed, revision) = hash(backend, request.revision).await?;
+    let timer = &backend.metrics().store.hash_revision_seconds;
+    let (hashed, revision) = hash(backend, request.revision, timer).await?;
     Ok(Body::message(&HashKvResponse {
         header: Some(header(backend, revision)),
         hash: hashed.hash,
@@ -71,19 +73,26 @@ pub async fn hash_kv(backend: &impl Backend, request: HashKvRequest) -> Result<B
 
 /// etcd hashes its file's buckets here; there is no such file, so the key space has to do.
 pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, Status> {
-    let (hashed, revision) = hash(backend, 0).await?;
+    let timer = &backend.metrics().store.hash_seconds;
+    let (hashed, revision) = hash(backend, 0, timer).await?;
     Ok(Body::message(&HashResponse {
         header: Some(header(backend, revision)),
         hash: hashed.hash,
     }))
 }
 
-async fn hash(backend: &impl Backend, revision: i64) -> Result<(KeyValueHash, i64), Failure> {
+async fn hash(
+    backend: &impl Backend,
+    revision: i64,
+    timer: &Histogram,
+) -> Result<(KeyValueHash, i64), Failure> {
+    let begin = env::now();
     let view = backend.view();
     let mut scan = view.hash_scan(revision)?;
     while scan.advance(SCAN_SLICE_KEYS)? == Progress::More {
         env::yield_now().await;
     }
+    timer.observe((env::now() - begin).as_secs_f64());
     Ok((scan.into_hash(), view.revision()))
 }
 
@@ -95,11 +104,19 @@ pub async fn defragment(
 ) -> Result<Body, Status> {
     let _turn = one_at_a_time.lock().await;
     tracing::info!("starting defragment");
+    let metrics = Arc::clone(&backend.metrics().store);
     let state = Arc::clone(&backend.view().state);
     let (done, result) = oneshot::channel();
     // The thread reports by the channel; if the caller has left, nobody listens.
     let _detached = env::thread("defragment", 1, move || async move {
-        let _ = done.send(state.rewrite());
+        metrics.defragmenting.set(1);
+        let begin = env::now();
+        let outcome = state.rewrite();
+        metrics
+            .defragment_seconds
+            .observe((env::now() - begin).as_secs_f64());
+        metrics.defragmenting.set(0);
+        let _ = done.send(outcome);
     });
     match result.await {
         Ok(Ok(())) => {

@@ -1,8 +1,8 @@
 //! What clients talk to: etcd's gRPC services, their JSON form and the plain HTTP paths, on one port.
 //!
 //! A request is one task from the first byte to the last: it is decoded, checked as etcd's server/etcdserver/api/v3rpc
-//! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. Users
-//! and metrics are not here yet.
+//! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. Users are
+//! not here yet.
 
 mod authority;
 pub mod backend;
@@ -11,6 +11,7 @@ pub mod body;
 pub mod check;
 mod cluster;
 mod cors;
+mod counted;
 mod election;
 mod grpc;
 mod http;
@@ -20,6 +21,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod monitoring;
 mod queue;
 mod range_stream;
 pub mod routes;

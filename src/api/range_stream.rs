@@ -19,6 +19,7 @@ const FIRST_CHUNK_KEYS: i64 = 10;
 pub async fn range_stream(backend: &impl Backend, request: RangeRequest) -> Result<Body, Status> {
     check::range_stream(&request)?;
     let view = view(backend, request.serializable).await?;
+    backend.metrics().store.ranges.inc();
     // Errors of the revision come before the first message.
     view.range(&request).map_err(Failure::from)?;
     let limit = if request.limit > 0 {

@@ -3,11 +3,16 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::cors::Cors;
+use super::counted::Counted;
 use super::status::ApiError;
-use super::{cluster, election, grpc, http, json, kv, lease, lock, maintenance, range_stream, watch};
+use super::{
+    cluster, election, grpc, http, json, kv, lease, lock, maintenance, monitoring, range_stream, watch,
+};
 use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::metrics::Call;
 use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::Mutex;
 use tonic::{Code, Status};
@@ -45,6 +50,8 @@ pub struct Routes<B> {
     cors: Option<Cors>,
     json: bool,
     defragmenting: Arc<Mutex<()>>,
+    /// Metrics and health alone.
+    monitoring_only: bool,
 }
 
 impl<B: Backend> Routes<B> {
@@ -56,6 +63,15 @@ impl<B: Backend> Routes<B> {
             cors: None,
             json: false,
             defragmenting: Arc::default(),
+            monitoring_only: false,
+        }
+    }
+
+    /// What ports of `--listen-metrics-urls` answer.
+    pub fn monitoring(backend: B) -> Self {
+        Self {
+            monitoring_only: true,
+            ..Self::new(backend)
         }
     }
 
@@ -93,7 +109,7 @@ impl<B: Backend> Routes<B> {
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
         let path = request.uri().path();
-        if !PACKAGES.iter().any(|package| path.starts_with(package)) {
+        if self.monitoring_only || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // In a box: what it needs shall not make the state of gRPC calls larger.
             return Box::pin(self.handle_http(request)).await;
         }
@@ -109,6 +125,13 @@ impl<B: Backend> Routes<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
+        if self.monitoring_only {
+            if !http::is_monitoring(request.uri().path()) {
+                return http::not_found();
+            }
+            let answer = http::respond(&self.backend, request.method(), request.uri()).await;
+            return answer.unwrap_or_else(http::not_found);
+        }
         let origin = request.headers().get(header::ORIGIN).cloned();
         let path = request.uri().path().to_owned();
         let mut response = if self.cors.is_some() && request.method() == Method::OPTIONS {
@@ -117,6 +140,8 @@ impl<B: Backend> Routes<B> {
             response
         } else if let Some(route) = json::route(&path).filter(|_| self.json) {
             json::respond(self, route, request).await
+        } else if path == monitoring::LOG_LEVEL_PATH {
+            monitoring::set_log_level(request).await
         } else if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
             response
         } else {
@@ -135,13 +160,17 @@ impl<B: Backend> Routes<B> {
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
     ) -> Result<Body, Status> {
-        let reply = async {
-            if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
-                return Err(ApiError::NoLeader.into());
-            }
-            self.call(path, headers, body).await
+        let call = self.backend.metrics().grpc.begin(path);
+        let result = {
+            let reply = pin!(async {
+                if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
+                    return Err(ApiError::NoLeader.into());
+                }
+                self.call(&call, path, headers, body).await
+            });
+            grpc::within_deadline(headers, reply).await
         };
-        grpc::within_deadline(headers, reply).await
+        grpc::counted(call, result)
     }
 
     async fn route<R>(&self, request: Request<R>) -> Response<Body>
@@ -161,6 +190,7 @@ impl<B: Backend> Routes<B> {
 
     async fn call(
         &self,
+        call: &Call,
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
@@ -169,7 +199,7 @@ impl<B: Backend> Routes<B> {
         let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
         macro_rules! message {
             () => {
-                grpc::message(body, bytes_max).await?
+                grpc::message(body, bytes_max, call).await?
             };
         }
         match path {
@@ -179,10 +209,16 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, message!()).await,
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
-            "/etcdserverpb.Watch/Watch" => Ok(watch::watch(backend, headers, body, bytes_max)),
+            "/etcdserverpb.Watch/Watch" => {
+                let body = Counted::new(body, call);
+                Ok(watch::watch(backend, headers, body, bytes_max))
+            }
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
-            "/etcdserverpb.Lease/LeaseKeepAlive" => Ok(lease::keep_alive(backend, headers, body, bytes_max)),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => {
+                let body = Counted::new(body, call);
+                Ok(lease::keep_alive(backend, headers, body, bytes_max))
+            }
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
@@ -193,11 +229,12 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
-            "/v3lockpb.Lock/Lock" => lock::lock(backend, message!()).await,
+            // In boxes: they wait long, and every call would carry room for what they need.
+            "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, message!())).await,
             "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
-            "/v3electionpb.Election/Campaign" => election::campaign(backend, message!()).await,
+            "/v3electionpb.Election/Campaign" => Box::pin(election::campaign(backend, message!())).await,
             "/v3electionpb.Election/Proclaim" => election::proclaim(backend, message!()).await,
-            "/v3electionpb.Election/Leader" => election::leader(backend, message!()).await,
+            "/v3electionpb.Election/Leader" => Box::pin(election::leader(backend, message!())).await,
             "/v3electionpb.Election/Observe" => Ok(election::observe(backend, headers, message!())),
             "/v3electionpb.Election/Resign" => election::resign(backend, message!()).await,
             _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),

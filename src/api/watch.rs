@@ -35,7 +35,7 @@ pub fn watch<B: Backend>(
 ) -> Body {
     let hub = backend.watches().clone();
     let stream = hub.next_stream();
-    let outbox = Arc::new(Outbox::default());
+    let outbox = Arc::new(Outbox::new(Arc::clone(&backend.metrics().watch)));
     hub.request(
         stream,
         Request::Open(Opened {
@@ -172,6 +172,7 @@ fn chunks(messages: Vec<Message>, header: &ResponseHeader) -> Vec<Bytes> {
                 revision,
                 fragment,
                 events,
+                ..
             } => (
                 WatchResponse {
                     header: Some(ResponseHeader { revision, ..*header }),

@@ -6,14 +6,17 @@ use crate::consensus::delivery::Deliveries;
 use crate::consensus::handle::{Reader, SharedStatus};
 use crate::consensus::inbox::Incoming;
 use crate::consensus::waiters::Waiters;
+use crate::env;
 use crate::ids::LogIndex;
 use crate::inbox::{Inbox, Wake};
+use crate::metrics::StoreMetrics;
 use crate::stop::StopSignal;
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateDatabase;
 use actix::{Actor, AsyncContext, Context, Handler};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// What the applier has to do, in order.
 #[derive(Debug)]
@@ -40,6 +43,32 @@ pub struct Applier {
     /// Reads whose index is not applied yet.
     pub reads: Vec<(LogIndex, Vec<Reader>)>,
     pub failed: bool,
+    pub slow: SlowApplies,
+}
+
+/// What is said of batches that take too long.
+#[derive(Debug)]
+pub struct SlowApplies {
+    pub metrics: Arc<StoreMetrics>,
+    /// `--warning-apply-duration`.
+    pub limit: Duration,
+}
+
+impl SlowApplies {
+    /// etcd says so of each request; here all requests of a batch are applied and written together.
+    fn note(&self, entries: &[CommittedEntry], took: Duration) {
+        if took <= self.limit {
+            return;
+        }
+        self.metrics.slow_applies.inc();
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        tracing::warn!(
+            took = ?took, expected_duration = ?self.limit, prefix = "", request = %format_args!("entries {} to {}", first.index, last.index),
+            bytes = entries.iter().map(|entry| entry.data.len()).sum::<usize>(), "apply request took too long"
+        );
+    }
 }
 
 impl Actor for Applier {
@@ -84,7 +113,20 @@ impl Applier {
     fn apply(&mut self, entries: &[CommittedEntry]) -> Result<(), String> {
         let Some(last) = entries.last() else { return Ok(()) };
         let cluster = Arc::clone(self.machine.cluster());
+        let compacted = self.machine.compact_revision();
+        let begin = env::now();
         let replies = self.machine.apply(entries).map_err(|error| error.to_string())?;
+        let took = env::now() - begin;
+        self.slow.note(entries, took);
+        let compact_revision = self.machine.compact_revision();
+        if compact_revision != compacted {
+            // The space comes back later and stops nobody.
+            tracing::info!(
+                scheduled_compact_revision = compact_revision,
+                ?took,
+                "finished scheduled compaction"
+            );
+        }
         if !Arc::ptr_eq(&cluster, self.machine.cluster()) {
             // Who may speak for a member is not forgotten with the power: a blank disk would be let in until the log has
             // been replayed.
@@ -105,6 +147,7 @@ impl Applier {
         self.machine
             .replace(Arc::clone(state))
             .map_err(|error| error.to_string())?;
+        tracing::info!(path = %state.path().display(), "applySnapshot: opened snapshot backend");
         let applied = self.machine.applied_index();
         if applied != index {
             return Err(format!(

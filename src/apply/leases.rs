@@ -167,11 +167,14 @@ pub(super) fn revoke(
 
 /// Deletes a lease and all that it holds, in the order of the keys.
 fn end(pending: &mut Pending, id: i64) -> Result<(), StateError> {
+    let before = pending.done;
     for key in pending.leases.keys(&pending.state, id)? {
         let missing = || StateError::corrupt("leases", &key, "a lease holds a key that is not there");
         let newest = pending.newest_header(&key)?.ok_or_else(missing)?;
+        pending.done.deletes += 1;
         pending.delete(&key, &newest)?;
     }
+    pending.done.end_request(&before);
     pending.leases.leases.insert(id, None);
     pending.leases.noted.push(LeaseChange::Revoked { id });
     Ok(())

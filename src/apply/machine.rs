@@ -15,6 +15,7 @@ use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
 use crate::ids::{LogIndex, Term};
 use crate::limits::{APPLY_BATCH_BYTES, HEADER_CACHE_BYTES_DEFAULT};
+use crate::metrics::StoreMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
@@ -88,6 +89,7 @@ pub struct Machine {
     options: MachineOptions,
     sink: Option<Box<dyn ChangeSink>>,
     lease_sink: Option<Box<dyn LeaseSink>>,
+    metrics: Option<Arc<StoreMetrics>>,
 }
 
 impl Machine {
@@ -107,6 +109,7 @@ impl Machine {
                 options,
                 sink: None,
                 lease_sink: None,
+                metrics: None,
             },
             views,
         ))
@@ -120,6 +123,12 @@ impl Machine {
     /// Tells `sink` of what happens to leases from now on.
     pub fn set_lease_sink(&mut self, sink: Box<dyn LeaseSink>) {
         self.lease_sink = Some(sink);
+    }
+
+    /// Counts operations from now on.
+    pub fn set_metrics(&mut self, metrics: Arc<StoreMetrics>) {
+        self.pending.state.set_metrics(&metrics);
+        self.metrics = Some(metrics);
     }
 
     /// Whether [`Self::initialize`] has been called on this data directory, or a snapshot has filled it.
@@ -213,6 +222,9 @@ impl Machine {
     /// Goes on with another database, which a snapshot has filled.
     pub fn replace(&mut self, state: Arc<StateDatabase>) -> Result<(), MachineError> {
         self.pending = load(state, &self.options)?;
+        if let Some(metrics) = &self.metrics {
+            self.pending.state.set_metrics(metrics);
+        }
         self.publish();
         if let Some(sink) = &self.lease_sink {
             sink.replaced(self.views.load());
@@ -228,6 +240,11 @@ impl Machine {
 
     pub fn applied_index(&self) -> LogIndex {
         LogIndex(self.pending.applied.index)
+    }
+
+    /// -1 as long as nothing has been compacted.
+    pub fn compact_revision(&self) -> i64 {
+        self.pending.applied.compact_revision
     }
 
     pub fn state(&self) -> &Arc<StateDatabase> {
@@ -263,6 +280,10 @@ impl Machine {
         let revision = self.pending.applied.revision;
         let watched = std::mem::take(&mut self.pending.watched);
         let leases = std::mem::take(&mut self.pending.leases.noted);
+        let done = std::mem::take(&mut self.pending.done);
+        if let Some(metrics) = &self.metrics {
+            metrics.add(&done);
+        }
         self.views.publish(view(&self.pending));
         if !leases.is_empty()
             && let Some(sink) = &self.lease_sink

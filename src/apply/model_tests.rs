@@ -515,6 +515,14 @@ fn check_reads(member: &TestMember, model: &Model, requests: &[RangeRequest]) {
         (view.revision(), view.compact_revision()),
         (model.revision, model.compact_revision)
     );
+    let all = RangeRequest {
+        key: Bytes::from_static(b"\0"),
+        range_end: Bytes::from_static(b"\0"),
+        count_only: true,
+        ..RangeRequest::default()
+    };
+    let count = model.range(&all).expect("nothing newer is asked for").count;
+    assert_eq!(view.applied.keys, count as u64);
     for request in requests {
         let read = view.range(request).and_then(RangeScan::run);
         let read = read.map(|reply| {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::apply::cache::HeaderCache;
 use crate::apply::changes::{AppliedChange, Watched};
 use crate::apply::leases::PendingLeases;
+use crate::metrics::Operations;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
 use crate::mvcc::records::{Source, Stored};
@@ -45,6 +46,8 @@ pub(crate) struct Pending {
     changes: u32,
     /// What has changed since the last view, for whoever watches.
     pub(crate) watched: Watched,
+    /// What was done since the last view.
+    pub(crate) done: Operations,
 }
 
 impl Pending {
@@ -68,6 +71,7 @@ impl Pending {
             bytes: 0,
             changes: 0,
             watched: Watched::default(),
+            done: Operations::default(),
         }
     }
 
@@ -167,6 +171,7 @@ impl Pending {
         self.hand_over(&key, previous, lease);
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
+        self.applied.keys += u64::from(previous.is_none());
         self.cache.get_mut().insert(&key, record.header);
         self.current.insert(key, Some(record));
         Ok(())
@@ -180,6 +185,7 @@ impl Pending {
         self.hand_over(key, Some(previous), 0);
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
+        self.applied.keys = self.applied.keys.saturating_sub(1);
         self.cache.get_mut().remove(key);
         self.current.insert(key.clone(), None);
         Ok(())

@@ -69,6 +69,8 @@ fn put_checked(
         Some(previous) if request.ignore_lease => previous.lease,
         _ => request.lease,
     };
+    pending.done.puts += 1;
+    pending.done.put_bytes += (request.key.len() + value.len()) as u64;
     pending.put(&request.key, &value, lease, previous)?;
     let prev_kv = replaced
         .filter(|_| request.prev_kv)
@@ -83,6 +85,7 @@ pub(crate) fn delete_range(
     pending: &mut Pending,
     request: &DeleteRangeRequest,
 ) -> Result<DeleteRangeResponse, StateError> {
+    pending.done.deletes += 1;
     let range = KeyRange::new(request.key.clone(), request.range_end.clone());
     let mut response = DeleteRangeResponse::default();
     for (key, record) in newest_in(pending, &range)? {
@@ -116,7 +119,9 @@ fn newest_in(pending: &Pending, range: &KeyRange) -> Result<Vec<(Bytes, Record)>
 pub(crate) fn txn(pending: &mut Pending, request: &TxnRequest) -> Result<TxnResponse, Failure> {
     let plan = txn::plan(&&*pending, request)?;
     check(pending, &plan)?;
+    let before = pending.done;
     let mut response = execute(pending, &plan)?;
+    pending.done.end_request(&before);
     response.header = Some(header(pending.revision()));
     Ok(response)
 }
@@ -140,6 +145,7 @@ fn execute(pending: &mut Pending, plan: &Plan<'_>) -> Result<TxnResponse, Failur
     for operation in &plan.operations {
         let response = match operation {
             Planned::Operation(Request::RequestRange(range)) => {
+                pending.done.ranges += 1;
                 Some(Response::ResponseRange(txn::range(&&*pending, range)?))
             }
             Planned::Operation(Request::RequestPut(put)) => {

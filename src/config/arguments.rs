@@ -24,11 +24,12 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 10] = [
+pub const SWITCHES: [&str; 11] = [
     "enable-grpc-gateway",
     "strict-reconfig-check",
     "pre-vote",
     "enable-v2",
+    "enable-pprof",
     "version",
     "client-cert-auth",
     "auto-tls",

@@ -3,7 +3,9 @@
 use super::arguments::{Normalised, SWITCHES};
 use super::server::{Notice, Server};
 use super::tls_flags::TlsFlags;
-use super::values::{Origins, UrlList, boolean, duration, origins, signed, unsigned, unsigned_32, urls};
+use super::values::{
+    Origins, UrlList, boolean, duration, optional_urls, origins, signed, unsigned, unsigned_32, urls,
+};
 use super::{Error, Invocation};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -111,6 +113,20 @@ pub struct Flags {
     /// `json` or `console`.
     #[arg(long, default_value = "json")]
     pub log_format: String,
+    /// URLs to answer /metrics, /health, /livez and /readyz on, besides those for clients; between commas.
+    #[arg(long, default_value = "", value_parser = optional_urls)]
+    pub listen_metrics_urls: UrlList,
+    /// `basic`, or `extensive`, which adds how long calls take.
+    #[arg(long, default_value = "basic")]
+    pub metrics: String,
+    /// What applying a batch may take until a warning is logged, for example 100ms.
+    #[arg(long, alias = "experimental-warning-apply-duration", default_value = "100ms", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub warning_apply_duration: Duration,
+    /// Profiles of a Go program. Only false.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub enable_pprof: bool,
     /// Print the version and exit.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]

@@ -39,6 +39,10 @@ pub struct Server {
     pub cors: Vec<String>,
     pub pre_vote: bool,
     pub tls: Tls,
+    pub listen_metrics_urls: Vec<MemberUrl>,
+    /// Whether metrics say how long calls take.
+    pub extensive_metrics: bool,
+    pub warning_apply_duration: Duration,
     pub log: logging::Options,
     /// What to log once logging has begun.
     pub notices: Vec<Notice>,
@@ -143,6 +147,10 @@ impl Server {
             cors: flags.cors.0,
             pre_vote: flags.pre_vote,
             tls,
+            listen_metrics_urls: flags.listen_metrics_urls.0,
+            // etcd takes any word; all others mean `basic`.
+            extensive_metrics: flags.metrics == "extensive",
+            warning_apply_duration: flags.warning_apply_duration,
             log,
             notices,
         })
@@ -207,7 +215,8 @@ fn check_urls(flags: &Flags) -> Result<(), Error> {
     let listen_client = &flags.listen_client_urls.0;
     let advertise_peer = &flags.initial_advertise_peer_urls.0;
     let advertise_client = &flags.advertise_client_urls.0;
-    let listened = || listen_peer.iter().chain(listen_client);
+    let listen_metrics = &flags.listen_metrics_urls.0;
+    let listened = || listen_peer.iter().chain(listen_client).chain(listen_metrics);
     listened().try_for_each(MemberUrl::check_bind)?;
     check_hosts(advertise_peer).map_err(|(text, error)| Error::AdvertisePeerUrls(text, error))?;
     check_hosts(advertise_client).map_err(|(text, error)| Error::AdvertiseClientUrls(text, error))?;
@@ -265,6 +274,9 @@ fn check_unsupported(flags: &Flags) -> Result<(), Error> {
     }
     if !flags.strict_reconfig_check {
         return unsupported("strict-reconfig-check", "false".into(), "");
+    }
+    if flags.enable_pprof {
+        return unsupported("enable-pprof", "true".into(), ", profile the process with perf");
     }
     if flags.enable_v2 {
         return unsupported("enable-v2", "true".into(), "");

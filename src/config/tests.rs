@@ -1,6 +1,7 @@
 //! Command lines and what comes of them; the messages were taken from etcd 3.7.1.
 
 use super::*;
+use std::time::Duration;
 
 fn run(line: &str, environment: &[(&str, &str)]) -> Result<Invocation, Error> {
     let arguments = std::iter::once("callboard")
@@ -35,6 +36,33 @@ fn defaults_are_those_of_etcd() {
     assert!(server.enable_grpc_gateway);
     assert_eq!(server.cors, ["*"]);
     assert!(server.initial_cluster().is_ok());
+}
+
+#[test]
+fn monitoring_is_asked_for() {
+    let server = server(
+        "--metrics=extensive --listen-metrics-urls http://127.0.0.1:1,http://127.0.0.1:2 \
+         --experimental-warning-apply-duration=2s --enable-pprof=false",
+        &[],
+    );
+    assert!(server.extensive_metrics);
+    assert_eq!(server.listen_metrics_urls.len(), 2);
+    assert_eq!(server.warning_apply_duration, Duration::from_secs(2));
+    let server = self::server("--metrics=none --listen-metrics-urls=", &[]);
+    assert!(!server.extensive_metrics && server.listen_metrics_urls.is_empty());
+    assert_eq!(server.warning_apply_duration, Duration::from_millis(100));
+    for (line, message) in [
+        (
+            "--enable-pprof",
+            "--enable-pprof=true is not supported yet, profile the process with perf",
+        ),
+        (
+            "--listen-metrics-urls http://foo:1",
+            "expected IP in URL for binding (http://foo:1)",
+        ),
+    ] {
+        assert_eq!(run(line, &[]).expect_err(line).to_string(), message);
+    }
 }
 
 #[test]

@@ -96,6 +96,14 @@ pub fn urls(text: &str) -> Result<UrlList, String> {
         .map_err(|error| error.to_string())
 }
 
+/// The same, or nothing.
+pub fn optional_urls(text: &str) -> Result<UrlList, String> {
+    if text.is_empty() {
+        return Ok(UrlList(Vec::new()));
+    }
+    urls(text)
+}
+
 /// Origins between commas, or `*`.
 #[derive(Clone, Debug)]
 pub struct Origins(pub Vec<String>);

@@ -4,7 +4,7 @@
 use super::checkpoint::Checkpoints;
 use super::commands::{CommandQueue, UnderWay};
 use super::commit_news::{CommitNews, NEWS_DELAY, Tell};
-use super::core::{Core, Leadership, LogWrite, Outputs, Restore};
+use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTBEAT};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
 use super::inbox::{ArrivedSnapshot, Incoming};
@@ -16,6 +16,7 @@ use crate::env;
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
 use crate::limits::PROPOSALS_BYTES_MAX;
+use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::node::checkpointer::CheckpointWork;
 use crate::peer::link::{Forward, Link, Send, SendSnapshot};
@@ -90,6 +91,8 @@ pub struct Consensus {
     /// Writes go to the log writer until then: a sync in place took long.
     in_place_from: Option<env::Instant>,
     election_timeout: Duration,
+    metrics: Arc<ConsensusMetrics>,
+    ticked: env::Instant,
 }
 
 /// What a consensus actor is made of.
@@ -103,6 +106,7 @@ pub struct Parts {
     pub reads: Reads,
     pub checkpoints: Checkpoints,
     pub log: LogDatabase,
+    pub metrics: Arc<ConsensusMetrics>,
 }
 
 impl Consensus {
@@ -126,19 +130,14 @@ impl Consensus {
             queued_write: 0,
             in_place_from: None,
             election_timeout: parts.election_timeout,
+            metrics: parts.metrics,
+            ticked: env::now(),
         }
     }
 
     fn take_in(&mut self, mut incoming: Incoming, context: &mut Context<Self>) {
         if incoming.ticked {
-            self.core.tick();
-            let now = env::now();
-            self.neighbours
-                .deliveries
-                .extend(self.neighbours.waiters.expire(now));
-            self.neighbours
-                .deliveries
-                .answer_reads(self.reads.expire(now), Err(ReadError::Timeout));
+            self.tick();
         }
         if incoming.persisted_write > 0 {
             self.core.persisted(incoming.persisted_write);
@@ -164,6 +163,10 @@ impl Consensus {
         if incoming.hand_over_leadership {
             self.core.hand_over_leadership();
         }
+        for asked in incoming.details_asked {
+            // Whoever asked may have gone.
+            let _ = asked.send(self.core.details());
+        }
         if incoming.state_synced > LogIndex(0) {
             self.cut_log(incoming.state_synced);
         }
@@ -176,6 +179,26 @@ impl Consensus {
             }
         }
         self.reads.add(incoming.reads);
+    }
+
+    fn tick(&mut self) {
+        self.core.tick();
+        let now = env::now();
+        let ticked = std::mem::replace(&mut self.ticked, now);
+        // etcd's measure: twice the interval between heartbeats.
+        if self.leadership.is_leader && now - ticked > 2 * TICKS_PER_HEARTBEAT * self.tick {
+            self.metrics.late_heartbeats.inc();
+        }
+        self.neighbours
+            .deliveries
+            .extend(self.neighbours.waiters.expire(now));
+        let expired = self.reads.expire(now);
+        if !expired.is_empty() {
+            self.metrics.failed_reads.inc();
+        }
+        self.neighbours
+            .deliveries
+            .answer_reads(expired, Err(ReadError::Timeout));
     }
 
     fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot, context: &mut Context<Self>) {
@@ -355,6 +378,7 @@ impl Consensus {
         tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
         let index = restore.cut.index;
         self.restore = Some(restore);
+        self.metrics.restoring.set(1);
         self.neighbours
             .applier
             .add(|work| work.push(ApplyWork::Replace(state, index)));
@@ -370,6 +394,7 @@ impl Consensus {
         else {
             return;
         };
+        self.metrics.restoring.set(0);
         self.checkpoints.reset(cut.index);
         let mut work = vec![LogWork::Reset {
             number,
@@ -444,7 +469,11 @@ impl Consensus {
             member = %self.member, term = leadership.term.0, leader = %leadership.leader, "raft leadership"
         );
         let leader_before = self.leadership.leader;
+        self.log_leadership(leadership);
         self.leadership = leadership;
+        if leadership.leader != MemberId(0) && leadership.leader != leader_before {
+            self.metrics.leader_changes.inc();
+        }
         if leader_before != MemberId(0) && leadership.leader != leader_before {
             // What the old leader was told may be lost or not: nobody may send it again.
             self.neighbours
@@ -455,13 +484,30 @@ impl Consensus {
         self.under_way.clear();
     }
 
+    /// In the words of etcd's raft/node.go, which tools look for.
+    fn log_leadership(&self, Leadership { term, leader, .. }: Leadership) {
+        let (member, before, nobody) = (self.member, self.leadership.leader, MemberId(0));
+        if leader == before {
+            return;
+        }
+        if leader == nobody {
+            tracing::info!(target: "raft", "raft.node: {member} lost leader {before} at term {term}");
+        } else if before == nobody {
+            tracing::info!(target: "raft", "raft.node: {member} elected leader {leader} at term {term}");
+        } else {
+            tracing::info!(
+                target: "raft", "raft.node: {member} changed leader from {before} to {leader} at term {term}"
+            );
+        }
+    }
+
     fn cut_log(&mut self, synced: LogIndex) {
         let target = self.checkpoints.synced(synced);
         if self.restore.is_some() {
             return;
         }
         if let Some(cut) = self.core.store().cut(target) {
-            tracing::info!(index = %cut.index, "compacted the raft log");
+            tracing::info!(compact_index = cut.index.get(), "compacted the raft log");
             self.write_log(vec![LogWork::Cut(cut)]);
         }
     }
@@ -505,9 +551,14 @@ impl Handler<Wake> for Consensus {
         self.pass_on_commands();
         self.tell_commit(news_due);
         self.carry_out(context);
-        while self.core.can_read()
-            && let Some(question) = self.reads.question(env::now())
-        {
+        while self.core.can_read() {
+            let unanswered = self.reads.is_under_way();
+            let Some(question) = self.reads.question(env::now()) else {
+                break;
+            };
+            if unanswered {
+                self.metrics.slow_reads.inc();
+            }
             self.core.read_index(question);
             self.carry_out(context);
         }

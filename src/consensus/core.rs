@@ -9,6 +9,7 @@
 
 use super::admission::{self, Standing};
 use super::convert;
+use super::handle::{MemberProgress, RaftDetails};
 use super::log_store::LogStore;
 use crate::apply::CommittedEntry;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -17,7 +18,7 @@ use crate::proto::peer;
 use crate::storage::log::Cut;
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, EntryType, Message};
-use raft::{Config, RawNode, SnapshotStatus, StateRole};
+use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
 /// Ticks of raft per heartbeat: elections are spread over times this much finer, so that two members rarely stand at
@@ -171,6 +172,34 @@ impl Core {
             term: Term(raft.term),
             leader: MemberId(raft.leader_id),
             is_leader: raft.state == StateRole::Leader,
+        }
+    }
+
+    pub fn details(&self) -> RaftDetails {
+        let raft = &self.raw.raft;
+        let is_leader = raft.state == StateRole::Leader;
+        let tracker = raft.prs().iter().filter(|_| is_leader);
+        RaftDetails {
+            vote: MemberId(raft.vote),
+            role: match raft.state {
+                StateRole::Follower => "StateFollower",
+                StateRole::Candidate => "StateCandidate",
+                StateRole::Leader => "StateLeader",
+                StateRole::PreCandidate => "StatePreCandidate",
+            },
+            transferee: MemberId(raft.lead_transferee.unwrap_or(0)),
+            progress: tracker
+                .map(|(id, progress)| MemberProgress {
+                    id: MemberId(*id),
+                    matched: LogIndex(progress.matched),
+                    next: LogIndex(progress.next_idx),
+                    state: match progress.state {
+                        ProgressState::Probe => "StateProbe",
+                        ProgressState::Replicate => "StateReplicate",
+                        ProgressState::Snapshot => "StateSnapshot",
+                    },
+                })
+                .collect(),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
 use crate::limits::{PROPOSALS_BYTES_MAX, PROPOSALS_WAITING_MAX, READS_WAITING_MAX};
+use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::log::{Command, command};
 use prost::Message;
@@ -60,6 +61,29 @@ pub struct RaftStatus {
     pub applied_index: LogIndex,
 }
 
+/// What raft says of itself beside its status, for operators.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaftDetails {
+    /// 0 if this member has not voted in its term.
+    pub vote: MemberId,
+    /// As etcd's raft names it: `StateLeader`.
+    pub role: &'static str,
+    /// Who is to lead next; 0 where nobody is.
+    pub transferee: MemberId,
+    /// How far the others are; empty on members that do not lead.
+    pub progress: Vec<MemberProgress>,
+}
+
+/// How far a member is in its leader's eyes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberProgress {
+    pub id: MemberId,
+    pub matched: LogIndex,
+    pub next: LogIndex,
+    /// As etcd's raft names it: `StateReplicate`.
+    pub state: &'static str,
+}
+
 /// The status that consensus and the applier write and everybody reads.
 #[derive(Debug, Default)]
 pub struct SharedStatus {
@@ -102,6 +126,7 @@ pub struct Handle {
     pub(crate) origin: u64,
     pub(crate) request_timeout: Duration,
     pub(crate) request_bytes_max: usize,
+    pub(crate) metrics: Arc<ConsensusMetrics>,
 }
 
 impl Handle {
@@ -125,7 +150,14 @@ impl Handle {
         if !taken {
             self.waiters.fail(id, ProposeError::TooManyRequests);
         }
-        answer.await.unwrap_or(Err(ProposeError::Stopped))
+        let outcome = answer.await.unwrap_or(Err(ProposeError::Stopped));
+        if matches!(
+            outcome,
+            Err(ProposeError::Timeout | ProposeError::TimeoutLeaderFailure)
+        ) {
+            self.metrics.failed_proposals.inc();
+        }
+        outcome
     }
 
     /// Waits until this member has applied everything that was acknowledged anywhere before the call.
@@ -153,6 +185,18 @@ impl Handle {
 
     pub fn status(&self) -> RaftStatus {
         self.status.load()
+    }
+
+    /// What raft says of itself; nothing once it has stopped.
+    pub async fn details(&self) -> Option<RaftDetails> {
+        let (asked, answer) = oneshot::channel();
+        self.add(|incoming| incoming.details_asked.push(asked));
+        answer.await.ok()
+    }
+
+    /// How many commands wait for their outcome.
+    pub fn proposals_pending(&self) -> usize {
+        self.waiters.waiting()
     }
 
     fn add<R>(&self, change: impl FnOnce(&mut Incoming) -> R) -> R {

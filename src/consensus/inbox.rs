@@ -1,12 +1,13 @@
 //! Everything that reaches the consensus actor, in one place, taken all at once.
 
 use super::commands::CommandQueue;
-use super::handle::Reader;
+use super::handle::{RaftDetails, Reader};
 use crate::ids::{LogIndex, MemberId};
 use crate::proto::peer;
 use crate::storage::state::StateDatabase;
 use bytes::Bytes;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// What came in since the actor last looked.
 #[derive(Debug, Default)]
@@ -28,6 +29,8 @@ pub struct Incoming {
     /// The state of an accepted snapshot is in use.
     pub state_replaced: bool,
     pub hand_over_leadership: bool,
+    /// Who wants to know what raft says of itself.
+    pub details_asked: Vec<oneshot::Sender<RaftDetails>>,
     /// News of a commit have waited long enough.
     pub commit_news_due: bool,
     /// Time passed: at most one tick counts, however long the actor was busy, as time that it could not see.

@@ -16,22 +16,22 @@ impl Drain for ToTracing {
     fn log(&self, record: &Record<'_>, _: &OwnedKVList) -> Result<(), Never> {
         let message = record.msg();
         match record.level() {
-            Level::Critical | Level::Error => tracing::error!(logger = "raft", "{message}"),
-            Level::Warning => tracing::warn!(logger = "raft", "{message}"),
-            Level::Info => tracing::info!(logger = "raft", "{message}"),
-            Level::Debug => tracing::debug!(logger = "raft", "{message}"),
-            Level::Trace => tracing::trace!(logger = "raft", "{message}"),
+            Level::Critical | Level::Error => tracing::error!(target: "raft", "{message}"),
+            Level::Warning => tracing::warn!(target: "raft", "{message}"),
+            Level::Info => tracing::info!(target: "raft", "{message}"),
+            Level::Debug => tracing::debug!(target: "raft", "{message}"),
+            Level::Trace => tracing::trace!(target: "raft", "{message}"),
         }
         Ok(())
     }
 
     fn is_enabled(&self, level: Level) -> bool {
         match level {
-            Level::Critical | Level::Error => tracing::enabled!(tracing::Level::ERROR),
-            Level::Warning => tracing::enabled!(tracing::Level::WARN),
-            Level::Info => tracing::enabled!(tracing::Level::INFO),
-            Level::Debug => tracing::enabled!(tracing::Level::DEBUG),
-            Level::Trace => tracing::enabled!(tracing::Level::TRACE),
+            Level::Critical | Level::Error => tracing::enabled!(target: "raft", tracing::Level::ERROR),
+            Level::Warning => tracing::enabled!(target: "raft", tracing::Level::WARN),
+            Level::Info => tracing::enabled!(target: "raft", tracing::Level::INFO),
+            Level::Debug => tracing::enabled!(target: "raft", tracing::Level::DEBUG),
+            Level::Trace => tracing::enabled!(target: "raft", tracing::Level::TRACE),
         }
     }
 }

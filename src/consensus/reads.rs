@@ -46,6 +46,11 @@ impl Reads {
         }
     }
 
+    /// Whether a question waits for its answer.
+    pub fn is_under_way(&self) -> bool {
+        self.round.is_some()
+    }
+
     /// The question to ask now, if one is due.
     pub fn question(&mut self, now: Instant) -> Option<ReadContext> {
         if self

@@ -7,6 +7,7 @@
 mod actor;
 mod files;
 mod http;
+mod process;
 
 #[cfg(not(madsim))]
 mod real;
@@ -30,9 +31,11 @@ pub use files::{
     remove_directory, rename, write_file,
 };
 pub use http::{Executor, Timer};
+pub use process::{ProcessUsage, arguments, process_usage};
 pub use world::{
     Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_read, disk_sync, end_by_signal, now,
-    processors, random_u64, shutdown_signal, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
+    processors, random_u64, shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread,
+    unix_time,
 };
 
 use std::future::Future;

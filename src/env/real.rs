@@ -118,6 +118,15 @@ pub async fn shutdown_signal() -> i32 {
     }
 }
 
+/// The name of a signal that asks the process to stop, as Go has it.
+pub fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        libc::SIGINT => "interrupt",
+        libc::SIGTERM => "terminated",
+        _ => "unknown",
+    }
+}
+
 /// Ends the process by the signal that asked for it, as whoever sent it expects; the first process of a container
 /// would survive that and simply returns.
 pub fn end_by_signal(signal: i32) {

@@ -13,6 +13,7 @@ use crate::env;
 use crate::ids::{MemberId, Term};
 use crate::inbox::Wake;
 use crate::limits::{LEASE_COMMANDS_IN_FLIGHT, LEASE_FORWARD_MAX, LEASES_PER_COMMAND, SCAN_SLICE_KEYS};
+use crate::metrics::LeaseMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
@@ -44,6 +45,7 @@ pub struct Parts {
     pub dialler: Option<Connector>,
     pub options: LessorOptions,
     pub stop: StopSignal,
+    pub metrics: Arc<LeaseMetrics>,
 }
 
 /// The actor.
@@ -115,8 +117,16 @@ impl LessorActor {
                 News::Changes(changes) => {
                     for change in changes {
                         self.lessor.apply(change, self.now_ms());
-                        if let LeaseChange::Revoked { id } = change {
-                            self.release(id);
+                        match change {
+                            LeaseChange::Granted { record, .. } => {
+                                self.parts.metrics.granted.inc();
+                                self.parts.metrics.ttls.observe(record.ttl as f64);
+                            }
+                            LeaseChange::Revoked { id } => {
+                                self.parts.metrics.revoked.inc();
+                                self.release(id);
+                            }
+                            LeaseChange::Checkpointed { .. } => {}
                         }
                     }
                 }
@@ -233,12 +243,15 @@ impl LessorActor {
                 continue;
             }
             match self.lessor.renew(id, now_ms) {
-                Renewal::Renewed { ttl } => asked.finish(Ok(Answer {
-                    found: true,
-                    ttl,
-                    granted_ttl: ttl,
-                    ..Answer::default()
-                })),
+                Renewal::Renewed { ttl } => {
+                    self.parts.metrics.renewed.inc();
+                    asked.finish(Ok(Answer {
+                        found: true,
+                        ttl,
+                        granted_ttl: ttl,
+                        ..Answer::default()
+                    }));
+                }
                 Renewal::NotFound => asked.finish(Ok(Answer::default())),
                 Renewal::NotLeading => self.later.push(asked),
                 Renewal::Expired => self.hold(asked),
@@ -363,7 +376,8 @@ impl LessorActor {
                 break;
             }
             tracing::debug!(count = leases.len(), "leases expired");
-            self.propose(Request::LeaseExpiry(LeaseExpiry { term, leases }), context);
+            let count = leases.len() as u64;
+            self.propose(Request::LeaseExpiry(LeaseExpiry { term, leases }), count, context);
         }
         while self.commands_under_way < LEASE_COMMANDS_IN_FLIGHT {
             let checkpoints = self.lessor.due_checkpoints(now_ms, count_max);
@@ -371,18 +385,22 @@ impl LessorActor {
                 break;
             }
             let checkpoints = LeaseCheckpoints { term, checkpoints };
-            self.propose(Request::LeaseCheckpoints(checkpoints), context);
+            self.propose(Request::LeaseCheckpoints(checkpoints), 0, context);
         }
     }
 
-    fn propose(&mut self, request: Request, context: &mut Context<Self>) {
+    /// Proposes what ends so many leases, or none.
+    fn propose(&mut self, request: Request, expired: u64, context: &mut Context<Self>) {
         self.commands_under_way += 1;
         let consensus = self.parts.consensus.clone();
         let propose = async move { consensus.propose(request).await };
-        context.spawn(propose.into_actor(self).map(|outcome, actor, context| {
+        context.spawn(propose.into_actor(self).map(move |outcome, actor, context| {
             actor.commands_under_way -= 1;
             match outcome {
-                Ok(_) => actor.propose_due(context),
+                Ok(_) => {
+                    actor.parts.metrics.expired.inc_by(expired);
+                    actor.propose_due(context);
+                }
                 Err(error) => tracing::debug!(%error, "a command of the lessor did not come through"),
             }
         }));

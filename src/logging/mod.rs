@@ -8,6 +8,7 @@ mod line;
 mod time;
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU8, Ordering};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -91,8 +92,31 @@ impl Level {
     }
 }
 
-/// Begins logging for the whole process. Later calls change nothing.
+/// The process's level: [`start`] sets it, [`set_level`] changes it.
+static LEVEL: AtomicU8 = AtomicU8::new(Level::Info as u8);
+
+/// Changes what is logged from now on.
+pub fn set_level(level: Level) {
+    LEVEL.store(level as u8, Ordering::Relaxed);
+    // Every place that logs remembers whether it is wanted.
+    tracing_core::callsite::rebuild_interest_cache();
+}
+
+fn current_level() -> Level {
+    let levels = [
+        Level::Debug,
+        Level::Info,
+        Level::Warn,
+        Level::Error,
+        Level::Panic,
+        Level::Fatal,
+    ];
+    levels[usize::from(LEVEL.load(Ordering::Relaxed))]
+}
+
+/// Begins logging for the whole process. Later calls change nothing but the level.
 pub fn start(options: Options) {
+    LEVEL.store(options.level as u8, Ordering::Relaxed);
     let subscriber = tracing_subscriber::registry().with(Lines { options });
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
@@ -119,13 +143,13 @@ struct Lines {
 }
 
 impl Lines {
-    fn wants(&self, metadata: &tracing::Metadata<'_>) -> bool {
+    fn wants(metadata: &tracing::Metadata<'_>) -> bool {
         let own = metadata.target().starts_with("callboard") || metadata.target() == "raft";
         let level = Level::of(*metadata.level());
         let floor = if own {
-            self.options.level
+            current_level()
         } else {
-            self.options.level.max(Level::Warn)
+            current_level().max(Level::Warn)
         };
         // Errors are always looked at: they may turn out to be fatal.
         metadata.is_event() && (level >= floor || level == Level::Error)
@@ -137,12 +161,12 @@ where
     S: tracing::Subscriber + for<'span> LookupSpan<'span>,
 {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        self.wants(metadata)
+        Self::wants(metadata)
     }
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
         use tracing::level_filters::LevelFilter;
-        Some(match self.options.level {
+        Some(match current_level() {
             Level::Debug => LevelFilter::DEBUG,
             Level::Info => LevelFilter::INFO,
             Level::Warn => LevelFilter::WARN,
@@ -152,7 +176,14 @@ where
 
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
         let now = crate::env::unix_time();
-        let Some(line) = line::format(event, now, self.options) else {
+        let Some(line) = line::format(
+            event,
+            now,
+            Options {
+                level: current_level(),
+                ..self.options
+            },
+        ) else {
             return;
         };
         // A log that cannot be written cannot be complained about either.

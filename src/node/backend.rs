@@ -3,9 +3,10 @@
 use super::checkpointer::CheckpointWork;
 use crate::api::{self, Backend, ProposeError, ReadError};
 use crate::apply::Outcome;
-use crate::consensus::Handle;
+use crate::consensus::{Handle, RaftDetails};
 use crate::inbox::Inbox;
 use crate::lease::LeaseHandle;
+use crate::metrics::Metrics;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::storage::directory::Identity;
@@ -23,6 +24,7 @@ pub struct MemberBackend {
     pub limits: api::Limits,
     pub watches: WatchHandle,
     pub leases: LeaseHandle,
+    pub metrics: Arc<Metrics>,
 }
 
 impl Backend for MemberBackend {
@@ -66,5 +68,17 @@ impl Backend for MemberBackend {
 
     fn limits(&self) -> api::Limits {
         self.limits
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn proposals_pending(&self) -> usize {
+        self.handle.proposals_pending()
+    }
+
+    async fn raft_details(&self) -> Option<RaftDetails> {
+        self.handle.details().await
     }
 }

@@ -62,7 +62,7 @@ pub enum StartError {
     #[error("TLS key/cert (--cert-file, --key-file) must be provided for client url {0} with HTTPS scheme")]
     ClientUrlWithoutTls(String),
     #[error("cannot listen on TLS for {0}: KeyFile and CertFile are not presented")]
-    PeerUrlWithoutTls(String),
+    UrlWithoutTls(String),
     #[error("TLS towards {towards}: {source}")]
     Tls { towards: &'static str, source: TlsError },
     #[error("cannot listen on {address}: {source}")]
@@ -122,6 +122,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
             hard_state,
             terms: Vec::new(),
         };
+        super::announce::founded(identity, &initial.members);
         machine.initialize(initial)?;
         directory.claim(identity)?;
         identity
@@ -233,6 +234,11 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
                 applied,
             });
         }
+        tracing::info!(
+            consistent_index = applied.get(),
+            snapshot_index = applied.get(),
+            "Recovering from snapshot backend"
+        );
         let cut = Cut {
             index: applied,
             term: view.applied_term(),

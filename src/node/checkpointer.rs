@@ -5,6 +5,7 @@ use crate::apply::actor::ApplyWork;
 use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::inbox::{Inbox, Wake};
+use crate::metrics::StoreMetrics;
 use crate::mvcc::Views;
 use crate::stop::StopSignal;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
@@ -28,6 +29,7 @@ pub struct Checkpointer {
     pub consensus: Arc<Inbox<Incoming>>,
     pub applier: Arc<Inbox<Vec<ApplyWork>>>,
     pub stop: StopSignal,
+    pub metrics: Arc<StoreMetrics>,
 }
 
 impl Actor for Checkpointer {
@@ -44,7 +46,7 @@ impl Handler<Wake> for Checkpointer {
     fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
         let work = self.inbox.take();
         let (views, consensus, stop) = (self.views.clone(), Arc::clone(&self.consensus), self.stop.clone());
-        let applier = Arc::clone(&self.applier);
+        let (applier, metrics) = (Arc::clone(&self.applier), Arc::clone(&self.metrics));
         let run = async move {
             // What this view holds was written before the sync begins.
             let view = views.load();
@@ -52,15 +54,26 @@ impl Handler<Wake> for Checkpointer {
                 match env::disk_sync(|| view.state.sync()).await {
                     Ok(()) => {
                         let synced = view.applied_index();
+                        tracing::info!(snapshot_index = synced.get(), "saved snapshot to disk");
                         consensus.add(|incoming| incoming.state_synced = incoming.state_synced.max(synced));
                     }
                     Err(error) => stop.fail(&error),
                 }
             }
             if !work.reclaim.is_empty() {
+                let begin = env::now();
                 if let Err(error) = env::disk_sync(|| view.state.reclaim()).await {
                     return stop.fail(&error);
                 }
+                let took = env::now() - begin;
+                metrics.compaction_milliseconds.observe(took.as_millis() as f64);
+                metrics.last_compaction.set(env::unix_time().as_secs() as i64);
+                tracing::info!(
+                    compact_revision = view.compact_revision(),
+                    ?took,
+                    current_db_size_bytes = view.state.disk_bytes(),
+                    "reclaimed the space of compacted revisions"
+                );
                 applier.add(|work| work.push(ApplyWork::Republish));
                 for waiting in work.reclaim {
                     // Whoever asked may have gone.

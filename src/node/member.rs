@@ -9,15 +9,17 @@
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
+//! | metrics | the ports of --listen-metrics-urls, if there are any |
 //! | network | the client port: requests, reads included; the watch hub and the lessor |
 
+use super::announce;
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
 use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use super::security::Security;
 use crate::api;
-use crate::apply::actor::Applier;
+use crate::apply::actor::{Applier, SlowApplies};
 use crate::cluster::MemberUrl;
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
@@ -32,6 +34,7 @@ use crate::ids::MemberId;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
 use crate::limits::CATCH_UP_ENTRIES;
+use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
@@ -66,45 +69,24 @@ pub struct Member {
 impl Member {
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
+        announce::starting(&config, engine.catch_up_entries);
         let origin = env::random_u64();
         let security = Security::new(&config)?;
         let (ports, closing) = Ports::open(&config, &security).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
-        let watches = WatchHandle::default();
-        opened.machine.set_sink(Box::new(watches.clone()));
+        let metrics = Arc::new(Metrics::new(config.extensive_metrics));
+        opened.log.set_metrics(Arc::clone(&metrics.log));
+        opened.machine.set_metrics(Arc::clone(&metrics.store));
         let stop = StopSignal::default();
         let neighbours = Neighbours::new(stop.clone());
         let timing = Timing {
             heartbeat_ms: config.heartbeat_interval_ms,
             election_ms: config.election_timeout_ms,
         };
-        let handle = Handle {
-            inbox: Arc::clone(&neighbours.inbox),
-            waiters: Arc::clone(&neighbours.waiters),
-            deliveries: Arc::clone(&neighbours.deliveries),
-            status: Arc::clone(&neighbours.status),
-            origin,
-            // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
-            request_timeout: Duration::from_millis(5_000 + 2 * timing.election_ms),
-            request_bytes_max: config.max_request_bytes as usize,
-        };
+        let backend = make_backend(&config, &opened, &neighbours, origin, metrics);
+        opened.machine.set_sink(Box::new(backend.watches.clone()));
+        opened.machine.set_lease_sink(Box::new(backend.leases.clone()));
         let log = opened.log.clone();
-        let leases = LeaseHandle::new(handle.request_timeout);
-        opened.machine.set_lease_sink(Box::new(leases.clone()));
-        let backend = MemberBackend {
-            handle,
-            views: opened.views.clone(),
-            identity: opened.identity,
-            checkpointer: Arc::clone(&neighbours.checkpointer),
-            limits: api::Limits {
-                max_request_bytes: config.max_request_bytes as usize,
-                max_txn_ops: config.max_txn_ops as usize,
-                lease_ttl_min: lease::ttl_min(timing.heartbeat_ms, timing.election_ms),
-            },
-            watches,
-            leases,
-        };
-        let member = opened.identity.member;
         let consensus = ConsensusParts::new(
             &opened,
             neighbours.clone(),
@@ -114,10 +96,11 @@ impl Member {
                 ..Policy::with_snapshot_count(config.snapshot_count)
             },
             engine.state,
-            backend.leases.clone(),
+            &backend,
             security.dialler.clone(),
         );
-        let (mut threads, applier) = start_workers(opened, &neighbours, &backend.views);
+        let slow_apply = config.warning_apply_duration;
+        let (mut threads, applier) = start_workers(opened, &neighbours, &backend, slow_apply);
         let reads = Arc::default();
         threads.push(env::run_actor(
             "watch",
@@ -141,6 +124,7 @@ impl Member {
             own: backend.identity,
             options: LessorOptions::new(timing.election_ms),
             stop: stop.clone(),
+            metrics: Arc::clone(&backend.metrics.lease),
         };
         let consensus = ConsensusParts { applier, ..consensus };
         let clients = ClientParts {
@@ -150,7 +134,7 @@ impl Member {
             json: config.enable_grpc_gateway,
         };
         threads.extend(ports.serve(consensus, clients, &backend)?);
-        tracing::info!(local_member_id = %member, name = config.name, "started a member");
+        announce::serving(&config, backend.identity);
         Ok(Self {
             backend,
             log,
@@ -190,7 +174,7 @@ impl Member {
             "published local member to cluster through raft"
         );
         self.watch_cluster_version();
-        tracing::info!("ready to serve client requests");
+        announce::ready(&self.config);
     }
 
     /// The member's way in for those who run in the same process.
@@ -210,6 +194,7 @@ impl Member {
 
     /// Hands leadership over, lets requests under way end, and stops every thread.
     pub async fn stop(self) {
+        announce::closing(&self.config);
         let status = &self.backend.handle.status;
         let deadline = env::now() + HAND_OVER_TIMEOUT;
         if status.is_leader.load(Ordering::Acquire)
@@ -229,11 +214,13 @@ impl Member {
             tracing::warn!(%error, "cannot sync the state before stopping");
         }
         drop(self.threads);
+        announce::closed(&self.config);
     }
 
     /// The leader names the cluster version once there is a leader.
     fn watch_cluster_version(&self) {
         let backend = self.backend.clone();
+        let before = backend.views.load().cluster.version.clone();
         env::spawn_local(async move {
             while backend.views.load().cluster.version.is_empty() {
                 if backend.handle.status.is_leader.load(Ordering::Acquire) {
@@ -246,11 +233,43 @@ impl Member {
                 }
                 env::sleep(PUBLISH_RETRY_AFTER).await;
             }
-            tracing::info!(
-                cluster_version = backend.views.load().cluster.version,
-                "enabled capabilities for version"
-            );
+            announce::version(&before, &backend.views.load().cluster.version);
         });
+    }
+}
+
+/// The member's way in, before anything behind it runs.
+fn make_backend(
+    config: &config::Server,
+    opened: &Opened,
+    neighbours: &Neighbours,
+    origin: u64,
+    metrics: Arc<Metrics>,
+) -> MemberBackend {
+    let handle = Handle {
+        inbox: Arc::clone(&neighbours.inbox),
+        waiters: Arc::clone(&neighbours.waiters),
+        deliveries: Arc::clone(&neighbours.deliveries),
+        status: Arc::clone(&neighbours.status),
+        origin,
+        // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
+        request_timeout: Duration::from_millis(5_000 + 2 * config.election_timeout_ms),
+        request_bytes_max: config.max_request_bytes as usize,
+        metrics: Arc::clone(&metrics.consensus),
+    };
+    MemberBackend {
+        leases: LeaseHandle::new(handle.request_timeout),
+        handle,
+        views: opened.views.clone(),
+        identity: opened.identity,
+        checkpointer: Arc::clone(&neighbours.checkpointer),
+        limits: api::Limits {
+            max_request_bytes: config.max_request_bytes as usize,
+            max_txn_ops: config.max_txn_ops as usize,
+            lease_ttl_min: lease::ttl_min(config.heartbeat_interval_ms, config.election_timeout_ms),
+        },
+        watches: WatchHandle::default(),
+        metrics,
     }
 }
 
@@ -266,6 +285,7 @@ pub(super) struct ConsensusParts {
     applier: Option<Applier>,
     remotes: Vec<Remote>,
     pub(super) service: PeerService,
+    metrics: Arc<ConsensusMetrics>,
 }
 
 impl ConsensusParts {
@@ -275,7 +295,7 @@ impl ConsensusParts {
         timing: Timing,
         policy: Policy,
         state_options: StateOptions,
-        leases: LeaseHandle,
+        backend: &MemberBackend,
         dialler: Option<Connector>,
     ) -> Self {
         let view = opened.views.load();
@@ -302,15 +322,19 @@ impl ConsensusParts {
                 .collect(),
             dialler: dialler.clone(),
         });
-        let service = PeerService::new(
-            opened.identity,
-            opened.views.clone(),
-            Arc::clone(&neighbours.inbox),
-            Arc::clone(&opened.directory),
+        let metrics = &backend.metrics;
+        let service = PeerService {
+            own: opened.identity,
+            views: opened.views.clone(),
+            consensus: Arc::clone(&neighbours.inbox),
+            directory: Arc::clone(&opened.directory),
             state_options,
-            neighbours.stop.clone(),
-            leases,
-        );
+            partial: Arc::default(),
+            receiving: Arc::new(tokio::sync::Semaphore::new(1)),
+            stop: neighbours.stop.clone(),
+            leases: backend.leases.clone(),
+            metrics: Arc::clone(&metrics.peers),
+        };
         Self {
             identity: opened.identity,
             store,
@@ -322,6 +346,7 @@ impl ConsensusParts {
             log: opened.log.clone(),
             applier: None,
             service,
+            metrics: Arc::clone(&metrics.consensus),
         }
     }
 
@@ -345,7 +370,11 @@ impl ConsensusParts {
         let mut links = BTreeMap::new();
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
-            links.insert(remote.member, env::start(|_| Link::new(remote, inbox, stop)));
+            let metrics = self.service.metrics.to(self.identity.member, remote.member);
+            links.insert(
+                remote.member,
+                env::start(|_| Link::new(remote, inbox, stop, metrics)),
+            );
         }
         let parts = actor::Parts {
             member: self.identity.member,
@@ -357,6 +386,7 @@ impl ConsensusParts {
             reads: Reads::new(env::random_u64()),
             checkpoints: self.checkpoints,
             log: self.log,
+            metrics: self.metrics,
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
@@ -367,7 +397,8 @@ impl ConsensusParts {
 fn start_workers(
     opened: Opened,
     neighbours: &Neighbours,
-    views: &Views,
+    backend: &MemberBackend,
+    slow_apply: Duration,
 ) -> (Vec<ThreadHandle>, Option<Applier>) {
     let Opened {
         machine,
@@ -393,13 +424,18 @@ fn start_workers(
         stop: neighbours.stop.clone(),
         reads: Vec::new(),
         failed: false,
+        slow: SlowApplies {
+            metrics: Arc::clone(&backend.metrics.store),
+            limit: slow_apply,
+        },
     };
     let checkpointer = Checkpointer {
-        views: views.clone(),
+        views: backend.views.clone(),
         inbox: Arc::clone(&neighbours.checkpointer),
         consensus: Arc::clone(&neighbours.inbox),
         applier: Arc::clone(&neighbours.applier),
         stop: neighbours.stop.clone(),
+        metrics: Arc::clone(&backend.metrics.store),
     };
     let mut threads = vec![
         env::run_actor("log", writer),

@@ -1,5 +1,6 @@
 //! The composition root: builds one member's actors, connects them, starts and stops them.
 
+mod announce;
 pub mod backend;
 pub mod bootstrap;
 pub mod checkpointer;

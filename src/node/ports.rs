@@ -1,4 +1,4 @@
-//! The two ports of a member and the threads that serve them: binds both before anything is opened, so that a port in use
+//! The ports of a member and the threads that serve them: binds all before anything is opened, so that a port in use
 //! costs nothing, and serves them once the member is there.
 
 use super::backend::MemberBackend;
@@ -25,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 
 type Shutdown = watch::Receiver<bool>;
 
-/// Closes both ports, one after the other.
+/// Closes the ports, one after the other.
 pub(super) struct Closing {
     clients: watch::Sender<bool>,
     /// Closed when no client is served any more.
@@ -49,8 +49,15 @@ struct ClientsStop {
     serving: oneshot::Sender<()>,
 }
 
-/// Both ports, bound, on threads that wait for what to serve.
-pub(super) enum Ports {
+/// All ports, bound, on threads that wait for what to serve.
+pub(super) struct Ports {
+    main: MainPorts,
+    /// `--listen-metrics-urls`, on a thread of their own, if there are any.
+    monitoring: Option<Port<MemberBackend>>,
+}
+
+/// The port for clients and the one for peers.
+enum MainPorts {
     /// Scans of clients never delay a heartbeat.
     Apart {
         peers: Port<(ConsensusParts, MemberBackend)>,
@@ -71,7 +78,11 @@ impl Ports {
         let (serving, clients_gone) = oneshot::channel();
         let (peers, peers_stop) = watch::channel(false);
         let clients_stop = ClientsStop { shutdown, serving };
-        let ports = Self::bind(config, security, clients_stop, peers_stop).await?;
+        let ports = Self {
+            // As long as anything can be told.
+            monitoring: monitoring(config, security.clients.as_ref(), peers_stop.clone()).await?,
+            main: MainPorts::bind(config, security, clients_stop, peers_stop).await?,
+        };
         let closing = Closing {
             clients,
             clients_gone,
@@ -80,6 +91,38 @@ impl Ports {
         Ok((ports, closing))
     }
 
+    /// Lets the threads begin.
+    pub(super) fn serve(
+        self,
+        consensus: ConsensusParts,
+        clients: ClientParts,
+        backend: &MemberBackend,
+    ) -> Result<Vec<ThreadHandle>, StartError> {
+        let mut threads = self.main.serve(consensus, clients, backend)?;
+        if let Some(port) = self.monitoring {
+            threads.push(port.begin(backend.clone())?);
+        }
+        Ok(threads)
+    }
+}
+
+async fn monitoring(
+    config: &config::Server,
+    acceptor: Option<&Acceptor>,
+    shutdown: Shutdown,
+) -> Result<Option<Port<MemberBackend>>, StartError> {
+    let urls = addresses(&config.listen_metrics_urls, acceptor);
+    if urls.is_empty() {
+        return Ok(None);
+    }
+    let port = Port::bind("metrics", 1, urls, move |listeners, backend| async move {
+        let routes = api::Routes::monitoring(backend);
+        serve(listeners, &routes, api::Options::default(), &shutdown).await;
+    });
+    port.await.map(Some)
+}
+
+impl MainPorts {
     async fn bind(
         config: &config::Server,
         security: &Security,
@@ -125,8 +168,7 @@ impl Ports {
         Port::bind("raft", 1, urls, serve).await.map(Self::Together)
     }
 
-    /// Lets the threads begin.
-    pub(super) fn serve(
+    fn serve(
         self,
         consensus: ConsensusParts,
         clients: ClientParts,
@@ -168,6 +210,7 @@ impl HubStart {
             options: self.options,
             has_leader: Box::new(move || status.leader.load(Ordering::Acquire) != 0),
             election_timeout: self.election_timeout,
+            metrics: Arc::clone(&backend.metrics.watch),
         };
         env::start(|_| WatchHub::new(parts));
     }

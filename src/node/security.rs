@@ -45,24 +45,18 @@ impl Security {
         }
         warn_of_plain(&config.listen_peer_urls, &peer, "--peer-client-cert-auth");
         warn_of_plain(&config.listen_client_urls, &client, "--client-cert-auth");
-        if peer.is_empty()
-            && let Some(url) = secure(&config.listen_peer_urls)
-        {
-            return Err(StartError::PeerUrlWithoutTls(url.address()));
-        }
-        if client.is_empty()
-            && let Some(url) = secure(&config.listen_client_urls)
-        {
-            return Err(StartError::ClientUrlWithoutTls(url.to_string()));
-        }
-        let acceptor = |settings: &Settings, urls, towards| {
-            let wanted = secure(urls).map(|_| settings.acceptor());
-            wanted.transpose().map_err(|source| failed(towards, source))
+        refuse_without_tls(config, &peer, &client)?;
+        let acceptor = |settings: &Settings, is_wanted: bool, towards| {
+            let acceptor = is_wanted.then(|| settings.acceptor());
+            acceptor.transpose().map_err(|source| failed(towards, source))
         };
+        let peers = secure(&config.listen_peer_urls).is_some();
+        let mut clients = [&config.listen_client_urls, &config.listen_metrics_urls].into_iter();
+        let clients = clients.any(|urls| secure(urls).is_some());
         let dialler = (!peer.is_empty() || !peer.trusted_ca_file.is_empty()).then(|| peer.connector());
         Ok(Self {
-            peers: acceptor(&peer, &config.listen_peer_urls, PEERS)?,
-            clients: acceptor(&client, &config.listen_client_urls, CLIENTS)?,
+            peers: acceptor(&peer, peers, PEERS)?,
+            clients: acceptor(&client, clients, CLIENTS)?,
             dialler: dialler.transpose().map_err(|source| failed(PEERS, source))?,
         })
     }
@@ -70,6 +64,24 @@ impl Security {
 
 fn failed(towards: &'static str, source: tls::TlsError) -> StartError {
     StartError::Tls { towards, source }
+}
+
+fn refuse_without_tls(config: &config::Server, peer: &Settings, client: &Settings) -> Result<(), StartError> {
+    if peer.is_empty()
+        && let Some(url) = secure(&config.listen_peer_urls)
+    {
+        return Err(StartError::UrlWithoutTls(url.address()));
+    }
+    if !client.is_empty() {
+        return Ok(());
+    }
+    if let Some(url) = secure(&config.listen_client_urls) {
+        return Err(StartError::ClientUrlWithoutTls(url.to_string()));
+    }
+    match secure(&config.listen_metrics_urls) {
+        Some(url) => Err(StartError::UrlWithoutTls(url.address())),
+        None => Ok(()),
+    }
 }
 
 fn secure(urls: &[MemberUrl]) -> Option<&MemberUrl> {

@@ -13,6 +13,7 @@ use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
+use crate::metrics::SentMetrics;
 use crate::mvcc::View;
 use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::{self, Batch, Envelope, LinkReply};
@@ -21,6 +22,9 @@ use crate::storage::directory::Identity;
 use crate::tls::Connector;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
+use prometheus::Histogram;
+use prost::Message as _;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,25 +92,37 @@ pub struct Link {
     stop: StopSignal,
     outgoing: Option<mpsc::Sender<Envelope>>,
     snapshot_under_way: bool,
+    metrics: SentMetrics,
 }
 
 impl Link {
-    pub fn new(remote: Remote, consensus: Arc<Inbox<Incoming>>, stop: StopSignal) -> Self {
+    pub fn new(
+        remote: Remote,
+        consensus: Arc<Inbox<Incoming>>,
+        stop: StopSignal,
+        metrics: SentMetrics,
+    ) -> Self {
         Self {
             remote,
             consensus,
             stop,
             outgoing: None,
             snapshot_under_way: false,
+            metrics,
         }
     }
 
     fn send(&mut self, batch: &Batch) {
+        let envelope = envelope::wrap(batch);
+        let bytes = envelope.encoded_len();
         let sent = self
             .outgoing
             .as_ref()
-            .is_some_and(|outgoing| outgoing.try_send(envelope::wrap(batch)).is_ok());
-        if !sent {
+            .is_some_and(|outgoing| outgoing.try_send(envelope).is_ok());
+        if sent {
+            self.metrics.bytes.inc_by(bytes as u64);
+        } else {
+            self.metrics.failures.inc();
             let member = self.remote.member;
             self.consensus.add(|incoming| incoming.unreachable.push(member));
         }
@@ -118,11 +134,12 @@ impl Actor for Link {
 
     fn started(&mut self, context: &mut Context<Self>) {
         let (remote, stop, address) = (self.remote.clone(), self.stop.clone(), context.address());
+        let metrics = self.metrics.clone();
         env::spawn_local(async move {
             let (mut attempt, mut refusals) = (0, 0);
             while address.connected() {
                 let report = |outgoing| address.do_send(Connected(outgoing));
-                let Err(status) = keep_open(&remote, attempt, report).await;
+                let Err(status) = keep_open(&remote, attempt, &metrics, report).await;
                 attempt += 1;
                 refusals = if status.code() == identity::REFUSED {
                     refusals + 1
@@ -150,6 +167,7 @@ impl Actor for Link {
 async fn keep_open(
     remote: &Remote,
     attempt: usize,
+    metrics: &SentMetrics,
     report: impl Fn(mpsc::Sender<Envelope>),
 ) -> Result<Infallible, Status> {
     let mut client = connect(remote, attempt).await?;
@@ -172,29 +190,47 @@ async fn keep_open(
         .map_err(|_| Status::deadline_exceeded("no answer to the handshake"))??;
     tracing::info!(remote_member = %remote.member, version = reply.version, "established a peer connection");
     report(outgoing.clone());
-    tokio::select! {
+    let asked = Cell::new(None);
+    metrics.active.set(1);
+    let ended = tokio::select! {
         biased;
-        ended = answers(replies) => ended,
-        never = beat(&outgoing) => match never {},
-    }
+        ended = answers(replies, &asked, &metrics.round_trip_seconds) => ended,
+        never = beat(&outgoing, &asked) => match never {},
+    };
+    metrics.active.set(0);
+    metrics.disconnected.inc();
+    ended
 }
 
-async fn beat(outgoing: &mpsc::Sender<Envelope>) -> Infallible {
+/// When the question under way was asked.
+type AskedAt = Cell<Option<env::Instant>>;
+
+async fn beat(outgoing: &mpsc::Sender<Envelope>, asked: &AskedAt) -> Infallible {
     loop {
         env::sleep(BEAT_INTERVAL).await;
         // If there is no room, nothing gets through, and the answers will be missed.
-        let _ = outgoing.try_send(envelope::wrap(&Batch::default()));
+        let sent = outgoing.try_send(envelope::wrap(&Batch::default()));
+        if sent.is_ok() && asked.get().is_none() {
+            asked.set(Some(env::now()));
+        }
     }
 }
 
 /// Waits until the answers to the empty batches end.
-async fn answers(mut replies: Streaming<LinkReply>) -> Result<Infallible, Status> {
+async fn answers(
+    mut replies: Streaming<LinkReply>,
+    asked: &AskedAt,
+    round_trip_seconds: &Histogram,
+) -> Result<Infallible, Status> {
     loop {
         let reply = env::timeout(SILENCE_MAX, replies.message())
             .await
             .map_err(|_| Status::deadline_exceeded("the link has gone silent"))??
             .ok_or_else(|| Status::unavailable("closed by the remote member"))?;
         envelope::check_link_reply(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
+        if let Some(asked) = asked.take() {
+            round_trip_seconds.observe((env::now() - asked).as_secs_f64());
+        }
     }
 }
 
@@ -272,10 +308,23 @@ impl Handler<SendSnapshot> for Link {
                 .add(|incoming| incoming.snapshot_reports.push((member, false)));
             return;
         }
+        let metrics = self.metrics.clone();
         env::spawn_local(async move {
+            metrics.snapshots_under_way.inc();
+            let begin = env::now();
             let sent = snapshot_send::send(&remote, message.announcement, &message.view).await;
-            if let Err(error) = &sent {
-                tracing::warn!(remote_member = %remote.member, %error, "failed to send a snapshot");
+            let took = env::now() - begin;
+            metrics.snapshots_under_way.dec();
+            match &sent {
+                Ok(()) => {
+                    metrics.snapshots.inc();
+                    metrics.snapshot_seconds.observe(took.as_secs_f64());
+                    tracing::info!(remote_peer_id = %remote.member, ?took, "sent database snapshot");
+                }
+                Err(error) => {
+                    metrics.failed_snapshots.inc();
+                    tracing::warn!(remote_member = %remote.member, %error, "failed to send a snapshot");
+                }
             }
             address.do_send(SnapshotSent {
                 arrived: sent.is_ok(),

@@ -11,6 +11,7 @@ use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
 use crate::lease::{AskError, LeaseHandle};
 use crate::limits::{PEER_MESSAGES_MAX, PROPOSALS_BYTES_MAX};
+use crate::metrics::PeerFamilies;
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::{
@@ -19,6 +20,7 @@ use crate::proto::peer::{
 use crate::stop::StopSignal;
 use crate::storage::directory::{DataDirectory, Identity};
 use crate::storage::state::StateOptions;
+use prost::Message as _;
 use raft::eraftpb::MessageType;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
@@ -38,32 +40,10 @@ pub struct PeerService {
     pub receiving: Arc<tokio::sync::Semaphore>,
     pub stop: StopSignal,
     pub leases: LeaseHandle,
+    pub metrics: Arc<PeerFamilies>,
 }
 
 impl PeerService {
-    pub fn new(
-        own: Identity,
-        views: Views,
-        consensus: Arc<Inbox<Incoming>>,
-        directory: Arc<DataDirectory>,
-        state_options: StateOptions,
-        stop: StopSignal,
-        leases: LeaseHandle,
-    ) -> Self {
-        let receiving = Arc::new(tokio::sync::Semaphore::new(1));
-        Self {
-            own,
-            views,
-            consensus,
-            directory,
-            state_options,
-            partial: Arc::default(),
-            receiving,
-            stop,
-            leases,
-        }
-    }
-
     fn greet(&self, hello: &Hello) -> Result<MemberId, Status> {
         let view = self.views.load();
         identity::check(self.own, hello, view.member(MemberId(hello.from))).inspect_err(|status| {
@@ -123,7 +103,11 @@ impl PeerService {
                     outcome = Err(Status::unavailable("a chunk was damaged on its way"));
                 }
                 Ok(Some(chunk)) if chunk.last => {
+                    let begin = env::now();
                     let arrived = self.stored(partial.finish(announcement).await)?;
+                    let took = env::now() - begin;
+                    self.metrics.snapshot_sync_seconds.observe(took.as_secs_f64());
+                    tracing::info!(index = %id.index, ?took, "received and saved database snapshot");
                     self.consensus.add(|incoming| incoming.snapshots.push(arrived));
                     let reply = envelope::seal_snapshot_reply(SnapshotReply {
                         complete: true,
@@ -180,9 +164,14 @@ impl Peer for PeerService {
         let greeted = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));
         greeted.map_err(|_| Status::internal("an empty channel is full"))?;
         let service = self.clone();
+        let metrics = self.metrics.from(from);
         env::spawn(async move {
             let status = loop {
-                match env::timeout(SILENCE_MAX, envelopes.message()).await {
+                let next = env::timeout(SILENCE_MAX, envelopes.message()).await;
+                if let Ok(Ok(Some(envelope))) = &next {
+                    metrics.bytes.inc_by(envelope.encoded_len() as u64);
+                }
+                match next {
                     Ok(Ok(Some(envelope))) => match envelope::unwrap(envelope) {
                         // Without room an answer is under way already.
                         Ok(batch) if batch == Batch::default() => {
@@ -196,6 +185,7 @@ impl Peer for PeerService {
                     Err(_) => break Status::deadline_exceeded("the link has gone silent"),
                 }
             };
+            metrics.failures.inc();
             tracing::warn!(remote_member = %from, error = status.message(), "peer connection ended");
             // Not told if an answer is still in the way: the end of the stream says enough.
             let _ = replies.try_send(Err(status));
@@ -222,9 +212,22 @@ impl Peer for PeerService {
             .map_err(|_| Status::resource_exhausted("another snapshot is under way"))?;
         let (replies, stream) = mpsc::channel(2);
         let service = self.clone();
+        let metrics = self.metrics.from(from);
         env::spawn(async move {
             let _permit = permit;
-            if let Err(status) = service.receive(announcement, chunks, &replies).await {
+            metrics.snapshots_under_way.inc();
+            let begin = env::now();
+            let outcome = service.receive(announcement, chunks, &replies).await;
+            metrics.snapshots_under_way.dec();
+            if outcome.is_ok() {
+                let took = (env::now() - begin).as_secs_f64();
+                metrics.snapshots.inc();
+                metrics.snapshot_seconds.observe(took);
+                service.metrics.snapshot_save_seconds.observe(took);
+            } else {
+                metrics.failed_snapshots.inc();
+            }
+            if let Err(status) = outcome {
                 tracing::warn!(remote_member = %from, error = status.message(), "a snapshot did not arrive");
                 let _ = replies.send(Err(status)).await;
             }

@@ -8,8 +8,9 @@
 //!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
-use crate::env::FileError;
+use crate::env::{self, FileError};
 use crate::ids::{LogIndex, Term};
+use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
 use crate::storage::journal::{self, JournalError};
 use crate::storage::manifest;
@@ -74,6 +75,7 @@ pub struct LogDatabase {
     entries: Keyspace,
     meta: Keyspace,
     path: PathBuf,
+    metrics: Option<Arc<LogMetrics>>,
 }
 
 impl std::fmt::Debug for LogDatabase {
@@ -121,9 +123,15 @@ impl LogDatabase {
             entries,
             meta,
             path: path.to_owned(),
+            metrics: None,
         };
         let recovered = log.recover()?;
         Ok((log, recovered))
+    }
+
+    /// Counts from now on what this log, and those cloned from it, do.
+    pub fn set_metrics(&mut self, metrics: Arc<LogMetrics>) {
+        self.metrics = Some(metrics);
     }
 
     fn recover(&self) -> Result<Recovered, LogError> {
@@ -178,6 +186,8 @@ impl LogDatabase {
         replaces_suffix: bool,
         hard_state: Option<&HardState>,
     ) -> Result<(), LogError> {
+        let begin = self.metrics.as_ref().map(|metrics| (metrics, env::now()));
+        let mut bytes = 0;
         let mut batch = self.database.batch();
         if let Some(first) = entries.first() {
             let key = first.index.to_be_bytes();
@@ -190,19 +200,33 @@ impl LogDatabase {
             let record = EntryBatch {
                 entries: entries.to_vec(),
             };
-            batch.insert(&self.entries, key, seal(&key, &record));
+            let sealed = seal(&key, &record);
+            bytes += sealed.len();
+            batch.insert(&self.entries, key, sealed);
         }
         if let Some(hard_state) = hard_state {
-            batch.insert(&self.meta, HARD_STATE_KEY, seal(HARD_STATE_KEY, hard_state));
+            let sealed = seal(HARD_STATE_KEY, hard_state);
+            bytes += sealed.len();
+            batch.insert(&self.meta, HARD_STATE_KEY, sealed);
         }
-        batch.commit().map_err(|source| self.engine(source))
+        batch.commit().map_err(|source| self.engine(source))?;
+        if let Some((metrics, begin)) = begin {
+            metrics.written_bytes.add(bytes as i64);
+            metrics.write_seconds.observe((env::now() - begin).as_secs_f64());
+        }
+        Ok(())
     }
 
     /// Makes everything written so far durable. Blocks.
     pub fn sync(&self) -> Result<(), LogError> {
+        let begin = self.metrics.as_ref().map(|metrics| (metrics, env::now()));
         self.database
             .persist(PersistMode::SyncData)
-            .map_err(|source| self.engine(source))
+            .map_err(|source| self.engine(source))?;
+        if let Some((metrics, begin)) = begin {
+            metrics.sync_seconds.observe((env::now() - begin).as_secs_f64());
+        }
+        Ok(())
     }
 
     /// Entries from `low` up to, not including, `high`, at most `bytes_max` of them but at least one.

@@ -10,7 +10,7 @@
 //! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fjall::compaction::Leveled;
@@ -22,6 +22,8 @@ use fjall::{
     Snapshot,
 };
 
+use crate::env;
+use crate::metrics::StoreMetrics;
 use crate::storage::journal;
 use crate::storage::manifest;
 use crate::storage::state_error::StateError;
@@ -117,6 +119,7 @@ pub struct StateDatabase {
     applied_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
     floors: Arc<Floors>,
+    metrics: OnceLock<Arc<StoreMetrics>>,
 }
 
 impl std::fmt::Debug for StateDatabase {
@@ -169,6 +172,7 @@ impl StateDatabase {
             keyspaces,
             applied_floors: Floors::default(),
             floors,
+            metrics: OnceLock::new(),
         };
         if let Some(stored) = this
             .snapshot()
@@ -179,6 +183,11 @@ impl StateDatabase {
             this.note_compaction(&applied);
         }
         Ok(Arc::new(this))
+    }
+
+    /// Counts from now on what this database does; only the first call has an effect.
+    pub fn set_metrics(&self, metrics: &Arc<StoreMetrics>) {
+        let _ = self.metrics.set(Arc::clone(metrics));
     }
 
     pub fn path(&self) -> &Path {
@@ -274,7 +283,12 @@ impl StateDatabase {
         tables + self.database.write_buffer_size()
     }
 
-    /// The compact revision that records are dropped behind; for tests and metrics.
+    /// Records that were dropped because they were compacted, since the database was opened.
+    pub fn dropped_records(&self) -> u64 {
+        self.floors.dropped_records()
+    }
+
+    /// The compact revision that records are dropped behind; for tests.
     pub fn floor(&self) -> i64 {
         self.floors.get().0
     }
@@ -317,8 +331,13 @@ impl StateBatch<'_> {
     }
 
     pub fn commit(self) -> Result<(), StateError> {
+        let begin = self.state.metrics.get().map(|metrics| (metrics, env::now()));
         self.batch
             .commit()
-            .map_err(StateError::engine("writing applied changes"))
+            .map_err(StateError::engine("writing applied changes"))?;
+        if let Some((metrics, begin)) = begin {
+            metrics.commit_seconds.observe((env::now() - begin).as_secs_f64());
+        }
+        Ok(())
     }
 }

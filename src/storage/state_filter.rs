@@ -8,7 +8,7 @@
 //! A snapshot opened before the merge goes on reading the tables from before it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
@@ -21,6 +21,8 @@ use crate::storage::state_packed::last_main;
 pub struct Floors {
     replaced: AtomicI64,
     history: AtomicI64,
+    /// How many have gone.
+    dropped: AtomicU64,
 }
 
 impl Default for Floors {
@@ -28,6 +30,7 @@ impl Default for Floors {
         Self {
             replaced: AtomicI64::new(-1),
             history: AtomicI64::new(-1),
+            dropped: AtomicU64::new(0),
         }
     }
 }
@@ -36,6 +39,11 @@ impl Floors {
     pub fn raise(&self, replaced: i64, history: i64) {
         self.replaced.fetch_max(replaced, Ordering::AcqRel);
         self.history.fetch_max(history, Ordering::AcqRel);
+    }
+
+    /// How many records have gone so far.
+    pub fn dropped_records(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 
     /// The floor of `replaced`, then that of `history`.
@@ -83,19 +91,35 @@ impl Factory for FilterFactory {
             // A watch may begin with the compact revision itself.
             Kind::History => history - 1,
         };
-        Box::new(Filter { floor })
+        Box::new(Filter {
+            floor,
+            floors: Arc::clone(&self.floors),
+            dropped: 0,
+        })
     }
 }
 
 struct Filter {
     floor: i64,
+    floors: Arc<Floors>,
+    dropped: u64,
+}
+
+impl Drop for Filter {
+    /// The merge is through, or was given up: then some count twice.
+    fn drop(&mut self) {
+        self.floors.dropped.fetch_add(self.dropped, Ordering::Relaxed);
+    }
 }
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
         // A record that does not parse stays, for its reader to report.
         Ok(match last_main(&item.value()?) {
-            Some(revision) if revision <= self.floor => Verdict::Destroy,
+            Some(revision) if revision <= self.floor => {
+                self.dropped += 1;
+                Verdict::Destroy
+            }
             _ => Verdict::Keep,
         })
     }

@@ -36,6 +36,9 @@ pub struct Applied {
     /// Compactions whose history may still be pointed to, oldest first.
     #[prost(message, repeated, tag = "6")]
     pub compactions: Vec<PastCompaction>,
+    /// How many keys there are.
+    #[prost(uint64, tag = "7")]
+    pub keys: u64,
 }
 
 /// A compaction that was applied.
@@ -59,6 +62,7 @@ impl Applied {
             compact_revision: -1,
             history_floor: -1,
             compactions: vec![],
+            keys: 0,
         }
     }
 

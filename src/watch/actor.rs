@@ -7,6 +7,7 @@ use super::hub::{Hub, HubOptions};
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted};
 use crate::env;
 use crate::inbox::{Inbox, Wake};
+use crate::metrics::WatchMetrics;
 use crate::mvcc::Views;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::fmt;
@@ -27,6 +28,7 @@ pub struct Parts {
     pub has_leader: Box<dyn Fn() -> bool>,
     /// Between two looks.
     pub election_timeout: Duration,
+    pub metrics: Arc<WatchMetrics>,
 }
 
 /// The actor.
@@ -111,6 +113,10 @@ impl WatchHub {
             self.parts.reader.add(|next| *next = Some(read));
         }
         self.hub.flush();
+        let metrics = &self.parts.metrics;
+        metrics.streams.set(self.hub.stream_count() as i64);
+        metrics.watchers.set(self.hub.watcher_count() as i64);
+        metrics.slow_watchers.set(self.hub.behind_count() as i64);
         let wanted = self.hub.wanted();
         if wanted != self.parts.handle.wanted() {
             self.parts.handle.set_wanted(wanted);

@@ -56,6 +56,10 @@ impl CatchUp {
         );
     }
 
+    pub fn behind_count(&self) -> usize {
+        self.unsynced.len() + self.parked
+    }
+
     pub fn unpark(&mut self, next_revision: i64, watcher: u32) {
         self.parked -= 1;
         self.add(next_revision, watcher);

@@ -134,6 +134,8 @@ pub struct Encoded {
     pub first_revision: i64,
     pub last_revision: i64,
     pub events: Bytes,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// Encodes the events that matter to one interest, from `from_revision` on. Revisions that are at hand together share
@@ -141,6 +143,7 @@ pub struct Encoded {
 pub fn encode(events: &[Event], matches: &[Match], wants: Wants, from_revision: i64) -> Vec<Encoded> {
     let mut encoded = vec![];
     let mut buffer = vec![];
+    let mut count = 0;
     let mut span: Option<(i64, i64)> = None;
     for (_, place) in matches {
         let event = &events[*place as usize];
@@ -154,27 +157,31 @@ pub fn encode(events: &[Event], matches: &[Match], wants: Wants, from_revision: 
                     first_revision,
                     last_revision,
                     events: std::mem::take(&mut buffer).into(),
+                    count: std::mem::take(&mut count),
                 });
                 span = None;
             }
         }
         span = Some((span.map_or(event.revision, |(first, _)| first), event.revision));
         event.encode(wants.previous, &mut buffer);
+        count += 1;
     }
     if let Some((first_revision, last_revision)) = span {
         encoded.push(Encoded {
             first_revision,
             last_revision,
             events: buffer.into(),
+            count,
         });
     }
     encoded
 }
 
-/// Cuts encoded events into pieces of at most `bytes_max`, or of one event that is larger (etcd:
-/// server/etcdserver/api/v3rpc/watch.go, `sendFragments`).
-pub fn fragments(events: &Bytes, bytes_max: usize) -> Vec<Bytes> {
+/// Cuts encoded events into pieces of at most `bytes_max`, or of one event that is larger, and says how many events are
+/// in each (etcd: server/etcdserver/api/v3rpc/watch.go, `sendFragments`).
+pub fn fragments(events: &Bytes, bytes_max: usize) -> Vec<(Bytes, usize)> {
     let mut pieces = vec![];
+    let mut count = 0;
     let mut rest = events.clone();
     let mut piece_start = 0;
     while rest.has_remaining() {
@@ -184,11 +191,12 @@ pub fn fragments(events: &Bytes, bytes_max: usize) -> Vec<Bytes> {
         rest.advance(bytes as usize);
         let end = events.len() - rest.len();
         if start > piece_start && end - piece_start >= bytes_max {
-            pieces.push(events.slice(piece_start..start));
+            pieces.push((events.slice(piece_start..start), std::mem::take(&mut count)));
             piece_start = start;
         }
+        count += 1;
     }
-    pieces.push(events.slice(piece_start..));
+    pieces.push((events.slice(piece_start..), count));
     pieces
 }
 
@@ -249,6 +257,7 @@ mod tests {
             let encoded = encode(&events, &[(0, 0), (0, 1)], wants, 0);
             assert_eq!(encoded.len(), 1);
             assert_eq!((encoded[0].first_revision, encoded[0].last_revision), (4, 5));
+            assert_eq!(encoded[0].count, 2);
             let decoded = WatchResponse::decode(encoded[0].events.clone())
                 .expect("well-formed")
                 .events;
@@ -307,11 +316,13 @@ mod tests {
         let all = Bytes::from(buffer);
         for bytes_max in [1, 60, 100, 200, all.len(), all.len() + 1] {
             let pieces = fragments(&all, bytes_max);
-            assert_eq!(pieces.concat(), all);
-            let counts = pieces.iter().map(|piece| {
+            let joined: Vec<&[u8]> = pieces.iter().map(|(piece, _)| piece.as_ref()).collect();
+            assert_eq!(joined.concat(), all);
+            let counts = pieces.iter().map(|(piece, count)| {
                 let response = WatchResponse::decode(piece.clone()).expect("whole events");
                 assert!(response.events.len() == 1 || piece.len() < bytes_max);
-                response.events.len()
+                assert_eq!(response.events.len(), *count);
+                *count
             });
             assert_eq!(counts.sum::<usize>(), 20);
         }

@@ -165,6 +165,15 @@ impl Hub {
         self.watchers.len()
     }
 
+    pub fn stream_count(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Watchers that are behind.
+    pub fn behind_count(&self) -> usize {
+        self.catch_up.behind_count()
+    }
+
     /// What the applier has to collect.
     pub fn wanted(&self) -> Wanted {
         Wanted {

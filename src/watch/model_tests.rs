@@ -472,11 +472,13 @@ impl Client {
                 watch_id,
                 revision,
                 fragment,
+                count,
                 events,
             } => {
                 let follower = self.followers.get_mut(&watch_id).expect("it was created");
                 let response = WatchResponse::decode(events).expect("well-formed");
                 assert!(!response.events.is_empty());
+                assert_eq!(response.events.len(), count);
                 assert!(!fragment || follower.fragment);
                 for event in response.events {
                     let place = follower.next_place(history).expect("an event that has happened");

@@ -3,10 +3,11 @@
 //! The hub adds to it once per batch and stream, under a short lock and with at most one wake-up; the stream takes as
 //! much as the network lets it. Events are shared between streams, so many slow streams hold them once.
 
+use crate::metrics::WatchMetrics;
 use crate::proto::etcdserverpb::WatchResponse;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 /// What a message takes beside its events: itself, its head on the wire.
@@ -24,6 +25,8 @@ pub enum Message {
         revision: i64,
         /// More of the same revision follows.
         fragment: bool,
+        /// How many events these are.
+        count: usize,
         events: Bytes,
     },
     /// Anything without events; its header holds the revision alone.
@@ -31,6 +34,13 @@ pub enum Message {
 }
 
 impl Message {
+    fn events(&self) -> usize {
+        match self {
+            Self::Events { count, .. } => *count,
+            Self::Control(_) => 0,
+        }
+    }
+
     pub fn bytes(&self) -> usize {
         match self {
             Self::Events { events, .. } => MESSAGE_BYTES + events.len(),
@@ -52,7 +62,10 @@ pub enum Ending {
 
 /// See the head of the file.
 #[derive(Debug, Default)]
-pub struct Outbox(Mutex<Inner>);
+pub struct Outbox {
+    inner: Mutex<Inner>,
+    metrics: Arc<WatchMetrics>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -78,8 +91,17 @@ pub enum Taken {
 }
 
 impl Outbox {
+    pub fn new(metrics: Arc<WatchMetrics>) -> Self {
+        Self {
+            inner: Mutex::default(),
+            metrics,
+        }
+    }
+
     /// Adds messages and says how many bytes wait now.
     pub fn push(&self, messages: &mut Vec<Message>) -> usize {
+        let events: usize = messages.iter().map(Message::events).sum();
+        self.metrics.pending_events.add(events as i64);
         let mut inner = self.lock();
         for message in messages.drain(..) {
             inner.bytes += message.bytes();
@@ -139,6 +161,9 @@ impl Outbox {
         let drained = inner.low_water.take_if(|low_water| left <= *low_water).is_some();
         let receiver = inner.receiver.take();
         drop(inner);
+        let events: usize = messages.iter().map(Message::events).sum();
+        self.metrics.pending_events.sub(events as i64);
+        self.metrics.events.inc_by(events as u64);
         wake(receiver);
         Poll::Ready(Taken::Messages { messages, drained })
     }
@@ -154,7 +179,15 @@ impl Outbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Outbox {
+    /// What is still inside will never be sent.
+    fn drop(&mut self) {
+        let events: usize = self.lock().messages.iter().map(Message::events).sum();
+        self.metrics.pending_events.sub(events as i64);
     }
 }
 

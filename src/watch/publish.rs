@@ -125,6 +125,7 @@ pub(super) fn send(
     for Encoded {
         last_revision,
         events,
+        count,
         ..
     } in encoded
     {
@@ -132,14 +133,15 @@ pub(super) fn send(
         let pieces = if watcher.fragment && events.len() >= fragment_bytes {
             event::fragments(events, fragment_bytes)
         } else {
-            vec![events.clone()]
+            vec![(events.clone(), *count)]
         };
         let last = pieces.len() - 1;
-        for (place, events) in pieces.into_iter().enumerate() {
+        for (place, (events, count)) in pieces.into_iter().enumerate() {
             first |= stream.stage(Message::Events {
                 watch_id: watcher.id,
                 revision,
                 fragment: place < last,
+                count,
                 events,
             });
         }

@@ -10,6 +10,7 @@ use super::watching::{Watching, etcdctl};
 use super::{COMMAND_LIMIT, MEMBERS, SETTLE_LIMIT, normalise, show_difference};
 use callboard::proto::etcdserverpb::RangeRequest;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::Path;
 
 /// One thing after the other. Contenders are named by a number.
@@ -164,10 +165,12 @@ fn lock_and_elect() {
                 continue;
             }
             differences += 1;
-            report += &format!(
-                "\n{}, {contender}: exit codes {} and {}\n",
+            writeln!(
+                report,
+                "\n{}, {contender}: exit codes {} and {}",
                 story.name, expected.code, found.code
-            );
+            )
+            .expect("write to a string");
             show_difference(&mut report, "stdout", &expected.stdout, &found.stdout);
             show_difference(&mut report, "stderr", &expected.stderr, &found.stderr);
         }

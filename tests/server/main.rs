@@ -10,6 +10,7 @@ mod data_dir;
 mod errors;
 mod flags;
 mod health;
+mod metrics;
 mod scale;
 #[path = "../support/mod.rs"]
 mod support;

@@ -77,7 +77,7 @@ fn parse(bytes: &[u8]) -> Option<(Response, bool)> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let (status_line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
-    let status = status_line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let status: u16 = status_line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
     let lower = headers.to_ascii_lowercase();
     let (body, whole) = if lower.contains("transfer-encoding: chunked") {
         join_chunks(body)
@@ -85,7 +85,11 @@ fn parse(bytes: &[u8]) -> Option<(Response, bool)> {
         let length = lower
             .lines()
             .find_map(|line| line.strip_prefix("content-length:"));
-        let length: usize = length?.trim().parse().ok()?;
+        let length: usize = match status {
+            // "No content" has no length either.
+            204 => 0,
+            _ => length?.trim().parse().ok()?,
+        };
         (body.to_owned(), bytes.len() - (head.len() + 4) >= length)
     };
     let headers = headers.to_owned();

@@ -53,7 +53,7 @@ impl Frames {
             let request = request.clone();
             async move {
                 loop {
-                    if let Some(object) = objects.next().ok()? {
+                    if let Some(object) = objects.take().ok()? {
                         let frame = text::read(&request, &object);
                         let frame = frame.inspect_err(|status| {
                             tracing::debug!(error = status.message(), "failed to decode request");

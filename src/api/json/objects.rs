@@ -30,7 +30,7 @@ impl Objects {
     }
 
     /// The next object; nothing until more data has come.
-    pub fn next(&mut self) -> Result<Option<Bytes>, NoObject> {
+    pub fn take(&mut self) -> Result<Option<Bytes>, NoObject> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             self.scanned += 1;
             if self.in_string {
@@ -71,7 +71,7 @@ mod tests {
         for piece in pieces {
             objects.push(piece.as_bytes());
             loop {
-                match objects.next() {
+                match objects.take() {
                     Ok(Some(object)) => found.push(String::from_utf8(object.to_vec()).unwrap()),
                     Ok(None) => break,
                     Err(NoObject) => return (found, false),

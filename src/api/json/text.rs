@@ -71,3 +71,82 @@ pub fn write(descriptor: &MessageDescriptor, message: Bytes, text: &mut Vec<u8>)
         .serialize_with_options(&mut serde_json::Serializer::new(text), &WRITING)
         .map_err(|error| Status::internal(format!("failed to marshal the reply: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::body::PREFIX_BYTES;
+    use crate::api::json::table;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    /// Objects with fields of transactions, as they should be and as they should not.
+    fn values() -> impl Strategy<Value = Value> {
+        let leaves = [
+            json!(null),
+            json!(true),
+            json!(7),
+            json!(-1.0),
+            json!("9223372036854775807"),
+            json!("Zm9v"),
+            json!("_-8"),
+            json!("Zm\n9v\r\n"),
+            json!("NOT_EQUAL"),
+            json!("SIDEWAYS"),
+            json!(77),
+            json!("***"),
+        ];
+        let names = [
+            "compare",
+            "success",
+            "failure",
+            "result",
+            "target",
+            "key",
+            "range_end",
+            "rangeEnd",
+            "lease",
+            "version",
+            "modRevision",
+            "request_txn",
+            "requestRange",
+            "request_put",
+            "value",
+            "prev_kv",
+            "limit",
+            "sort_order",
+            "sortTarget",
+            "nobody",
+        ];
+        let leaf = prop::sample::select(leaves.to_vec());
+        leaf.prop_recursive(6, 40, 4, move |inner| {
+            let name = prop::sample::select(names.to_vec());
+            let object = prop::collection::btree_map(name, inner.clone(), 0..4);
+            prop_oneof![
+                4 => object.prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+                2 => prop::collection::vec(inner, 0..3).prop_map(Value::Array),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_can_be_written_and_read_again(value in values(), route in prop::sample::select(&["kv/txn", "kv/range", "kv/put"][..])) {
+            let request = &table::call(route).expect("in the table").request;
+            if let Ok(frame) = read(request, value.to_string().as_bytes()) {
+                let mut written = vec![];
+                write(request, frame.slice(PREFIX_BYTES..), &mut written).expect("what was read can be written");
+                prop_assert_eq!(read(request, &written).expect("what was written can be read"), frame);
+            }
+        }
+
+        #[test]
+        fn no_text_breaks_it(text in any::<Vec<u8>>(), cut in any::<prop::sample::Index>()) {
+            let request = &table::call("kv/txn").expect("in the table").request;
+            let _ = read(request, &text);
+            let sound = br#"{"success":[{"request_put":{"key":"Zm9v","lease":"7"}},{"request_range":{}}]}"#;
+            let cut = cut.index(sound.len());
+            prop_assert!(cut == 0 || read(request, &sound[..cut]).is_err());
+        }
+    }
+}

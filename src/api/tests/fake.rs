@@ -2,8 +2,10 @@
 
 use crate::api::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
 use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
+use crate::consensus::RaftDetails;
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::lease::LeaseHandle;
+use crate::metrics::Metrics;
 use crate::mvcc::view::{View, Views};
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
@@ -24,6 +26,7 @@ pub struct Fake {
     /// 0 for a member that sees no leader: its barriers and proposals fail.
     pub leader: Arc<AtomicU64>,
     pub limits: Limits,
+    pub metrics: Arc<Metrics>,
     _directory: Arc<tempfile::TempDir>,
 }
 
@@ -48,6 +51,8 @@ impl Fake {
         machine.initialize(initial).expect("an empty directory");
         let watches = WatchHandle::default();
         machine.set_sink(Box::new(watches.clone()));
+        let metrics = Arc::new(Metrics::default());
+        machine.set_metrics(Arc::clone(&metrics.store));
         Self {
             machine: Arc::new(Mutex::new(machine)),
             views,
@@ -59,6 +64,7 @@ impl Fake {
                 max_txn_ops: 8,
                 lease_ttl_min: 2,
             },
+            metrics,
             _directory: Arc::new(directory),
         }
     }
@@ -136,5 +142,21 @@ impl Backend for Fake {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn proposals_pending(&self) -> usize {
+        0
+    }
+
+    async fn raft_details(&self) -> Option<RaftDetails> {
+        Some(RaftDetails {
+            vote: MemberId(0xa),
+            role: "StateLeader",
+            ..RaftDetails::default()
+        })
     }
 }

@@ -428,3 +428,12 @@ fn leases_are_granted_and_revoked() {
         assert!(found.kvs.is_empty());
     });
 }
+
+/// Memory of every request under way, and moved about with it: rare calls, JSON and plain HTTP keep theirs in boxes.
+#[test]
+fn a_call_carries_little() {
+    let routes = Routes::new(Fake::new());
+    let call = routes.handle(Request::new(Full::new(Bytes::new())));
+    let bytes = std::mem::size_of_val(&call);
+    assert!(bytes <= 5 * 1024, "{bytes} bytes");
+}

@@ -123,6 +123,7 @@ fn start_hub(fake: &Fake, options: HubOptions) {
         options,
         has_leader: Box::new(move || leader.load(Ordering::Relaxed) != 0),
         election_timeout: Duration::from_millis(10),
+        metrics: Arc::clone(&fake.metrics.watch),
     };
     env::start(|_| WatchHub::new(parts));
     let (views, hub) = (fake.views.clone(), fake.watches.clone());

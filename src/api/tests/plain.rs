@@ -3,6 +3,9 @@
 use super::*;
 use crate::api::Cors;
 use crate::env::block_on;
+use crate::proto::etcdserverpb::{
+    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+};
 use std::sync::atomic::Ordering;
 
 async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
@@ -90,6 +93,139 @@ fn paths_answer_as_etcds() {
                 (status, body.to_owned()),
                 "{path}"
             );
+        }
+    });
+}
+
+async fn send(routes: &Routes<Fake>, method: &str, path: &str, body: &'static str) -> (u16, String) {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .body(Full::new(Bytes::from_static(body.as_bytes())))
+        .unwrap();
+    let response = routes.handle(request).await;
+    (response.status().as_u16(), text(response).await)
+}
+
+#[test]
+fn what_was_done_shows_in_the_metrics() {
+    block_on(async {
+        let fake = Fake::new();
+        let routes = Routes::new(fake.clone());
+        let key = |key: &'static str| Bytes::from_static(key.as_bytes());
+        for name in ["a", "b"] {
+            let put = PutRequest {
+                key: key(name),
+                value: key("12345"),
+                ..PutRequest::default()
+            };
+            let _: PutResponse = call(&routes, "KV/Put", &put).await.expect("written");
+        }
+        let empty: Result<PutResponse, _> = call(&routes, "KV/Put", &PutRequest::default()).await;
+        assert!(empty.is_err());
+        let range = RangeRequest {
+            key: key("a"),
+            ..RangeRequest::default()
+        };
+        let read: RangeResponse = call(&routes, "KV/Range", &range).await.expect("read");
+        let delete = DeleteRangeRequest {
+            key: key("a"),
+            ..DeleteRangeRequest::default()
+        };
+        let _: DeleteRangeResponse = call(&routes, "KV/DeleteRange", &delete).await.expect("deleted");
+        ask(&routes, "GET", "/health").await;
+        ask(&routes, "GET", "/readyz").await;
+        let (status, text) = ask(&routes, "GET", "/metrics").await;
+        assert_eq!(status, 200);
+        let labels = |code: &str, method: &str| {
+            format!(
+                "{{grpc_code=\"{code}\",grpc_method=\"{method}\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"}}"
+            )
+        };
+        for line in [
+            "etcd_mvcc_put_total 2".to_owned(),
+            "etcd_mvcc_delete_total 1".to_owned(),
+            // /health and two checks of /readyz read one key each.
+            "etcd_mvcc_range_total 4".to_owned(),
+            "etcd_debugging_mvcc_keys_total 1".to_owned(),
+            "etcd_debugging_mvcc_total_put_size_in_bytes 12".to_owned(),
+            "etcd_debugging_mvcc_current_revision 4".to_owned(),
+            "etcd_disk_backend_commit_duration_seconds_count 3".to_owned(),
+            "etcd_server_has_leader 1".to_owned(),
+            "etcd_server_is_leader 1".to_owned(),
+            "etcd_server_health_success 1".to_owned(),
+            "etcd_server_healthcheck{name=\"linearizable_read\",type=\"readyz\"} 1".to_owned(),
+            "etcd_server_healthchecks_total{name=\"serializable_read\",status=\"success\",type=\"readyz\"} 1"
+                .to_owned(),
+            format!("grpc_server_handled_total{} 2", labels("OK", "Put")),
+            format!("grpc_server_handled_total{} 1", labels("InvalidArgument", "Put")),
+            format!("grpc_server_handled_total{} 1", labels("OK", "Range")),
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+        let sent = "grpc_server_msg_sent_total{grpc_method=\"Range\",grpc_service=\"etcdserverpb.KV\",grpc_type=\"unary\"} 1";
+        assert!(text.contains(sent) && read.encoded_len() > 0);
+    });
+}
+
+#[test]
+fn variables_are_those_of_expvar() {
+    block_on(async {
+        let routes = Routes::new(Fake::new());
+        let (status, text) = ask(&routes, "GET", "/debug/vars").await;
+        assert_eq!(status, 200);
+        let variables: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert!(variables["cmdline"].is_array() && variables["memstats"].is_object());
+        assert_eq!(variables["raft.status"]["id"], "a");
+        assert_eq!(variables["raft.status"]["raftState"], "StateLeader");
+        assert_eq!(
+            ask(&routes, "PUT", "/debug/vars").await,
+            (405, "Method Not Allowed\n".to_owned())
+        );
+    });
+}
+
+#[test]
+fn the_level_of_the_log_is_set() {
+    block_on(async {
+        let routes = Routes::new(Fake::new());
+        let path = "/config/local/log";
+        for (method, body, expected) in [
+            ("GET", "", (405, "Method Not Allowed\n")),
+            ("PUT", "{\"Level\":\"INFO\"}", (204, "")),
+            ("PUT", "{\"level\":\"info\"}", (204, "")),
+            (
+                "PUT",
+                "{\"Level\":\"bla\"}",
+                (400, "{\"message\":\"Invalid log level bla\"}"),
+            ),
+            ("PUT", "{}", (400, "{\"message\":\"Invalid log level \"}")),
+            ("PUT", "bla", (400, "{\"message\":\"Invalid json body\"}")),
+        ] {
+            let (status, text) = send(&routes, method, path, body).await;
+            assert_eq!((status, text.as_str()), expected, "{method} {body}");
+        }
+    });
+}
+
+#[test]
+fn a_port_for_monitoring_answers_nothing_else() {
+    block_on(async {
+        let routes = Routes::monitoring(Fake::new());
+        for (path, status) in [
+            ("/metrics", 200),
+            ("/health", 200),
+            ("/livez", 200),
+            ("/readyz/data_corruption", 200),
+            ("/version", 404),
+            ("/debug/vars", 404),
+            ("/config/local/log", 404),
+            ("/etcdserverpb.KV/Range", 404),
+        ] {
+            assert_eq!(ask(&routes, "GET", path).await.0, status, "{path}");
         }
     });
 }

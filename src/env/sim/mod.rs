@@ -110,5 +110,10 @@ pub async fn shutdown_signal() -> i32 {
     15
 }
 
+/// No signal reaches a simulated process.
+pub fn signal_name(_signal: i32) -> &'static str {
+    "unknown"
+}
+
 /// A simulated process does not end by signals.
 pub fn end_by_signal(_signal: i32) {}

@@ -1,0 +1,158 @@
+//! What operators' tools ask over plain HTTP: `/metrics`, `/debug/vars`, and the level of the log.
+//!
+//! Mirrors etcd's server/etcdserver/api/etcdhttp/{metrics,debug}.go, and 3.4's `/config/local/log`, which later versions
+//! do not have. `/debug/pprof` and `/debug/requests` show the inside of a Go program and are not here.
+
+use super::backend::Backend;
+use super::body::Body;
+use super::http::{JSON, method_not_allowed, plain};
+use crate::config;
+use crate::consensus::RaftDetails;
+use crate::env::{self, ProcessUsage};
+use crate::logging;
+use crate::metrics::{CONTENT_TYPE, Observed};
+use ::http::{Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Value, json};
+
+/// Where the level of the log is set.
+pub const LOG_LEVEL_PATH: &str = "/config/local/log";
+/// A request to set it needs no more.
+const LOG_LEVEL_BYTES_MAX: usize = 1024;
+
+/// `/metrics`.
+pub fn metrics(backend: &impl Backend) -> Response<Body> {
+    let text = backend.metrics().text(&observe(backend));
+    plain(StatusCode::OK, Some(CONTENT_TYPE), text)
+}
+
+fn observe(backend: &impl Backend) -> Observed {
+    let view = backend.view();
+    let raft = backend.raft_status();
+    let own = backend.identity().member_id;
+    let mut members = view.cluster.members.iter();
+    let bytes = view.state.disk_bytes();
+    Observed {
+        member: own,
+        version: config::VERSION,
+        cluster_version: view.cluster.version.clone(),
+        has_leader: raft.leader.get() != 0,
+        is_leader: raft.leader == own,
+        is_learner: members.any(|member| member.id == own.get() && member.is_learner),
+        committed: raft.commit_index.get(),
+        applied: raft.applied_index.get(),
+        proposals_pending: backend.proposals_pending() as u64,
+        // There is no quota.
+        quota_bytes: -1,
+        state_bytes: bytes,
+        // The engine reclaims space by itself: what it takes is what it needs.
+        state_in_use_bytes: bytes,
+        revision: view.revision(),
+        compact_revision: view.compact_revision(),
+        keys: view.applied.keys,
+        compacted_records: view.state.dropped_records(),
+        members: view
+            .cluster
+            .members
+            .iter()
+            .map(|member| member.id.into())
+            .collect(),
+        process: env::process_usage(),
+    }
+}
+
+/// `/debug/vars`, as Go's expvar shows them. Of `memstats` there is what the operating system knows.
+pub async fn variables(backend: &impl Backend) -> Response<Body> {
+    let details = backend.raft_details().await.unwrap_or_default();
+    let usage = env::process_usage();
+    let memory = usage.map_or(json!({}), |usage| {
+        json!({ "Alloc": usage.resident_bytes, "HeapAlloc": usage.resident_bytes, "Sys": usage.virtual_bytes })
+    });
+    let open_files_max = usage.map_or(0, |usage: ProcessUsage| usage.open_files_max);
+    let variables = [
+        ("cmdline", json!(env::arguments())),
+        ("file_descriptor_limit", json!(open_files_max)),
+        ("memstats", memory),
+        ("raft.status", raft_status(backend, &details)),
+    ];
+    let lines: Vec<String> = variables
+        .iter()
+        .map(|(name, value)| format!("\"{name}\": {value}"))
+        .collect();
+    let text = format!("{{\n{}\n}}\n", lines.join(",\n"));
+    plain(StatusCode::OK, Some("application/json; charset=utf-8"), text)
+}
+
+fn raft_status(backend: &impl Backend, details: &RaftDetails) -> Value {
+    let raft = backend.raft_status();
+    let hex = |id: u64| format!("{id:x}");
+    let progress: serde_json::Map<String, Value> = details
+        .progress
+        .iter()
+        .map(|member| {
+            let progress =
+                json!({ "match": member.matched.get(), "next": member.next.get(), "state": member.state });
+            (member.id.to_string(), progress)
+        })
+        .collect();
+    json!({
+        "id": backend.identity().member_id.to_string(),
+        "term": raft.term.get(),
+        "vote": hex(details.vote.get()),
+        "commit": raft.commit_index.get(),
+        "lead": hex(raft.leader.get()),
+        "raftState": details.role,
+        "applied": raft.applied_index.get(),
+        "progress": progress,
+        "leadtransferee": hex(details.transferee.get()),
+    })
+}
+
+/// Sets the level of the log until the next start: `{"Level":"DEBUG"}`.
+pub async fn set_log_level<R>(request: Request<R>) -> Response<Body>
+where
+    R: http_body::Body<Data = Bytes>,
+    R::Error: Into<axum::BoxError>,
+{
+    if request.method() != Method::PUT {
+        return method_not_allowed("PUT");
+    }
+    let refused = |message: String| {
+        let text = json!({ "message": message }).to_string();
+        plain(StatusCode::BAD_REQUEST, Some(JSON), text)
+    };
+    let Ok(body) = Limited::new(request.into_body(), LOG_LEVEL_BYTES_MAX)
+        .collect()
+        .await
+    else {
+        return refused("Invalid json body".to_owned());
+    };
+    let Ok(Value::Object(asked)) = serde_json::from_slice(&body.to_bytes()) else {
+        return refused("Invalid json body".to_owned());
+    };
+    // Go matches field names whatever their case, and what is missing is empty.
+    let mut fields = asked.iter();
+    let level = fields.find(|(name, _)| name.eq_ignore_ascii_case("level"));
+    let level = level.map_or("", |(_, value)| value.as_str().unwrap_or_default());
+    let Some(parsed) = log_level(level) else {
+        return refused(format!("Invalid log level {level}"));
+    };
+    tracing::warn!(level = parsed.as_str(), "changing the log level");
+    logging::set_level(parsed);
+    plain(StatusCode::NO_CONTENT, None, String::new())
+}
+
+/// 3.4 names capnslog's levels here; zap's are their like.
+fn log_level(name: &str) -> Option<logging::Level> {
+    use logging::Level;
+    Some(match name.to_ascii_uppercase().as_str() {
+        "CRITICAL" | "C" | "FATAL" => Level::Fatal,
+        "PANIC" => Level::Panic,
+        "ERROR" | "E" | "0" => Level::Error,
+        "WARNING" | "WARN" | "W" | "1" => Level::Warn,
+        "NOTICE" | "N" | "2" | "INFO" | "I" | "3" => Level::Info,
+        "DEBUG" | "D" | "4" | "TRACE" | "T" | "5" => Level::Debug,
+        _ => return None,
+    })
+}
