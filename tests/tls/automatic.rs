@@ -48,7 +48,8 @@ fn clients_come_in_by_an_automatic_certificate() {
         "--insecure-skip-tls-verify",
         "--endpoints",
     ]);
-    let bench = process::run(command.arg(&endpoint), b"", COMMAND_LIMIT).expect("ends");
+    command.arg(&endpoint);
+    let bench = process::run(command, b"", COMMAND_LIMIT).expect("ends");
     assert_eq!(bench.code, 0, "{}", bench.text());
     assert!(cluster.members[0].is_running());
     silent.write_all(b"x").expect("still connected");
