@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,7 +73,7 @@ pub async fn serve<B: Backend>(
         let mut shutdown = pin!(shutdown);
         loop {
             let next = accept(&port, &permits);
-            let (stream, permit) = tokio::select! {
+            let (stream, remote, permit) = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 accepted = next => accepted,
@@ -80,7 +81,7 @@ pub async fn serve<B: Backend>(
             let (builder, routes, ways) = (Arc::clone(&builder), routes.clone(), ways.clone());
             let mut phases = phases.clone();
             env::spawn(async move {
-                if let Some(stream) = begin(&ways, stream, &mut phases).await {
+                if let Some(stream) = begin(&ways, stream, remote, &mut phases).await {
                     serve_stream(stream, builder, routes, phases).await;
                 }
                 drop(permit);
@@ -98,12 +99,15 @@ pub async fn serve<B: Backend>(
 }
 
 /// The next connection, as soon as there may be one more.
-async fn accept(listener: &env::Listener, permits: &Arc<Semaphore>) -> (env::Stream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &env::Listener,
+    permits: &Arc<Semaphore>,
+) -> (env::Stream, SocketAddr, OwnedSemaphorePermit) {
     let permit = Arc::clone(permits).acquire_owned().await;
     let permit = permit.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, remote)) => return (stream, remote, permit),
             Err(error) => {
                 tracing::warn!(error = %error, "failed to accept a connection");
                 env::sleep(ACCEPT_PAUSE).await;
@@ -113,14 +117,19 @@ async fn accept(listener: &env::Listener, permits: &Arc<Semaphore>) -> (env::Str
 }
 
 /// The connection that was asked for, unless the other end does not bring it about or the server stops meanwhile.
-async fn begin(ways: &Ways, stream: env::Stream, phases: &mut watch::Receiver<Phase>) -> Option<Stream> {
+async fn begin(
+    ways: &Ways,
+    stream: env::Stream,
+    remote: SocketAddr,
+    phases: &mut watch::Receiver<Phase>,
+) -> Option<Stream> {
     let begun = tokio::select! {
         biased;
         begun = ways.begin(stream) => begun,
         _ = phases.wait_for(|phase| *phase != Phase::Serving) => return None,
     };
     begun
-        .inspect_err(|error| tracing::warn!(%error, "rejected connection"))
+        .inspect_err(|error| tracing::warn!(remote_addr = %remote, %error, "rejected connection"))
         .ok()
 }
 

@@ -12,17 +12,25 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use x509_parser::prelude::FromDer;
 
 /// Why a certificate with a sound chain is refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 enum Refused {
-    #[error("client certificate authentication failed: neither of the allowed names is in it")]
+    #[error("client certificate authentication failed: none of the allowed names is in it")]
     Name,
     #[error("certificate serial {0} revoked")]
     Revoked(String),
+}
+
+// rustls shows such a reason by its debug form only.
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 fn refused(reason: Refused) -> Error {

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The bytes of all files, in the order of their names.
 pub type Contents = Vec<Vec<u8>>;
 
+type Build<T> = Box<dyn Fn(&Contents) -> Result<T, TlsError> + Send + Sync>;
+
 /// Something that is made of files. What makes it sees their contents only, so that it is never made of halves.
 pub struct Reloaded<T> {
     files: Vec<PathBuf>,
-    build: Box<dyn Fn(&Contents) -> Result<T, TlsError> + Send + Sync>,
+    build: Build<T>,
     kept: Mutex<Kept<T>>,
 }
 
@@ -20,6 +22,16 @@ struct Kept<T> {
     /// The complaint about what the files hold now, told once.
     complaint: Option<String>,
     current: Arc<T>,
+}
+
+impl<T> Kept<T> {
+    fn complain(&mut self, error: &TlsError) {
+        let complaint = error.to_string();
+        if self.complaint.as_ref() != Some(&complaint) {
+            tracing::warn!(%error, "new certificates cannot be used; the ones before stay");
+            self.complaint = Some(complaint);
+        }
+    }
 }
 
 impl<T> Reloaded<T> {
@@ -59,23 +71,15 @@ impl<T> Reloaded<T> {
                         current: Arc::new(built),
                     };
                 }
-                Err(error) => self.complain(&mut kept, &error),
+                Err(error) => kept.complain(&error),
             },
-            Err(error) => self.complain(&mut kept, &error),
+            Err(error) => kept.complain(&error),
         }
         Arc::clone(&kept.current)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept<T>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn complain(&self, kept: &mut Kept<T>, error: &TlsError) {
-        let complaint = error.to_string();
-        if kept.complaint.as_ref() != Some(&complaint) {
-            tracing::warn!(%error, "new certificates cannot be used; the ones before stay");
-            kept.complaint = Some(complaint);
-        }
     }
 
     fn names(&self) -> String {

@@ -9,7 +9,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
-use rustls::{CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::{
+    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -238,7 +240,7 @@ fn suite(name: &str) -> Option<CipherSuite> {
     let in_13 = name.replacen("TLS_", "TLS13_", 1);
     let spoken = rustls::crypto::ring::ALL_CIPHER_SUITES
         .iter()
-        .map(|suite| suite.suite());
+        .map(SupportedCipherSuite::suite);
     let mut spoken = spoken.filter(|suite| {
         suite
             .as_str()

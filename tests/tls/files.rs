@@ -73,7 +73,7 @@ fn members_of_another_authority_are_refused() {
     start(&mut cluster);
     let endpoint = cluster.members[0].client.to_string();
     wait_put_get(&endpoint, &[], &cluster);
-    wait_logged(&cluster, 0, &["rejected connection", "UnknownIssuer"]);
+    wait_logged(&cluster, 0, &["rejected connection", "TLS handshake failed"]);
     wait_logged(&cluster, 2, &["peer connection", "UnknownIssuer"]);
     assert!(
         !cluster.members[2]
