@@ -1,5 +1,7 @@
 //! Every bound of the server in one place, each with its reason. Tests run them tiny.
 
+use std::time::Duration;
+
 /// A put or delete may not carry a longer key: the storage engine stops at 64 KiB, and our own encodings add a few bytes
 /// to it. The one place where etcd takes more.
 pub const KEY_BYTES_MAX: usize = 60 * 1024;
@@ -14,6 +16,10 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// names and quotes take several times what they enclose.
 pub const JSON_BYTES_PER_MESSAGE_BYTE: usize = 8;
 
+/// What is longer is turned into JSON, or back, on a thread of its own: it takes some 10 nanoseconds a byte, and what
+/// else the thread has to do, heartbeats among them, should not wait for longer than a millisecond.
+pub const JSON_INLINE_BYTES: usize = 64 * 1024;
+
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
 
@@ -21,8 +27,27 @@ pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
 /// many commands each, and a thousand clients with a few requests each must fit.
 pub const PROPOSALS_WAITING_MAX: usize = 20_000;
 
-/// Encoded commands that wait to be proposed or forwarded.
+/// What these commands take, encoded; on a leader also what its followers have forwarded and is not proposed yet. Some
+/// twenty requests of the largest size, or 20,000 of 1.6 KiB.
 pub const PROPOSALS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// What etcd adds to a request in the log and counts with it against `--max-request-bytes`: the id of the request with its
+/// tag, and the tag and length of the header around it. With half of all member ids etcd needs one byte more.
+pub const REQUEST_HEADER_BYTES: usize = 13;
+
+/// etcd's default for `--quota-backend-bytes`.
+pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
+
+/// What must stay free on the disk: room for the log between two checkpoints, and for merges of tables. Of a small disk no
+/// more than this part.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
+pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 5;
+
+/// Between two looks at a member's space: at full load a disk takes some 100 MB in it.
+pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// There must be room for so long before a member lowers its alarm, so that it does not come and go with each write.
+pub const SPACE_CALM: Duration = Duration::from_secs(3);
 
 /// Linearizable reads of one member that wait for the consensus thread.
 pub const READS_WAITING_MAX: usize = 50_000;
@@ -134,3 +159,14 @@ pub const WATCH_RECENT_BYTES: usize = 4 * 1024 * 1024;
 /// `watchBatchMaxRevs`).
 pub const WATCH_READ_BYTES: usize = 1024 * 1024;
 pub const WATCH_READ_CHANGES: usize = 1_000;
+
+/// Digests that a member remembers, one for each log entry: those of some seconds, in 128 KiB. Others ask for one that
+/// the leader came by a second ago.
+pub const DIGESTS_MAX: usize = 16 * 1024;
+
+/// HashKVs that wait for the thread that computes them: each reads everything.
+pub const HASHES_WAITING_MAX: usize = 16;
+
+/// Tables of a keyspace that are rewritten at once where somebody asks for it: some tenths of a second. While it lasts, the
+/// engine's worker may have to wait, and a few tables more of new changes fit into memory.
+pub const MERGE_BYTES_MAX: u64 = 32 * 1024 * 1024;

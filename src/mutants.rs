@@ -39,16 +39,32 @@ pub enum Mutant {
     RotTakenForTorn,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
+    /// A member that is asked for its digest after one entry tells that after another.
+    DigestsComparedApart,
+    /// A member that is asked for its hash at one revision tells that at another.
+    HashesComparedApart,
+    /// Members that differ are found and not reported.
+    CorruptionNotReported,
+    /// A member that finds at its start that it differs from the others starts all the same.
+    InconsistentMemberStarts,
+    /// Writes are refused by what the state takes on the member's own disk.
+    RefusedByOwnDisk,
+    /// A snapshot leaves the alarms out.
+    AlarmsLeftOut,
+    /// A member does not lower the alarm that it has raised.
+    AlarmStays,
+    /// A compaction is not seen to free anything.
+    NothingFreed,
     /// Who waits in a queue is at its front as soon as one key before its own has gone.
     QueueAskedOnce,
     /// Leaders of elections proclaim without a look at whether they still lead.
     ProclaimUnfenced,
-    /// Observers of elections follow a leader from when they come to it, not from what they were told last.
-    ObserveFromNow,
+    /// Observers of elections are told only the newest of what was proclaimed together.
+    ObserveNewestOnly,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 28] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -66,9 +82,17 @@ impl Mutant {
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
         Self::LeaseRenewedWithoutQuorum,
+        Self::DigestsComparedApart,
+        Self::HashesComparedApart,
+        Self::CorruptionNotReported,
+        Self::InconsistentMemberStarts,
+        Self::RefusedByOwnDisk,
+        Self::AlarmsLeftOut,
+        Self::AlarmStays,
+        Self::NothingFreed,
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
-        Self::ObserveFromNow,
+        Self::ObserveNewestOnly,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -90,9 +114,17 @@ impl Mutant {
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
+            Self::DigestsComparedApart => "digests-compared-apart",
+            Self::HashesComparedApart => "hashes-compared-apart",
+            Self::CorruptionNotReported => "corruption-not-reported",
+            Self::InconsistentMemberStarts => "inconsistent-member-starts",
+            Self::RefusedByOwnDisk => "refused-by-own-disk",
+            Self::AlarmsLeftOut => "alarms-left-out",
+            Self::AlarmStays => "alarm-stays",
+            Self::NothingFreed => "nothing-freed",
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
-            Self::ObserveFromNow => "observe-from-now",
+            Self::ObserveNewestOnly => "observe-newest-only",
         }
     }
 }

@@ -47,6 +47,8 @@ fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::mvcc::Mvcc
     let mut contents = vec![
         ("revision".to_owned(), view.revision().to_be_bytes().to_vec()),
         ("compaction".to_owned(), compacted.to_be_bytes().to_vec()),
+        ("usage".to_owned(), view.applied.usage.encode_to_vec()),
+        ("alarms".to_owned(), view.alarms.encode_to_vec()),
     ];
     for member in &view.cluster.members {
         contents.push((format!("member {:x}", member.id), member.encode_to_vec()));

@@ -40,6 +40,8 @@ pub struct Cluster {
     pub world: World,
     /// The clients' addresses.
     pub clients: Vec<IpAddr>,
+    /// What the members may store; None for more than anybody writes.
+    pub quota_bytes: Option<u64>,
     runtime: Handle,
 }
 
@@ -82,6 +84,8 @@ pub enum Trouble {
     Blank,
     /// The disk of this other member is in its place, and its disk in the other's.
     Swapped(usize),
+    /// A record in its store is not what was written, and sound in itself. It is never undone.
+    Altered,
 }
 
 /// A process that ended by itself, with the reason unless it was asked to.
@@ -152,6 +156,7 @@ impl Cluster {
             members,
             world,
             clients: (0..options.clients).map(client_address).collect(),
+            quota_bytes: options.space.quota_bytes,
             runtime,
         });
         madsim::task::spawn_local(Rc::clone(&cluster).see_off(exited));
@@ -264,6 +269,11 @@ impl Cluster {
         self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
     }
 
+    /// A member's id, if it runs.
+    pub fn member_id(&self, number: usize) -> Option<u64> {
+        self.identity(number).map(|identity| identity.member.0)
+    }
+
     fn identity(&self, number: usize) -> Option<Identity> {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().map(|backend| backend.identity)
@@ -298,6 +308,7 @@ impl Cluster {
                 Ok(())
             }
             Trouble::Rotten(flips) => disk::mend(flips),
+            Trouble::Altered => Ok(()),
             Trouble::Blank => disk::scrap(&member.directory)
                 .and_then(|()| disk::carry(&aside(&member.directory), &member.directory)),
             Trouble::Swapped(other) => {
@@ -590,7 +601,16 @@ fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
         format!("--initial-advertise-peer-urls={}", url(PEER_PORT)),
         format!("--initial-cluster={}", cluster.join(",")),
         format!("--snapshot-count={}", options.snapshot_count),
+        format!("--corrupt-check-time={}ms", options.hashes_ms),
+        format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),
+        format!(
+            "--feature-gates=InitialCorruptCheck={},CompactHashCheck={}",
+            options.initial_check,
+            options.hashes_ms > 0
+        ),
+        "--scrub-bytes-per-second=0".to_owned(),
     ];
+    let flags = flags.into_iter().chain(options.space.flags());
     match config::parse(flags.map(OsString::from), []) {
         Ok(Invocation::Server(config)) => *config,
         other => panic!("the flags of a simulated member are right: {other:?}"),

@@ -1,5 +1,6 @@
 //! The clients: each on a machine of its own, doing one thing after another until the rehearsal has enough.
 
+use crate::checkers::space;
 use crate::cluster::{client_address, endpoint};
 use crate::history::Outcome;
 use crate::options::Options;
@@ -13,6 +14,9 @@ use madsim::task::NodeId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// Who was refused for lack of space comes back after this long.
+const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The clients of a rehearsal, as its director sees them.
 #[derive(Clone, Debug)]
@@ -96,7 +100,12 @@ async fn work(number: usize, options: Options, world: World, company: Company) {
         if let Outcome::Answered(answer) = &outcome {
             memory.learn(id, &input, answer);
         }
+        let no_space = space::is_refusal(&outcome);
         world.returned(id, outcome);
+        if no_space {
+            // It will not be otherwise at once, and the rehearsal has only so many operations.
+            madsim::time::sleep(NO_SPACE_PAUSE).await;
+        }
         madsim::time::sleep(Duration::from_millis(random.between(0, pause_ms_max))).await;
     }
     company.working.fetch_sub(1, Ordering::Relaxed);

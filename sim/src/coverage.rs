@@ -35,6 +35,11 @@ const STATES: &[(&str, &str)] = &[
     ("refused a peer", "peer refused"),
     ("dropped a raft message", "raft message dropped"),
     ("enabled capabilities for version", "cluster version set"),
+    ("finished peer corruption check", "hashes compared"),
+    (
+        "initial corruption checking passed; no corruption",
+        "hashes compared at start",
+    ),
     ("this member cannot go on", "member stopped by itself"),
 ];
 

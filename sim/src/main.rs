@@ -19,6 +19,7 @@ mod options;
 mod random;
 mod record;
 mod scenario;
+mod space;
 mod timeline;
 mod trace;
 
@@ -34,6 +35,8 @@ mod company;
 mod disk;
 #[cfg(madsim)]
 mod entropy;
+#[cfg(madsim)]
+mod epilogue;
 #[cfg(madsim)]
 mod faults;
 #[cfg(madsim)]

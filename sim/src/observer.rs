@@ -13,7 +13,7 @@ use crate::workloads::APART;
 use crate::workloads::key_and_value;
 use callboard::ids::LogIndex;
 use callboard::mvcc::view::View;
-use callboard::proto::etcdserverpb::RangeRequest;
+use callboard::proto::etcdserverpb::{AlarmType, RangeRequest};
 use callboard::proto::mvccpb::KeyValue;
 use std::cell::RefCell;
 use std::time::Duration;
@@ -22,6 +22,8 @@ use std::time::Duration;
 const LOGS_EVERY: Duration = Duration::from_secs(1);
 /// Changes that are read from a member at once, about.
 const CHANGES_MAX: usize = 1000;
+/// A request is taken to need no more: a transaction of a few short puts.
+const COST_MAX: u64 = 1_500;
 
 /// See the head of the file.
 #[derive(Debug, Default)]
@@ -55,7 +57,11 @@ impl Observer {
         }
         for number in 0..cluster.members.len() {
             if let Some(views) = cluster.views(number) {
-                seen.look_at_state(number, &cluster.members[number].name, &views.load())?;
+                let view = views.load();
+                if no_space(&view, cluster.quota_bytes) {
+                    cluster.world.no_space(|reasons| reasons.seen_at(now));
+                }
+                seen.look_at_state(number, &cluster.members[number].name, &view)?;
             }
             if logs_due {
                 seen.look_at_log(number, cluster)?;
@@ -77,6 +83,9 @@ impl Observer {
 
 impl Seen {
     fn look_at_state(&mut self, number: usize, name: &str, view: &View) -> Result<(), Violation> {
+        if view.alarms.any(AlarmType::Corrupt) {
+            return violation("the alarm CORRUPT is raised, and nobody's data was altered");
+        }
         // After a loss of power a member may serve an older state again.
         let mut from = self.revisions[number].min(view.revision());
         if from < view.compact_revision() {
@@ -164,6 +173,13 @@ impl Seen {
         self.indexes[number] = status.applied_index.0.max(low);
         Ok(())
     }
+}
+
+/// Whether the largest request could be refused.
+fn no_space(view: &View, quota_bytes: Option<u64>) -> bool {
+    let live_bytes = view.applied.usage.live_bytes();
+    let is_near = quota_bytes.is_some_and(|quota| live_bytes + COST_MAX >= quota);
+    is_near || view.alarms.any(AlarmType::Nospace)
 }
 
 fn is_of_history(key: &[u8]) -> bool {

@@ -4,6 +4,7 @@
 use crate::fault_kind::FaultKind;
 use crate::mix::Mix;
 use crate::random::Stream;
+use crate::space::Space;
 use callboard::mutants::Mutant;
 use std::fmt;
 
@@ -20,6 +21,7 @@ pub struct Options {
     pub clients: usize,
     pub keys: u32,
     pub mix: Mix,
+    pub space: Space,
     /// Operations of all clients together before the safety phase ends.
     pub operations: u64,
     /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
@@ -41,6 +43,10 @@ pub struct Options {
     /// The longest calm between two faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
+    /// Between two comparisons of the members' hashes; 0 for none.
+    pub hashes_ms: u64,
+    /// Members compare their hashes at their start.
+    pub initial_check: bool,
     /// The only strikes of the schedule that happen, by number; None for all.
     pub strikes: Option<Vec<u32>>,
     /// The mistake that the code makes on purpose.
@@ -142,12 +148,15 @@ impl Options {
         random.shuffle(&mut faults);
         faults.truncate(random.below(faults.len() as u64 + 1) as usize);
         faults.sort_unstable();
+        let mut checks = Stream::of(seed, "checks");
+        let hashes_ms = *checks.pick(&[0, 0, 1_000, 5_000]);
         Self {
             seed,
             members,
             clients: fixed.clients.unwrap_or(clients),
             keys: fixed.keys.unwrap_or(keys).max(1),
             mix: Mix::draw(seed),
+            space: Space::draw(seed),
             operations: fixed.operations.unwrap_or(operations),
             snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
             catch_up_entries,
@@ -159,6 +168,8 @@ impl Options {
             fsync_ms_max,
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
+            hashes_ms,
+            initial_check: checks.chance(40),
             strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
         }
@@ -180,7 +191,10 @@ impl Options {
             latency_ms_max: latency_ms,
             clock_drift_ppm: vec![0; MEMBERS_MAX],
             fsync_ms_max: 1,
+            space: Space::default(),
             faults: Vec::new(),
+            hashes_ms: 0,
+            initial_check: false,
             mutant,
             ..Self::draw(seed, &Fixed::default())
         }
@@ -199,7 +213,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} space={} hashes_ms={} initial_check={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -214,6 +228,9 @@ impl fmt::Display for Options {
             self.fsync_ms_max,
             self.calm_ms_max,
             self.mix,
+            self.space,
+            self.hashes_ms,
+            self.initial_check,
         )?;
         if let Some(strikes) = &self.strikes {
             write!(f, " strikes={strikes:?}")?;

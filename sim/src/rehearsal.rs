@@ -1,6 +1,6 @@
 //! One rehearsal: safety under trouble, then liveness on a healthy core, then the audit.
 
-use crate::checkers::{Violation, compaction, linearizable, revisions, violation};
+use crate::checkers::{Violation, compaction, linearizable, revisions, space, violation};
 use crate::cluster::Cluster;
 use crate::company::{self, Company};
 use crate::faults::schedule;
@@ -15,12 +15,14 @@ use crate::trace::Trace;
 use crate::workloads::election::Election;
 use crate::workloads::lease::Tenants;
 use crate::workloads::lock::Contenders;
+use crate::workloads::quota::{self, Steward};
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
-use crate::{audit, disk, workloads};
+use crate::{audit, disk, epilogue, workloads};
 use callboard::env::network::{self, Weather};
 use callboard::proto::etcdserverpb::HashKvRequest;
 use madsim::runtime::Runtime;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -154,6 +156,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let company = Company::start(options, world);
     let audience = Audience::start(options, world);
     let tenants = Tenants::start(options, world);
+    let steward = Steward::start(options, world, &cluster);
     let contenders = Contenders::start(options, world);
     let election = Election::start(options, world);
     let play = Play {
@@ -162,6 +165,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         cluster: &cluster,
         company: &company,
         observer: Observer::default(),
+        safe_until: Cell::new(Duration::ZERO),
         tenants: &tenants,
         contenders: &contenders,
         election: &election,
@@ -171,6 +175,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         None => play.safety().await,
     }
     tenants.leave();
+    steward.leave();
     contenders.leave();
     election.leave();
     if world.violations().is_empty() {
@@ -178,6 +183,10 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         if let Err(violation) = play.end_well().await {
             world.violated(violation);
         } else if let Err(violation) = audience.review(&cluster).await {
+            world.violated(violation);
+        } else if story.is_none()
+            && let Err(violation) = epilogue::play(&cluster, options).await
+        {
             world.violated(violation);
         }
     }
@@ -228,6 +237,8 @@ struct Play<'a> {
     cluster: &'a Rc<Cluster>,
     company: &'a Company,
     observer: Observer,
+    /// When the safety phase was over.
+    safe_until: Cell<Duration>,
     tenants: &'a Tenants,
     contenders: &'a Contenders,
     election: &'a Election,
@@ -247,6 +258,7 @@ impl Play<'_> {
                 break; // Nothing that follows is worth more than what was seen.
             }
         }
+        self.safe_until.set(elapsed());
         self.company.stop();
         hand.abort();
         let counters = self.world.counters();
@@ -276,7 +288,25 @@ impl Play<'_> {
         self.contenders.review(self.cluster).await?;
         self.election.review()?;
         self.tenants.review(self.cluster).await?;
+        self.rest().await?;
         self.audit()
+    }
+
+    /// Waits until nothing is under way any more: a leader may compact by itself at any time, as long as there is something.
+    async fn rest(&self) -> Result<(), Violation> {
+        let deadline = elapsed() + LIVENESS_MAX;
+        loop {
+            let views = (0..self.options.members).filter_map(|number| self.cluster.views(number));
+            let mut applied: Vec<_> = views.map(|views| views.load().applied_index()).collect();
+            applied.dedup();
+            if applied.len() == 1 {
+                return Ok(());
+            }
+            if elapsed() > deadline {
+                return violation(format!("healthy members do not come to rest: {applied:?}"));
+            }
+            madsim::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// A quorum that is healthy serves, whatever the others do; when all are healthy they come to hold the same.
@@ -293,6 +323,9 @@ impl Play<'_> {
             .map(|number| self.cluster.members[*number].name.as_str())
             .collect();
         self.world.note("core healed", &names.join(","));
+        if self.options.space.can_run_out() {
+            quota::settle(self.cluster, self.world, &core).await?;
+        }
         for number in &core {
             self.serves(*number).await?;
         }
@@ -375,6 +408,11 @@ impl Play<'_> {
         let history = self.world.history();
         revisions::check(&history, &past)?;
         compaction::check(&history, compacted)?;
+        if !self.options.space.shortages {
+            // A member that stood still may go on by what it saw of its disk before.
+            let reasons = self.world.no_space(|reasons| reasons.clone());
+            space::check(&history, &reasons, self.safe_until.get())?;
+        }
         let searched = linearizable::check(&history, Some(&past))?;
         self.world.count("keys searched together", searched.whole);
         self.world.count("keys searched apart", searched.by_key);

@@ -3,6 +3,7 @@
 
 use crate::checkers::Violation;
 use crate::checkers::leaders::Leaders;
+use crate::checkers::space::Reasons;
 use crate::history::{History, Input, Outcome};
 use crate::record::{Happening, Record};
 use crate::trace::{Standing, Trace};
@@ -14,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
+
+/// The number under which stands in the history what a leader compacts by itself.
+const LEADER: usize = 98;
 
 /// Shared by everything in a rehearsal, which all runs on one thread.
 #[derive(Clone, Debug)]
@@ -27,6 +31,7 @@ struct Inner {
     counters: BTreeMap<&'static str, u64>,
     violations: Vec<Violation>,
     struck: Vec<u32>,
+    no_space: Reasons,
     names: BTreeMap<NodeId, String>,
 }
 
@@ -58,6 +63,7 @@ impl World {
             counters: BTreeMap::new(),
             violations: Vec::new(),
             struck: Vec::new(),
+            no_space: Reasons::default(),
             names: BTreeMap::new(),
         })))
     }
@@ -94,6 +100,11 @@ impl World {
     /// The strikes that began.
     pub fn strikes(&self) -> Vec<u32> {
         self.inner().struck.clone()
+    }
+
+    /// When writes could be refused for lack of space.
+    pub fn no_space<T>(&self, change: impl FnOnce(&mut Reasons) -> T) -> T {
+        change(&mut self.inner().no_space)
     }
 
     /// A promise was broken.
@@ -163,6 +174,14 @@ impl World {
             .trace
             .record(now, &format!("{who} {}{}", record.message, record.fields));
         *inner.record.messages.entry(record.message.clone()).or_default() += 1;
+        if record.message == "starting auto compaction" {
+            // Nobody is told whether it came through.
+            let input = Input::Compact {
+                revision: record.revision,
+            };
+            inner.record.history.call(LEADER, now, input);
+            *inner.counters.entry("auto compactions").or_default() += 1;
+        }
         if record.message == "raft leadership" && record.leads() {
             let standing = Standing {
                 term: record.term,
@@ -211,6 +230,7 @@ struct LogRecord {
     message: String,
     fields: String,
     term: u64,
+    revision: i64,
     member: String,
     leader: String,
 }
@@ -225,6 +245,13 @@ impl Visit for LogRecord {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "term" {
             self.term = value;
+        }
+        self.record_debug(field, &value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        if field.name() == "revision" {
+            self.revision = value;
         }
         self.record_debug(field, &value);
     }

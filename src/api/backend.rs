@@ -8,6 +8,7 @@ use crate::metrics::Metrics;
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;
+use crate::quota::Space;
 use crate::watch::{Permission, WatchHandle};
 use std::future::Future;
 use std::sync::Arc;
@@ -40,6 +41,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn watch_permission(&self, _headers: &::http::HeaderMap) -> Option<Permission> {
         None
     }
+
+    /// Whether there is room for more.
+    fn space(&self) -> &Space;
 
     /// The limits that the operator has set.
     fn limits(&self) -> Limits;

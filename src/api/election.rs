@@ -199,12 +199,7 @@ impl<B: Backend> Observer<B> {
             deletes: true,
             previous: false,
         };
-        let from = if mutants::active(Mutant::ObserveFromNow) {
-            0
-        } else {
-            revision + 1
-        };
-        self.seen = Seen::Leader(self.watch(&leader.key, &[], from, everything));
+        self.seen = Seen::Leader(self.watch(&leader.key, &[], revision + 1, everything));
         self.tell(revision, leader);
     }
 
@@ -213,6 +208,9 @@ impl<B: Backend> Observer<B> {
             if event.r#type() == EventType::Delete {
                 self.seen = Seen::Nothing;
                 return;
+            }
+            if mutants::active(Mutant::ObserveNewestOnly) {
+                self.waiting.clear();
             }
             self.tell(followed.revision, event.kv.unwrap_or_default());
         }

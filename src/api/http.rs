@@ -2,14 +2,14 @@
 //! and which of them a port that is for monitoring alone has.
 //!
 //! Texts, codes and headers are etcd's; the checks are printed in a fixed order where etcd's order is a hash map's.
-//! There are no alarms yet, so no check of them can fail.
 
 use super::backend::Backend;
 use super::body::Body;
 use super::status::Failure;
 use super::{kv, monitoring};
 use crate::config;
-use crate::proto::etcdserverpb::RangeRequest;
+use crate::proto::etcdserverpb::{AlarmType, RangeRequest};
+use crate::storage::state_alarms::RaisedAlarm;
 use ::http::header::{self, HeaderName};
 use ::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use std::fmt::Write;
@@ -47,7 +47,11 @@ impl Check {
 
     async fn run(self, backend: &impl Backend) -> Result<(), String> {
         match self {
-            Self::DataCorruption => Ok(()),
+            Self::DataCorruption => {
+                let corrupt = backend.view().alarms.any(AlarmType::Corrupt);
+                let failed = || format!("alarm activated: {}", AlarmType::Corrupt.as_str_name());
+                if corrupt { Err(failed()) } else { Ok(()) }
+            }
             Self::SerializableRead => read(backend, true).await,
             Self::LinearizableRead => read(backend, false).await,
             Self::NonLearner => {
@@ -99,6 +103,11 @@ pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Opti
 /// What Go's mux answers for a path that it does not know.
 pub fn not_found() -> Response<Body> {
     error(StatusCode::NOT_FOUND, "404 page not found")
+}
+
+/// What a member says that does not serve yet.
+pub fn not_yet() -> Response<Body> {
+    error(StatusCode::SERVICE_UNAVAILABLE, "not serving yet")
 }
 
 /// Sends clients to the path that they mean, as Go's mux does: without double slashes and dots.
@@ -176,7 +185,9 @@ fn version(backend: &impl Backend) -> Response<Body> {
 
 async fn health(backend: &impl Backend, query: &Query) -> Response<Body> {
     let serializable = query.values("serializable").next() == Some("true");
-    let reason = if !serializable && backend.raft_status().leader.get() == 0 {
+    let reason = if let Some(alarm) = alarm(backend, query) {
+        Some(alarm)
+    } else if !serializable && backend.raft_status().leader.get() == 0 {
         Some("RAFT NO LEADER".to_owned())
     } else {
         let outcome = read(backend, serializable).await;
@@ -204,6 +215,15 @@ async fn health(backend: &impl Backend, query: &Query) -> Response<Body> {
 /// The first part of a path: `livez` or `readyz`.
 fn kind(path: &str) -> &str {
     path.split('/').nth(1).unwrap_or_default()
+}
+
+/// The first alarm that the caller cares about.
+fn alarm(backend: &impl Backend, query: &Query) -> Option<String> {
+    let view = backend.view();
+    let counts = |name: &String| !query.values("exclude").any(|excluded| excluded == name);
+    let name = view.alarms.iter().map(RaisedAlarm::name).find(counts)?;
+    let known = ["NOSPACE", "CORRUPT"].contains(&name.as_str());
+    Some(format!("ALARM {}", if known { &name } else { "UNKNOWN" }))
 }
 
 async fn run_checks(backend: &impl Backend, kind: &str, checks: &[Check], query: &Query) -> Response<Body> {

@@ -16,12 +16,14 @@ use crate::mvcc::range::{Progress, RangeScan};
 use crate::mvcc::reply::RangeReply;
 use crate::mvcc::txn;
 use crate::mvcc::view::View;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use crate::proto::log::command::Request;
-use prost::Message;
+use crate::quota;
+use crate::quota::watching::{command, own_alarm};
 use std::sync::Arc;
 use tonic::Status;
 
@@ -131,15 +133,20 @@ fn is_point_get(request: &RangeRequest) -> bool {
         && request.max_create_revision == 0
 }
 
+/// Has a write carried out, if there is room for it.
 pub(super) async fn propose(backend: &impl Backend, request: Request) -> Result<Outcome, Failure> {
-    let bytes = match &request {
-        Request::Put(put) => put.encoded_len(),
-        Request::DeleteRange(delete) => delete.encoded_len(),
-        Request::Txn(txn) => txn.encoded_len(),
-        _ => 0,
-    };
-    if bytes > backend.limits().max_request_bytes {
-        return Err(ApiError::RequestTooLarge.into());
+    let cost = quota::cost(&request);
+    if cost > 0 {
+        let view = backend.view();
+        if !backend.space().takes(view.applied.usage.live_bytes(), cost) {
+            let own = backend.identity().member_id;
+            // All are to know, though not once for each request that is refused.
+            if own_alarm(&view, own).is_none() {
+                // Refused all the same if it does not come through, as by etcd.
+                let _ = backend.propose(command(own, AlarmAction::Activate)).await;
+            }
+            return Err(ApiError::NoSpace.into());
+        }
     }
     Ok(backend.propose(request).await?)
 }

@@ -1,21 +1,24 @@
 //! The Maintenance service, as far as it exists. Mirrors etcd's server/etcdserver/api/v3rpc/maintenance.go.
-//!
-//! There are no alarms and no quota yet: the list of alarms is empty and the quota is reported as 0.
 
-use super::backend::{Backend, header};
+use super::backend::{Backend, fill, header};
 use super::body::Body;
+use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
+use crate::apply::Outcome;
 use crate::config;
 use crate::env;
 use crate::limits::SCAN_SLICE_KEYS;
+use crate::mvcc::View;
 use crate::mvcc::hash::KeyValueHash;
 use crate::mvcc::range::Progress;
-use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest,
-    HashKvResponse, HashRequest, HashResponse, StatusRequest, StatusResponse,
+    AlarmRequest, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
+    HashRequest, HashResponse, StatusRequest, StatusResponse,
 };
-use prometheus::Histogram;
+use crate::proto::log::AlarmCommand;
+use crate::proto::log::command::Request;
+use crate::storage::state_alarms::RaisedAlarm;
+use prost::Message;
 use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
@@ -25,78 +28,100 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let raft = backend.raft_status();
     let own_id = backend.identity().member_id.get();
     let mut members = view.cluster.members.iter();
-    let errors = if raft.leader.get() == 0 {
-        vec![ApiError::NoLeader.text().to_owned()]
-    } else {
-        vec![]
-    };
-    // The engine reclaims space by itself: what it takes is what it needs.
-    let bytes = view.state.disk_bytes() as i64;
+    let no_leader = (raft.leader.get() == 0).then(|| ApiError::NoLeader.text().to_owned());
+    let errors = no_leader.into_iter().chain(view.alarms.iter().map(alarm_text));
+    let live_bytes = view.applied.usage.live_bytes();
+    let rules = backend.space().rules();
     Body::message(&StatusResponse {
         header: Some(header(backend, view.revision())),
         version: config::VERSION.to_owned(),
-        db_size: bytes,
-        db_size_in_use: bytes,
+        // What the engine makes of little can be less than what its parts are counted as.
+        db_size: view.state.disk_bytes().max(live_bytes) as i64,
+        db_size_in_use: live_bytes as i64,
         leader: raft.leader.get(),
         raft_index: raft.commit_index.get(),
         raft_term: raft.term.get(),
         raft_applied_index: raft.applied_index.get(),
-        errors,
+        errors: errors.collect(),
         is_learner: members.any(|member| member.id == own_id && member.is_learner),
         storage_version: config::CLUSTER_VERSION.to_owned(),
-        db_size_quota: 0,
+        // Without a quota as given, as by etcd.
+        db_size_quota: rules.quota().map_or(rules.quota_bytes, |quota| quota as i64),
         downgrade_info: Some(DowngradeInfo::default()),
     })
 }
 
-pub fn alarm(backend: &impl Backend, request: &AlarmRequest) -> Result<Body, Status> {
-    match AlarmAction::try_from(request.action) {
-        // Nothing can be raised, so there is nothing to list, and nothing left to disarm.
-        Ok(AlarmAction::Get | AlarmAction::Deactivate) => Ok(Body::message(&AlarmResponse {
-            header: Some(header(backend, backend.view().revision())),
-            alarms: vec![],
-        })),
-        _ => Err(ApiError::NotCapable.into()),
+/// As protobuf's text form has it.
+fn alarm_text(alarm: RaisedAlarm) -> String {
+    let name = alarm.name();
+    match alarm.member_id {
+        0 => format!("alarm:{name}"),
+        id => format!("memberID:{id} alarm:{name}"),
+    }
+}
+
+/// Through the log, the list too: it holds whatever was raised before anywhere.
+pub async fn alarm(backend: &impl Backend, request: AlarmRequest) -> Result<Body, Status> {
+    let command = AlarmCommand {
+        request: Some(request),
+        by_member: false,
+    };
+    match propose(backend, Request::Alarm(command)).await? {
+        Outcome::Alarm(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
+        }
+        other => Err(unexpected(&other).into()),
     }
 }
 
 pub async fn hash_kv(backend: &impl Backend, request: HashKvRequest) -> Result<Body, Status> {
     let timer = &backend.metrics().store.hash_revision_seconds;
-    let (hashed, revision) = hash(backend, request.revision, timer).await?;
+    let begin = env::now();
+    let view = backend.view();
+    let hashed = hash_of(&view, request.revision).await?;
+    timer.observe((env::now() - begin).as_secs_f64());
     Ok(Body::message(&HashKvResponse {
-        header: Some(header(backend, revision)),
+        header: Some(header(backend, view.revision())),
         hash: hashed.hash,
         compact_revision: hashed.compact_revision,
         hash_revision: hashed.hash_revision,
     }))
 }
 
-/// etcd hashes its file's buckets here; there is no such file, so the key space has to do.
+/// Everything that the log has made: keys, leases with what they hold, members, alarms. The same on all members with the
+/// same state. etcd sums its file's buckets here, so the numbers are not etcd's.
 pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, Status> {
     let timer = &backend.metrics().store.hash_seconds;
-    let (hashed, revision) = hash(backend, 0, timer).await?;
+    let begin = env::now();
+    let view = backend.view();
+    let mut hash = hash_of(&view, 0).await?.hash;
+    for (number, stored) in view.lease_records().enumerate() {
+        let (key, value) = stored.map_err(Failure::from)?;
+        hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
+        if number % SCAN_SLICE_KEYS == SCAN_SLICE_KEYS - 1 {
+            env::yield_now().await;
+        }
+    }
+    hash = crc32c::crc32c_append(hash, &view.cluster.encode_to_vec());
+    hash = crc32c::crc32c_append(hash, &view.alarms.encode_to_vec());
+    timer.observe((env::now() - begin).as_secs_f64());
     Ok(Body::message(&HashResponse {
-        header: Some(header(backend, revision)),
-        hash: hashed.hash,
+        header: Some(header(backend, view.revision())),
+        hash,
     }))
 }
 
-async fn hash(
-    backend: &impl Backend,
-    revision: i64,
-    timer: &Histogram,
-) -> Result<(KeyValueHash, i64), Failure> {
-    let begin = env::now();
-    let view = backend.view();
+async fn hash_of(view: &View, revision: i64) -> Result<KeyValueHash, Failure> {
     let mut scan = view.hash_scan(revision)?;
     while scan.advance(SCAN_SLICE_KEYS)? == Progress::More {
         env::yield_now().await;
     }
-    timer.observe((env::now() - begin).as_secs_f64());
-    Ok((scan.into_hash(), view.revision()))
+    Ok(scan.into_hash())
 }
 
-/// Rewrites the state on a thread of its own, one request at a time. Reads and writes go on meanwhile.
+/// Rewrites what is little of the state, on a thread of its own, one request at a time. Reads and writes go on meanwhile.
+/// Where much is stored, there is no need: the engine merges its tables all the time, and gives free space back.
 pub async fn defragment(
     backend: &impl Backend,
     _: DefragmentRequest,
@@ -119,8 +144,8 @@ pub async fn defragment(
         let _ = done.send(outcome);
     });
     match result.await {
-        Ok(Ok(())) => {
-            tracing::info!("finished defragment");
+        Ok(Ok(all)) => {
+            tracing::info!(all, "finished defragment");
             Ok(Body::message(&DefragmentResponse::default()))
         }
         Ok(Err(error)) => {

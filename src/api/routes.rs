@@ -15,6 +15,7 @@ use bytes::Bytes;
 use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::Mutex;
+use tokio::sync::watch::Receiver;
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
@@ -49,9 +50,11 @@ pub struct Routes<B> {
     more: Option<axum::Router>,
     cors: Option<Cors>,
     json: bool,
+    converter: json::Converter,
     defragmenting: Arc<Mutex<()>>,
     /// Metrics and health alone.
     monitoring_only: bool,
+    opened: Option<Receiver<bool>>,
 }
 
 impl<B: Backend> Routes<B> {
@@ -62,8 +65,10 @@ impl<B: Backend> Routes<B> {
             more: None,
             cors: None,
             json: false,
+            converter: json::Converter::default(),
             defragmenting: Arc::default(),
             monitoring_only: false,
+            opened: None,
         }
     }
 
@@ -73,6 +78,13 @@ impl<B: Backend> Routes<B> {
             monitoring_only: true,
             ..Self::new(backend)
         }
+    }
+
+    /// Answers nobody before `opened` is true, but who asks for the services of the added router.
+    #[must_use]
+    pub fn closed_until(mut self, opened: Receiver<bool>) -> Self {
+        self.opened = Some(opened);
+        self
     }
 
     /// Adds services of a router, such as tonic's `Routes::into_axum_router` makes. They get what is not answered here.
@@ -102,12 +114,21 @@ impl<B: Backend> Routes<B> {
         &self.backend
     }
 
+    pub(super) fn converter(&self) -> &json::Converter {
+        &self.converter
+    }
+
     /// Answers one request. Runs on the task of the request.
     pub async fn handle<R>(&self, request: Request<R>) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
+        if let Some(opened) = &self.opened
+            && !*opened.borrow()
+        {
+            return self.route_closed(request).await;
+        }
         let path = request.uri().path();
         if self.monitoring_only || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // In a box: what it needs shall not make the state of gRPC calls larger.
@@ -173,6 +194,20 @@ impl<B: Backend> Routes<B> {
         grpc::counted(call, result)
     }
 
+    async fn route_closed<R>(&self, request: Request<R>) -> Response<Body>
+    where
+        R: http_body::Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<axum::BoxError>,
+    {
+        if request.uri().path().starts_with("/callboard.") {
+            self.route(request).await
+        } else if grpc::is_grpc(request.headers()) {
+            Status::unavailable("this member is still comparing its data with the others").into_http()
+        } else {
+            http::not_yet()
+        }
+    }
+
     async fn route<R>(&self, request: Request<R>) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + 'static,
@@ -223,7 +258,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
-            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, &message!()),
+            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, message!()).await,
             "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv(backend, message!()).await,
             "/etcdserverpb.Maintenance/Hash" => maintenance::hash_all(backend, message!()).await,
             "/etcdserverpb.Maintenance/Defragment" => {

@@ -153,6 +153,8 @@ impl From<ApplyError> for Failure {
             ApplyError::FutureRevision => ApiError::FutureRevision,
             ApplyError::InvalidSortOption => ApiError::InvalidSortOption,
             ApplyError::MemberNotFound => ApiError::MemberNotFound,
+            ApplyError::NoSpace => ApiError::NoSpace,
+            ApplyError::Corrupt => ApiError::Corrupt,
             ApplyError::IncarnationConflict | ApplyError::StaleTerm => return Self::Other(error.to_string()),
         })
     }

@@ -25,6 +25,7 @@ use crate::storage::state_leases::{
     LeaseRecord, attachment_key, attachment_value, attachments_of, decode_attachment, decode_lease,
     encode_lease, lease_key,
 };
+use crate::storage::state_meta::Change;
 
 /// What has happened to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +66,7 @@ impl PendingLeases {
         Ok(lease.map(|(_, record)| record))
     }
 
-    fn set(&mut self, id: i64, record: LeaseRecord) {
+    pub(super) fn set(&mut self, id: i64, record: LeaseRecord) {
         self.leases.insert(id, Some(record));
     }
 
@@ -142,7 +143,8 @@ pub(super) fn grant(
         remaining_ttl: 0,
         granted_at: index,
     };
-    pending.leases.set(id, record);
+    pending.set_lease(id, record);
+    pending.applied.usage.lease_granted();
     pending.leases.noted.push(LeaseChange::Granted { id, record });
     Ok(LeaseGrantResponse {
         header: Some(header(pending)),
@@ -175,7 +177,9 @@ fn end(pending: &mut Pending, id: i64) -> Result<(), StateError> {
         pending.delete(&key, &newest)?;
     }
     pending.done.end_request(&before);
+    pending.applied.digest(Change::LeaseEnd, &[id as u64]);
     pending.leases.leases.insert(id, None);
+    pending.applied.usage.lease_ended();
     pending.leases.noted.push(LeaseChange::Revoked { id });
     Ok(())
 }
@@ -213,13 +217,11 @@ pub(super) fn checkpoint(
         if lease.granted_at != checkpoint.granted_at {
             continue;
         }
-        pending.leases.set(
-            id,
-            LeaseRecord {
-                remaining_ttl,
-                ..lease
-            },
-        );
+        let record = LeaseRecord {
+            remaining_ttl,
+            ..lease
+        };
+        pending.set_lease(id, record);
         let change = LeaseChange::Checkpointed { id, remaining_ttl };
         pending.leases.noted.push(change);
     }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::apply::alarms;
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
+use crate::apply::digests::Digests;
 use crate::apply::leases::{self, LeaseSink};
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
@@ -19,13 +21,14 @@ use crate::metrics::StoreMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseRevokeResponse,
-    PutResponse, ResponseHeader, TxnResponse,
+    AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
+    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
 use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::{self, Alarms};
 use crate::storage::state_error::StateError;
 use crate::storage::state_meta::{self, Applied, Cluster, SharedCluster};
 
@@ -47,6 +50,7 @@ pub enum Outcome {
     Compaction(CompactionResponse),
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
+    Alarm(AlarmResponse),
     Done,
 }
 
@@ -90,6 +94,7 @@ pub struct Machine {
     sink: Option<Box<dyn ChangeSink>>,
     lease_sink: Option<Box<dyn LeaseSink>>,
     metrics: Option<Arc<StoreMetrics>>,
+    digests: Digests,
 }
 
 impl Machine {
@@ -101,6 +106,8 @@ impl Machine {
     ) -> Result<(Self, Views), MachineError> {
         let pending = load(state, &options)?;
         let views = Views::new(view(&pending));
+        let digests = Digests::default();
+        digests.restart(LogIndex(pending.applied.index), pending.applied.digest);
         Ok((
             Self {
                 pending,
@@ -110,6 +117,7 @@ impl Machine {
                 sink: None,
                 lease_sink: None,
                 metrics: None,
+                digests,
             },
             views,
         ))
@@ -157,13 +165,24 @@ impl Machine {
         });
         self.commit_and_publish()?;
         self.pending.state.sync()?;
+        self.restart_digests();
         Ok(())
+    }
+
+    /// The digests after the newest entries.
+    pub fn digests(&self) -> &Digests {
+        &self.digests
+    }
+
+    fn restart_digests(&self) {
+        self.digests
+            .restart(self.applied_index(), self.pending.applied.digest);
     }
 
     /// Applies entries in log order. After an error nothing more can be applied.
     pub fn apply(&mut self, entries: &[CommittedEntry]) -> Result<Vec<Reply>, MachineError> {
         let mut replies = vec![];
-        let mut any = false;
+        let mut digests = vec![];
         self.pending.watched = Watched::new(self.wanted());
         for entry in entries {
             if entry.index.get() <= self.pending.applied.index {
@@ -188,10 +207,11 @@ impl Machine {
             }
             self.pending.applied.index = entry.index.get();
             self.pending.applied.term = entry.term.get();
-            any = true;
+            digests.push(self.pending.applied.digest);
         }
-        if any {
+        if !digests.is_empty() {
             self.commit_and_publish()?;
+            self.digests.extend(&digests);
         }
         Ok(replies)
     }
@@ -209,6 +229,7 @@ impl Machine {
         }
         self.check_index(index)?;
         let version = self.pending.cluster.version.clone();
+        alarms::forget_all_but(&mut self.pending, &members);
         self.pending.applied.index = index.get();
         self.pending.applied.term = term.get();
         self.pending.set_cluster(Cluster {
@@ -216,7 +237,9 @@ impl Machine {
             conf_state,
             version,
         });
-        self.commit_and_publish()
+        self.commit_and_publish()?;
+        self.digests.extend(&[self.pending.applied.digest]);
+        Ok(())
     }
 
     /// Goes on with another database, which a snapshot has filled.
@@ -225,6 +248,7 @@ impl Machine {
         if let Some(metrics) = &self.metrics {
             self.pending.state.set_metrics(metrics);
         }
+        self.restart_digests();
         self.publish();
         if let Some(sink) = &self.lease_sink {
             sink.replaced(self.views.load());
@@ -315,15 +339,18 @@ impl Machine {
         entry: &CommittedEntry,
     ) -> Result<Result<Outcome, ApplyError>, StateError> {
         let pending = &mut self.pending;
+        if let Some(request) = &command.request
+            && let Err(refused) = alarms::admit(pending, request)
+        {
+            return Ok(Err(refused));
+        }
         let outcome = match command.request {
             Some(Request::Put(request)) => txn::put(pending, &request).map(Outcome::Put),
             Some(Request::DeleteRange(request)) => txn::delete_range(pending, &request)
                 .map(Outcome::DeleteRange)
                 .map_err(Failure::from),
             Some(Request::Txn(request)) => txn::txn(pending, &request).map(Outcome::Txn),
-            Some(Request::Compaction(request)) => compact(pending, &request)
-                .map(Outcome::Compaction)
-                .map_err(Failure::from),
+            Some(Request::Compaction(request)) => compact(pending, &request).map(Outcome::Compaction),
             Some(Request::LeaseGrant(request)) => {
                 leases::grant(pending, &request, entry.index.get()).map(Outcome::LeaseGrant)
             }
@@ -345,6 +372,7 @@ impl Machine {
                 pending.set_cluster(cluster);
                 Ok(Outcome::Done)
             }
+            Some(Request::Alarm(command)) => Ok(Outcome::Alarm(alarms::change(pending, command))),
             None => Ok(Outcome::Done),
         };
         match outcome {
@@ -364,11 +392,16 @@ fn load(state: Arc<StateDatabase>, options: &MachineOptions) -> Result<Pending, 
         Some(stored) => state_meta::decode(state_meta::CLUSTER_KEY, &stored)?,
         None => Cluster::default(),
     };
+    let alarms = match state.get(StateKeyspace::Meta, state_alarms::ALARMS_KEY)? {
+        Some(stored) => state_meta::decode(state_alarms::ALARMS_KEY, &stored)?,
+        None => Alarms::default(),
+    };
     Ok(Pending::new(
         state,
         options.header_cache_bytes,
         applied,
         Arc::new(cluster),
+        Arc::new(alarms),
     ))
 }
 
@@ -377,6 +410,7 @@ fn view(pending: &Pending) -> View {
         Arc::clone(&pending.state),
         pending.applied.clone(),
         Arc::clone(&pending.cluster),
+        Arc::clone(&pending.alarms),
     )
 }
 
@@ -386,14 +420,15 @@ fn sorted(mut members: Vec<Member>) -> Vec<Member> {
 }
 
 /// Raises the watermark below which the past is gone; the space comes back later.
-fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, ApplyError> {
+fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, Failure> {
     if request.revision <= pending.applied.compact_revision {
-        return Err(ApplyError::Compacted);
+        return Err(ApplyError::Compacted.into());
     }
     if request.revision > pending.applied.revision {
-        return Err(ApplyError::FutureRevision);
+        return Err(ApplyError::FutureRevision.into());
     }
-    pending.applied.compact(request.revision);
+    let replaced = pending.replaced_up_to(request.revision)?;
+    pending.applied.compact(request.revision, replaced);
     let header = Some(ResponseHeader {
         revision: pending.applied.revision,
         ..Default::default()

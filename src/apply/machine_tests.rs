@@ -203,6 +203,55 @@ fn compaction_gives_space_back_only_behind_a_sync() {
 }
 
 #[test]
+fn whole_tables_of_compacted_revisions_go_at_once_and_not_for_who_still_reads_them() {
+    // Nothing may be rewritten, as where much is stored.
+    let mut member = TestMember::with(&StateOptions {
+        merge_bytes_max: 0,
+        ..StateOptions::simulator()
+    });
+    for number in 0..100 {
+        member.run(put("k", &format!("{number:01000}"))).unwrap();
+        if number % 10 == 9 {
+            member.state().flush().unwrap();
+        }
+    }
+    let tables = |member: &TestMember, keyspace| {
+        let tables = member.state().tables().into_iter();
+        tables.filter(|table| table.keyspace == keyspace).count()
+    };
+    assert_eq!(
+        (tables(&member, "replaced"), tables(&member, "history")),
+        (10, 10)
+    );
+    let before = member.view();
+    let (hash, changes) = (before.hash_kv(0).unwrap(), before.changes(2, 1000).unwrap().len());
+    let mut at_96 = everything();
+    at_96.revision = 96;
+    let as_it_was = member.range(&at_96);
+    member.run(compact(95)).unwrap();
+    member.state().drop_compacted().unwrap();
+    assert_eq!(
+        tables(&member, "replaced"),
+        10,
+        "the compaction is not on disk yet"
+    );
+    member.state().sync().unwrap();
+    member.state().drop_compacted().unwrap();
+    // Revisions 2 to 91 are in the tables that go. Their history is still pointed to.
+    assert_eq!((tables(&member, "replaced"), tables(&member, "history")), (1, 10));
+    assert_eq!(member.range(&at_96), as_it_was);
+    member.run(compact(101)).unwrap();
+    member.state().reclaim().unwrap();
+    member.machine.republish();
+    assert!(tables(&member, "replaced") <= 1 && tables(&member, "history") <= 3);
+    assert_eq!(member.range(&everything()).kvs[0].value, format!("{:01000}", 99));
+    assert_eq!(member.view().changes(101, 9).unwrap().len(), 1);
+    // Whoever took a view before reads on in it.
+    assert_eq!(before.hash_kv(0).unwrap(), hash);
+    assert_eq!(before.changes(2, 1000).unwrap().len(), changes);
+}
+
+#[test]
 fn damaged_records_are_reported() {
     let mut member = TestMember::new();
     member.run(put("k", "1")).unwrap();

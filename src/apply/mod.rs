@@ -4,8 +4,12 @@
 //! Mirrors the writing half of etcd's server/etcdserver/txn and server/etcdserver/apply.
 
 pub mod actor;
+#[cfg(test)]
+mod alarm_tests;
+mod alarms;
 mod cache;
 pub mod changes;
+pub mod digests;
 #[cfg(test)]
 mod lease_tests;
 pub mod leases;
@@ -20,6 +24,8 @@ pub(crate) mod testing;
 mod txn;
 #[cfg(test)]
 mod txn_tests;
+#[cfg(test)]
+mod usage_tests;
 
 pub use machine::{CommittedEntry, Machine, Outcome, Reply};
 
@@ -46,6 +52,10 @@ pub enum ApplyError {
     Compacted,
     #[error("the revision has not happened yet")]
     FutureRevision,
+    #[error("space is short, as an alarm says; free some and disarm the alarm")]
+    NoSpace,
+    #[error("members hold different data, as an alarm says; restore those that differ and disarm the alarm")]
+    Corrupt,
     #[error("the sort order or sort target of a range is unknown")]
     InvalidSortOption,
     #[error(

@@ -9,6 +9,7 @@ use prost::Message;
 use crate::apply::ApplyError;
 use crate::apply::machine::Outcome;
 use crate::apply::testing::{TestMember, ToCommand, ToOperation, compact};
+use crate::apply::usage_tests::live_bytes;
 use crate::mvcc::hash::KeyValueHash;
 use crate::mvcc::range::RangeScan;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -523,6 +524,14 @@ fn check_reads(member: &TestMember, model: &Model, requests: &[RangeRequest]) {
     };
     let count = model.range(&all).expect("nothing newer is asked for").count;
     assert_eq!(view.applied.keys, count as u64);
+    let happened = model.entries.iter().map(|entry| {
+        let value_bytes = entry.kv.as_ref().map(|kv| kv.value.len());
+        (entry.main, &*entry.key, value_bytes)
+    });
+    assert_eq!(
+        view.applied.usage.live_bytes(),
+        live_bytes(happened, model.compact_revision)
+    );
     for request in requests {
         let read = view.range(request).and_then(RangeScan::run);
         let read = read.map(|reply| {

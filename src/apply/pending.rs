@@ -9,6 +9,7 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::apply::cache::HeaderCache;
 use crate::apply::changes::{AppliedChange, Watched};
@@ -18,14 +19,16 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
 use crate::mvcc::records::{Source, Stored};
 use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::{self, SharedAlarms};
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
 use crate::storage::state_leases::LeaseRecord;
-use crate::storage::state_meta::{self, Applied, Cluster};
+use crate::storage::state_meta::{self, Applied, Change, Cluster};
 use crate::storage::state_packed::{Packed, PackedWriter};
 use crate::storage::state_record::{Header, NewRecord, Record};
 use crate::storage::state_replaced::{Previous, Replacement};
+use crate::storage::state_usage::revision_bytes;
 
 pub(crate) struct Pending {
     pub(crate) state: Arc<StateDatabase>,
@@ -36,6 +39,8 @@ pub(crate) struct Pending {
     pub(crate) applied: Applied,
     pub(crate) cluster: Arc<Cluster>,
     cluster_changed: bool,
+    pub(crate) alarms: SharedAlarms,
+    alarms_changed: bool,
     /// None: deleted.
     current: BTreeMap<Bytes, Option<Record>>,
     history: PackedWriter<HistoryEntry>,
@@ -56,6 +61,7 @@ impl Pending {
         cache_bytes: u64,
         applied: Applied,
         cluster: Arc<Cluster>,
+        alarms: SharedAlarms,
     ) -> Self {
         Self {
             state,
@@ -64,6 +70,8 @@ impl Pending {
             applied,
             cluster,
             cluster_changed: false,
+            alarms,
+            alarms_changed: false,
             current: BTreeMap::new(),
             history: PackedWriter::default(),
             replaced: PackedWriter::default(),
@@ -92,8 +100,27 @@ impl Pending {
     }
 
     pub(crate) fn set_cluster(&mut self, cluster: Cluster) {
+        let sum = u64::from(crc32c::crc32c(&cluster.encode_to_vec()));
+        self.applied.digest(Change::Cluster, &[sum]);
         self.cluster = Arc::new(cluster);
         self.cluster_changed = true;
+    }
+
+    pub(crate) fn set_lease(&mut self, id: i64, record: LeaseRecord) {
+        let numbers = [id, record.ttl, record.remaining_ttl].map(|number| number as u64);
+        self.applied.digest(Change::Lease, &numbers);
+        self.applied.digest(Change::Lease, &[record.granted_at]);
+        self.leases.set(id, record);
+    }
+
+    pub(crate) fn set_alarms(&mut self, alarms: SharedAlarms) {
+        if alarms == self.alarms {
+            return;
+        }
+        let sum = u64::from(crc32c::crc32c(&alarms.encode_to_vec()));
+        self.applied.digest(Change::Alarms, &[sum]);
+        self.alarms_changed = true;
+        self.alarms = alarms;
     }
 
     pub(crate) fn lease(&self, id: i64) -> Result<Option<LeaseRecord>, StateError> {
@@ -166,8 +193,13 @@ impl Pending {
             value,
             lease,
         });
+        self.applied.digest(Change::Put, &[u64::from(record.sum())]);
         self.note_change(place.main, &key, Some(&record))?;
         self.replace(&key, place, previous, false)?;
+        let replaced = previous.map_or(0, |previous| revision_bytes(&key, previous.value_bytes as usize));
+        self.applied
+            .usage
+            .change(revision_bytes(&key, value.len()), replaced);
         self.hand_over(&key, previous, lease);
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
@@ -180,8 +212,15 @@ impl Pending {
     /// Deletes `key`, whose newest record is `previous`.
     pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
         let place = self.next_place();
+        let sum = u64::from(crc32c::crc32c(key));
+        let numbers = [sum, place.main as u64, u64::from(place.sub)];
+        self.applied.digest(Change::Delete, &numbers);
         self.note_change(place.main, key, None)?;
         self.replace(key, place, Some(previous), true)?;
+        // A deletion itself goes with the same compaction as what it has deleted.
+        let deletion = revision_bytes(key, 0);
+        let replaced = deletion + revision_bytes(key, previous.value_bytes as usize);
+        self.applied.usage.change(deletion, replaced);
         self.hand_over(key, Some(previous), 0);
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
@@ -248,9 +287,26 @@ impl Pending {
             previous.place().is_none_or(|previous| previous < place),
             "a record is replaced by a newer one"
         );
-        Replacement::push(&mut self.replaced, place, key, &previous, deleted);
+        let replacement = Replacement {
+            place,
+            key: key.clone(),
+            previous,
+            deleted,
+            replaced_before: self.applied.usage.replaced_bytes(),
+        };
+        replacement.push(&mut self.replaced);
         self.bytes += key.len();
         Ok(())
+    }
+
+    /// What all changes up to a revision have replaced, in bytes.
+    pub(crate) fn replaced_up_to(&self, revision: i64) -> Result<u64, StateError> {
+        let behind = Place {
+            main: revision + 1,
+            sub: 0,
+        };
+        let first = self.pending_past().replacements(behind)?.next().transpose()?;
+        Ok(first.map_or(self.applied.usage.replaced_bytes(), |first| first.replaced_before))
     }
 
     /// Writes everything in one engine batch.
@@ -289,12 +345,21 @@ impl Pending {
                 cluster,
             );
         }
+        if self.alarms_changed {
+            let alarms = state_meta::encode(state_alarms::ALARMS_KEY, &*self.alarms);
+            batch.insert(
+                StateKeyspace::Meta,
+                Bytes::from_static(state_alarms::ALARMS_KEY),
+                alarms,
+            );
+        }
         self.leases.write(&mut batch);
         // From here on the database says something else.
         *self.last_read.borrow_mut() = None;
         batch.commit()?;
         self.state.note_compaction(&self.applied);
         self.cluster_changed = false;
+        self.alarms_changed = false;
         self.bytes = 0;
         Ok(())
     }

@@ -38,8 +38,12 @@ fn options() -> MachineOptions {
 
 impl TestMember {
     pub(crate) fn new() -> Self {
+        Self::with(&StateOptions::simulator())
+    }
+
+    pub(crate) fn with(engine: &StateOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let state = StateDatabase::open(&directory.path().join("state"), &StateOptions::simulator()).unwrap();
+        let state = StateDatabase::open(&directory.path().join("state"), engine).unwrap();
         let (mut machine, views) = Machine::open(state, ORIGIN, options()).unwrap();
         let members = vec![Member {
             id: 5,

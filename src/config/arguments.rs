@@ -24,7 +24,7 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 11] = [
+pub const SWITCHES: [&str; 13] = [
     "enable-grpc-gateway",
     "strict-reconfig-check",
     "pre-vote",
@@ -36,6 +36,8 @@ pub const SWITCHES: [&str; 11] = [
     "peer-client-cert-auth",
     "peer-auto-tls",
     "peer-skip-client-san-verification",
+    "experimental-initial-corrupt-check",
+    "experimental-compact-hash-check-enabled",
 ];
 
 /// The command line in one shape.

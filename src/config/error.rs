@@ -44,6 +44,8 @@ pub enum Error {
     ElectionShort { election_ms: u64, heartbeat_ms: u64 },
     #[error("--election-timeout[{0}ms] is too long, and should be set less than 50000ms")]
     ElectionLong(u64),
+    #[error("--compact-hash-check-time must be >0 (set to 0s)")]
+    CompactHashCheckTimeZero,
     #[error("undefined auto-compaction-mode")]
     CompactionModeEmpty,
     #[error("unknown auto-compaction-mode {0:?}")]
@@ -60,6 +62,8 @@ pub enum Error {
         "AllowedCNs and AllowedHostnames are mutually exclusive: give --peer-cert-allowed-cn or --peer-cert-allowed-hostname"
     )]
     AllowedNames,
+    #[error("error parsing CompactionRetention: time: invalid duration {0:?}")]
+    CompactionRetention(String),
     #[error("--logger=capnslog is removed in v3.5")]
     LoggerRemoved,
     #[error("unknown logger option {0:?}")]

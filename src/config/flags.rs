@@ -90,17 +90,45 @@ pub struct Flags {
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub enable_v2: bool,
-    /// Bytes that the state may take. Not enforced yet: only 0 (not set) and negative numbers (off) are taken.
+    /// Bytes that may live: all revisions that are not compacted. 0 for 2 GiB, negative for no limit. Beyond it writes are
+    /// refused until there is room.
     #[arg(long, default_value = "0", value_parser = signed, allow_hyphen_values = true)]
     pub quota_backend_bytes: i64,
+    /// Bytes that must stay free on the disk: with less, writes are refused until there is room. 0 for 256 MiB, or 5 % of a
+    /// small disk; negative for none. Callboard's own.
+    #[arg(long, default_value = "0", value_parser = signed, allow_hyphen_values = true)]
+    pub quota_free_disk_bytes: i64,
     /// `periodic` or `revision`.
     #[arg(long, default_value = "periodic")]
     pub auto_compaction_mode: String,
-    /// What compaction keeps. Only 0 (off) so far.
-    #[arg(long, default_value = "0")]
+    /// What the leader keeps when it compacts by itself: a period, such as 30m (a bare number counts hours), or a number of
+    /// revisions. 0 for all.
+    #[arg(long, default_value = "0", allow_hyphen_values = true)]
     pub auto_compaction_retention: String,
     #[command(flatten)]
     pub tls: TlsFlags,
+    /// Experimental features: Name=true,Name=false.
+    #[arg(long, default_value = "")]
+    pub feature_gates: String,
+    /// Compare with the other members before serving anybody, as --feature-gates=InitialCorruptCheck=true does.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub experimental_initial_corrupt_check: bool,
+    /// Between two comparisons of all that the members hold, for example 10m. 0s: none.
+    #[arg(long, alias = "experimental-corrupt-check-time", default_value = "0s", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub corrupt_check_time: Duration,
+    /// Compare what members hold at the newest compaction, as --feature-gates=CompactHashCheck=true does.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub experimental_compact_hash_check_enabled: bool,
+    /// Between two such comparisons.
+    #[arg(long, alias = "experimental-compact-hash-check-time", default_value = "1m", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub compact_hash_check_time: Duration,
+    /// How fast all data is read back from the disk and checked, once an hour. 0: not at all. etcd has no such flag.
+    #[arg(long, default_value = "4194304", value_parser = unsigned)]
+    pub scrub_bytes_per_second: u64,
     /// Only zap: one JSON object a line, in its layout.
     #[arg(long, default_value = "zap")]
     pub logger: String,

@@ -6,6 +6,7 @@
 
 mod arguments;
 mod error;
+mod features;
 mod flags;
 mod server;
 mod tls_flags;

@@ -1,10 +1,15 @@
 //! What a member is started with, checked.
 
 use super::Error;
+use super::features::Features;
 use super::flags::Flags;
 use super::tls_flags::{self, Tls};
+use super::values::duration;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
+use crate::compactor::Retention;
+use crate::corruption::{CheckOptions, ScrubOptions};
 use crate::logging;
+use crate::quota::Rules;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +48,11 @@ pub struct Server {
     /// Whether metrics say how long calls take.
     pub extensive_metrics: bool,
     pub warning_apply_duration: Duration,
+    pub initial_corrupt_check: bool,
+    pub checks: CheckOptions,
+    pub space: Rules,
+    /// None: nobody compacts by itself.
+    pub auto_compaction: Option<Retention>,
     pub log: logging::Options,
     /// What to log once logging has begun.
     pub notices: Vec<Notice>,
@@ -90,12 +100,17 @@ impl Notice {
 impl Server {
     /// Checks the flags in etcd's order, so that of several mistakes the same one is named.
     pub(super) fn new(flags: Flags, mut notices: Vec<Notice>) -> Result<Self, Error> {
+        let features = Features::read(&flags.feature_gates)?;
+        let initial_corrupt_check =
+            features.initial_corrupt_check || flags.experimental_initial_corrupt_check;
         let log = log_options(&flags)?;
         check_urls(&flags)?;
         check_times(&flags)?;
         if flags.given.contains("listen-client-urls") && !flags.given.contains("advertise-client-urls") {
             return Err(Error::AdvertiseClientUrlsUnset);
         }
+        let checks = check_options(&flags, features)?;
+        let auto_compaction = auto_compaction(&flags)?;
         check_unsupported(&flags)?;
         let tls = tls_flags::read(&flags, &mut notices)?;
         if flags.name == DEFAULT_NAME {
@@ -151,6 +166,13 @@ impl Server {
             // etcd takes any word; all others mean `basic`.
             extensive_metrics: flags.metrics == "extensive",
             warning_apply_duration: flags.warning_apply_duration,
+            initial_corrupt_check,
+            checks,
+            space: Rules {
+                quota_bytes: flags.quota_backend_bytes,
+                free_disk_bytes: flags.quota_free_disk_bytes,
+            },
+            auto_compaction,
             log,
             notices,
         })
@@ -180,6 +202,24 @@ fn progress_interval(given: Duration) -> Duration {
         Duration::ZERO => Duration::from_mins(10),
         given => given.max(Duration::from_millis(100)),
     }
+}
+
+fn check_options(flags: &Flags, features: Features) -> Result<CheckOptions, Error> {
+    if flags.compact_hash_check_time.is_zero() {
+        return Err(Error::CompactHashCheckTimeZero);
+    }
+    let compact_hash_check = features.compact_hash_check || flags.experimental_compact_hash_check_enabled;
+    Ok(CheckOptions {
+        hashes_every: flags.corrupt_check_time,
+        compact_hashes_every: if compact_hash_check {
+            flags.compact_hash_check_time
+        } else {
+            Duration::ZERO
+        },
+        scrub: ScrubOptions {
+            bytes_per_second: flags.scrub_bytes_per_second,
+        },
+    })
 }
 
 fn log_options(flags: &Flags) -> Result<logging::Options, Error> {
@@ -252,26 +292,37 @@ fn check_times(flags: &Flags) -> Result<(), Error> {
     Ok(())
 }
 
-/// What etcd would do with these values, Callboard cannot do yet: better no start than a promise not kept.
-fn check_unsupported(flags: &Flags) -> Result<(), Error> {
-    match flags.auto_compaction_mode.as_str() {
-        "periodic" | "revision" => {}
+/// Nothing is kept, or all: then nothing is to be done. A bare number counts hours or revisions; in either mode a duration is
+/// its nanoseconds (server/embed/etcd.go, `parseCompactionRetention`).
+fn auto_compaction(flags: &Flags) -> Result<Option<Retention>, Error> {
+    let by_period = match flags.auto_compaction_mode.as_str() {
+        "periodic" => true,
+        "revision" => false,
         "" => return Err(Error::CompactionModeEmpty),
         other => return Err(Error::CompactionMode(other.to_owned())),
+    };
+    let text = match flags.auto_compaction_retention.as_str() {
+        "" => "0",
+        text => text,
+    };
+    let number = text.strip_prefix('+').unwrap_or(text).parse::<u32>().ok();
+    if let (Some(revisions), false) = (number, by_period) {
+        return Ok((revisions > 0).then_some(Retention::Revisions(revisions.into())));
     }
-    let off = matches!(
-        flags.auto_compaction_retention.as_str(),
-        "" | "0" | "0s" | "0m" | "0h"
-    );
+    let period = match number {
+        Some(hours) => Duration::from_hours(hours.into()),
+        None => duration(text).map_err(|_| Error::CompactionRetention(text.to_owned()))?,
+    };
+    Ok(match i64::try_from(period.as_nanos()) {
+        _ if period.is_zero() => None,
+        Ok(nanos) if !by_period => Some(Retention::Revisions(nanos)),
+        _ => Some(Retention::Period(period)),
+    })
+}
+
+/// What etcd would do with these values, Callboard cannot do yet: better no start than a promise not kept.
+fn check_unsupported(flags: &Flags) -> Result<(), Error> {
     let unsupported = |flag, value, hint| Err(Error::Unsupported { flag, value, hint });
-    if !off {
-        let value = flags.auto_compaction_retention.clone();
-        return unsupported("auto-compaction-retention", value, ", compact with etcdctl");
-    }
-    if flags.quota_backend_bytes > 0 {
-        let value = flags.quota_backend_bytes.to_string();
-        return unsupported("quota-backend-bytes", value, ", there is no quota");
-    }
     if !flags.strict_reconfig_check {
         return unsupported("strict-reconfig-check", "false".into(), "");
     }

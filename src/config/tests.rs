@@ -1,6 +1,7 @@
 //! Command lines and what comes of them; the messages were taken from etcd 3.7.1.
 
 use super::*;
+use crate::compactor::Retention;
 use std::time::Duration;
 
 fn run(line: &str, environment: &[(&str, &str)]) -> Result<Invocation, Error> {
@@ -197,9 +198,14 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             "unexpected TLS cipher suite \"ECDHE-RSA-DES-CBC3-SHA\"",
         ),
         (
-            "--quota-backend-bytes=5",
+            "--auto-compaction-retention=-1",
             1,
-            "--quota-backend-bytes=5 is not supported yet, there is no quota",
+            "error parsing CompactionRetention: time: invalid duration \"-1\"",
+        ),
+        (
+            "--auto-compaction-mode=revision --auto-compaction-retention=x",
+            1,
+            "error parsing CompactionRetention: time: invalid duration \"x\"",
         ),
     ];
     for (line, code, message) in cases {
@@ -210,7 +216,39 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             "{line}"
         );
     }
-    assert!(run("--quota-backend-bytes -1", &[]).is_ok());
+}
+
+#[test]
+fn what_is_kept_is_read_as_etcd_reads_it() {
+    let hours = |hours| Some(Retention::Period(Duration::from_hours(hours)));
+    let cases = [
+        ("", None),
+        ("--auto-compaction-retention=", None),
+        ("--auto-compaction-retention 0", None),
+        ("--auto-compaction-retention 0s", None),
+        ("--auto-compaction-retention=-5s", None),
+        ("--auto-compaction-retention 1", hours(1)),
+        ("--auto-compaction-retention +24", hours(24)),
+        (
+            "--auto-compaction-retention 1m30s",
+            Some(Retention::Period(Duration::from_secs(90))),
+        ),
+        ("--auto-compaction-mode revision", None),
+        (
+            "--auto-compaction-mode revision --auto-compaction-retention 1000",
+            Some(Retention::Revisions(1000)),
+        ),
+        (
+            "--auto-compaction-mode revision --auto-compaction-retention 1us",
+            Some(Retention::Revisions(1000)),
+        ),
+    ];
+    for (line, expected) in cases {
+        assert_eq!(server(line, &[]).auto_compaction, expected, "{line}");
+    }
+    let line = "--quota-backend-bytes -1 --quota-free-disk-bytes=5";
+    let space = server(line, &[]).space;
+    assert_eq!((space.quota_bytes, space.free_disk_bytes), (-1, 5));
 }
 
 #[test]

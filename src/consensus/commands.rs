@@ -19,11 +19,8 @@ pub struct CommandQueue {
 const COMMAND_TAG: u8 = 0x0a;
 
 impl CommandQueue {
-    /// Adds a command; false where the queue holds `bytes_max` already.
-    pub fn push(&mut self, command: &Command, bytes_max: usize) -> bool {
-        if self.bytes >= bytes_max {
-            return false;
-        }
+    /// Adds a command of this member, which has counted it among those that wait.
+    pub fn push(&mut self, command: &Command) {
         let command_bytes = command.encoded_len();
         let piece = self.piece(command_bytes + 12);
         let before = piece.len();
@@ -31,7 +28,6 @@ impl CommandQueue {
         command.encode_length_delimited(piece).expect("a vector grows");
         let added = piece.len() - before;
         self.bytes += added;
-        true
     }
 
     /// Adds a batch that is encoded already; false where the queue holds `bytes_max` already.
@@ -136,11 +132,11 @@ mod tests {
             })
             .collect();
         for command in &commands[..60] {
-            assert!(queue.push(command, usize::MAX));
+            queue.push(command);
         }
         let mut other = CommandQueue::default();
         for command in &commands[60..] {
-            assert!(other.push(command, usize::MAX));
+            other.push(command);
         }
         queue.append(other);
         let forwarded = CommandBatch {

@@ -3,12 +3,12 @@
 
 use super::delivery::Deliveries;
 use super::inbox::Incoming;
-use super::waiters::Waiters;
+use super::waiters::{Waiters, WaitingMax};
 use crate::apply::{ApplyError, Outcome};
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
-use crate::limits::{PROPOSALS_BYTES_MAX, PROPOSALS_WAITING_MAX, READS_WAITING_MAX};
+use crate::limits::{PROPOSALS_BYTES_MAX, PROPOSALS_WAITING_MAX, READS_WAITING_MAX, REQUEST_HEADER_BYTES};
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::log::{Command, command};
@@ -48,6 +48,14 @@ pub enum ReadError {
     TooManyRequests,
     #[error("server stopped")]
     Stopped,
+}
+
+/// Whether a request is small enough, with what etcd puts around it in its log.
+pub fn check_size(request: &command::Request, bytes_max: usize) -> Result<(), ProposeError> {
+    if request.encoded_len() + REQUEST_HEADER_BYTES > bytes_max {
+        return Err(ProposeError::TooLarge);
+    }
+    Ok(())
 }
 
 /// Raft as an observer sees it.
@@ -132,24 +140,37 @@ pub struct Handle {
 impl Handle {
     /// Has a command carried out by the cluster. No error but those named at [`ProposeError`] says that it was not.
     pub async fn propose(&self, request: command::Request) -> Result<Outcome, ProposeError> {
+        check_size(&request, self.request_bytes_max)?;
+        let max = WaitingMax {
+            commands: PROPOSALS_WAITING_MAX,
+            bytes: PROPOSALS_BYTES_MAX,
+        };
+        self.propose_within(request, max).await
+    }
+
+    /// The same for what the member does by itself: the ends of leases and the like are not kept back by clients' load.
+    /// Whoever calls it has few under way.
+    pub async fn propose_own(&self, request: command::Request) -> Result<Outcome, ProposeError> {
+        self.propose_within(request, WaitingMax::NONE).await
+    }
+
+    async fn propose_within(
+        &self,
+        request: command::Request,
+        max: WaitingMax,
+    ) -> Result<Outcome, ProposeError> {
         let mut command = Command {
             origin: self.origin,
             id: 0,
             request: Some(request),
         };
-        if command.encoded_len() > self.request_bytes_max {
-            return Err(ProposeError::TooLarge);
-        }
         let deadline = env::now() + self.request_timeout;
         let (id, answer) = self
             .waiters
-            .register(deadline, PROPOSALS_WAITING_MAX)
+            .register(deadline, command.encoded_len(), max)
             .ok_or(ProposeError::TooManyRequests)?;
         command.id = id;
-        let taken = self.add(|incoming| incoming.commands.push(&command, PROPOSALS_BYTES_MAX));
-        if !taken {
-            self.waiters.fail(id, ProposeError::TooManyRequests);
-        }
+        self.add(|incoming| incoming.commands.push(&command));
         let outcome = answer.await.unwrap_or(Err(ProposeError::Stopped));
         if matches!(
             outcome,

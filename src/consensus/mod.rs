@@ -26,7 +26,7 @@ pub(crate) mod testing;
 pub mod waiters;
 pub mod writer;
 
-pub use handle::{Handle, ProposeError, RaftDetails, RaftStatus, ReadError};
+pub use handle::{Handle, ProposeError, RaftDetails, RaftStatus, ReadError, check_size};
 
 /// Raft's form of a configuration, for [`log_store::LogStore`].
 pub fn conf_state(state: &crate::proto::peer::ConfState) -> raft::eraftpb::ConfState {

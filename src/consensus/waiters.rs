@@ -1,4 +1,4 @@
-//! Who waits for the outcome of which command. Ids count up, so a ring finds a waiter without hashing, and the oldest
+//! Who waits for the outcome of which command, and what those commands take together. Ids count up, so a ring finds a waiter without hashing, and the oldest
 //! deadline is always in front.
 
 use super::delivery::{Answer, Delivery};
@@ -22,31 +22,51 @@ struct Ring {
     base: u64,
     places: VecDeque<Option<Waiter>>,
     waiting: usize,
+    bytes: usize,
 }
 
 #[derive(Debug)]
 struct Waiter {
     answer: oneshot::Sender<Answer>,
+    bytes: usize,
     deadline: Instant,
     /// The leader went away meanwhile: said in the error.
     leader_failed: bool,
 }
 
+/// How many may wait, and with how much: whoever comes when the limit is reached may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitingMax {
+    pub commands: usize,
+    pub bytes: usize,
+}
+
+impl WaitingMax {
+    /// For the few commands that a member makes by itself, and whose number it bounds itself.
+    pub const NONE: Self = Self {
+        commands: usize::MAX,
+        bytes: usize::MAX,
+    };
+}
+
 impl Waiters {
-    /// Takes the next id; none where `waiting_max` already wait.
+    /// Takes the next id for a command of so many bytes, unless too much waits already.
     pub fn register(
         &self,
         deadline: Instant,
-        waiting_max: usize,
+        bytes: usize,
+        max: WaitingMax,
     ) -> Option<(u64, oneshot::Receiver<Answer>)> {
         let mut ring = self.lock();
-        if ring.waiting >= waiting_max {
+        if ring.waiting >= max.commands || ring.bytes >= max.bytes {
             return None;
         }
+        ring.bytes += bytes;
         let (answer, receiver) = oneshot::channel();
         let id = ring.base + ring.places.len() as u64;
         ring.places.push_back(Some(Waiter {
             answer,
+            bytes,
             deadline,
             leader_failed: false,
         }));
@@ -65,14 +85,6 @@ impl Waiters {
             ))
         });
         answered.collect()
-    }
-
-    /// Gives up one command that never left this member.
-    pub fn fail(&self, id: u64, error: ProposeError) {
-        let waiter = self.lock().remove(id);
-        if let Some(waiter) = waiter {
-            let _ = waiter.answer.send(Err(error));
-        }
     }
 
     /// After a change of leader, what is under way is known soon or never.
@@ -120,6 +132,7 @@ impl Ring {
         let place = usize::try_from(id.checked_sub(self.base)?).ok()?;
         let waiter = self.places.get_mut(place)?.take()?;
         self.waiting -= 1;
+        self.bytes -= waiter.bytes;
         while matches!(self.places.front(), Some(None)) {
             self.places.pop_front();
             self.base += 1;
@@ -154,24 +167,57 @@ mod tests {
     fn answers_find_their_waiters_in_any_order() {
         let waiters = Waiters::default();
         let deadline = env::now() + Duration::from_mins(1);
-        let mut receivers: Vec<_> = (0..5).filter_map(|_| waiters.register(deadline, 5)).collect();
-        assert!(waiters.register(deadline, 5).is_none(), "a sixth may not wait");
+        let max = WaitingMax {
+            commands: 5,
+            bytes: usize::MAX,
+        };
+        let mut receivers: Vec<_> = (0..5)
+            .filter_map(|_| waiters.register(deadline, 7, max))
+            .collect();
+        assert!(
+            waiters.register(deadline, 7, max).is_none(),
+            "a sixth may not wait"
+        );
         deliver(waiters.complete(vec![reply(3), reply(0), reply(99)]));
         deliver(waiters.complete(vec![reply(3)]));
         assert_eq!(waiters.waiting(), 3);
         for (id, receiver) in &mut receivers {
             assert_eq!(receiver.try_recv().is_ok(), *id == 0 || *id == 3);
         }
-        let (id, _receiver) = waiters.register(deadline, 5).expect("there is room again");
+        let (id, _receiver) = waiters.register(deadline, 7, max).expect("there is room again");
         assert_eq!(id, 5);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_until_it_is_answered_or_expires() {
+        let waiters = Waiters::default();
+        let now = env::now();
+        let max = WaitingMax {
+            commands: usize::MAX,
+            bytes: 10,
+        };
+        let register = || waiters.register(now, 6, max);
+        let (first, _one) = register().expect("room");
+        let (_, _two) = register().expect("what is there counts, not what comes");
+        assert!(register().is_none());
+        let (_, _own) = waiters
+            .register(now, 100, WaitingMax::NONE)
+            .expect("the member's own commands go on");
+        drop(waiters.complete(vec![reply(first)]));
+        assert!(register().is_none(), "its own count for others");
+        drop(waiters.expire(now));
+        assert_eq!((waiters.waiting(), waiters.lock().bytes), (0, 0));
+        assert!(register().is_some());
     }
 
     #[test]
     fn deadlines_are_kept_and_shortened_by_a_leader_failure() {
         let waiters = Waiters::default();
         let now = env::now();
-        let (_, mut first) = waiters.register(now, 9).expect("room");
-        let (_, mut second) = waiters.register(now + Duration::from_mins(1), 9).expect("room");
+        let (_, mut first) = waiters.register(now, 1, WaitingMax::NONE).expect("room");
+        let (_, mut second) = waiters
+            .register(now + Duration::from_mins(1), 1, WaitingMax::NONE)
+            .expect("room");
         deliver(waiters.expire(now));
         assert!(matches!(first.try_recv(), Ok(Err(ProposeError::Timeout))));
         assert!(second.try_recv().is_err());

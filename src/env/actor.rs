@@ -24,3 +24,14 @@ where
         Context::new().into_future(actor).await;
     })
 }
+
+/// The same on a thread that yields to all others of this machine.
+pub fn run_actor_in_background<A>(name: &str, actor: A) -> super::ThreadHandle
+where
+    A: Actor<Context = Context<A>> + Send,
+{
+    super::thread(name, 1, move || async move {
+        super::world::yield_to_all();
+        Context::new().into_future(actor).await;
+    })
+}

@@ -3,9 +3,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 /// How much of the end of a file is read at a time: less than a hole's neighbours are worth.
@@ -39,6 +41,31 @@ pub fn create_directory(path: &Path) -> Result<(), FileError> {
     builder.recursive(true).mode(0o700);
     builder.create(path).map_err(failed("create directory", path))?;
     sync_directory(path.parent().unwrap_or(path))
+}
+
+/// How much a disk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+}
+
+/// What is left on the disk of a directory, for those who are not its administrator.
+pub fn disk_space(path: &Path) -> Result<DiskSpace, FileError> {
+    let name = CString::new(path.as_os_str().as_bytes());
+    let name = name.map_err(|error| failed("find the disk of", path)(error.into()))?;
+    let mut found = std::mem::MaybeUninit::<libc::statvfs64>::uninit();
+    // SAFETY: the name is a C string, and the call fills the structure or says that it did not.
+    let found = unsafe {
+        if libc::statvfs64(name.as_ptr(), found.as_mut_ptr()) != 0 {
+            return Err(failed("find the disk of", path)(std::io::Error::last_os_error()));
+        }
+        found.assume_init()
+    };
+    Ok(DiskSpace {
+        free_bytes: found.f_bavail.saturating_mul(found.f_frsize),
+        total_bytes: found.f_blocks.saturating_mul(found.f_frsize),
+    })
 }
 
 /// Removes a directory with all it holds; one that does not exist is no error.
@@ -116,6 +143,32 @@ impl DiskFile {
         })
     }
 
+    /// Opens a file that is in use, for reading; none if it has gone. What is on its way to the disk is read from memory,
+    /// everything else from the disk.
+    pub fn look_into(path: &Path) -> Result<Option<Self>, FileError> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(failed("open", path))?,
+        };
+        // SAFETY: plain numbers. Advice that is not taken means that what is remembered is checked, no more.
+        let _ = unsafe { libc::posix_fadvise64(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+        Ok(Some(Self {
+            path: path.to_owned(),
+            reader: BufReader::with_capacity(REST_CHUNK_BYTES, file),
+        }))
+    }
+
+    /// Reads some bytes; 0 at the end of the file.
+    pub fn read(&mut self, buffer: &mut [u8]) -> Result<usize, FileError> {
+        self.reader.read(buffer).map_err(failed("read", &self.path))
+    }
+
+    /// Goes on reading from here.
+    pub fn seek(&mut self, offset: u64) -> Result<(), FileError> {
+        let sought = self.reader.seek(SeekFrom::Start(offset));
+        sought.map(drop).map_err(failed("read", &self.path))
+    }
+
     /// Reads on until the buffer is full; false at the end of the file.
     pub fn read_exact(&mut self, buffer: &mut [u8]) -> Result<bool, FileError> {
         match self.reader.read_exact(buffer) {
@@ -149,6 +202,14 @@ impl DiskFile {
             .map_or(0, |last| last + 1);
         rest.truncate(end);
         Ok(rest)
+    }
+
+    /// Writes what shall follow `offset`, durably.
+    pub fn write_rest(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
+        use std::os::unix::fs::FileExt;
+        let file = self.reader.get_mut();
+        let written = file.write_all_at(bytes, offset).and_then(|()| file.sync_all());
+        written.map_err(failed("write", &self.path))
     }
 
     /// Cuts the file off, durably.

@@ -25,10 +25,10 @@ pub use sim::{clock, network, set_disk_sync_us_max};
 #[cfg(test)]
 mod tests;
 
-pub use actor::{run_actor, start};
+pub use actor::{run_actor, run_actor_in_background, start};
 pub use files::{
-    DirectoryLock, DiskFile, FileError, create_directory, exists, list_directory, lock_directory, read_file,
-    remove_directory, rename, write_file,
+    DirectoryLock, DiskFile, DiskSpace, FileError, create_directory, disk_space, exists, list_directory,
+    lock_directory, read_file, remove_directory, rename, write_file,
 };
 pub use http::{Executor, Timer};
 pub use process::{ProcessUsage, arguments, process_usage};

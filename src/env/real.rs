@@ -56,6 +56,12 @@ where
     ThreadHandle(Some(handle.expect("the operating system refuses a thread")))
 }
 
+/// Lets this thread run only where no other wants to.
+pub fn yield_to_all() {
+    // SAFETY: plain numbers; 0 is the calling thread. Where it fails, the thread runs like any other.
+    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// How many processors there are.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

@@ -308,7 +308,7 @@ impl LessorActor {
             checkpoints,
         });
         let consensus = self.parts.consensus.clone();
-        let propose = async move { consensus.propose(request).await };
+        let propose = async move { consensus.propose_own(request).await };
         context.spawn(propose.into_actor(self).map(move |outcome, actor, context| {
             if let Err(error) = outcome {
                 tracing::debug!(%error, "a checkpoint of leases was not taken back");

@@ -77,6 +77,18 @@ impl View {
     pub fn hash_scan(&self, revision: i64) -> Result<HashScan, MvccError> {
         HashScan::new(self.clone(), revision, HASH_PASS_KEYS)
     }
+
+    /// The same as if everything up to `compact_revision` had been compacted, if less has been: what a member that has
+    /// compacted more comes to at the same revision.
+    pub fn hash_scan_as_compacted(
+        &self,
+        revision: i64,
+        compact_revision: i64,
+    ) -> Result<HashScan, MvccError> {
+        let mut view = self.clone();
+        view.applied.compact_revision = view.compact_revision().max(compact_revision);
+        HashScan::new(view, revision, HASH_PASS_KEYS)
+    }
 }
 
 /// Before every change.

@@ -5,7 +5,8 @@ use crate::apply::testing::{TestMember, ToOperation, compact, delete, put};
 use crate::mvcc::MvccError;
 use crate::mvcc::hash::{HashScan, KeyValueHash};
 use crate::mvcc::range::Progress;
-use crate::proto::etcdserverpb::TxnRequest;
+use crate::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, TxnRequest};
+use crate::proto::log::command::Request;
 
 /// Checks (revision asked for, hash, compact revision, hashed revision), before and after space is reclaimed, in one
 /// go and in passes of a single key.
@@ -112,4 +113,58 @@ fn hashes_of_a_key_space_that_was_emptied_after_a_compaction_are_etcds() {
     check(&member, &[(6, 1_529_031_865, 4, 6), (7, 3_597_715_675, 4, 7)]);
     member.run(compact(6)).unwrap();
     check(&member, &[(6, 1_084_519_789, 6, 6), (7, 1_850_270_276, 6, 7)]);
+}
+
+#[test]
+fn the_hash_of_a_put_with_a_lease_is_etcds() {
+    let mut member = TestMember::new();
+    member
+        .run(Request::LeaseGrant(LeaseGrantRequest { id: 1, ttl: 60 }))
+        .expect("a lease");
+    let put = PutRequest {
+        lease: 1,
+        ..put("test-key", "test-value")
+    };
+    member.run(Request::Put(put)).unwrap();
+    check(&member, &[(0, 645_561_629, -1, 2)]);
+}
+
+#[test]
+fn the_hash_as_if_compacted_is_the_hash_once_compacted() {
+    let mut member = TestMember::new();
+    for round in 0..4 {
+        for (key, value) in [("a", "1"), ("b", "2"), ("c", "3")] {
+            member.run(put(key, value)).unwrap();
+        }
+        member.run(delete(["a", "b", "c", "a"][round], "")).unwrap();
+    }
+    let as_if = |member: &TestMember, revision, compact_revision| {
+        let mut scan = member
+            .view()
+            .hash_scan_as_compacted(revision, compact_revision)
+            .unwrap();
+        while scan.advance(1).unwrap() == Progress::More {}
+        scan.into_hash()
+    };
+    let newest = member.view().revision();
+    let plain = member.view().hash_kv(0).unwrap();
+    assert_eq!(as_if(&member, 0, -1), plain);
+    for compacted in [3, 5, 6, 9, 12, newest] {
+        let revisions: Vec<_> = (compacted..=newest).collect();
+        let expected: Vec<_> = revisions
+            .iter()
+            .map(|revision| as_if(&member, *revision, compacted))
+            .collect();
+        assert_ne!(expected.last(), Some(&plain));
+        member.run(compact(compacted)).unwrap();
+        for (revision, expected) in revisions.iter().zip(&expected) {
+            assert_eq!(
+                member.view().hash_kv(*revision).unwrap(),
+                *expected,
+                "{compacted} {revision}"
+            );
+        }
+        // Less than what is compacted changes nothing.
+        assert_eq!(as_if(&member, 0, 2), *expected.last().unwrap());
+    }
 }

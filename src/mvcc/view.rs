@@ -20,6 +20,7 @@ use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::log::Member;
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::SharedAlarms;
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_leases::{self, LeaseRecord};
@@ -33,6 +34,7 @@ pub struct View {
     pub applied: Applied,
     /// Members, raft's configuration and the cluster version.
     pub cluster: Arc<Cluster>,
+    pub alarms: SharedAlarms,
     pub state: Arc<StateDatabase>,
     pub(super) snapshot: Snapshot,
     pub(super) counts: SharedCounts,
@@ -47,12 +49,18 @@ impl std::fmt::Debug for View {
 }
 
 impl View {
-    /// Everything that `state` holds now. Only between two batches do `applied` and `cluster` describe it.
-    pub(crate) fn new(state: Arc<StateDatabase>, applied: Applied, cluster: Arc<Cluster>) -> Self {
+    /// Everything that `state` holds now. Only between two batches does what was read of it before describe it.
+    pub(crate) fn new(
+        state: Arc<StateDatabase>,
+        applied: Applied,
+        cluster: Arc<Cluster>,
+        alarms: SharedAlarms,
+    ) -> Self {
         let snapshot = state.snapshot();
         Self {
             applied,
             cluster,
+            alarms,
             state,
             snapshot,
             counts: SharedCounts::default(),
@@ -100,6 +108,11 @@ impl View {
             let (key, value) = stored?;
             state_leases::decode_lease(&key, &value)
         })
+    }
+
+    /// All leases and the keys that they hold, as they are stored.
+    pub fn lease_records(&self) -> impl Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send + use<> {
+        self.stored::<_, Bytes>(StateKeyspace::Leases, ..)
     }
 
     /// The keys that a lease holds, in order.

@@ -9,7 +9,9 @@ use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
+use crate::quota::Space;
 use crate::storage::directory::Identity;
+use crate::tls::Connector;
 use crate::watch::WatchHandle;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -25,6 +27,9 @@ pub struct MemberBackend {
     pub watches: WatchHandle,
     pub leases: LeaseHandle,
     pub metrics: Arc<Metrics>,
+    pub space: Space,
+    /// For peer URLs of other members that say https.
+    pub dialler: Option<Connector>,
 }
 
 impl Backend for MemberBackend {
@@ -64,6 +69,10 @@ impl Backend for MemberBackend {
 
     fn leases(&self) -> &LeaseHandle {
         &self.leases
+    }
+
+    fn space(&self) -> &Space {
+        &self.space
     }
 
     fn limits(&self) -> api::Limits {

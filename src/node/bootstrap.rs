@@ -90,6 +90,8 @@ pub struct Opened {
     pub views: Views,
     pub log: LogDatabase,
     pub recovered: Recovered,
+    /// The directory had no member before.
+    pub is_new: bool,
 }
 
 /// Opens the member in the configured data directory, or founds it there.
@@ -106,6 +108,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
     let state = StateDatabase::open(&directory.state_path()?, &engine.state)?;
     let (mut machine, views) = Machine::open(state, origin, engine.machine.clone())?;
     let (log, mut recovered) = LogDatabase::open(&directory.log_path(), engine.log_memtable_bytes)?;
+    let is_new = founding.is_some();
     let identity = if let Some((identity, initial)) = founding {
         let cut = Cut {
             index: initial.applied_index,
@@ -140,6 +143,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
         views,
         log,
         recovered,
+        is_new,
     };
     reconcile(opened)
 }
@@ -219,6 +223,13 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
     let log_path = opened.directory.log_path().display().to_string();
     if applied < cut {
+        // The state held more when the log was cut: what looked like the torn end of its journal has rotted. It stays as it
+        // was found, for whoever can read it better.
+        let cut_off = opened.machine.state().take_cut_off();
+        drop(opened);
+        if let Some(cut_off) = cut_off {
+            cut_off.put_back().map_err(DirectoryError::from)?;
+        }
         return Err(StartError::StateBehindLog {
             log_path,
             cut,
@@ -257,6 +268,8 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
             terms: Vec::new(),
         };
     }
+    // It is the state that the log goes on from.
+    drop(opened.machine.state().take_cut_off());
     let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
     opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);

@@ -51,7 +51,8 @@ impl Handler<Wake> for Checkpointer {
             // What this view holds was written before the sync begins.
             let view = views.load();
             if work.checkpoint {
-                match env::disk_sync(|| view.state.sync()).await {
+                let sync = || view.state.sync().and_then(|()| view.state.drop_compacted());
+                match env::disk_sync(sync).await {
                     Ok(()) => {
                         let synced = view.applied_index();
                         tracing::info!(snapshot_index = synced.get(), "saved snapshot to disk");

@@ -7,20 +7,23 @@
 //! | raft | the consensus actor, the peer links and the peer port; the client port too where there are two processors or fewer |
 //! | log | the log's disk |
 //! | apply | the state machine; on the raft thread where there are two processors or fewer |
+//! | check | comparing this member's data with the others', reading it back from disk; yields to all others |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
 //! | metrics | the ports of --listen-metrics-urls, if there are any |
-//! | network | the client port: requests, reads included; the watch hub and the lessor |
+//! | network | the client port: requests, reads included; the watch hub, the lessor, the compactor, the watch over space |
 
 use super::announce;
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
+use super::entrance::{self, Entrance};
 use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use super::security::Security;
 use crate::api;
 use crate::apply::actor::{Applier, SlowApplies};
 use crate::cluster::MemberUrl;
+use crate::compactor;
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
 use crate::consensus::checkpoint::{Checkpoints, Policy};
@@ -29,6 +32,9 @@ use crate::consensus::log_store::LogStore;
 use crate::consensus::reads::Reads;
 use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
+use crate::corruption::HashHandle;
+use crate::corruption::actor::Checker;
+use crate::corruption::initial::InitialCheck;
 use crate::env::{self, ThreadHandle};
 use crate::ids::MemberId;
 use crate::lease::lessor::LessorOptions;
@@ -39,6 +45,7 @@ use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
+use crate::quota::{self, Space};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
@@ -83,10 +90,18 @@ impl Member {
             heartbeat_ms: config.heartbeat_interval_ms,
             election_ms: config.election_timeout_ms,
         };
-        let backend = make_backend(&config, &opened, &neighbours, origin, metrics);
+        let backend = make_backend(&config, &opened, &neighbours, origin, metrics, security.dialler);
         opened.machine.set_sink(Box::new(backend.watches.clone()));
         opened.machine.set_lease_sink(Box::new(backend.leases.clone()));
         let log = opened.log.clone();
+        let checker = checker(&opened, &backend, &config);
+        let check = InitialCheck {
+            own: opened.identity,
+            hashes: checker.hashes.clone(),
+            timeout: backend.handle.request_timeout,
+        };
+        let is_checked = config.initial_corrupt_check && !opened.is_new;
+        let entrance = Entrance::new(is_checked.then_some(check), stop.clone());
         let consensus = ConsensusParts::new(
             &opened,
             neighbours.clone(),
@@ -97,7 +112,7 @@ impl Member {
             },
             engine.state,
             &backend,
-            security.dialler.clone(),
+            checker.hashes.clone(),
         );
         let slow_apply = config.warning_apply_duration;
         let (mut threads, applier) = start_workers(opened, &neighbours, &backend, slow_apply);
@@ -111,29 +126,15 @@ impl Member {
                 stop: stop.clone(),
             },
         ));
+        threads.push(env::run_actor_in_background("check", checker));
         let hub = HubStart {
             reads,
             options: hub_options(&config),
             election_timeout: Duration::from_millis(timing.election_ms),
         };
-        let lessor = lease::actor::Parts {
-            handle: backend.leases.clone(),
-            consensus: backend.handle.clone(),
-            dialler: security.dialler,
-            views: backend.views.clone(),
-            own: backend.identity,
-            options: LessorOptions::new(timing.election_ms),
-            stop: stop.clone(),
-            metrics: Arc::clone(&backend.metrics.lease),
-        };
+        let clients = client_parts(&config, &backend, hub, stop.clone(), entrance.opened());
         let consensus = ConsensusParts { applier, ..consensus };
-        let clients = ClientParts {
-            hub,
-            lessor,
-            cors: api::Cors::new(&config.cors),
-            json: config.enable_grpc_gateway,
-        };
-        threads.extend(ports.serve(consensus, clients, &backend)?);
+        threads.extend(ports.serve((consensus, entrance), clients, &backend)?);
         announce::serving(&config, backend.identity);
         Ok(Self {
             backend,
@@ -159,7 +160,7 @@ impl Member {
             match self
                 .backend
                 .handle
-                .propose(Request::MemberAttributes(attributes.clone()))
+                .propose_own(Request::MemberAttributes(attributes.clone()))
                 .await
             {
                 Ok(_) => break,
@@ -227,7 +228,7 @@ impl Member {
                     let version = ClusterVersion {
                         version: config::CLUSTER_VERSION.into(),
                     };
-                    if let Err(error) = backend.handle.propose(Request::ClusterVersion(version)).await {
+                    if let Err(error) = backend.handle.propose_own(Request::ClusterVersion(version)).await {
                         tracing::warn!(%error, "failed to set the cluster version");
                     }
                 }
@@ -245,6 +246,7 @@ fn make_backend(
     neighbours: &Neighbours,
     origin: u64,
     metrics: Arc<Metrics>,
+    dialler: Option<Connector>,
 ) -> MemberBackend {
     let handle = Handle {
         inbox: Arc::clone(&neighbours.inbox),
@@ -270,6 +272,47 @@ fn make_backend(
         },
         watches: WatchHandle::default(),
         metrics,
+        space: Space::new(config.space),
+        dialler,
+    }
+}
+
+/// What works beside the requests of clients.
+fn client_parts(
+    config: &config::Server,
+    backend: &MemberBackend,
+    hub: HubStart,
+    stop: StopSignal,
+    opened: entrance::Opened,
+) -> ClientParts {
+    let (views, consensus) = (backend.views.clone(), backend.handle.clone());
+    ClientParts {
+        hub,
+        lessor: lease::actor::Parts {
+            handle: backend.leases.clone(),
+            consensus: consensus.clone(),
+            views: views.clone(),
+            own: backend.identity,
+            dialler: backend.dialler.clone(),
+            options: LessorOptions::new(config.election_timeout_ms),
+            stop,
+            metrics: Arc::clone(&backend.metrics.lease),
+        },
+        opened,
+        space: quota::watching::Parts {
+            own: backend.identity.member,
+            space: backend.space.clone(),
+            views: views.clone(),
+            consensus: consensus.clone(),
+            data_dir: config.data_dir.clone(),
+        },
+        compactor: config.auto_compaction.map(|retention| compactor::Parts {
+            retention,
+            views,
+            consensus,
+        }),
+        cors: api::Cors::new(&config.cors),
+        json: config.enable_grpc_gateway,
     }
 }
 
@@ -296,7 +339,7 @@ impl ConsensusParts {
         policy: Policy,
         state_options: StateOptions,
         backend: &MemberBackend,
-        dialler: Option<Connector>,
+        hashes: HashHandle,
     ) -> Self {
         let view = opened.views.load();
         let conf_state = conf_state(&view.cluster.conf_state);
@@ -320,7 +363,7 @@ impl ConsensusParts {
                 .iter()
                 .filter_map(|url| MemberUrl::parse(url).ok())
                 .collect(),
-            dialler: dialler.clone(),
+            dialler: backend.dialler.clone(),
         });
         let metrics = &backend.metrics;
         let service = PeerService {
@@ -333,6 +376,7 @@ impl ConsensusParts {
             receiving: Arc::new(tokio::sync::Semaphore::new(1)),
             stop: neighbours.stop.clone(),
             leases: backend.leases.clone(),
+            hashes,
             metrics: Arc::clone(&metrics.peers),
         };
         Self {
@@ -390,6 +434,21 @@ impl ConsensusParts {
         };
         env::start(|_| Consensus::new(parts));
         Ok(())
+    }
+}
+
+fn checker(opened: &Opened, backend: &MemberBackend, config: &config::Server) -> Checker {
+    Checker {
+        own: opened.identity,
+        hashes: HashHandle {
+            views: opened.views.clone(),
+            digests: opened.machine.digests().clone(),
+            inbox: Arc::default(),
+            dialler: backend.dialler.clone(),
+        },
+        consensus: backend.handle.clone(),
+        log: opened.log.clone(),
+        options: config.checks,
     }
 }
 

@@ -4,6 +4,7 @@ mod announce;
 pub mod backend;
 pub mod bootstrap;
 pub mod checkpointer;
+pub mod entrance;
 pub mod member;
 mod ports;
 mod security;

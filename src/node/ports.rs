@@ -3,10 +3,12 @@
 
 use super::backend::MemberBackend;
 use super::bootstrap::StartError;
+use super::entrance::{Entrance, Opened};
 use super::member::ConsensusParts;
 use super::security::Security;
 use crate::api;
 use crate::cluster::MemberUrl;
+use crate::compactor;
 use crate::config;
 use crate::env::{self, ThreadHandle};
 use crate::inbox::Inbox;
@@ -15,6 +17,7 @@ use crate::lease::actor::LessorActor;
 use crate::limits::{GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::peer::service::PeerService;
 use crate::proto::peer::peer_server::PeerServer;
+use crate::quota;
 use crate::tls::{Acceptor, Listener, Ways};
 use crate::watch::actor::{Parts, WatchHub};
 use crate::watch::{HubOptions, Read};
@@ -60,12 +63,12 @@ pub(super) struct Ports {
 enum MainPorts {
     /// Scans of clients never delay a heartbeat.
     Apart {
-        peers: Port<(ConsensusParts, MemberBackend)>,
+        peers: Port<(PeerParts, MemberBackend)>,
         clients: Port<(ClientParts, MemberBackend)>,
     },
     /// Where there are two processors or fewer: a request and its answer would change threads six times, and more threads
     /// than processors gain nothing by it. Scans pause between slices of some milliseconds.
-    Together(Port<(ConsensusParts, ClientParts, MemberBackend)>),
+    Together(Port<(PeerParts, ClientParts, MemberBackend)>),
 }
 
 impl Ports {
@@ -94,11 +97,11 @@ impl Ports {
     /// Lets the threads begin.
     pub(super) fn serve(
         self,
-        consensus: ConsensusParts,
+        peer_parts: PeerParts,
         clients: ClientParts,
         backend: &MemberBackend,
     ) -> Result<Vec<ThreadHandle>, StartError> {
-        let mut threads = self.main.serve(consensus, clients, backend)?;
+        let mut threads = self.main.serve(peer_parts, clients, backend)?;
         if let Some(port) = self.monitoring {
             threads.push(port.begin(backend.clone())?);
         }
@@ -170,27 +173,34 @@ impl MainPorts {
 
     fn serve(
         self,
-        consensus: ConsensusParts,
+        peer_parts: PeerParts,
         clients: ClientParts,
         backend: &MemberBackend,
     ) -> Result<Vec<ThreadHandle>, StartError> {
         match self {
             Self::Apart { peers, clients: port } => Ok(vec![
-                peers.begin((consensus, backend.clone()))?,
+                peers.begin((peer_parts, backend.clone()))?,
                 port.begin((clients, backend.clone()))?,
             ]),
-            Self::Together(port) => Ok(vec![port.begin((consensus, clients, backend.clone()))?]),
+            Self::Together(port) => Ok(vec![port.begin((peer_parts, clients, backend.clone()))?]),
         }
     }
 }
+
+/// What the raft thread makes its actors of, and when.
+pub(super) type PeerParts = (ConsensusParts, Entrance);
 
 /// What the client port's thread makes its actors of.
 pub(super) struct ClientParts {
     pub(super) hub: HubStart,
     pub(super) lessor: lease::actor::Parts,
+    pub(super) space: quota::watching::Parts,
+    /// None if nothing is compacted by itself.
+    pub(super) compactor: Option<compactor::Parts>,
     pub(super) cors: api::Cors,
     /// Whether the JSON form of the API is answered.
     pub(super) json: bool,
+    pub(super) opened: Opened,
 }
 
 /// What the watch hub is made of.
@@ -227,15 +237,22 @@ pub(super) fn hub_options(config: &config::Server) -> HubOptions {
 
 async fn serve_clients(
     listeners: Vec<Listener>,
-    parts: ClientParts,
+    mut parts: ClientParts,
     backend: MemberBackend,
     options: api::Options,
     stop: ClientsStop,
 ) {
     parts.hub.start(&backend);
     env::start(|_| LessorActor::new(parts.lessor));
+    env::spawn_local(quota::watching::watch(parts.space));
+    if let Some(compactor) = parts.compactor {
+        env::spawn_local(compactor::run(compactor));
+    }
     let deliveries = Arc::clone(&backend.handle.deliveries);
     env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
+    if parts.opened.wait_for(|opened| *opened).await.is_err() {
+        return;
+    }
     let watches = backend.watches.clone();
     let routes = api::Routes::new(backend)
         .with_cors(parts.cors)
@@ -251,16 +268,23 @@ async fn serve_clients(
 
 async fn serve_peers(
     listeners: Vec<Listener>,
-    parts: ConsensusParts,
+    (parts, entrance): PeerParts,
     backend: MemberBackend,
     shutdown: Shutdown,
 ) {
-    let routes = api::Routes::new(backend).with(peer_routes(parts.service.clone()));
+    let routes = api::Routes::new(backend)
+        .with(peer_routes(parts.service.clone()))
+        .closed_until(entrance.opened());
     let stop = parts.neighbours.stop.clone();
-    if let Err(error) = parts.start() {
-        return stop.fail(&error);
-    }
-    serve(listeners, &routes, api::Options::default(), &shutdown).await;
+    let begin = async move {
+        if entrance.open().await
+            && let Err(error) = parts.start()
+        {
+            stop.fail(&error);
+        }
+    };
+    let serving = serve(listeners, &routes, api::Options::default(), &shutdown);
+    futures_util::future::join(begin, serving).await;
 }
 
 fn peer_routes(service: PeerService) -> axum::Router {

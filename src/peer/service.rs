@@ -6,6 +6,7 @@ use super::link::SILENCE_MAX;
 use super::snapshot_receive::{DISK_FAILED, Partial, SnapshotId};
 use super::snapshot_send::CHUNK_TIMEOUT;
 use crate::consensus::inbox::Incoming;
+use crate::corruption::HashHandle;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
@@ -16,6 +17,7 @@ use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::{
     Batch, Envelope, Hello, LeaseAnswers, LeaseQuestions, LinkReply, Message, SnapshotChunk, SnapshotReply,
+    StateQuestion,
 };
 use crate::stop::StopSignal;
 use crate::storage::directory::{DataDirectory, Identity};
@@ -40,6 +42,7 @@ pub struct PeerService {
     pub receiving: Arc<tokio::sync::Semaphore>,
     pub stop: StopSignal,
     pub leases: LeaseHandle,
+    pub hashes: HashHandle,
     pub metrics: Arc<PeerFamilies>,
 }
 
@@ -247,5 +250,13 @@ impl Peer for PeerService {
             Err(error @ AskError::NotLeading) => Err(Status::failed_precondition(error.to_string())),
             Err(error) => Err(Status::unavailable(error.to_string())),
         }
+    }
+
+    async fn ask_state(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
+        let envelope = request.into_inner();
+        self.greet(&envelope::unwrap_hello(&envelope).map_err(damaged)?)?;
+        let StateQuestion { question } = envelope::unwrap_call(envelope).map_err(damaged)?;
+        let answer = self.hashes.answer(question).await;
+        Ok(Response::new(envelope::wrap_call(None, &answer)))
     }
 }

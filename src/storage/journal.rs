@@ -11,6 +11,9 @@
 //! * Anything else at the end is torn. It is cut off here, since the engine refuses some torn batches.
 //! * Only the newest journal may end torn: the others were synced when their successor was begun.
 //!
+//! Whether a journal of few batches was torn or has rotted cannot be told from itself alone. What is cut off is handed to
+//! the caller, who may know better: should it turn out that there was more, it is put back, and stays as it was found.
+//!
 //! The layout is that of fjall 3 (its `journal/entry.rs`); not here: what batches mean.
 
 use crate::env::{self, DiskFile, FileError};
@@ -44,32 +47,56 @@ pub enum JournalError {
 }
 
 /// Checks the journals of the database in a directory, oldest first, and cuts a torn end off the newest.
-pub fn check(directory: &Path) -> Result<(), JournalError> {
+pub fn check(directory: &Path) -> Result<Option<CutOff>, JournalError> {
+    let mut cut_off = None;
     if !env::exists(directory) {
-        return Ok(());
+        return Ok(cut_off);
     }
+    let mut sequence = 0;
+    let paths = list(directory)?;
+    for path in &paths {
+        (sequence, cut_off) = check_one(path, sequence, Some(path) == paths.last())?;
+    }
+    Ok(cut_off)
+}
+
+/// What was cut off the end of a journal.
+#[derive(Debug)]
+pub struct CutOff {
+    path: PathBuf,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl CutOff {
+    /// Makes the journal what it was before, durably. Nobody may use it.
+    pub fn put_back(&self) -> Result<(), FileError> {
+        tracing::warn!(path = %self.path.display(), offset = self.offset, "put what was cut off a journal back");
+        DiskFile::open(&self.path)?.write_rest(self.offset, &self.bytes)
+    }
+}
+
+/// The journals of the database in a directory, oldest first.
+pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut numbers: Vec<u64> = env::list_directory(directory)?
         .iter()
         .filter_map(|name| name.strip_suffix(".jnl")?.parse().ok())
         .collect();
     numbers.sort_unstable();
-    let mut sequence = 0;
-    for number in &numbers {
-        let path = directory.join(format!("{number}.jnl"));
-        sequence = check_one(&path, sequence, Some(number) == numbers.last())?;
-    }
-    Ok(())
+    let paths = numbers
+        .iter()
+        .map(|number| directory.join(format!("{number}.jnl")));
+    Ok(paths.collect())
 }
 
-/// Checks one journal, whose batches follow those up to `sequence`; gives the number of its last one.
-fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, JournalError> {
+/// Checks one journal, whose batches follow those up to `sequence`; gives the number of its last one, and what was cut off.
+fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<(u64, Option<CutOff>), JournalError> {
     let mut file = DiskFile::open(path)?;
     let mut offset = 0;
     let mut read = |buffer: &mut [u8]| file.read_exact(buffer);
     while let Some(batch) = Batch::read(&mut read)? {
-        if batch.sequence <= sequence && offset + sequence > 0
-            || batch.sequence - sequence > SEQUENCE_STEP_MAX
-        {
+        let is_first = offset + sequence == 0 && batch.sequence == 0;
+        if !is_first && !follows(&batch, sequence) {
             break;
         }
         sequence = batch.sequence;
@@ -77,7 +104,7 @@ fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, Jou
     }
     let rest = file.rest(offset)?;
     if rest.is_empty() {
-        return Ok(sequence);
+        return Ok((sequence, None));
     }
     let rotten = |what| {
         let path = path.to_owned();
@@ -86,16 +113,108 @@ fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<u64, Jou
     if !is_newest {
         return rotten("it does not read to its end, and a newer journal follows");
     }
-    let believe_torn = mutants::active(Mutant::RotTakenForTorn);
-    if !believe_torn && holds_sound_batch(&rest[1..]) {
-        return rotten("a sound batch follows a broken one");
-    }
-    if !believe_torn && ends_like_a_batch(&rest) && !lacks_sector(&rest, offset) {
-        return rotten("the last batch was written in full, and is not what was written");
+    if let Some(what) = why_rotten(&rest, offset)
+        && !mutants::active(Mutant::RotTakenForTorn)
+    {
+        return rotten(what);
     }
     tracing::warn!(path = %path.display(), offset, bytes = rest.len(), "cut a torn batch off a journal");
     file.truncate(offset)?;
-    Ok(sequence)
+    let cut_off = CutOff {
+        path: path.to_owned(),
+        offset,
+        bytes: rest,
+    };
+    Ok((sequence, Some(cut_off)))
+}
+
+/// A journal that is in use, read bit by bit: is all of it still what was written?
+#[derive(Debug)]
+pub struct JournalScan {
+    file: DiskFile,
+    path: PathBuf,
+    /// Up to where all is well, and the number of the last batch there.
+    pub(super) offset: u64,
+    sequence: u64,
+}
+
+/// How far a scan has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScanStep {
+    /// This many bytes were read, and there are more.
+    More(u64),
+    Done,
+    /// What begins here is not sound: in a journal that grows look again, it may be on its way.
+    Unsound {
+        offset: u64,
+        what: &'static str,
+    },
+}
+
+impl JournalScan {
+    /// None if the journal has gone.
+    pub fn open(path: &Path) -> Result<Option<Self>, FileError> {
+        let file = DiskFile::look_into(path)?;
+        Ok(file.map(|file| Self {
+            file,
+            path: path.to_owned(),
+            offset: 0,
+            sequence: 0,
+        }))
+    }
+
+    /// Looks at what is unsound once more, from the disk; false if the journal has gone.
+    pub fn look_again(&mut self) -> Result<bool, FileError> {
+        let Some(mut file) = DiskFile::look_into(&self.path)? else {
+            return Ok(false);
+        };
+        file.seek(self.offset)?;
+        self.file = file;
+        Ok(true)
+    }
+
+    /// Reads on, about so many bytes.
+    pub fn advance(&mut self, bytes_max: u64) -> Result<ScanStep, FileError> {
+        let begin = self.offset;
+        while self.offset - begin < bytes_max {
+            let file = &mut self.file;
+            let batch = Batch::read(&mut |buffer: &mut [u8]| file.read_exact(buffer))?;
+            match batch {
+                Some(batch) if self.offset == 0 || follows(&batch, self.sequence) => {
+                    self.sequence = batch.sequence;
+                    self.offset += batch.bytes;
+                }
+                _ => return self.end(),
+            }
+        }
+        Ok(ScanStep::More(self.offset - begin))
+    }
+
+    fn end(&mut self) -> Result<ScanStep, FileError> {
+        let offset = self.offset;
+        let rest = self.file.rest(offset)?;
+        Ok(match why_rotten(&rest, offset) {
+            Some(what) => ScanStep::Unsound { offset, what },
+            None => ScanStep::Done,
+        })
+    }
+}
+
+fn follows(batch: &Batch, sequence: u64) -> bool {
+    batch.sequence > sequence && batch.sequence - sequence <= SEQUENCE_STEP_MAX
+}
+
+/// Why the end of a journal cannot be one that was torn.
+fn why_rotten(rest: &[u8], offset: u64) -> Option<&'static str> {
+    if rest.is_empty() {
+        None
+    } else if holds_sound_batch(&rest[1..]) {
+        Some("a sound batch follows a broken one")
+    } else if ends_like_a_batch(rest) && !lacks_sector(rest, offset) {
+        Some("the last batch was written in full, and is not what was written")
+    } else {
+        None
+    }
 }
 
 /// Whether a sound batch begins anywhere.

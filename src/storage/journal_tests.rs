@@ -64,8 +64,8 @@ fn no_flipped_bit_loses_what_was_synced() {
         std::fs::write(&path, &broken).expect("written");
         // The last batch's sequence number is covered by nothing, and matters to nobody.
         match check(directory.path()) {
-            Ok(()) if std::fs::read(&path).expect("readable") == broken => {}
-            Ok(()) => panic!("byte {place} of {} was taken for torn", written.len()),
+            Ok(_) if std::fs::read(&path).expect("readable") == broken => {}
+            Ok(_) => panic!("byte {place} of {} was taken for torn", written.len()),
             Err(error) => {
                 assert!(matches!(error, JournalError::Rotten { .. }), "{error}");
                 refused += 1;
@@ -156,4 +156,19 @@ fn an_older_journal_must_be_whole() {
         check(directory.path()),
         Err(JournalError::Rotten { .. })
     ));
+}
+
+#[test]
+fn what_was_cut_off_can_be_put_back() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, written) = log(directory.path());
+    let torn = &written[..written.len() - 5];
+    std::fs::write(&path, torn).expect("written");
+    let cut_off = check(directory.path())
+        .expect("torn")
+        .expect("something is cut off");
+    let left = std::fs::read(&path).expect("readable");
+    assert!(left.len() < torn.len() && check(directory.path()).expect("sound").is_none());
+    cut_off.put_back().expect("writable");
+    assert_eq!(std::fs::read(&path).expect("readable"), torn);
 }

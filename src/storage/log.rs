@@ -14,6 +14,7 @@ use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
 use crate::storage::journal::{self, JournalError};
 use crate::storage::manifest;
+use crate::storage::scrub::{self, TableFile};
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -93,7 +94,7 @@ impl LogDatabase {
             path: path.to_owned(),
             source,
         };
-        let sound = journal::check(path).and_then(|()| manifest::check(path));
+        let sound = journal::check(path).and_then(|_| manifest::check(path));
         sound.map_err(|error| match error {
             JournalError::File(error) => LogError::File(error),
             rotten => LogError::Corrupt {
@@ -132,6 +133,17 @@ impl LogDatabase {
     /// Counts from now on what this log, and those cloned from it, do.
     pub fn set_metrics(&mut self, metrics: Arc<LogMetrics>) {
         self.metrics = Some(metrics);
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The tables that are in use, to be looked at.
+    pub fn tables(&self) -> Vec<TableFile> {
+        let mut tables = scrub::tables("log entries", &self.entries);
+        tables.extend(scrub::tables("log meta", &self.meta));
+        tables
     }
 
     fn recover(&self) -> Result<Recovered, LogError> {

@@ -10,7 +10,7 @@
 //! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use fjall::compaction::Leveled;
@@ -18,17 +18,21 @@ use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
 use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
-    Snapshot,
+    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
+    Readable, Snapshot,
 };
 
 use crate::env;
+use crate::limits::MERGE_BYTES_MAX;
 use crate::metrics::StoreMetrics;
-use crate::storage::journal;
+use crate::storage::journal::{self, CutOff};
 use crate::storage::manifest;
+use crate::storage::scrub::{self, TableFile};
 use crate::storage::state_error::StateError;
 use crate::storage::state_filter::{self, Floors};
+use crate::storage::state_keys::Place;
 use crate::storage::state_meta;
+use crate::storage::state_packed::last_main;
 
 /// The keyspaces, with the numbers under which snapshots carry them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,6 +85,8 @@ pub struct StateOptions {
     pub table_bytes: u64,
     /// Tables that pile up in the first level before they are merged.
     pub first_level_tables: u8,
+    /// Tables of a keyspace that [`StateDatabase::reclaim`] and [`StateDatabase::rewrite`] may rewrite.
+    pub merge_bytes_max: u64,
 }
 
 impl StateOptions {
@@ -91,6 +97,7 @@ impl StateOptions {
             journal_bytes_max: 64 * 1024 * 1024,
             table_bytes: 8 * 1024 * 1024,
             first_level_tables: 4,
+            merge_bytes_max: MERGE_BYTES_MAX,
         }
     }
 
@@ -115,8 +122,13 @@ pub struct StateDatabase {
     path: PathBuf,
     database: Database,
     keyspaces: [Keyspace; 5],
+    merge_bytes_max: u64,
+    /// What was taken for the torn end of the journal.
+    cut_off: Mutex<Option<CutOff>>,
     /// What may go, as far as compactions have been applied.
     applied_floors: Floors,
+    /// The same as far as tables were dropped behind it.
+    dropped_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
     floors: Arc<Floors>,
     metrics: OnceLock<Arc<StoreMetrics>>,
@@ -137,8 +149,8 @@ impl StateDatabase {
             path: path.to_owned(),
             source,
         };
-        let sound = journal::check(path).and_then(|()| manifest::check(path));
-        sound.map_err(|source| StateError::Journal {
+        let sound = journal::check(path).and_then(|cut_off| manifest::check(path).map(|()| cut_off));
+        let cut_off = sound.map_err(|source| StateError::Journal {
             path: path.to_owned(),
             source,
         })?;
@@ -170,7 +182,10 @@ impl StateDatabase {
             path: path.to_owned(),
             database,
             keyspaces,
+            merge_bytes_max: options.merge_bytes_max,
+            cut_off: Mutex::new(cut_off),
             applied_floors: Floors::default(),
+            dropped_floors: Floors::default(),
             floors,
             metrics: OnceLock::new(),
         };
@@ -192,6 +207,12 @@ impl StateDatabase {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What was taken for the torn end of its journal when the database was opened, to be put back once it is closed
+    /// should the log tell that there was more.
+    pub fn take_cut_off(&self) -> Option<CutOff> {
+        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The state as of now, across all keyspaces. Cheap; keeps replaced data alive as long as it lives.
@@ -246,34 +267,92 @@ impl StateDatabase {
         Ok(())
     }
 
-    /// Gives the space of compacted revisions back, and waits for it. Takes as long as rewriting all old revisions
-    /// does: call it off the apply thread.
+    /// Gives the space of compacted revisions back, and waits for it: call it off the apply thread. Takes no longer
+    /// however much there is to give back, since whole tables go at once; the rest is rewritten where it is little, and
+    /// else goes when the engine merges tables anyway. A longer merge would hold up the engine's worker, and with it, in
+    /// the end, writes.
     pub fn reclaim(&self) -> Result<(), StateError> {
         self.sync()?;
-        for keyspace in [StateKeyspace::Replaced, StateKeyspace::History] {
-            self.merge(keyspace)?;
+        let (replaced, history) = self.floors.get();
+        self.reclaim_below(StateKeyspace::Replaced, replaced)?;
+        self.reclaim_below(StateKeyspace::History, state_filter::history_floor(history))
+    }
+
+    fn reclaim_below(&self, keyspace: StateKeyspace, floor: i64) -> Result<(), StateError> {
+        self.write_table(keyspace)?;
+        self.drop_below(keyspace, floor)?;
+        self.merge_if_little(keyspace).map(drop)
+    }
+
+    /// Lets tables go that hold nothing but compacted revisions, if there are more of these since the last time. Cheap: the
+    /// engine would keep them for ever, since their keys only grow and it has nothing to merge.
+    pub fn drop_compacted(&self) -> Result<(), StateError> {
+        let (replaced, history) = self.floors.get();
+        if self.dropped_floors.get() == (replaced, history) {
+            return Ok(());
         }
+        self.drop_below(StateKeyspace::Replaced, replaced)?;
+        self.drop_below(StateKeyspace::History, state_filter::history_floor(history))?;
+        self.dropped_floors.raise(replaced, history);
         Ok(())
     }
 
-    /// Rewrites everything, deleted keys included: what etcd calls defragmentation.
-    pub fn rewrite(&self) -> Result<(), StateError> {
+    fn drop_below(&self, keyspace: StateKeyspace, floor: i64) -> Result<(), StateError> {
+        let Some(end) = self.end_of_compacted(keyspace, floor)? else {
+            return Ok(());
+        };
+        let dropped = self.keyspace(keyspace).tree.drop_range::<Bytes, _>(..end);
+        dropped.map_err(|source| StateError::engine("dropping tables")(source.into()))
+    }
+
+    /// The key before which all changes of all records are at or below the floor.
+    fn end_of_compacted(&self, keyspace: StateKeyspace, floor: i64) -> Result<Option<Bytes>, StateError> {
+        let behind = Place {
+            main: floor.saturating_add(1),
+            sub: 0,
+        };
+        let behind = Bytes::copy_from_slice(&behind.to_bytes());
+        if floor < 1 {
+            return Ok(None);
+        }
+        let compacted = ..behind.clone();
+        let mut records = self
+            .snapshot()
+            .range::<Bytes, _>(self.keyspace(keyspace), compacted);
+        let last = records.next_back();
+        let Some(last) = last else { return Ok(None) };
+        let (key, value) = last.into_inner().map_err(StateError::engine("reading"))?;
+        // It may hold changes on both sides of the floor.
+        let is_compacted = last_main(&value).is_some_and(|revision| revision <= floor);
+        Ok(Some(if is_compacted { behind } else { key.into() }))
+    }
+
+    /// Rewrites what is little enough, deleted keys included: what is left to do where etcd defragments. False if some
+    /// of it is too much: the engine merges that by and by.
+    pub fn rewrite(&self) -> Result<bool, StateError> {
         self.reclaim()?;
+        let mut all = true;
         for keyspace in [StateKeyspace::Current, StateKeyspace::Meta, StateKeyspace::Leases] {
-            self.merge(keyspace)?;
+            self.write_table(keyspace)?;
+            all &= self.merge_if_little(keyspace)?;
         }
-        Ok(())
+        Ok(all)
     }
 
-    /// Rewrites the tables of one keyspace, without what its filter drops.
-    fn merge(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
+    fn write_table(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
+        let written = self.keyspace(keyspace).rotate_memtable_and_wait();
+        written.map_err(StateError::engine("writing a table"))
+    }
+
+    /// Rewrites the tables of one keyspace, without what its filter drops; false, and nothing is done, if they are many.
+    fn merge_if_little(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
         let keyspace = self.keyspace(keyspace);
-        keyspace
-            .rotate_memtable_and_wait()
-            .map_err(StateError::engine("writing a table"))?;
-        keyspace
-            .major_compact()
-            .map_err(StateError::engine("merging tables"))
+        if keyspace.disk_space() > self.merge_bytes_max {
+            return Ok(false);
+        }
+        let merged = keyspace.major_compact();
+        merged.map_err(StateError::engine("merging tables"))?;
+        Ok(true)
     }
 
     /// What the state takes: tables, and changes that have not reached a table yet. The journal's preallocated file is
@@ -288,7 +367,15 @@ impl StateDatabase {
         self.floors.dropped_records()
     }
 
-    /// The compact revision that records are dropped behind; for tests.
+    /// The tables that are in use, to be looked at.
+    pub fn tables(&self) -> Vec<TableFile> {
+        let keyspaces = StateKeyspace::ALL.into_iter();
+        keyspaces
+            .flat_map(|keyspace| scrub::tables(keyspace.name(), self.keyspace(keyspace)))
+            .collect()
+    }
+
+    /// The compact revision that records are dropped behind; for tests and metrics.
     pub fn floor(&self) -> i64 {
         self.floors.get().0
     }

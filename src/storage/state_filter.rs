@@ -88,8 +88,7 @@ impl Factory for FilterFactory {
         let (replaced, history) = self.floors.get();
         let floor = match self.kind {
             Kind::Replaced => replaced,
-            // A watch may begin with the compact revision itself.
-            Kind::History => history - 1,
+            Kind::History => history_floor(history),
         };
         Box::new(Filter {
             floor,
@@ -97,6 +96,11 @@ impl Factory for FilterFactory {
             dropped: 0,
         })
     }
+}
+
+/// The last revision whose history may go: a watch may begin with the compact revision itself.
+pub fn history_floor(floor: i64) -> i64 {
+    floor - 1
 }
 
 struct Filter {

@@ -12,6 +12,7 @@ use crate::limits::COMPACTIONS_REMEMBERED_MAX;
 use crate::proto::log::Member;
 use crate::proto::peer::ConfState;
 use crate::storage::state_error::StateError;
+use crate::storage::state_usage::Usage;
 
 pub const APPLIED_KEY: &[u8] = b"applied";
 pub const CLUSTER_KEY: &[u8] = b"cluster";
@@ -39,6 +40,23 @@ pub struct Applied {
     /// How many keys there are.
     #[prost(uint64, tag = "7")]
     pub keys: u64,
+    #[prost(message, required, tag = "8")]
+    pub usage: Usage,
+    /// Sums up every change that the log has made: equal at the same index on all members that hold the same.
+    #[prost(fixed64, tag = "9")]
+    pub digest: u64,
+}
+
+/// What a digest tells apart. The numbers must not change: members of different versions compare digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Put = 1,
+    Delete = 2,
+    Compaction = 3,
+    Lease = 4,
+    LeaseEnd = 5,
+    Cluster = 6,
+    Alarms = 7,
 }
 
 /// A compaction that was applied.
@@ -63,17 +81,32 @@ impl Applied {
             history_floor: -1,
             compactions: vec![],
             keys: 0,
+            usage: Usage::default(),
+            digest: 0,
         }
     }
 
-    /// Raises the watermark below which the past is gone, and finds out what history goes with it.
+    /// Takes one more change into the digest (the mixing step is that of Steele's SplitMix64).
+    pub fn digest(&mut self, change: Change, numbers: &[u64]) {
+        for number in std::iter::once(&(change as u64)).chain(numbers) {
+            let mut mixed = (self.digest ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            self.digest = mixed ^ (mixed >> 31);
+        }
+    }
+
+    /// Raises the watermark below which the past is gone, and finds out what history goes with it. `replaced` is what
+    /// the changes up to `revision` have replaced, in bytes.
     ///
     /// A record of `superseded` points into the history only if what it pushed out was newer than the compact revision
     /// then. So after a compaction to C, applied at revision R, nothing new points to history up to C; and what pointed
     /// there before was pushed out by R at the latest, and can be asked for only until R is compacted too.
-    pub fn compact(&mut self, revision: i64) {
+    pub fn compact(&mut self, revision: i64, replaced: u64) {
         assert!(revision > self.compact_revision, "compactions only move forward");
         self.compact_revision = revision;
+        self.usage.compact(replaced);
+        self.digest(Change::Compaction, &[revision as u64, replaced]);
         self.compactions.push(PastCompaction {
             compact_revision: revision,
             applied_at_revision: self.revision,
@@ -168,22 +201,22 @@ mod tests {
             revision: 100,
             ..Applied::empty()
         };
-        applied.compact(40);
+        applied.compact(40, 0);
         assert_eq!(applied.history_floor, -1);
         applied.revision = 150;
-        applied.compact(99);
+        applied.compact(99, 0);
         assert_eq!(applied.history_floor, -1);
-        applied.compact(100);
+        applied.compact(100, 0);
         assert_eq!(applied.history_floor, 40);
-        applied.compact(150);
+        applied.compact(150, 0);
         assert_eq!((applied.history_floor, applied.compactions.len()), (150, 0));
         // More compactions than are remembered: the space of the later ones comes back with a later one.
         applied.revision = 10_000;
         for revision in 200..300 {
-            applied.compact(revision);
+            applied.compact(revision, 0);
         }
         assert_eq!(applied.compactions.last().unwrap().compact_revision, 215);
-        applied.compact(10_000);
+        applied.compact(10_000, 0);
         assert_eq!((applied.history_floor, applied.compactions.len()), (10_000, 0));
     }
 }

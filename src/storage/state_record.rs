@@ -28,6 +28,7 @@ const fn tag(field: u8, wire_type: WireType) -> u8 {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     pub sub: u32,
+    pub value_bytes: u32,
     pub create_revision: i64,
     pub mod_revision: i64,
     pub version: i64,
@@ -49,7 +50,6 @@ pub struct Record {
     stored: Bytes,
     fields_start: u32,
     value_start: u32,
-    value_bytes: u32,
     pub header: Header,
 }
 
@@ -72,7 +72,7 @@ fn parse(stored: Bytes) -> Option<Record> {
         ..Header::default()
     };
     let fields_start = (stored.len() - rest.len()) as u32;
-    let (mut value_start, mut value_bytes) = (0, 0);
+    let mut value_start = 0;
     while rest.has_remaining() {
         let tag = rest.get_u8();
         let number = decode_varint(&mut rest).ok()?;
@@ -83,8 +83,8 @@ fn parse(stored: Bytes) -> Option<Record> {
             TAG_LEASE => header.lease = number as i64,
             TAG_VALUE => {
                 value_start = (stored.len() - rest.len()) as u32;
-                value_bytes = u32::try_from(number).ok()?;
-                rest = rest.get(value_bytes as usize..)?;
+                header.value_bytes = u32::try_from(number).ok()?;
+                rest = rest.get(header.value_bytes as usize..)?;
             }
             _ => return None,
         }
@@ -93,7 +93,6 @@ fn parse(stored: Bytes) -> Option<Record> {
         stored,
         fields_start,
         value_start,
-        value_bytes,
         header,
     })
 }
@@ -133,9 +132,9 @@ impl Record {
             stored: buffer.slice(key.len()..),
             fields_start: fields_start as u32,
             value_start: value_start as u32,
-            value_bytes: value.len() as u32,
             header: Header {
                 sub: place.sub,
+                value_bytes: value.len() as u32,
                 create_revision,
                 mod_revision: place.main,
                 version,
@@ -166,9 +165,15 @@ impl Record {
         &self.stored
     }
 
+    /// The checksum of key and record.
+    pub fn sum(&self) -> u32 {
+        let sum = self.stored.first_chunk().expect("a record begins with its sum");
+        u32::from_le_bytes(*sum)
+    }
+
     pub fn value(&self) -> Bytes {
         let start = self.value_start as usize;
-        self.stored.slice(start..start + self.value_bytes as usize)
+        self.stored.slice(start..start + self.header.value_bytes as usize)
     }
 
     /// The record in memory of its own, so that keeping it does not keep the block of a table it was read from.

@@ -5,7 +5,8 @@
 //! its first change since has replaced. So reading the past costs a walk over the changes since, without values, and a
 //! put costs no more than a line in a record that is written anyway.
 //!
-//! Per change, after its place: length of the key (varint), key, then one byte: its high bit is set if the key was
+//! Per change, after its place: length of the key (varint), key, how many bytes all changes before it have replaced
+//! (varint; see `state_usage`), then one byte: its high bit is set if the key was
 //! deleted, the rest is 0 if nothing was there before; 1 if it is in `history`, with its main revision (varint) and sub
 //! revision (varint); 2 if it follows as it was in `current`, with its length (varint).
 
@@ -45,20 +46,17 @@ pub struct Replacement {
     pub key: Bytes,
     pub previous: Previous,
     pub deleted: bool,
+    /// How many bytes all changes before this one have replaced.
+    pub replaced_before: u64,
 }
 
 impl Replacement {
-    pub fn push(
-        writer: &mut PackedWriter<Self>,
-        place: Place,
-        key: &[u8],
-        previous: &Previous,
-        deleted: bool,
-    ) {
-        let flag = if deleted { DELETED } else { 0 };
-        writer.push(place, |out| {
-            put_bytes(key, out);
-            match previous {
+    pub fn push(&self, writer: &mut PackedWriter<Self>) {
+        let flag = if self.deleted { DELETED } else { 0 };
+        writer.push(self.place, |out| {
+            put_bytes(&self.key, out);
+            encode_varint(self.replaced_before, out);
+            match &self.previous {
                 Previous::Nothing => out.push(flag),
                 Previous::InHistory(place) => {
                     out.push(flag | 1);
@@ -100,6 +98,7 @@ impl Packed for Replacement {
 
     fn unpack(place: Place, rest: &mut Bytes) -> Option<Self> {
         let key = take_bytes(rest)?;
+        let replaced_before = decode_varint(rest).ok()?;
         let tag = rest.try_get_u8().ok()?;
         let previous = match tag & !DELETED {
             0 => Previous::Nothing,
@@ -116,6 +115,7 @@ impl Packed for Replacement {
             key,
             previous,
             deleted: tag & DELETED != 0,
+            replaced_before,
         })
     }
 }
@@ -142,21 +142,28 @@ mod tests {
             Previous::InHistory(Place { main: 9, sub: 1 }),
             Previous::Whole(record),
         ];
+        let replacement = |number, previous: &Previous| Replacement {
+            place: Place { main: number, sub: 0 },
+            key: key.clone(),
+            previous: previous.clone(),
+            deleted: number == 12,
+            replaced_before: 1000 * number as u64,
+        };
         for (number, previous) in (10..).zip(&previous) {
-            let place = Place { main: number, sub: 0 };
-            Replacement::push(&mut writer, place, &key, previous, number == 12);
+            replacement(number, previous).push(&mut writer);
         }
         let [(stored_key, value)] = writer.take().try_into().unwrap();
         let read: Vec<Replacement> = state_packed::decode(&stored_key, &value.into()).unwrap();
         assert_eq!(read.len(), 3);
         for (number, (read, previous)) in (10..).zip(read.iter().zip(&previous)) {
             assert_eq!((read.place, &read.key), (Place { main: number, sub: 0 }, &key));
+            assert_eq!(read.replaced_before, 1000 * number as u64);
             assert_eq!(read.keys_gained(), [1, 0, -1][number as usize - 10]);
             assert_eq!(format!("{:?}", read.previous), format!("{previous:?}"));
         }
 
         let late = Previous::InHistory(Place { main: 10, sub: 0 });
-        Replacement::push(&mut writer, Place { main: 10, sub: 0 }, &key, &late, false);
+        replacement(10, &late).push(&mut writer);
         let (stored_key, value) = writer.take().pop().unwrap();
         assert!(state_packed::decode::<Replacement>(&stored_key, &value.into()).is_err());
     }

@@ -18,6 +18,7 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use callboard::proto::etcdserverpb::AlarmType;
 use script::{Action, Step};
 use support::cluster::{Cluster, StartError};
 use support::kv_client::ask;
@@ -41,7 +42,17 @@ macro_rules! scripts {
     )*};
 }
 
-scripts!(put, get, del, txn, compaction, endpoint, lease, wrong_input);
+scripts!(
+    alarm,
+    put,
+    get,
+    del,
+    txn,
+    compaction,
+    endpoint,
+    lease,
+    wrong_input
+);
 
 fn same_as_etcd(name: &str, text: &str) {
     let steps = script::parse(text);
@@ -89,6 +100,13 @@ fn on_the_same_ports(steps: &[Step]) -> (Vec<Finished>, Vec<Finished>) {
     panic!("found no ports that stayed free");
 }
 
+/// What a step without etcdctl prints.
+const SILENT: Finished = Finished {
+    code: 0,
+    stdout: Vec::new(),
+    stderr: Vec::new(),
+};
+
 fn perform(cluster: &Cluster, step: &Step) -> Finished {
     let (words, stdin) = match &step.action {
         Action::Grant { id, ttl_seconds } => {
@@ -96,11 +114,15 @@ fn perform(cluster: &Cluster, step: &Step) -> Finished {
                 client.lease_grant(*id, *ttl_seconds).await
             });
             grant.acked().expect("grant a lease");
-            return Finished {
-                code: 0,
-                stdout: Vec::new(),
-                stderr: Vec::new(),
-            };
+            return SILENT;
+        }
+        Action::Raise { member_id, alarm } => {
+            let alarm = AlarmType::from_str_name(alarm).expect("NOSPACE or CORRUPT");
+            let raise = ask(cluster.members[0].client, COMMAND_LIMIT, async |client| {
+                client.raise_alarm(*member_id, alarm).await
+            });
+            raise.acked().expect("raise an alarm");
+            return SILENT;
         }
         Action::Run { words, stdin } => (words, stdin),
     };
@@ -157,6 +179,7 @@ fn settle(cluster: &Cluster) {
 fn shown(step: &Step) -> String {
     match &step.action {
         Action::Grant { id, .. } => format!("grant {id:x}"),
+        Action::Raise { member_id, alarm } => format!("raise {alarm} of {member_id}"),
         Action::Run { words, stdin } => {
             let words: Vec<String> = words
                 .iter()

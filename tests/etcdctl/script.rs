@@ -8,6 +8,7 @@
 //! <- text                    the same without a newline
 //! <* 129 put key% value      that many lines, % being 0, 1, 2, …
 //! <= 2000 x                  that many times the text, nothing between
+//! ^ 5 NOSPACE                raises an alarm in the name of member 5, without etcdctl
 //! ! 1f5 600                  grants the lease 1f5 (hexadecimal) for 600 seconds, without etcdctl
 //! ```
 //!
@@ -24,6 +25,7 @@ pub const FORMATS: [&str; 5] = ["simple", "json", "fields", "table", "protobuf"]
 pub enum Action {
     Run { words: Vec<Vec<u8>>, stdin: Vec<u8> },
     Grant { id: i64, ttl_seconds: i64 },
+    Raise { member_id: u64, alarm: String },
 }
 
 /// One thing to do, and where it was read.
@@ -71,6 +73,18 @@ pub fn parse(text: &str) -> Vec<Step> {
                 steps.push(Step {
                     line: line_number,
                     action: Action::Grant { id, ttl_seconds },
+                });
+            }
+            "^" => {
+                let (id, alarm) = rest
+                    .split_once(' ')
+                    .unwrap_or_else(|| panic!("line {line_number}: ^ MEMBER ALARM"));
+                steps.push(Step {
+                    line: line_number,
+                    action: Action::Raise {
+                        member_id: id.parse().expect("the id of a member"),
+                        alarm: alarm.to_owned(),
+                    },
                 });
             }
             "<" | "<-" | "<*" | "<=" => {

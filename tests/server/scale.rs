@@ -1,5 +1,7 @@
-//! Many keys: a restart that does not read them all, and a long range that does not hold its reply several times.
+//! Many keys: a restart that does not read them all, a long range that does not hold its reply several times, and a
+//! defragmentation that nobody notices.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use callboard::proto::etcdserverpb as pb;
@@ -7,6 +9,7 @@ use callboard::proto::etcdserverpb as pb;
 use super::support;
 use super::support::cluster::{Cluster, Member};
 use super::support::kv_client::{Client, ask, block_on, put_request};
+use super::support::process;
 
 const KEYS: u32 = 1_000_000;
 const KEYS_PER_TXN: u32 = 1_000;
@@ -88,4 +91,62 @@ fn a_long_range_takes_at_most_twice_its_reply() {
         taken <= 2 * reply_bytes,
         "a reply of {reply_bytes} bytes took {taken}"
     );
+}
+
+const ROUNDS: u32 = 40;
+/// etcdctl waits for so long.
+const DEFRAGMENT_LIMIT: Duration = Duration::from_secs(5);
+/// While etcd defragments it answers nobody. On a busy machine, and in a debug build, a put may take a while all the same.
+const PUT_LIMIT: Duration = Duration::from_secs(1);
+const DEFRAGMENT_BYTES: u64 = 128 * 1024 * 1024;
+
+#[test]
+fn a_defragmentation_is_bounded_and_puts_go_on_meanwhile() {
+    let mut cluster = Cluster::start_with(&support::callboard_bin(), 1, &["--max-txn-ops=1000"]);
+    let member = &mut cluster.members[0];
+    for _ in 0..ROUNDS {
+        fill(member, "k/", KEYS_PER_TXN, &[7; 300]);
+    }
+    let process_id = member.process().id();
+    let client = member.client;
+    let etcdctl = |arguments: &[&str]| {
+        let mut command = process::command(&support::etcdctl_bin());
+        command.arg("--endpoints").arg(client.to_string()).args(arguments);
+        process::run(command, b"", LIMIT).expect("etcdctl ends")
+    };
+    let compacted = etcdctl(&["compact", &(ROUNDS / 2).to_string()]);
+    assert_eq!(compacted.code, 0, "{}", compacted.text());
+    let memory_before = memory_bytes(process_id, "VmRSS:");
+    let ended = AtomicBool::new(false);
+    let (finished, took, longest) = std::thread::scope(|scope| {
+        let puts = scope.spawn(|| {
+            block_on(async {
+                let client = Client::new(&[client], LIMIT);
+                let mut longest = Duration::ZERO;
+                while !ended.load(Ordering::Relaxed) {
+                    let begin = Instant::now();
+                    client.put(b"meanwhile", b"").await.acked().expect("a put");
+                    longest = longest.max(begin.elapsed());
+                }
+                longest
+            })
+        });
+        let begin = Instant::now();
+        let finished = etcdctl(&["defrag"]);
+        let took = begin.elapsed();
+        ended.store(true, Ordering::Relaxed);
+        (finished, took, puts.join().expect("puts are answered"))
+    });
+    let memory = memory_bytes(process_id, "VmHWM:").saturating_sub(memory_before);
+    println!(
+        "defragmented in {took:?}, longest put {longest:?}, {} KiB more",
+        memory / 1024
+    );
+    assert_eq!(finished.code, 0, "{}", finished.text());
+    assert!(took < DEFRAGMENT_LIMIT, "it took {took:?}");
+    assert!(
+        longest > Duration::ZERO && longest < PUT_LIMIT,
+        "a put took {longest:?}"
+    );
+    assert!(memory < DEFRAGMENT_BYTES, "{memory} bytes more");
 }

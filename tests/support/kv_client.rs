@@ -119,6 +119,16 @@ impl Client {
         self.inner.hash_kv(pb::HashKvRequest { revision }).await.into()
     }
 
+    /// Raises an alarm by hand, in the name of a member.
+    pub async fn raise_alarm(&self, member_id: u64, alarm: pb::AlarmType) -> Outcome<pb::AlarmResponse> {
+        let request = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Activate.into(),
+            member_id,
+            alarm: alarm.into(),
+        };
+        self.inner.alarm(request).await.into()
+    }
+
     pub async fn lease_grant(&self, id: i64, ttl_seconds: i64) -> Outcome<pb::LeaseGrantResponse> {
         self.inner
             .lease_grant(pb::LeaseGrantRequest { id, ttl: ttl_seconds })

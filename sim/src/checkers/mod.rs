@@ -9,6 +9,7 @@ pub mod linearizable;
 pub mod logs;
 pub mod proclaims;
 pub mod revisions;
+pub mod space;
 pub mod watch;
 
 /// A promise that was broken, in a sentence.

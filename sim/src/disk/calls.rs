@@ -180,6 +180,25 @@ unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
     unsafe { real(from, to) }
 }
 
+/// Simulated disks are all of one size, whatever the scratch directory is on.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn statvfs64(path: *const c_char, found: *mut libc::statvfs64) -> c_int {
+    let real = real!(c"statvfs64" as unsafe extern "C" fn(*const c_char, *mut libc::statvfs64) -> c_int);
+    // SAFETY: the caller's arguments, as they are.
+    let outcome = unsafe { real(path, found) };
+    // SAFETY: the caller's string.
+    if outcome == 0
+        && let Some(short) = super::is_short(&unsafe { path_of(path) })
+    {
+        // SAFETY: the call has filled it.
+        let found = unsafe { &mut *found };
+        found.f_frsize = 4096;
+        found.f_blocks = 1 << 20;
+        found.f_bavail = if short { 1 } else { 1 << 19 };
+    }
+    outcome
+}
+
 #[unsafe(no_mangle)]
 unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: the caller's string.

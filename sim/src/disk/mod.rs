@@ -38,6 +38,7 @@ static DISKS: Mutex<Disks> = Mutex::new(Disks {
     roots: Vec::new(),
     frozen: Vec::new(),
     ailing: Vec::new(),
+    short: Vec::new(),
     files: BTreeMap::new(),
 });
 
@@ -50,6 +51,8 @@ struct Disks {
     /// Directories whose machine is off.
     frozen: Vec<PathBuf>,
     ailing: Vec<Ailing>,
+    /// Directories on whose disk little is free.
+    short: Vec<PathBuf>,
     files: BTreeMap<Inode, Tracked>,
 }
 
@@ -113,8 +116,29 @@ pub fn unwatch(root: &Path) {
     disks.roots.retain(|(watched, _)| watched != root);
     disks.frozen.retain(|frozen| !frozen.starts_with(root));
     disks.ailing.retain(|ailing| !ailing.directory.starts_with(root));
+    disks.short.retain(|short| !short.starts_with(root));
     disks.files.retain(|_, file| !file.path.starts_with(root));
     WATCHING.store(!disks.roots.is_empty(), Ordering::Release);
+}
+
+/// Little is free on the disk of a directory from now on: it says so, and takes what it is given all the same.
+pub fn run_short(directory: &Path) {
+    disks().short.push(directory.to_owned());
+}
+
+/// All have space again.
+pub fn relieve_all() {
+    disks().short.clear();
+}
+
+/// Whether little is free on the disk of a directory; None if it is not watched.
+fn is_short(directory: &Path) -> Option<bool> {
+    if !WATCHING.load(Ordering::Acquire) {
+        return None;
+    }
+    let disks = disks();
+    let watched = disks.roots.iter().any(|(root, _)| directory.starts_with(root));
+    watched.then(|| disks.short.iter().any(|short| directory.starts_with(short)))
 }
 
 /// From now on nothing reaches the files of this directory, though nobody is told.
@@ -302,6 +326,9 @@ impl Disks {
                 file.unsynced.retain(|write| write.doomed);
                 Way::Through
             }
+            // The engine's own thread may outlive its process a little. It gives a file its name once that is synced, by
+            // calls that do not come through here: were it told that all is well, an empty file would get the name.
+            Err(Way::Swallow) => Way::Fail(libc::EIO),
             Err(way) => way,
         }
     }

@@ -9,6 +9,7 @@ pub mod lease;
 pub mod lock;
 mod past_range;
 mod put;
+pub mod quota;
 mod txn;
 pub mod watch;
 

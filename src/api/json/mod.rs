@@ -11,6 +11,7 @@
 //! as it did there. Streams over WebSocket are not here.
 
 mod calls;
+mod converter;
 mod errors;
 #[doc(hidden)] // these are public for the fuzzer
 pub mod objects;
@@ -27,6 +28,7 @@ use crate::limits::{GRPC_OVERHEAD_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
 use calls::{Frames, read_text};
+pub use converter::Converter;
 use futures_util::{StreamExt, stream};
 use std::convert::Infallible;
 use table::Call;
@@ -60,39 +62,48 @@ async fn perform<B: Backend>(
     let (parts, body) = request.into_parts();
     let metadata = metadata(&parts.headers)?;
     let message_bytes_max = routes.backend().limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
+    let converter = routes.converter();
     let bytes_max = message_bytes_max * JSON_BYTES_PER_MESSAGE_BYTE;
     let frames = if call.requests_stream {
         Frames::many(body, &call.request, bytes_max)
     } else {
         let text = read_text(body, bytes_max, message_bytes_max).await?;
-        Frames::one(text::read(&call.request, &text)?)
+        let text_bytes = text.len();
+        let read = move || text::read(&call.request, &text);
+        Frames::one(converter.run(text_bytes, read).await?)
     };
     let reply = routes.invoke(call.rpc, &metadata, frames).await;
     if call.replies_stream {
-        return Ok(lines(call, reply).await);
+        return Ok(lines(converter.clone(), call, reply).await);
     }
     let mut replies = Requests::new(reply?, usize::MAX);
     let message = replies.next_bytes().await?.unwrap_or_default();
-    let mut text = Vec::new();
-    text::write(&call.reply, message, &mut text)?;
-    Ok(success(Body::plain(text)))
+    let message_bytes = message.len();
+    let write = move || {
+        let mut text = Vec::new();
+        text::write(&call.reply, message, &mut text).map(|()| text)
+    };
+    Ok(success(Body::plain(converter.run(message_bytes, write).await?)))
 }
 
 /// Replies as lines. The head waits for the first of them: until then an error can still set its status.
-async fn lines(call: &'static Call, reply: Result<Body, Status>) -> Response<Body> {
+async fn lines(converter: Converter, call: &'static Call, reply: Result<Body, Status>) -> Response<Body> {
     let mut replies = match reply {
         Ok(body) => Requests::new(body, usize::MAX),
         Err(status) => return errors::line_response(&status),
     };
     let first = match replies.next_bytes().await {
-        Ok(Some(message)) => line(call, message),
+        Ok(Some(message)) => line(&converter, call, message).await,
         Ok(None) => return Response::default(),
         Err(status) => return errors::line_response(&status),
     };
-    let rest = stream::unfold(Some(replies), move |replies| async move {
-        let mut replies = replies?;
+    let rest = stream::unfold(Some((replies, converter)), move |state| async move {
+        let (mut replies, converter) = state?;
         match replies.next_bytes().await {
-            Ok(Some(message)) => Some((line(call, message), Some(replies))),
+            Ok(Some(message)) => {
+                let line = line(&converter, call, message).await;
+                Some((line, Some((replies, converter))))
+            }
             Ok(None) => None,
             Err(status) => Some((errors::line(&status), None)),
         }
@@ -101,13 +112,16 @@ async fn lines(call: &'static Call, reply: Result<Body, Status>) -> Response<Bod
     success(Body::routed(axum::body::Body::from_stream(lines)))
 }
 
-fn line(call: &Call, message: Bytes) -> Bytes {
-    let mut text = b"{\"result\":".to_vec();
-    if let Err(status) = text::write(&call.reply, message, &mut text) {
-        return errors::line(&status);
-    }
-    text.extend_from_slice(b"}\n");
-    text.into()
+async fn line(converter: &Converter, call: &'static Call, message: Bytes) -> Bytes {
+    let message_bytes = message.len();
+    let write = move || {
+        let mut text = b"{\"result\":".to_vec();
+        text::write(&call.reply, message, &mut text)?;
+        text.extend_from_slice(b"}\n");
+        Ok(text.into())
+    };
+    let line = converter.run(message_bytes, write).await;
+    line.unwrap_or_else(|status| errors::line(&status))
 }
 
 fn success(body: Body) -> Response<Body> {

@@ -3,12 +3,14 @@
 use crate::api::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
 use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
 use crate::consensus::RaftDetails;
+use crate::consensus::check_size;
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
 use crate::mvcc::view::{View, Views};
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
+use crate::quota::{Rules, Space};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::watch::WatchHandle;
 use prost::Message;
@@ -23,6 +25,7 @@ pub struct Fake {
     pub views: Views,
     pub watches: WatchHandle,
     pub leases: LeaseHandle,
+    pub space: Space,
     /// 0 for a member that sees no leader: its barriers and proposals fail.
     pub leader: Arc<AtomicU64>,
     pub limits: Limits,
@@ -58,6 +61,10 @@ impl Fake {
             views,
             watches,
             leases: LeaseHandle::new(std::time::Duration::from_secs(1)),
+            space: Space::new(Rules {
+                quota_bytes: 0,
+                free_disk_bytes: -1,
+            }),
             leader: Arc::new(AtomicU64::new(0xa)),
             limits: Limits {
                 max_request_bytes: 64 * 1024,
@@ -87,6 +94,7 @@ impl Backend for Fake {
         if !self.has_leader() {
             return Err(ProposeError::Timeout);
         }
+        check_size(&request, self.limits.max_request_bytes)?;
         let mut machine = self.machine();
         let index = machine.applied_index().get() + 1;
         let command = Command {
@@ -138,6 +146,10 @@ impl Backend for Fake {
 
     fn leases(&self) -> &LeaseHandle {
         &self.leases
+    }
+
+    fn space(&self) -> &Space {
+        &self.space
     }
 
     fn limits(&self) -> Limits {

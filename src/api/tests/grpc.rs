@@ -3,6 +3,7 @@
 use super::*;
 use crate::api::ApiError;
 use crate::env::block_on;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::response_op::Response as Outcome;
 use crate::proto::etcdserverpb::*;
@@ -328,6 +329,46 @@ fn operators_are_answered() {
             .await
             .unwrap();
         assert_eq!((alarms.header, alarms.alarms.len()), (header(1), 0));
+        for (member_id, alarm) in [(5, 1), (0, 1), (5, 9)] {
+            let raise = AlarmRequest {
+                action: AlarmAction::Activate as i32,
+                member_id,
+                alarm,
+            };
+            let raised: AlarmResponse = call(&routes, "Maintenance/Alarm", &raise).await.unwrap();
+            assert_eq!(
+                (raised.header, raised.alarms),
+                (header(1), vec![AlarmMember { member_id, alarm }])
+            );
+        }
+        let status: StatusResponse = call(&routes, "Maintenance/Status", &StatusRequest {})
+            .await
+            .unwrap();
+        let texts = ["alarm:NOSPACE", "memberID:5 alarm:NOSPACE", "memberID:5 alarm:9"];
+        assert_eq!(status.errors, texts);
+        let refused = call::<_, PutResponse>(&routes, "KV/Put", &put("k", "v")).await;
+        let text = "etcdserver: mvcc: database space exceeded";
+        assert_eq!(refused, Err((Code::ResourceExhausted, text.to_owned())));
+        let raise = AlarmRequest {
+            action: AlarmAction::Activate as i32,
+            member_id: 5,
+            alarm: 2,
+        };
+        let _: AlarmResponse = call(&routes, "Maintenance/Alarm", &raise).await.unwrap();
+        let refused = call::<_, PutResponse>(&routes, "KV/Put", &put("k", "v")).await;
+        assert_eq!(
+            refused,
+            Err((Code::DataLoss, "etcdserver: corrupt cluster".to_owned()))
+        );
+        for (member_id, alarm) in [(5, 1), (0, 1), (5, 9), (5, 2)] {
+            let lower = AlarmRequest {
+                action: AlarmAction::Deactivate as i32,
+                member_id,
+                alarm,
+            };
+            let lowered: AlarmResponse = call(&routes, "Maintenance/Alarm", &lower).await.unwrap();
+            assert_eq!(lowered.alarms, [AlarmMember { member_id, alarm }]);
+        }
         let hash: HashKvResponse = call(&routes, "Maintenance/HashKV", &HashKvRequest::default())
             .await
             .unwrap();

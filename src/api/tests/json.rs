@@ -211,6 +211,36 @@ fn errors_have_etcds_statuses_and_codes() {
 }
 
 #[test]
+fn what_is_long_is_converted_apart() {
+    block_on(async {
+        let routes = routes(&Fake::new());
+        let value = "A".repeat(64 * 1000);
+        for key in ["YQ==", "Yg=="] {
+            let put = format!("{{\"key\":\"{key}\",\"value\":\"{value}\",\"nobody\":\"{value}\"}}");
+            assert_eq!(ask(&routes, "POST", "/v3/kv/put", &put).await.0, 200);
+        }
+        let (status, text) = ask(
+            &routes,
+            "POST",
+            "/v3/kv/range",
+            r#"{"key":"AA==","range_end":"AA=="}"#,
+        )
+        .await;
+        let answer: Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((status, &answer["count"]), (200, &json!("2")));
+        assert_eq!(answer["kvs"][1]["value"], value);
+        let (status, text) = ask(
+            &routes,
+            "POST",
+            "/v3/kv/range",
+            &format!("{{\"key\":\"{value}{value}\","),
+        )
+        .await;
+        assert_eq!((status, text), (400, error(3, "unexpected EOF")));
+    });
+}
+
+#[test]
 fn headers_become_metadata() {
     block_on(async {
         let fake = Fake::new();

@@ -5,6 +5,7 @@ mod grpc;
 mod json;
 mod plain;
 mod queue;
+mod space;
 mod watch;
 mod wire;
 

@@ -1,11 +1,15 @@
 //! The plain HTTP paths; texts were taken from etcd 3.7.1.
 
 use super::*;
-use crate::api::Cors;
+use crate::api::{Backend, Cors};
 use crate::env::block_on;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    AlarmRequest, DeleteRangeRequest, DeleteRangeResponse, HashRequest, HashResponse, LeaseGrantRequest,
+    PutRequest, PutResponse, RangeRequest, RangeResponse,
 };
+use crate::proto::log::command::Request as Proposed;
+use crate::proto::log::{AlarmCommand, MemberAttributes};
 use std::sync::atomic::Ordering;
 
 async fn ask(routes: &Routes<Fake>, method: &str, path: &str) -> (u16, String) {
@@ -226,6 +230,106 @@ fn a_port_for_monitoring_answers_nothing_else() {
             ("/etcdserverpb.KV/Range", 404),
         ] {
             assert_eq!(ask(&routes, "GET", path).await.0, status, "{path}");
+        }
+    });
+}
+
+#[test]
+fn alarms_are_seen() {
+    block_on(async {
+        let fake = Fake::new();
+        let routes = Routes::new(fake.clone());
+        let alarm = |action: AlarmAction, alarm| {
+            let request = AlarmRequest {
+                action: action as i32,
+                member_id: 5,
+                alarm,
+            };
+            let command = AlarmCommand {
+                request: Some(request),
+                by_member: false,
+            };
+            let fake = fake.clone();
+            async move { fake.propose(Proposed::Alarm(command)).await.unwrap() }
+        };
+        let unhealthy = |reason| (503, format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n"));
+        let healthy = || (200, "{\"health\":\"true\",\"reason\":\"\"}".to_owned());
+        let _ = alarm(AlarmAction::Activate, 1).await;
+        let _ = alarm(AlarmAction::Activate, 9).await;
+        assert_eq!(ask(&routes, "GET", "/health").await, unhealthy("ALARM NOSPACE"));
+        assert_eq!(
+            ask(&routes, "GET", "/health?exclude=NOSPACE").await,
+            unhealthy("ALARM UNKNOWN")
+        );
+        assert_eq!(
+            ask(&routes, "GET", "/health?exclude=NOSPACE&exclude=9").await,
+            healthy()
+        );
+        assert_eq!(ask(&routes, "GET", "/readyz").await, (200, "ok\n".to_owned()));
+        let _ = alarm(AlarmAction::Activate, 2).await;
+        assert_eq!(
+            ask(&routes, "GET", "/health?exclude=NOSPACE").await,
+            unhealthy("ALARM CORRUPT")
+        );
+        let (code, report) = ask(&routes, "GET", "/readyz").await;
+        assert_eq!(code, 503);
+        assert!(
+            report.contains("[-]data_corruption failed: alarm activated: CORRUPT\n"),
+            "{report}"
+        );
+        assert_eq!(
+            ask(&routes, "GET", "/readyz?exclude=data_corruption").await,
+            (200, "ok\n".to_owned())
+        );
+        assert_eq!(ask(&routes, "GET", "/livez").await, (200, "ok\n".to_owned()));
+        for kind in [1, 2, 9] {
+            let _ = alarm(AlarmAction::Deactivate, kind).await;
+        }
+        assert_eq!(ask(&routes, "GET", "/health").await, healthy());
+    });
+}
+
+#[test]
+fn the_hash_covers_all_that_is_replicated_and_is_the_same_on_members_that_hold_the_same() {
+    block_on(async {
+        let (one, other) = (Fake::new(), Fake::new());
+        let (routes_one, routes_other) = (Routes::new(one.clone()), Routes::new(other.clone()));
+        let hash = async |routes| {
+            let reply: HashResponse = call(routes, "Maintenance/Hash", &HashRequest {})
+                .await
+                .expect("a hash");
+            reply.hash
+        };
+        let mut seen = vec![hash(&routes_one).await];
+        let alarm = AlarmRequest {
+            action: AlarmAction::Activate.into(),
+            member_id: 7,
+            alarm: 9,
+        };
+        let changes = [
+            Proposed::LeaseGrant(LeaseGrantRequest { id: 5, ttl: 60 }),
+            Proposed::Put(PutRequest {
+                key: "key".into(),
+                lease: 5,
+                ..PutRequest::default()
+            }),
+            Proposed::Alarm(AlarmCommand {
+                request: Some(alarm),
+                by_member: false,
+            }),
+            Proposed::MemberAttributes(MemberAttributes {
+                member_id: 0xa,
+                name: "renamed".into(),
+                ..MemberAttributes::default()
+            }),
+        ];
+        for change in changes {
+            one.propose(change.clone()).await.expect("applied");
+            let changed = hash(&routes_one).await;
+            assert!(!seen.contains(&changed), "{change:?} is not covered");
+            seen.push(changed);
+            other.propose(change).await.expect("applied");
+            assert_eq!(hash(&routes_other).await, changed);
         }
     });
 }

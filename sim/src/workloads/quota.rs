@@ -1,0 +1,179 @@
+//! Space: a steward on a machine of its own that looks after alarms, makes room when there is none, raises the alarm by hand
+//! to see that nothing is written meanwhile, and takes space away from disks. In the end the director does what an
+//! operator would: makes room, and waits until the members lower their alarms by themselves.
+
+use super::{put, send};
+use crate::checkers::{Violation, violation};
+use crate::cluster::Cluster;
+use crate::company;
+use crate::disk;
+use crate::history::{Input, Outcome};
+use crate::options::Options;
+use crate::random::Stream;
+use crate::rehearsal::DIRECTOR;
+use crate::world::{World, elapsed};
+use callboard::client::{Client, Error};
+use callboard::proto::etcdserverpb::alarm_request::AlarmAction;
+use callboard::proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, StatusRequest};
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The number under which the steward's requests stand in the history.
+const STEWARD: usize = 97;
+/// In whose name alarms are raised by hand: no member's, so that none lowers them.
+const NOBODY: u64 = 0;
+/// Members with room lower their alarms within this time.
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+
+/// The steward.
+#[derive(Clone, Copy, Debug)]
+pub struct Steward(Option<NodeId>);
+
+impl Steward {
+    /// Sends the steward to work, where there is any.
+    pub fn start(options: &Options, world: &World, cluster: &Cluster) -> Self {
+        if !options.space.can_run_out() {
+            return Self(None);
+        }
+        let address: IpAddr = Ipv4Addr::new(10, 0, 5, 1).into();
+        let disks: Vec<PathBuf> = cluster
+            .members
+            .iter()
+            .map(|member| member.directory.clone())
+            .collect();
+        let (options, told) = (options.clone(), world.clone());
+        let node = Handle::current()
+            .create_node()
+            .name("steward")
+            .ip(address)
+            .init(move || live(options.clone(), told.clone(), disks.clone()))
+            .build();
+        world.name(node.id(), "steward");
+        Self(Some(node.id()))
+    }
+
+    /// Switches the machine off. Disks have their space back.
+    pub fn leave(&self) {
+        if let Some(node) = self.0 {
+            Handle::current().kill(node);
+        }
+        disk::relieve_all();
+    }
+}
+
+async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
+    let mut random = Stream::of(options.seed, "steward");
+    let client = company::connect(0..options.members, Duration::from_secs(3));
+    loop {
+        madsim::time::sleep(Duration::from_millis(random.between(100, 3_000))).await;
+        if options.space.shortages && random.chance(20) {
+            let disk = &disks[random.below(disks.len() as u64) as usize];
+            disk::run_short(disk);
+            world.count("disks short of space", 1);
+            madsim::time::sleep(Duration::from_millis(random.between(500, 10_000))).await;
+            disk::relieve_all();
+        }
+        if options.space.by_hand
+            && random.chance(20)
+            && let Err(violation) = forbid(&client, &world, &mut random).await
+        {
+            return world.violated(violation);
+        }
+        let alarms = list(&client).await.unwrap_or_default();
+        if !alarms.is_empty() {
+            world.count("alarms seen", alarms.len() as u64);
+            madsim::time::sleep(Duration::from_millis(random.between(0, 4_000))).await;
+            make_room(&client, &world, STEWARD).await;
+        }
+    }
+}
+
+/// Raises the alarm by hand: nothing is written from then on, until it is lowered by hand.
+async fn forbid(client: &Client, world: &World, random: &mut Stream) -> Result<(), Violation> {
+    let reason = world.no_space(|reasons| reasons.begin(elapsed()));
+    if change(client, AlarmAction::Activate, NOBODY).await.is_ok() {
+        world.count("alarms raised by hand", 1);
+        for _ in 0..random.between(1, 10) {
+            let id = world.call(STEWARD, put::sample(0));
+            let outcome = put::send(client, id, 0).await;
+            world.returned(id, outcome.clone());
+            if let Outcome::Answered(_) = outcome {
+                return violation(format!(
+                    "operation {id} wrote under an alarm that is raised by hand"
+                ));
+            }
+            madsim::time::sleep(Duration::from_millis(random.between(10, 1_000))).await;
+        }
+    }
+    // One that may have been raised is lowered, too.
+    while change(client, AlarmAction::Deactivate, NOBODY).await.is_err() {
+        madsim::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.no_space(|reasons| reasons.end(reason, elapsed()));
+    Ok(())
+}
+
+async fn change(client: &Client, action: AlarmAction, member_id: u64) -> Result<Vec<AlarmMember>, Error> {
+    let alarm = match action {
+        AlarmAction::Get => AlarmType::None,
+        _ => AlarmType::Nospace,
+    };
+    let request = AlarmRequest {
+        action: action as i32,
+        member_id,
+        alarm: alarm as i32,
+    };
+    client.alarm(request).await.map(|response| response.alarms)
+}
+
+async fn list(client: &Client) -> Result<Vec<AlarmMember>, Error> {
+    change(client, AlarmAction::Get, NOBODY).await
+}
+
+/// Forgets all of the past.
+async fn make_room(client: &Client, world: &World, who: usize) {
+    let Ok(status) = client.status(StatusRequest::default()).await else {
+        return;
+    };
+    let revision = status.header.unwrap_or_default().revision;
+    let input = Input::Compact { revision };
+    let id = world.call(who, input.clone());
+    let outcome = send(client, id, &input).await;
+    world.returned(id, outcome);
+}
+
+/// What an operator does when the trouble is over: frees space, lowers what was raised by hand or by members that are not
+/// here, and waits until these members have lowered theirs.
+pub async fn settle(cluster: &Cluster, world: &World, members: &[usize]) -> Result<(), Violation> {
+    let deadline = elapsed() + SETTLE_MAX;
+    let client = company::connect(members.iter().copied(), Duration::from_secs(5));
+    let own: Vec<u64> = members
+        .iter()
+        .filter_map(|number| cluster.member_id(*number))
+        .collect();
+    let mut freed_at = None;
+    loop {
+        let alarms = list(&client).await;
+        if let Ok(alarms) = &alarms {
+            for alarm in alarms.iter().filter(|alarm| !own.contains(&alarm.member_id)) {
+                // Tried again where it fails.
+                let _ = change(&client, AlarmAction::Deactivate, alarm.member_id).await;
+            }
+            if freed_at.is_none() {
+                make_room(&client, world, DIRECTOR).await;
+                freed_at = Some(elapsed());
+            } else if alarms.is_empty() {
+                return Ok(());
+            }
+        }
+        if elapsed() > deadline {
+            return violation(format!(
+                "healthy members have room, and do not lower their alarms within {SETTLE_MAX:?}: {alarms:?}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(200)).await;
+    }
+}

@@ -1,0 +1,97 @@
+//! Alarms as the log raises and lowers them, and what is refused while they last.
+//!
+//! Mirrors etcd's server/etcdserver/api/v3alarm and the appliers that it puts in front of all others
+//! (server/etcdserver/apply/{capped,corrupt}.go). What is refused follows from the log alone: a member whose own disk is
+//! full raises an alarm, and from that entry on all members refuse the same. Alarms are no concern of theirs where
+//! nobody wrote: reads are answered at any time.
+
+use std::sync::Arc;
+
+use crate::apply::ApplyError;
+use crate::apply::pending::Pending;
+use crate::mutants::{self, Mutant};
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::{AlarmResponse, AlarmType, ResponseHeader};
+use crate::proto::log::command::Request;
+use crate::proto::log::{AlarmCommand, Member};
+use crate::quota;
+use crate::storage::state_alarms::{Alarms, RaisedAlarm};
+
+/// Whether a command may be carried out under the alarms that are raised.
+pub(super) fn admit(pending: &Pending, request: &Request) -> Result<(), ApplyError> {
+    let alarms = &pending.alarms;
+    if mutants::active(Mutant::RefusedByOwnDisk)
+        && pending.state.disk_bytes() > 20_000
+        && quota::cost(request) > 0
+    {
+        return Err(ApplyError::NoSpace);
+    }
+    let writes = matches!(
+        request,
+        Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Txn(_)
+            | Request::Compaction(_)
+            | Request::LeaseGrant(_)
+            | Request::LeaseRevoke(_)
+            | Request::LeaseExpiry(_)
+    );
+    if writes && alarms.any(AlarmType::Corrupt) {
+        return Err(ApplyError::Corrupt);
+    }
+    if alarms.any(AlarmType::Nospace) && quota::cost(request) > 0 {
+        return Err(ApplyError::NoSpace);
+    }
+    Ok(())
+}
+
+/// Raises or lowers an alarm, or lists them. Answers with those that the request was about.
+pub(super) fn change(pending: &mut Pending, command: AlarmCommand) -> AlarmResponse {
+    let request = command.request.unwrap_or_default();
+    let (member_id, alarm) = (request.member_id, request.alarm);
+    let mut alarms = (*pending.alarms).clone();
+    let answer = match AlarmAction::try_from(request.action) {
+        Ok(AlarmAction::Get) => list(&alarms, alarm),
+        Ok(AlarmAction::Activate) if alarm != AlarmType::None as i32 => {
+            let raised = RaisedAlarm {
+                member_id,
+                alarm,
+                by_member: command.by_member,
+            };
+            alarms.raise(raised);
+            vec![raised]
+        }
+        Ok(AlarmAction::Deactivate) => {
+            let lowered = alarms
+                .get(member_id, alarm)
+                .filter(|raised| raised.by_member || !command.by_member);
+            if lowered.is_some() {
+                alarms.lower(member_id, alarm);
+            }
+            lowered.into_iter().collect()
+        }
+        // etcd answers no alarm with nothing. Over an unknown action it falls.
+        _ => vec![],
+    };
+    pending.set_alarms(Arc::new(alarms));
+    AlarmResponse {
+        header: Some(ResponseHeader {
+            revision: pending.revision(),
+            ..Default::default()
+        }),
+        alarms: answer.into_iter().map(RaisedAlarm::to_member).collect(),
+    }
+}
+
+/// Members that are gone cannot lower what they have raised.
+pub(super) fn forget_all_but(pending: &mut Pending, members: &[Member]) {
+    let mut alarms = (*pending.alarms).clone();
+    alarms.retain(|alarm| !alarm.by_member || members.iter().any(|member| member.id == alarm.member_id));
+    pending.set_alarms(Arc::new(alarms));
+}
+
+/// The alarms of one kind; of all with `NONE`.
+fn list(alarms: &Alarms, alarm: i32) -> Vec<RaisedAlarm> {
+    let wanted = |raised: &RaisedAlarm| alarm == AlarmType::None as i32 || raised.alarm == alarm;
+    alarms.iter().filter(wanted).collect()
+}

@@ -1,0 +1,9 @@
+//! Compaction by itself: `--auto-compaction-mode` and `--auto-compaction-retention`.
+//!
+//! Mirrors etcd's server/etcdserver/api/v3compactor. Every member notes revisions as time passes; only the leader compacts.
+
+mod core;
+mod running;
+
+pub use core::Retention;
+pub use running::{Parts, run};

@@ -1,0 +1,47 @@
+//! Lets time pass, and has the cluster compact what is due.
+
+use super::core::{Compactor, Retention};
+use crate::apply::ApplyError;
+use crate::consensus::{Handle, ProposeError};
+use crate::env;
+use crate::mvcc::view::Views;
+use crate::proto::etcdserverpb::CompactionRequest;
+use crate::proto::log::command::Request;
+use std::sync::atomic::Ordering;
+
+/// What it works with.
+#[derive(Debug)]
+pub struct Parts {
+    pub retention: Retention,
+    pub views: Views,
+    pub consensus: Handle,
+}
+
+/// Compacts as long as the member runs.
+pub async fn run(parts: Parts) {
+    let begin = env::now();
+    let mut compactor = Compactor::new(parts.retention);
+    loop {
+        compactor.note(parts.views.load().revision());
+        env::sleep(compactor.interval()).await;
+        if !parts.consensus.status.is_leader.load(Ordering::Acquire) {
+            continue;
+        }
+        let newest = parts.views.load().revision();
+        let Some(revision) = compactor.due(env::now() - begin, newest) else {
+            continue;
+        };
+        tracing::info!(revision, retention = ?parts.retention, "starting auto compaction");
+        let request = CompactionRequest {
+            revision,
+            physical: false,
+        };
+        let outcome = parts.consensus.propose_own(Request::Compaction(request)).await;
+        let done = matches!(outcome, Ok(_) | Err(ProposeError::Apply(ApplyError::Compacted)));
+        compactor.tried(revision, done, env::now() - begin);
+        match outcome {
+            Err(error) if !done => tracing::warn!(revision, %error, "failed auto compaction"),
+            _ => tracing::info!(revision, "completed auto compaction"),
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The checker: an actor on a thread of its own that yields to all others. It computes hashes for whoever asks, and
+//! compares this member with the others while it leads.
+
+use super::ask::Asker;
+use super::compare::{Comparison, compare_twice};
+use super::handle::{HashHandle, HashTask, KnownHash};
+use super::scrub::{self, ScrubOptions};
+use super::verdict::{self, Verdict};
+use crate::consensus::Handle;
+use crate::env;
+use crate::ids::{LogIndex, MemberId};
+use crate::inbox::Wake;
+use crate::limits::SCAN_SLICE_KEYS;
+use crate::mutants::{self, Mutant};
+use crate::mvcc::MvccError;
+use crate::mvcc::range::Progress;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::{AlarmRequest, AlarmType};
+use crate::proto::log::AlarmCommand;
+use crate::proto::log::command::Request;
+use crate::proto::peer::HashQuestion;
+use crate::proto::peer::state_question::Question;
+use crate::storage::directory::Identity;
+use crate::storage::log::LogDatabase;
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use std::time::Duration;
+
+/// Between two comparisons of digests.
+const DIGEST_INTERVAL: Duration = Duration::from_secs(1);
+/// A digest is at hand: who does not answer by then is asked again a second later.
+const DIGEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What waits for the checker.
+#[derive(Debug, Default)]
+pub struct CheckWork {
+    pub hashes: Vec<HashTask>,
+}
+
+/// Which comparisons are made besides that of digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct CheckOptions {
+    /// Between two comparisons of hashes; none if zero (`--corrupt-check-time`).
+    pub hashes_every: Duration,
+    /// Between two comparisons of hashes at the compact revision; none if zero (`--compact-hash-check-time`, with the
+    /// feature CompactHashCheck).
+    pub compact_hashes_every: Duration,
+    pub scrub: ScrubOptions,
+}
+
+/// What a checker is made of. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Checker {
+    pub own: Identity,
+    pub hashes: HashHandle,
+    pub consensus: Handle,
+    pub log: LogDatabase,
+    pub options: CheckOptions,
+}
+
+impl Actor for Checker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Context<Self>) {
+        self.hashes.inbox.set_owner(context.address().recipient());
+        let CheckOptions {
+            hashes_every,
+            compact_hashes_every,
+            scrub,
+        } = self.options;
+        env::spawn_local(self.clone().compare_digests());
+        if !hashes_every.is_zero() {
+            tracing::info!(local_member_id = %self.own.member, interval = ?hashes_every, "enabled corruption checking");
+            env::spawn_local(self.clone().compare_hashes(hashes_every));
+        }
+        if !compact_hashes_every.is_zero() {
+            tracing::info!(
+                local_member_id = %self.own.member, interval = ?compact_hashes_every,
+                "enabled compact hash corruption checking"
+            );
+            env::spawn_local(self.clone().compare_compact_hashes(compact_hashes_every));
+        }
+        if scrub.bytes_per_second > 0 {
+            let checker = self.clone();
+            env::spawn_local(async move {
+                scrub::run(&checker.hashes.views, &checker.log, scrub, async |damage| {
+                    tracing::error!(
+                        local_member_id = %checker.own.member, keyspace = damage.keyspace,
+                        path = %damage.path.display(), offset = damage.offset, reason = damage.what,
+                        "found damaged data on disk: replace the disk, remove this member from the cluster, and add it again"
+                    );
+                    checker.raise(checker.own.member).await;
+                })
+                .await;
+            });
+        }
+    }
+}
+
+impl Handler<Wake> for Checker {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
+        let work = self.hashes.inbox.take();
+        let views = self.hashes.views.clone();
+        let run = async move {
+            for HashTask { question, answer } in work.hashes {
+                if answer.is_closed() {
+                    continue;
+                }
+                // Whoever asked may have gone.
+                let _ = answer.send(hash(&views, question).await);
+            }
+        };
+        context.wait(run.into_actor(self));
+    }
+}
+
+async fn hash(views: &crate::mvcc::Views, mut question: HashQuestion) -> Result<KnownHash, MvccError> {
+    if mutants::active(Mutant::HashesComparedApart) {
+        question.revision = 0;
+    }
+    let view = views.load();
+    let mut scan = view.hash_scan_as_compacted(question.revision, question.compact_revision)?;
+    while scan.advance(SCAN_SLICE_KEYS)? == Progress::More {
+        env::yield_now().await;
+    }
+    let hashed = scan.into_hash();
+    Ok(KnownHash {
+        hash: hashed.hash,
+        compact_revision: hashed.compact_revision,
+        revision: hashed.hash_revision,
+    })
+}
+
+impl Checker {
+    fn leads(&self) -> bool {
+        self.consensus.status.leading_term().is_some()
+    }
+
+    fn members(&self) -> usize {
+        self.hashes.views.load().cluster.members.len()
+    }
+
+    /// While this member leads: has everybody come by the same? Looks at where it was a moment ago, where the others
+    /// are by now.
+    async fn compare_digests(self) {
+        let own = self.own.member;
+        let mut asker = Asker::new(self.own, &self.hashes);
+        let mut noted = LogIndex(0);
+        let mut found_same = LogIndex(0);
+        loop {
+            env::sleep(DIGEST_INTERVAL).await;
+            let index = std::mem::replace(&mut noted, self.hashes.digests.newest());
+            if !self.leads() || index == found_same {
+                continue;
+            }
+            let Some(digest) = self.hashes.digests.after(index) else {
+                continue;
+            };
+            let question = Question::DigestAt(index.0);
+            let mut sums = vec![(own, digest)];
+            for (member, answer) in asker.ask_others(question, DIGEST_TIMEOUT).await {
+                if let Ok(answer) = answer
+                    && let Some(digest) = answer.digest
+                {
+                    sums.push((member, digest));
+                }
+            }
+            let judged = verdict::judge(&sums, self.members());
+            if judged == Verdict::Same {
+                if sums.len() == self.members() {
+                    found_same = index;
+                }
+                continue;
+            }
+            tracing::error!(
+                local_member_id = %own, %index, digests = ?sums, "members have applied the same log to different ends"
+            );
+            self.report(judged).await;
+        }
+    }
+
+    async fn compare_hashes(self, every: Duration) {
+        let mut asker = Asker::new(self.own, &self.hashes);
+        loop {
+            env::sleep(every).await;
+            if !self.leads() {
+                continue;
+            }
+            let question = HashQuestion {
+                revision: 0,
+                compact_revision: -1,
+            };
+            self.compare_once(&mut asker, question).await;
+        }
+    }
+
+    async fn compare_compact_hashes(self, every: Duration) {
+        let mut asker = Asker::new(self.own, &self.hashes);
+        let mut found_same = -1;
+        loop {
+            env::sleep(every).await;
+            let compact_revision = self.hashes.views.load().compact_revision();
+            if !self.leads() || compact_revision <= found_same {
+                continue;
+            }
+            let question = HashQuestion {
+                revision: compact_revision,
+                compact_revision,
+            };
+            if self.compare_once(&mut asker, question).await {
+                found_same = compact_revision;
+            }
+        }
+    }
+
+    /// True if all members could be compared and hold the same.
+    async fn compare_once(&self, asker: &mut Asker, question: HashQuestion) -> bool {
+        let own = self.own.member;
+        let within = self.consensus.request_timeout;
+        let comparisons = match compare_twice(own, &self.hashes, asker, question, within).await {
+            Ok(comparisons) => comparisons,
+            Err(error) => {
+                tracing::warn!(local_member_id = %own, %error, "failed to check hash KV");
+                return false;
+            }
+        };
+        // What they have, the leader has: unless it leads no more.
+        if self.consensus.read_barrier().await.is_err() || !self.leads() {
+            return false;
+        }
+        let mut all_same = true;
+        for compared in &comparisons {
+            let judged = match self.who_is_ahead(compared) {
+                ahead if ahead.is_empty() => verdict::judge(&compared.sums, self.members()),
+                ahead => Verdict::AtFault(ahead),
+            };
+            if judged != Verdict::Same {
+                tracing::error!(
+                    local_member_id = %own, revision = compared.own.revision,
+                    compact_revision = compared.own.compact_revision, hashes = ?compared.sums, verdict = ?judged,
+                    "members hold different data"
+                );
+            }
+            all_same &= judged == Verdict::Same && compared.sums.len() == self.members();
+            self.report(judged).await;
+        }
+        tracing::info!(local_member_id = %own, all_same, "finished peer corruption check");
+        all_same
+    }
+
+    /// Who holds what the leader has never had.
+    fn who_is_ahead(&self, compared: &Comparison) -> Vec<MemberId> {
+        let view = self.hashes.views.load();
+        let ahead = compared.answers.iter().filter(|(_, answer)| {
+            let compact_revision = answer.hash.map_or(answer.compact_revision, |_| -1);
+            answer.revision > view.revision() || compact_revision > view.compact_revision()
+        });
+        ahead.map(|(member, _)| *member).collect()
+    }
+
+    async fn report(&self, verdict: Verdict) {
+        if mutants::active(Mutant::CorruptionNotReported) {
+            return;
+        }
+        match verdict {
+            Verdict::Same => {}
+            Verdict::AtFault(members) => {
+                for member in members {
+                    self.raise(member).await;
+                }
+            }
+            // The whole cluster is meant.
+            Verdict::NoMajority => self.raise(MemberId(0)).await,
+        }
+    }
+
+    /// Raises the alarm for a member, unless it is raised. If that fails, the next comparison comes to the same.
+    async fn raise(&self, member: MemberId) {
+        let request = AlarmRequest {
+            action: AlarmAction::Activate.into(),
+            member_id: member.0,
+            alarm: AlarmType::Corrupt.into(),
+        };
+        let alarms = &self.hashes.views.load().alarms;
+        if alarms.get(member.0, AlarmType::Corrupt.into()).is_some() {
+            return;
+        }
+        tracing::error!(%member, "raising the alarm CORRUPT");
+        // Not by itself: only who has looked into it may lower it.
+        let command = AlarmCommand {
+            request: Some(request),
+            by_member: false,
+        };
+        if let Err(error) = self.consensus.propose(Request::Alarm(command)).await {
+            tracing::warn!(%member, %error, "failed to raise the alarm CORRUPT");
+        }
+    }
+}

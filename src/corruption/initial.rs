@@ -1,0 +1,68 @@
+//! The comparison at start, before the member serves anybody or takes part in an election (etcd: `InitialCheck`).
+//!
+//! etcd stops at any difference. Here a member that a majority of the cluster agrees with starts all the same: it is the
+//! others that are wrong.
+
+use super::ask::Asker;
+use super::compare::compare_twice;
+use super::handle::{HashError, HashHandle};
+use super::verdict::{self, Verdict};
+use crate::ids::MemberId;
+use crate::proto::peer::HashQuestion;
+use crate::storage::directory::Identity;
+use std::time::Duration;
+
+/// Why the member must not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitialCheckError {
+    #[error(
+        "{0} found data inconsistency with peers: remove this member from the cluster, clear its data directory and add it \
+         again"
+    )]
+    Inconsistent(MemberId),
+    #[error("{0} failed to fetch hash ({1})")]
+    Hash(MemberId, HashError),
+}
+
+/// What is compared.
+pub struct InitialCheck {
+    pub own: Identity,
+    pub hashes: HashHandle,
+    /// The others answer within this time, or are not compared.
+    pub timeout: Duration,
+}
+
+impl InitialCheck {
+    /// Compares with whoever answers.
+    pub async fn run(&self) -> Result<(), InitialCheckError> {
+        let own = self.own.member;
+        tracing::info!(
+            local_member_id = %own, timeout = ?self.timeout, "starting initial corruption check"
+        );
+        let question = HashQuestion {
+            revision: 0,
+            compact_revision: -1,
+        };
+        let mut asker = Asker::new(self.own, &self.hashes);
+        let compared = compare_twice(own, &self.hashes, &mut asker, question, self.timeout).await;
+        let members = self.hashes.views.load().cluster.members.len();
+        for compared in compared.map_err(|error| InitialCheckError::Hash(own, error))? {
+            match verdict::judge(&compared.sums, members) {
+                Verdict::Same => tracing::info!(
+                    local_member_id = %own, peers_compared = compared.sums.len() - 1,
+                    compact_revision = compared.own.compact_revision, "compared with peers"
+                ),
+                Verdict::AtFault(others) if !others.contains(&own) => tracing::warn!(
+                    local_member_id = %own, at_fault = ?others,
+                    "a majority of the cluster holds what this member holds"
+                ),
+                Verdict::AtFault(_) | Verdict::NoMajority => {
+                    return Err(InitialCheckError::Inconsistent(own));
+                }
+            }
+        }
+        tracing::info!(local_member_id = %own, "initial corruption checking passed; no corruption");
+        Ok(())
+    }
+}

@@ -1,0 +1,245 @@
+//! When a member raises the alarm over space, and when it lowers it: pure decisions over what was seen.
+
+use crate::env::{DiskSpace, Instant};
+use crate::limits::{
+    DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT, QUOTA_BYTES_DEFAULT, SPACE_CALM,
+};
+use crate::mutants::{self, Mutant};
+use crate::storage::state_alarms::RaisedAlarm;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What the operator has set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// `--quota-backend-bytes`: 0 for the default, negative for none.
+    pub quota_bytes: i64,
+    /// `--quota-free-disk-bytes`: likewise.
+    pub free_disk_bytes: i64,
+}
+
+impl Rules {
+    /// How much may live; None if anything may.
+    pub fn quota(self) -> Option<u64> {
+        match self.quota_bytes {
+            0 => Some(QUOTA_BYTES_DEFAULT),
+            bytes => u64::try_from(bytes).ok(),
+        }
+    }
+
+    /// What must stay free on a disk of this size.
+    fn reserve(self, disk_bytes: u64) -> u64 {
+        match self.free_disk_bytes {
+            0 => (disk_bytes / 100 * DISK_RESERVE_PERCENT_DEFAULT).min(DISK_RESERVE_BYTES_DEFAULT),
+            bytes => u64::try_from(bytes).unwrap_or(0),
+        }
+    }
+}
+
+/// Whether there is room, for whoever is about to propose. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Space {
+    rules: Rules,
+    disk_is_short: Arc<AtomicBool>,
+}
+
+impl Space {
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            disk_is_short: Arc::default(),
+        }
+    }
+
+    pub fn rules(&self) -> Rules {
+        self.rules
+    }
+
+    /// Whether a request that costs so much fits beside what lives.
+    pub fn takes(&self, live_bytes: u64, cost: u64) -> bool {
+        let fits = |quota| live_bytes.saturating_add(cost) < quota;
+        cost == 0 || (!self.disk_is_short.load(Ordering::Relaxed) && self.rules.quota().is_none_or(fits))
+    }
+}
+
+/// What a look at the member shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub live_bytes: u64,
+    /// None if it is not known.
+    pub disk: Option<DiskSpace>,
+    /// The member's own alarm over space.
+    pub raised: Option<RaisedAlarm>,
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    Nothing,
+    Raise,
+    Lower,
+}
+
+/// Looks again and again.
+#[derive(Debug)]
+pub struct Watcher {
+    space: Space,
+    calm_since: Option<Instant>,
+}
+
+impl Watcher {
+    pub fn new(space: Space) -> Self {
+        Self {
+            space,
+            calm_since: None,
+        }
+    }
+
+    pub fn look(&mut self, seen: &Seen, now: Instant) -> Advice {
+        let disk_is_short = self.judge_disk(seen.disk);
+        let quota = self.space.rules.quota();
+        let is_full = disk_is_short || quota.is_some_and(|quota| seen.live_bytes >= quota);
+        // 95 %: whoever lowered the alarm at the quota itself would raise it with the next write.
+        let has_room = !disk_is_short && quota.is_none_or(|quota| seen.live_bytes < quota - quota / 20);
+        let own = seen.raised.is_some_and(|raised| raised.by_member);
+        if !own || !has_room {
+            self.calm_since = None;
+        }
+        if is_full && seen.raised.is_none() {
+            return Advice::Raise;
+        }
+        let stays = mutants::active(Mutant::AlarmStays);
+        if own && has_room && !stays && now - *self.calm_since.get_or_insert(now) >= SPACE_CALM {
+            return Advice::Lower;
+        }
+        Advice::Nothing
+    }
+
+    /// A disk that was short is so until a tenth more than its reserve is free.
+    fn judge_disk(&self, disk: Option<DiskSpace>) -> bool {
+        let was_short = self.space.disk_is_short.load(Ordering::Relaxed);
+        let Some(disk) = disk else { return was_short };
+        let reserve = self.space.rules.reserve(disk.total_bytes);
+        let wanted = if was_short {
+            reserve + reserve / 10
+        } else {
+            reserve
+        };
+        let is_short = disk.free_bytes < wanted;
+        self.space.disk_is_short.store(is_short, Ordering::Relaxed);
+        is_short
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env;
+    use crate::proto::etcdserverpb::AlarmType;
+    use std::time::Duration;
+
+    const GIB: u64 = 1 << 30;
+
+    fn rules(quota_bytes: i64, free_disk_bytes: i64) -> Rules {
+        Rules {
+            quota_bytes,
+            free_disk_bytes,
+        }
+    }
+
+    fn alarm(by_member: bool) -> RaisedAlarm {
+        RaisedAlarm {
+            member_id: 5,
+            alarm: AlarmType::Nospace as i32,
+            by_member,
+        }
+    }
+
+    fn disk(free_bytes: u64) -> DiskSpace {
+        DiskSpace {
+            free_bytes,
+            total_bytes: 100 * GIB,
+        }
+    }
+
+    #[test]
+    fn flags_are_read_as_etcd_reads_its_own() {
+        assert_eq!(rules(0, 0).quota(), Some(2 * GIB));
+        assert_eq!(rules(-1, 0).quota(), None);
+        assert_eq!(rules(100 << 30, 0).quota(), Some(100 * GIB));
+        assert_eq!(rules(0, 0).reserve(100 * GIB), 256 << 20);
+        assert_eq!(rules(0, 0).reserve(1000), 50);
+        assert_eq!((rules(0, 77).reserve(1000), rules(0, -1).reserve(1000)), (77, 0));
+    }
+
+    #[test]
+    fn a_request_fits_below_the_quota() {
+        let space = Space::new(rules(1000, -1));
+        assert!(space.takes(700, 299) && !space.takes(700, 300));
+        assert!(space.takes(5000, 0), "what stores nothing always fits");
+        assert!(!space.takes(u64::MAX, 1));
+        assert!(Space::new(rules(-1, -1)).takes(u64::MAX, 1));
+    }
+
+    #[test]
+    fn the_alarm_is_raised_when_full_and_lowered_when_there_is_room_for_a_while() {
+        let mut watcher = Watcher::new(Space::new(rules(1000, -1)));
+        let begin = env::now();
+        let calm_ms = SPACE_CALM.as_millis() as u64;
+        let steps = [
+            (0, 999, None, Advice::Nothing),
+            (0, 1000, None, Advice::Raise),
+            (0, 1000, Some(alarm(true)), Advice::Nothing),
+            (0, 1000, Some(alarm(false)), Advice::Nothing),
+            // 95 % is not below it.
+            (0, 950, Some(alarm(true)), Advice::Nothing),
+            (2 * calm_ms, 950, Some(alarm(true)), Advice::Nothing),
+            (2 * calm_ms, 949, Some(alarm(true)), Advice::Nothing),
+            (3 * calm_ms - 1, 949, Some(alarm(true)), Advice::Nothing),
+            (3 * calm_ms, 949, Some(alarm(true)), Advice::Lower),
+            // Not calm in between.
+            (3 * calm_ms, 950, Some(alarm(true)), Advice::Nothing),
+            (4 * calm_ms, 0, Some(alarm(true)), Advice::Nothing),
+            (5 * calm_ms, 0, Some(alarm(true)), Advice::Lower),
+            // Raised by hand.
+            (5 * calm_ms, 0, Some(alarm(false)), Advice::Nothing),
+            (9 * calm_ms, 0, Some(alarm(false)), Advice::Nothing),
+            (9 * calm_ms, 0, None, Advice::Nothing),
+        ];
+        for (number, (at_ms, live_bytes, raised, expected)) in steps.into_iter().enumerate() {
+            let seen = Seen {
+                live_bytes,
+                disk: None,
+                raised,
+            };
+            let advice = watcher.look(&seen, begin + Duration::from_millis(at_ms));
+            assert_eq!(advice, expected, "step {number}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_is_short_raises_the_alarm_and_refuses() {
+        let space = Space::new(rules(-1, 1000));
+        let mut watcher = Watcher::new(space.clone());
+        let now = env::now();
+        let later = now + SPACE_CALM;
+        let steps = [
+            (now, Some(disk(1000)), None, Advice::Nothing, true),
+            (now, Some(disk(999)), None, Advice::Raise, false),
+            (now, None, Some(alarm(true)), Advice::Nothing, false),
+            (now, Some(disk(1099)), Some(alarm(true)), Advice::Nothing, false),
+            (now, Some(disk(1100)), Some(alarm(true)), Advice::Nothing, true),
+            (later, Some(disk(1050)), Some(alarm(true)), Advice::Lower, true),
+            (later, Some(disk(999)), Some(alarm(false)), Advice::Nothing, false),
+        ];
+        for (number, (at, disk, raised, expected, takes)) in steps.into_iter().enumerate() {
+            let seen = Seen {
+                live_bytes: 5,
+                disk,
+                raised,
+            };
+            let advice = watcher.look(&seen, at);
+            assert_eq!((advice, space.takes(5, 1)), (expected, takes), "step {number}");
+        }
+    }
+}

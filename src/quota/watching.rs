@@ -1,0 +1,73 @@
+//! Keeps an eye on a member's space, and has the cluster raise or lower the member's alarm.
+
+use crate::consensus::Handle;
+use crate::env;
+use crate::ids::MemberId;
+use crate::limits::SPACE_LOOK_INTERVAL;
+use crate::mvcc::view::{View, Views};
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::{AlarmRequest, AlarmType};
+use crate::proto::log::AlarmCommand;
+use crate::proto::log::command::Request;
+use crate::quota::Space;
+use crate::quota::watcher::{Advice, Seen, Watcher};
+use crate::storage::state_alarms::RaisedAlarm;
+use std::path::PathBuf;
+
+/// What it works with.
+#[derive(Debug)]
+pub struct Parts {
+    pub own: MemberId,
+    pub space: Space,
+    pub views: Views,
+    pub consensus: Handle,
+    pub data_dir: PathBuf,
+}
+
+/// A member's own alarm over space.
+pub fn own_alarm(view: &View, own: MemberId) -> Option<RaisedAlarm> {
+    view.alarms.get(own.0, AlarmType::Nospace as i32)
+}
+
+/// The command by which a member raises or lowers it.
+pub fn command(own: MemberId, action: AlarmAction) -> Request {
+    let request = AlarmRequest {
+        action: action as i32,
+        member_id: own.0,
+        alarm: AlarmType::Nospace as i32,
+    };
+    Request::Alarm(AlarmCommand {
+        request: Some(request),
+        by_member: true,
+    })
+}
+
+/// Watches as long as the member runs.
+pub async fn watch(parts: Parts) {
+    let mut watcher = Watcher::new(parts.space.clone());
+    loop {
+        env::sleep(SPACE_LOOK_INTERVAL).await;
+        let view = parts.views.load();
+        let seen = Seen {
+            live_bytes: view.applied.usage.live_bytes(),
+            // A disk that does not answer is judged by what it says when it is written to.
+            disk: env::disk_space(&parts.data_dir).ok(),
+            raised: own_alarm(&view, parts.own),
+        };
+        drop(view);
+        let action = match watcher.look(&seen, env::now()) {
+            Advice::Nothing => continue,
+            Advice::Raise => AlarmAction::Activate,
+            Advice::Lower => AlarmAction::Deactivate,
+        };
+        tracing::warn!(
+            live_bytes = seen.live_bytes,
+            free_disk_bytes = seen.disk.map(|disk| disk.free_bytes),
+            action = action.as_str_name(),
+            "the alarm over space is raised or lowered"
+        );
+        if let Err(error) = parts.consensus.propose_own(command(parts.own, action)).await {
+            tracing::warn!(%error, "the alarm over space did not come through");
+        }
+    }
+}

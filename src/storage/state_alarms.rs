@@ -1,0 +1,131 @@
+//! The alarms that are raised, as a record of `meta`: see `state_meta` for its form. Part of snapshots, as all of `meta`.
+//!
+//! Mirrors what etcd keeps in its bucket `alarm` (server/storage/schema/alarm.go), and knows besides who raised each:
+//! what a member has raised by itself it may lower by itself.
+
+use std::sync::Arc;
+
+use prost::Message;
+
+use crate::proto::etcdserverpb::{AlarmMember, AlarmType};
+
+pub const ALARMS_KEY: &[u8] = b"alarms";
+
+/// One alarm of one member.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct RaisedAlarm {
+    /// Whoever raises it by hand may name any number, 0 too.
+    #[prost(fixed64, tag = "1")]
+    pub member_id: u64,
+    /// A number that etcd does not know is an alarm all the same.
+    #[prost(int32, tag = "2")]
+    pub alarm: i32,
+    /// The member itself has raised it, and lowers it when its cause is gone.
+    #[prost(bool, tag = "3")]
+    pub by_member: bool,
+}
+
+impl RaisedAlarm {
+    /// As clients see it.
+    pub fn to_member(self) -> AlarmMember {
+        AlarmMember {
+            member_id: self.member_id,
+            alarm: self.alarm,
+        }
+    }
+
+    /// What etcd calls the alarm; a number where it has no name.
+    pub fn name(self) -> String {
+        AlarmType::try_from(self.alarm)
+            .map_or_else(|_| self.alarm.to_string(), |kind| kind.as_str_name().to_owned())
+    }
+}
+
+/// All alarms, sorted by member and kind.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Alarms {
+    #[prost(message, repeated, tag = "1")]
+    raised: Vec<RaisedAlarm>,
+}
+
+/// Shared by all views until an alarm comes or goes.
+pub type SharedAlarms = Arc<Alarms>;
+
+impl Alarms {
+    pub fn iter(&self) -> impl Iterator<Item = RaisedAlarm> + '_ {
+        self.raised.iter().copied()
+    }
+
+    /// Whether any member has raised it.
+    pub fn any(&self, kind: AlarmType) -> bool {
+        self.iter().any(|raised| raised.alarm == kind as i32)
+    }
+
+    pub fn get(&self, member_id: u64, alarm: i32) -> Option<RaisedAlarm> {
+        self.place(member_id, alarm).ok().map(|place| self.raised[place])
+    }
+
+    /// Raises an alarm. One that somebody has raised by hand stays his, whoever raises it again.
+    pub fn raise(&mut self, alarm: RaisedAlarm) {
+        match self.place(alarm.member_id, alarm.alarm) {
+            Ok(place) => self.raised[place].by_member &= alarm.by_member,
+            Err(place) => self.raised.insert(place, alarm),
+        }
+    }
+
+    /// Lowers an alarm, and says whether it was raised.
+    pub fn lower(&mut self, member_id: u64, alarm: i32) -> bool {
+        let place = self.place(member_id, alarm);
+        if let Ok(place) = place {
+            self.raised.remove(place);
+        }
+        place.is_ok()
+    }
+
+    /// Keeps only some.
+    pub fn retain(&mut self, keep: impl FnMut(&RaisedAlarm) -> bool) {
+        self.raised.retain(keep);
+    }
+
+    fn place(&self, member_id: u64, alarm: i32) -> Result<usize, usize> {
+        self.raised
+            .binary_search_by_key(&(member_id, alarm), |raised| (raised.member_id, raised.alarm))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_is_raised_once_and_by_hand_counts_for_more() {
+        let alarm = |member_id, alarm, by_member| RaisedAlarm {
+            member_id,
+            alarm,
+            by_member,
+        };
+        let mut alarms = Alarms::default();
+        for raised in [
+            alarm(7, 1, true),
+            alarm(5, 2, false),
+            alarm(5, 1, true),
+            alarm(7, 1, false),
+            alarm(7, 1, true),
+            alarm(5, 1, true),
+        ] {
+            alarms.raise(raised);
+        }
+        let all: Vec<_> = alarms.iter().collect();
+        assert_eq!(all, [alarm(5, 1, true), alarm(5, 2, false), alarm(7, 1, false)]);
+        assert!(alarms.any(AlarmType::Corrupt) && !alarms.any(AlarmType::None));
+        assert!(alarms.lower(5, 2) && !alarms.lower(5, 2) && !alarms.any(AlarmType::Corrupt));
+        assert_eq!(
+            (alarms.get(5, 1), alarms.get(5, 2)),
+            (Some(alarm(5, 1, true)), None)
+        );
+        assert_eq!(
+            (alarm(0, 9, false).name(), alarm(0, 1, false).name()),
+            ("9".into(), "NOSPACE".into())
+        );
+    }
+}
