@@ -20,8 +20,6 @@ use x509_parser::prelude::FromDer;
 /// Why a certificate with a sound chain is refused.
 #[derive(thiserror::Error)]
 enum Refused {
-    #[error("client certificate authentication failed: none of the allowed names is in it")]
-    Name,
     #[error("certificate serial {0} revoked")]
     Revoked(String),
 }
@@ -98,10 +96,11 @@ impl Checks {
         let is_allowed = hostnames.any(|name| verify_server_name(&parsed, name).is_ok())
             || common_name(end)?.is_some_and(|name| self.common_names.contains(&name));
         if is_allowed {
-            Ok(())
-        } else {
-            Err(refused(Refused::Name))
+            return Ok(());
         }
+        tracing::warn!("client certificate authentication failed: none of the allowed names is in it");
+        // This has the other end told what Go tells it: a bad certificate.
+        Err(Error::InvalidCertificate(CertificateError::NotValidForName))
     }
 }
 

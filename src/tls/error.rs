@@ -1,6 +1,7 @@
 //! What can be wrong with certificates, and with the other end of a connection.
 
 use crate::env::FileError;
+use rustls::AlertDescription;
 use std::io;
 use std::path::PathBuf;
 
@@ -43,11 +44,36 @@ pub enum TlsError {
 #[non_exhaustive]
 pub enum HandshakeError {
     #[error("TLS handshake failed: {0}")]
-    Failed(#[from] io::Error),
+    Failed(io::Error),
+    /// The other end gave up, with an alert. The text is Go's.
+    #[error("TLS handshake failed: remote error: tls: {0}")]
+    Refused(String),
     #[error("no TLS handshake within {0:?}")]
     TimedOut(std::time::Duration),
     #[error("{0:?} is no name that a certificate could be for")]
     Name(String),
     #[error("{0}")]
     Unusable(#[from] TlsError),
+}
+
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(rustls::Error::AlertReceived(alert)) => Self::Refused(alert_text(*alert)),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+fn alert_text(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::BadCertificate => "bad certificate".into(),
+        AlertDescription::CertificateExpired => "expired certificate".into(),
+        AlertDescription::CertificateRequired => "certificate required".into(),
+        AlertDescription::CertificateRevoked => "revoked certificate".into(),
+        AlertDescription::CertificateUnknown => "unknown certificate".into(),
+        AlertDescription::HandshakeFailure => "handshake failure".into(),
+        AlertDescription::UnknownCA => "unknown certificate authority".into(),
+        other => format!("{other:?}"),
+    }
 }
