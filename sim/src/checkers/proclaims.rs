@@ -40,10 +40,12 @@ pub fn check(streams: &[Observed], proclaimed: &BTreeMap<i64, String>) -> Result
                 return complain("another value was proclaimed at that revision");
             }
             match before {
-                Some(before) if before.create_revision == told.create_revision => {
-                    if told.version != before.version + 1 || told.mod_revision <= before.mod_revision {
-                        return complain(&format!("after {before:?} of the same leader"));
-                    }
+                Some(before)
+                    if before.create_revision == told.create_revision
+                        && (told.version != before.version + 1
+                            || told.mod_revision <= before.mod_revision) =>
+                {
+                    return complain(&format!("after {before:?} of the same leader"));
                 }
                 Some(before) if before.create_revision > told.create_revision => {
                     return complain(&format!("after {before:?} of a later leader"));

@@ -38,7 +38,7 @@ impl Steward {
         if !options.space.can_run_out() {
             return Self(None);
         }
-        let address: IpAddr = Ipv4Addr::new(10, 0, 5, 1).into();
+        let address: IpAddr = Ipv4Addr::new(10, 0, 8, 1).into();
         let disks: Vec<PathBuf> = cluster
             .members
             .iter()
