@@ -28,6 +28,7 @@ pub mod peer;
 pub mod quota;
 pub mod stop;
 pub mod storage;
+pub mod tls;
 pub mod watch;
 
 pub use callboard_proto as proto;

@@ -34,7 +34,7 @@ const STATES: &[(&str, &str)] = &[
     ("lost or failed to make a peer connection", "peer connection lost"),
     ("refused a peer", "peer refused"),
     ("dropped a raft message", "raft message dropped"),
-    ("set the cluster version", "cluster version set"),
+    ("enabled capabilities for version", "cluster version set"),
     ("finished peer corruption check", "hashes compared"),
     (
         "initial corruption checking passed; no corruption",

@@ -1,15 +1,17 @@
-//! Serves connections: HTTP/1 and HTTP/2 with prior knowledge on one port, as etcd does without TLS.
+//! Serves connections: HTTP/1 and HTTP/2 on one port, told apart by how they begin, in TLS or not.
 
 use super::authority::ProperAuthority;
 use super::backend::Backend;
 use super::routes::Routes;
-use crate::env::{self, Executor, Listener, Stream, Timer};
+use crate::env::{self, Executor, Timer};
 use crate::limits::{CONNECTIONS_MAX, PENDING_RESETS_MAX};
+use crate::tls::{Listener, Stream, Ways};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,11 +59,12 @@ enum Phase {
 /// Serves until `shutdown` is done, then lets requests under way end, for at most `options.drain`. Returns when every
 /// connection is closed.
 pub async fn serve<B: Backend>(
-    listener: Listener,
+    listener: impl Into<Listener>,
     routes: Routes<B>,
     options: Options,
     shutdown: impl Future<Output = ()>,
 ) {
+    let Listener { port, ways } = listener.into();
     let (phase, phases) = watch::channel(Phase::Serving);
     let permits_max = options.connections_max.min(Semaphore::MAX_PERMITS) as u32;
     let permits = Arc::new(Semaphore::new(permits_max as usize));
@@ -69,20 +72,23 @@ pub async fn serve<B: Backend>(
     {
         let mut shutdown = pin!(shutdown);
         loop {
-            let next = accept(&listener, &permits);
-            let (stream, permit) = tokio::select! {
+            let next = accept(&port, &permits);
+            let (stream, remote, permit) = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 accepted = next => accepted,
             };
-            let connection = serve_stream(stream, Arc::clone(&builder), routes.clone(), phases.clone());
+            let (builder, routes, ways) = (Arc::clone(&builder), routes.clone(), ways.clone());
+            let mut phases = phases.clone();
             env::spawn(async move {
-                connection.await;
+                if let Some(stream) = begin(&ways, stream, remote, &mut phases).await {
+                    serve_stream(stream, builder, routes, phases).await;
+                }
                 drop(permit);
             });
         }
     }
-    drop(listener);
+    drop(port);
     drop(phases);
     let _ = phase.send(Phase::Draining);
     let all = || permits.acquire_many(permits_max);
@@ -93,18 +99,38 @@ pub async fn serve<B: Backend>(
 }
 
 /// The next connection, as soon as there may be one more.
-async fn accept(listener: &Listener, permits: &Arc<Semaphore>) -> (Stream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &env::Listener,
+    permits: &Arc<Semaphore>,
+) -> (env::Stream, SocketAddr, OwnedSemaphorePermit) {
     let permit = Arc::clone(permits).acquire_owned().await;
     let permit = permit.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, remote)) => return (stream, remote, permit),
             Err(error) => {
                 tracing::warn!(error = %error, "failed to accept a connection");
                 env::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
+}
+
+/// The connection that was asked for, unless the other end does not bring it about or the server stops meanwhile.
+async fn begin(
+    ways: &Ways,
+    stream: env::Stream,
+    remote: SocketAddr,
+    phases: &mut watch::Receiver<Phase>,
+) -> Option<Stream> {
+    let begun = tokio::select! {
+        biased;
+        begun = ways.begin(stream) => begun,
+        _ = phases.wait_for(|phase| *phase != Phase::Serving) => return None,
+    };
+    begun
+        .inspect_err(|error| tracing::warn!(remote_addr = %remote, %error, "rejected connection"))
+        .ok()
 }
 
 fn builder(options: Options) -> Builder<Executor> {

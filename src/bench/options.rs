@@ -1,5 +1,6 @@
 //! The command line of `callboard bench`.
 
+use crate::tls::ClientFiles;
 use std::time::Duration;
 
 /// How many requests are sent when neither `--total` nor `--duration` says.
@@ -163,12 +164,34 @@ pub struct CommonOptions {
     /// How long to wait for an answer.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
+    /// Certificate authorities for https endpoints; the system's if not given.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub cacert: String,
+    /// A certificate to show.
+    #[arg(long, default_value = "", hide_default_value = true, requires = "key")]
+    pub cert: String,
+    /// Its key.
+    #[arg(long, default_value = "", hide_default_value = true, requires = "cert")]
+    pub key: String,
+    /// Take every server's certificate.
+    #[arg(long)]
+    pub insecure_skip_tls_verify: bool,
     /// How to print the report.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
 
 impl CommonOptions {
+    /// What TLS is spoken with.
+    pub fn tls_files(&self) -> ClientFiles {
+        ClientFiles {
+            cacert: self.cacert.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            insecure_skip_tls_verify: self.insecure_skip_tls_verify,
+        }
+    }
+
     /// The bound on requests, if there is one.
     pub fn requests_max(&self) -> Option<u64> {
         match (self.total, self.duration) {

@@ -6,8 +6,9 @@ use super::report::Report;
 use super::tally::Tally;
 use super::watch::Watchers;
 use super::wire::{Failure, Wire};
-use crate::client::{EndpointError, parse_endpoints};
+use crate::client::{EndpointError, connector, parse_endpoints};
 use crate::env;
+use crate::tls::TlsError;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -27,6 +28,8 @@ const PREPOPULATE_CLIENTS: u32 = 256;
 pub enum Error {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error(transparent)]
     Key(#[from] KeyTooShort),
     #[error("{}", .0.0)]
@@ -114,13 +117,18 @@ pub async fn measure(command: &Command) -> Result<Report, Error> {
 }
 
 async fn connect(common: &CommonOptions) -> Result<Vec<Rc<Wire>>, Error> {
+    let wires = open_wires(common, common.connections).await?;
+    Ok(wires.into_iter().map(Rc::new).collect())
+}
+
+/// So many connections, spread over the endpoints in turn.
+pub(super) async fn open_wires(common: &CommonOptions, count: u32) -> Result<Vec<Wire>, Error> {
     let endpoints = parse_endpoints(&common.endpoints)?;
+    let tls = connector(&endpoints, &common.tls_files())?;
     let mut wires = Vec::new();
-    for endpoint in endpoints.iter().cycle().take(common.connections as usize) {
-        let wire = Wire::connect(endpoint.clone(), common.timeout)
-            .await
-            .map_err(Error::Connect)?;
-        wires.push(Rc::new(wire));
+    for endpoint in endpoints.iter().cycle().take(count as usize) {
+        let wire = Wire::connect(endpoint.clone(), common.timeout, tls.as_ref()).await;
+        wires.push(wire.map_err(Error::Connect)?);
     }
     Ok(wires)
 }

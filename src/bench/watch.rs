@@ -2,9 +2,8 @@
 //! so that the client does not become what is measured.
 
 use super::options::WatchOptions;
-use super::run::Error;
+use super::run::{Error, open_wires};
 use super::wire::{Failure, Wire};
-use crate::client::parse_endpoints;
 use crate::env;
 use crate::proto::etcdserverpb as pb;
 use bytes::{Buf, Bytes, BytesMut};
@@ -78,13 +77,8 @@ pub struct Mark {
 impl Watchers {
     /// Opens the streams, and returns once every watcher is created.
     pub async fn start(options: &WatchOptions) -> Result<Self, Error> {
-        let endpoints = parse_endpoints(&options.common.endpoints)?;
         let timeout = options.common.timeout;
-        let mut wires = Vec::new();
-        for endpoint in endpoints.iter().cycle().take(options.watch_connections as usize) {
-            let wire = Wire::connect(endpoint.clone(), timeout).await;
-            wires.push(wire.map_err(Error::Connect)?);
-        }
+        let wires = open_wires(&options.common, options.watch_connections).await?;
         let began = env::now();
         let counts = Rc::new(Counts::default());
         let mut requests = Vec::new();

@@ -6,6 +6,7 @@
 use super::load::Method;
 use crate::client::Endpoint;
 use crate::env;
+use crate::tls::{Connector, Stream};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
@@ -33,6 +34,7 @@ pub struct Wire {
     generation: Cell<u64>,
     reconnect: tokio::sync::Mutex<()>,
     connect_timeout: Duration,
+    tls: Option<Connector>,
 }
 
 impl std::fmt::Debug for Wire {
@@ -45,8 +47,15 @@ impl std::fmt::Debug for Wire {
 
 impl Wire {
     /// Connects.
-    pub async fn connect(endpoint: Endpoint, connect_timeout: Duration) -> Result<Self, Failure> {
-        let heads = Method::ALL.map(|method| head(method, &endpoint));
+    pub async fn connect(
+        endpoint: Endpoint,
+        connect_timeout: Duration,
+        tls: Option<&Connector>,
+    ) -> Result<Self, Failure> {
+        let tls = endpoint
+            .connector(tls)
+            .map_err(|error| Failure(error.to_string()))?;
+        let heads = Method::ALL.map(|method| head_of(method.path(), &endpoint, tls.is_some()));
         let wire = Self {
             endpoint,
             heads,
@@ -54,6 +63,7 @@ impl Wire {
             generation: Cell::new(0),
             reconnect: tokio::sync::Mutex::new(()),
             connect_timeout,
+            tls,
         };
         wire.open().await?;
         Ok(wire)
@@ -66,6 +76,13 @@ impl Wire {
             let stream = env::connect(self.endpoint.address())
                 .await
                 .map_err(|e| failure(e.to_string()))?;
+            let stream = match &self.tls {
+                None => Stream::Plain(stream),
+                Some(connector) => connector
+                    .connect(stream, self.endpoint.address())
+                    .await
+                    .map_err(|error| failure(error.to_string()))?,
+            };
             h2::client::Builder::new()
                 .initial_window_size(STREAM_WINDOW_BYTES)
                 .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
@@ -125,7 +142,7 @@ impl Wire {
         std::future::poll_fn(|context| sender.poll_ready(context))
             .await
             .map_err(failure)?;
-        let head = head_of(path, &self.endpoint);
+        let head = head_of(path, &self.endpoint, self.tls.is_some());
         let (answer, mut requests) = sender.send_request(head, false).map_err(failure)?;
         requests.send_data(first, false).map_err(failure)?;
         let (head, answers) = answer.await.map_err(failure)?.into_parts();
@@ -156,12 +173,9 @@ pub struct Handle {
 }
 
 /// The head of all requests for one method.
-fn head(method: Method, endpoint: &Endpoint) -> http::Request<()> {
-    head_of(method.path(), endpoint)
-}
-
-fn head_of(path: &str, endpoint: &Endpoint) -> http::Request<()> {
-    http::Request::post(format!("http://{}{path}", endpoint.authority()))
+fn head_of(path: &str, endpoint: &Endpoint, secure: bool) -> http::Request<()> {
+    let scheme = if secure { "https" } else { "http" };
+    http::Request::post(format!("{scheme}://{}{path}", endpoint.authority()))
         .version(http::Version::HTTP_2)
         .header(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
         .header(TE, HeaderValue::from_static("trailers"))

@@ -4,7 +4,9 @@
 //! reconnect: that is the session's work. A request that certainly never left fails with [`ChannelError::NotSent`], and
 //! only such a request may be sent again if it writes.
 
+use super::EndpointError;
 use crate::env;
+use crate::tls::{Connector, HandshakeError, Stream};
 use http::uri::{Authority, Scheme};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -46,6 +48,8 @@ pub struct ChannelOptions {
     /// Requests in flight, their answers not yet read to the end; further ones wait.
     pub in_flight_max: usize,
     pub connect_timeout: Duration,
+    /// For connections that are to be TLS connections.
+    pub tls: Option<Connector>,
 }
 
 impl Default for ChannelOptions {
@@ -56,6 +60,7 @@ impl Default for ChannelOptions {
             keep_alive: None,
             in_flight_max: IN_FLIGHT_MAX_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
+            tls: None,
         }
     }
 }
@@ -68,6 +73,10 @@ pub enum ConnectError {
     Refused { address: String, source: io::Error },
     #[error("cannot connect to {address}: no answer within {limit:?}")]
     TimedOut { address: String, limit: Duration },
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    #[error("cannot connect to {address}: {source}")]
+    Tls { address: String, source: HandshakeError },
     #[error("{address} does not speak HTTP/2: {source}")]
     Handshake { address: String, source: hyper::Error },
     #[error("{0:?} is not a host and port")]
@@ -110,6 +119,7 @@ type AcquirePermit = Pin<Box<dyn Future<Output = Result<Permit, AcquireError>> +
 pub struct Channel<B = tonic::body::Body> {
     sender: SendRequest<B>,
     authority: Authority,
+    scheme: Scheme,
     in_flight: Arc<Semaphore>,
     /// Taken by `poll_ready`, handed to the request by `call`.
     permit: Option<Permit>,
@@ -158,6 +168,18 @@ where
                 address: address.to_owned(),
                 source,
             })?;
+        let stream = match &options.tls {
+            None => Stream::Plain(stream),
+            Some(connector) => {
+                connector
+                    .connect(stream, address)
+                    .await
+                    .map_err(|source| ConnectError::Tls {
+                        address: address.to_owned(),
+                        source,
+                    })?
+            }
+        };
         let mut builder = Builder::new(env::Executor);
         builder
             .timer(env::Timer)
@@ -187,6 +209,11 @@ where
         Ok(Self {
             sender,
             authority,
+            scheme: if options.tls.is_some() {
+                Scheme::HTTPS
+            } else {
+                Scheme::HTTP
+            },
             in_flight,
             permit: None,
             acquire: None,
@@ -208,7 +235,7 @@ impl<B> Channel<B> {
     /// Gives the request the scheme and authority that HTTP/2 wants.
     fn address_request(&self, request: &mut http::Request<B>) {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         if parts.path_and_query.is_none() {
             parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
@@ -222,6 +249,7 @@ impl<B> Clone for Channel<B> {
         Self {
             sender: self.sender.clone(),
             authority: self.authority.clone(),
+            scheme: self.scheme.clone(),
             in_flight: Arc::clone(&self.in_flight),
             permit: None,
             acquire: None,

@@ -1,7 +1,10 @@
-//! Where a member listens for clients, as operators write it: `host:port` or `http://host:port`, several with commas.
+//! Where a member listens for clients, as operators write it: `host:port`, `http://host:port` or `https://host:port`,
+//! several with commas.
 //!
-//! Mirrors what etcdctl takes for `--endpoints`. TLS and unix sockets are refused by name, not misread.
+//! Mirrors what etcdctl takes for `--endpoints`: without a scheme TLS is spoken if the client has certificates or
+//! authorities for it. Unix sockets are refused by name, not misread.
 
+use crate::tls::{ClientFiles, Connector, TlsError};
 use std::fmt;
 
 /// The port that etcd's clients assume.
@@ -11,17 +14,26 @@ const PORT_DEFAULT: u16 = 2379;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     address: String,
+    scheme: Scheme,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scheme {
+    /// Not said: what the client has.
+    Open,
+    Http,
+    Https,
 }
 
 /// What is wrong with a list of endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    #[error("endpoint {0:?}: TLS is not supported yet, use http://")]
-    Tls(String),
-    #[error("endpoint {0:?}: the scheme is not known, use http://host:port or host:port")]
+    #[error("endpoint {0}: this client was not told how to speak TLS")]
+    NoTls(String),
+    #[error("endpoint {0:?}: the scheme is not known, use http://host:port, https://host:port or host:port")]
     Scheme(String),
-    #[error("endpoint {0:?}: expected host:port or http://host:port")]
+    #[error("endpoint {0:?}: expected host:port, http://host:port or https://host:port")]
     Malformed(String),
     #[error("no endpoints given, expected for example 127.0.0.1:2379")]
     Empty,
@@ -33,6 +45,15 @@ impl Endpoint {
         &self.address
     }
 
+    /// What to dial with: nothing for a plain connection.
+    pub fn connector(&self, own: Option<&Connector>) -> Result<Option<Connector>, EndpointError> {
+        match (self.scheme, own) {
+            (Scheme::Http, _) | (Scheme::Open, None) => Ok(None),
+            (_, Some(own)) => Ok(Some(own.clone())),
+            (Scheme::Https, None) => Err(EndpointError::NoTls(self.to_string())),
+        }
+    }
+
     /// `host:port`, as requests name the server.
     pub fn authority(&self) -> &str {
         &self.address
@@ -41,7 +62,10 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.address)
+        match self.scheme {
+            Scheme::Https => write!(f, "https://{}", self.address),
+            Scheme::Http | Scheme::Open => f.write_str(&self.address),
+        }
     }
 }
 
@@ -50,10 +74,10 @@ impl std::str::FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let malformed = || EndpointError::Malformed(text.to_owned());
-        let rest = match text.split_once("://") {
-            None => text,
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err(EndpointError::Tls(text.to_owned())),
+        let (scheme, rest) = match text.split_once("://") {
+            None => (Scheme::Open, text),
+            Some(("http", rest)) => (Scheme::Http, rest),
+            Some(("https", rest)) => (Scheme::Https, rest),
             Some(_) => return Err(EndpointError::Scheme(text.to_owned())),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
@@ -68,8 +92,20 @@ impl std::str::FromStr for Endpoint {
         };
         Ok(Self {
             address: format!("{}:{port}", authority.host()),
+            scheme,
         })
     }
+}
+
+/// What these endpoints are to be dialled with, from the files that the client was given.
+pub fn connector(endpoints: &[Endpoint], files: &ClientFiles) -> Result<Option<Connector>, TlsError> {
+    let is_wanted = |endpoint: &Endpoint| match endpoint.scheme {
+        Scheme::Open => !files.is_empty(),
+        Scheme::Http => false,
+        Scheme::Https => true,
+    };
+    let wanted = endpoints.iter().any(is_wanted);
+    wanted.then(|| files.connector()).transpose()
 }
 
 /// Reads a list of endpoints: the elements may be lists with commas themselves.
@@ -99,7 +135,8 @@ mod tests {
 
     #[test]
     fn lists_are_read() {
-        let table: [(&str, &[&str]); 7] = [
+        let table: [(&str, &[&str]); 8] = [
+            ("https://a:1,b:2", &["a:1", "b:2"]),
             ("127.0.0.1:2379", &["127.0.0.1:2379"]),
             ("http://localhost:2380", &["localhost:2380"]),
             ("http://m1:1/,m2:2, http://m3:3 ,", &["m1:1", "m2:2", "m3:3"]),
@@ -118,8 +155,6 @@ mod tests {
     #[test]
     fn bad_lists_are_refused() {
         let table = [
-            ("https://a:1", EndpointError::Tls("https://a:1".into())),
-            ("a:1,https://b", EndpointError::Tls("https://b".into())),
             ("unix://a:1", EndpointError::Scheme("unix://a:1".into())),
             ("a:b:c", EndpointError::Malformed("a:b:c".into())),
             ("a:99999", EndpointError::Malformed("a:99999".into())),
@@ -135,7 +170,26 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(parse_endpoints([text]).expect_err(text), expected, "{text}");
         }
-        let message = EndpointError::Tls("https://a:1".into()).to_string();
-        assert!(message.contains("TLS is not supported yet"), "{message}");
+    }
+
+    #[test]
+    fn schemes_say_who_speaks_tls() {
+        let files = ClientFiles {
+            insecure_skip_tls_verify: true,
+            ..ClientFiles::default()
+        };
+        // Without files and with them.
+        let table = [
+            ("http://a:1", Some(false), false),
+            ("a:1", Some(false), true),
+            ("https://a:1", None, true),
+        ];
+        for (text, without, with) in table {
+            let endpoint: Endpoint = text.parse().expect(text);
+            let own = connector(std::slice::from_ref(&endpoint), &files).expect("nothing to read");
+            let speaks = |own| endpoint.connector(own).ok().map(|connector| connector.is_some());
+            assert_eq!(speaks(None), without, "{text}");
+            assert_eq!(speaks(own.as_ref()), Some(with), "{text}");
+        }
     }
 }

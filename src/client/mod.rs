@@ -19,7 +19,7 @@ pub(crate) mod tests;
 
 pub use connection::{Channel, ChannelError, ChannelOptions, ConnectError, KeepAlive, ResponseBody};
 pub use election::ObserveStream;
-pub use endpoint::{Endpoint, EndpointError, parse_endpoints};
+pub use endpoint::{Endpoint, EndpointError, connector, parse_endpoints};
 pub use error::{Error, Reason};
 pub use lease::KeepAliveStream;
 pub use requests::{Client, Options};

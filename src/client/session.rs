@@ -91,12 +91,18 @@ impl ClientSession {
         }
         let endpoint = self.endpoints[self.rotation.position()].clone();
         let delay = self.rotation.delay(env::random_u64());
-        let options = self.options.clone();
+        let mut options = self.options.clone();
         let connect = async move {
             if !delay.is_zero() {
                 env::sleep(delay).await;
             }
-            let channel = Channel::connect_with(endpoint.address(), endpoint.authority(), &options).await;
+            let channel = match endpoint.connector(options.tls.as_ref()) {
+                Ok(tls) => {
+                    options.tls = tls;
+                    Channel::connect_with(endpoint.address(), endpoint.authority(), &options).await
+                }
+                Err(error) => Err(error.into()),
+            };
             (endpoint, channel)
         };
         context.spawn(

@@ -42,9 +42,7 @@ pub enum UrlError {
     BindHost(String),
     #[error("unexpected empty host ({0})")]
     EmptyHost(String),
-    #[error("{0}: TLS is not supported yet, use http")]
-    TlsUnsupported(String),
-    #[error("{0}: unix sockets are not supported yet, use http")]
+    #[error("{0}: unix sockets are not supported yet, use http or https")]
     UnixUnsupported(String),
 }
 
@@ -118,6 +116,11 @@ impl MemberUrl {
         self.port
     }
 
+    /// Whether TLS is spoken there.
+    pub fn is_secure(&self) -> bool {
+        matches!(self.scheme, Scheme::Https | Scheme::Unixs)
+    }
+
     /// `host:port`, for dialling and listening.
     pub fn address(&self) -> String {
         if self.host.contains(':') {
@@ -148,11 +151,10 @@ impl MemberUrl {
         }
     }
 
-    /// Only plain TCP is spoken so far.
+    /// Only TCP is spoken so far.
     pub fn check_supported(&self) -> Result<(), UrlError> {
         match self.scheme {
-            Scheme::Http => Ok(()),
-            Scheme::Https => Err(UrlError::TlsUnsupported(self.text.clone())),
+            Scheme::Http | Scheme::Https => Ok(()),
             Scheme::Unix | Scheme::Unixs => Err(UrlError::UnixUnsupported(self.text.clone())),
         }
     }
@@ -232,7 +234,7 @@ mod tests {
             url("http://foo:1").check_bind().unwrap_err().to_string(),
             "expected IP in URL for binding (http://foo:1)"
         );
-        assert!(url("https://1.1.1.1:1").check_supported().is_err());
+        assert!(url("https://1.1.1.1:1").check_supported().is_ok());
         assert!(url("unix://a.sock").check_supported().is_err());
         assert_eq!(url("http://[::1]:5").address(), "[::1]:5");
     }

@@ -24,13 +24,18 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 8] = [
+pub const SWITCHES: [&str; 13] = [
     "enable-grpc-gateway",
     "strict-reconfig-check",
     "pre-vote",
     "enable-v2",
     "enable-pprof",
     "version",
+    "client-cert-auth",
+    "auto-tls",
+    "peer-client-cert-auth",
+    "peer-auto-tls",
+    "peer-skip-client-san-verification",
     "experimental-initial-corrupt-check",
     "experimental-compact-hash-check-enabled",
 ];

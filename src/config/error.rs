@@ -50,6 +50,18 @@ pub enum Error {
     CompactionModeEmpty,
     #[error("unknown auto-compaction-mode {0:?}")]
     CompactionMode(String),
+    #[error("unexpected TLS version {0:?} (must be one of: TLS1.2, TLS1.3)")]
+    TlsVersion(String),
+    #[error("min version ({min}) is greater than max version ({max})")]
+    TlsVersions { min: String, max: String },
+    #[error("cipher suites cannot be configured when only TLS1.3 is enabled")]
+    CipherSuitesTls13,
+    #[error("unexpected TLS cipher suite {0:?}")]
+    CipherSuite(String),
+    #[error(
+        "AllowedCNs and AllowedHostnames are mutually exclusive: give --peer-cert-allowed-cn or --peer-cert-allowed-hostname"
+    )]
+    AllowedNames,
     #[error("error parsing CompactionRetention: time: invalid duration {0:?}")]
     CompactionRetention(String),
     #[error("--logger=capnslog is removed in v3.5")]

@@ -2,6 +2,7 @@
 
 use super::arguments::{Normalised, SWITCHES};
 use super::server::{Notice, Server};
+use super::tls_flags::TlsFlags;
 use super::values::{
     Origins, UrlList, boolean, duration, optional_urls, origins, signed, unsigned, unsigned_32, urls,
 };
@@ -104,6 +105,8 @@ pub struct Flags {
     /// revisions. 0 for all.
     #[arg(long, default_value = "0", allow_hyphen_values = true)]
     pub auto_compaction_retention: String,
+    #[command(flatten)]
+    pub tls: TlsFlags,
     /// Experimental features: Name=true,Name=false.
     #[arg(long, default_value = "")]
     pub feature_gates: String,

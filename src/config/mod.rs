@@ -9,6 +9,7 @@ mod error;
 mod features;
 mod flags;
 mod server;
+mod tls_flags;
 mod values;
 
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod tests;
 
 pub use error::Error;
 pub use server::{ClusterState, Notice, NoticeLevel, Server};
+pub use tls_flags::Tls;
 
 use std::ffi::OsString;
 

@@ -3,6 +3,7 @@
 use super::Error;
 use super::features::Features;
 use super::flags::Flags;
+use super::tls_flags::{self, Tls};
 use super::values::duration;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
 use crate::compactor::Retention;
@@ -42,6 +43,7 @@ pub struct Server {
     /// Origins of web pages, or `*`.
     pub cors: Vec<String>,
     pub pre_vote: bool,
+    pub tls: Tls,
     pub listen_metrics_urls: Vec<MemberUrl>,
     /// Whether metrics say how long calls take.
     pub extensive_metrics: bool,
@@ -110,6 +112,7 @@ impl Server {
         let checks = check_options(&flags, features)?;
         let auto_compaction = auto_compaction(&flags)?;
         check_unsupported(&flags)?;
+        let tls = tls_flags::read(&flags, &mut notices)?;
         if flags.name == DEFAULT_NAME {
             notices.push(Notice::warn(
                 "it isn't recommended to use default name, please set a value for --name",
@@ -158,6 +161,7 @@ impl Server {
             enable_grpc_gateway: flags.enable_grpc_gateway,
             cors: flags.cors.0,
             pre_vote: flags.pre_vote,
+            tls,
             listen_metrics_urls: flags.listen_metrics_urls.0,
             // etcd takes any word; all others mean `basic`.
             extensive_metrics: flags.metrics == "extensive",

@@ -173,9 +173,29 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             "invalid value \"http://:1\" for flag -advertise-client-urls: parse \"http://:1\": empty host",
         ),
         (
-            "--listen-peer-urls https://127.0.0.1:1",
+            "--listen-peer-urls unix://a.sock:1",
             1,
-            "https://127.0.0.1:1: TLS is not supported yet, use http",
+            "unix://a.sock:1: unix sockets are not supported yet, use http or https",
+        ),
+        (
+            "--tls-min-version=TLS1.1",
+            1,
+            "unexpected TLS version \"TLS1.1\" (must be one of: TLS1.2, TLS1.3)",
+        ),
+        (
+            "--tls-min-version=TLS1.3 --tls-max-version=TLS1.2",
+            1,
+            "min version (TLS1.3) is greater than max version (TLS1.2)",
+        ),
+        (
+            "--tls-min-version=TLS1.3 --cipher-suites=TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+            1,
+            "cipher suites cannot be configured when only TLS1.3 is enabled",
+        ),
+        (
+            "--cipher-suites=ECDHE-RSA-DES-CBC3-SHA",
+            1,
+            "unexpected TLS cipher suite \"ECDHE-RSA-DES-CBC3-SHA\"",
         ),
         (
             "--auto-compaction-retention=-1",
@@ -301,11 +321,11 @@ fn the_first_list_of_members_must_hold_this_one() {
         bad.initial_cluster().unwrap_err().to_string(),
         "error setting up initial cluster: couldn't find local name \"a\" in the initial cluster configuration"
     );
-    let tls = server(
-        "--name a --initial-cluster a=http://localhost:2380,b=https://b:1",
+    let unix = server(
+        "--name a --initial-cluster a=http://localhost:2380,b=unix://b:1",
         &[],
     );
-    assert!(tls.initial_cluster().is_err());
+    assert!(unix.initial_cluster().is_err());
     let joining = server(
         "--name a --initial-cluster a=http://x:1,b=http://b:1 --initial-cluster-state existing",
         &[],

@@ -145,7 +145,7 @@ impl Checker {
     /// are by now.
     async fn compare_digests(self) {
         let own = self.own.member;
-        let mut asker = Asker::new(self.own, self.hashes.views.clone());
+        let mut asker = Asker::new(self.own, &self.hashes);
         let mut noted = LogIndex(0);
         let mut found_same = LogIndex(0);
         loop {
@@ -181,7 +181,7 @@ impl Checker {
     }
 
     async fn compare_hashes(self, every: Duration) {
-        let mut asker = Asker::new(self.own, self.hashes.views.clone());
+        let mut asker = Asker::new(self.own, &self.hashes);
         loop {
             env::sleep(every).await;
             if !self.leads() {
@@ -196,7 +196,7 @@ impl Checker {
     }
 
     async fn compare_compact_hashes(self, every: Duration) {
-        let mut asker = Asker::new(self.own, self.hashes.views.clone());
+        let mut asker = Asker::new(self.own, &self.hashes);
         let mut found_same = -1;
         loop {
             env::sleep(every).await;

@@ -1,5 +1,6 @@
 //! Questions about the state of other members, all at once and each with a deadline.
 
+use super::handle::HashHandle;
 use crate::client::Channel;
 use crate::cluster::MemberUrl;
 use crate::env;
@@ -11,6 +12,7 @@ use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{StateAnswer, StateQuestion};
 use crate::storage::directory::Identity;
+use crate::tls::Connector;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::Status;
@@ -19,15 +21,17 @@ use tonic::Status;
 pub(super) struct Asker {
     own: Identity,
     views: Views,
+    dialler: Option<Connector>,
     connections: BTreeMap<MemberId, PeerClient<Channel>>,
     attempts: usize,
 }
 
 impl Asker {
-    pub fn new(own: Identity, views: Views) -> Self {
+    pub fn new(own: Identity, hashes: &HashHandle) -> Self {
         Self {
             own,
-            views,
+            views: hashes.views.clone(),
+            dialler: hashes.dialler.clone(),
             connections: BTreeMap::new(),
             attempts: 0,
         }
@@ -75,10 +79,8 @@ impl Asker {
         Remote {
             own: self.own,
             member,
-            addresses: urls
-                .filter_map(|url| MemberUrl::parse(url).ok())
-                .map(|url| url.address())
-                .collect(),
+            urls: urls.filter_map(|url| MemberUrl::parse(url).ok()).collect(),
+            dialler: self.dialler.clone(),
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::{MvccError, Views};
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
+use crate::tls::Connector;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -46,6 +47,8 @@ pub struct HashHandle {
     pub views: Views,
     pub digests: Digests,
     pub inbox: Arc<Inbox<CheckWork>>,
+    /// For peer URLs of other members that say https.
+    pub dialler: Option<Connector>,
 }
 
 impl HashHandle {

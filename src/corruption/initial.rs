@@ -44,7 +44,7 @@ impl InitialCheck {
             revision: 0,
             compact_revision: -1,
         };
-        let mut asker = Asker::new(self.own, self.hashes.views.clone());
+        let mut asker = Asker::new(self.own, &self.hashes);
         let compared = compare_twice(own, &self.hashes, &mut asker, question, self.timeout).await;
         let members = self.hashes.views.load().cluster.members.len();
         for compared in compared.map_err(|error| InitialCheckError::Hash(own, error))? {

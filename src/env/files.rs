@@ -107,10 +107,14 @@ pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
-/// Replaces a file durably: after a crash it holds the old bytes or the new ones, never a part.
+/// Replaces a file durably: after a crash it holds the old bytes or the new ones, never a part. Only its owner may read
+/// it: it may be a key.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    use std::os::unix::fs::OpenOptionsExt;
     let scratch = path.with_extension("new");
-    let mut file = File::create(&scratch).map_err(failed("create", &scratch))?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600);
+    let mut file = options.open(&scratch).map_err(failed("create", &scratch))?;
     file.write_all(bytes).map_err(failed("write", &scratch))?;
     file.sync_all().map_err(failed("sync", &scratch))?;
     rename(&scratch, path)

@@ -22,6 +22,7 @@ use crate::proto::peer::LeaseQuestion;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::state_error::StateError;
+use crate::tls::Connector;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -40,6 +41,8 @@ pub struct Parts {
     pub consensus: Handle,
     pub views: Views,
     pub own: Identity,
+    /// For peer URLs that say https.
+    pub dialler: Option<Connector>,
     pub options: LessorOptions,
     pub stop: StopSignal,
     pub metrics: Arc<LeaseMetrics>,
@@ -76,6 +79,7 @@ impl LessorActor {
         let forwarder = Forwarder {
             own: parts.own,
             views: parts.views.clone(),
+            dialler: parts.dialler.clone(),
             connection: None,
             attempts: 0,
         };

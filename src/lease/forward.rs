@@ -11,6 +11,7 @@ use crate::peer::link::{self, Remote};
 use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::{LeaseAnswer, LeaseAnswers, LeaseQuestion, LeaseQuestions};
 use crate::storage::directory::Identity;
+use crate::tls::Connector;
 use std::time::Duration;
 use tonic::Status;
 
@@ -21,6 +22,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Forwarder {
     pub own: Identity,
     pub views: Views,
+    pub dialler: Option<Connector>,
     pub connection: Option<(MemberId, PeerClient<Channel>)>,
     pub attempts: usize,
 }
@@ -60,11 +62,12 @@ impl Forwarder {
         let view = self.views.load();
         let urls = view.member(leader).map(|member| &member.peer_urls);
         let urls = urls.ok_or_else(|| Status::unavailable("the leader is not in the membership"))?;
-        let addresses = urls.iter().filter_map(|url| MemberUrl::parse(url).ok());
+        let urls = urls.iter().filter_map(|url| MemberUrl::parse(url).ok());
         let remote = Remote {
             own: self.own,
             member: leader,
-            addresses: addresses.map(|url| url.address()).collect(),
+            urls: urls.collect(),
+            dialler: self.dialler.clone(),
         };
         self.attempts += 1;
         link::connect(&remote, self.attempts).await

@@ -11,6 +11,7 @@ use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::quota::Space;
 use crate::storage::directory::Identity;
+use crate::tls::Connector;
 use crate::watch::WatchHandle;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -27,6 +28,8 @@ pub struct MemberBackend {
     pub leases: LeaseHandle,
     pub metrics: Arc<Metrics>,
     pub space: Space,
+    /// For peer URLs of other members that say https.
+    pub dialler: Option<Connector>,
 }
 
 impl Backend for MemberBackend {

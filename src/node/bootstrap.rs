@@ -13,6 +13,7 @@ use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::storage::state_error::StateError;
+use crate::tls::TlsError;
 use std::sync::Arc;
 
 /// Why a member cannot start.
@@ -58,6 +59,12 @@ pub enum StartError {
         owner: MemberId,
         configured: MemberId,
     },
+    #[error("TLS key/cert (--cert-file, --key-file) must be provided for client url {0} with HTTPS scheme")]
+    ClientUrlWithoutTls(String),
+    #[error("cannot listen on TLS for {0}: KeyFile and CertFile are not presented")]
+    UrlWithoutTls(String),
+    #[error("TLS towards {towards}: {source}")]
+    Tls { towards: &'static str, source: TlsError },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
     #[error("{0}")]

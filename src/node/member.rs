@@ -19,6 +19,7 @@ use super::bootstrap::{self, EngineOptions, Opened, StartError};
 use super::checkpointer::Checkpointer;
 use super::entrance::{self, Entrance};
 use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
+use super::security::Security;
 use crate::api;
 use crate::apply::actor::{Applier, SlowApplies};
 use crate::cluster::MemberUrl;
@@ -49,6 +50,7 @@ use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
+use crate::tls::Connector;
 use crate::watch::WatchHandle;
 use crate::watch::reader::WatchReader;
 use std::collections::BTreeMap;
@@ -76,7 +78,8 @@ impl Member {
     pub async fn start(config: config::Server, engine: EngineOptions) -> Result<Self, StartError> {
         announce::starting(&config, engine.catch_up_entries);
         let origin = env::random_u64();
-        let (ports, closing) = Ports::open(&config).await?;
+        let security = Security::new(&config)?;
+        let (ports, closing) = Ports::open(&config, &security).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
         let metrics = Arc::new(Metrics::new(config.extensive_metrics));
         opened.log.set_metrics(Arc::clone(&metrics.log));
@@ -87,7 +90,7 @@ impl Member {
             heartbeat_ms: config.heartbeat_interval_ms,
             election_ms: config.election_timeout_ms,
         };
-        let backend = make_backend(&config, &opened, &neighbours, origin, metrics);
+        let backend = make_backend(&config, &opened, &neighbours, origin, metrics, security.dialler);
         opened.machine.set_sink(Box::new(backend.watches.clone()));
         opened.machine.set_lease_sink(Box::new(backend.leases.clone()));
         let log = opened.log.clone();
@@ -243,6 +246,7 @@ fn make_backend(
     neighbours: &Neighbours,
     origin: u64,
     metrics: Arc<Metrics>,
+    dialler: Option<Connector>,
 ) -> MemberBackend {
     let handle = Handle {
         inbox: Arc::clone(&neighbours.inbox),
@@ -269,6 +273,7 @@ fn make_backend(
         watches: WatchHandle::default(),
         metrics,
         space: Space::new(config.space),
+        dialler,
     }
 }
 
@@ -288,6 +293,7 @@ fn client_parts(
             consensus: consensus.clone(),
             views: views.clone(),
             own: backend.identity,
+            dialler: backend.dialler.clone(),
             options: LessorOptions::new(config.election_timeout_ms),
             stop,
             metrics: Arc::clone(&backend.metrics.lease),
@@ -352,12 +358,12 @@ impl ConsensusParts {
         let remotes = others.map(|member| Remote {
             own: opened.identity,
             member: MemberId(member.id),
-            addresses: member
+            urls: member
                 .peer_urls
                 .iter()
                 .filter_map(|url| MemberUrl::parse(url).ok())
-                .map(|url| url.address())
                 .collect(),
+            dialler: backend.dialler.clone(),
         });
         let metrics = &backend.metrics;
         let service = PeerService {
@@ -438,6 +444,7 @@ fn checker(opened: &Opened, backend: &MemberBackend, config: &config::Server) ->
             views: opened.views.clone(),
             digests: opened.machine.digests().clone(),
             inbox: Arc::default(),
+            dialler: backend.dialler.clone(),
         },
         consensus: backend.handle.clone(),
         log: opened.log.clone(),

@@ -7,3 +7,4 @@ pub mod checkpointer;
 pub mod entrance;
 pub mod member;
 mod ports;
+mod security;

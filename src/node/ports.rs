@@ -5,11 +5,12 @@ use super::backend::MemberBackend;
 use super::bootstrap::StartError;
 use super::entrance::{Entrance, Opened};
 use super::member::ConsensusParts;
+use super::security::Security;
 use crate::api;
 use crate::cluster::MemberUrl;
 use crate::compactor;
 use crate::config;
-use crate::env::{self, Listener, ThreadHandle};
+use crate::env::{self, ThreadHandle};
 use crate::inbox::Inbox;
 use crate::lease;
 use crate::lease::actor::LessorActor;
@@ -17,6 +18,7 @@ use crate::limits::{GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::peer::service::PeerService;
 use crate::proto::peer::peer_server::PeerServer;
 use crate::quota;
+use crate::tls::{Acceptor, Listener, Ways};
 use crate::watch::actor::{Parts, WatchHub};
 use crate::watch::{HubOptions, Read};
 use std::sync::Arc;
@@ -71,15 +73,18 @@ enum MainPorts {
 
 impl Ports {
     /// Binds what the operator asks for.
-    pub(super) async fn open(config: &config::Server) -> Result<(Self, Closing), StartError> {
+    pub(super) async fn open(
+        config: &config::Server,
+        security: &Security,
+    ) -> Result<(Self, Closing), StartError> {
         let (clients, shutdown) = watch::channel(false);
         let (serving, clients_gone) = oneshot::channel();
         let (peers, peers_stop) = watch::channel(false);
         let clients_stop = ClientsStop { shutdown, serving };
         let ports = Self {
             // As long as anything can be told.
-            monitoring: monitoring(config, peers_stop.clone()).await?,
-            main: MainPorts::bind(config, clients_stop, peers_stop).await?,
+            monitoring: monitoring(config, security.clients.as_ref(), peers_stop.clone()).await?,
+            main: MainPorts::bind(config, security, clients_stop, peers_stop).await?,
         };
         let closing = Closing {
             clients,
@@ -106,9 +111,10 @@ impl Ports {
 
 async fn monitoring(
     config: &config::Server,
+    acceptor: Option<&Acceptor>,
     shutdown: Shutdown,
 ) -> Result<Option<Port<MemberBackend>>, StartError> {
-    let urls = addresses(&config.listen_metrics_urls);
+    let urls = addresses(&config.listen_metrics_urls, acceptor);
     if urls.is_empty() {
         return Ok(None);
     }
@@ -122,6 +128,7 @@ async fn monitoring(
 impl MainPorts {
     async fn bind(
         config: &config::Server,
+        security: &Security,
         clients_stop: ClientsStop,
         peers_stop: Shutdown,
     ) -> Result<Self, StartError> {
@@ -129,8 +136,8 @@ impl MainPorts {
             max_concurrent_streams: config.max_concurrent_streams,
             ..api::Options::default()
         };
-        let peer_urls = addresses(&config.listen_peer_urls);
-        let client_urls = addresses(&config.listen_client_urls);
+        let peer_urls = addresses(&config.listen_peer_urls, security.peers.as_ref());
+        let client_urls = addresses(&config.listen_client_urls, security.clients.as_ref());
         if env::processors() > 2 {
             let workers = env::processors() - 1;
             return Ok(Self::Apart {
@@ -302,8 +309,22 @@ async fn stopped(mut shutdown: Shutdown) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-fn addresses(urls: &[MemberUrl]) -> Vec<String> {
-    urls.iter().map(MemberUrl::address).collect()
+/// Where to listen, and what to speak there: an address may be given with both schemes.
+fn addresses(urls: &[MemberUrl], acceptor: Option<&Acceptor>) -> Vec<(String, Ways)> {
+    let mut addresses: Vec<(String, Ways)> = Vec::new();
+    for url in urls {
+        let ways = if url.is_secure() {
+            Ways::Secure(acceptor.expect("refused before, in security.rs").clone())
+        } else {
+            Ways::Plain
+        };
+        let address = url.address();
+        match addresses.iter_mut().find(|(known, _)| *known == address) {
+            None => addresses.push((address, ways)),
+            Some((_, known)) => *known = std::mem::take(known).and(ways),
+        }
+    }
+    addresses
 }
 
 /// Addresses bound on a thread of their own, which waits for what to serve there.
@@ -316,7 +337,7 @@ impl<T: Send + 'static> Port<T> {
     async fn bind<F, S>(
         name: &str,
         workers: usize,
-        addresses: Vec<String>,
+        addresses: Vec<(String, Ways)>,
         serve: S,
     ) -> Result<Self, StartError>
     where
@@ -355,11 +376,11 @@ fn ended() -> StartError {
     StartError::Raft("a thread ended before it began".into())
 }
 
-async fn bind(addresses: Vec<String>) -> Result<Vec<Listener>, StartError> {
+async fn bind(addresses: Vec<(String, Ways)>) -> Result<Vec<Listener>, StartError> {
     let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        match Listener::bind(&address).await {
-            Ok(listener) => listeners.push(listener),
+    for (address, ways) in addresses {
+        match env::Listener::bind(&address).await {
+            Ok(port) => listeners.push(Listener { port, ways }),
             Err(source) => return Err(StartError::Listen { address, source }),
         }
     }

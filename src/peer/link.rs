@@ -8,6 +8,7 @@
 
 use super::{envelope, identity, snapshot_send};
 use crate::client::{Channel, ChannelOptions, KeepAlive};
+use crate::cluster::MemberUrl;
 use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::ids::MemberId;
@@ -18,6 +19,7 @@ use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::{self, Batch, Envelope, LinkReply};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
+use crate::tls::Connector;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use prometheus::Histogram;
@@ -78,8 +80,9 @@ struct SnapshotSent {
 pub struct Remote {
     pub own: Identity,
     pub member: MemberId,
-    /// `host:port` of each of its peer URLs.
-    pub addresses: Vec<String>,
+    pub urls: Vec<MemberUrl>,
+    /// For those of its URLs that say https.
+    pub dialler: Option<Connector>,
 }
 
 /// The actor.
@@ -233,19 +236,32 @@ async fn answers(
 
 /// A client for the remote member, over the next of its addresses.
 pub(crate) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClient<Channel>, Status> {
-    let address = remote
-        .addresses
-        .get(attempt % remote.addresses.len().max(1))
+    let url = remote
+        .urls
+        .get(attempt % remote.urls.len().max(1))
         .ok_or_else(|| Status::unavailable("the remote member has no peer URL"))?;
+    let tls = if url.is_secure() {
+        let missing = || {
+            let flags = "--peer-cert-file and --peer-key-file, or --peer-auto-tls";
+            Status::unavailable(format!(
+                "{url} wants TLS, and this member has none towards members: give {flags}"
+            ))
+        };
+        Some(remote.dialler.clone().ok_or_else(missing)?)
+    } else {
+        None
+    };
+    let address = url.address();
     let keep_alive = KeepAlive {
         interval: Duration::from_secs(2),
         timeout: Duration::from_secs(5),
     };
     let options = ChannelOptions {
         keep_alive: Some(keep_alive),
+        tls,
         ..ChannelOptions::default()
     };
-    let channel = Channel::connect_with(address, address, &options)
+    let channel = Channel::connect_with(&address, &address, &options)
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX))

@@ -58,11 +58,7 @@ pub struct DataDirectory {
 impl DataDirectory {
     /// Makes the directory where there is none, and locks it for this process.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
-        if env::exists(&path.join("member")) {
-            return Err(DirectoryError::Foreign {
-                path: path.to_owned(),
-            });
-        }
+        Self::check_foreign(path)?;
         env::create_directory(path)?;
         match env::lock_directory(path) {
             Ok(lock) => Ok(Self {
@@ -74,6 +70,16 @@ impl DataDirectory {
             }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Refuses a directory that is etcd's, before anything is written to it.
+    pub fn check_foreign(path: &Path) -> Result<(), DirectoryError> {
+        if env::exists(&path.join("member")) {
+            return Err(DirectoryError::Foreign {
+                path: path.to_owned(),
+            });
+        }
+        Ok(())
     }
 
     pub fn path(&self) -> &Path {

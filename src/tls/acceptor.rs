@@ -1,0 +1,107 @@
+//! The accepting end: a listener that may speak TLS, plain, or both on one port, as etcd's can when the same address is
+//! given with both schemes.
+
+use super::reload::Reloaded;
+use super::stream::FirstByte;
+use super::{HandshakeError, Stream};
+use crate::env;
+use rustls::ServerConfig;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A handshake takes no longer (etcd: `tlsHandshakeTimeout`).
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Makes TLS connections of accepted ones. Cheap to clone.
+#[derive(Clone)]
+pub struct Acceptor {
+    config: Arc<Reloaded<ServerConfig>>,
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor").finish_non_exhaustive()
+    }
+}
+
+impl Acceptor {
+    pub(super) fn new(config: Reloaded<ServerConfig>) -> Self {
+        Self {
+            config: Arc::new(config),
+        }
+    }
+
+    async fn accept(&self, stream: FirstByte) -> Result<Stream, HandshakeError> {
+        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.current());
+        let stream = acceptor.accept(stream).await?;
+        Ok(Stream::Secure(Box::new(stream.into())))
+    }
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Debug, Default)]
+pub enum Ways {
+    #[default]
+    Plain,
+    Secure(Acceptor),
+    Both(Acceptor),
+}
+
+impl Ways {
+    /// What is spoken on a port that is to speak both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Plain, Self::Secure(acceptor)) | (Self::Secure(acceptor), Self::Plain) => {
+                Self::Both(acceptor)
+            }
+            (Self::Plain, other) => other,
+            (this, _) => this,
+        }
+    }
+
+    /// Turns an accepted connection into what it is to be. Never called where other connections are accepted: the other
+    /// end may take its time.
+    pub async fn begin(&self, stream: env::Stream) -> Result<Stream, HandshakeError> {
+        if let Self::Plain = self {
+            return Ok(Stream::Plain(stream));
+        }
+        // Boxed, so that the tasks of plain connections are no larger for it.
+        let shake = Box::pin(self.shake(stream));
+        env::timeout(HANDSHAKE_TIMEOUT, shake)
+            .await
+            .unwrap_or(Err(HandshakeError::TimedOut(HANDSHAKE_TIMEOUT)))
+    }
+
+    async fn shake(&self, stream: env::Stream) -> Result<Stream, HandshakeError> {
+        match self {
+            Self::Plain => Ok(Stream::Plain(stream)),
+            Self::Secure(acceptor) => acceptor.accept(FirstByte::none(stream)).await,
+            Self::Both(acceptor) => {
+                let stream = FirstByte::look(stream).await?;
+                if stream.begins_handshake() {
+                    acceptor.accept(stream).await
+                } else {
+                    Ok(Stream::Told(stream))
+                }
+            }
+        }
+    }
+}
+
+/// A port, and what is spoken on it.
+#[derive(Debug)]
+pub struct Listener {
+    pub port: env::Listener,
+    pub ways: Ways,
+}
+
+impl From<env::Listener> for Listener {
+    fn from(port: env::Listener) -> Self {
+        Self {
+            port,
+            ways: Ways::Plain,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The dialling end.
+
+use super::reload::Reloaded;
+use super::settings::Settings;
+use super::stream::FirstByte;
+use super::{HandshakeError, Stream, TlsError};
+use crate::env;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::fmt;
+use std::sync::Arc;
+
+/// Makes TLS connections of dialled ones. Cheap to clone. It sets no limit: whoever dials has one for all of it.
+#[derive(Clone)]
+pub struct Connector {
+    config: Arc<Reloaded<ClientConfig>>,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").finish_non_exhaustive()
+    }
+}
+
+/// What clients say on their command lines: `--cacert`, `--cert`, `--key` and `--insecure-skip-tls-verify`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClientFiles {
+    pub cacert: String,
+    pub cert: String,
+    pub key: String,
+    pub insecure_skip_tls_verify: bool,
+}
+
+impl ClientFiles {
+    /// Whether nothing is given.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Reads the files.
+    pub fn connector(&self) -> Result<Connector, TlsError> {
+        let settings = Settings {
+            cert_file: self.cert.clone(),
+            key_file: self.key.clone(),
+            trusted_ca_file: self.cacert.clone(),
+            self_signed: self.insecure_skip_tls_verify,
+            ..Settings::default()
+        };
+        settings.connector()
+    }
+}
+
+impl Connector {
+    pub(super) fn new(config: Reloaded<ClientConfig>) -> Self {
+        Self {
+            config: Arc::new(config),
+        }
+    }
+
+    /// Shakes hands with `address` (`host:port`), whose host the other end's certificate must be for.
+    pub async fn connect(&self, stream: env::Stream, address: &str) -> Result<Stream, HandshakeError> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name(host.to_owned()))?;
+        let connector = tokio_rustls::TlsConnector::from(self.config.current());
+        let stream = connector.connect(name, FirstByte::none(stream)).await?;
+        Ok(Stream::Secure(Box::new(stream.into())))
+    }
+}
