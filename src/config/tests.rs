@@ -94,9 +94,20 @@ fn who_may_use_the_api_from_the_web() {
     assert!(matches!(run("--cors a", &[]), Err(Error::Usage(_))));
 }
 
+fn assert_mistakes(cases: &[(&str, i32, &str)]) {
+    for (line, code, message) in cases {
+        let error = run(line, &[]).expect_err(line);
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (*code, *message),
+            "{line}"
+        );
+    }
+}
+
 #[test]
 fn mistakes_have_etcds_messages_and_exit_codes() {
-    let cases = [
+    assert_mistakes(&[
         ("--foo", 2, "flag provided but not defined: -foo"),
         ("--foo bar", 2, "flag provided but not defined: -foo"),
         ("--name", 2, "flag needs an argument: -name"),
@@ -177,6 +188,12 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             1,
             "unix://a.sock:1: unix sockets are not supported yet, use http or https",
         ),
+    ]);
+}
+
+#[test]
+fn mistakes_about_tls_and_compaction_have_etcds_messages() {
+    assert_mistakes(&[
         (
             "--tls-min-version=TLS1.1",
             1,
@@ -207,15 +224,7 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             1,
             "error parsing CompactionRetention: time: invalid duration \"x\"",
         ),
-    ];
-    for (line, code, message) in cases {
-        let error = run(line, &[]).expect_err(line);
-        assert_eq!(
-            (error.exit_code(), error.to_string().as_str()),
-            (code, message),
-            "{line}"
-        );
-    }
+    ]);
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn the_initial_check_keeps_an_altered_member_out() {
     cluster.members[2].start_ready();
     cluster.members[2].terminate();
     alter(&cluster.members[2].data_dir, "key7", |record| {
-        record.value = b"other"
+        record.value = b"other";
     });
     cluster.members[2].start();
     let ended = poll::until(EXIT_LIMIT, || {
@@ -146,7 +146,7 @@ fn the_periodic_check_finds_an_altered_member() {
     let id = member_id(&cluster, 2);
     cluster.members[2].terminate();
     alter(&cluster.members[2].data_dir, "key7", |record| {
-        record.value = b"other"
+        record.value = b"other";
     });
     cluster.members[2].start();
     wait_for_alarm(&cluster, id);
