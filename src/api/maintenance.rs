@@ -30,15 +30,12 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let mut members = view.cluster.members.iter();
     let no_leader = (raft.leader.get() == 0).then(|| ApiError::NoLeader.text().to_owned());
     let errors = no_leader.into_iter().chain(view.alarms.iter().map(alarm_text));
-    // The members are never none: etcd's file, too, is never empty, and clients of 3.4 leave out a 0.
-    let live_bytes = view.applied.usage.live_bytes() + view.cluster.encoded_len() as u64;
-    let rules = backend.space().rules();
+    let sizes = sizes(backend, &view);
     Body::message(&StatusResponse {
         header: Some(header(backend, view.revision())),
         version: config::VERSION.to_owned(),
-        // What the engine makes of little can be less than what its parts are counted as.
-        db_size: view.state.disk_bytes().max(live_bytes) as i64,
-        db_size_in_use: live_bytes as i64,
+        db_size: sizes.stored_bytes as i64,
+        db_size_in_use: sizes.in_use_bytes as i64,
         leader: raft.leader.get(),
         raft_index: raft.commit_index.get(),
         raft_term: raft.term.get(),
@@ -46,10 +43,29 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
         errors: errors.collect(),
         is_learner: members.any(|member| member.id == own_id && member.is_learner),
         storage_version: config::CLUSTER_VERSION.to_owned(),
-        // Without a quota as given, as by etcd.
-        db_size_quota: rules.quota().map_or(rules.quota_bytes, |quota| quota as i64),
+        db_size_quota: sizes.quota_bytes,
         downgrade_info: Some(DowngradeInfo::default()),
     })
+}
+
+/// What a member says about the space that it takes.
+pub(super) struct Sizes {
+    pub(super) stored_bytes: u64,
+    pub(super) in_use_bytes: u64,
+    /// As given where there is none, as by etcd.
+    pub(super) quota_bytes: i64,
+}
+
+pub(super) fn sizes(backend: &impl Backend, view: &View) -> Sizes {
+    // The members are never none: etcd's file, too, is never empty, and clients of 3.4 leave out a 0.
+    let in_use_bytes = view.applied.usage.live_bytes() + view.cluster.encoded_len() as u64;
+    let rules = backend.space().rules();
+    Sizes {
+        // What the engine makes of little can be less than what its parts are counted as.
+        stored_bytes: view.state.disk_bytes().max(in_use_bytes),
+        in_use_bytes,
+        quota_bytes: rules.quota().map_or(rules.quota_bytes, |quota| quota as i64),
+    }
 }
 
 /// As protobuf's text form has it.

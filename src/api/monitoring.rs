@@ -6,6 +6,7 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::http::{JSON, method_not_allowed, plain};
+use super::maintenance;
 use crate::config;
 use crate::consensus::RaftDetails;
 use crate::env::{self, ProcessUsage};
@@ -32,7 +33,7 @@ fn observe(backend: &impl Backend) -> Observed {
     let raft = backend.raft_status();
     let own = backend.identity().member_id;
     let mut members = view.cluster.members.iter();
-    let bytes = view.state.disk_bytes();
+    let sizes = maintenance::sizes(backend, &view);
     Observed {
         member: own,
         version: config::VERSION,
@@ -43,11 +44,9 @@ fn observe(backend: &impl Backend) -> Observed {
         committed: raft.commit_index.get(),
         applied: raft.applied_index.get(),
         proposals_pending: backend.proposals_pending() as u64,
-        // There is no quota.
-        quota_bytes: -1,
-        state_bytes: bytes,
-        // The engine reclaims space by itself: what it takes is what it needs.
-        state_in_use_bytes: bytes,
+        quota_bytes: sizes.quota_bytes,
+        state_bytes: sizes.stored_bytes,
+        state_in_use_bytes: sizes.in_use_bytes,
         revision: view.revision(),
         compact_revision: view.compact_revision(),
         keys: view.applied.keys,

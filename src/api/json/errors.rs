@@ -9,12 +9,12 @@ use tonic::{Code, Status};
 
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// `error` is what clients of etcd 3.4 and 3.5 read.
+/// `error` is what clients of etcd 3.4 and 3.5 read. The order is theirs: some compare the text.
 #[derive(Serialize)]
 struct Failure<'a> {
     error: &'a str,
-    code: i32,
     message: &'a str,
+    code: i32,
 }
 
 #[derive(Serialize)]
@@ -36,8 +36,8 @@ struct LineError<'a> {
 pub fn response(status: &Status) -> Response<Body> {
     let failure = Failure {
         error: status.message(),
-        code: status.code().into(),
         message: status.message(),
+        code: status.code().into(),
     };
     with_status(status, serde_json::to_vec(&failure))
 }

@@ -31,7 +31,7 @@ async fn ask(routes: &Routes<Fake>, method: &str, path: &str, body: &str) -> (u1
 
 fn error(code: i32, message: &str) -> String {
     let message = Value::from(message);
-    format!("{{\"error\":{message},\"code\":{code},\"message\":{message}}}")
+    format!("{{\"error\":{message},\"message\":{message},\"code\":{code}}}")
 }
 
 const HEADER: &str = r#""header":{"cluster_id":"12","member_id":"10","revision":"#;
