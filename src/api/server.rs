@@ -14,8 +14,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// How connections are treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +51,36 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Serving,
     /// Requests under way end, new ones are refused.
-    Draining,
-    Stopped,
+    Draining = 1,
+    Stopped = 2,
+}
+
+/// The phase that the connections of a port are in. They learn of the next one in the order in which they came: tokio's
+/// `watch` wakes in an order drawn from a generator of the process, and rehearsals would not repeat.
+#[derive(Default)]
+struct Phases {
+    /// 0 as long as requests are served.
+    number: AtomicU8,
+    changed: Notify,
+}
+
+impl Phases {
+    fn enter(&self, phase: Phase) {
+        self.number.store(phase as u8, Ordering::Release);
+        self.changed.notify_waiters();
+    }
+
+    async fn reached(&self, phase: Phase) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.number.load(Ordering::Acquire) >= phase as u8 {
+                return;
+            }
+            changed.await;
+        }
+    }
 }
 
 /// Serves until `shutdown` is done, then lets requests under way end, for at most `options.drain`. Returns when every
@@ -65,7 +92,7 @@ pub async fn serve<B: Backend>(
     shutdown: impl Future<Output = ()>,
 ) {
     let Listener { port, ways } = listener.into();
-    let (phase, phases) = watch::channel(Phase::Serving);
+    let phases = Arc::new(Phases::default());
     let permits_max = options.connections_max.min(Semaphore::MAX_PERMITS) as u32;
     let permits = Arc::new(Semaphore::new(permits_max as usize));
     let builder = Arc::new(builder(options));
@@ -79,9 +106,9 @@ pub async fn serve<B: Backend>(
                 accepted = next => accepted,
             };
             let (builder, routes, ways) = (Arc::clone(&builder), routes.clone(), ways.clone());
-            let mut phases = phases.clone();
+            let phases = Arc::clone(&phases);
             env::spawn(async move {
-                if let Some(stream) = begin(&ways, stream, remote, &mut phases).await {
+                if let Some(stream) = begin(&ways, stream, remote, &phases).await {
                     serve_stream(stream, builder, routes, phases).await;
                 }
                 drop(permit);
@@ -89,11 +116,10 @@ pub async fn serve<B: Backend>(
         }
     }
     drop(port);
-    drop(phases);
-    let _ = phase.send(Phase::Draining);
+    phases.enter(Phase::Draining);
     let all = || permits.acquire_many(permits_max);
     if env::timeout(options.drain, all()).await.is_err() {
-        let _ = phase.send(Phase::Stopped);
+        phases.enter(Phase::Stopped);
         let _ = all().await;
     }
 }
@@ -117,16 +143,11 @@ async fn accept(
 }
 
 /// The connection that was asked for, unless the other end does not bring it about or the server stops meanwhile.
-async fn begin(
-    ways: &Ways,
-    stream: env::Stream,
-    remote: SocketAddr,
-    phases: &mut watch::Receiver<Phase>,
-) -> Option<Stream> {
+async fn begin(ways: &Ways, stream: env::Stream, remote: SocketAddr, phases: &Phases) -> Option<Stream> {
     let begun = tokio::select! {
         biased;
         begun = ways.begin(stream) => begun,
-        _ = phases.wait_for(|phase| *phase != Phase::Serving) => return None,
+        () = phases.reached(Phase::Draining) => return None,
     };
     begun
         .inspect_err(|error| tracing::warn!(remote_addr = %remote, %error, "rejected connection"))
@@ -154,7 +175,7 @@ async fn serve_stream<B: Backend>(
     stream: Stream,
     builder: Arc<Builder<Executor>>,
     routes: Routes<B>,
-    mut phases: watch::Receiver<Phase>,
+    phases: Arc<Phases>,
 ) {
     let routes = Arc::new(routes);
     let service = service_fn(move |request| {
@@ -163,7 +184,7 @@ async fn serve_stream<B: Backend>(
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ProperAuthority::new(stream)), service));
     let drained = async {
-        let _ = phases.wait_for(|phase| *phase != Phase::Serving).await;
+        phases.reached(Phase::Draining).await;
     };
     let ended = tokio::select! {
         biased;
@@ -177,7 +198,7 @@ async fn serve_stream<B: Backend>(
         tokio::select! {
             biased;
             result = connection => result,
-            _ = phases.wait_for(|phase| *phase == Phase::Stopped) => return,
+            () = phases.reached(Phase::Stopped) => return,
         }
     };
     if let Err(error) = result {
