@@ -49,6 +49,7 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
 }
 
 /// What a member says about the space that it takes.
+#[allow(clippy::struct_field_names)] // the unit belongs to the name
 pub(super) struct Sizes {
     pub(super) stored_bytes: u64,
     pub(super) in_use_bytes: u64,
