@@ -14,7 +14,8 @@ use crate::world::elapsed;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Between two looks at the members.
+/// Between two looks at the members: less than any message is on its way (`Options::of_story`), so that a story can step
+/// in between its being sent and its being heard.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Somebody leads, or stands for election, within this time.
 const ELECTION_MAX: Duration = Duration::from_secs(30);
@@ -126,6 +127,19 @@ impl<'a> Telling<'a> {
                 match self.until(*time, leads).await {
                     Some(_) => Ok(()),
                     None => violation(format!("none of {} leads within {time:?}", names.join(","))),
+                }
+            }
+            Step::ExpectTerm(name, count, time) => {
+                let member = self.member(name)?;
+                let known = |telling: &Self| {
+                    let term = telling.term_of(member);
+                    let members = 0..telling.cluster.members.len();
+                    let knows = members.filter(|number| telling.term_of(*number) >= term);
+                    (knows.count() >= *count).then_some(())
+                };
+                match self.until(*time, known).await {
+                    Some(()) => Ok(()),
+                    None => violation(format!("fewer than {count} know of {name}'s term after {time:?}")),
                 }
             }
             Step::ExpectDeposed(name, time) => {

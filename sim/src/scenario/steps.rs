@@ -66,6 +66,8 @@ pub enum Step {
     Wait(Duration),
     /// One of these leads a term in which no other member leads, within this time.
     ExpectLeader(Vec<Name>, Duration),
+    /// So many members, itself among them, know of its term within this time.
+    ExpectTerm(Name, usize, Duration),
     /// It does not take itself for the leader any more, within this time.
     ExpectDeposed(Name, Duration),
     /// None of these leads at any moment of this time.
@@ -87,6 +89,7 @@ impl Step {
             Self::Write { .. }
                 | Self::Read { .. }
                 | Self::ExpectLeader(..)
+                | Self::ExpectTerm(..)
                 | Self::ExpectDeposed(..)
                 | Self::ExpectNoLeader(..)
                 | Self::ExpectStopped(..)
@@ -171,6 +174,9 @@ fn step(words: &[&str]) -> Option<Step> {
         }
         ["wait", time] => Step::Wait(duration(time)?),
         ["expect", "leader", "among", who, "within", time] => Step::ExpectLeader(names(who), duration(time)?),
+        ["expect", "term", "of", who, "at", count, "members", "within", time] => {
+            Step::ExpectTerm(name(who), count.parse().ok()?, duration(time)?)
+        }
         ["expect", who, "deposed", "within", time] => Step::ExpectDeposed(name(who), duration(time)?),
         ["expect", "no", "leader", "among", who, "for", time] => {
             Step::ExpectNoLeader(names(who), duration(time)?)
@@ -209,7 +215,8 @@ mod tests {
     #[test]
     fn steps_are_read() {
         let text = "# a story\nmembers 3\nleader is A # the first\nothers are B C\ncut A -> B,C\nmend A - others\n\
-                    power off A\nwrite k7 via B unanswered 1500ms\nexpect leader among B,C within 10s\n";
+                    power off A\nwrite k7 via B unanswered 1500ms\nexpect leader among B,C within 10s\n\
+                    expect term of B at 2 members within 1s\n";
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let expected = [
             (3, Step::Leader("A".into())),
@@ -241,6 +248,7 @@ mod tests {
                 },
             ),
             (9, Step::ExpectLeader(list(&["B", "C"]), Duration::from_secs(10))),
+            (10, Step::ExpectTerm("B".into(), 2, Duration::from_secs(1))),
         ];
         let scenario = parse(text).expect("a story");
         assert_eq!(scenario.members, 3);
