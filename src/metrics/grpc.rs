@@ -1,12 +1,13 @@
 //! What clients call: `grpc_server_*`, as go-grpc-prometheus has them for etcd, and the bytes of all messages.
 //!
-//! Every method has its counters from the start, under all its labels: a request finds them by its path and then only
-//! adds to numbers. A call that is dropped before it has a status was canceled by its client.
+//! A method gets its counters, under all its labels, when it is called for the first time or when somebody asks for all of
+//! them: most of the eight hundred are never counted in. A request finds them by its path and then only adds to numbers. A
+//! call that is dropped before it has a status was canceled by its client.
 
 use super::register::Register;
 use crate::env;
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, Registry};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tonic::Code;
 
 const UNARY: &str = "unary";
@@ -90,9 +91,11 @@ const CODES: [&str; 17] = [
 /// The counters of all methods.
 #[derive(Debug)]
 pub struct GrpcMetrics {
-    methods: Vec<(&'static str, Arc<Method>)>,
+    families: Families,
+    /// As in [`METHODS`].
+    methods: [OnceLock<Arc<Method>>; METHODS.len()],
     /// For calls of what does not exist: not shown.
-    unknown: Arc<Method>,
+    unknown: OnceLock<Arc<Method>>,
 }
 
 #[derive(Debug)]
@@ -110,28 +113,42 @@ struct Method {
 
 impl GrpcMetrics {
     pub fn new(register: Register<'_>, extensive: bool) -> Self {
-        let families = Families::new(register, extensive);
-        let unseen = Registry::new();
-        let methods = METHODS.iter();
         Self {
-            methods: methods
-                .map(|(path, kind)| (*path, Arc::new(families.method(path, kind))))
-                .collect(),
-            unknown: Arc::new(Families::new(Register(&unseen), false).method("/unknown/unknown", UNARY)),
+            families: Families::new(register, extensive),
+            methods: [const { OnceLock::new() }; METHODS.len()],
+            unknown: OnceLock::new(),
         }
     }
 
     /// A call begins.
     pub fn begin(&self, path: &str) -> Call {
-        let mut methods = self.methods.iter();
-        let known = methods.find(|(known, _)| *known == path);
-        let method = known.map_or(&self.unknown, |(_, method)| method);
+        let number = METHODS.iter().position(|(known, _)| *known == path);
+        let method = number.map_or_else(|| self.unknown(), |number| self.method(number));
         method.started.inc();
         Call {
             begun: method.handling_seconds.is_some().then(env::now),
             method: Arc::clone(method),
             ended: false,
         }
+    }
+
+    /// From now on all series are shown, those at 0 too: a rate over them then knows where they began.
+    pub fn show_all(&self) {
+        for number in 0..METHODS.len() {
+            self.method(number);
+        }
+    }
+
+    fn method(&self, number: usize) -> &Arc<Method> {
+        let (path, kind) = METHODS[number];
+        self.methods[number].get_or_init(|| Arc::new(self.families.method(path, kind)))
+    }
+
+    fn unknown(&self) -> &Arc<Method> {
+        self.unknown.get_or_init(|| {
+            let families = Families::new(Register(&Registry::new()), false);
+            Arc::new(families.method("/unknown/unknown", UNARY))
+        })
     }
 }
 
@@ -190,6 +207,7 @@ impl Receipts {
     }
 }
 
+#[derive(Debug)]
 struct Families {
     started: prometheus::IntCounterVec,
     received: prometheus::IntCounterVec,

@@ -89,6 +89,7 @@ impl Metrics {
 
     /// All of it, and what was observed, as text.
     pub fn text(&self, observed: &Observed) -> String {
+        self.grpc.show_all();
         let mut families = self.registry.gather();
         families.extend(observed.families());
         families.sort_by(|one, other| one.name().cmp(other.name()));
