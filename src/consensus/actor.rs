@@ -83,8 +83,10 @@ pub struct Consensus {
     /// The snapshot whose announcement raft is looking at; then the one whose state is being put in place.
     arrived: Option<Arc<StateDatabase>>,
     restore: Option<Restore>,
-    /// Writes that must wait until the state of a snapshot is in place.
+    /// Writes that must wait until the state of a snapshot, or the write below, is in place.
     deferred: Vec<LogWork>,
+    /// A write is under way here, not at the log writer.
+    is_writing: bool,
     log: LogDatabase,
     /// The newest write that the log writer was given.
     queued_write: u64,
@@ -126,6 +128,7 @@ impl Consensus {
             arrived: None,
             restore: None,
             deferred: Vec::new(),
+            is_writing: false,
             log: parts.log,
             queued_write: 0,
             in_place_from: None,
@@ -283,7 +286,7 @@ impl Consensus {
         let (before, behind): (Vec<LogWrite>, Vec<LogWrite>) =
             write.into_iter().partition(|write| write.number < restore_number);
         if self.may_write_in_place() {
-            self.write_in_place(&before, context);
+            self.write_in_place(before, context);
         } else {
             self.write_log(before.into_iter().map(LogWork::Write).collect());
         }
@@ -315,7 +318,7 @@ impl Consensus {
         if work.is_empty() {
             return;
         }
-        if self.restore.is_some() {
+        if self.restore.is_some() || self.is_writing {
             self.deferred.append(&mut work);
         } else {
             let numbers = work.iter().map(LogWork::number);
@@ -324,46 +327,61 @@ impl Consensus {
         }
     }
 
-    /// A follower has nothing to send before its write is durable, so on a fast disk it spares two changes of thread by
-    /// writing here. A leader sends while the log writer syncs.
+    /// On a fast disk, writing here spares two changes of thread. A follower has nothing to send before its write is
+    /// durable anyway; a leader has, and goes on with other requests too, unless there is just one.
     fn may_write_in_place(&self) -> bool {
-        !self.leadership.is_leader
+        (!self.leadership.is_leader || self.under_way.are_lone())
             && self.restore.is_none()
             && self.core.persisted_write() >= self.queued_write
             && self.in_place_from.is_none_or(|from| env::now() >= from)
     }
 
-    fn write_in_place(&mut self, writes: &[LogWrite], context: &mut Context<Self>) {
+    /// The mailbox waits, as it would for the log writer: nothing is acknowledged before the sync.
+    fn write_in_place(&mut self, writes: Vec<LogWrite>, context: &mut Context<Self>) {
         let Some(number) = writes.last().map(|write| write.number) else {
             return;
         };
-        for write in writes {
-            let appended = self
-                .log
-                .append(&write.entries, write.replaces_suffix, write.hard_state.as_ref());
-            if let Err(error) = appended {
-                return self.neighbours.stop.fail(&error);
-            }
-        }
         self.queued_write = number;
-        if mutants::active(Mutant::AcknowledgeBeforeSync) {
-            self.core.persisted(number);
-            self.carry_out(context);
-        }
         let log = self.log.clone();
-        let sync = async move {
-            let begin = env::now();
-            (env::disk_sync(|| log.sync()).await, begin)
-        };
-        // The mailbox waits, as it would for the log writer: nothing is acknowledged before the sync.
-        context.wait(sync.into_actor(self).map(move |(synced, begin), actor, context| {
-            if let Err(error) = synced {
-                return actor.neighbours.stop.fail(&error);
+        let leads = self.leadership.is_leader;
+        let write = async move {
+            if leads {
+                // What it sends goes out first: the others sync meanwhile.
+                env::yield_until_idle().await;
             }
+            let begin = env::now();
+            for write in writes {
+                log.append(&write.entries, write.replaces_suffix, write.hard_state.as_ref())?;
+            }
+            if mutants::active(Mutant::AcknowledgeBeforeSync) {
+                env::spawn_local(async move { drop(env::disk_sync(|| log.sync()).await) });
+                return Ok(begin);
+            }
+            env::disk_sync(|| log.sync()).await.map(|()| begin)
+        };
+        self.is_writing = true;
+        context.wait(write.into_actor(self).map(move |written, actor, context| {
+            let begin = match written {
+                Ok(begin) => begin,
+                Err(error) => return actor.neighbours.stop.fail(&error),
+            };
             let end = env::now();
             actor.in_place_from = (end - begin > IN_PLACE_SYNC_MAX).then_some(end + IN_PLACE_PAUSE);
-            actor.core.persisted(number);
-            actor.carry_out(context);
+            actor.is_writing = false;
+            if actor.restore.is_none() {
+                let deferred = std::mem::take(&mut actor.deferred);
+                actor.write_log(deferred);
+            }
+            if leads {
+                // It may be the last member whose sync a commit waits for.
+                actor
+                    .neighbours
+                    .inbox
+                    .add(|incoming| incoming.persisted_write = incoming.persisted_write.max(number));
+            } else {
+                actor.core.persisted(number);
+                actor.carry_out(context);
+            }
         }));
     }
 

@@ -174,9 +174,17 @@ fn step(words: &[&str]) -> Option<Step> {
         }
         ["wait", time] => Step::Wait(duration(time)?),
         ["expect", "leader", "among", who, "within", time] => Step::ExpectLeader(names(who), duration(time)?),
-        ["expect", "term", "of", who, "at", count, "members", "within", time] => {
-            Step::ExpectTerm(name(who), count.parse().ok()?, duration(time)?)
-        }
+        [
+            "expect",
+            "term",
+            "of",
+            who,
+            "at",
+            count,
+            "members",
+            "within",
+            time,
+        ] => Step::ExpectTerm(name(who), count.parse().ok()?, duration(time)?),
         ["expect", who, "deposed", "within", time] => Step::ExpectDeposed(name(who), duration(time)?),
         ["expect", "no", "leader", "among", who, "for", time] => {
             Step::ExpectNoLeader(names(who), duration(time)?)
