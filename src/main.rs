@@ -62,8 +62,10 @@ fn serve(config: config::Server) -> ExitCode {
                     signal = env::signal_name(signal),
                     "received signal; shutting down"
                 );
-                member.stop().await;
-                (ExitCode::SUCCESS, Some(signal))
+                match member.stop().await {
+                    Ok(()) => (ExitCode::SUCCESS, Some(signal)),
+                    Err(_) => (ExitCode::FAILURE, None),
+                }
             }
             env::First::One(()) | env::First::Two(_) => (ExitCode::FAILURE, None),
         }

@@ -63,6 +63,8 @@ struct Process {
     running: bool,
     /// Killed, and not all of it is gone yet.
     dying: bool,
+    /// It ended by itself, and was not seen off yet.
+    leaving: bool,
     /// Since when it stands still.
     paused_since: Option<Duration>,
     /// Asked to stop: whoever asked starts it again, until the faults end.
@@ -180,6 +182,7 @@ impl Cluster {
             }
             madsim::time::sleep(DEATH).await;
             self.thaw(number);
+            lock(&member.process).leaving = false;
         }
     }
 
@@ -453,9 +456,12 @@ impl Cluster {
 
     /// Has these members run, all of them, and hear each other.
     pub async fn heal(&self, members: &[usize]) {
-        // What was being killed is gone then.
+        // What was being killed is gone then. Whoever did it may not come to say so any more.
         madsim::time::sleep(DEATH).await;
         for number in members {
+            while lock(&self.members[*number].process).leaving {
+                madsim::time::sleep(DEATH).await;
+            }
             self.thaw(*number);
             self.resume(*number);
             if lock(&self.members[*number].process).stopping {
@@ -565,10 +571,7 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
                 ended => ended,
             };
             match ended {
-                First::Three(_) => {
-                    member.stop().await;
-                    None
-                }
+                First::Three(_) => member.stop().await.err(),
                 First::Two(reason) => Some(reason),
                 First::One(()) => None,
             }
@@ -580,6 +583,7 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
     let mut process = lock(&process);
     process.running = false;
     process.dying = true;
+    process.leaving = true;
     process.backend = None;
     process.log = None;
     ended

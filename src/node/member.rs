@@ -193,29 +193,26 @@ impl Member {
         self.stop.failed().await
     }
 
-    /// Hands leadership over, lets requests under way end, and stops every thread.
-    pub async fn stop(self) {
+    /// Hands leadership over, lets requests under way end, and stops every thread. A member that cannot go on does not wait
+    /// for requests that nobody can answer any more: then the error is the reason.
+    pub async fn stop(self) -> Result<(), String> {
         announce::closing(&self.config);
-        let status = &self.backend.handle.status;
-        let deadline = env::now() + HAND_OVER_TIMEOUT;
-        if status.is_leader.load(Ordering::Acquire)
-            && self.backend.views.load().cluster.conf_state.voters.len() > 1
+        let orderly = async {
+            hand_over_leadership(&self.backend).await;
+            self.closing.close().await;
+        };
+        if let env::First::One(reason) =
+            env::first(self.stop.failed(), orderly, std::future::pending::<()>()).await
         {
-            self.backend
-                .handle
-                .inbox
-                .add(|incoming| incoming.hand_over_leadership = true);
-            while status.is_leader.load(Ordering::Acquire) && env::now() < deadline {
-                env::sleep(Duration::from_millis(10)).await;
-            }
+            return Err(reason);
         }
-        self.closing.close().await;
         // What is applied need not be replayed. The log has everything acknowledged either way.
         if let Err(error) = self.backend.views.load().state.sync() {
             tracing::warn!(%error, "cannot sync the state before stopping");
         }
         drop(self.threads);
         announce::closed(&self.config);
+        Ok(())
     }
 
     /// The leader names the cluster version once there is a leader.
@@ -236,6 +233,22 @@ impl Member {
             }
             announce::version(&before, &backend.views.load().cluster.version);
         });
+    }
+}
+
+/// Asks the others to elect another leader, if this member leads, and waits a while until one does.
+async fn hand_over_leadership(backend: &MemberBackend) {
+    let leads = || backend.handle.status.is_leader.load(Ordering::Acquire);
+    if !leads() || backend.views.load().cluster.conf_state.voters.len() <= 1 {
+        return;
+    }
+    backend
+        .handle
+        .inbox
+        .add(|incoming| incoming.hand_over_leadership = true);
+    let deadline = env::now() + HAND_OVER_TIMEOUT;
+    while leads() && env::now() < deadline {
+        env::sleep(Duration::from_millis(10)).await;
     }
 }
 

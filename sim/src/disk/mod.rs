@@ -64,6 +64,15 @@ struct Tracked {
     unsynced: Vec<Write>,
 }
 
+impl Tracked {
+    /// For writing to it, unless it was removed meanwhile; another file may have its name by now.
+    fn writer(&self) -> Option<File> {
+        let number = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+        let writer = File::options().write(true).open(&self.path).ok()?;
+        (number(&writer).ok()? == number(&self.reader).ok()?).then_some(writer)
+    }
+}
+
 /// A write since the last sync, and how to undo it.
 struct Write {
     offset: u64,
@@ -310,7 +319,7 @@ impl Disks {
     fn forget(&mut self, descriptor: RawFd) -> Way {
         if let Some((file, _)) = self.tracked(descriptor)
             && let Some(doomed) = file.unsynced.iter().position(|write| write.doomed)
-            && let Ok(writer) = File::options().write(true).open(&file.path)
+            && let Some(writer) = file.writer()
         {
             for write in file.unsynced.drain(doomed..).rev() {
                 // A file that cannot be written keeps more than it should: nothing that a rehearsal relies on.

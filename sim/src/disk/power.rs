@@ -33,8 +33,8 @@ fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> std::io::Re
     files.sort_by(|a, b| a.path.cmp(&b.path));
     for tracked in files {
         let writes = std::mem::take(&mut tracked.unsynced);
-        let Ok(file) = File::options().write(true).open(&tracked.path) else {
-            continue; // removed meanwhile
+        let Some(file) = tracked.writer() else {
+            continue;
         };
         let doomed = writes
             .iter()
