@@ -335,6 +335,10 @@ impl Play<'_> {
         self.cluster.heal(&everybody).await;
         self.world.note("all healed", "");
         self.agree(&everybody).await?;
+        if self.options.space.can_run_out() {
+            // Who was cut off may have had a request to raise the alarm, waiting for a leader.
+            quota::settle(self.cluster, self.world, &everybody).await?;
+        }
         for number in everybody {
             self.cluster.event(number, "healthy", "");
         }

@@ -9,7 +9,7 @@ use crate::company;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::world::{World, elapsed};
-use callboard::client::Client;
+use callboard::client::{Client, Error};
 use callboard::proto::etcdserverpb as pb;
 use callboard::proto::v3lockpb::{LockRequest, UnlockRequest};
 use madsim::runtime::Handle;
@@ -90,7 +90,8 @@ impl Contenders {
                 }
             }
             if elapsed() > deadline {
-                return violation("healthy members do not hand the lock on");
+                let waiting = waiting(&client).await;
+                return violation(format!("healthy members do not hand the lock on: {waiting:?}"));
             }
         }
         let holdings = lock(&self.holdings).clone();
@@ -99,6 +100,25 @@ impl Contenders {
         self.world.note("locks done", &note);
         Ok(())
     }
+}
+
+/// The keys of all that wait for the lock or hold it, with their leases and the seconds that these have left.
+async fn waiting(client: &Client) -> Result<Vec<(String, i64, i64)>, Error> {
+    let request = pb::RangeRequest {
+        key: format!("{NAME}/").into(),
+        range_end: format!("{NAME}0").into(),
+        ..pb::RangeRequest::default()
+    };
+    let mut found = Vec::new();
+    for kv in client.range(request).await?.kvs {
+        let request = pb::LeaseTimeToLiveRequest {
+            id: kv.lease,
+            keys: false,
+        };
+        let left_s = client.lease_time_to_live(request).await?.ttl;
+        found.push((String::from_utf8_lossy(&kv.key).into_owned(), kv.lease, left_s));
+    }
+    Ok(found)
 }
 
 fn lock(holdings: &Mutex<Vec<Holding>>) -> MutexGuard<'_, Vec<Holding>> {

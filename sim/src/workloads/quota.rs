@@ -23,7 +23,8 @@ use std::time::Duration;
 
 /// The number under which the steward's requests stand in the history.
 const STEWARD: usize = 97;
-/// In whose name alarms are raised by hand: no member's, so that none lowers them.
+/// No member's id: none lowers what is raised in its name. Each alarm raised by hand has the next one, so that a request to
+/// lower the one before, which comes late, does not lower it.
 const NOBODY: u64 = 0;
 /// Members with room lower their alarms within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -67,7 +68,7 @@ impl Steward {
 async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
     let mut random = Stream::of(options.seed, "steward");
     let client = company::connect(0..options.members, Duration::from_secs(3));
-    loop {
+    for round in NOBODY.. {
         madsim::time::sleep(Duration::from_millis(random.between(100, 3_000))).await;
         if options.space.shortages && random.chance(20) {
             let disk = &disks[random.below(disks.len() as u64) as usize];
@@ -78,7 +79,7 @@ async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
         }
         if options.space.by_hand
             && random.chance(20)
-            && let Err(violation) = forbid(&client, &world, &mut random).await
+            && let Err(violation) = forbid(&client, &world, &mut random, round).await
         {
             return world.violated(violation);
         }
@@ -92,9 +93,9 @@ async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
 }
 
 /// Raises the alarm by hand: nothing is written from then on, until it is lowered by hand.
-async fn forbid(client: &Client, world: &World, random: &mut Stream) -> Result<(), Violation> {
+async fn forbid(client: &Client, world: &World, random: &mut Stream, name: u64) -> Result<(), Violation> {
     let reason = world.no_space(|reasons| reasons.begin(elapsed()));
-    if change(client, AlarmAction::Activate, NOBODY).await.is_ok() {
+    if change(client, AlarmAction::Activate, name).await.is_ok() {
         world.count("alarms raised by hand", 1);
         for _ in 0..random.between(1, 10) {
             let id = world.call(STEWARD, put::sample(0));
@@ -109,7 +110,7 @@ async fn forbid(client: &Client, world: &World, random: &mut Stream) -> Result<(
         }
     }
     // One that may have been raised is lowered, too.
-    while change(client, AlarmAction::Deactivate, NOBODY).await.is_err() {
+    while change(client, AlarmAction::Deactivate, name).await.is_err() {
         madsim::time::sleep(Duration::from_millis(100)).await;
     }
     world.no_space(|reasons| reasons.end(reason, elapsed()));
