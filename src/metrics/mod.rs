@@ -19,11 +19,11 @@
 //! | `etcd_debugging_store_*` | the v2 store |
 //! | `etcd_debugging_mvcc_{put,delete,range,txn}_total`, `etcd_debugging_mvcc_db_total_size_in_bytes` | 3.4's second names |
 //! | `etcd_debugging_auth_revision` | there are no users |
-//! | `etcd_debugging_server_alarms` | there are no alarms |
+//! | `etcd_debugging_server_alarms` | `/health` and `Status` tell them |
 //! | `etcd_debugging_server_watch_send_loop_*` | there is no such loop |
 //! | `etcd_grpc_proxy_*` | there is no proxy |
 //! | `etcd_server_learner_promote_*` | members do not change |
-//! | `etcd_server_feature_enabled` | there are no feature gates |
+//! | `etcd_server_feature_enabled` | of etcd's features only the corruption checks are switches here |
 //! | `etcd_server_{apply,request,range}_duration_seconds`, `etcd_server_client_requests_total`, `etcd_network_server_stream_failures_total` | two looks at the clock, or a look at the headers, for every request |
 
 mod consensus;
