@@ -230,16 +230,12 @@ impl Stories {
     fn tell(&self) -> Result<bool, String> {
         let paths = match &self.file {
             Some(file) => vec![file.clone()],
-            None => scenario::all().map_err(|error| error.to_string())?,
+            None => scenario::files()?,
         };
         let mut passed = true;
         for path in paths {
             let story = scenario::read(&path)?;
-            let name = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = scenario::name(&path);
             for seed in self.from..self.from + self.seeds {
                 passed &= self.tell_one(&path, &name, &story, seed)?;
             }
@@ -248,7 +244,7 @@ impl Stories {
     }
 
     fn tell_one(&self, path: &Path, name: &str, story: &Scenario, seed: u64) -> Result<bool, String> {
-        let options = Options::of_story(seed, story.members, self.mutant);
+        let options = Options::of_story(seed, story, self.mutant);
         let verdict = rehearse_story(&options, Some(story), self.verbose, false);
         let word = if verdict.passed() { "ok    " } else { "FAILED" };
         println!(

@@ -4,6 +4,7 @@
 use crate::fault_kind::FaultKind;
 use crate::mix::Mix;
 use crate::random::Stream;
+use crate::scenario::steps::Scenario;
 use crate::space::Space;
 use callboard::mutants::Mutant;
 use std::fmt;
@@ -178,14 +179,18 @@ impl Options {
 
 impl Options {
     /// For a story: nothing happens but what it says, and every packet takes the same time.
-    pub fn of_story(seed: u64, members: usize, mutant: Option<Mutant>) -> Self {
+    pub fn of_story(seed: u64, story: &Scenario, mutant: Option<Mutant>) -> Self {
         let latency_ms = 5;
+        let (snapshot_count, catch_up_entries) = match story.log_entries {
+            Some(entries) => (entries, entries / 2),
+            None => (10_000, 5_000),
+        };
         Self {
-            members,
+            members: story.members,
             clients: 0,
             operations: 0,
-            snapshot_count: 10_000,
-            catch_up_entries: 5_000,
+            snapshot_count,
+            catch_up_entries,
             loss_permille: 0,
             latency_us_min: latency_ms * 1000,
             latency_ms_max: latency_ms,

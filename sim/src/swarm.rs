@@ -1,8 +1,9 @@
 //! Many rehearsals: of the code as it is, or with one mistake after another in it.
 
 use crate::options::{Fixed, Options};
-use crate::rehearsal::{Verdict, rehearse};
+use crate::rehearsal::{Verdict, rehearse, rehearse_story};
 use crate::report::{self, Summary};
+use crate::scenario::{self, steps::Scenario};
 use callboard::mutants::Mutant;
 use clap::Args;
 use std::sync::Mutex;
@@ -42,12 +43,19 @@ pub struct Mutants {
 impl Swarm {
     pub fn run(&self) -> bool {
         let begin = Instant::now();
-        let summary = self.rehearse_all(&self.fixed, true, false);
+        let summary = self.rehearse_all(&self.fixed, &[], true, false);
         summary.print(begin.elapsed());
         summary.all_passed()
     }
 
-    fn rehearse_all(&self, fixed: &Fixed, print: bool, until_first: bool) -> Summary {
+    /// Every seed, with one of the stories before each.
+    fn rehearse_all(
+        &self,
+        fixed: &Fixed,
+        stories: &[(String, Scenario)],
+        print: bool,
+        until_first: bool,
+    ) -> Summary {
         let next = AtomicU64::new(self.from);
         let over = AtomicBool::new(false);
         let summary = Mutex::new(Summary::default());
@@ -59,7 +67,9 @@ impl Swarm {
                         if seed >= self.from + self.seeds {
                             break;
                         }
-                        let (options, verdict) = self.seed(seed, fixed);
+                        let story = stories.get(seed as usize % stories.len().max(1));
+                        let told = story.and_then(|story| tell(story, seed, fixed));
+                        let (options, verdict) = told.unwrap_or_else(|| self.seed(seed, fixed));
                         let mut summary = summary.lock().expect("nobody panics with it");
                         summary.add(seed, &verdict);
                         if print {
@@ -92,6 +102,15 @@ impl Swarm {
     }
 }
 
+/// What went wrong with a story.
+fn tell((name, story): &(String, Scenario), seed: u64, fixed: &Fixed) -> Option<(Options, Verdict)> {
+    let options = Options::of_story(seed, story, fixed.mutant);
+    let mut verdict = rehearse_story(&options, Some(story), false, false);
+    let first = verdict.violations.first_mut()?;
+    first.0 = format!("story {name}: {}", first.0);
+    Some((options, verdict))
+}
+
 fn print_seed(options: &Options, fixed: &Fixed, verdict: &Verdict) {
     let word = if verdict.passed() { "ok    " } else { "FAILED" };
     println!("{word} {options}");
@@ -103,6 +122,13 @@ fn print_seed(options: &Options, fixed: &Fixed, verdict: &Verdict) {
 impl Mutants {
     /// Whether every mistake was noticed in some seed.
     pub fn run(&self) -> bool {
+        let stories = match scenario::all() {
+            Ok(stories) => stories,
+            Err(error) => {
+                eprintln!("{error}");
+                return false;
+            }
+        };
         let heading = "first seed, and what was noticed";
         println!("{:<26} {:>13}  {heading}", "mutant", "caught in");
         let only = self.swarm.fixed.mutant;
@@ -115,7 +141,7 @@ impl Mutants {
                 mutant: Some(mutant),
                 ..self.swarm.fixed.clone()
             };
-            let summary = self.swarm.rehearse_all(&fixed, false, !self.count);
+            let summary = self.swarm.rehearse_all(&fixed, &stories, false, !self.count);
             all &= !summary.all_passed();
             println!(
                 "{:<26} {:>5} of {:>4}  {}",

@@ -87,6 +87,11 @@ impl World {
         self.event("--", event, Standing::default(), note);
     }
 
+    /// How often members have logged this message.
+    pub fn messages(&self, message: &str) -> u64 {
+        self.inner().record.messages.get(message).copied().unwrap_or(0)
+    }
+
     /// Counts something for the report.
     pub fn count(&self, what: &'static str, more: u64) {
         *self.inner().counters.entry(what).or_default() += more;

@@ -12,17 +12,32 @@ use std::path::{Path, PathBuf};
 /// Where the stories are.
 pub const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
 
-/// All stories, by name.
-pub fn all() -> std::io::Result<Vec<PathBuf>> {
+/// The files of all stories, in the order of their names.
+pub fn files() -> Result<Vec<PathBuf>, String> {
+    let failed = |error: std::io::Error| format!("{DIRECTORY}: {error}");
     let mut paths = Vec::new();
-    for entry in std::fs::read_dir(DIRECTORY)? {
-        let path = entry?.path();
+    for entry in std::fs::read_dir(DIRECTORY).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
         if path.extension().is_some_and(|extension| extension == "scenario") {
             paths.push(path);
         }
     }
     paths.sort();
     Ok(paths)
+}
+
+/// All stories, with their names.
+pub fn all() -> Result<Vec<(String, steps::Scenario)>, String> {
+    let stories = files()?.into_iter().map(|path| Ok((name(&path), read(&path)?)));
+    stories.collect()
+}
+
+/// A story is called as its file.
+pub fn name(path: &Path) -> String {
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Reads a story.
@@ -37,16 +52,11 @@ mod tests {
 
     #[test]
     fn every_story_can_be_read_and_expects_something() {
-        let paths = all().expect("the stories are there");
-        assert!(paths.len() >= 5, "{paths:?}");
-        for path in paths {
-            let scenario = read(&path).expect("a story");
+        let stories = all().expect("the stories are there");
+        assert!(stories.len() >= 5, "{stories:?}");
+        for (name, scenario) in stories {
             let expects = |step: &steps::Step| step.expects_something();
-            assert!(
-                scenario.steps.iter().any(|(_, step)| expects(step)),
-                "{}",
-                path.display()
-            );
+            assert!(scenario.steps.iter().any(|(_, step)| expects(step)), "{name}");
         }
     }
 }

@@ -20,6 +20,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Somebody leads, or stands for election, within this time.
 const ELECTION_MAX: Duration = Duration::from_secs(30);
 
+/// What a member logs when it has a snapshot for its state.
+const SNAPSHOT_IN_USE: &str = "applySnapshot: opened snapshot backend";
+
 /// A story under way.
 pub struct Telling<'a> {
     cluster: &'a Cluster,
@@ -169,6 +172,14 @@ impl<'a> Telling<'a> {
                 match self.until(*time, stopped).await {
                     Some(()) => Ok(()),
                     None => violation(format!("{name} goes on for {time:?}")),
+                }
+            }
+            Step::ExpectSnapshot(time) => {
+                let world = &self.cluster.world;
+                let used = |_: &Self| (world.messages(SNAPSHOT_IN_USE) > 0).then_some(());
+                match self.until(*time, used).await {
+                    Some(()) => Ok(()),
+                    None => violation(format!("no snapshot is in use after {time:?}")),
                 }
             }
             Step::ExpectSameTerm if self.highest_term() != self.term => violation(format!(

@@ -7,6 +7,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
     pub members: usize,
+    /// After so many entries a member's log is cut. None: never while the story lasts.
+    pub log_entries: Option<u64>,
     /// With the numbers of their lines.
     pub steps: Vec<(usize, Step)>,
 }
@@ -74,6 +76,8 @@ pub enum Step {
     ExpectNoLeader(Vec<Name>, Duration),
     /// Its process ends by itself within this time.
     ExpectStopped(Name, Duration),
+    /// Some member has put a snapshot in use within this time.
+    ExpectSnapshot(Duration),
     /// Remembers the highest term.
     NoteTerm,
     /// The highest term is still what was remembered.
@@ -93,6 +97,7 @@ impl Step {
                 | Self::ExpectDeposed(..)
                 | Self::ExpectNoLeader(..)
                 | Self::ExpectStopped(..)
+                | Self::ExpectSnapshot(..)
                 | Self::ExpectSameTerm
         )
     }
@@ -101,6 +106,7 @@ impl Step {
 /// Reads a story; an error begins with the number of its line.
 pub fn parse(text: &str) -> Result<Scenario, String> {
     let mut members = None;
+    let mut log_entries = None;
     let mut steps = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         let words: Vec<&str> = line
@@ -112,6 +118,11 @@ pub fn parse(text: &str) -> Result<Scenario, String> {
         match words.as_slice() {
             [] => {}
             ["members", count] => members = count.parse().ok().filter(|count| (1..=7).contains(count)),
+            ["logs", "of", entries, "entries"] => {
+                let entries = entries.parse().ok().filter(|entries| *entries > 0);
+                log_entries =
+                    Some(entries.ok_or_else(|| format!("{number}: not a number: {}", line.trim()))?);
+            }
             words => {
                 let step = step(words).ok_or_else(|| format!("{number}: not a step: {}", line.trim()))?;
                 steps.push((number, step));
@@ -119,7 +130,11 @@ pub fn parse(text: &str) -> Result<Scenario, String> {
         }
     }
     let members = members.ok_or("1: a story says how many members there are, 1 to 7: members 3")?;
-    Ok(Scenario { members, steps })
+    Ok(Scenario {
+        members,
+        log_entries,
+        steps,
+    })
 }
 
 fn step(words: &[&str]) -> Option<Step> {
@@ -190,6 +205,7 @@ fn step(words: &[&str]) -> Option<Step> {
             Step::ExpectNoLeader(names(who), duration(time)?)
         }
         ["expect", who, "stopped", "within", time] => Step::ExpectStopped(name(who), duration(time)?),
+        ["expect", "snapshot", "within", time] => Step::ExpectSnapshot(duration(time)?),
         ["note", "term"] => Step::NoteTerm,
         ["expect", "same", "term"] => Step::ExpectSameTerm,
         _ => return None,
@@ -222,15 +238,15 @@ mod tests {
 
     #[test]
     fn steps_are_read() {
-        let text = "# a story\nmembers 3\nleader is A # the first\nothers are B C\ncut A -> B,C\nmend A - others\n\
+        let text = "# a story\nmembers 3\nlogs of 10 entries\nleader is A # the first\nothers are B C\ncut A -> B,C\nmend A - others\n\
                     power off A\nwrite k7 via B unanswered 1500ms\nexpect leader among B,C within 10s\n\
                     expect term of B at 2 members within 1s\n";
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let expected = [
-            (3, Step::Leader("A".into())),
-            (4, Step::Others(list(&["B", "C"]))),
+            (4, Step::Leader("A".into())),
+            (5, Step::Others(list(&["B", "C"]))),
             (
-                5,
+                6,
                 Step::Cut {
                     from: "A".into(),
                     to: list(&["B", "C"]),
@@ -238,16 +254,16 @@ mod tests {
                 },
             ),
             (
-                6,
+                7,
                 Step::Mend {
                     from: "A".into(),
                     to: list(&["others"]),
                     both: true,
                 },
             ),
-            (7, Step::Strike("A".into(), Blow::PowerOff)),
+            (8, Step::Strike("A".into(), Blow::PowerOff)),
             (
-                8,
+                9,
                 Step::Write {
                     key: 7,
                     via: "B".into(),
@@ -255,11 +271,12 @@ mod tests {
                     within: Duration::from_millis(1500),
                 },
             ),
-            (9, Step::ExpectLeader(list(&["B", "C"]), Duration::from_secs(10))),
-            (10, Step::ExpectTerm("B".into(), 2, Duration::from_secs(1))),
+            (10, Step::ExpectLeader(list(&["B", "C"]), Duration::from_secs(10))),
+            (11, Step::ExpectTerm("B".into(), 2, Duration::from_secs(1))),
         ];
         let scenario = parse(text).expect("a story");
         assert_eq!(scenario.members, 3);
+        assert_eq!(scenario.log_entries, Some(10));
         assert_eq!(scenario.steps, expected);
     }
 
@@ -270,6 +287,7 @@ mod tests {
             ("members 3\nwait 5\n", "2: not a step"),
             ("members 3\ncut A => B\n", "2: not a step"),
             ("members 9\n", "1: a story says"),
+            ("members 3\nlogs of no entries\n", "2: not a number"),
             ("leader is A\n", "1: a story says"),
         ];
         for (text, expected) in table {
