@@ -41,7 +41,8 @@ pub async fn range(backend: &impl Backend, request: RangeRequest) -> Result<Body
         }));
     }
     let scan = view.range(&request).map_err(Failure::from)?;
-    let reply = run(scan).await.map_err(Failure::from)?;
+    // In a box: point gets need not carry room for it.
+    let reply = Box::pin(run(scan)).await.map_err(Failure::from)?;
     let header = header(backend, reply.header_revision);
     let (pieces, bytes) = reply.into_encoded(&header);
     Ok(Body::pieces(pieces, bytes))

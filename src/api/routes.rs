@@ -127,7 +127,7 @@ impl<B: Backend> Routes<B> {
         if let Some(opened) = &self.opened
             && !*opened.borrow()
         {
-            return self.route_closed(request).await;
+            return Box::pin(self.route_closed(request)).await;
         }
         let path = request.uri().path();
         if self.monitoring_only || !PACKAGES.iter().any(|package| path.starts_with(package)) {
@@ -135,7 +135,7 @@ impl<B: Backend> Routes<B> {
             return Box::pin(self.handle_http(request)).await;
         }
         if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
-            return self.route(request).await;
+            return Box::pin(self.route(request)).await;
         }
         let (parts, body) = request.into_parts();
         grpc::response(self.invoke(parts.uri.path(), &parts.headers, body).await)
@@ -241,6 +241,26 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/Range" => kv::range(backend, message!()).await,
             "/etcdserverpb.KV/Put" => kv::put(backend, message!()).await,
             "/etcdserverpb.KV/Txn" => kv::txn(backend, message!()).await,
+            // In a box: the task of every call, and of every stream as long as it is open, would carry room for it.
+            _ => Box::pin(self.call_other(call, path, headers, body, bytes_max)).await,
+        }
+    }
+
+    async fn call_other(
+        &self,
+        call: &Call,
+        path: &str,
+        headers: &HeaderMap,
+        body: impl grpc::RequestBody + 'static,
+        bytes_max: usize,
+    ) -> Result<Body, Status> {
+        let backend = &self.backend;
+        macro_rules! message {
+            () => {
+                grpc::message(body, bytes_max, call).await?
+            };
+        }
+        match path {
             "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, message!()).await,
             "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
@@ -264,7 +284,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
-            // In boxes: they wait long, and every call would carry room for what they need.
+            // In boxes of their own: they wait long.
             "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, message!())).await,
             "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
             "/v3electionpb.Election/Campaign" => Box::pin(election::campaign(backend, message!())).await,

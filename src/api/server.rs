@@ -180,7 +180,8 @@ async fn serve_stream<B: Backend>(
     let routes = Arc::new(routes);
     let service = service_fn(move |request| {
         let routes = Arc::clone(&routes);
-        async move { Ok::<_, Infallible>(routes.handle(request).await) }
+        // In a box, which goes once the answer begins: the task of a stream lives on, and would keep its room.
+        Box::pin(async move { Ok::<_, Infallible>(routes.handle(request).await) })
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ProperAuthority::new(stream)), service));
     let drained = async {

@@ -23,16 +23,18 @@ pub enum Method {
     Put,
     Range,
     Txn,
+    LeaseGrant,
 }
 
 impl Method {
-    pub const ALL: [Self; 3] = [Self::Put, Self::Range, Self::Txn];
+    pub const ALL: [Self; 4] = [Self::Put, Self::Range, Self::Txn, Self::LeaseGrant];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Put => "put",
             Self::Range => "range",
             Self::Txn => "txn",
+            Self::LeaseGrant => "lease grant",
         }
     }
 
@@ -41,6 +43,7 @@ impl Method {
             Self::Put => "/etcdserverpb.KV/Put",
             Self::Range => "/etcdserverpb.KV/Range",
             Self::Txn => "/etcdserverpb.KV/Txn",
+            Self::LeaseGrant => "/etcdserverpb.Lease/LeaseGrant",
         }
     }
 }
@@ -84,17 +87,25 @@ struct Template {
 
 impl Template {
     fn new(method: Method, message: &impl Message, common: &CommonOptions) -> Self {
+        let template = Self::fixed(method, message);
+        Self {
+            keys: places(&template.frame, KEY_MARK, common.key_bytes as usize),
+            values: places(&template.frame, VALUE_MARK, common.value_bytes as usize),
+            ..template
+        }
+    }
+
+    /// One that is sent as it is.
+    fn fixed(method: Method, message: &impl Message) -> Self {
         let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + message.encoded_len());
         frame.push(0);
         frame.extend_from_slice(&(message.encoded_len() as u32).to_be_bytes());
         message.encode(&mut frame).expect("a vector grows");
-        let keys = places(&frame, KEY_MARK, common.key_bytes as usize);
-        let values = places(&frame, VALUE_MARK, common.value_bytes as usize);
         Self {
             method,
             frame,
-            keys,
-            values,
+            keys: Vec::new(),
+            values: Vec::new(),
         }
     }
 }
@@ -138,6 +149,13 @@ impl Load {
                 load.write = Some(Template::new(Method::Put, &put(common), common));
             }
             Command::Txn(_) => load.write = Some(Template::new(Method::Txn, &txn(common), common)),
+            Command::Lease(options) => {
+                let grant = pb::LeaseGrantRequest {
+                    ttl: options.ttl,
+                    id: 0,
+                };
+                load.write = Some(Template::fixed(Method::LeaseGrant, &grant));
+            }
             Command::Range(options) => {
                 load.reads = 1 << 32;
                 load.read = Some(Template::new(Method::Range, &range(options), common));
@@ -368,6 +386,19 @@ mod tests {
                 "{line}"
             );
             assert!(request.limit == 7 && request.count_only && request.serializable);
+        }
+    }
+
+    #[test]
+    fn leases_have_the_asked_time_to_live() {
+        for ttl in [1, 254, 9_000_000_000] {
+            let load = load(&format!("bench lease --ttl {ttl} --key-bytes 1 --key-space 1")).expect("a load");
+            let (method, frame) = load.next(&mut Random(7));
+            assert_eq!(method, Method::LeaseGrant);
+            assert_eq!(
+                decode::<pb::LeaseGrantRequest>(&frame),
+                pb::LeaseGrantRequest { ttl, id: 0 }
+            );
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Command {
     Mixed(MixedOptions),
     /// Writes keys, and has watchers of all of them count what they are told.
     Watch(WatchOptions),
+    /// Grants leases, and leaves them to end by themselves.
+    Lease(LeaseOptions),
 }
 
 impl Command {
@@ -36,6 +38,7 @@ impl Command {
             Self::Range(options) => &options.common,
             Self::Mixed(options) => &options.common,
             Self::Watch(options) => &options.common,
+            Self::Lease(options) => &options.common,
         }
     }
 }
@@ -103,6 +106,16 @@ pub struct WatchOptions {
     /// Give each watcher a key of its own instead of all keys; whether events are missing is not known then.
     #[arg(long)]
     pub single_keys: bool,
+}
+
+/// Options of `lease`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LeaseOptions {
+    #[command(flatten)]
+    pub common: CommonOptions,
+    /// How long a lease lives, in seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=9_000_000_000))]
+    pub ttl: i64,
 }
 
 /// Options of everything that reads.

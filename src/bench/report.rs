@@ -40,6 +40,7 @@ impl Report {
             Command::Txn(_) => "txn",
             Command::Mixed(_) => "mixed",
             Command::Watch(_) => "watch",
+            Command::Lease(_) => "lease",
         }
     }
 

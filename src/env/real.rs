@@ -2,11 +2,12 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
+use bytes::{Buf, BytesMut};
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -164,9 +165,8 @@ impl Listener {
 
     /// The next connection.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, peer) = self.0.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((Stream(stream), peer))
+        let (socket, peer) = self.0.accept().await?;
+        Ok((Stream::new(socket)?, peer))
     }
 
     /// Where it listens.
@@ -177,15 +177,39 @@ impl Listener {
 
 /// Connects to `host:port`.
 pub async fn connect(address: &str) -> io::Result<Stream> {
-    let stream = tokio::net::TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(Stream(stream))
+    Stream::new(tokio::net::TcpStream::connect(address).await?)
 }
 
+/// Up to so much is held back until more comes, or a flush.
+const HELD_BYTES_MAX: usize = 1024;
+
 /// A connection. It does not offer vectored writes: with them h2 sends every message of 256 bytes or more with a system
-/// call of its own; without, it gathers all that are shorter than 1 KiB in one buffer, and copying costs far less.
+/// call of its own; without, it gathers all that are shorter than 1 KiB in one buffer, and copying costs far less. The
+/// head of a longer one, which comes by itself, is held back and goes out in one call with what follows it.
 #[derive(Debug)]
-pub struct Stream(tokio::net::TcpStream);
+pub struct Stream {
+    socket: tokio::net::TcpStream,
+    held: BytesMut,
+}
+
+impl Stream {
+    fn new(socket: tokio::net::TcpStream) -> io::Result<Self> {
+        socket.set_nodelay(true)?;
+        let held = BytesMut::new();
+        Ok(Self { socket, held })
+    }
+
+    fn poll_write_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let written = ready!(Pin::new(&mut self.socket).poll_write(context, &self.held))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
 
 impl AsyncRead for Stream {
     fn poll_read(
@@ -193,7 +217,7 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(context, buffer)
+        Pin::new(&mut self.socket).poll_read(context, buffer)
     }
 }
 
@@ -203,14 +227,30 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(context, bytes)
+        let this = &mut *self;
+        if this.held.len() + bytes.len() <= HELD_BYTES_MAX {
+            this.held.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        while !this.held.is_empty() {
+            let both = [IoSlice::new(&this.held), IoSlice::new(bytes)];
+            let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(context, &both))?;
+            let of_bytes = written.saturating_sub(this.held.len());
+            this.held.advance(written - of_bytes);
+            if of_bytes > 0 || written == 0 {
+                return Poll::Ready(Ok(of_bytes));
+            }
+        }
+        Pin::new(&mut this.socket).poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(context)
+        ready!(self.poll_write_held(context))?;
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(context)
+        ready!(self.poll_write_held(context))?;
+        Pin::new(&mut self.socket).poll_shutdown(context)
     }
 }

@@ -7,8 +7,8 @@ use super::range_index::RangeIndex;
 use crate::mvcc::changes::ChangeKind;
 use hashbrown::HashTable;
 use slab::Slab;
+use smallvec::{SmallVec, smallvec};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::Arc;
 
 /// Which changes of its keys a watcher wants, and how it wants to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,10 +31,10 @@ impl Wants {
 /// One interest, and the watchers that have it.
 #[derive(Debug)]
 pub struct Interest {
-    pub keys: Arc<WatchedKeys>,
+    pub keys: WatchedKeys,
     pub wants: Wants,
     /// In the order in which they came and went: that of deliveries, not of anything that clients rely on.
-    pub watchers: Vec<u32>,
+    pub watchers: SmallVec<[u32; 4]>,
 }
 
 /// All interests: those in one key by the key's hash, those in ranges in an index of their own.
@@ -66,7 +66,7 @@ impl Interests {
         let hash = hasher.hash_one(keys.start());
         let same = |number: &u32| {
             let interest = &all[*number as usize];
-            interest.wants == wants && *interest.keys == keys
+            interest.wants == wants && interest.keys == keys
         };
         if let Some(number) = by_start.find(hash, same).copied() {
             let watchers = &mut all[number as usize].watchers;
@@ -74,11 +74,10 @@ impl Interests {
             return (number, watchers.len() as u32 - 1);
         }
         *previous += usize::from(wants.previous);
-        let keys = Arc::new(keys);
         let number = all.insert(Interest {
-            keys: Arc::clone(&keys),
+            keys: keys.clone(),
             wants,
-            watchers: vec![watcher],
+            watchers: smallvec![watcher],
         }) as u32;
         by_start.insert_unique(hash, number, |number| {
             hasher.hash_one(all[*number as usize].keys.start())

@@ -1,12 +1,13 @@
 //! Which keys a watcher watches, in as little memory as possible: there may be a hundred thousand of them.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// A key, or a range of keys. Start and end lie in one allocation of their own, so that a watcher does not keep the
-/// network buffer alive in which its request came.
+/// network buffer alive in which its request came. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WatchedKeys {
-    bytes: Box<[u8]>,
+    bytes: Arc<[u8]>,
     start_bytes: u32,
     kind: Kind,
 }

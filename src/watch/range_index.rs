@@ -7,7 +7,6 @@
 use super::keys::{End, WatchedKeys};
 use slab::Slab;
 use std::cmp::Ordering;
-use std::sync::Arc;
 
 const NONE: u32 = u32::MAX;
 
@@ -20,7 +19,7 @@ pub struct RangeIndex {
 
 #[derive(Debug)]
 struct Node {
-    keys: Arc<WatchedKeys>,
+    keys: WatchedKeys,
     owner: u32,
     left: u32,
     right: u32,
@@ -47,7 +46,7 @@ fn priority(node: u32) -> u64 {
 
 impl RangeIndex {
     /// Adds a range; a single key has no place here.
-    pub fn insert(&mut self, keys: Arc<WatchedKeys>, owner: u32) {
+    pub fn insert(&mut self, keys: WatchedKeys, owner: u32) {
         assert!(keys.end().is_some(), "a range has an end");
         let node = self.nodes.insert(Node {
             keys,
@@ -215,15 +214,15 @@ mod tests {
             probes in proptest::collection::vec(proptest::collection::vec(0u8..5, 0..4), 20),
         ) {
             let mut index = RangeIndex::default();
-            let mut all: Vec<(Arc<WatchedKeys>, u32)> = vec![];
+            let mut all: Vec<(WatchedKeys, u32)> = vec![];
             for (owner, ((key, end), place, remove)) in ranges.into_iter().enumerate() {
                 if remove && !all.is_empty() {
                     let (keys, owner) = all.swap_remove(place.index(all.len()));
                     index.remove(&keys, owner);
                 }
                 let keys = WatchedKeys::new(&key, &end).filter(|keys| keys.end().is_some());
-                if let Some(keys) = keys.map(Arc::new) {
-                    index.insert(Arc::clone(&keys), owner as u32);
+                if let Some(keys) = keys {
+                    index.insert(keys.clone(), owner as u32);
                     all.push((keys, owner as u32));
                 }
                 for probe in &probes {
@@ -252,7 +251,7 @@ mod tests {
         let mut index = RangeIndex::default();
         for number in 0..50_000u32 {
             let keys = WatchedKeys::new(&number.to_be_bytes(), &(number + 1).to_be_bytes());
-            index.insert(Arc::new(keys.expect("a range")), number);
+            index.insert(keys.expect("a range"), number);
         }
         let depth = depth(&index, index.root);
         assert!(depth < 64, "{depth}");

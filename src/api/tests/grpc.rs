@@ -476,5 +476,5 @@ fn a_call_carries_little() {
     let routes = Routes::new(Fake::new());
     let call = routes.handle(Request::new(Full::new(Bytes::new())));
     let bytes = std::mem::size_of_val(&call);
-    assert!(bytes <= 5 * 1024, "{bytes} bytes");
+    assert!(bytes <= 2 * 1024, "{bytes} bytes");
 }
