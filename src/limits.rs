@@ -137,11 +137,12 @@ pub const LEASE_FORWARD_MAX: usize = 4_096;
 /// Questions of one keep-alive stream that wait for an answer; the stream's next ones stay in its connection.
 pub const LEASE_STREAM_QUESTIONS_MAX: usize = 256;
 
-/// Expired leases, or checkpoints, of one command: some 20 KiB, and a tenth of a second's worth at 10,000 a second.
-pub const LEASES_PER_COMMAND: usize = 1_000;
+/// Expired leases, or checkpoints, of one command: some 5 KiB, and what is applied in a few milliseconds, so that writes
+/// find their way in between.
+pub const LEASES_PER_COMMAND: usize = 250;
 
 /// Such commands under way: what expires faster waits, and the log stays free for others.
-pub const LEASE_COMMANDS_IN_FLIGHT: usize = 4;
+pub const LEASE_COMMANDS_IN_FLIGHT: usize = 2;
 
 /// Responses that wait for a watch stream to take them. A stream that is slower has its watchers read from the disk
 /// later; the events in here are shared with other streams.

@@ -71,14 +71,31 @@ impl PendingLeases {
     }
 
     /// The lease `id`, which is not 0, holds `key` from now on, or does not any more.
-    pub(crate) fn attach(&mut self, id: i64, key: &Bytes, holds: bool) {
+    pub(crate) fn attach(
+        &mut self,
+        state: &StateDatabase,
+        id: i64,
+        key: &Bytes,
+        holds: bool,
+    ) -> Result<(), StateError> {
+        if holds
+            && let Some(lease) = self.get(state, id)?
+            && lease.keyless
+        {
+            let keyless = false;
+            self.set(id, LeaseRecord { keyless, ..lease });
+        }
         let keys = self.attachments.entry(id).or_default();
         keys.insert(key.clone(), holds);
+        Ok(())
     }
 
     /// The keys that a lease holds, in order.
     fn keys(&self, state: &StateDatabase, id: i64) -> Result<BTreeSet<Bytes>, StateError> {
         let mut keys = BTreeSet::new();
+        if self.get(state, id)?.is_some_and(|lease| lease.keyless) {
+            return Ok(keys);
+        }
         for stored in stored_range(
             state,
             &state.snapshot(),
@@ -142,6 +159,7 @@ pub(super) fn grant(
         ttl,
         remaining_ttl: 0,
         granted_at: index,
+        keyless: true,
     };
     pending.set_lease(id, record);
     pending.applied.usage.lease_granted();

@@ -200,7 +200,7 @@ impl Pending {
         self.applied
             .usage
             .change(revision_bytes(&key, value.len()), replaced);
-        self.hand_over(&key, previous, lease);
+        self.hand_over(&key, previous, lease)?;
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
         self.applied.keys += u64::from(previous.is_none());
@@ -221,7 +221,7 @@ impl Pending {
         let deletion = revision_bytes(key, 0);
         let replaced = deletion + revision_bytes(key, previous.value_bytes as usize);
         self.applied.usage.change(deletion, replaced);
-        self.hand_over(key, Some(previous), 0);
+        self.hand_over(key, Some(previous), 0)?;
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
         self.applied.keys = self.applied.keys.saturating_sub(1);
@@ -231,17 +231,18 @@ impl Pending {
     }
 
     /// From the lease that holds `key` to another; 0 is none.
-    fn hand_over(&mut self, key: &Bytes, previous: Option<&Header>, lease: i64) {
+    fn hand_over(&mut self, key: &Bytes, previous: Option<&Header>, lease: i64) -> Result<(), StateError> {
         let before = previous.map_or(0, |previous| previous.lease);
         if before == lease {
-            return;
+            return Ok(());
         }
         for (id, holds) in [(before, false), (lease, true)] {
             if id != 0 {
-                self.leases.attach(id, key, holds);
+                self.leases.attach(&self.state, id, key, holds)?;
                 self.bytes += key.len();
             }
         }
+        Ok(())
     }
 
     /// Notes for watchers that `key` is about to change.

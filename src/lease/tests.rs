@@ -18,8 +18,8 @@ const OPTIONS: LessorOptions = LessorOptions {
 fn granted(id: i64, ttl: i64, granted_at: u64) -> LeaseChange {
     let record = LeaseRecord {
         ttl,
-        remaining_ttl: 0,
         granted_at,
+        ..LeaseRecord::default()
     };
     LeaseChange::Granted { id, record }
 }

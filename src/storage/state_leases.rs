@@ -30,6 +30,9 @@ pub struct LeaseRecord {
     /// The log entry that granted it: tells it from others with its id.
     #[prost(uint64, tag = "3")]
     pub granted_at: u64,
+    /// It has never held a key: its end need not look for any, which is most of what an end costs.
+    #[prost(bool, tag = "4")]
+    pub keyless: bool,
 }
 
 fn prefixed(kind: u8, id: i64, rest: &[u8]) -> Vec<u8> {
@@ -124,6 +127,7 @@ mod tests {
             ttl: 60,
             remaining_ttl: 9,
             granted_at: 7,
+            keyless: true,
         };
         let stored = Bytes::from(encode_lease(-5, &record));
         assert_eq!(decode_lease(&lease_key(-5), &stored).unwrap(), (-5, record));
