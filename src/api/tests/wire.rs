@@ -31,6 +31,7 @@ fn http1_and_http2_share_a_port_and_the_server_stops() {
             let mut stream = env::connect(&address).await.unwrap();
             let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
             stream.write_all(request.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
