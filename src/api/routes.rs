@@ -232,16 +232,11 @@ impl<B: Backend> Routes<B> {
     ) -> Result<Body, Status> {
         let backend = &self.backend;
         let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
-        macro_rules! message {
-            () => {
-                grpc::message(body, bytes_max, call).await?
-            };
-        }
         match path {
-            "/etcdserverpb.KV/Range" => kv::range(backend, message!()).await,
-            "/etcdserverpb.KV/Put" => kv::put(backend, message!()).await,
-            "/etcdserverpb.KV/Txn" => kv::txn(backend, message!()).await,
-            // In a box: the task of every call, and of every stream as long as it is open, would carry room for it.
+            "/etcdserverpb.KV/Range" => kv::range(backend, grpc::message(body, bytes_max, call).await?).await,
+            "/etcdserverpb.KV/Put" => kv::put(backend, grpc::message(body, bytes_max, call).await?).await,
+            "/etcdserverpb.KV/Txn" => kv::txn(backend, grpc::message(body, bytes_max, call).await?).await,
+            // In a box: every call would carry room for it.
             _ => Box::pin(self.call_other(call, path, headers, body, bytes_max)).await,
         }
     }
@@ -284,7 +279,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
-            // In boxes of their own: they wait long.
+            // In boxes of their own: they wait long, and the others here would carry room for what they need.
             "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, message!())).await,
             "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
             "/v3electionpb.Election/Campaign" => Box::pin(election::campaign(backend, message!())).await,

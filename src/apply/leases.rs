@@ -93,9 +93,6 @@ impl PendingLeases {
     /// The keys that a lease holds, in order.
     fn keys(&self, state: &StateDatabase, id: i64) -> Result<BTreeSet<Bytes>, StateError> {
         let mut keys = BTreeSet::new();
-        if self.get(state, id)?.is_some_and(|lease| lease.keyless) {
-            return Ok(keys);
-        }
         for stored in stored_range(
             state,
             &state.snapshot(),
@@ -176,19 +173,24 @@ pub(super) fn revoke(
     pending: &mut Pending,
     request: LeaseRevokeRequest,
 ) -> Result<LeaseRevokeResponse, Failure> {
-    if pending.lease(request.id)?.is_none() {
+    let Some(lease) = pending.lease(request.id)? else {
         return Err(ApplyError::LeaseNotFound.into());
-    }
-    end(pending, request.id)?;
+    };
+    end(pending, request.id, lease)?;
     Ok(LeaseRevokeResponse {
         header: Some(header(pending)),
     })
 }
 
 /// Deletes a lease and all that it holds, in the order of the keys.
-fn end(pending: &mut Pending, id: i64) -> Result<(), StateError> {
+fn end(pending: &mut Pending, id: i64, lease: LeaseRecord) -> Result<(), StateError> {
     let before = pending.done;
-    for key in pending.leases.keys(&pending.state, id)? {
+    let keys = if lease.keyless {
+        BTreeSet::new()
+    } else {
+        pending.leases.keys(&pending.state, id)?
+    };
+    for key in keys {
         let missing = || StateError::corrupt("leases", &key, "a lease holds a key that is not there");
         let newest = pending.newest_header(&key)?.ok_or_else(missing)?;
         pending.done.deletes += 1;
@@ -215,8 +217,8 @@ pub(super) fn expire(pending: &mut Pending, expiry: &LeaseExpiry, entry_term: Te
     check_term(expiry.term, entry_term)?;
     for expired in &expiry.leases {
         let lease = pending.lease(expired.id)?;
-        if lease.is_some_and(|lease| lease.granted_at == expired.granted_at) {
-            end(pending, expired.id)?;
+        if let Some(lease) = lease.filter(|lease| lease.granted_at == expired.granted_at) {
+            end(pending, expired.id, lease)?;
             pending.end_command();
         }
     }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Number, sum and kind of sum.
-const CURRENT_BYTES: usize = 8 + 16 + 1;
+const CURRENT_BYTES: usize = NUMBER_BYTES + 16 + 1;
+const NUMBER_BYTES: usize = 8;
 
 /// Checks the lists of the database in a directory.
 pub fn check(directory: &Path) -> Result<(), JournalError> {
@@ -23,6 +24,12 @@ pub fn check(directory: &Path) -> Result<(), JournalError> {
         check_one(&keyspaces.join(name))?;
     }
     Ok(())
+}
+
+/// The list of a keyspace that the content of its `current` names; none if that is too short to name one.
+pub fn list_in_use(keyspace: &Path, current: &[u8]) -> Option<PathBuf> {
+    let number = current.first_chunk::<NUMBER_BYTES>()?;
+    Some(keyspace.join(format!("v{}", u64::from_le_bytes(*number))))
 }
 
 fn check_one(keyspace: &Path) -> Result<(), JournalError> {
@@ -40,9 +47,10 @@ fn check_one(keyspace: &Path) -> Result<(), JournalError> {
     let Ok(current) = <[u8; CURRENT_BYTES]>::try_from(current) else {
         return rotten(path, "it is longer or shorter than what was written");
     };
-    let (number, rest) = current.split_first_chunk().expect("it is long enough");
-    let (sum, kind) = rest.split_first_chunk().expect("it is long enough");
-    let list = keyspace.join(format!("v{}", u64::from_le_bytes(*number)));
+    let list = list_in_use(keyspace, &current).expect("it is long enough");
+    let (sum, kind) = current[NUMBER_BYTES..]
+        .split_first_chunk()
+        .expect("it is long enough");
     let Some(bytes) = env::read_file(&list)? else {
         return rotten(path, "it names a list of tables that is not there");
     };

@@ -2,6 +2,7 @@
 
 use super::INSIDE;
 use crate::random::Stream;
+use callboard::storage::manifest;
 use std::fs::File;
 use std::io::Result;
 use std::os::unix::fs::FileExt;
@@ -75,17 +76,15 @@ fn leave_out_the_dead(files: &mut Vec<PathBuf>) -> Result<()> {
     let mut dead = Vec::new();
     for current in files.iter().filter(|path| path.ends_with("current")) {
         let keyspace = current.parent().expect("a file is in a directory");
-        let number = std::fs::read(current)?
-            .first_chunk()
-            .map(|number| u64::from_le_bytes(*number));
-        let used = keyspace.join(format!("v{}", number.unwrap_or_default()));
-        let list = std::fs::read(&used).unwrap_or_default();
+        let used = manifest::list_in_use(keyspace, &std::fs::read(current)?);
+        let list = used.as_ref().and_then(|used| std::fs::read(used).ok());
+        let list = list.unwrap_or_default();
         for path in files.iter().filter(|path| path.starts_with(keyspace)) {
             let is_alive = if path.starts_with(keyspace.join("tables")) {
                 let sum = xxh3_128(&std::fs::read(path)?).to_le_bytes();
                 list.windows(sum.len()).any(|bytes| bytes == sum)
             } else {
-                path == current || *path == used
+                path == current || used.as_ref() == Some(path)
             };
             if !is_alive {
                 dead.push(path.clone());

@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn steps_are_read() {
-        let text = "# a story\nmembers 3\nlogs of 10 entries\nleader is A # the first\nothers are B C\ncut A -> B,C\nmend A - others\n\
-                    power off A\nwrite k7 via B unanswered 1500ms\nexpect leader among B,C within 10s\n\
+        let text = "# a story\nmembers 3\nlogs of 10 entries\nleader is A # the first\nothers are B C\ncut A -> B,C\n\
+                    mend A - others\npower off A\nwrite k7 via B unanswered 1500ms\nexpect leader among B,C within 10s\n\
                     expect term of B at 2 members within 1s\n";
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let expected = [
