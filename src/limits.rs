@@ -79,6 +79,13 @@ pub const CATCH_UP_BYTES: u64 = 16 * 1024 * 1024;
 /// Log bytes after which the state is synced so that the log can be cut; bounds what a restart has to replay.
 pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 
+/// How far below the bounds at which it flushes and syncs its state a member may stay, so that members take turns.
+pub const STAGGER_PERCENT_MAX: u64 = 30;
+
+/// Records of a cut log that are removed at a time, some 200 microseconds, and how long appends have the disk in between.
+pub const LOG_TRIM_RECORDS: usize = 64;
+pub const LOG_TRIM_PAUSE: Duration = Duration::from_millis(1);
+
 /// Raft messages of peers that wait for the consensus thread; beyond it they are dropped, and raft repeats them.
 pub const PEER_MESSAGES_MAX: usize = 10_000;
 /// Keys that a scan looks at before it lets other requests of its thread run: some 100 microseconds.

@@ -41,7 +41,7 @@ fn serve(config: config::Server) -> ExitCode {
     logging::start(config.log);
     logging::replay(&config.notices);
     let (code, signal) = env::block_on(async {
-        let member = match Member::start(config, EngineOptions::default()).await {
+        let member = match Member::start(config, EngineOptions::production()).await {
             Ok(member) => member,
             Err(error) => {
                 tracing::error!(%error, "cannot start this member");

@@ -29,6 +29,17 @@ impl Policy {
             catch_up_bytes: CATCH_UP_BYTES,
         }
     }
+
+    /// With checkpoints this much closer together, 0 to 100.
+    #[must_use]
+    pub fn sooner(self, percent: u64) -> Self {
+        let lowered = |bound: u64| bound - (u128::from(bound) * u128::from(percent) / 100) as u64;
+        Self {
+            entries: lowered(self.entries),
+            bytes: lowered(self.bytes),
+            ..self
+        }
+    }
 }
 
 /// Where the log stands between two checkpoints.
@@ -119,6 +130,19 @@ mod tests {
         assert_eq!(checkpoints.synced(LogIndex(15)), LogIndex(11));
         assert!(!checkpoints.due(LogIndex(24)));
         assert!(checkpoints.due(LogIndex(25)));
+    }
+
+    #[test]
+    fn sooner_is_sooner() {
+        let policy = Policy {
+            entries: u64::MAX,
+            bytes: 7,
+            ..POLICY
+        };
+        assert_eq!(policy.sooner(0).entries, u64::MAX);
+        let sooner = policy.sooner(30);
+        assert_eq!((sooner.entries, sooner.bytes), (u64::MAX / 10 * 7 + 4, 5));
+        assert_eq!(sooner.catch_up_entries, policy.catch_up_entries);
     }
 
     #[test]

@@ -366,7 +366,10 @@ fn lagging(cluster: &mut Cluster) -> peer::Message {
             .store()
             .cut(applied)
             .expect("entries to cut");
-        cluster.member(id).log.cut(cut).expect("written");
+        let log = &cluster.member(id).log;
+        let keep_from = log.cut(cut).expect("written");
+        let left = log.trim(LogIndex(0), keep_from, usize::MAX).expect("trimmed");
+        assert_eq!(left, None);
     }
     cluster.cut_off.clear();
     cluster.network.clear();

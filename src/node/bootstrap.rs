@@ -6,11 +6,12 @@ use crate::apply::{Machine, MachineError};
 use crate::config;
 use crate::env;
 use crate::ids::{Incarnation, LogIndex, MemberId, Term};
+use crate::limits::STAGGER_PERCENT_MAX;
 use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
-use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
+use crate::storage::log::{self, Cut, LogDatabase, LogError, Recovered};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::storage::state_error::StateError;
 use crate::tls::TlsError;
@@ -80,6 +81,28 @@ pub struct EngineOptions {
     pub log_memtable_bytes: Option<u64>,
     /// Entries kept for followers that are behind; None for the limit's own default.
     pub catch_up_entries: Option<u64>,
+    /// By how much sooner than configured the state is synced, 0 to 100.
+    pub checkpoint_sooner_percent: u64,
+}
+
+impl EngineOptions {
+    /// For a member on a real disk. Members apply the same entries: with equal bounds all of them would write tables and
+    /// sync their state at the same moment, and no quorum could go on meanwhile. So each draws how far below its bounds it
+    /// stays.
+    pub fn production() -> Self {
+        let sooner = env::random_below(STAGGER_PERCENT_MAX + 1);
+        let lowered = |bound: u64| bound - bound / 100 * sooner;
+        let state = StateOptions::production();
+        Self {
+            state: StateOptions {
+                memtable_bytes: lowered(state.memtable_bytes),
+                ..state
+            },
+            log_memtable_bytes: Some(lowered(log::MEMTABLE_BYTES)),
+            checkpoint_sooner_percent: sooner,
+            ..Self::default()
+        }
+    }
 }
 
 /// What a member consists of before its actors start.

@@ -30,7 +30,7 @@ use crate::consensus::checkpoint::{Checkpoints, Policy};
 use crate::consensus::core::{Core, TICKS_PER_HEARTBEAT, Timing};
 use crate::consensus::log_store::LogStore;
 use crate::consensus::reads::Reads;
-use crate::consensus::writer::LogWriter;
+use crate::consensus::writer::{LogWriter, Trim};
 use crate::consensus::{Handle, conf_state};
 use crate::corruption::HashHandle;
 use crate::corruption::actor::Checker;
@@ -108,7 +108,7 @@ impl Member {
             timing,
             Policy {
                 catch_up_entries: engine.catch_up_entries.unwrap_or(CATCH_UP_ENTRIES),
-                ..Policy::with_snapshot_count(config.snapshot_count)
+                ..Policy::with_snapshot_count(config.snapshot_count).sooner(engine.checkpoint_sooner_percent)
             },
             engine.state,
             &backend,
@@ -484,6 +484,7 @@ fn start_workers(
         consensus: Arc::clone(&neighbours.inbox),
         stop: neighbours.stop.clone(),
         failed: false,
+        trim: Trim::default(),
     };
     let applier = Applier {
         machine,

@@ -6,6 +6,10 @@
 //! key and its bytes. Writing and syncing are two steps ([`LogDatabase::append`], [`LogDatabase::sync`]), so that whoever
 //! acknowledges can do so after the second only.
 //!
+//! So is cutting: [`LogDatabase::cut`] says where the log begins from now on, [`LogDatabase::trim`] removes what lies
+//! before, oldest first and a few records at a time, for there may be ten thousand of them and appends want the disk too.
+//! What is left of them by a crash does not count, and goes with the next cut.
+//!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
 use crate::env::{self, FileError};
@@ -26,7 +30,7 @@ const HARD_STATE_KEY: &[u8] = b"hard_state";
 const CUT_KEY: &[u8] = b"cut";
 
 /// Memory that unflushed log records may take before they go to a table.
-const MEMTABLE_BYTES: u64 = 2 * 1024 * 1024;
+pub const MEMTABLE_BYTES: u64 = 2 * 1024 * 1024;
 /// The size of a table. While one is written by a merge, the engine keeps all blocks that it was made from in memory.
 const TABLE_BYTES: u64 = 2 * 1024 * 1024;
 /// The engine's journals are rewritten beyond this; its least allowed is 64 MiB.
@@ -165,7 +169,10 @@ impl LogDatabase {
             }
         };
         let mut terms: Vec<Term> = Vec::new();
-        for guard in self.entries.iter() {
+        // Records before this one are waiting to be trimmed. The entries that they hold beyond the cut may have been
+        // replaced by records that are trimmed, or that end with the cut.
+        let first = self.record_start(cut.index.next())?;
+        for guard in self.entries.range(first.0.to_be_bytes()..) {
             let (key, value) = guard.into_inner().map_err(|source| self.engine(source))?;
             let batch = self.decode(&key, value.into())?;
             for entry in batch.entries {
@@ -277,16 +284,40 @@ impl LogDatabase {
         }
     }
 
-    /// Forgets the entries up to `cut`, whose records are no longer needed.
-    pub fn cut(&self, cut: Cut) -> Result<(), LogError> {
+    /// From now on the log begins behind `cut`. Returns the first record that is still needed: what lies before may be
+    /// trimmed.
+    pub fn cut(&self, cut: Cut) -> Result<LogIndex, LogError> {
         let keep_from = self.record_start(cut.index.next())?;
         let mut batch = self.database.batch();
-        for guard in self.entries.range(..keep_from.0.to_be_bytes()) {
+        self.write_cut(&mut batch, cut);
+        batch.commit().map_err(|source| self.engine(source))?;
+        Ok(keep_from)
+    }
+
+    /// Removes records from `from` on that begin before `keep_from`, in order, at most `records_max`. Returns where to go
+    /// on, or nothing if all are gone.
+    pub fn trim(
+        &self,
+        from: LogIndex,
+        keep_from: LogIndex,
+        records_max: usize,
+    ) -> Result<Option<LogIndex>, LogError> {
+        if from >= keep_from {
+            return Ok(None);
+        }
+        let mut batch = self.database.batch();
+        let mut last = None;
+        let records = self
+            .entries
+            .range(from.0.to_be_bytes()..keep_from.0.to_be_bytes());
+        for guard in records.take(records_max) {
             let key = guard.key().map_err(|source| self.engine(source))?;
+            last = Some(self.index_of(&key)?);
             batch.remove(&self.entries, key);
         }
-        self.write_cut(&mut batch, cut);
-        batch.commit().map_err(|source| self.engine(source))
+        let full = batch.len() == records_max;
+        batch.commit().map_err(|source| self.engine(source))?;
+        Ok(last.filter(|_| full).map(LogIndex::next))
     }
 
     /// Forgets everything and starts again behind `cut`: what a snapshot from a peer brings. Durable on return.
@@ -340,13 +371,16 @@ impl LogDatabase {
             None => Ok(index),
             Some(guard) => {
                 let key = guard.key().map_err(|source| self.engine(source))?;
-                Ok(LogIndex(u64::from_be_bytes(
-                    key.as_ref()
-                        .try_into()
-                        .map_err(|_| self.corrupt("a key".into()))?,
-                )))
+                self.index_of(&key)
             }
         }
+    }
+
+    fn index_of(&self, key: &[u8]) -> Result<LogIndex, LogError> {
+        let key = key
+            .try_into()
+            .map_err(|_| self.corrupt("a key that is no index".into()))?;
+        Ok(LogIndex(u64::from_be_bytes(key)))
     }
 
     fn read_meta(&self, key: &[u8]) -> Result<Option<Bytes>, LogError> {
@@ -403,125 +437,5 @@ fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
-        let entry = |index| Entry {
-            index,
-            term,
-            data: format!("{term}.{index}").into(),
-            ..Entry::default()
-        };
-        indexes.map(entry).collect()
-    }
-
-    fn open(path: &Path) -> (LogDatabase, Recovered) {
-        LogDatabase::open(path, None).expect("a sound log")
-    }
-
-    #[test]
-    fn an_append_replaces_the_suffix() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (log, recovered) = open(directory.path());
-        assert!(recovered.terms.is_empty());
-        log.append(&entries(1, 1..=5), false, None).expect("written");
-        log.append(&entries(1, 6..=9), false, None).expect("written");
-        log.append(
-            &entries(2, 4..=7),
-            true,
-            Some(&HardState {
-                term: 2,
-                vote: 7,
-                commit: 3,
-            }),
-        )
-        .expect("written");
-        log.sync().expect("synced");
-        let read = log.read(LogIndex(2), LogIndex(8), u64::MAX).expect("read");
-        let expected: Vec<_> = entries(1, 2..=3).into_iter().chain(entries(2, 4..=7)).collect();
-        assert_eq!(read, expected);
-        drop(log);
-        let (_, recovered) = open(directory.path());
-        assert_eq!(
-            recovered.hard_state,
-            HardState {
-                term: 2,
-                vote: 7,
-                commit: 3
-            }
-        );
-        assert_eq!(recovered.terms, [1, 1, 1, 2, 2, 2, 2].map(Term));
-    }
-
-    #[test]
-    fn a_cut_log_starts_behind_the_cut() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (log, _) = open(directory.path());
-        log.append(&entries(1, 1..=4), false, None).expect("written");
-        log.append(&entries(1, 5..=8), false, None).expect("written");
-        let cut = Cut {
-            index: LogIndex(6),
-            term: Term(1),
-        };
-        log.cut(cut).expect("cut");
-        assert_eq!(
-            log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read"),
-            entries(1, 7..=8)
-        );
-        drop(log);
-        let (log, recovered) = open(directory.path());
-        assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(1); 2]));
-        let cut = Cut {
-            index: LogIndex(100),
-            term: Term(3),
-        };
-        log.reset(
-            cut,
-            &HardState {
-                term: 3,
-                vote: 0,
-                commit: 100,
-            },
-        )
-        .expect("reset");
-        log.append(&entries(3, 101..=101), false, None).expect("written");
-        drop(log);
-        let (_, recovered) = open(directory.path());
-        assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(3)]));
-    }
-
-    #[test]
-    fn a_read_stops_at_its_bytes() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (log, _) = open(directory.path());
-        log.append(&entries(1, 1..=9), false, None).expect("written");
-        assert_eq!(
-            log.read(LogIndex(1), LogIndex(10), 7).expect("read"),
-            entries(1, 1..=2)
-        );
-        assert_eq!(
-            log.read(LogIndex(3), LogIndex(10), 0).expect("read"),
-            entries(1, 3..=3)
-        );
-    }
-
-    #[test]
-    fn a_flipped_bit_is_found() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (log, _) = open(directory.path());
-        let mut value = seal(
-            &1_u64.to_be_bytes(),
-            &EntryBatch {
-                entries: entries(1, 1..=1),
-            },
-        );
-        value[9] ^= 4;
-        log.entries.insert(1_u64.to_be_bytes(), value).expect("written");
-        drop(log);
-        assert!(matches!(
-            LogDatabase::open(directory.path(), None),
-            Err(LogError::Corrupt { .. })
-        ));
-    }
-}
+#[path = "log_tests.rs"]
+mod tests;
