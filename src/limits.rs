@@ -144,9 +144,9 @@ pub const LEASE_FORWARD_MAX: usize = 4_096;
 /// Questions of one keep-alive stream that wait for an answer; the stream's next ones stay in its connection.
 pub const LEASE_STREAM_QUESTIONS_MAX: usize = 256;
 
-/// Expired leases, or checkpoints, of one command: some 5 KiB, and what is applied in a few milliseconds, so that writes
+/// Expired leases, or checkpoints, of one command: some 2 KiB, and what is applied in a millisecond or two, so that writes
 /// find their way in between.
-pub const LEASES_PER_COMMAND: usize = 250;
+pub const LEASES_PER_COMMAND: usize = 100;
 
 /// Such commands under way: what expires faster waits, and the log stays free for others.
 pub const LEASE_COMMANDS_IN_FLIGHT: usize = 2;

@@ -31,6 +31,8 @@ use std::time::Duration;
 
 /// Between two looks at what is due (etcd: 500 ms).
 const TICK: Duration = Duration::from_millis(100);
+/// The same while leases end: many that end one after the other then end a few at a time, and no write waits for a burst.
+const TICK_WHILE_DUE: Duration = Duration::from_millis(10);
 /// An expired lease or a checkpoint takes no more than this in a command.
 const LEASE_BYTES_MAX: usize = 64;
 
@@ -63,6 +65,8 @@ pub struct LessorActor {
     /// Away while a call to the leader is under way.
     forwarder: Option<Forwarder>,
     commands_under_way: usize,
+    /// Something was due since the last tick.
+    found_due: bool,
 }
 
 impl fmt::Debug for LessorActor {
@@ -93,6 +97,7 @@ impl LessorActor {
             round_under_way: false,
             forwarder: Some(forwarder),
             commands_under_way: 0,
+            found_due: false,
         };
         let view = actor.parts.views.load();
         actor.load(&view);
@@ -110,7 +115,17 @@ impl LessorActor {
         }
     }
 
-    fn serve(&mut self, work: LessorWork, context: &mut Context<Self>) {
+    fn tick_after(&self, pause: Duration, context: &mut Context<Self>) {
+        let pause = env::sleep(pause).into_actor(self);
+        context.spawn(pause.map(|(), actor, context| {
+            let work = actor.parts.handle.inbox.take();
+            actor.serve(work, true, context);
+            let found_due = std::mem::take(&mut actor.found_due);
+            actor.tick_after(if found_due { TICK_WHILE_DUE } else { TICK }, context);
+        }));
+    }
+
+    fn serve(&mut self, work: LessorWork, ticked: bool, context: &mut Context<Self>) {
         self.look_who_leads();
         for news in work.news {
             match news {
@@ -141,7 +156,7 @@ impl LessorActor {
             let _ = list.send(self.lessor.ids());
         }
         self.waiting.extend(work.asked);
-        if work.ticked {
+        if ticked {
             self.waiting.append(&mut self.later);
             self.give_up_late();
             self.propose_due(context);
@@ -315,7 +330,7 @@ impl LessorActor {
             }
             // The news of it first: they were there before the outcome.
             let work = actor.parts.handle.inbox.take();
-            actor.serve(work, context);
+            actor.serve(work, false, context);
             for id in ids {
                 actor.lessor.checkpoint_cleared(id);
                 actor.later.extend(actor.held.remove(&id).into_iter().flatten());
@@ -392,6 +407,7 @@ impl LessorActor {
     /// Proposes what ends so many leases, or none.
     fn propose(&mut self, request: Request, expired: u64, context: &mut Context<Self>) {
         self.commands_under_way += 1;
+        self.found_due = true;
         let consensus = self.parts.consensus.clone();
         let propose = async move { consensus.propose(request).await };
         context.spawn(propose.into_actor(self).map(move |outcome, actor, context| {
@@ -425,13 +441,7 @@ impl Actor for LessorActor {
     fn started(&mut self, context: &mut Context<Self>) {
         let inbox = Arc::clone(&self.parts.handle.inbox);
         inbox.set_owner(context.address().recipient());
-        let address = context.address();
-        env::spawn_local(async move {
-            while address.connected() {
-                env::sleep(TICK).await;
-                inbox.add(|work| work.ticked = true);
-            }
-        });
+        self.tick_after(TICK, context);
     }
 }
 
@@ -440,6 +450,6 @@ impl Handler<Wake> for LessorActor {
 
     fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
         let work = self.parts.handle.inbox.take();
-        self.serve(work, context);
+        self.serve(work, false, context);
     }
 }

@@ -57,7 +57,6 @@ pub(super) struct LessorWork {
     pub news: Vec<News>,
     pub asked: Vec<Asked>,
     pub lists: Vec<oneshot::Sender<Vec<i64>>>,
-    pub ticked: bool,
 }
 
 /// Cheap to clone.
