@@ -25,6 +25,8 @@ pub enum Mutant {
     ClientRepeatsWrites,
     /// The state of a snapshot is put in use without a sync.
     SnapshotNotSynced,
+    /// A transfer goes on into a directory that another snapshot has taken meanwhile.
+    StaleTransferResumed,
     /// A watcher that has read what it missed is taken for up to date, whatever came meanwhile.
     WatchSkipsOnSync,
     /// The events of one revision come in responses of their own.
@@ -64,7 +66,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -75,6 +77,7 @@ impl Mutant {
         Self::AppliedIndexApart,
         Self::ClientRepeatsWrites,
         Self::SnapshotNotSynced,
+        Self::StaleTransferResumed,
         Self::WatchSkipsOnSync,
         Self::WatchSplitsRevision,
         Self::WatchReportsEarly,
@@ -107,6 +110,7 @@ impl Mutant {
             Self::AppliedIndexApart => "applied-index-apart",
             Self::ClientRepeatsWrites => "client-repeats-writes",
             Self::SnapshotNotSynced => "snapshot-not-synced",
+            Self::StaleTransferResumed => "stale-transfer-resumed",
             Self::WatchSkipsOnSync => "watch-skips-on-sync",
             Self::WatchSplitsRevision => "watch-splits-revision",
             Self::WatchReportsEarly => "watch-reports-early",

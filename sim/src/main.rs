@@ -53,16 +53,6 @@ mod workloads;
 mod world;
 
 #[cfg(madsim)]
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// A rehearsal has one thread at work at a time. The allocator must not look at the clock, which is the simulated one: it
-/// keeps what is free.
-#[cfg(madsim)]
-#[unsafe(export_name = "_rjem_malloc_conf")]
-static ALLOCATOR_OPTIONS: &[u8; 46] = b"narenas:1,dirty_decay_ms:-1,muzzy_decay_ms:-1\0";
-
-#[cfg(madsim)]
 fn main() -> std::process::ExitCode {
     command::main()
 }

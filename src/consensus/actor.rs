@@ -31,6 +31,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// A sync that takes longer blocks too much besides: the next writes go to the log writer,
 const IN_PLACE_SYNC_MAX: Duration = Duration::from_millis(5);
@@ -81,8 +82,8 @@ pub struct Consensus {
     checkpoints: Checkpoints,
     leadership: Leadership,
     /// The snapshot whose announcement raft is looking at; then the one whose state is being put in place.
-    arrived: Option<Arc<StateDatabase>>,
-    restore: Option<Restore>,
+    arrived: Option<(Arc<StateDatabase>, OwnedSemaphorePermit)>,
+    restore: Option<(Restore, OwnedSemaphorePermit)>,
     /// Writes that must wait until the state of a snapshot, or the write below, is in place.
     deferred: Vec<LogWork>,
     /// A write is under way here, not at the log writer.
@@ -208,7 +209,7 @@ impl Consensus {
         if self.restore.is_some() {
             return;
         }
-        self.arrived = Some(snapshot.state);
+        self.arrived = Some((snapshot.state, snapshot.place));
         self.core.step(snapshot.announcement);
         self.carry_out(context);
         // Refused, or it would be in use by now: the directory goes with the next start.
@@ -387,7 +388,7 @@ impl Consensus {
 
     /// The state comes first: it is put in place by the applier, behind what that still has to do.
     fn begin_restore(&mut self, restore: Restore) {
-        let Some(state) = self.arrived.take() else {
+        let Some((state, place)) = self.arrived.take() else {
             return self
                 .neighbours
                 .stop
@@ -395,7 +396,7 @@ impl Consensus {
         };
         tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
         let index = restore.cut.index;
-        self.restore = Some(restore);
+        self.restore = Some((restore, place));
         self.metrics.restoring.set(1);
         self.neighbours
             .applier
@@ -404,14 +405,14 @@ impl Consensus {
 
     /// Then the log starts again behind it.
     fn finish_restore(&mut self) {
-        let Some(Restore {
+        let Some((restore, _place)) = self.restore.take() else {
+            return;
+        };
+        let Restore {
             number,
             cut,
             hard_state,
-        }) = self.restore.take()
-        else {
-            return;
-        };
+        } = restore;
         self.metrics.restoring.set(0);
         self.checkpoints.reset(cut.index);
         let mut work = vec![LogWork::Reset {

@@ -7,7 +7,7 @@ use crate::proto::peer;
 use crate::storage::state::StateDatabase;
 use bytes::Bytes;
 use std::sync::Arc;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// What came in since the actor last looked.
 #[derive(Debug, Default)]
@@ -42,4 +42,6 @@ pub struct Incoming {
 pub struct ArrivedSnapshot {
     pub announcement: peer::Message,
     pub state: Arc<StateDatabase>,
+    /// Held until the state is in use or refused: the next snapshot is written to the same place.
+    pub place: OwnedSemaphorePermit,
 }

@@ -75,3 +75,39 @@ fn parity_of_random_numbers() {
         assert!((0..100).all(|_| random_below(10) < 10));
     });
 }
+
+/// The reader is slow at first, so that pieces of all sizes find room for a part of them only.
+#[test]
+fn parity_of_writes_in_pieces() {
+    const PIECES: usize = 3_000;
+    fn piece(number: usize) -> Vec<u8> {
+        vec![number as u8; number * number % 3_001]
+    }
+    block_on(async {
+        let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address").to_string();
+        spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            for number in 0..PIECES {
+                stream.write_all(&piece(number)).await.expect("the reader lives");
+                if number % 97 == 0 {
+                    stream.flush().await.expect("the reader lives");
+                }
+            }
+            stream.shutdown().await.expect("the reader lives");
+        });
+        let mut stream = connect(&address).await.expect("the writer listens");
+        let (mut read, mut buffer) = (Vec::new(), [0; 1_000]);
+        loop {
+            match stream.read(&mut buffer).await.expect("the writer lives") {
+                0 => break,
+                count => read.extend_from_slice(&buffer[..count]),
+            }
+            if read.len() < 100_000 {
+                sleep(Duration::from_millis(1)).await;
+            }
+        }
+        let written: Vec<u8> = (0..PIECES).flat_map(piece).collect();
+        assert!(read == written, "{} bytes came of {}", read.len(), written.len());
+    });
+}

@@ -44,6 +44,7 @@ use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
+use crate::peer::snapshot_receive::Arrivals;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::quota::{self, Space};
 use crate::stop::StopSignal;
@@ -385,8 +386,7 @@ impl ConsensusParts {
             consensus: Arc::clone(&neighbours.inbox),
             directory: Arc::clone(&opened.directory),
             state_options,
-            partial: Arc::default(),
-            receiving: Arc::new(tokio::sync::Semaphore::new(1)),
+            arrivals: Arrivals::default(),
             stop: neighbours.stop.clone(),
             leases: backend.leases.clone(),
             hashes,

@@ -5,5 +5,5 @@ pub mod envelope;
 pub mod identity;
 pub mod link;
 pub mod service;
-mod snapshot_receive;
+pub mod snapshot_receive;
 mod snapshot_send;

@@ -3,7 +3,7 @@
 use super::envelope;
 use super::identity::{self, VERSION};
 use super::link::SILENCE_MAX;
-use super::snapshot_receive::{DISK_FAILED, Partial, SnapshotId};
+use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::snapshot_send::CHUNK_TIMEOUT;
 use crate::consensus::inbox::Incoming;
 use crate::corruption::HashHandle;
@@ -24,8 +24,8 @@ use crate::storage::directory::{DataDirectory, Identity};
 use crate::storage::state::StateOptions;
 use prost::Message as _;
 use raft::eraftpb::MessageType;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::mpsc;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -37,9 +37,7 @@ pub struct PeerService {
     pub consensus: Arc<Inbox<Incoming>>,
     pub directory: Arc<DataDirectory>,
     pub state_options: StateOptions,
-    /// What arrived of a snapshot whose transfer broke off. Taken out while one is under way.
-    pub partial: Arc<Mutex<Option<Partial>>>,
-    pub receiving: Arc<tokio::sync::Semaphore>,
+    pub arrivals: Arrivals,
     pub stop: StopSignal,
     pub leases: LeaseHandle,
     pub hashes: HashHandle,
@@ -70,10 +68,11 @@ impl PeerService {
         });
     }
 
-    /// The transfer of a snapshot after its first chunk; the caller holds the only permit to receive.
+    /// The transfer of a snapshot after its first chunk.
     async fn receive(
         &self,
         announcement: Message,
+        place: OwnedSemaphorePermit,
         mut chunks: Streaming<SnapshotChunk>,
         replies: &mpsc::Sender<Result<SnapshotReply, Status>>,
     ) -> Result<(), Status> {
@@ -86,10 +85,8 @@ impl PeerService {
             index: LogIndex(snapshot.index),
             term: Term(snapshot.term),
         };
-        let mut partial = match self.kept().take_if(|partial| partial.id == id) {
-            Some(partial) => partial,
-            None => self.stored(Partial::begin(id, &self.directory, &self.state_options))?,
-        };
+        let begun = self.arrivals.begin(id, &self.directory, &self.state_options);
+        let mut partial = self.stored(begun)?;
         tracing::info!(index = %id.index, from = %id.from, "receiving a snapshot");
         let reply = envelope::seal_snapshot_reply(SnapshotReply {
             resume_after: partial.position.clone(),
@@ -107,7 +104,7 @@ impl PeerService {
                 }
                 Ok(Some(chunk)) if chunk.last => {
                     let begin = env::now();
-                    let arrived = self.stored(partial.finish(announcement).await)?;
+                    let arrived = self.stored(partial.finish(announcement, place).await)?;
                     let took = env::now() - begin;
                     self.metrics.snapshot_sync_seconds.observe(took.as_secs_f64());
                     tracing::info!(index = %id.index, ?took, "received and saved database snapshot");
@@ -126,7 +123,7 @@ impl PeerService {
                 Err(status) => outcome = Err(status),
             }
         }
-        *self.kept() = Some(partial);
+        self.arrivals.keep(partial);
         outcome
     }
 
@@ -137,10 +134,6 @@ impl PeerService {
                 self.stop.fail(&status.message());
             }
         })
-    }
-
-    fn kept(&self) -> std::sync::MutexGuard<'_, Option<Partial>> {
-        self.partial.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,17 +203,14 @@ impl Peer for PeerService {
         if announcement.from != from.0 {
             return Err(Status::invalid_argument("the announcement is not the sender's"));
         }
-        let permit = Arc::clone(&self.receiving)
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted("another snapshot is under way"))?;
+        let place = self.arrivals.place()?;
         let (replies, stream) = mpsc::channel(2);
         let service = self.clone();
         let metrics = self.metrics.from(from);
         env::spawn(async move {
-            let _permit = permit;
             metrics.snapshots_under_way.inc();
             let begin = env::now();
-            let outcome = service.receive(announcement, chunks, &replies).await;
+            let outcome = service.receive(announcement, place, chunks, &replies).await;
             metrics.snapshots_under_way.dec();
             if outcome.is_ok() {
                 let took = (env::now() - begin).as_secs_f64();

@@ -1,17 +1,22 @@
 //! The receiving end of a snapshot: records are written to a state directory beside the one in use. Only when the last
 //! has come and all of it is synced does raft hear of it. A transfer that broke off is kept, so that the same snapshot
 //! goes on where it stopped; another one starts afresh.
+//!
+//! There is one directory for all of them, so there is one place to receive, and who has it keeps it until the state is in
+//! use or refused. Else a second snapshot would take the files away from under the first.
 
 use super::envelope;
 use crate::consensus::inbox::ArrivedSnapshot;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
+use crate::mutants::{self, Mutant};
 use crate::proto::peer::{SnapshotChunk, SnapshotPosition};
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateOptions;
 use crate::storage::state_error::StateError;
 use crate::storage::state_snapshot::StateImport;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
 /// Which snapshot.
@@ -20,6 +25,56 @@ pub struct SnapshotId {
     pub from: MemberId,
     pub index: LogIndex,
     pub term: Term,
+}
+
+/// The place to receive, and what is kept there.
+#[derive(Clone)]
+pub struct Arrivals {
+    places: Arc<Semaphore>,
+    kept: Arc<Mutex<Option<Partial>>>,
+}
+
+impl Default for Arrivals {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(1)),
+            kept: Arc::default(),
+        }
+    }
+}
+
+impl Arrivals {
+    /// Takes the place, if it is free.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(&self.places)
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted("another snapshot is under way"))
+    }
+
+    /// Goes on with what was kept of the same snapshot; what was kept of another one goes. The caller has the place.
+    pub fn begin(
+        &self,
+        id: SnapshotId,
+        directory: &DataDirectory,
+        options: &StateOptions,
+    ) -> Result<Partial, Status> {
+        let mut kept = self.kept();
+        let kept = if mutants::active(Mutant::StaleTransferResumed) {
+            kept.take_if(|partial| partial.id == id)
+        } else {
+            kept.take().filter(|partial| partial.id == id)
+        };
+        kept.map_or_else(|| Partial::begin(id, directory, options), Ok)
+    }
+
+    /// Keeps what has arrived of a transfer that broke off. The caller has the place.
+    pub fn keep(&self, partial: Partial) {
+        *self.kept() = Some(partial);
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Option<Partial>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What has arrived of a snapshot so far.
@@ -31,7 +86,7 @@ pub struct Partial {
 
 impl Partial {
     /// Starts in a fresh directory beside the state in use.
-    pub fn begin(id: SnapshotId, directory: &DataDirectory, options: &StateOptions) -> Result<Self, Status> {
+    fn begin(id: SnapshotId, directory: &DataDirectory, options: &StateOptions) -> Result<Self, Status> {
         let path = directory.next_state_path().map_err(|error| failed(&error))?;
         env::remove_directory(&path).map_err(|error| failed(&error))?;
         let import = StateImport::begin(&path, options).map_err(|error| failed(&error))?;
@@ -60,14 +115,19 @@ impl Partial {
     }
 
     /// Syncs what has arrived: the whole snapshot.
-    pub async fn finish(self, announcement: crate::proto::peer::Message) -> Result<ArrivedSnapshot, Status> {
+    pub async fn finish(
+        self,
+        announcement: crate::proto::peer::Message,
+        place: OwnedSemaphorePermit,
+    ) -> Result<ArrivedSnapshot, Status> {
         let import = self.import;
         let state = env::disk_sync(move || import.finish())
             .await
             .map_err(|error| failed_import(&error))?;
         Ok(ArrivedSnapshot {
             announcement,
-            state: Arc::clone(&state),
+            state,
+            place,
         })
     }
 }
@@ -86,5 +146,66 @@ fn failed_import(error: &StateError) -> Status {
             Status::invalid_argument(error.to_string())
         }
         _ => failed(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::peer::SnapshotRecord;
+    use crate::storage::state::{StateDatabase, StateKeyspace};
+    use crate::storage::state_meta;
+
+    fn id(from: u64, index: u64) -> SnapshotId {
+        SnapshotId {
+            from: MemberId(from),
+            index: LogIndex(index),
+            term: Term(1),
+        }
+    }
+
+    fn records(index: u64) -> Vec<SnapshotRecord> {
+        let applied = state_meta::Applied {
+            index,
+            ..state_meta::Applied::empty()
+        };
+        vec![SnapshotRecord {
+            keyspace: StateKeyspace::Meta.number(),
+            key: state_meta::APPLIED_KEY.to_vec().into(),
+            value: state_meta::encode(state_meta::APPLIED_KEY, &applied).into(),
+        }]
+    }
+
+    #[test]
+    fn a_transfer_does_not_go_on_where_another_was() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let directory = DataDirectory::open(scratch.path()).expect("a directory");
+        let (arrivals, options) = (Arrivals::default(), StateOptions::simulator());
+        let place = arrivals.place().expect("free");
+        assert!(arrivals.place().is_err(), "one at a time");
+
+        let broken_off = arrivals.begin(id(3, 601), &directory, &options).expect("begun");
+        arrivals.keep(broken_off);
+        let mut goes_on = arrivals.begin(id(3, 601), &directory, &options).expect("kept");
+        goes_on.import.write(records(601)).expect("written");
+        arrivals.keep(goes_on);
+
+        let mut other = arrivals.begin(id(1, 581), &directory, &options).expect("begun");
+        other.import.write(records(581)).expect("written");
+        drop(other.import.finish().expect("complete"));
+
+        let mut again = arrivals.begin(id(3, 601), &directory, &options).expect("begun");
+        again.import.write(records(601)).expect("written");
+        let state = again.import.finish().expect("complete");
+        let path = state.path().to_owned();
+        drop((state, place));
+        assert!(arrivals.place().is_ok());
+        let found = StateDatabase::open(&path, &options).expect("sound");
+        let applied = found
+            .get(StateKeyspace::Meta, state_meta::APPLIED_KEY)
+            .expect("readable");
+        let applied: state_meta::Applied =
+            state_meta::decode(state_meta::APPLIED_KEY, &applied.expect("there")).expect("sound");
+        assert_eq!(applied.index, 601, "what is in use is on the disk");
     }
 }
