@@ -155,7 +155,14 @@ impl Seen {
         };
         // From the last entry on that could not change any more, so that each stretch is tied to the one before.
         let low = self.indexes[number].max(1);
-        let Ok(entries) = log.read(LogIndex(low), status.last_index.next(), u64::MAX) else {
+        // A member that is alone leads before its vote is on disk. A loss of power may take the term, with all that was
+        // written in it, and the term is then led again: only what is applied is sure to have been synced.
+        let last = if cluster.members.len() == 1 {
+            status.applied_index
+        } else {
+            status.last_index
+        };
+        let Ok(entries) = log.read(LogIndex(low), last.next(), u64::MAX) else {
             // What came as a snapshot, or was cut since, has no entries here.
             self.indexes[number] = status.applied_index.0.max(low);
             return Ok(());
