@@ -127,12 +127,14 @@ impl PeerService {
         outcome
     }
 
-    /// Stops this member if its disk could not store what came.
+    /// Stops this member if its disk could not store what came. Where it stores things is nothing for the sender.
     fn stored<T>(&self, outcome: Result<T, Status>) -> Result<T, Status> {
-        outcome.inspect_err(|status| {
-            if status.code() == DISK_FAILED {
-                self.stop.fail(&status.message());
+        outcome.map_err(|status| {
+            if status.code() != DISK_FAILED {
+                return status;
             }
+            self.stop.fail(&status.message());
+            Status::new(DISK_FAILED, "the receiver's disk failed")
         })
     }
 }
