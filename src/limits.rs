@@ -82,6 +82,11 @@ pub const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// How far below the bounds at which it flushes and syncs its state a member may stay, so that members take turns.
 pub const STAGGER_PERCENT_MAX: u64 = 30;
 
+/// So far below a bound, 0 to 100 percent.
+pub fn lowered(bound: u64, percent: u64) -> u64 {
+    bound - (u128::from(bound) * u128::from(percent) / 100) as u64
+}
+
 /// Records of a cut log that are removed at a time, some 200 microseconds, and how long appends have the disk in between.
 pub const LOG_TRIM_RECORDS: usize = 64;
 pub const LOG_TRIM_PAUSE: Duration = Duration::from_millis(1);

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use callboard::proto::etcdserverpb as pb;
-use support::cluster::Cluster;
+use support::cluster::{Cluster, Member};
 use support::kv_client::{Client, Outcome, ask, block_on};
 use support::process::{self, Finished};
 use support::{http, poll};
@@ -53,8 +53,9 @@ fn status(member: SocketAddr) -> pb::StatusResponse {
     status.acked().expect("a status")
 }
 
-/// Writes one key again and again until there is no space, and looks at the alarm as an operator does.
-fn fill(cluster: &Cluster) {
+/// Writes one key to the first member again and again until there is no space, and looks at the alarm as an operator
+/// does. One of `raisers` must have raised it.
+fn fill(cluster: &Cluster, raisers: &[Member]) {
     let first = cluster.members[0].client;
     let value = "v".repeat(4096);
     let mut puts = 0;
@@ -72,16 +73,14 @@ fn fill(cluster: &Cluster) {
         assert!(puts < 100, "no quota");
     }
     assert!(puts > 3, "after {puts} puts");
-    // Whichever member saw it first has raised it.
-    let raised = cluster.members.iter().map(|member| {
+    let listed = stdout(first, &["alarm", "list"]);
+    let mut alarms = raisers.iter().map(|member| {
         let id = status(member.client).header.expect("a header").member_id;
         format!("memberID:{id} alarm:NOSPACE ")
     });
-    let listed = stdout(first, &["alarm", "list"]);
-    let alarm = raised
-        .into_iter()
-        .find(|alarm| listed.lines().any(|line| line == alarm));
-    let alarm = alarm.unwrap_or_else(|| panic!("{listed}"));
+    let alarm = alarms
+        .find(|alarm| listed.lines().any(|line| line == alarm))
+        .unwrap_or_else(|| panic!("{listed}"));
     let unhealthy = (503, r#"{"health":"false","reason":"ALARM NOSPACE"}"#.to_owned());
     for member in &cluster.members {
         let see = || {
@@ -128,13 +127,15 @@ fn start(program: &Path, members: usize, flags: &[&str]) -> Cluster {
 
 #[test]
 fn etcd_refuses_the_same() {
-    fill(&start(&support::etcd_bin(), 3, &["--quota-backend-bytes=65536"]));
+    let cluster = start(&support::etcd_bin(), 3, &["--quota-backend-bytes=65536"]);
+    // Each looks at its own file when it applies a write, and whoever is full first raises the alarm.
+    fill(&cluster, &cluster.members);
 }
 
 #[test]
 fn writes_are_refused_beyond_the_quota_until_there_is_room() {
     let mut cluster = start(&support::callboard_bin(), 3, &["--quota-backend-bytes=65536"]);
-    fill(&cluster);
+    fill(&cluster, &cluster.members[..1]);
     let [first, second, third] = [0, 1, 2].map(|number| cluster.members[number].client);
     let full = status(second);
     assert_eq!(full.db_size_quota, 65_536);

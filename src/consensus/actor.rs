@@ -408,17 +408,13 @@ impl Consensus {
         let Some((restore, _place)) = self.restore.take() else {
             return;
         };
-        let Restore {
-            number,
-            cut,
-            hard_state,
-        } = restore;
+        let cut = restore.cut;
         self.metrics.restoring.set(0);
         self.checkpoints.reset(cut.index);
         let mut work = vec![LogWork::Reset {
-            number,
+            number: restore.number,
             cut,
-            hard_state,
+            hard_state: restore.hard_state,
         }];
         work.append(&mut self.deferred);
         self.write_log(work);

@@ -5,7 +5,7 @@
 //! many commands).
 
 use crate::ids::LogIndex;
-use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, CHECKPOINT_BYTES};
+use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, CHECKPOINT_BYTES, lowered};
 use std::collections::VecDeque;
 
 /// How finely bytes are remembered.
@@ -33,10 +33,9 @@ impl Policy {
     /// With checkpoints this much closer together, 0 to 100.
     #[must_use]
     pub fn sooner(self, percent: u64) -> Self {
-        let lowered = |bound: u64| bound - (u128::from(bound) * u128::from(percent) / 100) as u64;
         Self {
-            entries: lowered(self.entries),
-            bytes: lowered(self.bytes),
+            entries: lowered(self.entries, percent),
+            bytes: lowered(self.bytes, percent),
             ..self
         }
     }

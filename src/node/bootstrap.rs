@@ -6,7 +6,7 @@ use crate::apply::{Machine, MachineError};
 use crate::config;
 use crate::env;
 use crate::ids::{Incarnation, LogIndex, MemberId, Term};
-use crate::limits::STAGGER_PERCENT_MAX;
+use crate::limits::{STAGGER_PERCENT_MAX, lowered};
 use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
@@ -91,14 +91,13 @@ impl EngineOptions {
     /// stays.
     pub fn production() -> Self {
         let sooner = env::random_below(STAGGER_PERCENT_MAX + 1);
-        let lowered = |bound: u64| bound - bound / 100 * sooner;
         let state = StateOptions::production();
         Self {
             state: StateOptions {
-                memtable_bytes: lowered(state.memtable_bytes),
+                memtable_bytes: lowered(state.memtable_bytes, sooner),
                 ..state
             },
-            log_memtable_bytes: Some(lowered(log::MEMTABLE_BYTES)),
+            log_memtable_bytes: Some(lowered(log::MEMTABLE_BYTES, sooner)),
             checkpoint_sooner_percent: sooner,
             ..Self::default()
         }
