@@ -204,7 +204,8 @@ fn replay_corpus() -> bool {
 
 /// Whether the same happens again, here and in other processes.
 fn repeats(one: &One, options: &Options, first: &Verdict) -> bool {
-    let mut traces = vec![rehearse(options, false, false).fingerprint];
+    // All of it is shown again where all of it is shown: to see where it differs.
+    let mut traces = vec![rehearse(options, one.verbose, one.verbose).fingerprint];
     let program = std::env::current_exe().expect("this program has a path");
     for _ in 0..2 {
         let mut command = std::process::Command::new(&program);

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The safety phase ends after this long, however little the clients got done.
@@ -103,15 +104,17 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
 struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(seed: u64) -> Self {
+    fn new() -> Self {
         let memory = Path::new("/dev/shm");
         let root = if memory.is_dir() {
             memory.to_owned()
         } else {
             std::env::temp_dir()
         };
-        let thread = std::thread::current().id();
-        let path = root.join(format!("callboard-sim-{}-{seed}-{thread:?}", std::process::id()));
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        // Always as long: what members write down of their paths would not be.
+        let path = root.join(format!("callboard-sim-{:010}-{number:010}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a scratch directory can be made");
         disk::watch(&path).expect("it is there");
         Self(path)
@@ -129,7 +132,8 @@ impl Drop for Scratch {
 fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict {
     #[cfg(mutants)]
     callboard::mutants::activate(options.mutant);
-    let scratch = Scratch::new(options.seed);
+    fastrand::seed(options.seed);
+    let scratch = Scratch::new();
     trace.hide(&scratch.0.to_string_lossy());
     let world = World::new(trace);
     let recorded = tracing::subscriber::set_default(Recorder(world.clone()));

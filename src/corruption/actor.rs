@@ -5,7 +5,7 @@ use super::ask::Asker;
 use super::compare::{Comparison, compare_twice};
 use super::handle::{HashHandle, HashTask, KnownHash};
 use super::scrub::{self, ScrubOptions};
-use super::verdict::{self, Verdict};
+use super::verdict::{self, Patience, Verdict};
 use crate::consensus::Handle;
 use crate::env;
 use crate::ids::{LogIndex, MemberId};
@@ -25,7 +25,7 @@ use crate::storage::log::LogDatabase;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::time::Duration;
 
-/// Between two comparisons of digests.
+/// Between two comparisons of digests, and between two of hashes while it is open who is right.
 const DIGEST_INTERVAL: Duration = Duration::from_secs(1);
 /// A digest is at hand: who does not answer by then is asked again a second later.
 const DIGEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -132,6 +132,16 @@ async fn hash(views: &crate::mvcc::Views, mut question: HashQuestion) -> Result<
     })
 }
 
+/// What came of a comparison of hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looked {
+    /// All members could be compared and hold the same.
+    AllSame,
+    /// They differ, and those that did not answer decide.
+    Undecided,
+    Other,
+}
+
 impl Checker {
     fn leads(&self) -> bool {
         self.consensus.status.leading_term().is_some()
@@ -148,10 +158,15 @@ impl Checker {
         let mut asker = Asker::new(self.own, &self.hashes);
         let mut noted = LogIndex(0);
         let mut found_same = LogIndex(0);
+        let mut patience = Patience::default();
         loop {
             env::sleep(DIGEST_INTERVAL).await;
             let index = std::mem::replace(&mut noted, self.hashes.digests.newest());
-            if !self.leads() || index == found_same {
+            if !self.leads() {
+                patience = Patience::default();
+                continue;
+            }
+            if index == found_same {
                 continue;
             }
             let Some(digest) = self.hashes.digests.after(index) else {
@@ -168,6 +183,7 @@ impl Checker {
             }
             let judged = verdict::judge(&sums, self.members());
             if judged == Verdict::Same {
+                patience = Patience::default();
                 if sums.len() == self.members() {
                     found_same = index;
                 }
@@ -176,60 +192,78 @@ impl Checker {
             tracing::error!(
                 local_member_id = %own, %index, digests = ?sums, "members have applied the same log to different ends"
             );
-            self.report(judged).await;
+            self.report(patience.hear(judged)).await;
         }
     }
 
     async fn compare_hashes(self, every: Duration) {
         let mut asker = Asker::new(self.own, &self.hashes);
+        let mut patience = Patience::default();
+        let mut wait = every;
         loop {
-            env::sleep(every).await;
+            env::sleep(std::mem::replace(&mut wait, every)).await;
             if !self.leads() {
+                patience = Patience::default();
                 continue;
             }
             let question = HashQuestion {
                 revision: 0,
                 compact_revision: -1,
             };
-            self.compare_once(&mut asker, question).await;
+            if self.compare_once(&mut asker, question, &mut patience).await == Looked::Undecided {
+                wait = every.min(DIGEST_INTERVAL);
+            }
         }
     }
 
     async fn compare_compact_hashes(self, every: Duration) {
         let mut asker = Asker::new(self.own, &self.hashes);
         let mut found_same = -1;
+        let mut patience = Patience::default();
+        let mut wait = every;
         loop {
-            env::sleep(every).await;
+            env::sleep(std::mem::replace(&mut wait, every)).await;
+            if !self.leads() {
+                patience = Patience::default();
+                continue;
+            }
             let compact_revision = self.hashes.views.load().compact_revision();
-            if !self.leads() || compact_revision <= found_same {
+            if compact_revision <= found_same {
                 continue;
             }
             let question = HashQuestion {
                 revision: compact_revision,
                 compact_revision,
             };
-            if self.compare_once(&mut asker, question).await {
-                found_same = compact_revision;
+            match self.compare_once(&mut asker, question, &mut patience).await {
+                Looked::AllSame => found_same = compact_revision,
+                Looked::Undecided => wait = every.min(DIGEST_INTERVAL),
+                Looked::Other => {}
             }
         }
     }
 
-    /// True if all members could be compared and hold the same.
-    async fn compare_once(&self, asker: &mut Asker, question: HashQuestion) -> bool {
+    async fn compare_once(
+        &self,
+        asker: &mut Asker,
+        question: HashQuestion,
+        patience: &mut Patience,
+    ) -> Looked {
         let own = self.own.member;
         let within = self.consensus.request_timeout;
         let comparisons = match compare_twice(own, &self.hashes, asker, question, within).await {
             Ok(comparisons) => comparisons,
             Err(error) => {
                 tracing::warn!(local_member_id = %own, %error, "failed to check hash KV");
-                return false;
+                return Looked::Other;
             }
         };
         // What they have, the leader has: unless it leads no more.
         if self.consensus.read_barrier().await.is_err() || !self.leads() {
-            return false;
+            return Looked::Other;
         }
         let mut all_same = true;
+        let mut undecided = false;
         for compared in &comparisons {
             let judged = match self.who_is_ahead(compared) {
                 ahead if ahead.is_empty() => verdict::judge(&compared.sums, self.members()),
@@ -243,10 +277,16 @@ impl Checker {
                 );
             }
             all_same &= judged == Verdict::Same && compared.sums.len() == self.members();
+            undecided |= judged == Verdict::Undecided;
             self.report(judged).await;
         }
-        tracing::info!(local_member_id = %own, all_same, "finished peer corruption check");
-        all_same
+        tracing::info!(local_member_id = %own, all_same, undecided, "finished peer corruption check");
+        if undecided {
+            self.report(patience.hear(Verdict::Undecided)).await;
+            return Looked::Undecided;
+        }
+        *patience = Patience::default();
+        if all_same { Looked::AllSame } else { Looked::Other }
     }
 
     /// Who holds what the leader has never had.
@@ -264,7 +304,7 @@ impl Checker {
             return;
         }
         match verdict {
-            Verdict::Same => {}
+            Verdict::Same | Verdict::Undecided => {}
             Verdict::AtFault(members) => {
                 for member in members {
                     self.raise(member).await;

@@ -57,7 +57,7 @@ impl InitialCheck {
                     local_member_id = %own, at_fault = ?others,
                     "a majority of the cluster holds what this member holds"
                 ),
-                Verdict::AtFault(_) | Verdict::NoMajority => {
+                Verdict::AtFault(_) | Verdict::NoMajority | Verdict::Undecided => {
                     return Err(InitialCheckError::Inconsistent(own));
                 }
             }
