@@ -9,7 +9,6 @@ use super::grpc::{RequestBody, Requests, requires_leader};
 use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
 use crate::apply::machine::Outcome;
-use crate::env;
 use crate::lease::{AskError, Question, TTL_MAX};
 use crate::limits::LEASE_STREAM_QUESTIONS_MAX;
 use crate::proto::etcdserverpb::{
@@ -38,9 +37,8 @@ pub(super) async fn granted(
         return Err(ApiError::LeaseTtlTooLarge.into());
     }
     request.ttl = request.ttl.max(backend.limits().lease_ttl_min);
-    while request.id == 0 {
-        // Only positive ones.
-        request.id = (env::random_u64() >> 1) as i64;
+    if request.id == 0 {
+        request.id = backend.leases().next_id();
     }
     match propose(backend, Request::LeaseGrant(request)).await? {
         Outcome::LeaseGrant(mut response) => {

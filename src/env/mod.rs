@@ -35,7 +35,7 @@ pub use process::{ProcessUsage, arguments, process_usage};
 pub use world::{
     Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_read, disk_sync, end_by_signal, now,
     processors, random_u64, shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread,
-    unix_time, yield_until_idle,
+    unix_time, with_patient_threads, yield_until_idle,
 };
 
 use std::future::Future;

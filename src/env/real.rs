@@ -57,10 +57,34 @@ where
     ThreadHandle(Some(handle.expect("the operating system refuses a thread")))
 }
 
-/// Lets this thread run only where no other wants to.
+/// Lets this thread, and those that it starts from now on, run only where no other wants to.
 pub fn yield_to_all() {
+    be_nice(19);
+}
+
+/// At least so nice: whoever started the process may have asked for more.
+fn be_nice(niceness: libc::c_int) {
     // SAFETY: plain numbers; 0 is the calling thread. Where it fails, the thread runs like any other.
-    let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+    unsafe {
+        if libc::getpriority(libc::PRIO_PROCESS, 0) < niceness {
+            let _ = libc::setpriority(libc::PRIO_PROCESS, 0, niceness);
+        }
+    }
+}
+
+/// Does something whose threads, if it starts any, give way to those that somebody waits for, but not to the point of
+/// standing still.
+pub fn with_patient_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    // A thread starts as nice as the one that it was started by, and cannot go back.
+    std::thread::scope(|scope| {
+        let patient = scope.spawn(|| {
+            be_nice(10);
+            work()
+        });
+        patient
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Lets every task of this thread run that is ready, and those that they make ready, before this one goes on.

@@ -111,3 +111,19 @@ fn parity_of_writes_in_pieces() {
         assert!(read == written, "{} bytes came of {}", read.len(), written.len());
     });
 }
+
+#[cfg(not(madsim))]
+#[test]
+#[allow(clippy::disallowed_methods)] // what stands behind the seam is what is tested
+fn patient_threads_start_patient_threads_and_their_starter_stays_as_it_was() {
+    // SAFETY: plain numbers; 0 is the calling thread.
+    let niceness = || unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    let before = niceness();
+    let (inside, started) = with_patient_threads(|| {
+        let started = std::thread::spawn(niceness).join();
+        (niceness(), started.expect("it does not panic"))
+    });
+    assert_eq!(inside, 10.max(before));
+    assert_eq!(started, inside);
+    assert_eq!(niceness(), before);
+}

@@ -106,13 +106,12 @@ impl LogDatabase {
                 what: rotten.to_string(),
             },
         })?;
-        let database = Database::builder(path)
+        let builder = Database::builder(path)
             .worker_threads(1)
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
-            .journal_compression(fjall::CompressionType::None)
-            .open()
-            .map_err(engine)?;
+            .journal_compression(fjall::CompressionType::None);
+        let database = env::with_patient_threads(|| builder.open()).map_err(engine)?;
         let options = move || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(memtable_bytes.unwrap_or(MEMTABLE_BYTES))

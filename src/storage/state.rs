@@ -156,16 +156,15 @@ impl StateDatabase {
         })?;
         let floors = Arc::new(Floors::default());
         let filter_floors = Arc::clone(&floors);
-        let database = Database::builder(path)
+        let engine = Database::builder(path)
             .worker_threads(1)
             .cache_size(options.block_cache_bytes)
             .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
             .journal_compression(CompressionType::None)
             .with_compaction_filter_factories(Arc::new(move |name| {
                 state_filter::factory(name, &filter_floors)
-            }))
-            .open()
-            .map_err(failed)?;
+            }));
+        let database = env::with_patient_threads(|| engine.open()).map_err(failed)?;
         let open = |keyspace: StateKeyspace| {
             database
                 .keyspace(keyspace.name(), || keyspace_options(keyspace, options))

@@ -56,6 +56,11 @@ where
 /// Simulated threads know no priorities.
 pub fn yield_to_all() {}
 
+/// See above.
+pub fn with_patient_threads<T>(work: impl FnOnce() -> T) -> T {
+    work()
+}
+
 /// Lets other tasks run: which of them is the scheduler's to decide, here.
 pub async fn yield_until_idle() {
     super::yield_now().await;
