@@ -53,6 +53,10 @@ mod workloads;
 mod world;
 
 #[cfg(madsim)]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[cfg(madsim)]
 fn main() -> std::process::ExitCode {
     command::main()
 }
