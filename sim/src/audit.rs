@@ -1,5 +1,5 @@
 //! The members' stores, compared byte by byte when a rehearsal has ended: everything that a reader can be shown, with all
-//! revisions, versions and leases, back to the compaction, and the membership.
+//! revisions, versions and leases, back to the compaction, and the membership. And what lies on their disks besides.
 
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
@@ -39,6 +39,35 @@ pub fn equal_stores(cluster: &Cluster) -> Result<i64, Violation> {
         }
     }
     Ok(compacted)
+}
+
+/// What a snapshot has replaced is gone. A transfer that broke off may have left something newer, for its next attempt.
+pub fn no_replaced_states(cluster: &Cluster) -> Result<(), Violation> {
+    let number_of = |name: &str| {
+        name.strip_prefix("state-")
+            .and_then(|number| number.parse::<u64>().ok())
+    };
+    for (number, member) in cluster.members.iter().enumerate() {
+        let Some(views) = cluster.views(number) else {
+            return violation(format!("{} does not run at the end", member.name));
+        };
+        let in_use = views.load().state.path().to_owned();
+        let in_use = in_use
+            .file_name()
+            .and_then(|name| number_of(&name.to_string_lossy()));
+        let found = callboard::env::list_directory(&member.directory);
+        let found = found.map_err(|error| Violation(format!("{}: {error}", member.name)))?;
+        if let Some(name) = found
+            .iter()
+            .find(|name| number_of(name).is_some_and(|found| Some(found) < in_use))
+        {
+            return violation(format!(
+                "{} still has {name}, and uses state-{in_use:?}",
+                member.name
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Everything in a store, named and encoded.

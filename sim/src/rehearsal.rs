@@ -411,6 +411,7 @@ impl Play<'_> {
 
     fn audit(&self) -> Result<(), Violation> {
         self.observer.look(self.cluster)?;
+        audit::no_replaced_states(self.cluster)?;
         let compacted = audit::equal_stores(self.cluster)?;
         let past = self.observer.past();
         let history = self.world.history();

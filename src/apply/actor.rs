@@ -10,6 +10,7 @@ use crate::env;
 use crate::ids::LogIndex;
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
+use crate::node::checkpointer::CheckpointWork;
 use crate::stop::StopSignal;
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateDatabase;
@@ -36,6 +37,7 @@ pub struct Applier {
     pub directory: Arc<DataDirectory>,
     pub inbox: Arc<Inbox<Vec<ApplyWork>>>,
     pub consensus: Arc<Inbox<Incoming>>,
+    pub checkpointer: Arc<Inbox<CheckpointWork>>,
     pub waiters: Arc<Waiters>,
     pub deliveries: Arc<Deliveries>,
     pub status: Arc<SharedStatus>,
@@ -144,9 +146,11 @@ impl Applier {
         self.directory
             .activate_state(state.path(), index)
             .map_err(|error| error.to_string())?;
+        let replaced = Arc::clone(self.machine.state());
         self.machine
             .replace(Arc::clone(state))
             .map_err(|error| error.to_string())?;
+        self.checkpointer.add(|work| work.replaced.push(replaced));
         tracing::info!(path = %state.path().display(), "applySnapshot: opened snapshot backend");
         let applied = self.machine.applied_index();
         if applied != index {

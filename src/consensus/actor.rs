@@ -8,6 +8,7 @@ use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTB
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
 use super::inbox::{ArrivedSnapshot, Incoming};
+use super::log_writes::LogWrites;
 use super::reads::Reads;
 use super::waiters::Waiters;
 use super::writer::LogWork;
@@ -32,11 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
-
-/// A sync that takes longer blocks too much besides: the next writes go to the log writer,
-const IN_PLACE_SYNC_MAX: Duration = Duration::from_millis(5);
-/// for so long.
-const IN_PLACE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Who works with the consensus actor, on other threads.
 #[derive(Clone, Debug)]
@@ -84,15 +80,7 @@ pub struct Consensus {
     /// The snapshot whose announcement raft is looking at; then the one whose state is being put in place.
     arrived: Option<(Arc<StateDatabase>, OwnedSemaphorePermit)>,
     restore: Option<(Restore, OwnedSemaphorePermit)>,
-    /// Writes that must wait until the state of a snapshot, or the write below, is in place.
-    deferred: Vec<LogWork>,
-    /// A write is under way here, not at the log writer.
-    is_writing: bool,
-    log: LogDatabase,
-    /// The newest write that the log writer was given.
-    queued_write: u64,
-    /// Writes go to the log writer until then: a sync in place took long.
-    in_place_from: Option<env::Instant>,
+    writes: LogWrites,
     election_timeout: Duration,
     metrics: Arc<ConsensusMetrics>,
     ticked: env::Instant,
@@ -117,6 +105,7 @@ impl Consensus {
         Self {
             member: parts.member,
             core: parts.core,
+            writes: LogWrites::new(parts.log, Arc::clone(&parts.neighbours.writer)),
             neighbours: parts.neighbours,
             links: parts.links,
             tick: parts.tick,
@@ -128,11 +117,6 @@ impl Consensus {
             leadership: Leadership::default(),
             arrived: None,
             restore: None,
-            deferred: Vec::new(),
-            is_writing: false,
-            log: parts.log,
-            queued_write: 0,
-            in_place_from: None,
             election_timeout: parts.election_timeout,
             metrics: parts.metrics,
             ticked: env::now(),
@@ -289,13 +273,13 @@ impl Consensus {
         if self.may_write_in_place() {
             self.write_in_place(before, context);
         } else {
-            self.write_log(before.into_iter().map(LogWork::Write).collect());
+            self.writes.add(before.into_iter().map(LogWork::Write).collect());
         }
         if let Some(restore) = restore {
             self.begin_restore(restore);
         }
         // Waits with the snapshot: its log begins behind it.
-        self.write_log(behind.into_iter().map(LogWork::Write).collect());
+        self.writes.add(behind.into_iter().map(LogWork::Write).collect());
         self.send(send);
         if !committed.is_empty() {
             self.neighbours
@@ -315,63 +299,31 @@ impl Consensus {
         }
     }
 
-    fn write_log(&mut self, mut work: Vec<LogWork>) {
-        if work.is_empty() {
-            return;
-        }
-        if self.restore.is_some() || self.is_writing {
-            self.deferred.append(&mut work);
-        } else {
-            let numbers = work.iter().map(LogWork::number);
-            self.queued_write = numbers.fold(self.queued_write, u64::max);
-            self.neighbours.writer.add(|queue| queue.append(&mut work));
-        }
-    }
-
     /// On a fast disk, writing here spares two changes of thread. A follower has nothing to send before its write is
     /// durable anyway; a leader has, and goes on with other requests too, unless there is just one.
     fn may_write_in_place(&self) -> bool {
         (!self.leadership.is_leader || self.under_way.are_lone())
-            && self.restore.is_none()
-            && self.core.persisted_write() >= self.queued_write
-            && self.in_place_from.is_none_or(|from| env::now() >= from)
+            && self.writes.may_be_in_place(self.core.persisted_write())
     }
 
     /// The mailbox waits, as it would for the log writer: nothing is acknowledged before the sync.
     fn write_in_place(&mut self, writes: Vec<LogWrite>, context: &mut Context<Self>) {
-        let Some(number) = writes.last().map(|write| write.number) else {
+        let Some(in_place) = self.writes.begin_in_place(writes) else {
             return;
         };
-        self.queued_write = number;
-        let log = self.log.clone();
+        let number = in_place.number;
         let leads = self.leadership.is_leader;
         let write = async move {
             if leads {
                 // What it sends goes out first: the others sync meanwhile.
                 env::yield_until_idle().await;
             }
-            let begin = env::now();
-            for write in writes {
-                log.append(&write.entries, write.replaces_suffix, write.hard_state.as_ref())?;
-            }
-            if mutants::active(Mutant::AcknowledgeBeforeSync) {
-                env::spawn_local(async move { drop(env::disk_sync(|| log.sync()).await) });
-                return Ok(begin);
-            }
-            env::disk_sync(|| log.sync()).await.map(|()| begin)
+            in_place.run().await
         };
-        self.is_writing = true;
         context.wait(write.into_actor(self).map(move |written, actor, context| {
-            let begin = match written {
-                Ok(begin) => begin,
+            match written {
+                Ok(begin) => actor.writes.end_in_place(begin),
                 Err(error) => return actor.neighbours.stop.fail(&error),
-            };
-            let end = env::now();
-            actor.in_place_from = (end - begin > IN_PLACE_SYNC_MAX).then_some(end + IN_PLACE_PAUSE);
-            actor.is_writing = false;
-            if actor.restore.is_none() {
-                let deferred = std::mem::take(&mut actor.deferred);
-                actor.write_log(deferred);
             }
             if leads {
                 // It may be the last member whose sync a commit waits for.
@@ -397,6 +349,7 @@ impl Consensus {
         tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
         let index = restore.cut.index;
         self.restore = Some((restore, place));
+        self.writes.begin_restore();
         self.metrics.restoring.set(1);
         self.neighbours
             .applier
@@ -411,13 +364,11 @@ impl Consensus {
         let cut = restore.cut;
         self.metrics.restoring.set(0);
         self.checkpoints.reset(cut.index);
-        let mut work = vec![LogWork::Reset {
+        self.writes.finish_restore(LogWork::Reset {
             number: restore.number,
             cut,
             hard_state: restore.hard_state,
-        }];
-        work.append(&mut self.deferred);
-        self.write_log(work);
+        });
         tracing::info!(index = %cut.index, "applied snapshot");
     }
 
@@ -523,7 +474,7 @@ impl Consensus {
         }
         if let Some(cut) = self.core.store().cut(target) {
             tracing::info!(compact_index = cut.index.get(), "compacted the raft log");
-            self.write_log(vec![LogWork::Cut(cut)]);
+            self.writes.add(vec![LogWork::Cut(cut)]);
         }
     }
 

@@ -86,8 +86,12 @@ pub fn check<S: Storage>(message: &Message, raft: &Raft<S>, standing: Standing) 
                 Refusal::Snapshot,
             )
         }
-        // An election looks through the entries that were not applied yet, and those are gone.
-        MessageType::MsgTimeoutNow => ensure(!standing.restoring, Refusal::Restoring),
+        MessageType::MsgTimeoutNow => {
+            // An election looks through the entries that were not applied yet, and those are gone.
+            ensure(!standing.restoring, Refusal::Restoring)?;
+            // Nobody else could have led. It would win at once, and raft asserts that its log was on disk before.
+            ensure(!is_sole_voter(raft), Refusal::Kind)
+        }
         // Raft asserts that its own vote and log were on disk before it won.
         MessageType::MsgRequestVoteResponse => ensure(
             raft.state != StateRole::Candidate || standing.all_on_disk,
@@ -95,6 +99,12 @@ pub fn check<S: Storage>(message: &Message, raft: &Raft<S>, standing: Standing) 
         ),
         _ => Ok(()),
     }
+}
+
+/// Whether this member alone decides.
+pub fn is_sole_voter<S: Storage>(raft: &Raft<S>) -> bool {
+    let voters = raft.prs().conf().voters();
+    voters.ids().iter().count() == 1 && voters.contains(raft.id)
 }
 
 fn ensure(holds: bool, refusal: Refusal) -> Result<(), Refusal> {

@@ -217,13 +217,14 @@ impl Core {
 
     /// Whether this member alone decides.
     pub fn is_single_voter(&self) -> bool {
-        let voters = self.raw.raft.prs().conf().voters();
-        voters.ids().iter().count() == 1 && voters.contains(self.raw.raft.id)
+        admission::is_sole_voter(&self.raw.raft)
     }
 
-    /// Time passed. It stands still while the state of a snapshot is put in place.
+    /// Time passed. It stands still while the state of a snapshot is put in place, and while a member that would win an
+    /// election by itself has something to write: raft asserts that nothing of its log was under way.
     pub fn tick(&mut self) {
-        if self.is_restoring() {
+        let wins_alone = self.is_single_voter() && self.raw.raft.state != StateRole::Leader;
+        if self.is_restoring() || (wins_alone && self.persisted_write != self.write_number) {
             return;
         }
         self.raw.tick();

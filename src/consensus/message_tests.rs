@@ -308,3 +308,32 @@ fn what_is_not_for_this_member_is_dropped() {
         assert_eq!(member.term() == 5, taken, "{name}");
     }
 }
+
+#[test]
+fn a_sole_voter_stands_for_election_only_once_its_log_is_on_disk() {
+    let message = |kind: MessageType, term| peer::Message {
+        r#type: kind as i32,
+        to: 1,
+        from: 2,
+        term,
+        ..peer::Message::default()
+    };
+    let mut member = TestMember::new(1, &[1], Box::new(|_| 0));
+    member.core.campaign();
+    member.collect();
+    member.persist();
+    assert!(member.core.propose(vec![1]));
+    member.collect();
+    let term = member.term();
+    member.core.step(message(MessageType::MsgTimeoutNow, term + 1));
+    assert_eq!(member.term(), term, "nobody else can have led");
+    // From another make of member, which counts terms of its own.
+    member.core.step(message(MessageType::MsgHeartbeat, term + 1));
+    member.collect();
+    (0..3 * ELECTION_TICKS).for_each(|_| member.core.tick());
+    assert!(!member.core.leadership().is_leader);
+    member.persist();
+    (0..3 * ELECTION_TICKS).for_each(|_| member.core.tick());
+    member.collect();
+    assert!(member.core.leadership().is_leader);
+}

@@ -17,6 +17,7 @@ pub mod inbox;
 pub mod log_store;
 #[cfg(test)]
 mod log_store_tests;
+mod log_writes;
 #[cfg(test)]
 mod message_tests;
 mod raft_log;

@@ -1,5 +1,5 @@
-//! Slow work on the state's disk, on a thread of its own: syncing the state so that the log can be cut, and reclaiming
-//! what a compaction left behind. Applying and reading go on meanwhile.
+//! Slow work on the state's disk, on a thread of its own: syncing the state so that the log can be cut, reclaiming what a
+//! compaction left behind, and removing a state that a snapshot has replaced. Applying and reading go on meanwhile.
 
 use crate::apply::actor::ApplyWork;
 use crate::consensus::inbox::Incoming;
@@ -8,9 +8,14 @@ use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
 use crate::mvcc::Views;
 use crate::stop::StopSignal;
+use crate::storage::state::StateDatabase;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
+
+/// Between two looks whether the last reader of a replaced state has gone.
+const REPLACED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the checkpointer has to do.
 #[derive(Debug, Default)]
@@ -19,6 +24,8 @@ pub struct CheckpointWork {
     pub checkpoint: bool,
     /// Reclaim the space of compacted revisions, then tell whoever asked.
     pub reclaim: Vec<oneshot::Sender<()>>,
+    /// Remove these, which are not in use any more, once nobody reads them.
+    pub replaced: Vec<Arc<StateDatabase>>,
 }
 
 /// The actor.
@@ -47,6 +54,7 @@ impl Handler<Wake> for Checkpointer {
         let work = self.inbox.take();
         let (views, consensus, stop) = (self.views.clone(), Arc::clone(&self.consensus), self.stop.clone());
         let (applier, metrics) = (Arc::clone(&self.applier), Arc::clone(&self.metrics));
+        let inbox = Arc::clone(&self.inbox);
         let run = async move {
             // What this view holds was written before the sync begins.
             let view = views.load();
@@ -61,6 +69,7 @@ impl Handler<Wake> for Checkpointer {
                     Err(error) => stop.fail(&error),
                 }
             }
+            remove_replaced(work.replaced, &inbox);
             if !work.reclaim.is_empty() {
                 let begin = env::now();
                 if let Err(error) = env::disk_sync(|| view.state.reclaim()).await {
@@ -83,5 +92,34 @@ impl Handler<Wake> for Checkpointer {
             }
         };
         context.wait(run.into_actor(self));
+    }
+}
+
+/// Removes those that nobody else has, and comes back for the others.
+fn remove_replaced(replaced: Vec<Arc<StateDatabase>>, inbox: &Arc<Inbox<CheckpointWork>>) {
+    let mut read = Vec::new();
+    for state in replaced {
+        match Arc::try_unwrap(state) {
+            Ok(state) => remove(state),
+            Err(state) => read.push(state),
+        }
+    }
+    if read.is_empty() {
+        return;
+    }
+    let inbox = Arc::clone(inbox);
+    env::spawn_local(async move {
+        env::sleep(REPLACED_INTERVAL).await;
+        inbox.add(|work| work.replaced.append(&mut read));
+    });
+}
+
+fn remove(state: StateDatabase) {
+    let path = state.path().to_owned();
+    drop(state);
+    match env::remove_directory(&path) {
+        Ok(()) => tracing::info!(path = %path.display(), "removed the state that a snapshot has replaced"),
+        // The next start does.
+        Err(error) => tracing::warn!(%error, "cannot remove the state that a snapshot has replaced"),
     }
 }

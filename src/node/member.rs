@@ -491,6 +491,7 @@ fn start_workers(
         directory,
         inbox: Arc::clone(&neighbours.applier),
         consensus: Arc::clone(&neighbours.inbox),
+        checkpointer: Arc::clone(&neighbours.checkpointer),
         waiters: Arc::clone(&neighbours.waiters),
         deliveries: Arc::clone(&neighbours.deliveries),
         status: Arc::clone(&neighbours.status),
