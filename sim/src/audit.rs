@@ -4,8 +4,10 @@
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::observer::records_at;
+use crate::world::elapsed;
 use callboard::mvcc::view::View;
 use prost::Message;
+use std::time::Duration;
 
 /// What all members are compacted up to. They must hold the same.
 pub fn equal_stores(cluster: &Cluster) -> Result<i64, Violation> {
@@ -41,8 +43,24 @@ pub fn equal_stores(cluster: &Cluster) -> Result<i64, Violation> {
     Ok(compacted)
 }
 
-/// What a snapshot has replaced is gone. A transfer that broke off may have left something newer, for its next attempt.
-pub fn no_replaced_states(cluster: &Cluster) -> Result<(), Violation> {
+/// What a snapshot has replaced goes within this time: whoever is sent a snapshot of it may be slow, and there are attempts.
+const REPLACED_GOES_MAX: Duration = Duration::from_secs(300);
+
+/// Waits until what snapshots have replaced is gone from the disks.
+pub async fn replaced_states_go(cluster: &Cluster) -> Result<(), Violation> {
+    let deadline = elapsed() + REPLACED_GOES_MAX;
+    while let Some(still_there) = replaced_state(cluster)? {
+        if elapsed() > deadline {
+            return violation(format!("not gone within {REPLACED_GOES_MAX:?}: {still_there}"));
+        }
+        madsim::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// A state on some member's disk that is older than the one in use. A transfer that broke off may have left something
+/// newer, for its next attempt.
+fn replaced_state(cluster: &Cluster) -> Result<Option<String>, Violation> {
     let number_of = |name: &str| {
         name.strip_prefix("state-")
             .and_then(|number| number.parse::<u64>().ok())
@@ -57,17 +75,14 @@ pub fn no_replaced_states(cluster: &Cluster) -> Result<(), Violation> {
             .and_then(|name| number_of(&name.to_string_lossy()));
         let found = callboard::env::list_directory(&member.directory);
         let found = found.map_err(|error| Violation(format!("{}: {error}", member.name)))?;
-        if let Some(name) = found
+        let mut replaced = found
             .iter()
-            .find(|name| number_of(name).is_some_and(|found| Some(found) < in_use))
-        {
-            return violation(format!(
-                "{} still has {name}, and uses state-{in_use:?}",
-                member.name
-            ));
+            .filter(|name| number_of(name).is_some_and(|found| Some(found) < in_use));
+        if let Some(name) = replaced.next() {
+            return Ok(Some(format!("{name} of {}, which uses {in_use:?}", member.name)));
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// Everything in a store, named and encoded.

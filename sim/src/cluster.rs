@@ -21,7 +21,7 @@ use madsim::runtime::{Handle, NodeHandle};
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -161,27 +161,29 @@ impl Cluster {
             quota_bytes: options.space.quota_bytes,
             runtime,
         });
-        madsim::task::spawn_local(Rc::clone(&cluster).see_off(exited));
+        madsim::task::spawn_local(Self::see_off(Rc::downgrade(&cluster), exited));
         cluster
     }
 
     /// Takes away what is left of processes that ended by themselves. Where nothing was done to their disks, no process
     /// should unless it was asked to.
-    async fn see_off(self: Rc<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
+    /// What listens is never told that it is over, so it holds nothing that outlives the rehearsal.
+    async fn see_off(cluster: Weak<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
         while let Some(Exit { number, reason }) = exited.recv().await {
-            let member = &self.members[number];
-            self.runtime.kill(member.node.id());
+            let Some(this) = cluster.upgrade() else { return };
+            let member = &this.members[number];
+            this.runtime.kill(member.node.id());
             if let Some(reason) = reason {
                 if lock(&member.process).trouble.is_some() {
-                    self.event(number, "stops", &reason);
-                    self.world.count("members stopped by their disks", 1);
+                    this.event(number, "stops", &reason);
+                    this.world.count("members stopped by their disks", 1);
                 } else {
                     let text = format!("{} stopped by itself: {reason}", member.name);
-                    self.world.violated(Violation(text));
+                    this.world.violated(Violation(text));
                 }
             }
             madsim::time::sleep(DEATH).await;
-            self.thaw(number);
+            this.thaw(number);
             lock(&member.process).leaving = false;
         }
     }
