@@ -184,7 +184,8 @@ mod tests {
         drop(writes.begin_in_place(vec![write(7)]));
         writes.add(vec![LogWork::Write(write(8))]);
         assert_eq!(handed_over(), [0; 0]);
-        writes.end_in_place(env::now() - 2 * IN_PLACE_SYNC_MAX);
+        let begin = env::now().checked_sub(2 * IN_PLACE_SYNC_MAX);
+        writes.end_in_place(begin.expect("the clock is older"));
         assert_eq!(handed_over(), [8]);
         assert!(!writes.may_be_in_place(8), "the disk is slow");
     }
