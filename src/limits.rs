@@ -46,6 +46,10 @@ pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 5;
 /// Between two looks at a member's space: at full load a disk takes some 100 MB in it.
 pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What a disk takes for each byte of a request: log, journals, tables, and tables merged. Between two looks a member accepts
+/// no more than fits above the reserve.
+pub const DISK_BYTES_PER_REQUEST_BYTE: u64 = 4;
+
 /// There must be room for so long before a member lowers its alarm, so that it does not come and go with each write.
 pub const SPACE_CALM: Duration = Duration::from_secs(3);
 

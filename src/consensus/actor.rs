@@ -66,12 +66,15 @@ impl Neighbours {
 /// The actor.
 pub struct Consensus {
     member: MemberId,
+    origin: u64,
     core: Core,
     neighbours: Neighbours,
     links: BTreeMap<MemberId, Addr<Link>>,
     tick: Duration,
     /// What waits for a leader, or for the leader's entries under way.
     commands: CommandQueue,
+    /// Some of them have waited for a leader.
+    commands_waited: bool,
     under_way: UnderWay,
     commit_news: CommitNews,
     reads: Reads,
@@ -89,6 +92,8 @@ pub struct Consensus {
 /// What a consensus actor is made of.
 pub struct Parts {
     pub member: MemberId,
+    /// Under which this process proposes.
+    pub origin: u64,
     pub core: Core,
     pub neighbours: Neighbours,
     pub links: BTreeMap<MemberId, Addr<Link>>,
@@ -104,12 +109,14 @@ impl Consensus {
     pub fn new(parts: Parts) -> Self {
         Self {
             member: parts.member,
+            origin: parts.origin,
             core: parts.core,
             writes: LogWrites::new(parts.log, Arc::clone(&parts.neighbours.writer)),
             neighbours: parts.neighbours,
             links: parts.links,
             tick: parts.tick,
             commands: CommandQueue::default(),
+            commands_waited: false,
             under_way: UnderWay::default(),
             commit_news: CommitNews::default(),
             reads: parts.reads,
@@ -177,9 +184,11 @@ impl Consensus {
         if self.leadership.is_leader && now - ticked > 2 * TICKS_PER_HEARTBEAT * self.tick {
             self.metrics.late_heartbeats.inc();
         }
-        self.neighbours
-            .deliveries
-            .extend(self.neighbours.waiters.expire(now));
+        let expired = self.neighbours.waiters.expire(now);
+        if !expired.is_empty() && self.commands_waited {
+            self.forget_abandoned_commands();
+        }
+        self.neighbours.deliveries.extend(expired);
         let expired = self.reads.expire(now);
         if !expired.is_empty() {
             self.metrics.failed_reads.inc();
@@ -200,9 +209,24 @@ impl Consensus {
         self.arrived = None;
     }
 
+    /// Whoever gave up waiting for a leader does not want the command carried out minutes later; and what nobody waits for
+    /// counts for no limit. Commands of other members may be lost like any message.
+    fn forget_abandoned_commands(&mut self) {
+        let (origin, waiters) = (self.origin, &self.neighbours.waiters);
+        self.commands
+            .retain(|command| command.origin == origin && waiters.is_waiting(command.id));
+    }
+
     /// Proposes or forwards what waits, as far as there is a leader.
     fn pass_on_commands(&mut self) {
         let leadership = self.core.leadership();
+        if leadership.leader == MemberId(0) {
+            self.commands_waited |= !self.commands.is_empty();
+            return;
+        }
+        if std::mem::take(&mut self.commands_waited) {
+            self.forget_abandoned_commands();
+        }
         if leadership.is_leader {
             self.under_way.committed(self.core.committed());
             while self.under_way.takes(&self.commands) {

@@ -5,7 +5,7 @@ use crate::ids::LogIndex;
 use crate::limits::{
     ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL, LONE_ENTRIES_MIN, LONE_ENTRY_BYTES_MAX,
 };
-use crate::proto::log::Command;
+use crate::proto::log::{Command, CommandBatch};
 use prost::Message;
 use std::collections::VecDeque;
 
@@ -52,6 +52,17 @@ impl CommandQueue {
             other.pieces.pop_front();
         }
         self.pieces.append(&mut other.pieces);
+    }
+
+    /// Takes out the commands that are not to be kept, and whatever does not decode.
+    pub fn retain(&mut self, keep: impl Fn(&Command) -> bool) {
+        for piece in std::mem::take(self).pieces {
+            let decoded = CommandBatch::decode(piece.as_slice());
+            let commands = decoded.map(|batch| batch.commands).unwrap_or_default();
+            for command in commands.iter().filter(|command| keep(command)) {
+                self.push(command);
+            }
+        }
     }
 
     /// Takes what makes the next entry.
@@ -134,7 +145,6 @@ impl UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::log::CommandBatch;
 
     #[test]
     fn queued_commands_decode_as_batches() {
@@ -163,6 +173,27 @@ mod tests {
         let decoded = CommandBatch::decode(bytes.as_slice()).expect("a batch");
         assert_eq!(decoded.commands[..100], commands);
         assert_eq!(decoded.commands[100..], commands[..3]);
+        assert!(queue.is_empty());
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn commands_that_are_not_kept_are_gone() {
+        let mut queue = CommandQueue::default();
+        for id in 0..100 {
+            queue.push(&Command {
+                origin: 7,
+                id,
+                request: None,
+            });
+        }
+        let before = queue.bytes;
+        queue.retain(|command| command.id % 3 == 0);
+        assert!(queue.bytes < before / 2);
+        let bytes = queue.pop().expect("a piece");
+        let decoded = CommandBatch::decode(bytes.as_slice()).expect("a batch");
+        let ids: Vec<u64> = decoded.commands.iter().map(|command| command.id).collect();
+        assert_eq!(ids, (0..100).step_by(3).collect::<Vec<_>>());
         assert!(queue.is_empty());
         assert_eq!(queue.bytes, 0);
     }

@@ -118,6 +118,16 @@ impl Waiters {
         expired.into_iter().map(answer).collect()
     }
 
+    /// Whether somebody still waits for this command.
+    pub fn is_waiting(&self, id: u64) -> bool {
+        let ring = self.lock();
+        let place = id
+            .checked_sub(ring.base)
+            .and_then(|place| usize::try_from(place).ok());
+        let waiter = place.and_then(|place| ring.places.get(place)?.as_ref());
+        waiter.is_some_and(|waiter| !waiter.answer.is_closed())
+    }
+
     pub fn waiting(&self) -> usize {
         self.lock().waiting
     }
@@ -186,6 +196,20 @@ mod tests {
         }
         let (id, _receiver) = waiters.register(deadline, 7, max).expect("there is room again");
         assert_eq!(id, 5);
+    }
+
+    #[test]
+    fn whoever_has_gone_or_was_answered_does_not_wait() {
+        let waiters = Waiters::default();
+        let deadline = env::now() + Duration::from_mins(1);
+        let register = || waiters.register(deadline, 1, WaitingMax::NONE).expect("room");
+        let (answered, _one) = register();
+        let (gone, receiver) = register();
+        let (waiting, _three) = register();
+        deliver(waiters.complete(vec![reply(answered)]));
+        drop(receiver);
+        let found = [answered, gone, waiting, waiting + 1, u64::MAX].map(|id| waiters.is_waiting(id));
+        assert_eq!(found, [false, false, true, false, false]);
     }
 
     #[test]

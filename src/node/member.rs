@@ -333,6 +333,7 @@ fn client_parts(
 /// What the raft thread makes its actors of.
 pub(super) struct ConsensusParts {
     identity: Identity,
+    origin: u64,
     store: LogStore,
     views: Views,
     pub(super) neighbours: Neighbours,
@@ -394,6 +395,7 @@ impl ConsensusParts {
         };
         Self {
             identity: opened.identity,
+            origin: backend.handle.origin,
             store,
             views: opened.views.clone(),
             remotes: remotes.collect(),
@@ -435,6 +437,7 @@ impl ConsensusParts {
         }
         let parts = actor::Parts {
             member: self.identity.member,
+            origin: self.origin,
             core,
             neighbours: self.neighbours,
             links,

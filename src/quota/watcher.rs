@@ -2,12 +2,13 @@
 
 use crate::env::{DiskSpace, Instant};
 use crate::limits::{
-    DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT, QUOTA_BYTES_DEFAULT, SPACE_CALM,
+    DISK_BYTES_PER_REQUEST_BYTE, DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT,
+    QUOTA_BYTES_DEFAULT, SPACE_CALM,
 };
 use crate::mutants::{self, Mutant};
 use crate::storage::state_alarms::RaisedAlarm;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the operator has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ impl Rules {
 pub struct Space {
     rules: Rules,
     disk_is_short: Arc<AtomicBool>,
+    /// What may be accepted before the next look at the disk.
+    disk_room: Arc<AtomicU64>,
 }
 
 impl Space {
@@ -48,6 +51,7 @@ impl Space {
         Self {
             rules,
             disk_is_short: Arc::default(),
+            disk_room: Arc::new(AtomicU64::new(u64::MAX)),
         }
     }
 
@@ -58,7 +62,18 @@ impl Space {
     /// Whether a request that costs so much fits beside what lives.
     pub fn takes(&self, live_bytes: u64, cost: u64) -> bool {
         let fits = |quota| live_bytes.saturating_add(cost) < quota;
-        cost == 0 || (!self.disk_is_short.load(Ordering::Relaxed) && self.rules.quota().is_none_or(fits))
+        cost == 0
+            || (!self.disk_is_short.load(Ordering::Relaxed)
+                && self.rules.quota().is_none_or(fits)
+                && self.take_disk_room(cost))
+    }
+
+    fn take_disk_room(&self, cost: u64) -> bool {
+        let take = |room: u64| room.checked_sub(cost);
+        let taken = self
+            .disk_room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.is_ok()
     }
 }
 
@@ -126,6 +141,12 @@ impl Watcher {
             reserve
         };
         let is_short = disk.free_bytes < wanted;
+        let room = if reserve == 0 {
+            u64::MAX
+        } else {
+            disk.free_bytes.saturating_sub(reserve) / DISK_BYTES_PER_REQUEST_BYTE
+        };
+        self.space.disk_room.store(room, Ordering::Relaxed);
         self.space.disk_is_short.store(is_short, Ordering::Relaxed);
         is_short
     }
@@ -224,7 +245,9 @@ mod tests {
         let now = env::now();
         let later = now + SPACE_CALM;
         let steps = [
-            (now, Some(disk(1000)), None, Advice::Nothing, true),
+            (now, Some(disk(1004)), None, Advice::Nothing, true),
+            // No alarm yet, but nothing more fits.
+            (now, Some(disk(1000)), None, Advice::Nothing, false),
             (now, Some(disk(999)), None, Advice::Raise, false),
             (now, None, Some(alarm(true)), Advice::Nothing, false),
             (now, Some(disk(1099)), Some(alarm(true)), Advice::Nothing, false),
@@ -241,5 +264,25 @@ mod tests {
             let advice = watcher.look(&seen, at);
             assert_eq!((advice, space.takes(5, 1)), (expected, takes), "step {number}");
         }
+    }
+
+    #[test]
+    fn no_more_is_accepted_between_two_looks_than_the_disk_has_room_for() {
+        let space = Space::new(rules(-1, 1000));
+        let mut watcher = Watcher::new(space.clone());
+        let mut look = |free_bytes| {
+            let seen = Seen {
+                live_bytes: 5,
+                disk: Some(disk(free_bytes)),
+                raised: None,
+            };
+            assert_eq!(watcher.look(&seen, env::now()), Advice::Nothing);
+        };
+        assert!(space.takes(5, u64::MAX), "nobody has looked yet");
+        look(1000 + 10 * DISK_BYTES_PER_REQUEST_BYTE);
+        assert!(space.takes(5, 4) && !space.takes(5, 7) && space.takes(5, 6) && !space.takes(5, 1));
+        assert!(space.takes(5, 0), "what stores nothing always fits");
+        look(1000 + 3 * DISK_BYTES_PER_REQUEST_BYTE);
+        assert!(!space.takes(5, 4) && space.takes(5, 3));
     }
 }

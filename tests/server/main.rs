@@ -12,6 +12,7 @@ mod errors;
 mod flags;
 mod health;
 mod metrics;
+mod outage;
 mod refusals;
 mod scale;
 #[path = "../support/mod.rs"]
