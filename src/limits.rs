@@ -41,7 +41,7 @@ pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 /// What must stay free on the disk: room for the log between two checkpoints, and for merges of tables. Of a small disk no
 /// more than this part.
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
-pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 5;
+pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 25;
 
 /// Between two looks at a member's space: at full load a disk takes some 100 MB in it.
 pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_secs(1);

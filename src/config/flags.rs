@@ -94,8 +94,8 @@ pub struct Flags {
     /// refused until there is room.
     #[arg(long, default_value = "0", value_parser = signed, allow_hyphen_values = true)]
     pub quota_backend_bytes: i64,
-    /// Bytes that must stay free on the disk: with less, writes are refused until there is room. 0 for 256 MiB, or 5 % of a
-    /// small disk; negative for none. Callboard's own.
+    /// Bytes that must stay free on the disk: with less, writes are refused until there is room. 0 for 256 MiB, or a quarter
+    /// of a small disk; negative for none. Callboard's own.
     #[arg(long, default_value = "0", value_parser = signed, allow_hyphen_values = true)]
     pub quota_free_disk_bytes: i64,
     /// `periodic` or `revision`.

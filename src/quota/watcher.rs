@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(rules(-1, 0).quota(), None);
         assert_eq!(rules(100 << 30, 0).quota(), Some(100 * GIB));
         assert_eq!(rules(0, 0).reserve(100 * GIB), 256 << 20);
-        assert_eq!(rules(0, 0).reserve(1000), 50);
+        assert_eq!(rules(0, 0).reserve(1000), 250);
         assert_eq!((rules(0, 77).reserve(1000), rules(0, -1).reserve(1000)), (77, 0));
     }
 
