@@ -11,6 +11,7 @@ use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
+use crate::storage::journal::CutOff;
 use crate::storage::log::{self, Cut, LogDatabase, LogError, Recovered};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::storage::state_error::StateError;
@@ -146,6 +147,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
             cut,
             hard_state,
             terms: Vec::new(),
+            cut_off: None,
         };
         super::announce::founded(identity, &initial.members);
         machine.initialize(initial)?;
@@ -245,13 +247,9 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
     let log_path = opened.directory.log_path().display().to_string();
     if applied < cut {
-        // The state held more when the log was cut: what looked like the torn end of its journal has rotted. It stays as it
-        // was found, for whoever can read it better.
+        // The state held more when the log was cut.
         let cut_off = opened.machine.state().take_cut_off();
-        drop(opened);
-        if let Some(cut_off) = cut_off {
-            cut_off.put_back().map_err(DirectoryError::from)?;
-        }
+        leave_as_found(opened, cut_off)?;
         return Err(StartError::StateBehindLog {
             log_path,
             cut,
@@ -259,8 +257,9 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
         });
     }
     if applied > last {
-        let view = opened.views.load();
         if !opened.directory.state_came_as_snapshot(applied)? {
+            let cut_off = opened.recovered.cut_off.take();
+            leave_as_found(opened, cut_off)?;
             return Err(StartError::LogBehindState {
                 log_path,
                 last,
@@ -274,7 +273,7 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
         );
         let cut = Cut {
             index: applied,
-            term: view.applied_term(),
+            term: opened.views.load().applied_term(),
         };
         let saved = opened.recovered.hard_state;
         let vote = if saved.term >= cut.term.0 { saved.vote } else { 0 };
@@ -288,14 +287,22 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
             cut,
             hard_state,
             terms: Vec::new(),
+            cut_off: None,
         };
     }
-    // It is the state that the log goes on from.
+    // They go together: what was cut off was torn.
     drop(opened.machine.state().take_cut_off());
+    opened.recovered.cut_off = None;
     let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
     opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);
     Ok(opened)
+}
+
+/// What looked like the torn end of a journal has rotted. It stays as it was found, for whoever can read it better.
+fn leave_as_found(opened: Opened, cut_off: Option<CutOff>) -> Result<(), DirectoryError> {
+    drop(opened);
+    cut_off.map_or(Ok(()), |cut_off| Ok(cut_off.put_back()?))
 }
 
 #[cfg(test)]
@@ -331,6 +338,47 @@ mod tests {
             assert!(
                 matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member)
             );
+        });
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods)] // the test is who reads the disk better
+    fn a_log_whose_end_has_rotted_is_left_as_it_was_found() {
+        env::block_on(async {
+            let directory = tempfile::tempdir().expect("a directory");
+            let start = || open(&config(directory.path(), "a", 7001), &EngineOptions::default(), 1);
+            let mut opened = start().expect("founded");
+            let index = opened.recovered.cut.index.next();
+            let entry = crate::proto::peer::Entry {
+                index: index.0,
+                term: 1,
+                ..Default::default()
+            };
+            opened.log.append(&[entry], false, None).expect("written");
+            opened.log.sync().expect("synced");
+            let committed = crate::apply::CommittedEntry {
+                index,
+                term: Term(1),
+                data: bytes::Bytes::new(),
+            };
+            opened.machine.apply(&[committed]).expect("applied");
+            opened.machine.state().sync().expect("synced");
+            drop(opened);
+            let journal = directory.path().join("log/0.jnl");
+            let sound = std::fs::read(&journal).expect("readable");
+            let last = sound.iter().rposition(|byte| *byte != 0).expect("a journal");
+            let mut rotten = sound.clone();
+            rotten[last] = 0;
+            std::fs::write(&journal, &rotten).expect("written");
+            for _ in 0..2 {
+                assert!(matches!(start(), Err(StartError::LogBehindState { .. })));
+                let mut found = std::fs::read(&journal).expect("readable");
+                // Zeros at the end are not told from the room that a journal has.
+                found.resize(rotten.len(), 0);
+                assert!(found == rotten, "it was not put back");
+            }
+            std::fs::write(&journal, &sound).expect("written");
+            assert_eq!(start().expect("sound again").recovered.terms, [Term(1)]);
         });
     }
 }

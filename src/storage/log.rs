@@ -16,7 +16,7 @@ use crate::env::{self, FileError};
 use crate::ids::{LogIndex, Term};
 use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
-use crate::storage::journal::{self, JournalError};
+use crate::storage::journal::{self, CutOff, JournalError};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
 use bytes::Bytes;
@@ -71,6 +71,9 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// Index and term of every entry, in order, gapless from `cut`: what raft asks without wanting the payload.
     pub terms: Vec<Term>,
+    /// What was taken for the torn end of its journal, to be put back once it is closed should the state tell that there
+    /// was more.
+    pub cut_off: Option<CutOff>,
 }
 
 /// The log's database. Cheap to clone.
@@ -98,8 +101,8 @@ impl LogDatabase {
             path: path.to_owned(),
             source,
         };
-        let sound = journal::check(path).and_then(|_| manifest::check(path));
-        sound.map_err(|error| match error {
+        let sound = journal::check(path).and_then(|cut_off| manifest::check(path).map(|()| cut_off));
+        let cut_off = sound.map_err(|error| match error {
             JournalError::File(error) => LogError::File(error),
             rotten => LogError::Corrupt {
                 path: path.to_owned(),
@@ -130,7 +133,7 @@ impl LogDatabase {
             metrics: None,
         };
         let recovered = log.recover()?;
-        Ok((log, recovered))
+        Ok((log, Recovered { cut_off, ..recovered }))
     }
 
     /// Counts from now on what this log, and those cloned from it, do.
@@ -193,6 +196,7 @@ impl LogDatabase {
             cut,
             hard_state,
             terms,
+            cut_off: None,
         })
     }
 
