@@ -204,11 +204,19 @@ impl DiskFile {
         Ok(rest)
     }
 
-    /// Writes what shall follow `offset`, durably.
-    pub fn write_rest(&mut self, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
+    pub fn length(&self) -> Result<u64, FileError> {
+        let metadata = self.reader.get_ref().metadata();
+        Ok(metadata.map_err(failed("read", &self.path))?.len())
+    }
+
+    /// Writes what shall follow `offset`, and zeros from there to `length`, durably.
+    pub fn write_rest(&mut self, offset: u64, bytes: &[u8], length: u64) -> Result<(), FileError> {
         use std::os::unix::fs::FileExt;
         let file = self.reader.get_mut();
-        let written = file.write_all_at(bytes, offset).and_then(|()| file.sync_all());
+        let written = file
+            .write_all_at(bytes, offset)
+            .and_then(|()| file.set_len(length))
+            .and_then(|()| file.sync_all());
         written.map_err(failed("write", &self.path))
     }
 

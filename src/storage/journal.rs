@@ -66,13 +66,15 @@ pub struct CutOff {
     path: PathBuf,
     offset: u64,
     bytes: Vec<u8>,
+    /// That of the file, with the room at its end.
+    length: u64,
 }
 
 impl CutOff {
     /// Makes the journal what it was before, durably. Nobody may use it.
     pub fn put_back(&self) -> Result<(), FileError> {
         tracing::warn!(path = %self.path.display(), offset = self.offset, "put what was cut off a journal back");
-        DiskFile::open(&self.path)?.write_rest(self.offset, &self.bytes)
+        DiskFile::open(&self.path)?.write_rest(self.offset, &self.bytes, self.length)
     }
 }
 
@@ -119,12 +121,13 @@ fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<(u64, Op
         return rotten(what);
     }
     tracing::warn!(path = %path.display(), offset, bytes = rest.len(), "cut a torn batch off a journal");
-    file.truncate(offset)?;
     let cut_off = CutOff {
         path: path.to_owned(),
         offset,
         bytes: rest,
+        length: file.length()?,
     };
+    file.truncate(offset)?;
     Ok((sequence, Some(cut_off)))
 }
 
