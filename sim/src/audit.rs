@@ -6,6 +6,7 @@ use crate::cluster::Cluster;
 use crate::observer::records_at;
 use crate::world::elapsed;
 use callboard::mvcc::view::View;
+use callboard::storage::directory::state_number;
 use prost::Message;
 use std::time::Duration;
 
@@ -61,10 +62,6 @@ pub async fn replaced_states_go(cluster: &Cluster) -> Result<(), Violation> {
 /// A state on some member's disk that is older than the one in use. A transfer that broke off may have left something
 /// newer, for its next attempt.
 fn replaced_state(cluster: &Cluster) -> Result<Option<String>, Violation> {
-    let number_of = |name: &str| {
-        name.strip_prefix("state-")
-            .and_then(|number| number.parse::<u64>().ok())
-    };
     for (number, member) in cluster.members.iter().enumerate() {
         let Some(views) = cluster.views(number) else {
             return violation(format!("{} does not run at the end", member.name));
@@ -72,12 +69,12 @@ fn replaced_state(cluster: &Cluster) -> Result<Option<String>, Violation> {
         let in_use = views.load().state.path().to_owned();
         let in_use = in_use
             .file_name()
-            .and_then(|name| number_of(&name.to_string_lossy()));
+            .and_then(|name| state_number(&name.to_string_lossy()));
         let found = callboard::env::list_directory(&member.directory);
         let found = found.map_err(|error| Violation(format!("{}: {error}", member.name)))?;
         let mut replaced = found
             .iter()
-            .filter(|name| number_of(name).is_some_and(|found| Some(found) < in_use));
+            .filter(|name| state_number(name).is_some_and(|found| Some(found) < in_use));
         if let Some(name) = replaced.next() {
             return Ok(Some(format!("{name} of {}, which uses {in_use:?}", member.name)));
         }

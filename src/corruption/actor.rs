@@ -181,9 +181,8 @@ impl Checker {
                     sums.push((member, digest));
                 }
             }
-            let judged = verdict::judge(&sums, self.members());
+            let judged = patience.hear(verdict::judge(&sums, self.members()));
             if judged == Verdict::Same {
-                patience = Patience::default();
                 if sums.len() == self.members() {
                     found_same = index;
                 }
@@ -192,7 +191,7 @@ impl Checker {
             tracing::error!(
                 local_member_id = %own, %index, digests = ?sums, "members have applied the same log to different ends"
             );
-            self.report(patience.hear(judged)).await;
+            self.report(judged).await;
         }
     }
 

@@ -180,9 +180,9 @@ impl DiskFile {
 
     /// Everything from `offset` on, without the zeros at the end. Holes are not read.
     pub fn rest(&mut self, offset: u64) -> Result<Vec<u8>, FileError> {
+        let length = self.length()?;
         let unreadable = |error| failed("read", &self.path)(error);
         let file = self.reader.get_mut();
-        let length = file.metadata().map_err(unreadable)?.len();
         let mut rest = Vec::new();
         let mut at = offset;
         while at < length {
@@ -204,6 +204,7 @@ impl DiskFile {
         Ok(rest)
     }
 
+    /// The length of the file, in bytes.
     pub fn length(&self) -> Result<u64, FileError> {
         let metadata = self.reader.get_ref().metadata();
         Ok(metadata.map_err(failed("read", &self.path))?.len())

@@ -8,7 +8,7 @@ use crate::limits::{
 use crate::mutants::{self, Mutant};
 use crate::storage::state_alarms::RaisedAlarm;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the operator has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +41,7 @@ impl Rules {
 #[derive(Clone, Debug)]
 pub struct Space {
     rules: Rules,
-    disk_is_short: Arc<AtomicBool>,
-    /// What may be accepted before the next look at the disk.
+    /// What may be accepted before the next look at the disk: nothing while it is short.
     disk_room: Arc<AtomicU64>,
 }
 
@@ -50,7 +49,6 @@ impl Space {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            disk_is_short: Arc::default(),
             disk_room: Arc::new(AtomicU64::new(u64::MAX)),
         }
     }
@@ -62,10 +60,7 @@ impl Space {
     /// Whether a request that costs so much fits beside what lives.
     pub fn takes(&self, live_bytes: u64, cost: u64) -> bool {
         let fits = |quota| live_bytes.saturating_add(cost) < quota;
-        cost == 0
-            || (!self.disk_is_short.load(Ordering::Relaxed)
-                && self.rules.quota().is_none_or(fits)
-                && self.take_disk_room(cost))
+        cost == 0 || (self.rules.quota().is_none_or(fits) && self.take_disk_room(cost))
     }
 
     fn take_disk_room(&self, cost: u64) -> bool {
@@ -99,6 +94,7 @@ pub enum Advice {
 #[derive(Debug)]
 pub struct Watcher {
     space: Space,
+    disk_is_short: bool,
     calm_since: Option<Instant>,
 }
 
@@ -106,6 +102,7 @@ impl Watcher {
     pub fn new(space: Space) -> Self {
         Self {
             space,
+            disk_is_short: false,
             calm_since: None,
         }
     }
@@ -131,24 +128,26 @@ impl Watcher {
     }
 
     /// A disk that was short is so until a tenth more than its reserve is free.
-    fn judge_disk(&self, disk: Option<DiskSpace>) -> bool {
-        let was_short = self.space.disk_is_short.load(Ordering::Relaxed);
-        let Some(disk) = disk else { return was_short };
+    fn judge_disk(&mut self, disk: Option<DiskSpace>) -> bool {
+        let Some(disk) = disk else {
+            return self.disk_is_short;
+        };
         let reserve = self.space.rules.reserve(disk.total_bytes);
-        let wanted = if was_short {
+        let wanted = if self.disk_is_short {
             reserve + reserve / 10
         } else {
             reserve
         };
-        let is_short = disk.free_bytes < wanted;
-        let room = if reserve == 0 {
+        self.disk_is_short = disk.free_bytes < wanted;
+        let room = if self.disk_is_short {
+            0
+        } else if reserve == 0 {
             u64::MAX
         } else {
-            disk.free_bytes.saturating_sub(reserve) / DISK_BYTES_PER_REQUEST_BYTE
+            (disk.free_bytes - reserve) / DISK_BYTES_PER_REQUEST_BYTE
         };
         self.space.disk_room.store(room, Ordering::Relaxed);
-        self.space.disk_is_short.store(is_short, Ordering::Relaxed);
-        is_short
+        self.disk_is_short
     }
 }
 

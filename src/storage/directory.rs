@@ -139,10 +139,7 @@ impl DataDirectory {
     /// A state directory that is not in use yet, for a snapshot from a peer.
     pub fn next_state_path(&self) -> Result<PathBuf, DirectoryError> {
         let name = self.state_name()?;
-        let number: u64 = name
-            .strip_prefix("state-")
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0);
+        let number = state_number(&name).unwrap_or(0);
         Ok(self.path.join(format!("state-{}", number + 1)))
     }
 
@@ -196,6 +193,11 @@ impl DataDirectory {
             }),
         }
     }
+}
+
+/// Which state a directory of this name holds: later ones have higher numbers.
+pub fn state_number(name: &str) -> Option<u64> {
+    name.strip_prefix("state-")?.parse().ok()
 }
 
 /// A small file's content: a line of text, and a line with its CRC-32C. A flipped bit in the name of the state in use

@@ -132,8 +132,8 @@ impl LogDatabase {
             path: path.to_owned(),
             metrics: None,
         };
-        let recovered = log.recover()?;
-        Ok((log, Recovered { cut_off, ..recovered }))
+        let recovered = log.recover(cut_off)?;
+        Ok((log, recovered))
     }
 
     /// Counts from now on what this log, and those cloned from it, do.
@@ -152,7 +152,7 @@ impl LogDatabase {
         tables
     }
 
-    fn recover(&self) -> Result<Recovered, LogError> {
+    fn recover(&self, cut_off: Option<CutOff>) -> Result<Recovered, LogError> {
         let cut = match self.read_meta(CUT_KEY)? {
             None => Cut::default(),
             Some(bytes) => {
@@ -196,7 +196,7 @@ impl LogDatabase {
             cut,
             hard_state,
             terms,
-            cut_off: None,
+            cut_off,
         })
     }
 
