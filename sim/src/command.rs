@@ -81,9 +81,9 @@ struct Stories {
     /// Write a page that shows the last one over time.
     #[arg(long, value_name = "FILE.html")]
     timeline: Option<PathBuf>,
-    /// Show what happens.
-    #[arg(long, short)]
-    verbose: bool,
+    /// Show what happens; twice, every log record and every operation too.
+    #[arg(long, short, action = clap::ArgAction::Count)]
+    verbose: u8,
 }
 
 pub fn main() -> ExitCode {
@@ -246,7 +246,7 @@ impl Stories {
 
     fn tell_one(&self, path: &Path, name: &str, story: &Scenario, seed: u64) -> Result<bool, String> {
         let options = Options::of_story(seed, story, self.mutant);
-        let verdict = rehearse_story(&options, Some(story), self.verbose, false);
+        let verdict = rehearse_story(&options, Some(story), self.verbose > 0, self.verbose > 1);
         let word = if verdict.passed() { "ok    " } else { "FAILED" };
         println!(
             "{word} {name}, seed {seed}: {:.0} simulated seconds",

@@ -195,7 +195,7 @@ impl Options {
             latency_us_min: latency_ms * 1000,
             latency_ms_max: latency_ms,
             clock_drift_ppm: vec![0; MEMBERS_MAX],
-            fsync_ms_max: 1,
+            fsync_ms_max: story.sync_max.map_or(1, |time| time.as_millis() as u64),
             space: Space::default(),
             faults: Vec::new(),
             hashes_ms: 0,

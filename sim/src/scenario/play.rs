@@ -1,12 +1,12 @@
 //! Carries a story out, step by step. A step that does not come out as expected is a violation that names its line; what
 //! every rehearsal must end with (liveness, the audit) is checked after the last step as always.
 
-use super::steps::{Blow, Name, Scenario, Step};
+use super::steps::{Access, Blow, Name, Scenario, Step};
 use crate::checkers::{Violation, violation};
 use crate::cluster::{Cluster, Trouble};
 use crate::company;
 use crate::disk::{self, Ailment};
-use crate::history::{Input, Outcome};
+use crate::history::{Input, Key, Outcome};
 use crate::random::Stream;
 use crate::rehearsal::DIRECTOR;
 use crate::workloads;
@@ -20,8 +20,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Somebody leads, or stands for election, within this time.
 const ELECTION_MAX: Duration = Duration::from_secs(30);
 
+/// What a member logs when a snapshot is on its way to it.
+const TRANSFER_BEGINS: &str = "receiving a snapshot";
 /// What a member logs when it has a snapshot for its state.
 const SNAPSHOT_IN_USE: &str = "applySnapshot: opened snapshot backend";
+
+/// Who asks without waiting does not wait longer than this either.
+const STARTED_MAX: Duration = Duration::from_secs(30);
 
 /// A story under way.
 pub struct Telling<'a> {
@@ -91,24 +96,14 @@ impl<'a> Telling<'a> {
                 self.strike(member, *blow).await;
                 Ok(())
             }
-            Step::Write {
+            Step::Ask {
+                what,
                 key,
                 via,
                 answered,
                 within,
-            } => self.ask(Input::Put { key: *key }, via, *answered, *within).await,
-            Step::Read {
-                key,
-                via,
-                answered,
-                within,
-            } => {
-                let get = Input::Get {
-                    key: *key,
-                    serializable: false,
-                };
-                self.ask(get, via, *answered, *within).await
-            }
+            } => self.ask(input(*what, *key), via, *answered, *within).await,
+            Step::Start { what, key, via } => self.start(input(*what, *key), via),
             Step::Wait(time) => {
                 madsim::time::sleep(*time).await;
                 Ok(())
@@ -174,20 +169,23 @@ impl<'a> Telling<'a> {
                     None => violation(format!("{name} goes on for {time:?}")),
                 }
             }
-            Step::ExpectSnapshot(time) => {
-                let world = &self.cluster.world;
-                let used = |_: &Self| (world.messages(SNAPSHOT_IN_USE) > 0).then_some(());
-                match self.until(*time, used).await {
-                    Some(()) => Ok(()),
-                    None => violation(format!("no snapshot is in use after {time:?}")),
-                }
-            }
+            Step::ExpectTransfer(time) => self.logged(TRANSFER_BEGINS, *time).await,
+            Step::ExpectSnapshot(time) => self.logged(SNAPSHOT_IN_USE, *time).await,
             Step::ExpectSameTerm if self.highest_term() != self.term => violation(format!(
                 "the term was {} and is {} now",
                 self.term,
                 self.highest_term()
             )),
             _ => Ok(()),
+        }
+    }
+
+    async fn logged(&self, message: &str, time: Duration) -> Result<(), Violation> {
+        let world = &self.cluster.world;
+        let logged = |_: &Self| (world.messages(message) > 0).then_some(());
+        match self.until(time, logged).await {
+            Some(()) => Ok(()),
+            None => violation(format!("nobody says \"{message}\" within {time:?}")),
         }
     }
 
@@ -306,6 +304,18 @@ impl<'a> Telling<'a> {
             .event(member, &format!("! {blow:?}").to_lowercase(), "");
     }
 
+    /// Asks one member, and only that, while the story goes on.
+    fn start(&self, input: Input, via: &str) -> Result<(), Violation> {
+        let world = self.cluster.world.clone();
+        let client = company::connect([self.member(via)?], STARTED_MAX);
+        madsim::task::spawn_local(async move {
+            let id = world.call(DIRECTOR, input.clone());
+            let outcome = workloads::send(&client, id, &input).await;
+            world.returned(id, outcome);
+        });
+        Ok(())
+    }
+
     /// Asks one member, and only that.
     async fn ask(&self, input: Input, via: &str, answered: bool, within: Duration) -> Result<(), Violation> {
         let world = &self.cluster.world;
@@ -327,5 +337,15 @@ impl<'a> Telling<'a> {
                 _ => madsim::time::sleep(Duration::from_millis(50)).await,
             }
         }
+    }
+}
+
+fn input(what: Access, key: Key) -> Input {
+    match what {
+        Access::Write => Input::Put { key },
+        Access::Read => Input::Get {
+            key,
+            serializable: false,
+        },
     }
 }

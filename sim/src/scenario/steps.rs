@@ -9,6 +9,8 @@ pub struct Scenario {
     pub members: usize,
     /// After so many entries a member's log is cut. None: never while the story lasts.
     pub log_entries: Option<u64>,
+    /// The longest sync of a disk; short where nothing is said.
+    pub sync_max: Option<Duration>,
     /// With the numbers of their lines.
     pub steps: Vec<(usize, Step)>,
 }
@@ -28,6 +30,13 @@ pub enum Blow {
     DiskFails,
     /// Its disk is well again; a member that stopped starts.
     DiskHeals,
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Write,
+    Read,
 }
 
 /// One step.
@@ -52,18 +61,19 @@ pub enum Step {
     },
     MendAll,
     Strike(Name, Blow),
-    /// Must be acknowledged within this time, or must not.
-    Write {
+    /// Must be answered within this time, or must not.
+    Ask {
+        what: Access,
         key: Key,
         via: Name,
         answered: bool,
         within: Duration,
     },
-    Read {
+    /// Asks without waiting for the answer, which counts whenever it comes.
+    Start {
+        what: Access,
         key: Key,
         via: Name,
-        answered: bool,
-        within: Duration,
     },
     Wait(Duration),
     /// One of these leads a term in which no other member leads, within this time.
@@ -76,6 +86,8 @@ pub enum Step {
     ExpectNoLeader(Vec<Name>, Duration),
     /// Its process ends by itself within this time.
     ExpectStopped(Name, Duration),
+    /// Some member begins to receive a snapshot within this time.
+    ExpectTransfer(Duration),
     /// Some member has put a snapshot in use within this time.
     ExpectSnapshot(Duration),
     /// Remembers the highest term.
@@ -90,13 +102,13 @@ impl Step {
     pub fn expects_something(&self) -> bool {
         matches!(
             self,
-            Self::Write { .. }
-                | Self::Read { .. }
+            Self::Ask { .. }
                 | Self::ExpectLeader(..)
                 | Self::ExpectTerm(..)
                 | Self::ExpectDeposed(..)
                 | Self::ExpectNoLeader(..)
                 | Self::ExpectStopped(..)
+                | Self::ExpectTransfer(..)
                 | Self::ExpectSnapshot(..)
                 | Self::ExpectSameTerm
         )
@@ -107,6 +119,7 @@ impl Step {
 pub fn parse(text: &str) -> Result<Scenario, String> {
     let mut members = None;
     let mut log_entries = None;
+    let mut sync_max = None;
     let mut steps = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         let words: Vec<&str> = line
@@ -123,6 +136,10 @@ pub fn parse(text: &str) -> Result<Scenario, String> {
                 log_entries =
                     Some(entries.ok_or_else(|| format!("{number}: not a number: {}", line.trim()))?);
             }
+            ["syncs", "of", "up", "to", time] => {
+                let time = duration(time);
+                sync_max = Some(time.ok_or_else(|| format!("{number}: not a time: {}", line.trim()))?);
+            }
             words => {
                 let step = step(words).ok_or_else(|| format!("{number}: not a step: {}", line.trim()))?;
                 steps.push((number, step));
@@ -133,6 +150,7 @@ pub fn parse(text: &str) -> Result<Scenario, String> {
     Ok(Scenario {
         members,
         log_entries,
+        sync_max,
         steps,
     })
 }
@@ -161,32 +179,18 @@ fn step(words: &[&str]) -> Option<Step> {
         ["resume", who] => Step::Strike(name(who), Blow::Resume),
         ["disk", "of", who, "fails"] => Step::Strike(name(who), Blow::DiskFails),
         ["disk", "of", who, "heals"] => Step::Strike(name(who), Blow::DiskHeals),
-        [
-            what @ ("write" | "read"),
-            key,
-            "via",
-            via,
-            how @ ("within" | "unanswered"),
-            time,
-        ] => {
-            let (key, via, answered) = (key.strip_prefix('k')?.parse().ok()?, name(via), *how == "within");
-            let within = duration(time)?;
-            if *what == "write" {
-                Step::Write {
-                    key,
-                    via,
-                    answered,
-                    within,
-                }
-            } else {
-                Step::Read {
-                    key,
-                    via,
-                    answered,
-                    within,
-                }
-            }
-        }
+        [what, key, "via", via, how @ ("within" | "unanswered"), time] => Step::Ask {
+            what: access(what)?,
+            key: key_number(key)?,
+            via: name(via),
+            answered: *how == "within",
+            within: duration(time)?,
+        },
+        ["start", what, key, "via", via] => Step::Start {
+            what: access(what)?,
+            key: key_number(key)?,
+            via: name(via),
+        },
         ["wait", time] => Step::Wait(duration(time)?),
         ["expect", "leader", "among", who, "within", time] => Step::ExpectLeader(names(who), duration(time)?),
         [
@@ -205,6 +209,7 @@ fn step(words: &[&str]) -> Option<Step> {
             Step::ExpectNoLeader(names(who), duration(time)?)
         }
         ["expect", who, "stopped", "within", time] => Step::ExpectStopped(name(who), duration(time)?),
+        ["expect", "transfer", "within", time] => Step::ExpectTransfer(duration(time)?),
         ["expect", "snapshot", "within", time] => Step::ExpectSnapshot(duration(time)?),
         ["note", "term"] => Step::NoteTerm,
         ["expect", "same", "term"] => Step::ExpectSameTerm,
@@ -214,6 +219,18 @@ fn step(words: &[&str]) -> Option<Step> {
 
 fn names(list: &str) -> Vec<Name> {
     list.split(',').map(str::to_owned).collect()
+}
+
+fn access(word: &str) -> Option<Access> {
+    match word {
+        "write" => Some(Access::Write),
+        "read" => Some(Access::Read),
+        _ => None,
+    }
+}
+
+fn key_number(word: &str) -> Option<Key> {
+    word.strip_prefix('k')?.parse().ok()
 }
 
 fn both(way: &str) -> Option<bool> {
@@ -238,15 +255,16 @@ mod tests {
 
     #[test]
     fn steps_are_read() {
-        let text = "# a story\nmembers 3\nlogs of 10 entries\nleader is A # the first\nothers are B C\ncut A -> B,C\n\
-                    mend A - others\npower off A\nwrite k7 via B unanswered 1500ms\nexpect leader among B,C within 10s\n\
+        let text = "# a story\nmembers 3\nlogs of 10 entries\nsyncs of up to 20ms\nleader is A # the first\nothers are B C\ncut A -> B,C\n\
+                    mend A - others\npower off A\nwrite k7 via B unanswered 1500ms\n\
+                    start read k2 via C\nexpect leader among B,C within 10s\n\
                     expect term of B at 2 members within 1s\n";
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let expected = [
-            (4, Step::Leader("A".into())),
-            (5, Step::Others(list(&["B", "C"]))),
+            (5, Step::Leader("A".into())),
+            (6, Step::Others(list(&["B", "C"]))),
             (
-                6,
+                7,
                 Step::Cut {
                     from: "A".into(),
                     to: list(&["B", "C"]),
@@ -254,29 +272,39 @@ mod tests {
                 },
             ),
             (
-                7,
+                8,
                 Step::Mend {
                     from: "A".into(),
                     to: list(&["others"]),
                     both: true,
                 },
             ),
-            (8, Step::Strike("A".into(), Blow::PowerOff)),
+            (9, Step::Strike("A".into(), Blow::PowerOff)),
             (
-                9,
-                Step::Write {
+                10,
+                Step::Ask {
+                    what: Access::Write,
                     key: 7,
                     via: "B".into(),
                     answered: false,
                     within: Duration::from_millis(1500),
                 },
             ),
-            (10, Step::ExpectLeader(list(&["B", "C"]), Duration::from_secs(10))),
-            (11, Step::ExpectTerm("B".into(), 2, Duration::from_secs(1))),
+            (
+                11,
+                Step::Start {
+                    what: Access::Read,
+                    key: 2,
+                    via: "C".into(),
+                },
+            ),
+            (12, Step::ExpectLeader(list(&["B", "C"]), Duration::from_secs(10))),
+            (13, Step::ExpectTerm("B".into(), 2, Duration::from_secs(1))),
         ];
         let scenario = parse(text).expect("a story");
         assert_eq!(scenario.members, 3);
         assert_eq!(scenario.log_entries, Some(10));
+        assert_eq!(scenario.sync_max, Some(Duration::from_millis(20)));
         assert_eq!(scenario.steps, expected);
     }
 
@@ -288,6 +316,7 @@ mod tests {
             ("members 3\ncut A => B\n", "2: not a step"),
             ("members 9\n", "1: a story says"),
             ("members 3\nlogs of no entries\n", "2: not a number"),
+            ("members 3\nsyncs of up to 20\n", "2: not a time"),
             ("leader is A\n", "1: a story says"),
         ];
         for (text, expected) in table {
