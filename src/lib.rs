@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod backup;
 pub mod bench;
 pub mod client;
 pub mod cluster;

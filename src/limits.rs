@@ -140,6 +140,18 @@ pub const COUNT_CHANGES_MAX: i64 = 200_000;
 /// Records that a walk for HashKV keeps in memory at once.
 pub const HASH_PASS_KEYS: usize = 100_000;
 
+/// The same for a backup, which walks the keys twice as often: some 60 MB.
+pub const BACKUP_PASS_KEYS: usize = 500_000;
+
+/// Backups of one member under way: each reads everything, and keeps on the disk what it has not read yet.
+pub const BACKUPS_MAX: usize = 2;
+
+/// What one message of a backup carries (etcd: 32 KiB).
+pub const BACKUP_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Nobody takes longer for a message of a backup than this: whoever does has gone, or never comes to an end.
+pub const BACKUP_CHUNK_TIMEOUT: Duration = Duration::from_mins(2);
+
 /// One envelope between members: a few entries, of which a single one may hold a request of the largest size that
 /// `--max-request-bytes` can be set to.
 pub const PEER_MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;

@@ -26,7 +26,8 @@ mod queue;
 mod range_stream;
 pub mod routes;
 pub mod server;
-pub mod status;
+pub mod snapshot;
+mod status;
 mod watch;
 
 pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};

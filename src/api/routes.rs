@@ -6,16 +6,17 @@ use super::cors::Cors;
 use super::counted::Counted;
 use super::status::ApiError;
 use super::{
-    cluster, election, grpc, http, json, kv, lease, lock, maintenance, monitoring, range_stream, watch,
+    cluster, election, grpc, http, json, kv, lease, lock, maintenance, monitoring, range_stream, snapshot,
+    watch,
 };
-use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES};
 use crate::metrics::Call;
 use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
 use std::pin::pin;
 use std::sync::Arc;
-use tokio::sync::Mutex;
 use tokio::sync::watch::Receiver;
+use tokio::sync::{Mutex, Semaphore};
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
@@ -33,12 +34,11 @@ const SERVICES: [&str; 7] = [
 const PACKAGES: [&str; 3] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb."];
 
 /// Methods that exist in etcd and do not exist here yet.
-const NOT_YET: [&str; 7] = [
+const NOT_YET: [&str; 6] = [
     "/etcdserverpb.Cluster/MemberAdd",
     "/etcdserverpb.Cluster/MemberRemove",
     "/etcdserverpb.Cluster/MemberUpdate",
     "/etcdserverpb.Cluster/MemberPromote",
-    "/etcdserverpb.Maintenance/Snapshot",
     "/etcdserverpb.Maintenance/MoveLeader",
     "/etcdserverpb.Maintenance/Downgrade",
 ];
@@ -52,6 +52,7 @@ pub struct Routes<B> {
     json: bool,
     converter: json::Converter,
     defragmenting: Arc<Mutex<()>>,
+    backups: Arc<Semaphore>,
     /// Metrics and health alone.
     monitoring_only: bool,
     opened: Option<Receiver<bool>>,
@@ -67,6 +68,7 @@ impl<B: Backend> Routes<B> {
             json: false,
             converter: json::Converter::default(),
             defragmenting: Arc::default(),
+            backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             monitoring_only: false,
             opened: None,
         }
@@ -279,6 +281,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Maintenance/Defragment" => {
                 maintenance::defragment(backend, message!(), &self.defragmenting).await
             }
+            "/etcdserverpb.Maintenance/Snapshot" => snapshot::snapshot(backend, message!(), &self.backups),
             // In boxes of their own: they wait long, and the others here would carry room for what they need.
             "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, message!())).await,
             "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,

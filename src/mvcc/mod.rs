@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod counts;
+pub mod entries;
 pub mod hash;
 #[cfg(test)]
 mod hash_tests;

@@ -1,0 +1,220 @@
+//! bbolt's file format, as far as it takes to write a file from its first byte to its last (bbolt: internal/common/page.go,
+//! meta.go, inode.go; bucket.go).
+//!
+//! Pages of 4 KiB, of which a node of a tree takes one or more. Two meta pages come first; then the tree of buckets, a
+//! single leaf; then each bucket's tree, leaves first. All numbers are little-endian. A page starts with its own number (8
+//! bytes), its kind (2), how many elements it has (2) and how many pages follow that belong to it (4).
+
+use bytes::{BufMut, Bytes};
+
+pub const PAGE_BYTES: usize = 4096;
+pub const META_PAGES: u64 = 2;
+
+/// A node is closed at this size: some pages, so that what must be remembered of each stays small beside what is in it.
+pub const NODE_BYTES: usize = 4 * PAGE_BYTES;
+/// A page counts its elements with two bytes.
+const NODE_ELEMENTS_MAX: usize = u16::MAX as usize;
+
+const PAGE_HEADER_BYTES: usize = 16;
+/// Of a leaf's element: kind, place, length of key and of value. Of a branch's: place, length of key, page.
+const ELEMENT_BYTES: usize = 16;
+
+const BRANCH: u16 = 0x01;
+const LEAF: u16 = 0x02;
+const META: u16 = 0x04;
+/// A leaf's element that is a bucket.
+const IS_BUCKET: u32 = 0x01;
+
+const MAGIC: u32 = 0xED0C_DAED;
+const VERSION: u32 = 2;
+/// Where there is no list of free pages: who writes to the file looks for them.
+const NO_FREE_LIST: u64 = u64::MAX;
+
+/// How long a node with one more element is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeSize {
+    pub elements: usize,
+    bytes: usize,
+}
+
+impl NodeSize {
+    /// Whether one more element has its place here. The first always has.
+    pub fn takes(self, key_bytes: usize, value_bytes: usize) -> bool {
+        let bytes = PAGE_HEADER_BYTES + self.bytes + ELEMENT_BYTES + key_bytes + value_bytes;
+        self.elements == 0 || (bytes <= NODE_BYTES && self.elements < NODE_ELEMENTS_MAX)
+    }
+
+    pub fn add(&mut self, key_bytes: usize, value_bytes: usize) {
+        self.elements += 1;
+        self.bytes += ELEMENT_BYTES + key_bytes + value_bytes;
+    }
+
+    pub fn pages(self) -> u64 {
+        (PAGE_HEADER_BYTES + self.bytes).div_ceil(PAGE_BYTES) as u64
+    }
+}
+
+/// A node of a tree, as its parent knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Child {
+    /// The first below it.
+    pub first_key: Bytes,
+    pub page: u64,
+}
+
+fn put_page_header(page: u64, kind: u16, elements: usize, pages: u64, out: &mut Vec<u8>) {
+    out.put_u64_le(page);
+    out.put_u16_le(kind);
+    out.put_u16_le(elements as u16);
+    out.put_u32_le((pages - 1) as u32);
+}
+
+/// A leaf of a bucket.
+pub fn leaf(page: u64, entries: &[(Bytes, Bytes)]) -> Vec<u8> {
+    node(page, LEAF, entries, |(key, value)| (key, value), leaf_element)
+}
+
+/// A branch of a bucket.
+pub fn branch(page: u64, children: &[Child]) -> Vec<u8> {
+    let element = |out: &mut Vec<u8>, place: u32, child: &Child| {
+        out.put_u32_le(place);
+        out.put_u32_le(child.first_key.len() as u32);
+        out.put_u64_le(child.page);
+    };
+    node(page, BRANCH, children, |child| (&child.first_key, &[]), element)
+}
+
+/// The leaf that knows all buckets: their names, in order, and what `bucket` has made of each.
+pub fn root(page: u64, buckets: &[(Bytes, Bytes)]) -> Vec<u8> {
+    let element = |out: &mut Vec<u8>, place, bucket: &(Bytes, Bytes)| {
+        let start = out.len();
+        leaf_element(out, place, bucket);
+        out[start..start + 4].copy_from_slice(&IS_BUCKET.to_le_bytes());
+    };
+    node(page, LEAF, buckets, |(key, value)| (key, value), element)
+}
+
+fn leaf_element(out: &mut Vec<u8>, place: u32, (key, value): &(Bytes, Bytes)) {
+    out.put_u32_le(0);
+    out.put_u32_le(place);
+    out.put_u32_le(key.len() as u32);
+    out.put_u32_le(value.len() as u32);
+}
+
+/// All elements, then all keys and values. The place of those counts from where their element stands.
+fn node<T>(
+    page: u64,
+    kind: u16,
+    items: &[T],
+    parts: impl Fn(&T) -> (&[u8], &[u8]),
+    element: impl Fn(&mut Vec<u8>, u32, &T),
+) -> Vec<u8> {
+    let mut size = NodeSize::default();
+    for item in items {
+        let (key, value) = parts(item);
+        size.add(key.len(), value.len());
+    }
+    let bytes = size.pages() as usize * PAGE_BYTES;
+    let mut out = Vec::with_capacity(bytes);
+    put_page_header(page, kind, items.len(), size.pages(), &mut out);
+    let mut place = items.len() * ELEMENT_BYTES;
+    for item in items {
+        element(&mut out, place as u32, item);
+        let (key, value) = parts(item);
+        place = place - ELEMENT_BYTES + key.len() + value.len();
+    }
+    for item in items {
+        let (key, value) = parts(item);
+        out.extend_from_slice(key);
+        out.extend_from_slice(value);
+    }
+    out.resize(bytes, 0);
+    out
+}
+
+/// What the root says of a bucket: the page of its tree, or, where there is none, that it is empty.
+pub fn bucket(tree: Option<u64>) -> Bytes {
+    let mut out = Vec::with_capacity(PAGE_HEADER_BYTES * 2);
+    out.put_u64_le(tree.unwrap_or(0));
+    out.put_u64_le(0); // the last of the numbers that it has given out
+    if tree.is_none() {
+        put_page_header(0, LEAF, 0, 1, &mut out);
+    }
+    out.into()
+}
+
+/// Both meta pages of a file of so many pages. The second is the one before, and nothing is in it that the first has not.
+pub fn meta(root: u64, pages: u64) -> Vec<u8> {
+    let mut out = Vec::with_capacity(META_PAGES as usize * PAGE_BYTES);
+    for number in 0..META_PAGES {
+        put_page_header(number, META, 0, 1, &mut out);
+        let start = out.len();
+        out.put_u32_le(MAGIC);
+        out.put_u32_le(VERSION);
+        out.put_u32_le(PAGE_BYTES as u32);
+        out.put_u32_le(0);
+        out.put_u64_le(root);
+        out.put_u64_le(0);
+        out.put_u64_le(NO_FREE_LIST);
+        out.put_u64_le(pages);
+        out.put_u64_le(META_PAGES - number); // the transaction that wrote it
+        let checksum = fnv_1a(&out[start..]);
+        out.put_u64_le(checksum);
+        out.resize((number as usize + 1) * PAGE_BYTES, 0);
+    }
+    out
+}
+
+/// The hash of Fowler, Noll and Vo, 64 bits wide, in its variant 1a.
+pub(super) fn fnv_1a(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_one_of_its_authors() {
+        // From the list of test vectors of draft-eastlake-fnv.
+        assert_eq!(fnv_1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn a_leaf_is_laid_out_as_bbolt_reads_it() {
+        let entries = [
+            (Bytes::from_static(b"a"), Bytes::from_static(b"one")),
+            (Bytes::from_static(b"bc"), Bytes::from_static(b"")),
+        ];
+        let page = leaf(7, &entries);
+        assert_eq!(page.len(), PAGE_BYTES);
+        assert_eq!(page[..16], [7, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2, 0, 0, 0, 0, 0]);
+        // Each element tells where its key is, from its own start on.
+        assert_eq!(page[16..32], [0, 0, 0, 0, 32, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(page[32..48], [0, 0, 0, 0, 20, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(&page[16 + 32..16 + 38], b"aonebc");
+        assert_eq!(&page[32 + 20..32 + 22], b"bc");
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_page_takes_more_of_them() {
+        let value = Bytes::from(vec![1; 3 * PAGE_BYTES]);
+        let page = leaf(7, &[(Bytes::from_static(b"a"), value)]);
+        assert_eq!(page.len(), 4 * PAGE_BYTES);
+        assert_eq!(page[12..16], [3, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_node_takes_what_fits_and_never_nothing() {
+        let mut size = NodeSize::default();
+        assert!(size.takes(17, 10 * NODE_BYTES));
+        size.add(17, 100);
+        assert!(!size.takes(17, NODE_BYTES));
+        while size.takes(17, 100) {
+            size.add(17, 100);
+        }
+        assert_eq!(size.pages() as usize * PAGE_BYTES, NODE_BYTES);
+    }
+}

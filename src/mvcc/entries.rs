@@ -1,0 +1,264 @@
+//! What etcd keeps in its bucket `key`, in its order and its encoding: the newest of every key at the compact revision,
+//! and every change after it.
+//!
+//! An entry's key is the main revision, `_` and the sub revision, plus `t` for a delete; its value is the encoded
+//! `KeyValue`, of a delete the key alone (etcd: server/storage/mvcc/revision.go and kvstore_txn.go).
+//!
+//! The entries above the compact revision are listed by `history`. Those below are found by walking the keys, as many
+//! at a time as fit into a bound and in several passes if they do not, so that memory does not grow with the keys.
+
+use std::collections::BinaryHeap;
+
+use bytes::Bytes;
+
+use crate::mvcc::MvccError;
+use crate::mvcc::past::{Changes, Past, Pushed, pushed_record};
+use crate::mvcc::records::{Found, RecordsAt, Source, Step};
+use crate::mvcc::view::View;
+use crate::storage::state_error::StateError;
+use crate::storage::state_history::HistoryEntry;
+use crate::storage::state_keys::{KeyRange, Place};
+use crate::storage::state_record::encode_tombstone;
+
+// One of them exists per scan under way: the size of the largest does not matter.
+#[allow(clippy::large_enum_variant)]
+enum Phase {
+    /// Walking the keys for the lowest entries above `above`.
+    Collect {
+        records: RecordsAt<'static>,
+        above: Place,
+        lowest: BinaryHeap<(Place, Bytes, Option<Pushed>)>,
+        left_out: bool,
+    },
+    /// Handing out what a pass has found.
+    Collected {
+        entries: std::vec::IntoIter<(Place, Bytes, Option<Pushed>)>,
+        again: bool,
+    },
+    /// Handing out the entries above the compact revision.
+    Recent(Changes<'static, HistoryEntry>),
+    Done,
+}
+
+/// Which entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    /// The newest.
+    pub up_to: i64,
+    /// Of the entries at or below the compact revision, those that a reader at this one sees, which is none below it.
+    pub seen_at: i64,
+    /// If that reader sees nothing at all, those that a reader at the compact revision sees.
+    pub or_when_compacted: bool,
+}
+
+/// What a step has come to. Each costs about the same, so that scans can be cut into slices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryStep {
+    /// An entry is in the buffer: its key of so many bytes, and its value.
+    Entry {
+        key_bytes: usize,
+    },
+    /// Something was looked at that is no entry, or not yet.
+    Looked,
+    Done,
+}
+
+/// A walk through entries under way.
+pub struct EntryScan {
+    view: View,
+    past: Box<dyn Past<'static>>,
+    wanted: Wanted,
+    any_seen: bool,
+    pass_keys: usize,
+    phase: Phase,
+}
+
+/// Before every change.
+const FIRST: Place = Place { main: 0, sub: 0 };
+
+impl View {
+    /// The whole bucket. So many keys are kept in memory at once.
+    pub fn entries(&self, pass_keys: usize) -> Result<EntryScan, MvccError> {
+        let wanted = Wanted {
+            up_to: self.revision(),
+            seen_at: self.compact_revision(),
+            or_when_compacted: false,
+        };
+        EntryScan::new(self.clone(), wanted, pass_keys)
+    }
+}
+
+impl EntryScan {
+    pub(super) fn new(view: View, wanted: Wanted, pass_keys: usize) -> Result<Self, MvccError> {
+        let compacted = view.compact_revision() > 0;
+        let mut scan = Self {
+            past: view.past(),
+            view,
+            wanted,
+            any_seen: false,
+            pass_keys,
+            phase: Phase::Done,
+        };
+        scan.phase = if compacted && wanted.up_to > 0 {
+            scan.collect(FIRST)?
+        } else {
+            scan.recent()?
+        };
+        Ok(scan)
+    }
+
+    fn collect(&self, above: Place) -> Result<Phase, MvccError> {
+        let all = KeyRange::From(Bytes::from_static(b"\0"));
+        let records = RecordsAt::new(&self.view, &all, self.wanted.seen_at)?;
+        Ok(Phase::Collect {
+            records,
+            above,
+            lowest: BinaryHeap::new(),
+            left_out: false,
+        })
+    }
+
+    fn recent(&self) -> Result<Phase, MvccError> {
+        let from = Place {
+            main: self.view.compact_revision().max(0) + 1,
+            sub: 0,
+        };
+        Ok(Phase::Recent(self.view.history(from)?))
+    }
+
+    /// Goes on a little. `buffer` is overwritten where there is an entry.
+    pub fn step(&mut self, buffer: &mut Vec<u8>) -> Result<EntryStep, MvccError> {
+        let mut step = EntryStep::Looked;
+        let next = match &mut self.phase {
+            Phase::Done => return Ok(EntryStep::Done),
+            Phase::Collect { .. } => self.step_collect()?,
+            Phase::Collected { entries, again } => match entries.next() {
+                Some((place, key, pushed)) => {
+                    let again = *again;
+                    let last = entries.as_slice().is_empty();
+                    step = self.put(&key, place, pushed, buffer)?;
+                    match (last, again) {
+                        (false, _) => None,
+                        (true, true) => Some(self.collect(place)?),
+                        (true, false) => Some(self.recent()?),
+                    }
+                }
+                None => Some(self.recent()?),
+            },
+            Phase::Recent(changes) => match changes.next().transpose()? {
+                Some(change) if change.place.main <= self.wanted.up_to => {
+                    step = self::change(&change, buffer);
+                    None
+                }
+                _ => Some(Phase::Done),
+            },
+        };
+        if let Some(phase) = next {
+            self.phase = phase;
+        }
+        Ok(step)
+    }
+
+    fn step_collect(&mut self) -> Result<Option<Phase>, MvccError> {
+        let Phase::Collect {
+            records,
+            above,
+            lowest,
+            left_out,
+        } = &mut self.phase
+        else {
+            return Ok(None);
+        };
+        let compact_revision = self.view.compact_revision();
+        match records.step()? {
+            Step::Skipped => {}
+            Step::Found(key, found) => {
+                self.any_seen = true;
+                let pushed = match &found {
+                    Found::Pushed(pushed) => Some(*pushed),
+                    _ => None,
+                };
+                let place = match pushed {
+                    Some(pushed) => pushed.place,
+                    None => records.record(&key, found)?.place(),
+                };
+                if place.main <= compact_revision && place > *above {
+                    // A copy, so that the heap does not keep the blocks of tables in memory.
+                    lowest.push((place, Bytes::copy_from_slice(&key), pushed));
+                    if lowest.len() > self.pass_keys {
+                        lowest.pop();
+                        *left_out = true;
+                    }
+                }
+            }
+            Step::End if self.wanted.or_when_compacted && !self.any_seen => {
+                self.wanted.seen_at = compact_revision;
+                self.any_seen = true;
+                return Ok(Some(self.collect(FIRST)?));
+            }
+            Step::End => {
+                let again = *left_out;
+                let entries = std::mem::take(lowest).into_sorted_vec().into_iter();
+                return Ok(Some(Phase::Collected { entries, again }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn put(
+        &mut self,
+        key: &Bytes,
+        place: Place,
+        pushed: Option<Pushed>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<EntryStep, StateError> {
+        let missing = || StateError::corrupt("current", key, "a record is missing that a walk has seen");
+        let record = match pushed {
+            Some(pushed) => pushed_record(&mut *self.past, key, pushed)?,
+            None => self.view.newest(key)?.ok_or_else(missing)?,
+        };
+        Ok(entry(place, false, buffer, |buffer| {
+            record.encode_key_value(key, buffer);
+        }))
+    }
+}
+
+fn change(HistoryEntry { place, key, record }: &HistoryEntry, buffer: &mut Vec<u8>) -> EntryStep {
+    match record {
+        Some(record) => entry(*place, false, buffer, |buffer| {
+            record.encode_key_value(key, buffer)
+        }),
+        None => entry(*place, true, buffer, |buffer| encode_tombstone(key, buffer)),
+    }
+}
+
+fn entry(
+    place: Place,
+    tombstone: bool,
+    buffer: &mut Vec<u8>,
+    encode_value: impl FnOnce(&mut Vec<u8>),
+) -> EntryStep {
+    buffer.clear();
+    put_revision(place.main, u64::from(place.sub), buffer);
+    if tombstone {
+        buffer.push(b't');
+    }
+    let key_bytes = buffer.len();
+    encode_value(buffer);
+    EntryStep::Entry { key_bytes }
+}
+
+/// A revision as etcd's buckets have it.
+pub fn put_revision(main: i64, sub: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&main.to_be_bytes());
+    out.push(b'_');
+    out.extend_from_slice(&sub.to_be_bytes());
+}
+
+impl std::fmt::Debug for EntryScan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EntryScan")
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
+    }
+}
