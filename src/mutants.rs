@@ -57,6 +57,8 @@ pub enum Mutant {
     AlarmStays,
     /// A compaction is not seen to free anything.
     NothingFreed,
+    /// A backup leaves out what has been replaced since the last compaction, if it was written before that.
+    BackupForgetsReplaced,
     /// Who waits in a queue is at its front as soon as one key before its own has gone.
     QueueAskedOnce,
     /// Leaders of elections proclaim without a look at whether they still lead.
@@ -66,7 +68,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -93,6 +95,7 @@ impl Mutant {
         Self::AlarmsLeftOut,
         Self::AlarmStays,
         Self::NothingFreed,
+        Self::BackupForgetsReplaced,
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
         Self::ObserveNewestOnly,
@@ -126,6 +129,7 @@ impl Mutant {
             Self::AlarmsLeftOut => "alarms-left-out",
             Self::AlarmStays => "alarm-stays",
             Self::NothingFreed => "nothing-freed",
+            Self::BackupForgetsReplaced => "backup-forgets-replaced",
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
             Self::ObserveNewestOnly => "observe-newest-only",

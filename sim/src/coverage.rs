@@ -29,6 +29,7 @@ const STATES: &[(&str, &str)] = &[
     ("sending the snapshot goes on", "snapshot resumed"),
     ("a snapshot did not arrive", "snapshot failed"),
     ("applied snapshot", "snapshot applied"),
+    ("successfully sent database snapshot to client", "backup sent"),
     ("established a peer connection", "peer connected"),
     ("peer connection ended", "peer connection ended"),
     ("lost or failed to make a peer connection", "peer connection lost"),

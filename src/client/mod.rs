@@ -4,6 +4,7 @@
 //! of them open and moves on to the next endpoint when it fails. [`Client`] sends requests over it, each with a deadline,
 //! and never repeats a write that may have been applied. All of it runs on real and on simulated sockets.
 
+mod backup;
 mod connection;
 mod election;
 mod endpoint;

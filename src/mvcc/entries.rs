@@ -11,6 +11,7 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 
+use crate::mutants::{self, Mutant};
 use crate::mvcc::MvccError;
 use crate::mvcc::past::{Changes, Past, Pushed, pushed_record};
 use crate::mvcc::records::{Found, RecordsAt, Source, Step};
@@ -79,9 +80,14 @@ const FIRST: Place = Place { main: 0, sub: 0 };
 impl View {
     /// The whole bucket. So many keys are kept in memory at once.
     pub fn entries(&self, pass_keys: usize) -> Result<EntryScan, MvccError> {
+        let seen_at = if mutants::active(Mutant::BackupForgetsReplaced) {
+            self.revision()
+        } else {
+            self.compact_revision()
+        };
         let wanted = Wanted {
             up_to: self.revision(),
-            seen_at: self.compact_revision(),
+            seen_at,
             or_when_compacted: false,
         };
         EntryScan::new(self.clone(), wanted, pass_keys)
@@ -226,7 +232,7 @@ impl EntryScan {
 fn change(HistoryEntry { place, key, record }: &HistoryEntry, buffer: &mut Vec<u8>) -> EntryStep {
     match record {
         Some(record) => entry(*place, false, buffer, |buffer| {
-            record.encode_key_value(key, buffer)
+            record.encode_key_value(key, buffer);
         }),
         None => entry(*place, true, buffer, |buffer| encode_tombstone(key, buffer)),
     }

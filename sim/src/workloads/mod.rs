@@ -1,6 +1,7 @@
 //! What clients do: one file per call of the API. Each draws the outcome that it wants first and builds a request that
 //! should bring it, sends it through the real client, and says what came back in the history's words.
 
+mod backup;
 mod compact;
 mod delete_range;
 pub mod election;
@@ -23,6 +24,9 @@ use callboard::proto::mvccpb::KeyValue;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use std::collections::BTreeMap;
+
+/// One in so many looks at the past is a look at a backup's.
+const BACKUP_EVERY: u64 = 8;
 
 /// What a client remembers of the answers it got: enough to make a swap that is likely to succeed.
 #[derive(Clone, Debug, Default)]
@@ -112,6 +116,9 @@ pub fn sample(random: &mut Stream, mix: &Mix, keys: u32, memory: &Memory) -> Inp
 pub async fn send(client: &Client, id: u64, input: &Input) -> Outcome {
     match input {
         Input::Get { key, serializable } => get::send(client, *key, *serializable).await,
+        Input::PastRange { revision } if id.is_multiple_of(BACKUP_EVERY) => {
+            backup::send(client, *revision).await
+        }
         Input::PastRange { revision } => past_range::send(client, *revision).await,
         Input::Put { key } => put::send(client, id, *key).await,
         Input::DeleteRange { key } => delete_range::send(client, *key).await,

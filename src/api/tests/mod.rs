@@ -1,5 +1,6 @@
 //! The API over a member without consensus.
 
+mod backup;
 mod fake;
 mod grpc;
 mod json;
