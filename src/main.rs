@@ -6,13 +6,13 @@ use callboard::node::member::Member;
 use callboard::{bench, env, logging};
 use std::process::ExitCode;
 
-#[cfg(not(madsim))]
+#[cfg(all(not(madsim), feature = "jemalloc"))]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The allocator's options: two arenas, since a member has few threads that allocate much, and memory that is not used goes
 /// back to the system after a second, not ten.
-#[cfg(not(madsim))]
+#[cfg(all(not(madsim), feature = "jemalloc"))]
 #[unsafe(export_name = "_rjem_malloc_conf")]
 static ALLOCATOR_OPTIONS: &[u8; 47] = b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 

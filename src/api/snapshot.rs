@@ -4,7 +4,7 @@
 //! A thread of its own reads the state, less urgently than what clients wait for.
 
 use super::backend::Backend;
-use super::body::{Body, frame};
+use super::body::{Body, Messages, frame};
 use super::status::{ApiError, Failure};
 use crate::backup::BackupFile;
 use crate::backup::file::BackupError;
@@ -14,9 +14,11 @@ use crate::limits::{BACKUP_CHUNK_BYTES, BACKUP_CHUNK_TIMEOUT};
 use crate::mvcc::View;
 use crate::proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, mpsc};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
@@ -28,28 +30,43 @@ pub fn snapshot(backend: &impl Backend, _: SnapshotRequest, places: &Arc<Semapho
     let place = Arc::clone(places)
         .try_acquire_owned()
         .map_err(|_| ApiError::TooManyRequests)?;
-    let view = backend.view();
+    Ok(Body::messages(read(backend.view(), place, BACKUP_CHUNK_TIMEOUT)))
+}
+
+/// `patience` is how long the client may take for a message.
+fn read(view: Arc<View>, place: OwnedSemaphorePermit, patience: Duration) -> Messages {
     let (messages, stream) = mpsc::channel(MESSAGES_AHEAD);
+    // Beside the messages: a client that does not read them is still told why there will be no more.
+    let (end, ended) = oneshot::channel();
     let run = move || async move {
         let mut sending = Sending {
             messages,
+            patience,
             sum: Sha256::new(),
             left: 0,
         };
-        if let Err(status) = sending.all(view).await {
+        let outcome = sending.all(view).await;
+        if let Err(status) = &outcome {
             tracing::warn!(error = %status.message(), "failed to send the database snapshot");
-            // If it was the client who has gone, nobody listens.
-            let _ = sending.messages.send(Err(status)).await;
         }
+        // If it was the client who has gone, nobody listens.
+        let _ = end.send(outcome);
         drop(place);
     };
     // The thread ends with the stream, or once whoever reads that has gone.
     let _detached = env::with_patient_threads(|| env::thread("backup", 1, run));
-    Ok(Body::messages(Box::pin(ReceiverStream::new(stream))))
+    let end = async move {
+        let outcome = ended.await.unwrap_or_else(|_| Err(ApiError::Stopped.into()));
+        outcome.err().map(Err)
+    };
+    let end = futures_util::stream::once(end).filter_map(std::future::ready);
+    let messages = ReceiverStream::new(stream).map(Ok).chain(end);
+    Box::pin(messages)
 }
 
 struct Sending {
-    messages: mpsc::Sender<Result<Bytes, Status>>,
+    messages: mpsc::Sender<Bytes>,
+    patience: Duration,
     sum: Sha256,
     /// Bytes of the file.
     left: u64,
@@ -107,7 +124,7 @@ impl Sending {
             blob,
             version: CLUSTER_VERSION.to_owned(),
         });
-        let sent = env::timeout(BACKUP_CHUNK_TIMEOUT, self.messages.send(Ok(message))).await;
+        let sent = env::timeout(self.patience, self.messages.send(message)).await;
         sent.map_err(|_| Status::deadline_exceeded("the client does not read"))?
             .map_err(|_| Status::cancelled("the client has gone"))
     }
@@ -118,5 +135,35 @@ fn failed(error: BackupError) -> Status {
         BackupError::State(error) => Failure::from(error).into(),
         BackupError::Abandoned => Status::cancelled(error.to_string()),
         error @ BackupError::Unlike(_) => Status::data_loss(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::apply::testing::{TestMember, put};
+    use tonic::Code;
+
+    #[test]
+    fn a_client_that_does_not_read_is_told_that_it_was_given_up() {
+        env::block_on(async {
+            let mut member = TestMember::new();
+            member.run(put("long", &"l".repeat(1_000_000))).unwrap();
+            let places = Arc::new(Semaphore::new(1));
+            let place = Arc::clone(&places).try_acquire_owned().expect("free");
+            let mut messages = read(member.view(), place, Duration::from_millis(20));
+            // The place is free again although nobody has read anything.
+            let freed = env::timeout(Duration::from_secs(10), places.acquire()).await;
+            drop(freed.expect("in time").expect("open"));
+            let mut sent = 0;
+            let status = loop {
+                match messages.next().await.expect("not the end") {
+                    Ok(_) => sent += 1,
+                    Err(status) => break status,
+                }
+            };
+            assert_eq!((sent, status.code()), (MESSAGES_AHEAD, Code::DeadlineExceeded));
+            assert!(messages.next().await.is_none());
+        });
     }
 }
