@@ -26,7 +26,7 @@ use madsim::task::NodeId;
 use std::collections::BTreeMap;
 
 /// One in so many looks at the past is a look at a backup's.
-const BACKUP_EVERY: u64 = 8;
+const BACKUP_EVERY: u64 = 32;
 
 /// What a client remembers of the answers it got: enough to make a swap that is likely to succeed.
 #[derive(Clone, Debug, Default)]
