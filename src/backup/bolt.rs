@@ -1,8 +1,8 @@
 //! bbolt's file format, as far as it takes to write a file from its first byte to its last (bbolt: internal/common/page.go,
 //! meta.go, inode.go; bucket.go).
 //!
-//! Pages of 4 KiB, of which a node of a tree takes one or more. Two meta pages come first; then the tree of buckets, a
-//! single leaf; then each bucket's tree, leaves first. All numbers are little-endian. A page starts with its own number (8
+//! Pages of 4 KiB, of which a node of a tree takes one or more. Two meta pages come first; then each bucket's tree, leaves
+//! first; then the leaf that knows the buckets, which holds the small ones whole. All numbers are little-endian. A page starts with its own number (8
 //! bytes), its kind (2), how many elements it has (2) and how many pages follow that belong to it (4).
 
 use bytes::{BufMut, Bytes};
@@ -12,6 +12,8 @@ pub const META_PAGES: u64 = 2;
 
 /// A node is closed at this size: some pages, so that what must be remembered of each stays small beside what is in it.
 pub const NODE_BYTES: usize = 4 * PAGE_BYTES;
+/// A bucket that takes no more has no tree: it is a part of the leaf that knows it.
+pub const INLINE_BYTES_MAX: usize = PAGE_BYTES / 4;
 /// A page counts its elements with two bytes.
 const NODE_ELEMENTS_MAX: usize = u16::MAX as usize;
 
@@ -34,6 +36,7 @@ const NO_FREE_LIST: u64 = u64::MAX;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeSize {
     pub elements: usize,
+    /// Of the elements, with their keys and values.
     bytes: usize,
 }
 
@@ -49,8 +52,13 @@ impl NodeSize {
         self.bytes += ELEMENT_BYTES + key_bytes + value_bytes;
     }
 
+    /// With the head of its page.
+    pub fn bytes(self) -> usize {
+        PAGE_HEADER_BYTES + self.bytes
+    }
+
     pub fn pages(self) -> u64 {
-        (PAGE_HEADER_BYTES + self.bytes).div_ceil(PAGE_BYTES) as u64
+        self.bytes().div_ceil(PAGE_BYTES) as u64
     }
 }
 
@@ -71,7 +79,7 @@ fn put_page_header(page: u64, kind: u16, elements: usize, pages: u64, out: &mut 
 
 /// A leaf of a bucket.
 pub fn leaf(page: u64, entries: &[(Bytes, Bytes)]) -> Vec<u8> {
-    node(page, LEAF, entries, |(key, value)| (key, value), leaf_element)
+    node(page, LEAF, entries, entry_parts, leaf_element)
 }
 
 /// A branch of a bucket.
@@ -91,7 +99,11 @@ pub fn root(page: u64, buckets: &[(Bytes, Bytes)]) -> Vec<u8> {
         leaf_element(out, place, bucket);
         out[start..start + 4].copy_from_slice(&IS_BUCKET.to_le_bytes());
     };
-    node(page, LEAF, buckets, |(key, value)| (key, value), element)
+    node(page, LEAF, buckets, entry_parts, element)
+}
+
+fn entry_parts((key, value): &(Bytes, Bytes)) -> (&[u8], &[u8]) {
+    (key, value)
 }
 
 fn leaf_element(out: &mut Vec<u8>, place: u32, (key, value): &(Bytes, Bytes)) {
@@ -99,6 +111,15 @@ fn leaf_element(out: &mut Vec<u8>, place: u32, (key, value): &(Bytes, Bytes)) {
     out.put_u32_le(place);
     out.put_u32_le(key.len() as u32);
     out.put_u32_le(value.len() as u32);
+}
+
+fn size_of<T>(items: &[T], parts: impl Fn(&T) -> (&[u8], &[u8])) -> NodeSize {
+    let mut size = NodeSize::default();
+    for item in items {
+        let (key, value) = parts(item);
+        size.add(key.len(), value.len());
+    }
+    size
 }
 
 /// All elements, then all keys and values. The place of those counts from where their element stands.
@@ -109,11 +130,7 @@ fn node<T>(
     parts: impl Fn(&T) -> (&[u8], &[u8]),
     element: impl Fn(&mut Vec<u8>, u32, &T),
 ) -> Vec<u8> {
-    let mut size = NodeSize::default();
-    for item in items {
-        let (key, value) = parts(item);
-        size.add(key.len(), value.len());
-    }
+    let size = size_of(items, &parts);
     let bytes = size.pages() as usize * PAGE_BYTES;
     let mut out = Vec::with_capacity(bytes);
     put_page_header(page, kind, items.len(), size.pages(), &mut out);
@@ -132,14 +149,19 @@ fn node<T>(
     out
 }
 
-/// What the root says of a bucket: the page of its tree, or, where there is none, that it is empty.
-pub fn bucket(tree: Option<u64>) -> Bytes {
-    let mut out = Vec::with_capacity(PAGE_HEADER_BYTES * 2);
-    out.put_u64_le(tree.unwrap_or(0));
+/// What the root says of a bucket: the page of its tree.
+pub fn bucket(tree: u64) -> Bytes {
+    let mut out = Vec::with_capacity(PAGE_HEADER_BYTES);
+    out.put_u64_le(tree);
     out.put_u64_le(0); // the last of the numbers that it has given out
-    if tree.is_none() {
-        put_page_header(0, LEAF, 0, 1, &mut out);
-    }
+    out.into()
+}
+
+/// The same of a bucket without a tree: all that is in it.
+pub fn inline_bucket(entries: &[(Bytes, Bytes)]) -> Bytes {
+    let mut out = bucket(0).to_vec();
+    let page = leaf(0, entries);
+    out.extend_from_slice(&page[..size_of(entries, entry_parts).bytes()]);
     out.into()
 }
 

@@ -1,7 +1,7 @@
 //! A backup under way. The first page of the file tells where everything is, so the state is walked twice: once to lay the
 //! file out, once to write it. Both walks see the same view, whatever is written meanwhile; nothing is kept on the disk.
 
-use super::bolt::{self, Child, META_PAGES, NodeSize, PAGE_BYTES};
+use super::bolt::{self, Child, INLINE_BYTES_MAX, META_PAGES, NodeSize, PAGE_BYTES};
 use super::buckets::{Bucket, Entries};
 use crate::mvcc::{MvccError, View};
 use bytes::Bytes;
@@ -33,8 +33,10 @@ struct Node {
 /// Where a bucket's tree will be.
 struct Tree {
     bucket: Bucket,
-    /// Leaves first, the root last. Empty where the bucket is.
+    /// Leaves first, the root last.
     levels: Vec<Vec<Node>>,
+    /// What the leaf of all buckets says of it.
+    told: Bytes,
 }
 
 /// What comes next.
@@ -49,27 +51,34 @@ struct Position {
 pub struct BackupFile {
     view: Arc<View>,
     trees: Vec<Tree>,
+    /// The leaf that knows all buckets: the last pages. None once it has been read.
+    root: Option<Vec<u8>>,
+    root_page: u64,
     pages: u64,
     /// None before the first page is read.
     position: Option<Position>,
 }
 
-const ROOT_PAGE: u64 = META_PAGES;
-
 impl BackupFile {
     /// Lays the file out. Gives up when `goes_on` says so.
     pub fn lay_out(view: Arc<View>, goes_on: impl Fn() -> bool) -> Result<Self, BackupError> {
-        // The leaf that knows the buckets takes one page: their number and names are always the same.
-        let mut pages = ROOT_PAGE + 1;
+        let mut root_page = META_PAGES;
         let trees = Bucket::ALL.into_iter().map(|bucket| {
             let entries = bucket.entries(&view)?;
-            Tree::lay_out(bucket, entries, &mut pages, &goes_on)
+            Tree::lay_out(bucket, entries, &mut root_page, &goes_on)
         });
-        let trees = trees.collect::<Result<_, BackupError>>()?;
+        let trees: Vec<Tree> = trees.collect::<Result<_, BackupError>>()?;
+        let buckets = trees.iter().map(|tree| {
+            let name = Bytes::from_static(tree.bucket.name().as_bytes());
+            (name, tree.told.clone())
+        });
+        let root = bolt::root(root_page, &buckets.collect::<Vec<_>>());
         Ok(Self {
+            pages: root_page + (root.len() / PAGE_BYTES) as u64,
             view,
             trees,
-            pages,
+            root: Some(root),
+            root_page,
             position: None,
         })
     }
@@ -88,7 +97,7 @@ impl BackupFile {
                 node: 0,
                 entries: None,
             });
-            return Ok(Some(self.head()));
+            return Ok(Some(bolt::meta(self.root_page, self.pages)));
         };
         while let Some(tree) = self.trees.get(position.tree) {
             if let Some(level) = tree.levels.get(position.level) {
@@ -104,18 +113,7 @@ impl BackupFile {
                 (position.tree, position.level) = (position.tree + 1, 0);
             }
         }
-        Ok(None)
-    }
-
-    fn head(&self) -> Vec<u8> {
-        let buckets = self.trees.iter().map(|tree| {
-            let name = Bytes::from_static(tree.bucket.name().as_bytes());
-            (name, bolt::bucket(tree.root_page()))
-        });
-        let buckets: Vec<_> = buckets.collect();
-        let mut head = bolt::meta(ROOT_PAGE, self.pages);
-        head.extend(bolt::root(ROOT_PAGE, &buckets));
-        head
+        Ok(self.root.take())
     }
 }
 
@@ -129,8 +127,11 @@ impl Tree {
     ) -> Result<Self, BackupError> {
         let mut nodes = Vec::new();
         let mut open: Option<Node> = None;
+        // All that has come, as long as that is little.
+        let mut few = Some((Vec::new(), NodeSize::default()));
         for entry in entries {
             let (key, value) = entry?;
+            few = few.and_then(|few| one_more(few, &key, &value));
             let (key_bytes, value_bytes) = (key.len(), value.len());
             let node = match open.take() {
                 Some(node) if node.size.takes(key_bytes, value_bytes) => node,
@@ -145,21 +146,19 @@ impl Tree {
             };
             open = Some(node.with(key_bytes, value_bytes));
         }
-        nodes.extend(open.map(|node| node.close(page)));
         let mut levels = Vec::new();
+        if let Some((few, _)) = few {
+            let told = bolt::inline_bucket(&few);
+            return Ok(Self { bucket, levels, told });
+        }
+        nodes.extend(open.map(|node| node.close(page)));
         while nodes.len() > 1 {
             let above = branches(&nodes, page);
             levels.push(std::mem::replace(&mut nodes, above));
         }
-        if !nodes.is_empty() {
-            levels.push(nodes);
-        }
-        Ok(Self { bucket, levels })
-    }
-
-    fn root_page(&self) -> Option<u64> {
-        let root = self.levels.last()?.first()?;
-        Some(root.child.page)
+        let told = bolt::bucket(nodes[0].child.page);
+        levels.push(nodes);
+        Ok(Self { bucket, levels, told })
     }
 
     fn leaf(&self, node: &Node, view: &View, left: &mut Option<Entries>) -> Result<Vec<u8>, BackupError> {
@@ -182,6 +181,17 @@ impl Tree {
         let children: Vec<_> = children.map(|node| node.child.clone()).collect();
         bolt::branch(node.child.page, &children)
     }
+}
+
+/// A bucket with one more entry, if it is small even so.
+fn one_more(
+    (mut few, mut size): (Vec<(Bytes, Bytes)>, NodeSize),
+    key: &Bytes,
+    value: &Bytes,
+) -> Option<(Vec<(Bytes, Bytes)>, NodeSize)> {
+    size.add(key.len(), value.len());
+    few.push((key.clone(), value.clone()));
+    (size.bytes() <= INLINE_BYTES_MAX).then_some((few, size))
 }
 
 /// The level above some nodes.

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 /// What a file holds: entries by the names of their buckets, in order.
 pub type Content = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
 
-/// The root of a bucket in the leaf that knows them, or the whole of it.
+/// What the leaf of all buckets says of one; the whole of it follows where it has no tree.
 const BUCKET_BYTES: usize = 16;
 const PAGE_HEADER_BYTES: usize = 16;
 const ELEMENT_BYTES: usize = 16;
+const BRANCH: u64 = 1;
+const LEAF: u64 = 2;
 
 /// Everything that is in a file, if all of it is in order: what is told twice is the same, keys rise, every page is
 /// reached once.
@@ -33,10 +35,13 @@ pub fn read(file: &[u8]) -> Result<Content, String> {
         let tree = number(&bucket, 0, 8)?;
         if tree > 0 {
             reader.collect(tree, 0, &mut entries)?;
-        } else if bucket.len() != BUCKET_BYTES + PAGE_HEADER_BYTES
-            || number(&bucket, BUCKET_BYTES + 10, 2)? != 0
-        {
-            return Err("a bucket without a tree is not empty".into());
+        } else {
+            let page = bucket.get(BUCKET_BYTES..).ok_or("a bucket is cut short")?;
+            let header = (number(page, 8, 2)?, number(page, 10, 2)? as usize);
+            if header.0 != LEAF || number(page, 0, 8)? != 0 {
+                return Err("what a bucket without a tree holds is no leaf".into());
+            }
+            reader.elements(0, header, page, 0, &mut entries)?;
         }
         let name = String::from_utf8(name).map_err(|error| error.to_string())?;
         if entries.windows(2).any(|pair| pair[0].0 >= pair[1].0) {
@@ -113,11 +118,23 @@ impl<'a> Reader<'a> {
         into: &mut Vec<(Vec<u8>, Vec<u8>)>,
     ) -> Result<Option<Vec<u8>>, String> {
         let (kind, elements, bytes) = self.page(page)?;
+        self.elements(page, (kind, elements), bytes, flags, into)
+    }
+
+    /// The same of a page that has been found.
+    fn elements(
+        &mut self,
+        page: u64,
+        (kind, elements): (u64, usize),
+        bytes: &[u8],
+        flags: u64,
+        into: &mut Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Result<Option<Vec<u8>>, String> {
         let mut first = None;
         let mut next = PAGE_HEADER_BYTES + elements * ELEMENT_BYTES;
         for element in 0..elements {
             let start = PAGE_HEADER_BYTES + element * ELEMENT_BYTES;
-            let is_leaf = kind == 2;
+            let is_leaf = kind == LEAF;
             let at = number(bytes, start + if is_leaf { 4 } else { 0 }, 4)?;
             if start + at as usize != next {
                 return Err(format!("page {page} has a gap between its elements"));
@@ -131,14 +148,14 @@ impl<'a> Reader<'a> {
             let key = take(key_bytes)?.to_vec();
             first.get_or_insert_with(|| key.clone());
             match kind {
-                2 => {
+                LEAF => {
                     if number(bytes, start, 4)? != flags {
                         return Err("an entry where a bucket should be, or a bucket for an entry".into());
                     }
                     let value = take(number(bytes, start + 12, 4)?)?;
                     into.push((key, value.to_vec()));
                 }
-                1 => {
+                BRANCH => {
                     let below = self.collect(number(bytes, start + 8, 8)?, flags, into)?;
                     if below != Some(key) {
                         return Err(format!("page {page} does not know how its children begin"));
