@@ -412,10 +412,19 @@ impl Cluster {
         set_cut(member_address(from), member_address(to), true);
     }
 
-    /// Lets it be heard again.
+    /// Damages so many of a thousand pieces that go one way between two members.
+    #[allow(clippy::unused_self)] // the roads are the cluster's
+    pub fn garble(&self, from: usize, to: usize, permille: u64) {
+        network::change_road(member_address(from), member_address(to), |road| {
+            road.corrupt_permille = permille;
+        });
+    }
+
+    /// Lets it be heard again, and undamaged.
     #[allow(clippy::unused_self)] // the roads are the cluster's
     pub fn mend(&self, from: usize, to: usize) {
         set_cut(member_address(from), member_address(to), false);
+        self.garble(from, to, 0);
     }
 
     /// The machines of all members and clients.

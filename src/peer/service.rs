@@ -4,7 +4,7 @@ use super::envelope;
 use super::identity::{self, VERSION};
 use super::link::SILENCE_MAX;
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
-use super::snapshot_send::CHUNK_TIMEOUT;
+use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
 use crate::consensus::inbox::Incoming;
 use crate::corruption::HashHandle;
 use crate::env;
@@ -98,7 +98,7 @@ impl PeerService {
             .map_err(|_| Status::cancelled("the sender went away"));
         while outcome.is_ok() {
             let next = env::timeout(CHUNK_TIMEOUT, chunks.message()).await;
-            match next.unwrap_or_else(|_| Err(Status::unavailable("the transfer stands still"))) {
+            match next.unwrap_or_else(|_| Err(stands_still())) {
                 Ok(Some(chunk)) if envelope::check_chunk(&chunk).is_err() => {
                     outcome = Err(Status::unavailable("a chunk was damaged on its way"));
                 }
@@ -196,9 +196,9 @@ impl Peer for PeerService {
         request: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         let mut chunks = request.into_inner();
-        let first = chunks
-            .message()
-            .await?
+        let first = env::timeout(CHUNK_TIMEOUT, chunks.message())
+            .await
+            .map_err(|_| stands_still())??
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
         let (hello, announcement) = envelope::unwrap_announcement(&first).map_err(damaged)?;
         let from = self.greet(&hello)?;

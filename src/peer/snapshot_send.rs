@@ -17,13 +17,13 @@ use tonic::{Status, Streaming};
 const CHUNK_BYTES: usize = 256 * 1024;
 /// Chunks on their way into the connection.
 const CHUNKS_AHEAD: usize = 4;
-/// No chunk is longer on its way, however slow the network: after that either end gives the transfer up, so that another
-/// one can begin. What was damaged on a connection can leave both waiting for ever.
+/// No chunk is longer on its way, however slow the network, nor are the first words of either end: after that either gives
+/// the transfer up, so that another one can begin. What was damaged on a connection can leave both waiting for ever.
 pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(15);
 /// Attempts before raft is told that the snapshot did not arrive; it starts another then.
 const ATTEMPTS_MAX: usize = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// The receiver's first answer, and its last after syncing all of it.
+/// The receiver's last answer, after syncing all of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Why a snapshot did not arrive.
@@ -72,9 +72,9 @@ async fn send_once(
         let reply = next(&mut replies).await?;
         Ok::<_, Status>((replies, reply))
     };
-    let (mut replies, reply) = env::timeout(ANSWER_TIMEOUT, begin)
+    let (mut replies, reply) = env::timeout(CHUNK_TIMEOUT, begin)
         .await
-        .map_err(|_| SendError::TimedOut)??;
+        .map_err(|_| stands_still())??;
     let after = reply
         .resume_after
         .map(|SnapshotPosition { keyspace, key }| Cursor { keyspace, key });
@@ -84,7 +84,7 @@ async fn send_once(
         let last = found.is_empty();
         let chunk = envelope::wrap_records(found, last);
         let sent = env::timeout(CHUNK_TIMEOUT, chunks.send(chunk)).await;
-        let sent = sent.map_err(|_| Status::unavailable("the transfer stands still"))?;
+        let sent = sent.map_err(|_| stands_still())?;
         if sent.is_err() || last {
             break;
         }
@@ -98,6 +98,11 @@ async fn send_once(
     } else {
         Err(Status::internal("the receiver did not complete the snapshot").into())
     }
+}
+
+/// What is tried again.
+pub(super) fn stands_still() -> Status {
+    Status::unavailable("the transfer stands still")
 }
 
 async fn next(replies: &mut Streaming<SnapshotReply>) -> Result<SnapshotReply, Status> {

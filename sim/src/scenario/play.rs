@@ -85,6 +85,14 @@ impl<'a> Telling<'a> {
             }
             Step::Others(names) => self.name_others(names),
             Step::Cut { from, to, both } => self.link(from, to, *both, Cluster::cut),
+            Step::Garble {
+                from,
+                to,
+                both,
+                permille,
+            } => self.link(from, to, *both, |cluster, from, to| {
+                cluster.garble(from, to, *permille)
+            }),
             Step::Mend { from, to, both } => self.link(from, to, *both, Cluster::mend),
             Step::MendAll => {
                 let everybody: Vec<_> = (0..self.cluster.members.len()).collect();
@@ -261,7 +269,7 @@ impl<'a> Telling<'a> {
         from: &str,
         to: &[Name],
         both: bool,
-        change: fn(&Cluster, usize, usize),
+        change: impl Fn(&Cluster, usize, usize),
     ) -> Result<(), Violation> {
         let from = self.member(from)?;
         for to in self.members(to, Some(from))? {

@@ -54,6 +54,13 @@ pub enum Step {
         to: Vec<Name>,
         both: bool,
     },
+    /// Damages so many of a thousand pieces that go from the first to the others, or both ways, until the link is mended.
+    Garble {
+        from: Name,
+        to: Vec<Name>,
+        both: bool,
+        permille: u64,
+    },
     Mend {
         from: Name,
         to: Vec<Name>,
@@ -165,6 +172,12 @@ fn step(words: &[&str]) -> Option<Step> {
             from: name(from),
             to: names(to),
             both: both(way)?,
+        },
+        ["garble", permille, "in", "1000", from, way, to] => Step::Garble {
+            from: name(from),
+            to: names(to),
+            both: both(way)?,
+            permille: permille.parse().ok()?,
         },
         ["mend", "all"] => Step::MendAll,
         ["mend", from, way, to] => Step::Mend {
