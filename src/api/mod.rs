@@ -26,8 +26,8 @@ mod queue;
 mod range_stream;
 pub mod routes;
 pub mod server;
-pub mod snapshot;
-mod status;
+mod snapshot;
+pub mod status;
 mod watch;
 
 pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
