@@ -2,8 +2,9 @@
 //! meta.go, inode.go; bucket.go).
 //!
 //! Pages of 4 KiB, of which a node of a tree takes one or more. Two meta pages come first; then each bucket's tree, leaves
-//! first; then the leaf that knows the buckets, which holds the small ones whole. All numbers are little-endian. A page starts with its own number (8
-//! bytes), its kind (2), how many elements it has (2) and how many pages follow that belong to it (4).
+//! first; then the leaf that knows the buckets, which holds the small ones whole. All numbers are little-endian. A page
+//! starts with its own number (8 bytes), its kind (2), how many elements it has (2) and how many pages follow that belong to
+//! it (4).
 
 use bytes::{BufMut, Bytes};
 
@@ -35,7 +36,7 @@ const NO_FREE_LIST: u64 = u64::MAX;
 /// How long a node with one more element is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeSize {
-    pub elements: usize,
+    elements: usize,
     /// Of the elements, with their keys and values.
     bytes: usize,
 }
@@ -43,7 +44,7 @@ pub struct NodeSize {
 impl NodeSize {
     /// Whether one more element has its place here. The first always has.
     pub fn takes(self, key_bytes: usize, value_bytes: usize) -> bool {
-        let bytes = PAGE_HEADER_BYTES + self.bytes + ELEMENT_BYTES + key_bytes + value_bytes;
+        let bytes = self.bytes() + ELEMENT_BYTES + key_bytes + value_bytes;
         self.elements == 0 || (bytes <= NODE_BYTES && self.elements < NODE_ELEMENTS_MAX)
     }
 

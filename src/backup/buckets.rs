@@ -7,7 +7,6 @@ use crate::config::CLUSTER_VERSION;
 use crate::limits::BACKUP_PASS_KEYS;
 use crate::mvcc::entries::{EntryScan, EntryStep, put_revision};
 use crate::mvcc::{MvccError, View};
-use crate::proto::log::Member;
 use bytes::Bytes;
 use prost::Message;
 use serde::Serialize;
@@ -175,7 +174,7 @@ fn is_false(value: &bool) -> bool {
 }
 
 fn members(view: &View) -> Vec<(Bytes, Bytes)> {
-    let stored = view.cluster.members.iter().map(|member: &Member| {
+    let stored = view.cluster.members.iter().map(|member| {
         let value = StoredMember {
             id: member.id,
             peer_urls: &member.peer_urls,

@@ -26,8 +26,8 @@ pub enum BackupError {
 struct Node {
     child: Child,
     size: NodeSize,
-    /// Its children among the nodes of the level below. Leaves have none.
-    children: Range<usize>,
+    /// Which of the bucket's entries it holds, or which nodes of the level below.
+    elements: Range<usize>,
 }
 
 /// Where a bucket's tree will be.
@@ -40,6 +40,7 @@ struct Tree {
 }
 
 /// What comes next.
+#[derive(Default)]
 struct Position {
     tree: usize,
     level: usize,
@@ -63,10 +64,8 @@ impl BackupFile {
     /// Lays the file out. Gives up when `goes_on` says so.
     pub fn lay_out(view: Arc<View>, goes_on: impl Fn() -> bool) -> Result<Self, BackupError> {
         let mut root_page = META_PAGES;
-        let trees = Bucket::ALL.into_iter().map(|bucket| {
-            let entries = bucket.entries(&view)?;
-            Tree::lay_out(bucket, entries, &mut root_page, &goes_on)
-        });
+        let lay_out = |bucket| Tree::lay_out(bucket, &view, &mut root_page, &goes_on);
+        let trees = Bucket::ALL.into_iter().map(lay_out);
         let trees: Vec<Tree> = trees.collect::<Result<_, BackupError>>()?;
         let buckets = trees.iter().map(|tree| {
             let name = Bytes::from_static(tree.bucket.name().as_bytes());
@@ -91,12 +90,7 @@ impl BackupFile {
     /// The next pages; none at the end.
     pub fn next_pages(&mut self) -> Result<Option<Vec<u8>>, BackupError> {
         let Some(position) = &mut self.position else {
-            self.position = Some(Position {
-                tree: 0,
-                level: 0,
-                node: 0,
-                entries: None,
-            });
+            self.position = Some(Position::default());
             return Ok(Some(bolt::meta(self.root_page, self.pages)));
         };
         while let Some(tree) = self.trees.get(position.tree) {
@@ -121,39 +115,31 @@ impl Tree {
     /// Takes as many pages as it needs, from `page` on.
     fn lay_out(
         bucket: Bucket,
-        entries: Entries,
+        view: &View,
         page: &mut u64,
         goes_on: impl Fn() -> bool,
     ) -> Result<Self, BackupError> {
         let mut nodes = Vec::new();
-        let mut open: Option<Node> = None;
-        // All that has come, as long as that is little.
-        let mut few = Some((Vec::new(), NodeSize::default()));
-        for entry in entries {
+        for (number, entry) in bucket.entries(view)?.enumerate() {
             let (key, value) = entry?;
-            few = few.and_then(|few| one_more(few, &key, &value));
-            let (key_bytes, value_bytes) = (key.len(), value.len());
-            let node = match open.take() {
-                Some(node) if node.size.takes(key_bytes, value_bytes) => node,
-                full => {
-                    if !goes_on() {
-                        return Err(BackupError::Abandoned);
-                    }
-                    nodes.extend(full.map(|node| node.close(page)));
-                    // A copy: the entry is one piece, whose value would stay with it.
-                    Node::open(Bytes::copy_from_slice(&key), 0)
-                }
-            };
-            open = Some(node.with(key_bytes, value_bytes));
+            if add(&mut nodes, &key, value.len(), number) && !goes_on() {
+                return Err(BackupError::Abandoned);
+            }
         }
         let mut levels = Vec::new();
-        if let Some((few, _)) = few {
+        let size = nodes.first().map_or_else(NodeSize::default, |node| node.size);
+        if nodes.len() <= 1 && size.bytes() <= INLINE_BYTES_MAX {
+            let few: Vec<_> = bucket.entries(view)?.collect::<Result<_, _>>()?;
             let told = bolt::inline_bucket(&few);
             return Ok(Self { bucket, levels, told });
         }
-        nodes.extend(open.map(|node| node.close(page)));
+        settle(&mut nodes, page);
         while nodes.len() > 1 {
-            let above = branches(&nodes, page);
+            let mut above = Vec::new();
+            for (number, node) in nodes.iter().enumerate() {
+                add(&mut above, &node.child.first_key, 0, number);
+            }
+            settle(&mut above, page);
             levels.push(std::mem::replace(&mut nodes, above));
         }
         let told = bolt::bucket(nodes[0].child.page);
@@ -166,7 +152,7 @@ impl Tree {
             Some(entries) => entries,
             None => left.insert(self.bucket.entries(view)?),
         };
-        let elements: Vec<_> = entries.take(node.size.elements).collect::<Result<_, _>>()?;
+        let elements: Vec<_> = entries.take(node.elements.len()).collect::<Result<_, _>>()?;
         let first_key = elements.first().map(|(key, _)| key);
         let pages = bolt::leaf(node.child.page, &elements);
         let planned = node.size.pages() as usize * PAGE_BYTES;
@@ -177,62 +163,38 @@ impl Tree {
     }
 
     fn branch(&self, node: &Node, level: usize) -> Vec<u8> {
-        let children = self.levels[level - 1][node.children.clone()].iter();
+        let children = self.levels[level - 1][node.elements.clone()].iter();
         let children: Vec<_> = children.map(|node| node.child.clone()).collect();
         bolt::branch(node.child.page, &children)
     }
 }
 
-/// A bucket with one more entry, if it is small even so.
-fn one_more(
-    (mut few, mut size): (Vec<(Bytes, Bytes)>, NodeSize),
-    key: &Bytes,
-    value: &Bytes,
-) -> Option<(Vec<(Bytes, Bytes)>, NodeSize)> {
-    size.add(key.len(), value.len());
-    few.push((key.clone(), value.clone()));
-    (size.bytes() <= INLINE_BYTES_MAX).then_some((few, size))
-}
-
-/// The level above some nodes.
-fn branches(below: &[Node], page: &mut u64) -> Vec<Node> {
-    let mut above = Vec::new();
-    let mut open: Option<Node> = None;
-    for (number, node) in below.iter().enumerate() {
-        let key_bytes = node.child.first_key.len();
-        let branch = match open.take() {
-            Some(branch) if branch.size.takes(key_bytes, 0) => branch,
-            full => {
-                above.extend(full.map(|branch| branch.close(page)));
-                Node::open(node.child.first_key.clone(), number)
-            }
-        };
-        open = Some(branch.with(key_bytes, 0));
-    }
-    above.extend(open.map(|branch| branch.close(page)));
-    above
-}
-
-impl Node {
-    fn open(first_key: Bytes, first_child: usize) -> Self {
-        Self {
-            child: Child { first_key, page: 0 },
+/// Adds an element, the so-manieth, to the last of a level's nodes; to a new one, and true, where it has no place there.
+fn add(level: &mut Vec<Node>, key: &[u8], value_bytes: usize, number: usize) -> bool {
+    let begins = !matches!(level.last(), Some(node) if node.size.takes(key.len(), value_bytes));
+    if begins {
+        level.push(Node {
+            // A copy: what it is a part of would stay with it.
+            child: Child {
+                first_key: Bytes::copy_from_slice(key),
+                page: 0,
+            },
             size: NodeSize::default(),
-            children: first_child..first_child,
-        }
+            elements: number..number,
+        });
     }
-
-    fn with(mut self, key_bytes: usize, value_bytes: usize) -> Self {
-        self.size.add(key_bytes, value_bytes);
-        self.children.end += 1;
-        self
+    if let Some(node) = level.last_mut() {
+        node.size.add(key.len(), value_bytes);
+        node.elements.end += 1;
     }
+    begins
+}
 
-    /// Gives it its place.
-    fn close(mut self, page: &mut u64) -> Self {
-        self.child.page = *page;
-        *page += self.size.pages();
-        self
+/// Gives the nodes of a level their places.
+fn settle(level: &mut [Node], page: &mut u64) {
+    for node in level {
+        node.child.page = *page;
+        *page += node.size.pages();
     }
 }
 

@@ -8,6 +8,7 @@ pub type Content = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
 
 /// What the leaf of all buckets says of one; the whole of it follows where it has no tree.
 const BUCKET_BYTES: usize = 16;
+// Not the writer's: who takes these from there does not notice if they are wrong.
 const PAGE_HEADER_BYTES: usize = 16;
 const ELEMENT_BYTES: usize = 16;
 const BRANCH: u64 = 1;
