@@ -5,66 +5,44 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use callboard::proto::etcdserverpb as pb;
 use serde_json::Value;
 use support::cluster::Cluster;
+use support::etcdctl::{self, stdout};
 use support::kv_client::{Client, ask, block_on};
-use support::process::{self, Process};
-use support::{http, poll, ports};
+use support::{http, ports};
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-const COMMAND_LIMIT: Duration = Duration::from_secs(30);
-
-/// What it printed.
-fn etcdctl(endpoint: SocketAddr, words: &[&str], stdin: &[u8]) -> String {
-    let mut command = process::command(&support::etcdctl_bin());
-    command.env("ETCDCTL_API", "3");
-    command.arg(format!("--endpoints={endpoint}")).args(words);
-    let finished =
-        process::run(command, stdin, COMMAND_LIMIT).unwrap_or_else(|complaint| panic!("{complaint}"));
-    assert_eq!(finished.code, 0, "{words:?}: {}", finished.text());
-    String::from_utf8_lossy(&finished.stdout).into_owned()
-}
 
 /// Some thousand changes: long and short values, deletes, keys of leases, what is compacted and what is not yet.
 fn change(member: SocketAddr) {
-    let put = |client: Client, key: String, value: Vec<u8>| async move {
-        client.put(key.as_bytes(), &value).await.acked().expect("a put");
-    };
     block_on(async {
+        let client = Client::new(&[member], REQUEST_LIMIT);
+        let put = async |key: &str, value: &[u8]| {
+            client.put(key.as_bytes(), value).await.acked().expect("a put");
+        };
         for round in 0..3 {
             for number in 0..500 {
-                let value = format!("{round} {number} ").repeat(1 + number % 40).into_bytes();
-                put(
-                    Client::new(&[member], REQUEST_LIMIT),
-                    format!("key{number}"),
-                    value,
-                )
-                .await;
+                let value = format!("{round} {number} ").repeat(1 + number % 40);
+                put(&format!("key{number}"), value.as_bytes()).await;
             }
         }
-        put(
-            Client::new(&[member], REQUEST_LIMIT),
-            "long".into(),
-            vec![7; 1_000_000],
-        )
-        .await;
+        put("long", &vec![7; 1_000_000]).await;
     });
-    etcdctl(member, &["del", "key1", "key2"], b"");
-    etcdctl(member, &["compact", "700"], b"");
-    etcdctl(member, &["del", "key3"], b"");
-    let granted = etcdctl(member, &["lease", "grant", "600"], b"");
+    stdout(member, &["del", "key1", "key2"]);
+    stdout(member, &["compact", "700"]);
+    stdout(member, &["del", "key3"]);
+    let granted = stdout(member, &["lease", "grant", "600"]);
     let lease = granted.split_whitespace().nth(1).expect("an id");
-    etcdctl(
+    stdout(
         member,
         &["put", "held", "by a lease", &format!("--lease={lease}")],
-        b"",
     );
     let txn = "value(\"held\") = \"by a lease\"\n\nput one 1\nput two 2\n\n\n";
-    etcdctl(member, &["txn"], txn.as_bytes());
+    let finished = etcdctl::run(member, &["txn"], txn.as_bytes());
+    assert_eq!(finished.code, 0, "{}", finished.text());
 }
 
 fn hash(member: SocketAddr) -> (u32, i64) {
@@ -86,34 +64,6 @@ fn all(member: SocketAddr, revision: i64) -> (i64, Vec<callboard::proto::mvccpb:
     (range.header.expect("a header").revision, range.kvs)
 }
 
-/// Debian's etcd on what was restored.
-fn start_etcd(directory: &Path) -> (SocketAddr, Process) {
-    let ports = ports::free(2);
-    let client = format!("http://127.0.0.1:{}", ports[0]);
-    let peer = format!("http://127.0.0.1:{}", ports[1]);
-    let mut command = process::command(&support::etcd_bin());
-    command.arg("--data-dir").arg(directory.join("restored"));
-    for (flag, value) in [
-        ("--listen-client-urls", &client),
-        ("--advertise-client-urls", &client),
-        ("--listen-peer-urls", &peer),
-    ] {
-        command.args([flag, value]);
-    }
-    let mut process = Process::start(command, &directory.join("etcd.log"));
-    let address = SocketAddr::from(([127, 0, 0, 1], ports[0]));
-    let healthy = || {
-        if let Some(status) = process.ended() {
-            panic!("etcd ended with {status}: {}", process.tail());
-        }
-        let response = http::get(address, "/health")?;
-        let is_healthy = response.body.contains("\"true\"");
-        if is_healthy { Ok(()) } else { Err(response.body) }
-    };
-    poll::until(Duration::from_secs(30), healthy).unwrap_or_else(|complaint| panic!("{complaint}"));
-    (address, process)
-}
-
 #[test]
 fn etcd_goes_on_from_a_backup() {
     let cluster = Cluster::start(&support::callboard_bin(), 3);
@@ -122,30 +72,44 @@ fn etcd_goes_on_from_a_backup() {
     // A backup is of what the member that is asked has; this one has everything once it has answered a read.
     let (revision, newest) = all(member, 0);
     let (past, before) = (revision - 3, all(member, revision - 3).1);
-    let directory = cluster.directory();
-    let path = directory.join("backup.db");
+    let path = cluster.directory().join("backup.db");
     let file = path.to_str().expect("a temporary path in UTF-8");
-    etcdctl(member, &["snapshot", "save", file], b"");
-    let status = etcdctl(member, &["snapshot", "status", file, "-w", "json"], b"");
+    stdout(member, &["snapshot", "save", file]);
+    let status = stdout(member, &["snapshot", "status", file, "-w", "json"]);
     let status: Value = serde_json::from_str(&status).expect("JSON");
     assert_eq!(status["revision"], revision);
-    let restored = directory.join("restored");
-    let restored = restored.to_str().expect("a temporary path in UTF-8");
-    etcdctl(
-        member,
-        &["snapshot", "restore", file, "--data-dir", restored],
-        b"",
-    );
 
-    let (etcd, _process) = start_etcd(directory);
+    let mut restored = Cluster::prepare(&support::etcd_bin(), &ports::free(2), &[]);
+    let restored = &mut restored.members[0];
+    let directory = restored.data_dir.to_str().expect("a temporary path in UTF-8");
+    let peer = format!("http://{}", restored.peer);
+    let (name, initial) = (&restored.name, format!("{}={peer}", restored.name));
+    let words = [
+        "snapshot",
+        "restore",
+        file,
+        "--data-dir",
+        directory,
+        "--name",
+        name,
+    ];
+    let cluster_words = [
+        "--initial-cluster",
+        &initial,
+        "--initial-advertise-peer-urls",
+        &peer,
+    ];
+    stdout(member, &[&words[..], &cluster_words].concat());
+    restored.start_ready();
+    let etcd = restored.client;
     assert_eq!(hash(etcd), hash(member));
     assert_eq!(all(etcd, 0), (revision, newest));
     assert_eq!(all(etcd, past).1, before);
     assert_eq!(
-        etcdctl(etcd, &["lease", "list"], b""),
-        etcdctl(member, &["lease", "list"], b"")
+        stdout(etcd, &["lease", "list"]),
+        stdout(member, &["lease", "list"])
     );
-    etcdctl(etcd, &["put", "more", "of it"], b"");
+    stdout(etcd, &["put", "more", "of it"]);
     assert_eq!(all(etcd, 0).0, revision + 1);
 }
 

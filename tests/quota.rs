@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use callboard::proto::etcdserverpb as pb;
 use support::cluster::{Cluster, Member};
+use support::etcdctl::{self, stdout};
 use support::kv_client::{Client, Outcome, ask, block_on};
-use support::process::{self, Finished};
 use support::{http, poll};
 
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -20,22 +20,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// A member looks at its space every second, and lowers its alarm after three seconds of calm.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-fn etcdctl(member: SocketAddr, words: &[&str], stdin: &[u8]) -> Finished {
-    let mut command = process::command(&support::etcdctl_bin());
-    command.env("ETCDCTL_API", "3");
-    command.arg(format!("--endpoints={member}")).args(words);
-    process::run(command, stdin, Duration::from_secs(20)).unwrap_or_else(|complaint| panic!("{complaint}"))
-}
-
-/// What it printed on success.
-fn stdout(member: SocketAddr, words: &[&str]) -> String {
-    let finished = etcdctl(member, words, b"");
-    assert_eq!(finished.code, 0, "{words:?}: {}", finished.text());
-    String::from_utf8_lossy(&finished.stdout).into_owned()
-}
-
 fn assert_no_space(member: SocketAddr, words: &[&str]) {
-    let finished = etcdctl(member, words, b"");
+    let finished = etcdctl::run(member, words, b"");
     let text = finished.text();
     assert!(
         finished.code != 0 && text.contains("etcdserver: mvcc: database space exceeded"),
@@ -61,7 +47,7 @@ fn fill(cluster: &Cluster, raisers: &[Member]) {
     let mut puts = 0;
     loop {
         puts += 1;
-        let finished = etcdctl(first, &["put", "filler"], value.as_bytes());
+        let finished = etcdctl::run(first, &["put", "filler"], value.as_bytes());
         if finished.code != 0 {
             let text = finished.text();
             assert!(
@@ -163,7 +149,7 @@ fn writes_are_refused_beyond_the_quota_until_there_is_room() {
         member.start();
     }
     let listed = || {
-        let finished = etcdctl(third, &["alarm", "list"], b"");
+        let finished = etcdctl::run(third, &["alarm", "list"], b"");
         let text = finished.text();
         if finished.code == 0 && text == "alarm:NOSPACE \n" {
             Ok(())
@@ -191,7 +177,7 @@ fn a_disk_with_little_left_is_not_filled() {
         .push("--quota-free-disk-bytes=1000000000000000000".into());
     member.start();
     let refused = || {
-        let text = etcdctl(client, &["put", "k", "v"], b"").text();
+        let text = etcdctl::run(client, &["put", "k", "v"], b"").text();
         if text.contains("database space exceeded") {
             Ok(())
         } else {
@@ -218,7 +204,7 @@ fn the_past_is_compacted_by_itself() {
         stdout(first, &["put", "k", "v"]);
     }
     let compacted = || {
-        let text = etcdctl(first, &["get", "k", "--rev=5"], b"").text();
+        let text = etcdctl::run(first, &["get", "k", "--rev=5"], b"").text();
         if text.contains("mvcc: required revision has been compacted") {
             Ok(())
         } else {
@@ -260,7 +246,7 @@ fn what_waits_is_bounded() {
     for number in [1, 2] {
         cluster.members[number].process().signal(libc::SIGCONT);
     }
-    let again = || match etcdctl(first, &["put", "k", "v"], b"") {
+    let again = || match etcdctl::run(first, &["put", "k", "v"], b"") {
         finished if finished.code == 0 => Ok(()),
         finished => Err(finished.text()),
     };

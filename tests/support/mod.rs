@@ -10,6 +10,7 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod etcdctl;
 pub mod http;
 pub mod kv_client;
 pub mod poll;
