@@ -95,14 +95,11 @@ async fn work(number: usize, options: Options, world: World, company: Company) {
     let mut memory = Memory::default();
     while company.take() {
         let input = workloads::sample(&mut random, &options.mix, options.keys, &memory);
-        let id = world.call(number, input.clone());
-        let outcome = workloads::send(&client, id, &input).await;
+        let (id, outcome) = workloads::carry_out(&world, number, &client, &input).await;
         if let Outcome::Answered(answer) = &outcome {
             memory.learn(id, &input, answer);
         }
-        let no_space = space::is_refusal(&outcome);
-        world.returned(id, outcome);
-        if no_space {
+        if space::is_refusal(&outcome) {
             // It will not be otherwise at once, and the rehearsal has only so many operations.
             madsim::time::sleep(NO_SPACE_PAUSE).await;
         }

@@ -360,9 +360,7 @@ impl Play<'_> {
         };
         for input in [Input::Put { key: 0 }, get] {
             loop {
-                let id = self.world.call(DIRECTOR, input.clone());
-                let outcome = workloads::send(&client, id, &input).await;
-                self.world.returned(id, outcome.clone());
+                let (_, outcome) = workloads::carry_out(self.world, DIRECTOR, &client, &input).await;
                 match outcome {
                     Outcome::Answered(_) => break,
                     Outcome::Refused(reason) | Outcome::Unknown(reason) if elapsed() > deadline => {

@@ -317,9 +317,7 @@ impl<'a> Telling<'a> {
         let world = self.cluster.world.clone();
         let client = company::connect([self.member(via)?], STARTED_MAX);
         madsim::task::spawn_local(async move {
-            let id = world.call(DIRECTOR, input.clone());
-            let outcome = workloads::send(&client, id, &input).await;
-            world.returned(id, outcome);
+            workloads::carry_out(&world, DIRECTOR, &client, &input).await;
         });
         Ok(())
     }
@@ -330,9 +328,7 @@ impl<'a> Telling<'a> {
         let deadline = elapsed() + within;
         let client = company::connect([self.member(via)?], within);
         loop {
-            let id = world.call(DIRECTOR, input.clone());
-            let outcome = workloads::send(&client, id, &input).await;
-            world.returned(id, outcome.clone());
+            let (id, outcome) = workloads::carry_out(world, DIRECTOR, &client, &input).await;
             match outcome {
                 Outcome::Answered(_) if answered => return Ok(()),
                 Outcome::Answered(_) => return violation(format!("operation {id} via {via} was answered")),

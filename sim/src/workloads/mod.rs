@@ -112,8 +112,16 @@ pub fn sample(random: &mut Stream, mix: &Mix, keys: u32, memory: &Memory) -> Inp
     }
 }
 
+/// Has a client do something, and takes note of its call and of how it ended, in the history and for the caller.
+pub async fn carry_out(world: &World, who: usize, client: &Client, input: &Input) -> (u64, Outcome) {
+    let id = world.call(who, input.clone());
+    let outcome = send(client, id, input).await;
+    world.returned(id, outcome.clone());
+    (id, outcome)
+}
+
 /// Sends it, under its number in the history.
-pub async fn send(client: &Client, id: u64, input: &Input) -> Outcome {
+async fn send(client: &Client, id: u64, input: &Input) -> Outcome {
     match input {
         Input::Get { key, serializable } => get::send(client, *key, *serializable).await,
         Input::PastRange { revision } if id.is_multiple_of(BACKUP_EVERY) => {

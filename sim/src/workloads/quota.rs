@@ -2,7 +2,7 @@
 //! to see that nothing is written meanwhile, and takes space away from disks. In the end the director does what an
 //! operator would: makes room, and waits until the members lower their alarms by themselves.
 
-use super::{put, send};
+use super::{carry_out, put};
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::company;
@@ -141,9 +141,7 @@ async fn make_room(client: &Client, world: &World, who: usize) {
     };
     let revision = status.header.unwrap_or_default().revision;
     let input = Input::Compact { revision };
-    let id = world.call(who, input.clone());
-    let outcome = send(client, id, &input).await;
-    world.returned(id, outcome);
+    carry_out(world, who, client, &input).await;
 }
 
 /// What an operator does when the trouble is over: frees space, lowers what was raised by hand or by members that are not
