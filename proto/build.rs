@@ -6,7 +6,7 @@ use prost::Message;
 use std::error::Error;
 use std::path::PathBuf;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "etcd/kv.proto",
     "etcd/watch.proto",
     "etcd/lease.proto",
@@ -16,6 +16,7 @@ const FILES: [&str; 11] = [
     "etcd/authpb.proto",
     "etcd/lock.proto",
     "etcd/election.proto",
+    "grpc/health.proto",
     "callboard/log.proto",
     "callboard/peer.proto",
 ];

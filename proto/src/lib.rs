@@ -1,6 +1,7 @@
 //! Wire messages, compiled from the .proto files beside this crate.
 //!
-//! `etcdserverpb`, `mvccpb`, `authpb`, `v3lockpb` and `v3electionpb` carry etcd's names and field numbers.
+//! `etcdserverpb`, `mvccpb`, `authpb`, `v3lockpb` and `v3electionpb` carry etcd's names and field numbers,
+//! `health` those of gRPC's health checks.
 //! `peer` is what Callboard's members send each other, `log` what the entries of their log hold.
 //! Payload fields are `Bytes`, so that a value travels from the socket to the disk without a copy.
 
@@ -16,6 +17,7 @@ macro_rules! packages {
 packages! {
     authpb = "authpb",
     etcdserverpb = "etcdserverpb",
+    health = "grpc.health.v1",
     mvccpb = "mvccpb",
     v3electionpb = "v3electionpb",
     v3lockpb = "v3lockpb",

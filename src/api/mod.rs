@@ -14,6 +14,7 @@ mod cors;
 mod counted;
 mod election;
 mod grpc;
+mod health;
 mod http;
 #[doc(hidden)] // public for the fuzzer
 pub mod json;

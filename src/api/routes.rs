@@ -6,11 +6,12 @@ use super::cors::Cors;
 use super::counted::Counted;
 use super::status::ApiError;
 use super::{
-    cluster, election, grpc, http, json, kv, lease, lock, maintenance, monitoring, range_stream, snapshot,
-    watch,
+    cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring, range_stream,
+    snapshot, watch,
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES};
 use crate::metrics::Call;
+use crate::proto::health::HealthListRequest;
 use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
 use std::pin::pin;
@@ -20,7 +21,7 @@ use tokio::sync::{Mutex, Semaphore};
 use tonic::{Code, Status};
 
 /// Services of which at least one method is answered here.
-const SERVICES: [&str; 7] = [
+const SERVICES: [&str; 8] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
     "etcdserverpb.Lease",
@@ -28,10 +29,11 @@ const SERVICES: [&str; 7] = [
     "etcdserverpb.Maintenance",
     "v3lockpb.Lock",
     "v3electionpb.Election",
+    "grpc.health.v1.Health",
 ];
 
 /// With what the paths of etcd's services begin.
-const PACKAGES: [&str; 3] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb."];
+const PACKAGES: [&str; 4] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb.", "/grpc.health."];
 
 /// Methods that exist in etcd and do not exist here yet.
 const NOT_YET: [&str; 6] = [
@@ -290,6 +292,12 @@ impl<B: Backend> Routes<B> {
             "/v3electionpb.Election/Leader" => Box::pin(election::leader(backend, message!())).await,
             "/v3electionpb.Election/Observe" => Ok(election::observe(backend, headers, message!())),
             "/v3electionpb.Election/Resign" => election::resign(backend, message!()).await,
+            "/grpc.health.v1.Health/Check" => health::check(&message!()),
+            "/grpc.health.v1.Health/List" => {
+                let _: HealthListRequest = message!();
+                Ok(health::list())
+            }
+            "/grpc.health.v1.Health/Watch" => Ok(health::watch(backend, headers, &message!())),
             _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),
             _ => Err(grpc::unknown(path, &SERVICES)),
         }

@@ -65,6 +65,9 @@ const METHODS: &[(&str, &str)] = &[
     ("/v3electionpb.Election/Leader", UNARY),
     ("/v3electionpb.Election/Observe", SERVER_STREAM),
     ("/v3electionpb.Election/Resign", UNARY),
+    ("/grpc.health.v1.Health/Check", UNARY),
+    ("/grpc.health.v1.Health/List", UNARY),
+    ("/grpc.health.v1.Health/Watch", SERVER_STREAM),
 ];
 
 /// grpc-go's names of the codes, in the order of their numbers.

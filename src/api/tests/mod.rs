@@ -3,6 +3,7 @@
 mod backup;
 mod fake;
 mod grpc;
+mod health;
 mod json;
 mod plain;
 mod queue;
