@@ -37,15 +37,21 @@ pub(super) async fn granted(
         return Err(ApiError::LeaseTtlTooLarge.into());
     }
     request.ttl = request.ttl.max(backend.limits().lease_ttl_min);
-    if request.id == 0 {
-        request.id = backend.leases().next_id();
-    }
-    match propose(backend, Request::LeaseGrant(request)).await? {
-        Outcome::LeaseGrant(mut response) => {
-            fill(backend, &mut response.header);
-            Ok(response)
+    let chosen_here = request.id == 0;
+    loop {
+        if chosen_here {
+            request.id = backend.leases().next_id();
         }
-        other => Err(unexpected(&other)),
+        match propose(backend, Request::LeaseGrant(request)).await {
+            Ok(Outcome::LeaseGrant(mut response)) => {
+                fill(backend, &mut response.header);
+                return Ok(response);
+            }
+            Ok(other) => return Err(unexpected(&other)),
+            // Nothing has happened, and the client has not asked for this one.
+            Err(Failure::Known(ApiError::LeaseExists)) if chosen_here => {}
+            Err(failure) => return Err(failure),
+        }
     }
 }
 

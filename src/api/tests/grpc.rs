@@ -420,6 +420,25 @@ impl<M: Message> ErasedMessage for M {
 }
 
 #[test]
+fn who_asks_for_no_id_gets_one_that_is_free() {
+    block_on(async {
+        let fake = Fake::new();
+        let routes = Routes::new(fake.clone());
+        let second = 1 << 31;
+        let drawn = fake.leases.next_id();
+        // However long this takes.
+        let seconds = (0..60).map(|seconds| drawn + seconds * second);
+        for id in seconds.flat_map(|id| [id + 1, id + 2]) {
+            let request = LeaseGrantRequest { id, ttl: 60 };
+            let _: LeaseGrantResponse = call(&routes, "Lease/LeaseGrant", &request).await.unwrap();
+        }
+        let request = LeaseGrantRequest { id: 0, ttl: 60 };
+        let granted: LeaseGrantResponse = call(&routes, "Lease/LeaseGrant", &request).await.unwrap();
+        assert_eq!(granted.id % second, drawn % second + 3);
+    });
+}
+
+#[test]
 fn leases_are_granted_and_revoked() {
     block_on(async {
         let routes = Routes::new(Fake::new());
