@@ -91,10 +91,6 @@ pub fn lowered(bound: u64, percent: u64) -> u64 {
     bound - (u128::from(bound) * u128::from(percent) / 100) as u64
 }
 
-/// Records of a cut log that are removed at a time, some 200 microseconds, and how long appends have the disk in between.
-pub const LOG_TRIM_RECORDS: usize = 64;
-pub const LOG_TRIM_PAUSE: Duration = Duration::from_millis(1);
-
 /// Raft messages of peers that wait for the consensus thread; beyond it they are dropped, and raft repeats them.
 pub const PEER_MESSAGES_MAX: usize = 10_000;
 /// Keys that a scan looks at before it lets other requests of its thread run: some 100 microseconds.

@@ -1,19 +1,15 @@
 //! The log's disk: an actor on a thread of its own that writes what consensus decided, syncs once per batch, and only
 //! then says that it is durable. A disk that fails stops the member: nothing after a failed sync is ever acknowledged.
-//! Records that a cut leaves behind are removed in between, a few at a time: all at once they would hold up writes for
-//! tens of milliseconds.
 
 use super::core::LogWrite;
 use super::inbox::Incoming;
 use crate::env;
-use crate::ids::LogIndex;
 use crate::inbox::{Inbox, Wake};
-use crate::limits::{LOG_TRIM_PAUSE, LOG_TRIM_RECORDS};
 use crate::mutants::{self, Mutant};
 use crate::proto::peer;
 use crate::stop::StopSignal;
 use crate::storage::log::{Cut, LogDatabase, LogError};
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 
 /// What the log's disk has to do, in order.
@@ -47,51 +43,9 @@ pub struct LogWriter {
     pub consensus: Arc<Inbox<Incoming>>,
     pub stop: StopSignal,
     pub failed: bool,
-    pub trim: Trim,
-}
-
-/// Which records wait to be removed.
-#[derive(Debug, Default)]
-pub struct Trim {
-    /// Everything before this is gone already.
-    from: LogIndex,
-    keep_from: LogIndex,
-    /// The next step is on its way.
-    under_way: bool,
 }
 
 impl LogWriter {
-    fn cut(&mut self, cut: Cut, context: &mut Context<Self>) -> Result<(), LogError> {
-        self.trim.keep_from = self.log.cut(cut)?;
-        if !std::mem::replace(&mut self.trim.under_way, true) {
-            self.trim_later(context);
-        }
-        Ok(())
-    }
-
-    fn trim_later(&self, context: &mut Context<Self>) {
-        let trim = env::sleep(LOG_TRIM_PAUSE).into_actor(self);
-        context.spawn(trim.map(|(), writer, context| writer.trim_some(context)));
-    }
-
-    fn trim_some(&mut self, context: &mut Context<Self>) {
-        if self.failed {
-            return;
-        }
-        let Trim { from, keep_from, .. } = self.trim;
-        match self.log.trim(from, keep_from, LOG_TRIM_RECORDS) {
-            Ok(Some(next)) => {
-                self.trim.from = next;
-                self.trim_later(context);
-            }
-            Ok(None) => {
-                self.trim.from = keep_from;
-                self.trim.under_way = false;
-            }
-            Err(error) => self.fail(&error),
-        }
-    }
-
     fn fail(&mut self, error: &LogError) {
         self.failed = true;
         self.stop.fail(error);
@@ -122,7 +76,7 @@ impl Handler<Wake> for LogWriter {
                     self.log
                         .append(&write.entries, write.replaces_suffix, write.hard_state.as_ref())
                 }
-                LogWork::Cut(cut) => self.cut(cut, context),
+                LogWork::Cut(cut) => self.log.cut(cut),
                 LogWork::Reset {
                     number,
                     cut,

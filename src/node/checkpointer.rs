@@ -1,5 +1,5 @@
-//! Slow work on the state's disk, on a thread of its own: syncing the state so that the log can be cut, reclaiming what a
-//! compaction left behind, and removing a state that a snapshot has replaced. Applying and reading go on meanwhile.
+//! Slow work on the disk, on a thread of its own: syncing the state so that the log can be cut, reclaiming what a compaction
+//! or a cut left behind, and removing a state that a snapshot has replaced. Writing, applying and reading go on meanwhile.
 
 use crate::apply::actor::ApplyWork;
 use crate::consensus::inbox::Incoming;
@@ -8,14 +8,18 @@ use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
 use crate::mvcc::Views;
 use crate::stop::StopSignal;
+use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
-use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Between two looks whether the last reader of a replaced state has gone.
 const REPLACED_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two looks which tables are in use, of the log and of the state: shorter than most of them live.
+const TABLES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the checkpointer has to do.
 #[derive(Debug, Default)]
@@ -31,6 +35,7 @@ pub struct CheckpointWork {
 /// The actor.
 #[derive(Debug)]
 pub struct Checkpointer {
+    pub log: LogDatabase,
     pub views: Views,
     pub inbox: Arc<Inbox<CheckpointWork>>,
     pub consensus: Arc<Inbox<Incoming>>,
@@ -44,6 +49,20 @@ impl Actor for Checkpointer {
 
     fn started(&mut self, context: &mut Context<Self>) {
         self.inbox.set_owner(context.address().recipient());
+        self.look_later(context);
+    }
+}
+
+impl Checkpointer {
+    fn look_later(&self, context: &mut Context<Self>) {
+        let pause = env::sleep(TABLES_INTERVAL).into_actor(self);
+        context.spawn(pause.map(|(), checkpointer, context| {
+            checkpointer.views.load().state.remove_retired_tables();
+            match checkpointer.log.drop_cut() {
+                Ok(()) => checkpointer.look_later(context),
+                Err(error) => checkpointer.stop.fail(&error),
+            }
+        }));
     }
 }
 

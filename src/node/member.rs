@@ -30,7 +30,7 @@ use crate::consensus::checkpoint::{Checkpoints, Policy};
 use crate::consensus::core::{Core, TICKS_PER_HEARTBEAT, Timing};
 use crate::consensus::log_store::LogStore;
 use crate::consensus::reads::Reads;
-use crate::consensus::writer::{LogWriter, Trim};
+use crate::consensus::writer::LogWriter;
 use crate::consensus::{Handle, conf_state};
 use crate::corruption::HashHandle;
 use crate::corruption::actor::Checker;
@@ -481,13 +481,13 @@ fn start_workers(
         directory,
         ..
     } = opened;
+    let checkpointed = log.clone();
     let writer = LogWriter {
         log,
         inbox: Arc::clone(&neighbours.writer),
         consensus: Arc::clone(&neighbours.inbox),
         stop: neighbours.stop.clone(),
         failed: false,
-        trim: Trim::default(),
     };
     let applier = Applier {
         machine,
@@ -507,6 +507,7 @@ fn start_workers(
         },
     };
     let checkpointer = Checkpointer {
+        log: checkpointed,
         views: backend.views.clone(),
         inbox: Arc::clone(&neighbours.checkpointer),
         consensus: Arc::clone(&neighbours.inbox),

@@ -6,9 +6,8 @@
 //! key and its bytes. Writing and syncing are two steps ([`LogDatabase::append`], [`LogDatabase::sync`]), so that whoever
 //! acknowledges can do so after the second only.
 //!
-//! So is cutting: [`LogDatabase::cut`] says where the log begins from now on, [`LogDatabase::trim`] removes what lies
-//! before, oldest first and a few records at a time, for there may be ten thousand of them and appends want the disk too.
-//! What is left of them by a crash does not count, and goes with the next cut.
+//! So is cutting: [`LogDatabase::cut`] says where the log begins from now on, and what lies before does not count any
+//! more. Nothing is removed for that: [`LogDatabase::drop_cut`] drops whole tables once all of their records lie before.
 //!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
@@ -19,12 +18,14 @@ use crate::proto::peer::{Entry, EntryBatch, HardState};
 use crate::storage::journal::{self, CutOff, JournalError};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
+use crate::storage::tables::{self, RetiredTables};
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use prost::Message;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 const HARD_STATE_KEY: &[u8] = b"hard_state";
 const CUT_KEY: &[u8] = b"cut";
@@ -76,12 +77,25 @@ pub struct Recovered {
     pub cut_off: Option<CutOff>,
 }
 
+/// What lies behind the cut, and tables that are not in use any more.
+#[derive(Default)]
+struct Behind {
+    /// The first record that counts; 0 while none does.
+    keep_from: AtomicU64,
+    /// The same as far as it is on disk.
+    synced: AtomicU64,
+    /// Up to where tables have been dropped. Locked while they are.
+    dropped: Mutex<u64>,
+    retired: [RetiredTables; 2],
+}
+
 /// The log's database. Cheap to clone.
 #[derive(Clone)]
 pub struct LogDatabase {
     database: Database,
     entries: Keyspace,
     meta: Keyspace,
+    behind: Arc<Behind>,
     path: PathBuf,
     metrics: Option<Arc<LogMetrics>>,
 }
@@ -129,6 +143,7 @@ impl LogDatabase {
             database,
             entries,
             meta,
+            behind: Arc::default(),
             path: path.to_owned(),
             metrics: None,
         };
@@ -171,9 +186,9 @@ impl LogDatabase {
             }
         };
         let mut terms: Vec<Term> = Vec::new();
-        // Records before this one are waiting to be trimmed. The entries that they hold beyond the cut may have been
-        // replaced by records that are trimmed, or that end with the cut.
-        let first = self.record_start(cut.index.next())?;
+        // Records before this one wait to be dropped. The entries that they hold beyond the cut may have been replaced, by
+        // records that are gone or that end with the cut.
+        let first = self.start_of(cut.index.next())?;
         for guard in self.entries.range(first.0.to_be_bytes()..) {
             let (key, value) = guard.into_inner().map_err(|source| self.engine(source))?;
             let batch = self.decode(&key, value.into())?;
@@ -241,10 +256,12 @@ impl LogDatabase {
 
     /// Makes everything written so far durable. Blocks.
     pub fn sync(&self) -> Result<(), LogError> {
+        let keep_from = self.behind.keep_from.load(Ordering::Acquire);
         let begin = self.metrics.as_ref().map(|metrics| (metrics, env::now()));
         self.database
             .persist(PersistMode::SyncData)
             .map_err(|source| self.engine(source))?;
+        self.behind.synced.store(keep_from, Ordering::Release);
         if let Some((metrics, begin)) = begin {
             metrics.sync_seconds.observe((env::now() - begin).as_secs_f64());
         }
@@ -255,7 +272,7 @@ impl LogDatabase {
     pub fn read(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
         let mut found: Vec<Entry> = Vec::new();
         let mut bytes = 0;
-        let start = self.record_start(low)?;
+        let start = self.start_of(low)?;
         for guard in self.entries.range(start.0.to_be_bytes()..high.0.to_be_bytes()) {
             let (key, value) = guard.into_inner().map_err(|source| self.engine(source))?;
             for entry in self.decode(&key, value.into())?.entries {
@@ -287,44 +304,42 @@ impl LogDatabase {
         }
     }
 
-    /// From now on the log begins behind `cut`. Returns the first record that is still needed: what lies before may be
-    /// trimmed.
-    pub fn cut(&self, cut: Cut) -> Result<LogIndex, LogError> {
+    /// From now on the log begins behind `cut`.
+    pub fn cut(&self, cut: Cut) -> Result<(), LogError> {
         let keep_from = self.record_start(cut.index.next())?;
         let mut batch = self.database.batch();
         self.write_cut(&mut batch, cut);
         batch.commit().map_err(|source| self.engine(source))?;
-        Ok(keep_from)
+        // Older records that come to light again do not count while there is this one.
+        if let Some(LogIndex(keep_from)) = keep_from {
+            self.behind.keep_from.store(keep_from, Ordering::Release);
+        }
+        Ok(())
     }
 
-    /// Removes records from `from` on that begin before `keep_from`, in order, at most `records_max`. Returns where to go
-    /// on, or nothing if all are gone.
-    pub fn trim(
-        &self,
-        from: LogIndex,
-        keep_from: LogIndex,
-        records_max: usize,
-    ) -> Result<Option<LogIndex>, LogError> {
-        if from >= keep_from {
-            return Ok(None);
+    /// Drops the tables that hold nothing but records behind a cut that is on disk, and removes what the engine does not
+    /// need any more. Blocks; call it now and then, on a thread where nobody waits.
+    pub fn drop_cut(&self) -> Result<(), LogError> {
+        let mut dropped = self.behind.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep_from = self.behind.synced.load(Ordering::Acquire);
+        if keep_from > *dropped {
+            tables::drop_before(&self.entries, &keep_from.to_be_bytes())
+                .map_err(|source| self.engine(source))?;
+            *dropped = keep_from;
         }
-        let mut batch = self.database.batch();
-        let mut last = None;
-        let records = self
-            .entries
-            .range(from.0.to_be_bytes()..keep_from.0.to_be_bytes());
-        for guard in records.take(records_max) {
-            let key = guard.key().map_err(|source| self.engine(source))?;
-            last = Some(self.index_of(&key)?);
-            batch.remove(&self.entries, key);
+        for (retired, keyspace) in self.behind.retired.iter().zip([&self.entries, &self.meta]) {
+            retired.look(keyspace);
         }
-        let full = batch.len() == records_max;
-        batch.commit().map_err(|source| self.engine(source))?;
-        Ok(last.filter(|_| full).map(LogIndex::next))
+        Ok(())
     }
 
     /// Forgets everything and starts again behind `cut`: what a snapshot from a peer brings. Durable on return.
     pub fn reset(&self, cut: Cut, hard_state: &HardState) -> Result<(), LogError> {
+        // No table is dropped before there is a record behind this cut: an older record might come to light that counts.
+        let dropped = self.behind.dropped.lock().unwrap_or_else(PoisonError::into_inner);
+        self.behind.keep_from.store(0, Ordering::Release);
+        self.behind.synced.store(0, Ordering::Release);
+        drop(dropped);
         let mut batch = self.database.batch();
         for guard in self.entries.iter() {
             let key = guard.key().map_err(|source| self.engine(source))?;
@@ -336,13 +351,20 @@ impl LogDatabase {
         self.sync()
     }
 
+    /// Writes what is in memory to tables, and waits for it.
+    pub fn flush(&self) -> Result<(), LogError> {
+        for keyspace in [&self.entries, &self.meta] {
+            let written = keyspace.rotate_memtable_and_wait();
+            written.map_err(|source| self.engine(source))?;
+        }
+        Ok(())
+    }
+
     /// Writes what is in memory to tables and merges them.
     pub fn rewrite(&self) -> Result<(), LogError> {
+        self.flush()?;
         for keyspace in [&self.entries, &self.meta] {
-            let rewritten = keyspace
-                .rotate_memtable_and_wait()
-                .and_then(|()| keyspace.major_compact());
-            rewritten.map_err(|source| self.engine(source))?;
+            keyspace.major_compact().map_err(|source| self.engine(source))?;
         }
         Ok(())
     }
@@ -369,14 +391,16 @@ impl LogDatabase {
     }
 
     /// The first index of the record that holds `index`, or `index` where there is none.
-    fn record_start(&self, index: LogIndex) -> Result<LogIndex, LogError> {
-        match self.entries.range(..=index.0.to_be_bytes()).next_back() {
-            None => Ok(index),
-            Some(guard) => {
-                let key = guard.key().map_err(|source| self.engine(source))?;
-                self.index_of(&key)
-            }
-        }
+    fn start_of(&self, index: LogIndex) -> Result<LogIndex, LogError> {
+        Ok(self.record_start(index)?.unwrap_or(index))
+    }
+
+    /// The first index of the last record that begins no later than `index`.
+    fn record_start(&self, index: LogIndex) -> Result<Option<LogIndex>, LogError> {
+        let record = self.entries.range(..=index.0.to_be_bytes()).next_back();
+        let Some(record) = record else { return Ok(None) };
+        let key = record.key().map_err(|source| self.engine(source))?;
+        self.index_of(&key).map(Some)
     }
 
     fn index_of(&self, key: &[u8]) -> Result<LogIndex, LogError> {

@@ -1,4 +1,4 @@
-//! A log that is appended to, cut, trimmed, reset and opened again gives back what it should hold.
+//! A log that is appended to, cut, reset and opened again gives back what it should hold, whichever tables are gone.
 
 use super::*;
 
@@ -60,9 +60,7 @@ fn a_cut_log_starts_behind_the_cut() {
         index: LogIndex(6),
         term: Term(1),
     };
-    assert_eq!(log.cut(cut).expect("cut"), LogIndex(5));
-    let left = log.trim(LogIndex(0), LogIndex(5), 9).expect("trimmed");
-    assert_eq!(left, None);
+    log.cut(cut).expect("cut");
     assert_eq!(
         log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read"),
         entries(1, 7..=8)
@@ -123,48 +121,116 @@ fn a_flipped_bit_is_found() {
     ));
 }
 
-/// A crash may come between any two steps of a trim.
-#[test]
-fn what_waits_to_be_trimmed_does_not_count() {
-    for steps in 0..=4 {
-        let directory = tempfile::tempdir().expect("a directory");
-        let (log, _) = open(directory.path());
-        log.append(&entries(1, 1..=2), false, None).expect("written");
-        log.append(&entries(1, 3..=9), false, None).expect("written");
-        log.append(&entries(2, 4..=4), true, None).expect("written");
-        log.append(&entries(2, 5..=6), false, None).expect("written");
-        let cut = Cut {
-            index: LogIndex(6),
-            term: Term(2),
-        };
-        let keep_from = log.cut(cut).expect("cut");
-        assert_eq!(keep_from, LogIndex(5), "its end is the end of the log");
-        let mut from = Some(LogIndex(0));
-        for _ in 0..steps {
-            from = from.and_then(|from| log.trim(from, keep_from, 1).expect("trimmed"));
+fn entry_tables(log: &LogDatabase) -> usize {
+    let tables = log.tables().into_iter();
+    tables.filter(|table| table.keyspace == "log entries").count()
+}
+
+/// A log cut behind entry 6, where records have been replaced before; synced or not.
+fn cut_log(path: &Path, in_tables: bool, synced: bool) -> LogDatabase {
+    let (log, _) = open(path);
+    for (entries, replaces_suffix) in [
+        (entries(1, 1..=2), false),
+        (entries(1, 3..=9), false),
+        (entries(2, 4..=4), true),
+        (entries(2, 5..=6), false),
+    ] {
+        log.append(&entries, replaces_suffix, None).expect("written");
+        if in_tables {
+            log.flush().expect("flushed");
         }
-        assert_eq!(
-            from.is_none(),
-            steps == 4,
-            "three records, and a look for a fourth"
-        );
+    }
+    log.cut(CUT).expect("cut");
+    if synced {
+        log.sync().expect("synced");
+    }
+    log
+}
+
+const CUT: Cut = Cut {
+    index: LogIndex(6),
+    term: Term(2),
+};
+
+#[test]
+fn what_lies_behind_the_cut_does_not_count() {
+    for (in_tables, dropped) in [(false, false), (true, false), (true, true)] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = cut_log(directory.path(), in_tables, true);
+        if dropped {
+            log.drop_cut().expect("dropped");
+        }
         drop(log);
         let (log, recovered) = open(directory.path());
-        assert_eq!((recovered.cut, recovered.terms), (cut, Vec::new()));
+        assert_eq!((recovered.cut, recovered.terms), (CUT, Vec::new()));
         log.append(&entries(3, 7..=8), false, None).expect("written");
         drop(log);
         let (log, recovered) = open(directory.path());
-        assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(3); 2]));
+        assert_eq!((recovered.cut, recovered.terms), (CUT, vec![Term(3); 2]));
         let read = log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read");
         assert_eq!(read, entries(3, 7..=8));
-        let keep_from = log
-            .cut(Cut {
-                index: LogIndex(7),
-                ..cut
-            })
-            .expect("cut");
-        let left = log.trim(LogIndex(0), keep_from, 9).expect("trimmed");
-        assert_eq!((keep_from, left), (LogIndex(7), None));
-        assert_eq!(log.entries.len().expect("counted"), 1);
     }
+}
+
+#[test]
+fn tables_go_behind_a_cut_that_is_on_disk() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = cut_log(directory.path(), true, false);
+    assert_eq!(entry_tables(&log), 4);
+    log.drop_cut().expect("dropped");
+    assert_eq!(entry_tables(&log), 4, "a power loss could take the cut back");
+    log.sync().expect("synced");
+    log.drop_cut().expect("dropped");
+    assert_eq!(
+        entry_tables(&log),
+        1,
+        "the record of entry 6 is where the log begins"
+    );
+}
+
+#[test]
+fn no_table_goes_after_a_reset_before_there_is_a_record_behind_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let log = cut_log(directory.path(), true, true);
+    let cut = Cut {
+        index: LogIndex(8),
+        term: Term(5),
+    };
+    log.reset(cut, &HardState::default()).expect("reset");
+    log.drop_cut().expect("dropped");
+    assert_eq!(entry_tables(&log), 4);
+    log.cut(cut).expect("cut");
+    log.sync().expect("synced");
+    log.drop_cut().expect("dropped");
+    assert_eq!(entry_tables(&log), 4, "there is no record yet");
+    log.append(&entries(5, 9..=9), false, None).expect("written");
+    log.cut(cut).expect("cut");
+    log.sync().expect("synced");
+    log.drop_cut().expect("dropped");
+    assert_eq!(entry_tables(&log), 0);
+    drop(log);
+    let (_, recovered) = open(directory.path());
+    assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(5)]));
+}
+
+/// The engine keeps its lists of tables for a while; what they name stays as long.
+#[test]
+fn files_of_dropped_tables_are_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, _) = open(directory.path());
+    for index in 1..=20 {
+        log.append(&entries(1, index..=index), false, None)
+            .expect("written");
+        log.flush().expect("flushed");
+        let cut = Cut {
+            index: LogIndex(index - 1),
+            term: Term(1),
+        };
+        log.cut(cut).expect("cut");
+        log.sync().expect("synced");
+        log.drop_cut().expect("dropped");
+    }
+    let tables = directory.path().join("keyspaces/1/tables");
+    let files = crate::env::list_directory(&tables).expect("readable").len();
+    assert!(entry_tables(&log) <= 2 && files <= 5, "{files} files");
 }

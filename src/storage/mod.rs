@@ -21,3 +21,4 @@ pub mod state_record;
 pub mod state_replaced;
 pub mod state_snapshot;
 pub mod state_usage;
+pub mod tables;

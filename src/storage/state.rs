@@ -18,8 +18,8 @@ use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
 use fjall::{
-    AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode,
-    Readable, Snapshot,
+    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
+    Snapshot,
 };
 
 use crate::env;
@@ -33,6 +33,7 @@ use crate::storage::state_filter::{self, Floors};
 use crate::storage::state_keys::Place;
 use crate::storage::state_meta;
 use crate::storage::state_packed::last_main;
+use crate::storage::tables::{self, RetiredTables};
 
 /// The keyspaces, with the numbers under which snapshots carry them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,6 +123,7 @@ pub struct StateDatabase {
     path: PathBuf,
     database: Database,
     keyspaces: [Keyspace; 5],
+    retired: [RetiredTables; 5],
     merge_bytes_max: u64,
     /// What was taken for the torn end of the journal.
     cut_off: Mutex<Option<CutOff>>,
@@ -181,6 +183,7 @@ impl StateDatabase {
             path: path.to_owned(),
             database,
             keyspaces,
+            retired: Default::default(),
             merge_bytes_max: options.merge_bytes_max,
             cut_off: Mutex::new(cut_off),
             applied_floors: Floors::default(),
@@ -267,20 +270,19 @@ impl StateDatabase {
     }
 
     /// Gives the space of compacted revisions back, and waits for it: call it off the apply thread. Takes no longer
-    /// however much there is to give back, since whole tables go at once; the rest is rewritten where it is little, and
-    /// else goes when the engine merges tables anyway. A longer merge would hold up the engine's worker, and with it, in
-    /// the end, writes.
+    /// however much there is to give back, since whole tables go at once. Where little is stored, the rest is rewritten;
+    /// elsewhere it goes with the table that it is in, when that is compacted too. Every table that is written meanwhile
+    /// holds up writes, and a longer merge would hold up the engine's worker.
     pub fn reclaim(&self) -> Result<(), StateError> {
         self.sync()?;
-        let (replaced, history) = self.floors.get();
-        self.reclaim_below(StateKeyspace::Replaced, replaced)?;
-        self.reclaim_below(StateKeyspace::History, state_filter::history_floor(history))
-    }
-
-    fn reclaim_below(&self, keyspace: StateKeyspace, floor: i64) -> Result<(), StateError> {
-        self.write_table(keyspace)?;
-        self.drop_below(keyspace, floor)?;
-        self.merge_if_little(keyspace).map(drop)
+        for keyspace in [StateKeyspace::Replaced, StateKeyspace::History] {
+            if self.is_little(keyspace) {
+                self.rewrite_keyspace(keyspace)?;
+            } else {
+                self.drop_compacted_of(keyspace)?;
+            }
+        }
+        Ok(())
     }
 
     /// Lets tables go that hold nothing but compacted revisions, if there are more of these since the last time. Cheap: the
@@ -290,18 +292,23 @@ impl StateDatabase {
         if self.dropped_floors.get() == (replaced, history) {
             return Ok(());
         }
-        self.drop_below(StateKeyspace::Replaced, replaced)?;
-        self.drop_below(StateKeyspace::History, state_filter::history_floor(history))?;
+        self.drop_compacted_of(StateKeyspace::Replaced)?;
+        self.drop_compacted_of(StateKeyspace::History)?;
         self.dropped_floors.raise(replaced, history);
         Ok(())
     }
 
-    fn drop_below(&self, keyspace: StateKeyspace, floor: i64) -> Result<(), StateError> {
+    fn drop_compacted_of(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
+        let (replaced, history) = self.floors.get();
+        let floor = match keyspace {
+            StateKeyspace::Replaced => replaced,
+            StateKeyspace::History => state_filter::history_floor(history),
+            _ => return Ok(()),
+        };
         let Some(end) = self.end_of_compacted(keyspace, floor)? else {
             return Ok(());
         };
-        let dropped = self.keyspace(keyspace).tree.drop_range::<Bytes, _>(..end);
-        dropped.map_err(|source| StateError::engine("dropping tables")(source.into()))
+        tables::drop_before(self.keyspace(keyspace), &end).map_err(StateError::engine("dropping tables"))
     }
 
     /// The key before which all changes of all records are at or below the floor.
@@ -329,29 +336,37 @@ impl StateDatabase {
     /// Rewrites what is little enough, deleted keys included: what is left to do where etcd defragments. False if some
     /// of it is too much: the engine merges that by and by.
     pub fn rewrite(&self) -> Result<bool, StateError> {
-        self.reclaim()?;
+        self.sync()?;
         let mut all = true;
-        for keyspace in [StateKeyspace::Current, StateKeyspace::Meta, StateKeyspace::Leases] {
-            self.write_table(keyspace)?;
-            all &= self.merge_if_little(keyspace)?;
+        for keyspace in StateKeyspace::ALL {
+            all &= self.rewrite_keyspace(keyspace)?;
         }
         Ok(all)
     }
 
-    fn write_table(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
+    /// Rewrites the tables of one keyspace, without what its filter drops; false if they are many: then whole tables go
+    /// at most.
+    fn rewrite_keyspace(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
         let written = self.keyspace(keyspace).rotate_memtable_and_wait();
-        written.map_err(StateError::engine("writing a table"))
+        written.map_err(StateError::engine("writing a table"))?;
+        self.drop_compacted_of(keyspace)?;
+        let is_little = self.is_little(keyspace);
+        if is_little {
+            let merged = self.keyspace(keyspace).major_compact();
+            merged.map_err(StateError::engine("merging tables"))?;
+        }
+        Ok(is_little)
     }
 
-    /// Rewrites the tables of one keyspace, without what its filter drops; false, and nothing is done, if they are many.
-    fn merge_if_little(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
-        let keyspace = self.keyspace(keyspace);
-        if keyspace.disk_space() > self.merge_bytes_max {
-            return Ok(false);
+    fn is_little(&self, keyspace: StateKeyspace) -> bool {
+        self.keyspace(keyspace).disk_space() <= self.merge_bytes_max
+    }
+
+    /// Removes the tables that are not in use any more. Blocks: call it now and then where nobody waits.
+    pub fn remove_retired_tables(&self) {
+        for (retired, keyspace) in self.retired.iter().zip(&self.keyspaces) {
+            retired.look(keyspace);
         }
-        let merged = keyspace.major_compact();
-        merged.map_err(StateError::engine("merging tables"))?;
-        Ok(true)
     }
 
     /// What the state takes: tables, and changes that have not reached a table yet. The journal's preallocated file is
