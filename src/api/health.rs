@@ -12,7 +12,6 @@ use crate::watch::HubStream;
 use ::http::HeaderMap;
 use futures_util::StreamExt;
 use futures_util::stream::{once, poll_fn};
-use std::task::{Poll, ready};
 use tonic::Status;
 
 /// The server as a whole.
@@ -48,9 +47,6 @@ pub fn watch(backend: &impl Backend, headers: &HeaderMap, request: &HealthCheckR
     };
     let now = frame(&answer(status));
     let end = HubStream::open(backend.watches(), requires_leader(headers));
-    let ended = poll_fn(move |context| {
-        let ending = ready!(end.poll_ended(context));
-        Poll::Ready(Some(Err(super::watch::status(&ending))))
-    });
+    let ended = poll_fn(move |context| super::watch::poll_end(&end, context));
     Body::messages(Box::pin(once(async { Ok(now) }).chain(ended)))
 }

@@ -21,7 +21,7 @@ use ::http::HeaderMap;
 use bytes::Bytes;
 use futures_util::stream::poll_fn;
 use futures_util::{Stream, StreamExt};
-use std::task::{Poll, ready};
+use std::task::Poll;
 use tonic::Status;
 
 pub async fn grant(backend: &impl Backend, request: LeaseGrantRequest) -> Result<Body, Status> {
@@ -111,8 +111,7 @@ pub fn keep_alive<B: Backend>(
             return Poll::Ready(answer);
         }
         // Nothing is under way, or what is does not come to an end: the client hears why.
-        let ending = ready!(end.poll_ended(context));
-        Poll::Ready(Some(Err(super::watch::status(&ending))))
+        super::watch::poll_end(&end, context)
     })))
 }
 

@@ -152,8 +152,18 @@ impl<B: Backend> Stream for Replies<B> {
     }
 }
 
+/// The end of a stream that nobody watches on, as its client hears it.
+pub(super) fn poll_end<T>(
+    stream: &crate::watch::HubStream,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<T, Status>>> {
+    stream
+        .poll_ended(context)
+        .map(|ending| Some(Err(status(&ending))))
+}
+
 /// What the client hears at the end.
-pub(super) fn status(ending: &Ending) -> Status {
+fn status(ending: &Ending) -> Status {
     match ending {
         Ending::NoLeader => ApiError::NoLeader.into(),
         Ending::Stopped => ApiError::Stopped.into(),
