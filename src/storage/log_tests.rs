@@ -12,6 +12,13 @@ fn entries(term: u64, indexes: std::ops::RangeInclusive<u64>) -> Vec<Entry> {
     indexes.map(entry).collect()
 }
 
+const fn cut_at(index: u64, term: u64) -> Cut {
+    Cut {
+        index: LogIndex(index),
+        term: Term(term),
+    }
+}
+
 fn open(path: &Path) -> (LogDatabase, Recovered) {
     LogDatabase::open(path, None).expect("a sound log")
 }
@@ -56,10 +63,7 @@ fn a_cut_log_starts_behind_the_cut() {
     let (log, _) = open(directory.path());
     log.append(&entries(1, 1..=4), false, None).expect("written");
     log.append(&entries(1, 5..=8), false, None).expect("written");
-    let cut = Cut {
-        index: LogIndex(6),
-        term: Term(1),
-    };
+    let cut = cut_at(6, 1);
     log.cut(cut).expect("cut");
     assert_eq!(
         log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read"),
@@ -68,10 +72,7 @@ fn a_cut_log_starts_behind_the_cut() {
     drop(log);
     let (log, recovered) = open(directory.path());
     assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(1); 2]));
-    let cut = Cut {
-        index: LogIndex(100),
-        term: Term(3),
-    };
+    let cut = cut_at(100, 3);
     log.reset(
         cut,
         &HardState {
@@ -147,10 +148,7 @@ fn cut_log(path: &Path, in_tables: bool, synced: bool) -> LogDatabase {
     log
 }
 
-const CUT: Cut = Cut {
-    index: LogIndex(6),
-    term: Term(2),
-};
+const CUT: Cut = cut_at(6, 2);
 
 #[test]
 fn what_lies_behind_the_cut_does_not_count() {
@@ -169,6 +167,13 @@ fn what_lies_behind_the_cut_does_not_count() {
         assert_eq!((recovered.cut, recovered.terms), (CUT, vec![Term(3); 2]));
         let read = log.read(LogIndex(7), LogIndex(9), u64::MAX).expect("read");
         assert_eq!(read, entries(3, 7..=8));
+        log.flush().expect("flushed");
+        log.cut(cut_at(7, 3)).expect("cut");
+        log.sync().expect("synced");
+        log.drop_cut().expect("dropped");
+        if in_tables {
+            assert_eq!(log.entries.len().expect("counted"), 1);
+        }
     }
 }
 
@@ -192,10 +197,7 @@ fn tables_go_behind_a_cut_that_is_on_disk() {
 fn no_table_goes_after_a_reset_before_there_is_a_record_behind_it() {
     let directory = tempfile::tempdir().expect("a directory");
     let log = cut_log(directory.path(), true, true);
-    let cut = Cut {
-        index: LogIndex(8),
-        term: Term(5),
-    };
+    let cut = cut_at(8, 5);
     log.reset(cut, &HardState::default()).expect("reset");
     log.drop_cut().expect("dropped");
     assert_eq!(entry_tables(&log), 4);
@@ -222,10 +224,7 @@ fn files_of_dropped_tables_are_removed() {
         log.append(&entries(1, index..=index), false, None)
             .expect("written");
         log.flush().expect("flushed");
-        let cut = Cut {
-            index: LogIndex(index - 1),
-            term: Term(1),
-        };
+        let cut = cut_at(index - 1, 1);
         log.cut(cut).expect("cut");
         log.sync().expect("synced");
         log.drop_cut().expect("dropped");
