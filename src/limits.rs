@@ -91,8 +91,15 @@ pub fn lowered(bound: u64, percent: u64) -> u64 {
     bound - (u128::from(bound) * u128::from(percent) / 100) as u64
 }
 
+/// Committed entries in memory that the applier has not applied. Beyond it a leader proposes nothing more and a follower
+/// takes no more entries: two seconds of full load, as much as a restart has to replay.
+pub const APPLY_LAG_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Raft messages of peers that wait for the consensus thread; beyond it they are dropped, and raft repeats them.
 pub const PEER_MESSAGES_MAX: usize = 10_000;
+/// The same in bytes.
+pub const PEER_MESSAGES_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Keys that a scan looks at before it lets other requests of its thread run: some 100 microseconds.
 pub const SCAN_SLICE_KEYS: usize = 256;
 

@@ -1,6 +1,7 @@
 //! The consensus actor: takes what came in, lets the core decide, and carries out what it decided: writes to the log's
 //! disk, messages to peers, committed entries to the applier. All of it once per wake-up, however much came in.
 
+use super::apply_lag::ApplyLag;
 use super::checkpoint::Checkpoints;
 use super::commands::{CommandQueue, UnderWay};
 use super::commit_news::{CommitNews, NEWS_DELAY, Tell};
@@ -8,12 +9,14 @@ use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTB
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
 use super::inbox::{ArrivedSnapshot, Incoming};
+use super::log_fetches::Stretch;
+use super::log_store::read_entries;
 use super::log_writes::LogWrites;
 use super::reads::Reads;
 use super::waiters::Waiters;
 use super::writer::LogWork;
 use crate::apply::actor::ApplyWork;
-use crate::env;
+use crate::env::{self, TaskThread};
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
 use crate::limits::PROPOSALS_BYTES_MAX;
@@ -84,6 +87,9 @@ pub struct Consensus {
     arrived: Option<(Arc<StateDatabase>, OwnedSemaphorePermit)>,
     restore: Option<(Restore, OwnedSemaphorePermit)>,
     writes: LogWrites,
+    log: LogDatabase,
+    transfers: TaskThread,
+    apply_lag: ApplyLag,
     election_timeout: Duration,
     metrics: Arc<ConsensusMetrics>,
     ticked: env::Instant,
@@ -102,6 +108,7 @@ pub struct Parts {
     pub reads: Reads,
     pub checkpoints: Checkpoints,
     pub log: LogDatabase,
+    pub transfers: TaskThread,
     pub metrics: Arc<ConsensusMetrics>,
 }
 
@@ -111,8 +118,11 @@ impl Consensus {
             member: parts.member,
             origin: parts.origin,
             core: parts.core,
-            writes: LogWrites::new(parts.log, Arc::clone(&parts.neighbours.writer)),
+            writes: LogWrites::new(parts.log.clone(), Arc::clone(&parts.neighbours.writer)),
+            log: parts.log,
+            apply_lag: ApplyLag::default(),
             neighbours: parts.neighbours,
+            transfers: parts.transfers,
             links: parts.links,
             tick: parts.tick,
             commands: CommandQueue::default(),
@@ -131,6 +141,7 @@ impl Consensus {
     }
 
     fn take_in(&mut self, mut incoming: Incoming, context: &mut Context<Self>) {
+        let messages = incoming.take_messages();
         if incoming.ticked {
             self.tick();
         }
@@ -142,6 +153,7 @@ impl Consensus {
         }
         if incoming.applied > LogIndex(0) {
             self.core.applied(incoming.applied);
+            self.apply_lag.applied(incoming.applied);
         }
         for member in incoming.unreachable {
             self.core.report_unreachable(member);
@@ -149,8 +161,14 @@ impl Consensus {
         for (member, arrived) in incoming.snapshot_reports {
             self.core.report_snapshot(member, arrived);
         }
-        for message in incoming.messages {
-            self.core.step(message);
+        for message in messages {
+            // As if it were lost: its leader sends it again.
+            if !self.apply_lag.is_long() || message.entries.is_empty() {
+                self.core.step(message);
+            }
+        }
+        for (stretch, entries) in incoming.fetched {
+            self.core.fetched(stretch, entries);
         }
         for snapshot in incoming.snapshots.drain(..) {
             self.take_in_snapshot(snapshot, context);
@@ -205,8 +223,10 @@ impl Consensus {
         self.arrived = Some((snapshot.state, snapshot.place));
         self.core.step(snapshot.announcement);
         self.carry_out(context);
-        // Refused, or it would be in use by now: the directory goes with the next start.
-        self.arrived = None;
+        if let Some(refused) = self.arrived.take() {
+            // Closing a database takes its time. The directory is removed with the next start or transfer.
+            self.transfers.spawn(async move { drop(refused) });
+        }
     }
 
     /// Whoever gave up waiting for a leader does not want the command carried out minutes later; and what nobody waits for
@@ -229,7 +249,7 @@ impl Consensus {
         }
         if leadership.is_leader {
             self.under_way.committed(self.core.committed());
-            while self.under_way.takes(&self.commands) {
+            while !self.apply_lag.is_long() && self.under_way.takes(&self.commands) {
                 let Some(piece) = self.commands.pop() else {
                     break;
                 };
@@ -282,6 +302,7 @@ impl Consensus {
             restore,
             committed,
             reads,
+            fetch,
         } = self.core.take_outputs();
         if self.core.has_failed() {
             return self.stop_on_failure();
@@ -305,7 +326,11 @@ impl Consensus {
         // Waits with the snapshot: its log begins behind it.
         self.writes.add(behind.into_iter().map(LogWork::Write).collect());
         self.send(send);
+        for stretch in fetch {
+            self.fetch(stretch);
+        }
         if !committed.is_empty() {
+            self.apply_lag.handed_over(&committed);
             self.neighbours
                 .applier
                 .add(|work| work.push(ApplyWork::Entries(committed)));
@@ -424,6 +449,18 @@ impl Consensus {
             (Some(view), Some(link)) => link.do_send(SendSnapshot { announcement, view }),
             _ => self.core.report_snapshot(to, false),
         }
+    }
+
+    /// Has a stretch of the log read for a follower that is behind.
+    fn fetch(&self, stretch: Stretch) {
+        let (log, inbox) = (self.log.clone(), Arc::clone(&self.neighbours.inbox));
+        self.transfers.spawn(async move {
+            let Stretch {
+                low, high, bytes_max, ..
+            } = stretch;
+            let entries = env::disk_read(|| read_entries(&log, low, high, bytes_max)).await;
+            inbox.add(|incoming| incoming.fetched.push((stretch, entries)));
+        });
     }
 
     /// Lets readers go on once `index` is applied: at once where it is, else behind the applier's queue.

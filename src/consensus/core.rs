@@ -10,12 +10,13 @@
 use super::admission::{self, Standing};
 use super::convert;
 use super::handle::{MemberProgress, RaftDetails};
+use super::log_fetches::Stretch;
 use super::log_store::LogStore;
 use crate::apply::CommittedEntry;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mutants::{self, Mutant};
 use crate::proto::peer;
-use crate::storage::log::Cut;
+use crate::storage::log::{Cut, LogError};
 use bytes::Bytes;
 use raft::eraftpb::{ConfState, EntryType, Message};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
@@ -81,6 +82,8 @@ pub struct Outputs {
     pub committed: Vec<CommittedEntry>,
     /// Reads asked for with this context may be answered once the index is applied.
     pub reads: Vec<(ReadContext, LogIndex)>,
+    /// To be read from the log's disk, for [`Core::fetched`].
+    pub fetch: Vec<Stretch>,
 }
 
 /// Names one question for a read index: never the same twice in a cluster, since raft ignores a repeated one.
@@ -391,6 +394,15 @@ impl Core {
         self.raw.store().has_failed()
     }
 
+    /// Entries that raft wants to send have been read from the log's disk.
+    pub fn fetched(&mut self, stretch: Stretch, entries: Result<Vec<raft::eraftpb::Entry>, LogError>) {
+        for question in self.raw.store().begin_fetched(stretch, entries) {
+            self.raw.on_entries_fetched(question);
+        }
+        self.raw.store().end_fetched();
+        self.draw_election_timeout();
+    }
+
     /// Turns raft's readies into outputs until there is none left.
     fn collect(&mut self) {
         self.draw_election_timeout();
@@ -416,6 +428,7 @@ impl Core {
             self.release();
             self.draw_election_timeout();
         }
+        self.outputs.fetch = self.raw.store().take_fetches();
     }
 
     fn take_snapshot(&mut self, ready: &raft::Ready) {

@@ -2,10 +2,14 @@
 
 use super::commands::CommandQueue;
 use super::handle::{RaftDetails, Reader};
+use super::log_fetches::Stretch;
 use crate::ids::{LogIndex, MemberId};
+use crate::limits::{PEER_MESSAGES_BYTES_MAX, PEER_MESSAGES_MAX};
 use crate::proto::peer;
+use crate::storage::log::LogError;
 use crate::storage::state::StateDatabase;
 use bytes::Bytes;
+use raft::eraftpb::Entry;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -16,7 +20,8 @@ pub struct Incoming {
     /// Command batches that followers forwarded, for the leader to propose.
     pub forwarded: Vec<Bytes>,
     pub reads: Vec<Reader>,
-    pub messages: Vec<peer::Message>,
+    messages: Vec<peer::Message>,
+    message_bytes: usize,
     pub snapshots: Vec<ArrivedSnapshot>,
     pub snapshot_reports: Vec<(MemberId, bool)>,
     pub unreachable: Vec<MemberId>,
@@ -29,12 +34,34 @@ pub struct Incoming {
     /// The state of an accepted snapshot is in use.
     pub state_replaced: bool,
     pub hand_over_leadership: bool,
+    /// Stretches of the log that were read from its disk.
+    pub fetched: Vec<(Stretch, Result<Vec<Entry>, LogError>)>,
     /// Who wants to know what raft says of itself.
     pub details_asked: Vec<oneshot::Sender<RaftDetails>>,
     /// News of a commit have waited long enough.
     pub commit_news_due: bool,
     /// Time passed: at most one tick counts, however long the actor was busy, as time that it could not see.
     pub ticked: bool,
+}
+
+impl Incoming {
+    /// Adds what a peer has sent, as far as there is room. Raft repeats the rest.
+    pub fn add_messages(&mut self, messages: impl Iterator<Item = peer::Message>) {
+        for message in messages {
+            let bytes: usize = message.entries.iter().map(|entry| entry.data.len()).sum();
+            // A single one may be larger: it holds one large request.
+            let fits = self.message_bytes == 0 || self.message_bytes + bytes <= PEER_MESSAGES_BYTES_MAX;
+            if self.messages.len() < PEER_MESSAGES_MAX && fits {
+                self.message_bytes += bytes;
+                self.messages.push(message);
+            }
+        }
+    }
+
+    pub fn take_messages(&mut self) -> Vec<peer::Message> {
+        self.message_bytes = 0;
+        std::mem::take(&mut self.messages)
+    }
 }
 
 /// A snapshot whose state has been written and synced beside the one in use.

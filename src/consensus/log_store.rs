@@ -2,11 +2,15 @@
 //! log's database behind it. Terms of all entries are kept as runs, since raft asks for them far more often than for
 //! payloads.
 //!
+//! A follower that is behind wants entries that are in memory no more. They are read elsewhere ([`LogFetches`]) and raft
+//! asks again: its thread waits for no disk. What is not applied is always in memory, from the start on.
+//!
 //! A disk that fails while raft reads is kept in [`LogStore::take_failure`]; raft sees "temporarily unavailable" where it
 //! can bear that, else no entries. From then on whatever raft decides counts for nothing ([`LogStore::has_failed`]), and
 //! the actor stops the member.
 
 use super::convert;
+use super::log_fetches::{LogFetches, Stretch};
 use crate::ids::{LogIndex, Term};
 use crate::mvcc::View;
 use crate::mvcc::Views;
@@ -33,6 +37,7 @@ pub struct LogStore {
     tail_bytes: u64,
     hard_state: HardState,
     conf_state: ConfState,
+    fetches: RefCell<LogFetches>,
     failure: RefCell<Option<LogError>>,
     has_failed: Cell<bool>,
     /// The views behind the snapshots that raft was given, one per message that announces one: whoever sends the
@@ -57,7 +62,7 @@ impl LogStore {
             commit: saved.commit,
             ..HardState::default()
         };
-        Self {
+        let mut store = Self {
             database,
             views,
             cut: recovered.cut,
@@ -67,10 +72,67 @@ impl LogStore {
             tail_bytes: 0,
             hard_state,
             conf_state,
+            fetches: RefCell::default(),
             failure: RefCell::new(None),
             has_failed: Cell::new(false),
             snapshots: RefCell::new(Vec::new()),
+        };
+        store.load_tail();
+        store
+    }
+
+    /// Reads what is to be applied again: raft takes it from memory then.
+    fn load_tail(&mut self) {
+        let first = self.views.load().applied_index().max(self.cut.index).next();
+        if first > self.last {
+            return;
         }
+        match self.read_disk(first, self.last.next(), u64::MAX) {
+            Ok(entries) => {
+                self.tail_bytes = entries.iter().map(|entry| entry.data.len() as u64).sum();
+                self.tail = entries.into();
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn read_disk(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
+        read_entries(&self.database, low, high, bytes_max)
+    }
+
+    fn fail(&self, error: LogError) {
+        self.has_failed.set(true);
+        self.failure.borrow_mut().get_or_insert(error);
+    }
+
+    /// What has to be read from the log's disk now, for [`Self::begin_fetched`].
+    pub fn take_fetches(&self) -> Vec<Stretch> {
+        self.fetches.borrow_mut().take_due()
+    }
+
+    /// A stretch has been read: the questions that raft may repeat now, until [`Self::end_fetched`].
+    pub fn begin_fetched(
+        &self,
+        stretch: Stretch,
+        entries: Result<Vec<Entry>, LogError>,
+    ) -> Vec<GetEntriesContext> {
+        let Some(questions) = self.fetches.borrow_mut().take_questions(stretch) else {
+            return Vec::new();
+        };
+        match entries {
+            Ok(entries) => self.fetches.borrow_mut().hold(stretch.low, entries),
+            // It was cut meanwhile: raft is told so when it asks.
+            Err(_) if stretch.low <= self.cut.index => {}
+            Err(error) => {
+                self.fail(error);
+                return Vec::new();
+            }
+        }
+        questions
+    }
+
+    pub fn end_fetched(&self) {
+        self.fetches.borrow_mut().forget();
     }
 
     /// Takes in entries that the log's database will get next; true if they replace some that were here.
@@ -85,6 +147,7 @@ impl LogStore {
         assert!(first.index <= self.last.0 + 1, "an append may not leave a gap");
         let replaces = first.index <= self.last.0;
         if replaces {
+            self.fetches.borrow_mut().clear();
             while self.tail.back().is_some_and(|entry| entry.index >= first.index) {
                 self.tail_bytes -= self.tail.pop_back().map_or(0, |entry| entry.data.len() as u64);
             }
@@ -141,6 +204,7 @@ impl LogStore {
         self.tail.clear();
         self.tail_bytes = 0;
         self.conf_state = conf_state;
+        self.fetches.borrow_mut().clear();
     }
 
     pub fn set_hard_state(&mut self, hard_state: HardState) {
@@ -210,6 +274,20 @@ impl LogStore {
     }
 }
 
+/// Reads entries from the log's disk, in raft's form. Blocks.
+pub fn read_entries(
+    database: &LogDatabase,
+    low: LogIndex,
+    high: LogIndex,
+    bytes_max: u64,
+) -> Result<Vec<Entry>, LogError> {
+    let entries = database.read(low, high, bytes_max)?.into_iter();
+    entries
+        .map(convert::entry_from_wire)
+        .collect::<Result<_, _>>()
+        .map_err(|error| LogError::unreadable(database, &error))
+}
+
 impl Storage for LogStore {
     fn initial_state(&self) -> raft::Result<RaftState> {
         Ok(RaftState {
@@ -236,22 +314,17 @@ impl Storage for LogStore {
         if low >= tail_first {
             return Ok(self.read_tail(low, high, bytes_max));
         }
-        let read = self
-            .database
-            .read(LogIndex(low), LogIndex(high.min(tail_first)), bytes_max);
-        let from_disk = read.and_then(|entries| {
-            entries
-                .into_iter()
-                .map(convert::entry_from_wire)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| LogError::unreadable(&self.database, &error))
-        });
-        from_disk.or_else(|error| {
-            self.has_failed.set(true);
-            self.failure.borrow_mut().get_or_insert(error);
-            if context.can_async() {
-                return Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable));
-            }
+        let (low, high) = (LogIndex(low), LogIndex(high.min(tail_first)));
+        if let Some(held) = self.fetches.borrow().held(low, high) {
+            return Ok(held);
+        }
+        if context.can_async() {
+            self.fetches.borrow_mut().want(low, high, bytes_max, context);
+            return Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable));
+        }
+        // Raft looks through what is not applied, which is in memory; so this does not happen.
+        self.read_disk(low, high, bytes_max).or_else(|error| {
+            self.fail(error);
             // raft would panic: when it stands for election, and when it hands out what is committed.
             Ok(Vec::new())
         })

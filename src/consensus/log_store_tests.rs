@@ -1,6 +1,6 @@
 //! What raft is told of the log: terms, entries from memory and from disk, and what a cut or a snapshot leaves.
 
-use super::log_store::{LogStore, TAIL_BYTES_MAX};
+use super::log_store::{LogStore, TAIL_BYTES_MAX, read_entries};
 use super::testing::TestMember;
 use crate::ids::{LogIndex, Term};
 use crate::proto::peer;
@@ -192,11 +192,15 @@ fn a_restart_finds_terms_and_entries_on_disk() {
         terms_from(&store, 4, 9),
         [Some(2), Some(2), Some(2), Some(3), Some(3), None]
     );
-    assert_eq!(read(&store, 5, 9).expect("on disk"), on_disk);
+    assert_eq!(read(&store, 5, 9).expect("in memory"), on_disk);
+    assert!(
+        store.take_fetches().is_empty(),
+        "what is to be applied is in memory"
+    );
     assert!(store.append(&entries(8, &[4, 4])));
     // The disk has the old entry 8 still: what is in memory counts.
-    assert_eq!(read(&store, 5, 10).expect("on disk"), on_disk[..3]);
-    assert_eq!(read(&store, 8, 10).expect("in memory"), entries(8, &[4, 4]));
+    let newest = [&on_disk[..3], &entries(8, &[4, 4])].concat();
+    assert_eq!(read(&store, 5, 10).expect("in memory"), newest);
     assert_eq!(read(&store, 4, 6), Err(Error::Store(StorageError::Compacted)));
     assert_eq!(read(&store, 8, 11), Err(Error::Store(StorageError::Unavailable)));
 }
@@ -257,13 +261,80 @@ fn a_disk_that_fails_is_reported_once() {
         ConfState::default(),
         member.views(),
     );
-    let lost = store.entries(5, 6, None, GetEntriesContext::empty(true));
-    assert_eq!(lost, Err(Error::Store(StorageError::LogTemporarilyUnavailable)));
     assert!(store.take_failure().is_some());
     assert!(store.take_failure().is_none());
     let borne = store.entries(5, 6, None, GetEntriesContext::empty(false));
     assert_eq!(borne, Ok(Vec::new()), "raft panics where it cannot wait");
     assert!(store.has_failed());
+}
+
+/// A log on disk of which only the newest entry is in memory.
+fn mostly_on_disk() -> (Fixture, Vec<Entry>) {
+    let Fixture { mut store, member } = fixture(4, 2);
+    let payload_bytes = TAIL_BYTES_MAX as usize;
+    let appended = entries_of(5, &[2; 3], payload_bytes);
+    member
+        .log
+        .reset(cut(4, 2), &peer::HardState::default())
+        .expect("written");
+    write(&member.log, &appended, false);
+    store.append(&appended);
+    store.shrink_tail(LogIndex(7));
+    (Fixture { store, member }, appended)
+}
+
+#[test]
+fn what_is_on_disk_only_is_read_elsewhere_and_asked_for_again() {
+    let (Fixture { store, member }, appended) = mostly_on_disk();
+    let ask = || store.entries(5, 8, TAIL_BYTES_MAX, GetEntriesContext::empty(true));
+    let later = Err(Error::Store(StorageError::LogTemporarilyUnavailable));
+    assert_eq!(ask(), later);
+    let fetches = store.take_fetches();
+    assert_eq!(fetches.len(), 1);
+    assert_eq!(ask(), later, "it is being read");
+    let stretch = fetches[0];
+    let read = read_entries(&member.log, stretch.low, stretch.high, stretch.bytes_max);
+    assert_eq!(store.begin_fetched(stretch, read).len(), 2, "both questions");
+    assert_eq!(ask().as_ref(), Ok(&appended[..1].to_vec()));
+    store.end_fetched();
+    assert_eq!(ask(), later, "nothing is kept");
+    assert!(!store.has_failed());
+}
+
+#[test]
+fn a_stretch_that_was_cut_while_it_was_read_is_no_failure_and_one_that_was_not_is() {
+    for was_cut in [true, false] {
+        let (Fixture { mut store, member }, _) = mostly_on_disk();
+        let asked = store.entries(5, 8, None, GetEntriesContext::empty(true));
+        assert_eq!(asked, Err(Error::Store(StorageError::LogTemporarilyUnavailable)));
+        let stretch = store.take_fetches()[0];
+        member.log.spoil(LogIndex(5));
+        if was_cut {
+            store.cut(LogIndex(6));
+        }
+        let read = read_entries(&member.log, stretch.low, stretch.high, stretch.bytes_max);
+        assert!(read.is_err());
+        let questions = store.begin_fetched(stretch, read);
+        assert_eq!(
+            (questions.len(), store.has_failed()),
+            (usize::from(was_cut), !was_cut)
+        );
+        if was_cut {
+            let again = store.entries(5, 8, None, GetEntriesContext::empty(true));
+            assert_eq!(again, Err(Error::Store(StorageError::Compacted)));
+        }
+    }
+}
+
+#[test]
+fn entries_that_were_replaced_while_they_were_read_do_not_count() {
+    let (Fixture { mut store, member }, _) = mostly_on_disk();
+    let asked = store.entries(5, 8, None, GetEntriesContext::empty(true));
+    assert_eq!(asked, Err(Error::Store(StorageError::LogTemporarilyUnavailable)));
+    let stretch = store.take_fetches()[0];
+    let read = read_entries(&member.log, stretch.low, stretch.high, stretch.bytes_max);
+    store.append(&entries(6, &[3]));
+    assert!(store.begin_fetched(stretch, read).is_empty());
 }
 
 #[test]
@@ -290,9 +361,9 @@ fn a_disk_that_fails_at_an_election_stops_the_member_in_order() {
         voters: vec![1],
         ..ConfState::default()
     };
+    member.log.spoil(LogIndex(2));
     let store = LogStore::new(member.log.clone(), &found, conf_state, member.views());
     let mut core = Core::new(MemberId(1), TIMING, LogIndex(1), store, Box::new(|_| 0)).expect("a core");
-    member.log.spoil(LogIndex(2));
     core.campaign();
     let outputs = core.take_outputs();
     assert!(core.has_failed());

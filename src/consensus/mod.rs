@@ -1,9 +1,10 @@
 //! The replicated log: raft-rs behind a pure core, an actor around it, and the log's disk on a thread of its own.
 //!
-//! Only `convert`, `core` and `log_store` know raft-rs; its rust-protobuf messages never leave this folder.
+//! Only `convert`, `core`, `log_fetches` and `log_store` know raft-rs; its rust-protobuf messages never leave this folder.
 
 pub mod actor;
 mod admission;
+mod apply_lag;
 pub mod checkpoint;
 #[cfg(test)]
 mod cluster_tests;
@@ -14,6 +15,7 @@ pub mod core;
 pub mod delivery;
 pub mod handle;
 pub mod inbox;
+mod log_fetches;
 pub mod log_store;
 #[cfg(test)]
 mod log_store_tests;

@@ -2,7 +2,7 @@
 //! tests.
 
 use super::core::{Core, LogWrite, Outputs, ReadContext, Restore, Timing};
-use super::log_store::LogStore;
+use super::log_store::{LogStore, read_entries};
 use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mvcc::Views;
@@ -99,11 +99,12 @@ impl TestMember {
     /// Takes the core's outputs; returns what is to be sent.
     pub(crate) fn collect(&mut self) -> Vec<peer::Message> {
         let Outputs {
-            send,
+            mut send,
             write,
             restore,
             committed,
             reads,
+            fetch,
         } = self.core.take_outputs();
         self.writes.extend(write);
         self.restore = restore.or(self.restore.take());
@@ -112,6 +113,11 @@ impl TestMember {
         }
         self.committed.extend(committed);
         self.reads.extend(reads);
+        for stretch in fetch {
+            let entries = read_entries(&self.log, stretch.low, stretch.high, stretch.bytes_max);
+            self.core.fetched(stretch, entries);
+            send.extend(self.collect());
+        }
         send
     }
 

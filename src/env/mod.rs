@@ -8,6 +8,7 @@ mod actor;
 mod files;
 mod http;
 mod process;
+mod tasks;
 
 #[cfg(not(madsim))]
 mod real;
@@ -32,6 +33,7 @@ pub use files::{
 };
 pub use http::{Executor, Timer};
 pub use process::{ProcessUsage, arguments, process_usage};
+pub use tasks::TaskThread;
 pub use world::{
     Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_read, disk_sync, end_by_signal, now,
     processors, random_u64, shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread,

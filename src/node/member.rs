@@ -4,9 +4,10 @@
 //! | thread | what runs on it |
 //! |---|---|
 //! | main | starting, publishing, stopping |
-//! | raft | the consensus actor, the peer links and the peer port; the client port too where there are two processors or fewer |
+//! | raft | the consensus actor, the peer links and the peer port: nothing that waits for a disk, nothing that takes long |
 //! | log | the log's disk |
-//! | apply | the state machine; on the raft thread where there are two processors or fewer |
+//! | apply | the state machine |
+//! | transfer | what members that are behind need: entries read from the log's disk, snapshots sent and received |
 //! | check | comparing this member's data with the others', reading it back from disk; yields to all others |
 //! | checkpoint | slow work on the state's disk |
 //! | watch | reads for watchers that are behind |
@@ -35,7 +36,7 @@ use crate::consensus::{Handle, conf_state};
 use crate::corruption::HashHandle;
 use crate::corruption::actor::Checker;
 use crate::corruption::initial::InitialCheck;
-use crate::env::{self, ThreadHandle};
+use crate::env::{self, TaskThread, ThreadHandle};
 use crate::ids::MemberId;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
@@ -103,8 +104,10 @@ impl Member {
         };
         let is_checked = config.initial_corrupt_check && !opened.is_new;
         let entrance = Entrance::new(is_checked.then_some(check), stop.clone());
+        let (transfers, transfer_thread) = TaskThread::start("transfer");
         let consensus = ConsensusParts::new(
             &opened,
+            transfers,
             neighbours.clone(),
             timing,
             Policy {
@@ -116,7 +119,8 @@ impl Member {
             checker.hashes.clone(),
         );
         let slow_apply = config.warning_apply_duration;
-        let (mut threads, applier) = start_workers(opened, &neighbours, &backend, slow_apply);
+        let mut threads = start_workers(opened, &neighbours, &backend, slow_apply);
+        threads.push(transfer_thread);
         let reads = Arc::default();
         threads.push(env::run_actor(
             "watch",
@@ -134,7 +138,6 @@ impl Member {
             election_timeout: Duration::from_millis(timing.election_ms),
         };
         let clients = client_parts(&config, &backend, hub, stop.clone(), entrance.opened());
-        let consensus = ConsensusParts { applier, ..consensus };
         threads.extend(ports.serve((consensus, entrance), clients, &backend)?);
         announce::serving(&config, backend.identity);
         Ok(Self {
@@ -340,7 +343,7 @@ pub(super) struct ConsensusParts {
     timing: Timing,
     checkpoints: Checkpoints,
     log: LogDatabase,
-    applier: Option<Applier>,
+    transfers: TaskThread,
     remotes: Vec<Remote>,
     pub(super) service: PeerService,
     metrics: Arc<ConsensusMetrics>,
@@ -349,6 +352,7 @@ pub(super) struct ConsensusParts {
 impl ConsensusParts {
     fn new(
         opened: &Opened,
+        transfers: TaskThread,
         neighbours: Neighbours,
         timing: Timing,
         policy: Policy,
@@ -392,6 +396,7 @@ impl ConsensusParts {
             leases: backend.leases.clone(),
             hashes,
             metrics: Arc::clone(&metrics.peers),
+            transfers: transfers.clone(),
         };
         Self {
             identity: opened.identity,
@@ -403,7 +408,7 @@ impl ConsensusParts {
             timing,
             checkpoints,
             log: opened.log.clone(),
-            applier: None,
+            transfers,
             service,
             metrics: Arc::clone(&metrics.consensus),
         }
@@ -423,16 +428,14 @@ impl ConsensusParts {
             self.store,
             Box::new(env::random_below),
         )?;
-        if let Some(applier) = self.applier {
-            env::start(|_| applier);
-        }
         let mut links = BTreeMap::new();
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
             let metrics = self.service.metrics.to(self.identity.member, remote.member);
+            let transfers = self.transfers.clone();
             links.insert(
                 remote.member,
-                env::start(|_| Link::new(remote, inbox, stop, metrics)),
+                env::start(|_| Link::new(remote, inbox, stop, transfers, metrics)),
             );
         }
         let parts = actor::Parts {
@@ -446,6 +449,7 @@ impl ConsensusParts {
             reads: Reads::new(env::random_u64()),
             checkpoints: self.checkpoints,
             log: self.log,
+            transfers: self.transfers,
             metrics: self.metrics,
         };
         env::start(|_| Consensus::new(parts));
@@ -468,13 +472,13 @@ fn checker(opened: &Opened, backend: &MemberBackend, config: &config::Server) ->
     }
 }
 
-/// Starts the actors that have a thread each. The applier is handed back where the raft thread shall run it too.
+/// Starts the actors that have a thread each.
 fn start_workers(
     opened: Opened,
     neighbours: &Neighbours,
     backend: &MemberBackend,
     slow_apply: Duration,
-) -> (Vec<ThreadHandle>, Option<Applier>) {
+) -> Vec<ThreadHandle> {
     let Opened {
         machine,
         log,
@@ -515,14 +519,9 @@ fn start_workers(
         stop: neighbours.stop.clone(),
         metrics: Arc::clone(&backend.metrics.store),
     };
-    let mut threads = vec![
+    vec![
         env::run_actor("log", writer),
+        env::run_actor("apply", applier),
         env::run_actor("checkpoint", checkpointer),
-    ];
-    if env::processors() <= 2 {
-        // More threads than processors only cost changes between them.
-        return (threads, Some(applier));
-    }
-    threads.push(env::run_actor("apply", applier));
-    (threads, None)
+    ]
 }

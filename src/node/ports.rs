@@ -54,21 +54,10 @@ struct ClientsStop {
 
 /// All ports, bound, on threads that wait for what to serve.
 pub(super) struct Ports {
-    main: MainPorts,
+    peers: Port<(PeerParts, MemberBackend)>,
+    clients: Port<(ClientParts, MemberBackend)>,
     /// `--listen-metrics-urls`, on a thread of their own, if there are any.
     monitoring: Option<Port<MemberBackend>>,
-}
-
-/// The port for clients and the one for peers.
-enum MainPorts {
-    /// Scans of clients never delay a heartbeat.
-    Apart {
-        peers: Port<(PeerParts, MemberBackend)>,
-        clients: Port<(ClientParts, MemberBackend)>,
-    },
-    /// Where there are two processors or fewer: a request and its answer would change threads six times, and more threads
-    /// than processors gain nothing by it. Scans pause between slices of some milliseconds.
-    Together(Port<(PeerParts, ClientParts, MemberBackend)>),
 }
 
 impl Ports {
@@ -84,7 +73,8 @@ impl Ports {
         let ports = Self {
             // As long as anything can be told.
             monitoring: monitoring(config, security.clients.as_ref(), peers_stop.clone()).await?,
-            main: MainPorts::bind(config, security, clients_stop, peers_stop).await?,
+            clients: client_port(config, security, clients_stop).await?,
+            peers: peer_port(config, security, peers_stop).await?,
         };
         let closing = Closing {
             clients,
@@ -101,7 +91,10 @@ impl Ports {
         clients: ClientParts,
         backend: &MemberBackend,
     ) -> Result<Vec<ThreadHandle>, StartError> {
-        let mut threads = self.main.serve(peer_parts, clients, backend)?;
+        let mut threads = vec![
+            self.peers.begin((peer_parts, backend.clone()))?,
+            self.clients.begin((clients, backend.clone()))?,
+        ];
         if let Some(port) = self.monitoring {
             threads.push(port.begin(backend.clone())?);
         }
@@ -125,66 +118,31 @@ async fn monitoring(
     port.await.map(Some)
 }
 
-impl MainPorts {
-    async fn bind(
-        config: &config::Server,
-        security: &Security,
-        clients_stop: ClientsStop,
-        peers_stop: Shutdown,
-    ) -> Result<Self, StartError> {
-        let options = api::Options {
-            max_concurrent_streams: config.max_concurrent_streams,
-            ..api::Options::default()
-        };
-        let peer_urls = addresses(&config.listen_peer_urls, security.peers.as_ref());
-        let client_urls = addresses(&config.listen_client_urls, security.clients.as_ref());
-        if env::processors() > 2 {
-            let workers = env::processors() - 1;
-            return Ok(Self::Apart {
-                clients: Port::bind(
-                    "network",
-                    workers,
-                    client_urls,
-                    move |listeners, (parts, backend)| {
-                        serve_clients(listeners, parts, backend, options, clients_stop)
-                    },
-                )
-                .await?,
-                peers: Port::bind("raft", 1, peer_urls, move |listeners, (parts, backend)| {
-                    serve_peers(listeners, parts, backend, peers_stop)
-                })
-                .await?,
-            });
-        }
-        let client_ports = client_urls.len();
-        let urls = client_urls.into_iter().chain(peer_urls).collect();
-        let serve = move |mut listeners: Vec<Listener>,
-                          (consensus, clients, backend): (_, _, MemberBackend)| {
-            // Fewer, should a port be in use: then there is nothing to serve.
-            let peers = listeners.split_off(client_ports.min(listeners.len()));
-            let peers = serve_peers(peers, consensus, backend.clone(), peers_stop);
-            let clients = serve_clients(listeners, clients, backend, options, clients_stop);
-            async move {
-                futures_util::future::join(peers, clients).await;
-            }
-        };
-        Port::bind("raft", 1, urls, serve).await.map(Self::Together)
-    }
+/// The port for clients, on threads of their own: nothing that they ask for delays a heartbeat.
+async fn client_port(
+    config: &config::Server,
+    security: &Security,
+    stop: ClientsStop,
+) -> Result<Port<(ClientParts, MemberBackend)>, StartError> {
+    let urls = addresses(&config.listen_client_urls, security.clients.as_ref());
+    let options = api::Options {
+        max_concurrent_streams: config.max_concurrent_streams,
+        ..api::Options::default()
+    };
+    let workers = env::processors().saturating_sub(1).max(1);
+    let serve = move |listeners, (parts, backend)| serve_clients(listeners, parts, backend, options, stop);
+    Port::bind("network", workers, urls, serve).await
+}
 
-    fn serve(
-        self,
-        peer_parts: PeerParts,
-        clients: ClientParts,
-        backend: &MemberBackend,
-    ) -> Result<Vec<ThreadHandle>, StartError> {
-        match self {
-            Self::Apart { peers, clients: port } => Ok(vec![
-                peers.begin((peer_parts, backend.clone()))?,
-                port.begin((clients, backend.clone()))?,
-            ]),
-            Self::Together(port) => Ok(vec![port.begin((peer_parts, clients, backend.clone()))?]),
-        }
-    }
+/// The port for peers, on the thread of the consensus actor.
+async fn peer_port(
+    config: &config::Server,
+    security: &Security,
+    stop: Shutdown,
+) -> Result<Port<(PeerParts, MemberBackend)>, StartError> {
+    let urls = addresses(&config.listen_peer_urls, security.peers.as_ref());
+    let serve = move |listeners, (parts, backend)| serve_peers(listeners, parts, backend, stop);
+    Port::bind("raft", 1, urls, serve).await
 }
 
 /// What the raft thread makes its actors of, and when.

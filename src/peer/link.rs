@@ -10,7 +10,7 @@ use super::{envelope, identity, snapshot_send};
 use crate::client::{Channel, ChannelOptions, KeepAlive};
 use crate::cluster::MemberUrl;
 use crate::consensus::inbox::Incoming;
-use crate::env;
+use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
 use crate::metrics::SentMetrics;
@@ -90,6 +90,7 @@ pub struct Link {
     remote: Remote,
     consensus: Arc<Inbox<Incoming>>,
     stop: StopSignal,
+    transfers: TaskThread,
     outgoing: Option<mpsc::Sender<Envelope>>,
     snapshot_under_way: bool,
     metrics: SentMetrics,
@@ -100,12 +101,14 @@ impl Link {
         remote: Remote,
         consensus: Arc<Inbox<Incoming>>,
         stop: StopSignal,
+        transfers: TaskThread,
         metrics: SentMetrics,
     ) -> Self {
         Self {
             remote,
             consensus,
             stop,
+            transfers,
             outgoing: None,
             snapshot_under_way: false,
             metrics,
@@ -309,7 +312,8 @@ impl Handler<SendSnapshot> for Link {
             return;
         }
         let metrics = self.metrics.clone();
-        env::spawn_local(async move {
+        // Reading the state may wait for the engine, and packing it takes time: heartbeats go on beside it.
+        self.transfers.spawn(async move {
             metrics.snapshots_under_way.inc();
             let begin = env::now();
             let sent = snapshot_send::send(&remote, message.announcement, &message.view).await;

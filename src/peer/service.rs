@@ -7,11 +7,11 @@ use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
 use crate::consensus::inbox::Incoming;
 use crate::corruption::HashHandle;
-use crate::env;
+use crate::env::{self, TaskThread};
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
 use crate::lease::{AskError, LeaseHandle};
-use crate::limits::{PEER_MESSAGES_MAX, PROPOSALS_BYTES_MAX};
+use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::metrics::PeerFamilies;
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
@@ -42,6 +42,8 @@ pub struct PeerService {
     pub leases: LeaseHandle,
     pub hashes: HashHandle,
     pub metrics: Arc<PeerFamilies>,
+    /// Where snapshots are received: opening, writing and syncing a state takes its time.
+    pub transfers: TaskThread,
 }
 
 impl PeerService {
@@ -59,8 +61,7 @@ impl PeerService {
             let messages = batch.messages.into_iter().filter(|message| {
                 message.from == from.0 && message.r#type != MessageType::MsgSnapshot as i32
             });
-            let room = PEER_MESSAGES_MAX.saturating_sub(incoming.messages.len());
-            incoming.messages.extend(messages.take(room));
+            incoming.add_messages(messages);
             let waiting: usize = incoming.forwarded.iter().map(bytes::Bytes::len).sum();
             if waiting < PROPOSALS_BYTES_MAX {
                 incoming.forwarded.extend(batch.forwarded_commands);
@@ -209,7 +210,7 @@ impl Peer for PeerService {
         let (replies, stream) = mpsc::channel(2);
         let service = self.clone();
         let metrics = self.metrics.from(from);
-        env::spawn(async move {
+        self.transfers.spawn(async move {
             metrics.snapshots_under_way.inc();
             let begin = env::now();
             let outcome = service.receive(announcement, place, chunks, &replies).await;

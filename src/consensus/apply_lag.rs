@@ -1,0 +1,62 @@
+//! How far the applier is behind what is committed. Entries that it has not applied stay in memory, so there is a bound:
+//! beyond it a leader proposes nothing more, and a follower takes no more entries, which their leader sends again.
+
+use crate::apply::CommittedEntry;
+use crate::ids::LogIndex;
+use crate::limits::APPLY_LAG_BYTES_MAX;
+use std::collections::VecDeque;
+
+/// Entries that were handed to the applier and are not applied.
+#[derive(Debug, Default)]
+pub struct ApplyLag {
+    entries: VecDeque<(LogIndex, usize)>,
+    bytes: usize,
+}
+
+impl ApplyLag {
+    pub fn handed_over(&mut self, entries: &[CommittedEntry]) {
+        for entry in entries {
+            self.entries.push_back((entry.index, entry.data.len()));
+            self.bytes += entry.data.len();
+        }
+    }
+
+    /// Everything up to this index is applied, or replaced by a snapshot's state.
+    pub fn applied(&mut self, index: LogIndex) {
+        while let Some((_, bytes)) = self.entries.pop_front_if(|(first, _)| *first <= index) {
+            self.bytes -= bytes;
+        }
+    }
+
+    /// Whether the applier has to catch up first.
+    pub fn is_long(&self) -> bool {
+        self.bytes > APPLY_LAG_BYTES_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Term;
+    use bytes::Bytes;
+
+    #[test]
+    fn entries_count_until_they_are_applied() {
+        let entry = |index| CommittedEntry {
+            index: LogIndex(index),
+            term: Term(1),
+            data: Bytes::from(vec![0; APPLY_LAG_BYTES_MAX / 2]),
+        };
+        let mut lag = ApplyLag::default();
+        lag.handed_over(&[entry(4), entry(5)]);
+        assert!(!lag.is_long());
+        lag.handed_over(&[entry(6)]);
+        assert!(lag.is_long());
+        lag.applied(LogIndex(3));
+        assert!(lag.is_long());
+        lag.applied(LogIndex(4));
+        assert!(!lag.is_long());
+        lag.applied(LogIndex(9));
+        assert_eq!((lag.bytes, lag.entries.len()), (0, 0));
+    }
+}
