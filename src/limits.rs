@@ -67,13 +67,6 @@ pub const ENTRIES_IN_FLIGHT_MAX: usize = 8;
 /// committed: the more load, the larger the entries, and the fewer syncs, messages and wake-ups a command pays for.
 pub const IN_FLIGHT_BYTES_SMALL: usize = 8 * 1024;
 
-/// What an entry on its own may hold: one command or a few.
-pub const LONE_ENTRY_BYTES_MAX: usize = 2 * 1024;
-
-/// After so many such entries in a row a leader writes them itself, once they are sent: the others' disks take longer than
-/// its own, and two changes of thread are spared. Under load it has other things to do than to wait for a sync.
-pub const LONE_ENTRIES_MIN: u32 = 4;
-
 /// Entries kept behind what the state has on disk, for followers that are behind (etcd: `--snapshot-catchup-entries`).
 pub const CATCH_UP_ENTRIES: u64 = 5_000;
 

@@ -28,7 +28,7 @@ use crate::proto::peer;
 use crate::stop::StopSignal;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
-use actix::{Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, Addr, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use raft::eraftpb::MessageType;
 use std::collections::BTreeMap;
@@ -118,7 +118,7 @@ impl Consensus {
             member: parts.member,
             origin: parts.origin,
             core: parts.core,
-            writes: LogWrites::new(parts.log.clone(), Arc::clone(&parts.neighbours.writer)),
+            writes: LogWrites::new(Arc::clone(&parts.neighbours.writer)),
             log: parts.log,
             apply_lag: ApplyLag::default(),
             neighbours: parts.neighbours,
@@ -140,7 +140,7 @@ impl Consensus {
         }
     }
 
-    fn take_in(&mut self, mut incoming: Incoming, context: &mut Context<Self>) {
+    fn take_in(&mut self, mut incoming: Incoming) {
         let messages = incoming.take_messages();
         if incoming.ticked {
             self.tick();
@@ -171,7 +171,7 @@ impl Consensus {
             self.core.fetched(stretch, entries);
         }
         for snapshot in incoming.snapshots.drain(..) {
-            self.take_in_snapshot(snapshot, context);
+            self.take_in_snapshot(snapshot);
         }
         if incoming.hand_over_leadership {
             self.core.hand_over_leadership();
@@ -216,13 +216,13 @@ impl Consensus {
             .answer_reads(expired, Err(ReadError::Timeout));
     }
 
-    fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot, context: &mut Context<Self>) {
+    fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot) {
         if self.restore.is_some() {
             return;
         }
         self.arrived = Some((snapshot.state, snapshot.place));
         self.core.step(snapshot.announcement);
-        self.carry_out(context);
+        self.carry_out();
         if let Some(refused) = self.arrived.take() {
             // Closing a database takes its time. The directory is removed with the next start or transfer.
             self.transfers.spawn(async move { drop(refused) });
@@ -295,7 +295,7 @@ impl Consensus {
     }
 
     /// Carries out what the core decided.
-    fn carry_out(&mut self, context: &mut Context<Self>) {
+    fn carry_out(&mut self) {
         let Outputs {
             send,
             write,
@@ -315,11 +315,7 @@ impl Consensus {
         let restore_number = restore.as_ref().map_or(u64::MAX, |restore| restore.number);
         let (before, behind): (Vec<LogWrite>, Vec<LogWrite>) =
             write.into_iter().partition(|write| write.number < restore_number);
-        if self.may_write_in_place() {
-            self.write_in_place(before, context);
-        } else {
-            self.writes.add(before.into_iter().map(LogWork::Write).collect());
-        }
+        self.writes.add(before.into_iter().map(LogWork::Write).collect());
         if let Some(restore) = restore {
             self.begin_restore(restore);
         }
@@ -346,45 +342,6 @@ impl Consensus {
             let readers = self.reads.answered(context);
             self.let_read(readers, index);
         }
-    }
-
-    /// On a fast disk, writing here spares two changes of thread. A follower has nothing to send before its write is
-    /// durable anyway; a leader has, and goes on with other requests too, unless there is just one.
-    fn may_write_in_place(&self) -> bool {
-        (!self.leadership.is_leader || self.under_way.are_lone())
-            && self.writes.may_be_in_place(self.core.persisted_write())
-    }
-
-    /// The mailbox waits, as it would for the log writer: nothing is acknowledged before the sync.
-    fn write_in_place(&mut self, writes: Vec<LogWrite>, context: &mut Context<Self>) {
-        let Some(in_place) = self.writes.begin_in_place(writes) else {
-            return;
-        };
-        let number = in_place.number;
-        let leads = self.leadership.is_leader;
-        let write = async move {
-            if leads {
-                // What it sends goes out first: the others sync meanwhile.
-                env::yield_until_idle().await;
-            }
-            in_place.run().await
-        };
-        context.wait(write.into_actor(self).map(move |written, actor, context| {
-            match written {
-                Ok(begin) => actor.writes.end_in_place(begin),
-                Err(error) => return actor.neighbours.stop.fail(&error),
-            }
-            if leads {
-                // It may be the last member whose sync a commit waits for.
-                actor
-                    .neighbours
-                    .inbox
-                    .add(|incoming| incoming.persisted_write = incoming.persisted_write.max(number));
-            } else {
-                actor.core.persisted(number);
-                actor.carry_out(context);
-            }
-        }));
     }
 
     /// The state comes first: it is put in place by the applier, behind what that still has to do.
@@ -568,16 +525,16 @@ impl Actor for Consensus {
 impl Handler<Wake> for Consensus {
     type Result = ();
 
-    fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
+    fn handle(&mut self, _: Wake, _: &mut Context<Self>) {
         let incoming = self.neighbours.inbox.take();
         if self.core.has_failed() {
             return;
         }
         let news_due = incoming.commit_news_due;
-        self.take_in(incoming, context);
+        self.take_in(incoming);
         self.pass_on_commands();
         self.tell_commit(news_due);
-        self.carry_out(context);
+        self.carry_out();
         while self.core.can_read() {
             let unanswered = self.reads.is_under_way();
             let Some(question) = self.reads.question(env::now()) else {
@@ -587,7 +544,7 @@ impl Handler<Wake> for Consensus {
                 self.metrics.slow_reads.inc();
             }
             self.core.read_index(question);
-            self.carry_out(context);
+            self.carry_out();
         }
         let applied = self.neighbours.status.load().applied_index;
         if self.checkpoints.due(applied) {

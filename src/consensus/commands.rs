@@ -2,9 +2,7 @@
 //! way allow.
 
 use crate::ids::LogIndex;
-use crate::limits::{
-    ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL, LONE_ENTRIES_MIN, LONE_ENTRY_BYTES_MAX,
-};
+use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL};
 use crate::proto::log::{Command, CommandBatch};
 use prost::Message;
 use std::collections::VecDeque;
@@ -98,18 +96,10 @@ impl CommandQueue {
 pub struct UnderWay {
     entries: VecDeque<(LogIndex, usize)>,
     bytes: usize,
-    /// The newest entries that were small, each proposed when nothing else was under way.
-    lone_in_a_row: u32,
 }
 
 impl UnderWay {
     pub fn add(&mut self, index: LogIndex, bytes: usize) {
-        let is_lone = self.entries.is_empty() && bytes <= LONE_ENTRY_BYTES_MAX;
-        self.lone_in_a_row = if is_lone {
-            self.lone_in_a_row.saturating_add(1)
-        } else {
-            0
-        };
         // A new leader's log may have lost what an earlier term had under way.
         while self.entries.back().is_some_and(|(last, _)| *last >= index) {
             self.bytes -= self.entries.pop_back().map_or(0, |(_, bytes)| bytes);
@@ -122,11 +112,6 @@ impl UnderWay {
         while self.entries.front().is_some_and(|(first, _)| *first <= index) {
             self.bytes -= self.entries.pop_front().map_or(0, |(_, bytes)| bytes);
         }
-    }
-
-    /// Whether entries come one at a time, so that nothing is gained by going on beside the sync of one.
-    pub fn are_lone(&self) -> bool {
-        self.lone_in_a_row >= LONE_ENTRIES_MIN
     }
 
     /// Nothing is under way any more: this member does not lead.
@@ -207,31 +192,6 @@ mod tests {
         assert!(!queue.push_batch(&batch, ENTRY_BYTES_MAX));
         assert_eq!(queue.pop().map(|piece| piece.len()), Some(batch.len()));
         assert_eq!(queue.pop().map(|piece| piece.len()), Some(batch.len()));
-    }
-
-    #[test]
-    fn entries_are_lone_if_each_is_small_and_comes_after_the_last() {
-        let mut under_way = UnderWay::default();
-        let alone = |under_way: &mut UnderWay, index| {
-            under_way.add(LogIndex(index), LONE_ENTRY_BYTES_MAX);
-            under_way.committed(LogIndex(index));
-        };
-        for index in 1..u64::from(LONE_ENTRIES_MIN) {
-            alone(&mut under_way, index);
-            assert!(!under_way.are_lone());
-        }
-        alone(&mut under_way, 10);
-        assert!(under_way.are_lone());
-        under_way.add(LogIndex(11), 1);
-        under_way.add(LogIndex(12), 1);
-        assert!(!under_way.are_lone(), "two at a time");
-        under_way.committed(LogIndex(12));
-        for index in 20..30 {
-            alone(&mut under_way, index);
-        }
-        assert!(under_way.are_lone());
-        under_way.add(LogIndex(30), LONE_ENTRY_BYTES_MAX + 1);
-        assert!(!under_way.are_lone(), "a large one");
     }
 
     #[test]

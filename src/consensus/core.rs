@@ -323,11 +323,6 @@ impl Core {
         self.release();
     }
 
-    /// The newest write that is on disk.
-    pub fn persisted_write(&self) -> u64 {
-        self.persisted_write
-    }
-
     /// The state has everything up to this index.
     pub fn applied(&mut self, index: LogIndex) {
         self.applied = self.applied.max(index);

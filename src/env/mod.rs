@@ -37,7 +37,7 @@ pub use tasks::TaskThread;
 pub use world::{
     Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_read, disk_sync, end_by_signal, now,
     processors, random_u64, shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread,
-    unix_time, with_patient_threads, yield_until_idle,
+    unix_time, with_patient_threads,
 };
 
 use std::future::Future;

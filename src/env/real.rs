@@ -87,12 +87,6 @@ pub fn with_patient_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Lets every task of this thread run that is ready, and those that they make ready, before this one goes on.
-pub async fn yield_until_idle() {
-    // Unlike a wake-up of one's own, which goes to the end of a queue, this one waits for the scheduler to run dry.
-    tokio::task::yield_now().await;
-}
-
 /// How many processors there are.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

@@ -61,11 +61,6 @@ pub fn with_patient_threads<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Lets other tasks run: which of them is the scheduler's to decide, here.
-pub async fn yield_until_idle() {
-    super::yield_now().await;
-}
-
 /// Simulated members have one processor each.
 pub fn processors() -> usize {
     1
