@@ -63,12 +63,14 @@ pub enum Mutant {
     QueueAskedOnce,
     /// Leaders of elections proclaim without a look at whether they still lead.
     ProclaimUnfenced,
+    /// Snapshots are received on the thread that carries raft.
+    SnapshotStoredByRaft,
     /// Observers of elections are told only the newest of what was proclaimed together.
     ObserveNewestOnly,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -99,6 +101,7 @@ impl Mutant {
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
         Self::ObserveNewestOnly,
+        Self::SnapshotStoredByRaft,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -133,6 +136,7 @@ impl Mutant {
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
             Self::ObserveNewestOnly => "observe-newest-only",
+            Self::SnapshotStoredByRaft => "snapshot-stored-by-raft",
         }
     }
 }

@@ -43,6 +43,9 @@ struct Seen {
 impl Observer {
     /// Compares what is new on every member that runs. A member that cannot be read now is looked at later.
     pub fn look(&self, cluster: &Cluster) -> Result<(), Violation> {
+        if let Some(call) = disk::forbidden_wait() {
+            return violation(format!("a thread that carries raft waited for a disk: {call}"));
+        }
         disk::unnoticed(|| self.look_unnoticed(cluster))
     }
 

@@ -16,7 +16,7 @@ where
 }
 
 /// Runs an actor on a thread of its own.
-pub fn run_actor<A>(name: &str, actor: A) -> super::ThreadHandle
+pub fn run_actor<A>(name: &'static str, actor: A) -> super::ThreadHandle
 where
     A: Actor<Context = Context<A>> + Send,
 {
@@ -26,7 +26,7 @@ where
 }
 
 /// The same on a thread that yields to all others of this machine.
-pub fn run_actor_in_background<A>(name: &str, actor: A) -> super::ThreadHandle
+pub fn run_actor_in_background<A>(name: &'static str, actor: A) -> super::ThreadHandle
 where
     A: Actor<Context = Context<A>> + Send,
 {

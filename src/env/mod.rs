@@ -21,7 +21,7 @@ mod sim;
 use sim as world;
 
 #[cfg(madsim)]
-pub use sim::{clock, network, set_disk_sync_us_max};
+pub use sim::{clock, network, set_disk_sync_us_max, threads};
 
 #[cfg(test)]
 mod tests;

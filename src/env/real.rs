@@ -34,12 +34,11 @@ impl ThreadHandle {
 }
 
 /// Runs a future on threads of its own: one, on which actors can be started too, or a pool of `workers`.
-pub fn thread<F, M>(name: &str, workers: usize, make: M) -> ThreadHandle
+pub fn thread<F, M>(name: &'static str, workers: usize, make: M) -> ThreadHandle
 where
     F: Future<Output = ()> + 'static,
     M: FnOnce() -> F + Send + 'static,
 {
-    let pool_name = name.to_owned();
     let run = move || {
         if workers <= 1 {
             block_on(async move { make().await });
@@ -47,7 +46,7 @@ where
         }
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(workers)
-            .thread_name(pool_name)
+            .thread_name(name)
             .enable_all()
             .build()
             .expect("the operating system refuses threads");

@@ -15,7 +15,7 @@ pub struct TaskThread(mpsc::UnboundedSender<Task>);
 
 impl TaskThread {
     /// Starts the thread.
-    pub fn start(name: &str) -> (Self, ThreadHandle) {
+    pub fn start(name: &'static str) -> (Self, ThreadHandle) {
         let (sender, mut tasks) = mpsc::unbounded_channel::<Task>();
         let run = move || async move {
             while let Some(task) = tasks.recv().await {

@@ -293,7 +293,7 @@ pub(super) struct Port<T> {
 
 impl<T: Send + 'static> Port<T> {
     async fn bind<F, S>(
-        name: &str,
+        name: &'static str,
         workers: usize,
         addresses: Vec<(String, Ways)>,
         serve: S,

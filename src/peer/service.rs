@@ -13,6 +13,7 @@ use crate::inbox::Inbox;
 use crate::lease::{AskError, LeaseHandle};
 use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::metrics::PeerFamilies;
+use crate::mutants::{self, Mutant};
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::{
@@ -210,7 +211,7 @@ impl Peer for PeerService {
         let (replies, stream) = mpsc::channel(2);
         let service = self.clone();
         let metrics = self.metrics.from(from);
-        self.transfers.spawn(async move {
+        let receive = async move {
             metrics.snapshots_under_way.inc();
             let begin = env::now();
             let outcome = service.receive(announcement, place, chunks, &replies).await;
@@ -227,7 +228,12 @@ impl Peer for PeerService {
                 tracing::warn!(remote_member = %from, error = status.message(), "a snapshot did not arrive");
                 let _ = replies.send(Err(status)).await;
             }
-        });
+        };
+        if mutants::active(Mutant::SnapshotStoredByRaft) {
+            env::spawn(receive);
+        } else {
+            self.transfers.spawn(receive);
+        }
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 

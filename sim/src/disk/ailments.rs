@@ -27,6 +27,16 @@ pub(super) enum Call {
     Read,
 }
 
+impl Call {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "a sync",
+            Self::Write => "a write",
+            Self::Read => "a read",
+        }
+    }
+}
+
 /// A disk that is ill.
 #[derive(Debug)]
 pub(super) struct Ailing {

@@ -16,10 +16,12 @@ mod ailments;
 mod calls;
 mod power;
 mod rot;
+mod waits;
 
 pub use ailments::{Ailment, carry, failed_calls, fall_ill, get_well, scrap};
 pub use power::{Lost, lose_power};
 pub use rot::{Flip, mend, rot};
+pub use waits::forbidden_wait;
 
 use ailments::{Ailing, Call};
 use libc::{c_int, off64_t};
@@ -210,6 +212,7 @@ impl Disks {
     fn standing(&mut self, descriptor: RawFd, call: Call) -> Result<(&mut Tracked, u64), Way> {
         let path = self.tracked(descriptor).map(|(file, _)| file.path.clone());
         let path = path.ok_or(Way::Through)?;
+        waits::note(call.name());
         if self.is_frozen(&path) {
             return Err(Way::Swallow);
         }
@@ -306,7 +309,7 @@ impl Disks {
     }
 
     fn before_read(&mut self, descriptor: RawFd) -> Way {
-        if self.ailing.is_empty() {
+        if self.ailing.is_empty() && !waits::is_forbidden() {
             return Way::Through;
         }
         match self.standing(descriptor, Call::Read) {

@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod network;
 mod stream;
+pub mod threads;
 
 use std::future::Future;
 use std::time::Duration;
@@ -44,12 +45,12 @@ impl ThreadHandle {
 }
 
 /// Runs a future as a task of the node.
-pub fn thread<F, M>(_name: &str, _workers: usize, make: M) -> ThreadHandle
+pub fn thread<F, M>(name: &'static str, _workers: usize, make: M) -> ThreadHandle
 where
     F: Future<Output = ()> + 'static,
     M: FnOnce() -> F + Send + 'static,
 {
-    spawn_local(make());
+    madsim::task::Builder::new().spawn_local(threads::on(name, make()));
     ThreadHandle(())
 }
 
@@ -68,12 +69,12 @@ pub fn processors() -> usize {
 
 /// Runs a task beside the current one.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
-    madsim::task::spawn(future);
+    madsim::task::spawn(threads::on(threads::current(), future));
 }
 
 /// Runs a task on this node.
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
-    madsim::task::Builder::new().spawn_local(future);
+    madsim::task::Builder::new().spawn_local(threads::on(threads::current(), future));
 }
 
 /// Waits, by this machine's clock.

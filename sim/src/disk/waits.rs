@@ -1,0 +1,32 @@
+//! Calls to a disk where none may be made: a thread that carries raft waits for no disk, or its member answers no
+//! heartbeat meanwhile.
+
+use callboard::env::threads;
+use std::backtrace::Backtrace;
+use std::cell::RefCell;
+
+/// The thread of the consensus actor, its links and its port.
+const RAFT_THREAD: &str = "raft";
+
+thread_local! {
+    static FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Whether calls count: cheaper than finding out which file one is about.
+pub(super) fn is_forbidden() -> bool {
+    threads::current() == RAFT_THREAD
+}
+
+/// Notes a call to a watched file.
+pub(super) fn note(call: &str) {
+    if is_forbidden() {
+        FOUND.with_borrow_mut(|found| {
+            found.get_or_insert_with(|| format!("{call}, {}", Backtrace::force_capture()));
+        });
+    }
+}
+
+/// The first such call since the last look.
+pub fn forbidden_wait() -> Option<String> {
+    FOUND.take()
+}

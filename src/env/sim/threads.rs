@@ -1,0 +1,34 @@
+//! Which of a member's threads is at work. Simulated threads are tasks on one node, so that a task which blocks holds up
+//! nobody: the simulator has to be told where it would have.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+
+thread_local! {
+    static CURRENT: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// The name of the thread whose task is at work; empty outside all of them, and on the engine's own threads.
+pub fn current() -> &'static str {
+    CURRENT.get()
+}
+
+/// Puts the name back, however a task's turn ends.
+struct Turn(&'static str);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// Runs a task as one of this thread.
+pub(super) async fn on<F: Future>(name: &'static str, task: F) -> F::Output {
+    let mut task = pin!(task);
+    poll_fn(move |context| {
+        let _turn = Turn(CURRENT.replace(name));
+        task.as_mut().poll(context)
+    })
+    .await
+}
