@@ -63,12 +63,14 @@ pub enum Mutant {
     QueueAskedOnce,
     /// Leaders of elections proclaim without a look at whether they still lead.
     ProclaimUnfenced,
+    /// Transactions may be nested as deeply as a client likes, and commands reach the log without being read back.
+    DepthUnchecked,
     /// Observers of elections are told only the newest of what was proclaimed together.
     ObserveNewestOnly,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -98,6 +100,7 @@ impl Mutant {
         Self::BackupForgetsReplaced,
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
+        Self::DepthUnchecked,
         Self::ObserveNewestOnly,
     ];
 
@@ -132,6 +135,7 @@ impl Mutant {
             Self::BackupForgetsReplaced => "backup-forgets-replaced",
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
+            Self::DepthUnchecked => "depth-unchecked",
             Self::ObserveNewestOnly => "observe-newest-only",
         }
     }

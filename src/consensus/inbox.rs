@@ -2,10 +2,10 @@
 
 use super::commands::CommandQueue;
 use super::handle::{RaftDetails, Reader};
+use crate::apply::entry::ReadableCommands;
 use crate::ids::{LogIndex, MemberId};
 use crate::proto::peer;
 use crate::storage::state::StateDatabase;
-use bytes::Bytes;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -14,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 pub struct Incoming {
     pub commands: CommandQueue,
     /// Command batches that followers forwarded, for the leader to propose.
-    pub forwarded: Vec<Bytes>,
+    pub forwarded: Vec<ReadableCommands>,
     pub reads: Vec<Reader>,
     pub messages: Vec<peer::Message>,
     pub snapshots: Vec<ArrivedSnapshot>,
