@@ -23,6 +23,15 @@ pub const JSON_INLINE_BYTES: usize = 64 * 1024;
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
 
+/// Levels of transactions inside transactions, the outermost counted. A command is read from the log by a decoder that takes 100
+/// nested messages: two around the transaction, two a level, two for what an answer carries. Many clients' decoders have the
+/// same bound for the answers. etcd's bound follows from `--max-txn-ops`, since each level counts.
+pub const TXN_LEVELS_MAX: usize = 32;
+
+/// Conditions and operations of all levels and branches of one transaction, for each operation that `--max-txn-ops` lets through
+/// on one path: nested transactions may multiply, and a request of 2 MB could hold some 400,000.
+pub const TXN_PARTS_PER_OP: usize = 16;
+
 /// Commands of one member that wait for their outcome: etcd refuses at 5,000 entries between commit and apply; ours hold
 /// many commands each, and a thousand clients with a few requests each must fit.
 pub const PROPOSALS_WAITING_MAX: usize = 20_000;

@@ -65,12 +65,14 @@ pub enum Mutant {
     ProclaimUnfenced,
     /// Snapshots are received on the thread that carries raft.
     SnapshotStoredByRaft,
+    /// Transactions may be nested as deeply as a client likes, and commands reach the log without being read back.
+    DepthUnchecked,
     /// Observers of elections are told only the newest of what was proclaimed together.
     ObserveNewestOnly,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 31] = [
+    pub const ALL: &'static [Self] = &[
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -100,6 +102,7 @@ impl Mutant {
         Self::BackupForgetsReplaced,
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
+        Self::DepthUnchecked,
         Self::ObserveNewestOnly,
         Self::SnapshotStoredByRaft,
     ];
@@ -135,6 +138,7 @@ impl Mutant {
             Self::BackupForgetsReplaced => "backup-forgets-replaced",
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
+            Self::DepthUnchecked => "depth-unchecked",
             Self::ObserveNewestOnly => "observe-newest-only",
             Self::SnapshotStoredByRaft => "snapshot-stored-by-raft",
         }

@@ -3,6 +3,7 @@
 
 #![no_main]
 
+use callboard::api::bounds::TxnBounds;
 use callboard::api::check;
 use callboard::proto::{etcdserverpb, v3electionpb, v3lockpb};
 use libfuzzer_sys::fuzz_target;
@@ -28,7 +29,7 @@ fn check_first(body: &[u8]) {
         let _ = check::delete_range(&request);
     }
     if let Some(request) = read::<etcdserverpb::TxnRequest>(body) {
-        let _ = check::txn(&request, OPS_MAX);
+        let _ = check::txn(&request, TxnBounds::of(OPS_MAX));
     }
 }
 

@@ -84,9 +84,9 @@ pub struct Fixed {
 }
 
 pub fn mutant(name: &str) -> Result<Mutant, String> {
-    let names = Mutant::ALL.map(Mutant::name).join(", ");
-    let found = Mutant::ALL.into_iter().find(|mutant| mutant.name() == name);
-    found.ok_or(format!("not one of {names}"))
+    let names: Vec<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+    let found = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
+    found.ok_or_else(|| format!("not one of {}", names.join(", ")))
 }
 
 impl Fixed {

@@ -133,7 +133,7 @@ impl Mutants {
         println!("{:<26} {:>13}  {heading}", "mutant", "caught in");
         let only = self.swarm.fixed.mutant;
         let mut all = true;
-        for mutant in Mutant::ALL {
+        for &mutant in Mutant::ALL {
             if only.is_some_and(|only| only != mutant) {
                 continue;
             }

@@ -1,12 +1,16 @@
 //! What etcd refuses before it proposes anything (server/etcdserver/api/v3rpc/key.go), in its order.
 
+use super::bounds::{self, Refused, TxnBounds};
+use super::grpc;
 use super::status::ApiError;
 use crate::limits::KEY_BYTES_MAX;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest};
 use bytes::Bytes;
+use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use tonic::Status;
 
 /// A range.
 pub fn range(request: &RangeRequest) -> Result<(), ApiError> {
@@ -56,9 +60,20 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), ApiError> {
     keys(&request.key, &request.range_end)
 }
 
-/// A transaction of at most `ops_max` operations, nested ones included.
-pub fn txn(request: &TxnRequest, ops_max: usize) -> Result<(), ApiError> {
-    txn_operations(request, ops_max)?;
+/// A transaction as it came, which is decoded only if it is within bounds.
+pub fn read_txn(encoded: Bytes, bounds: TxnBounds) -> Result<TxnRequest, Status> {
+    bounds::txn(&encoded, bounds).map_err(|refused| match refused {
+        Refused::OutOfBounds(error) => error.into(),
+        Refused::Malformed => grpc::undecodable(&"the message is malformed"),
+    })?;
+    let request = TxnRequest::decode(encoded).map_err(|error| grpc::undecodable(&error))?;
+    txn(&request, bounds)?;
+    Ok(request)
+}
+
+/// A transaction, nested ones included.
+pub fn txn(request: &TxnRequest, mut bounds: TxnBounds) -> Result<(), ApiError> {
+    txn_operations(request, &mut bounds)?;
     Changes::of(&request.success)?;
     Changes::of(&request.failure)?;
     Ok(())
@@ -74,15 +89,17 @@ fn keys(key: &[u8], range_end: &[u8]) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn txn_operations(request: &TxnRequest, ops_max: usize) -> Result<(), ApiError> {
-    let longest = request
-        .compare
-        .len()
-        .max(request.success.len())
-        .max(request.failure.len());
-    let Some(left) = ops_max.checked_sub(longest) else {
-        return Err(ApiError::TooManyOps);
-    };
+fn txn_operations(request: &TxnRequest, bounds: &mut TxnBounds) -> Result<(), ApiError> {
+    if bounds.levels == 0 {
+        return Err(ApiError::TooManyLevels);
+    }
+    let lengths = [
+        request.compare.len(),
+        request.success.len(),
+        request.failure.len(),
+    ];
+    let [compares, success, failure] = lengths;
+    let mut inner = bounds.enter(compares.max(success).max(failure), lengths.iter().sum())?;
     for compare in &request.compare {
         keys(&compare.key, &compare.range_end)?;
     }
@@ -91,7 +108,11 @@ fn txn_operations(request: &TxnRequest, ops_max: usize) -> Result<(), ApiError> 
             Some(Request::RequestRange(request)) => range(request)?,
             Some(Request::RequestPut(request)) => put(request)?,
             Some(Request::RequestDeleteRange(request)) => delete_range(request)?,
-            Some(Request::RequestTxn(request)) => txn_operations(request, left)?,
+            Some(Request::RequestTxn(request)) => {
+                inner.parts = bounds.parts;
+                txn_operations(request, &mut inner)?;
+                bounds.parts = inner.parts;
+            }
             None => return Err(ApiError::KeyNotFound),
         }
     }

@@ -114,7 +114,12 @@ fn message_bytes(data: &mut Bytes, bytes_max: usize) -> Result<usize, Status> {
 }
 
 fn decode<M: Message + Default>(data: Bytes) -> Result<M, Status> {
-    M::decode(data).map_err(|error| Status::internal(format!("grpc: error unmarshalling request: {error}")))
+    M::decode(data).map_err(|error| undecodable(&error))
+}
+
+/// What grpc-go says of a message that does not decode.
+pub(super) fn undecodable(error: &dyn std::fmt::Display) -> Status {
+    Status::internal(format!("grpc: error unmarshalling request: {error}"))
 }
 
 /// The next data that is not empty, or nothing at the end. A reply's end can be an error.

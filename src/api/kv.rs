@@ -5,6 +5,7 @@
 
 use super::backend::{Backend, fill, header};
 use super::body::Body;
+use super::bounds::TxnBounds;
 use super::check;
 use super::status::{ApiError, Failure};
 use crate::apply::machine::Outcome;
@@ -71,7 +72,7 @@ pub async fn delete_range(backend: &impl Backend, request: DeleteRangeRequest) -
 }
 
 pub async fn txn(backend: &impl Backend, request: TxnRequest) -> Result<Body, Status> {
-    check::txn(&request, backend.limits().max_txn_ops)?;
+    check::txn(&request, TxnBounds::of(backend.limits().max_txn_ops))?;
     let mut response = if txn::is_read_only(&request) {
         let view = view(backend, txn::is_serializable(&request)).await?;
         let response = txn::read_only(&view, &request).map_err(Failure::from)?;

@@ -8,6 +8,8 @@ mod authority;
 pub mod backend;
 pub mod body;
 #[doc(hidden)] // public for the fuzzer
+pub mod bounds;
+#[doc(hidden)] // public for the fuzzer
 pub mod check;
 mod cluster;
 mod cors;

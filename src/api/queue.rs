@@ -8,6 +8,7 @@
 //! member that is behind keeps somebody waiting, it lets nobody in. etcd asks its leader each time.
 
 use super::backend::{Backend, fill, header};
+use super::bounds::TxnBounds;
 use super::check;
 use super::kv::{propose, run, unexpected};
 use super::lease;
@@ -236,7 +237,7 @@ fn hex(lease: i64) -> String {
 
 /// Has a transaction agreed on.
 pub(super) async fn commit(backend: &impl Backend, request: TxnRequest) -> Result<TxnResponse, Failure> {
-    check::txn(&request, backend.limits().max_txn_ops)?;
+    check::txn(&request, TxnBounds::of(backend.limits().max_txn_ops))?;
     match propose(backend, Request::Txn(request)).await? {
         Outcome::Txn(mut response) => {
             fill(backend, &mut response.header);

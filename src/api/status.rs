@@ -40,6 +40,8 @@ table! {
     ValueProvided InvalidArgument "etcdserver: value is provided";
     LeaseProvided InvalidArgument "etcdserver: lease is provided";
     TooManyOps InvalidArgument "etcdserver: too many operations in txn request";
+    // Callboard's own: what nests more deeply would not be read back from the log. See limits::TXN_LEVELS_MAX.
+    TooManyLevels InvalidArgument "etcdserver: txn request is nested too deeply, this server takes up to 32 levels";
     DuplicateKey InvalidArgument "etcdserver: duplicate key given in txn request";
     InvalidSortOption InvalidArgument "etcdserver: invalid sort option";
     // Callboard's own: its storage engine takes shorter keys than etcd's. See limits::KEY_BYTES_MAX.
@@ -155,7 +157,9 @@ impl From<ApplyError> for Failure {
             ApplyError::MemberNotFound => ApiError::MemberNotFound,
             ApplyError::NoSpace => ApiError::NoSpace,
             ApplyError::Corrupt => ApiError::Corrupt,
-            ApplyError::IncarnationConflict | ApplyError::StaleTerm => return Self::Other(error.to_string()),
+            ApplyError::IncarnationConflict | ApplyError::StaleTerm | ApplyError::Unreadable => {
+                return Self::Other(error.to_string());
+            }
         })
     }
 }
@@ -170,6 +174,11 @@ mod tests {
             ApiError::KeyTooLong
                 .text()
                 .contains(&crate::limits::KEY_BYTES_MAX.to_string())
+        );
+        assert!(
+            ApiError::TooManyLevels
+                .text()
+                .contains(&format!(" {} levels", crate::limits::TXN_LEVELS_MAX))
         );
         let status = Status::from(Failure::from(ProposeError::TooManyRequests));
         assert_eq!(

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::apply::alarms;
 use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
 use crate::apply::digests::Digests;
+use crate::apply::entry::{self, EntryCommand};
 use crate::apply::leases::{self, LeaseSink};
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
@@ -25,7 +25,7 @@ use crate::proto::etcdserverpb::{
     LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
 };
 use crate::proto::log::command::Request;
-use crate::proto::log::{Command, CommandBatch, Member, MemberAttributes};
+use crate::proto::log::{Command, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_alarms::{self, Alarms};
@@ -192,14 +192,22 @@ impl Machine {
             if self.pending.bytes() >= APPLY_BATCH_BYTES {
                 self.pending.commit()?;
             }
-            let decoded = CommandBatch::decode(entry.data.clone());
-            let batch = decoded.map_err(|source| MachineError::Entry {
+            let commands = entry::commands(entry.data.clone()).map_err(|source| MachineError::Entry {
                 index: entry.index.get(),
                 source,
             })?;
-            for command in batch.commands {
-                let (origin, id) = (command.origin, command.id);
-                let outcome = self.apply_command(command, entry)?;
+            for command in commands {
+                let (origin, id, outcome) = match command {
+                    EntryCommand::Read(command) => {
+                        let (origin, id) = (command.origin, command.id);
+                        (origin, id, self.apply_command(command, entry)?)
+                    }
+                    EntryCommand::Unreadable(head, error) => {
+                        let index = entry.index.get();
+                        tracing::error!(index, %error, "refused a command that cannot be read; it has changed nothing on any member");
+                        (head.origin, head.id, Err(ApplyError::Unreadable))
+                    }
+                };
                 self.pending.end_command();
                 if origin == self.origin {
                     replies.push(Reply { id, outcome });

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
-use crate::apply::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, put};
+use crate::apply::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, nested, put};
 use crate::apply::{ApplyError, MachineError};
 use crate::ids::{LogIndex, Term};
 use crate::mvcc::MvccError;
@@ -77,6 +77,25 @@ fn entries_are_applied_once_and_without_holes() {
         member.machine.apply(&[broken]),
         Err(MachineError::Entry { index: 7, .. })
     ));
+}
+
+#[test]
+fn a_command_that_cannot_be_read_is_refused_and_changes_nothing() {
+    let mut member = TestMember::new();
+    let outcomes = member.run_all(vec![
+        put("a", "1").command(),
+        nested(60).command(),
+        put("b", "2").command(),
+    ]);
+    assert!(matches!(outcomes[0], Ok(Outcome::Put(_))));
+    assert_eq!(outcomes[1], Err(ApplyError::Unreadable));
+    assert!(matches!(outcomes[2], Ok(Outcome::Put(_))));
+    let found = member.reopen().range(&everything());
+    let keys: Vec<_> = found.kvs.iter().map(|kv| kv.key.clone()).collect();
+    assert_eq!(
+        (keys, found.header.unwrap().revision),
+        (vec!["a".into(), "b".into()], 3)
+    );
 }
 
 #[test]

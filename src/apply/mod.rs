@@ -10,6 +10,7 @@ mod alarms;
 mod cache;
 pub mod changes;
 pub mod digests;
+pub mod entry;
 #[cfg(test)]
 mod lease_tests;
 pub mod leases;
@@ -56,6 +57,8 @@ pub enum ApplyError {
     NoSpace,
     #[error("members hold different data, as an alarm says; restore those that differ and disarm the alarm")]
     Corrupt,
+    #[error("the command cannot be read back from the log; make it smaller and nest it less deeply")]
+    Unreadable,
     #[error("the sort order or sort target of a range is unknown")]
     InvalidSortOption,
     #[error(

@@ -143,6 +143,24 @@ pub(crate) fn entry(index: u64, requests: impl IntoIterator<Item = Request>) -> 
     }
 }
 
+/// A transaction of so many levels, with a put in the innermost.
+pub(crate) fn nested(levels: usize) -> TxnRequest {
+    let operation = |request| RequestOp {
+        request: Some(request),
+    };
+    let mut request = TxnRequest {
+        success: vec![operation(request_op::Request::RequestPut(put("deep", "value")))],
+        ..TxnRequest::default()
+    };
+    for _ in 1..levels {
+        request = TxnRequest {
+            success: vec![operation(request_op::Request::RequestTxn(request))],
+            ..TxnRequest::default()
+        };
+    }
+    request
+}
+
 pub(crate) fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }

@@ -187,7 +187,7 @@ impl Consensus {
         if self.core.leadership().is_leader {
             for batch in incoming.forwarded {
                 // What does not fit is lost like a message on the way: whoever waits for it hears so in time.
-                self.commands.push_batch(&batch, PROPOSALS_BYTES_MAX);
+                self.commands.push_forwarded(&batch, PROPOSALS_BYTES_MAX);
                 self.commit_news.forwarded();
             }
         }

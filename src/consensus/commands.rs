@@ -1,42 +1,33 @@
 //! Commands on their way into the log: encoded once, gathered into entries, and proposed as fast as the entries under
 //! way allow.
 
+use crate::apply::entry::ReadableCommands;
 use crate::ids::LogIndex;
 use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL};
-use crate::proto::log::{Command, CommandBatch};
-use prost::Message;
+use crate::proto::log::Command;
 use std::collections::VecDeque;
 
 /// Encoded commands, cut into pieces that each fit one entry. The bytes of a piece are those of a
-/// `callboard.log.CommandBatch`: commands are encoded once, here, and travel as they are.
+/// `callboard.log.CommandBatch`: commands are encoded once, and travel as they are. All of them decode.
 #[derive(Debug, Default)]
 pub struct CommandQueue {
     pieces: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
-/// Field 1, length-delimited: a command within its batch.
-const COMMAND_TAG: u8 = 0x0a;
-
 impl CommandQueue {
-    /// Adds a command of this member, which has counted it among those that wait.
-    pub fn push(&mut self, command: &Command) {
-        let command_bytes = command.encoded_len();
-        let piece = self.piece(command_bytes + 12);
-        let before = piece.len();
-        piece.push(COMMAND_TAG);
-        command.encode_length_delimited(piece).expect("a vector grows");
-        let added = piece.len() - before;
-        self.bytes += added;
+    /// Adds commands of this member, which has counted them among those that wait.
+    pub fn push(&mut self, commands: &ReadableCommands) {
+        self.piece(commands.len()).extend_from_slice(commands.as_bytes());
+        self.bytes += commands.len();
     }
 
-    /// Adds a batch that is encoded already; false where the queue holds `bytes_max` already.
-    pub fn push_batch(&mut self, batch: &[u8], bytes_max: usize) -> bool {
+    /// Adds commands of another member; false where the queue holds `bytes_max` already.
+    pub fn push_forwarded(&mut self, commands: &ReadableCommands, bytes_max: usize) -> bool {
         if self.bytes >= bytes_max {
             return false;
         }
-        self.piece(batch.len()).extend_from_slice(batch);
-        self.bytes += batch.len();
+        self.push(commands);
         true
     }
 
@@ -52,13 +43,12 @@ impl CommandQueue {
         self.pieces.append(&mut other.pieces);
     }
 
-    /// Takes out the commands that are not to be kept, and whatever does not decode.
+    /// Takes out the commands that are not to be kept.
     pub fn retain(&mut self, keep: impl Fn(&Command) -> bool) {
         for piece in std::mem::take(self).pieces {
-            let decoded = CommandBatch::decode(piece.as_slice());
-            let commands = decoded.map(|batch| batch.commands).unwrap_or_default();
-            for command in commands.iter().filter(|command| keep(command)) {
-                self.push(command);
+            let (kept, _) = ReadableCommands::filter(piece.into(), &keep);
+            if !kept.is_empty() {
+                self.push(&kept);
             }
         }
     }
@@ -130,6 +120,28 @@ impl UnderWay {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proto::log::CommandBatch;
+    use prost::Message;
+
+    fn readable(command: &Command) -> ReadableCommands {
+        ReadableCommands::of(command).expect("it is flat")
+    }
+
+    /// A batch of one command, of so many bytes.
+    fn sized(bytes: usize) -> ReadableCommands {
+        use crate::proto::etcdserverpb::PutRequest;
+        let put = |value_bytes: usize| {
+            readable(&Command {
+                request: Some(crate::proto::log::command::Request::Put(PutRequest {
+                    value: vec![0; value_bytes].into(),
+                    ..PutRequest::default()
+                })),
+                ..Command::default()
+            })
+        };
+        let overhead = put(bytes).len() - bytes;
+        put(bytes - overhead)
+    }
 
     #[test]
     fn queued_commands_decode_as_batches() {
@@ -142,18 +154,18 @@ mod tests {
             })
             .collect();
         for command in &commands[..60] {
-            queue.push(command);
+            queue.push(&readable(command));
         }
         let mut other = CommandQueue::default();
         for command in &commands[60..] {
-            other.push(command);
+            other.push(&readable(command));
         }
         queue.append(other);
         let forwarded = CommandBatch {
             commands: commands[..3].to_vec(),
-        }
-        .encode_to_vec();
-        assert!(queue.push_batch(&forwarded, usize::MAX));
+        };
+        let (forwarded, _) = ReadableCommands::within(forwarded.encode_to_vec().into());
+        assert!(queue.push_forwarded(&forwarded, usize::MAX));
         let bytes = queue.pop().expect("a piece");
         let decoded = CommandBatch::decode(bytes.as_slice()).expect("a batch");
         assert_eq!(decoded.commands[..100], commands);
@@ -166,11 +178,11 @@ mod tests {
     fn commands_that_are_not_kept_are_gone() {
         let mut queue = CommandQueue::default();
         for id in 0..100 {
-            queue.push(&Command {
+            queue.push(&readable(&Command {
                 origin: 7,
                 id,
                 request: None,
-            });
+            }));
         }
         let before = queue.bytes;
         queue.retain(|command| command.id % 3 == 0);
@@ -186,10 +198,10 @@ mod tests {
     #[test]
     fn pieces_fit_an_entry_and_the_queue_is_bounded() {
         let mut queue = CommandQueue::default();
-        let batch = vec![0; ENTRY_BYTES_MAX / 2 + 1];
-        assert!(queue.push_batch(&batch, ENTRY_BYTES_MAX));
-        assert!(queue.push_batch(&batch, ENTRY_BYTES_MAX));
-        assert!(!queue.push_batch(&batch, ENTRY_BYTES_MAX));
+        let batch = sized(ENTRY_BYTES_MAX / 2 + 1);
+        assert!(queue.push_forwarded(&batch, ENTRY_BYTES_MAX));
+        assert!(queue.push_forwarded(&batch, ENTRY_BYTES_MAX));
+        assert!(!queue.push_forwarded(&batch, ENTRY_BYTES_MAX));
         assert_eq!(queue.pop().map(|piece| piece.len()), Some(batch.len()));
         assert_eq!(queue.pop().map(|piece| piece.len()), Some(batch.len()));
     }
@@ -199,7 +211,7 @@ mod tests {
         let mut queue = CommandQueue::default();
         let mut under_way = UnderWay::default();
         assert!(!under_way.takes(&queue), "nothing to propose");
-        assert!(queue.push_batch(&[0; 100], usize::MAX));
+        queue.push(&sized(100));
         under_way.add(LogIndex(4), 100);
         assert!(under_way.takes(&queue));
         under_way.add(LogIndex(5), IN_FLIGHT_BYTES_SMALL);
@@ -207,7 +219,7 @@ mod tests {
             !under_way.takes(&queue),
             "much is under way and the next entry has room"
         );
-        assert!(queue.push_batch(&vec![0; ENTRY_BYTES_MAX], usize::MAX));
+        queue.push(&sized(ENTRY_BYTES_MAX));
         assert!(under_way.takes(&queue), "the next entry is full");
         for index in 6..4 + ENTRIES_IN_FLIGHT_MAX as u64 {
             under_way.add(LogIndex(index), 1);

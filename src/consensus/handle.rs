@@ -4,7 +4,8 @@
 use super::delivery::Deliveries;
 use super::inbox::Incoming;
 use super::waiters::{Waiters, WaitingMax};
-use crate::apply::{ApplyError, Outcome};
+use crate::apply::entry::ReadableCommands;
+use crate::apply::{ApplyError, Outcome, Reply};
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
@@ -170,7 +171,17 @@ impl Handle {
             .register(deadline, command.encoded_len(), max)
             .ok_or(ProposeError::TooManyRequests)?;
         command.id = id;
-        self.add(|incoming| incoming.commands.push(&command));
+        // Outside the inbox's lock.
+        let Ok(commands) = ReadableCommands::of(&command) else {
+            drop(self.waiters.complete(vec![Reply {
+                id,
+                outcome: Err(ApplyError::Unreadable),
+            }]));
+            return Err(ApplyError::Unreadable.into());
+        };
+        drop(command);
+        self.add(|incoming| incoming.commands.push(&commands));
+        drop(commands);
         let outcome = answer.await.unwrap_or(Err(ProposeError::Stopped));
         if matches!(
             outcome,

@@ -3,12 +3,12 @@
 use super::commands::CommandQueue;
 use super::handle::{RaftDetails, Reader};
 use super::log_fetches::Stretch;
+use crate::apply::entry::ReadableCommands;
 use crate::ids::{LogIndex, MemberId};
 use crate::limits::{PEER_MESSAGES_BYTES_MAX, PEER_MESSAGES_MAX};
 use crate::proto::peer;
 use crate::storage::log::LogError;
 use crate::storage::state::StateDatabase;
-use bytes::Bytes;
 use raft::eraftpb::Entry;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 pub struct Incoming {
     pub commands: CommandQueue,
     /// Command batches that followers forwarded, for the leader to propose.
-    pub forwarded: Vec<Bytes>,
+    pub forwarded: Vec<ReadableCommands>,
     pub reads: Vec<Reader>,
     messages: Vec<peer::Message>,
     message_bytes: usize,

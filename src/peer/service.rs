@@ -5,6 +5,7 @@ use super::identity::{self, VERSION};
 use super::link::SILENCE_MAX;
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
+use crate::apply::entry::ReadableCommands;
 use crate::consensus::inbox::Incoming;
 use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};
@@ -57,15 +58,27 @@ impl PeerService {
     }
 
     fn take_in(&self, from: MemberId, batch: Batch) {
+        // Before the lock. What does not decode is dropped like a message that was lost: its sender's caller hears so in time.
+        let forwarded: Vec<_> = batch
+            .forwarded_commands
+            .into_iter()
+            .map(|commands| {
+                let (readable, unreadable) = ReadableCommands::within(commands);
+                if unreadable > 0 {
+                    tracing::warn!(remote_member = %from, unreadable, "dropped forwarded commands that cannot be read");
+                }
+                readable
+            })
+            .collect();
         self.consensus.add(|incoming| {
             // Snapshots come on a stream of their own, with their state.
             let messages = batch.messages.into_iter().filter(|message| {
                 message.from == from.0 && message.r#type != MessageType::MsgSnapshot as i32
             });
             incoming.add_messages(messages);
-            let waiting: usize = incoming.forwarded.iter().map(bytes::Bytes::len).sum();
+            let waiting: usize = incoming.forwarded.iter().map(ReadableCommands::len).sum();
             if waiting < PROPOSALS_BYTES_MAX {
-                incoming.forwarded.extend(batch.forwarded_commands);
+                incoming.forwarded.extend(forwarded);
             }
         });
     }

@@ -308,7 +308,7 @@ fn transactions_are_checked_as_etcd_does() {
         (vec![t(vec![p("a"); 8], vec![])], TOO_MANY),
     ];
     for (operations, message) in cases {
-        let outcome = crate::api::check::txn(&then(operations.clone()), 8);
+        let outcome = crate::api::check::txn(&then(operations.clone()), crate::api::bounds::TxnBounds::of(8));
         let text = outcome.map_or_else(ApiError::text, |()| OK);
         assert_eq!(text, message, "{operations:?}");
     }
