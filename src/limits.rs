@@ -211,3 +211,17 @@ pub const HASHES_WAITING_MAX: usize = 16;
 /// Tables of a keyspace that are rewritten at once where somebody asks for it: some tenths of a second. While it lasts, the
 /// engine's worker may have to wait, and a few tables more of new changes fit into memory.
 pub const MERGE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+
+/// Keys of queues, of locks and elections, that a member keeps in memory while callers wait in them: some 20 MB. Callers in
+/// a queue that does not fit read it from the disk, each by itself.
+pub const QUEUE_KEYS_MAX: usize = 200_000;
+
+/// Callers of one member that wait in queues, and keys of callers that have gone which are still to be deleted: some 300 MB
+/// with their requests.
+pub const PLACES_MAX: usize = 100_000;
+
+/// Such keys that are deleted at once: enough to delete thousands in a second, few beside clients' writes.
+pub const LEAVES_IN_FLIGHT: usize = 64;
+
+/// Keys of a queue that a caller looks at before it has its member follow the queue: most queues are empty.
+pub const QUEUE_LOOK_KEYS: usize = 32;

@@ -1,5 +1,6 @@
 //! What the API needs from the member behind it.
 
+pub use super::queue::Queues;
 use crate::apply::machine::Outcome;
 pub use crate::consensus::{ProposeError, RaftDetails, RaftStatus, ReadError};
 use crate::ids::{ClusterId, MemberId};
@@ -33,6 +34,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// The way to those who tell of changes.
     fn watches(&self) -> &WatchHandle;
+
+    /// The queues in which callers of this member wait.
+    fn queues(&self) -> &Queues;
 
     /// The way to who counts down leases.
     fn leases(&self) -> &LeaseHandle;

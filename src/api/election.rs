@@ -7,7 +7,6 @@
 
 use super::backend::{Backend, header};
 use super::body::{Body, frame};
-use super::kv::view;
 use super::queue::{
     Entered, Place, commit, create, created_at, delete, end, front, prefix, put, session, status,
 };
@@ -40,13 +39,16 @@ async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<Cam
         before,
     } = Place::enter(backend, &request.name, lease, request.value.clone()).await?;
     let leader = LeaderKey {
-        name: request.name,
+        // Without what else came from the network with it: the caller may wait for long.
+        name: Bytes::copy_from_slice(&request.name),
         key: place.key.clone(),
         rev: place.create_revision,
         lease,
     };
     if before.is_some_and(|value| value != request.value) {
         proclaimed(backend, &leader, request.value).await?;
+    } else {
+        drop(request);
     }
     place.reach_front(ApiError::ElectionNotLeader).await?;
     Ok(CampaignResponse {
@@ -108,8 +110,7 @@ pub async fn resign(backend: &impl Backend, request: ResignRequest) -> Result<Bo
 /// Who leads now.
 pub async fn leader(backend: &impl Backend, request: LeaderRequest) -> Result<Body, Status> {
     let found = async {
-        let view = view(backend, false).await?;
-        let kv = front(&view, &request.name).await?;
+        let (view, kv) = front(backend, &request.name).await?;
         let kv = kv.ok_or(ApiError::ElectionNoLeader)?;
         Ok(LeaderResponse {
             header: Some(header(backend, view.revision())),
@@ -177,8 +178,8 @@ impl<B: Backend> Observer<B> {
     }
 
     async fn look(&mut self) -> Result<(), Failure> {
-        let view = view(&self.backend, false).await?;
-        if let Some(leader) = front(&view, &self.name).await? {
+        let (view, leader) = front(&self.backend, &self.name).await?;
+        if let Some(leader) = leader {
             self.led_by(view.revision(), leader);
         } else {
             let prefix = prefix(&self.name);

@@ -33,7 +33,7 @@ mod snapshot;
 pub mod status;
 mod watch;
 
-pub use backend::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
+pub use backend::{Backend, Identity, Limits, ProposeError, Queues, RaftStatus, ReadError};
 pub use body::Body;
 pub use cors::Cors;
 pub use routes::Routes;

@@ -101,6 +101,18 @@ impl View {
         RangeScan::new(self, request)?.counting(self, request)
     }
 
+    /// The keys of a range and the revisions that created them, in key order.
+    pub fn created(
+        &self,
+        range: &KeyRange,
+    ) -> impl Iterator<Item = Result<(Bytes, i64), StateError>> + Send + use<> {
+        self.current(range).map(|stored| {
+            let (key, stored) = stored?;
+            let record = Record::decode("current", &key, stored)?;
+            Ok((key, record.header.create_revision))
+        })
+    }
+
     /// All leases, by id.
     pub fn leases(&self) -> impl Iterator<Item = Result<(i64, LeaseRecord), StateError>> + Send + use<> {
         let stored = self.stored(StateKeyspace::Leases, state_leases::all_leases());

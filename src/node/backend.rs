@@ -25,6 +25,7 @@ pub struct MemberBackend {
     pub checkpointer: Arc<Inbox<CheckpointWork>>,
     pub limits: api::Limits,
     pub watches: WatchHandle,
+    pub queues: api::Queues,
     pub leases: LeaseHandle,
     pub metrics: Arc<Metrics>,
     pub space: Space,
@@ -65,6 +66,10 @@ impl Backend for MemberBackend {
 
     fn watches(&self) -> &WatchHandle {
         &self.watches
+    }
+
+    fn queues(&self) -> &api::Queues {
+        &self.queues
     }
 
     fn leases(&self) -> &LeaseHandle {

@@ -288,6 +288,7 @@ fn make_backend(
             lease_ttl_min: lease::ttl_min(config.heartbeat_interval_ms, config.election_timeout_ms),
         },
         watches: WatchHandle::default(),
+        queues: api::Queues::default(),
         metrics,
         space: Space::new(config.space),
         dialler,

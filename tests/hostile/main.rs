@@ -11,6 +11,7 @@ mod requests;
 mod scene;
 #[path = "../support/mod.rs"]
 mod support;
+mod waiting;
 mod wire;
 
 use std::time::Duration;

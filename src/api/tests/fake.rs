@@ -1,6 +1,6 @@
 //! A member without consensus: what is proposed is applied at once, to a real state in a scratch directory.
 
-use crate::api::{Backend, Identity, Limits, ProposeError, RaftStatus, ReadError};
+use crate::api::{Backend, Identity, Limits, ProposeError, Queues, RaftStatus, ReadError};
 use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
 use crate::consensus::RaftDetails;
 use crate::consensus::check_size;
@@ -24,6 +24,7 @@ pub struct Fake {
     machine: Arc<Mutex<Machine>>,
     pub views: Views,
     pub watches: WatchHandle,
+    pub queues: Queues,
     pub leases: LeaseHandle,
     pub space: Space,
     /// 0 for a member that sees no leader: its barriers and proposals fail.
@@ -60,6 +61,7 @@ impl Fake {
             machine: Arc::new(Mutex::new(machine)),
             views,
             watches,
+            queues: Queues::default(),
             leases: LeaseHandle::new(std::time::Duration::from_secs(1)),
             space: Space::new(Rules {
                 quota_bytes: 0,
@@ -142,6 +144,10 @@ impl Backend for Fake {
 
     fn watches(&self) -> &WatchHandle {
         &self.watches
+    }
+
+    fn queues(&self) -> &Queues {
+        &self.queues
     }
 
     fn leases(&self) -> &LeaseHandle {

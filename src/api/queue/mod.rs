@@ -1,0 +1,208 @@
+//! Queues: the keys under one name, of which the oldest has what all of them wait for, a lock or the lead.
+//!
+//! A caller puts `<name>/<lease in hex>`, bound to its lease, and waits for the keys with smaller create revisions to go.
+//! Mirrors etcd's client/v3/concurrency (key.go, mutex.go, session.go), which its servers run on a client inside
+//! themselves: there every caller reads the whole queue, and watches the key directly before its own. Here a member follows
+//! each queue once for all its callers ([`follower`], with the pure [`order`]), so that ten thousand callers are not ten
+//! thousand readers of ten thousand keys; [`place`] is one caller's way through it, and [`leaving`] deletes the keys of
+//! callers that have gone.
+
+mod follower;
+mod leaving;
+mod order;
+mod place;
+
+pub use follower::Queues;
+pub(super) use place::{Entered, Place};
+
+use super::backend::{Backend, fill};
+use super::check;
+use super::kv::{propose, unexpected};
+use super::lease;
+use super::status::{ApiError, Failure};
+use crate::apply::machine::Outcome;
+use crate::mvcc::View;
+use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::request_op::Request as Operation;
+use crate::proto::etcdserverpb::{
+    Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RequestOp, TxnRequest, TxnResponse,
+};
+use crate::proto::log::command::Request;
+use crate::proto::mvccpb::KeyValue;
+use crate::watch::{Create, Ending, FollowError, Wants};
+use bytes::Bytes;
+use std::sync::Arc;
+use tonic::Status;
+
+/// How long a lease lives that a caller without one is given, in seconds. Nobody keeps it alive.
+const LEASE_TTL: i64 = 60;
+
+/// Deletes a key if it is still the one that was created at this revision.
+async fn leave(backend: &impl Backend, key: &Bytes, create_revision: i64) -> Result<(), Failure> {
+    let delete = TxnRequest {
+        compare: vec![created_at(key, create_revision)],
+        success: vec![delete(key)],
+        failure: vec![],
+    };
+    commit(backend, delete).await.map(drop)
+}
+
+/// The lease of a caller: its own, or a new one if it has none.
+pub(super) async fn session(backend: &impl Backend, lease: i64) -> Result<i64, Failure> {
+    if lease != 0 {
+        return Ok(lease);
+    }
+    let request = LeaseGrantRequest {
+        ttl: LEASE_TTL,
+        id: 0,
+    };
+    Ok(lease::granted(backend, request).await?.id)
+}
+
+/// The newest state, and the oldest key under a name in it, if there is one.
+pub(super) async fn front(
+    backend: &impl Backend,
+    name: &[u8],
+) -> Result<(Arc<View>, Option<KeyValue>), Failure> {
+    let prefix = prefix(name);
+    let known = backend.queues().front(&prefix);
+    let view = super::kv::view(backend, false).await?;
+    if let Some((key, create_revision)) = known
+        && let Some(kv) = view.get(&key)?
+        && kv.create_revision == create_revision
+    {
+        return Ok((view, Some(kv)));
+    }
+    let mut oldest: Option<(i64, Bytes)> = None;
+    follower::walk(&view, &prefix, |key, created| {
+        if oldest.as_ref().is_none_or(|(before, _)| created < *before) {
+            oldest = Some((created, key.clone()));
+        }
+        true
+    })
+    .await?;
+    let kv = match oldest {
+        Some((_, key)) => view.get(&key)?,
+        None => None,
+    };
+    Ok((view, kv))
+}
+
+/// What all keys under a name begin with.
+pub(super) fn prefix(name: &[u8]) -> Bytes {
+    [name, b"/"].concat().into()
+}
+
+/// Behind all keys that begin with this prefix, which ends with a slash.
+pub(super) fn end(prefix: &[u8]) -> Bytes {
+    let (last, before) = prefix.split_last().expect("it ends with a slash");
+    [before, &[last + 1]].concat().into()
+}
+
+/// As Go prints a signed number in hex.
+fn hex(lease: i64) -> String {
+    let sign = if lease < 0 { "-" } else { "" };
+    format!("{sign}{:x}", lease.unsigned_abs())
+}
+
+/// Has a transaction agreed on.
+pub(super) async fn commit(backend: &impl Backend, request: TxnRequest) -> Result<TxnResponse, Failure> {
+    check::txn(&request, backend.limits().max_txn_ops)?;
+    match propose(backend, Request::Txn(request)).await? {
+        Outcome::Txn(mut response) => {
+            fill(backend, &mut response.header);
+            Ok(response)
+        }
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// True of a key that was created at this revision, or with 0 of one that is not there.
+pub(super) fn created_at(key: &Bytes, revision: i64) -> Compare {
+    Compare {
+        result: CompareResult::Equal as i32,
+        target: CompareTarget::Create as i32,
+        key: key.clone(),
+        target_union: Some(TargetUnion::CreateRevision(revision)),
+        ..Compare::default()
+    }
+}
+
+pub(super) fn put(key: &Bytes, value: Bytes, lease: i64) -> RequestOp {
+    operation(Operation::RequestPut(PutRequest {
+        key: key.clone(),
+        value,
+        lease,
+        ..PutRequest::default()
+    }))
+}
+
+pub(super) fn delete(key: &Bytes) -> RequestOp {
+    operation(Operation::RequestDeleteRange(DeleteRangeRequest {
+        key: key.clone(),
+        ..DeleteRangeRequest::default()
+    }))
+}
+
+fn operation(request: Operation) -> RequestOp {
+    RequestOp {
+        request: Some(request),
+    }
+}
+
+/// A watcher from a revision on.
+pub(super) fn create(start_revision: i64) -> Create {
+    Create {
+        watch_id: 0,
+        keys: None,
+        start_revision,
+        wants: Wants {
+            puts: true,
+            deletes: true,
+            previous: false,
+        },
+        progress_notify: false,
+        fragment: false,
+    }
+}
+
+/// Since etcd's services are clients of its other services, and pass on their errors, clients get the texts of the table
+/// without their codes.
+pub(super) fn status(failure: Failure) -> Status {
+    match failure {
+        Failure::Known(error @ (ApiError::Stopped | ApiError::NoLeader)) => error.into(),
+        other => Status::unknown(other.to_string()),
+    }
+}
+
+impl From<FollowError> for Failure {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Compacted => ApiError::Compacted.into(),
+            FollowError::Refused(reason) => Self::Other(reason),
+            FollowError::Ended(Ending::NoLeader) => ApiError::NoLeader.into(),
+            FollowError::Ended(_) => ApiError::Stopped.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_as_etcd_has_them() {
+        let cases = [
+            (1, "1"),
+            (0x694d_7c2b_0a1b_2c3d, "694d7c2b0a1b2c3d"),
+            (-1, "-1"),
+            (i64::MIN, "-8000000000000000"),
+        ];
+        for (lease, text) in cases {
+            assert_eq!(hex(lease), text);
+        }
+        assert_eq!(prefix(b"a"), "a/");
+        assert_eq!(end(b"a/"), "a0");
+        assert_eq!(end(&prefix(b"")), "0");
+    }
+}

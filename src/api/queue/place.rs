@@ -1,0 +1,205 @@
+//! One caller's way through a queue: in at the end, and to the front.
+
+use super::follower::walk;
+use super::leaving::PlacePermit;
+use super::order::QueueEnd;
+use super::{commit, create, created_at, hex, leave, operation, prefix, put};
+use crate::api::backend::{Backend, header};
+use crate::api::status::{ApiError, Failure};
+use crate::env;
+use crate::limits::QUEUE_LOOK_KEYS;
+use crate::proto::etcdserverpb::request_op::Request as Operation;
+use crate::proto::etcdserverpb::response_op::Response;
+use crate::proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest, TxnResponse};
+use crate::proto::mvccpb::KeyValue;
+use crate::watch::{Create, FollowError, Following, Wants, WatchedKeys};
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+/// A place in a queue. If it is dropped before it has reached the front its key is deleted.
+pub(in crate::api) struct Place<B> {
+    backend: B,
+    /// What all keys of the queue begin with.
+    prefix: Bytes,
+    pub key: Bytes,
+    pub create_revision: i64,
+    permit: PlacePermit,
+}
+
+/// How a place was come by.
+pub(in crate::api) struct Entered<B> {
+    pub place: Place<B>,
+    pub header: Option<ResponseHeader>,
+    /// The lease had this place before, with this value.
+    pub before: Option<Bytes>,
+}
+
+impl<B: Backend> Place<B> {
+    /// Takes the last place under a name, or the one that the lease has already.
+    pub async fn enter(backend: &B, name: &[u8], lease: i64, value: Bytes) -> Result<Entered<B>, Failure> {
+        let permit = backend.queues().leaving().admit(backend)?;
+        let entering = entered(backend.clone(), prefix(name), lease, value, permit);
+        // On a task of its own: a caller that goes while its key is put leaves it to that task, and what the waiting that
+        // follows takes does not include what entering took.
+        let (sender, receiver) = oneshot::channel();
+        env::spawn(async move {
+            if let Err(Ok(entered)) = sender.send(entering.await) {
+                entered.abandon();
+            }
+        });
+        receiver.await.unwrap_or(Err(ApiError::Stopped.into()))
+    }
+
+    /// Waits until nobody is before it any more. From then on the lease decides how long it lasts. The header names a
+    /// revision at which the place was at the front; `lost` is what to say if the key has gone meanwhile, with its lease
+    /// or otherwise.
+    pub async fn reach_front(self, lost: ApiError) -> Result<ResponseHeader, Failure> {
+        let reached = self.wait(lost).await;
+        if reached.is_err()
+            && leave(&self.backend, &self.key, self.create_revision)
+                .await
+                .is_err()
+        {
+            // Left to those who try again.
+            return reached;
+        }
+        self.permit.settle();
+        reached
+    }
+
+    async fn wait(&self, lost: ApiError) -> Result<ResponseHeader, Failure> {
+        let mut view = self.backend.view();
+        if !self.is_first(&view).await? {
+            drop(view);
+            let queues = self.backend.queues();
+            let waiting = queues.turn(&self.backend, &self.prefix, self.create_revision);
+            match waiting.turn().await {
+                Ok(()) => {}
+                Err(QueueEnd::TooLong) => Box::pin(self.wait_alone()).await?,
+                Err(QueueEnd::Stopped) => return Err(ApiError::Stopped.into()),
+                Err(QueueEnd::Failed(reason)) => return Err(Failure::Other(reason)),
+            }
+            // The lease may have ended meanwhile, and this member may be behind.
+            self.backend.read_barrier().await?;
+            view = self.backend.view();
+        }
+        match view.get(&self.key)? {
+            Some(kv) if kv.create_revision == self.create_revision => {
+                Ok(header(&self.backend, view.revision()))
+            }
+            _ => Err(lost.into()),
+        }
+    }
+
+    /// Whether nobody is before it, as far as a short look tells: most locks are free when they are asked for.
+    async fn is_first(&self, view: &crate::mvcc::View) -> Result<bool, Failure> {
+        let mut looked_at = 0;
+        let whole = walk(view, &self.prefix, |_, created| {
+            looked_at += 1;
+            created >= self.create_revision && looked_at <= QUEUE_LOOK_KEYS
+        });
+        Ok(whole.await?)
+    }
+
+    /// Waits as if there were no other callers here: by walking over the queue for the key directly before its own, and
+    /// watching that. For queues of which a member does not keep all keys in memory.
+    async fn wait_alone(&self) -> Result<(), Failure> {
+        loop {
+            let view = self.backend.view();
+            let mut before: Option<(i64, Bytes)> = None;
+            walk(&view, &self.prefix, |key, created| {
+                let is_nearer = before.as_ref().is_none_or(|(nearest, _)| created > *nearest);
+                if created < self.create_revision && is_nearer {
+                    before = Some((created, key.clone()));
+                }
+                true
+            })
+            .await?;
+            let Some((_, key)) = before else {
+                return Ok(());
+            };
+            // Without the block that it was read in.
+            let key = Bytes::copy_from_slice(&key);
+            let revision = view.revision();
+            // One that is held on to keeps what it shows on the disk.
+            drop(view);
+            self.wait_until_gone(&key, revision + 1).await?;
+        }
+    }
+
+    /// Waits until this key is deleted at this revision or later.
+    async fn wait_until_gone(&self, key: &[u8], start_revision: i64) -> Result<(), Failure> {
+        let deletes = Create {
+            keys: WatchedKeys::new(key, &[]),
+            wants: Wants {
+                puts: false,
+                deletes: true,
+                previous: false,
+            },
+            ..create(start_revision)
+        };
+        let told = Following::start(self.backend.watches(), deletes, false)
+            .next()
+            .await;
+        match told {
+            // The newest state tells what has happened in revisions that are compacted.
+            Ok(_) | Err(FollowError::Compacted) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl<B> Entered<B> {
+    /// The caller went while it came in: what it has put is deleted, what was there before stays.
+    fn abandon(self) {
+        if self.before.is_some() {
+            self.place.permit.settle();
+        }
+    }
+}
+
+async fn entered<B: Backend>(
+    backend: B,
+    prefix: Bytes,
+    lease: i64,
+    value: Bytes,
+    mut permit: PlacePermit,
+) -> Result<Entered<B>, Failure> {
+    let key: Bytes = [&prefix[..], hex(lease).as_bytes()].concat().into();
+    let answer = commit(
+        &backend,
+        TxnRequest {
+            compare: vec![created_at(&key, 0)],
+            success: vec![put(&key, value, lease)],
+            failure: vec![operation(Operation::RequestRange(RangeRequest {
+                key: key.clone(),
+                ..RangeRequest::default()
+            }))],
+        },
+    )
+    .await?;
+    let (create_revision, before) = match found(&answer) {
+        Some(kv) => (kv.create_revision, Some(Bytes::copy_from_slice(&kv.value))),
+        None => (answer.header.unwrap_or_default().revision, None),
+    };
+    permit.guard(key.clone(), create_revision);
+    Ok(Entered {
+        place: Place {
+            backend,
+            prefix,
+            key,
+            create_revision,
+            permit,
+        },
+        header: answer.header,
+        before,
+    })
+}
+
+/// What the only read of a transaction has found.
+fn found(response: &TxnResponse) -> Option<&KeyValue> {
+    match &response.responses.first()?.response {
+        Some(Response::ResponseRange(range)) => range.kvs.first(),
+        _ => None,
+    }
+}

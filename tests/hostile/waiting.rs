@@ -1,0 +1,328 @@
+//! Thousands of callers that wait: for one lock, to lead, or for anything to happen on idle streams. Waiting has to cost
+//! what a small struct costs, and nobody else may notice.
+//!
+//! `CALLBOARD_BIN` may name an etcd, whose figures are printed then instead of judged; `HOSTILE_WAITERS` another number
+//! of callers.
+
+use crate::support;
+use callboard::client::Channel;
+use callboard::proto::etcdserverpb as pb;
+use callboard::proto::v3lockpb::lock_client::LockClient;
+use callboard::proto::v3lockpb::{LockRequest, UnlockRequest};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use support::cluster::Cluster;
+use support::kv_client::{Client, block_on};
+use tokio::task::{JoinHandle as Task, spawn_local};
+
+/// Nothing takes longer.
+const LIMIT: Duration = Duration::from_secs(120);
+/// What another client's put or get may take.
+const P99_MAX: Duration = Duration::from_millis(500);
+/// What a member's memory may grow by for each of its callers, on a connection that it shares and on one of its own.
+const SHARED_BYTES_MAX: u64 = 16 * 1024;
+const ALONE_BYTES_MAX: u64 = 64 * 1024;
+/// What it may grow by besides.
+const SLACK_BYTES: u64 = 24 << 20;
+
+fn waiters() -> usize {
+    let named = std::env::var("HOSTILE_WAITERS").ok();
+    named.map_or(2_000, |count| count.parse().expect("a number"))
+}
+
+/// Figures of another program are only shown.
+fn is_judged() -> bool {
+    std::env::var_os("CALLBOARD_BIN").is_none()
+}
+
+/// Bytes of memory that a member takes.
+fn resident_bytes(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line
+        .and_then(|line| line.split_whitespace().next())
+        .expect("Linux tells");
+    1024 * kilobytes.parse::<u64>().expect("a number")
+}
+
+/// Processor time that a process has taken.
+fn processor_time(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("the process runs");
+    let (_, fields) = stat.rsplit_once(')').expect("a name in parentheses");
+    let fields = fields.split_whitespace().skip(11).take(2);
+    // In hundredths of a second.
+    Duration::from_millis(
+        10 * fields
+            .map(|ticks| ticks.parse::<u64>().expect("a number"))
+            .sum::<u64>(),
+    )
+}
+
+#[derive(Clone, Debug)]
+struct Usage {
+    memory: Vec<u64>,
+    processors: Duration,
+}
+
+fn usage(cluster: &mut Cluster) -> Usage {
+    let ids: Vec<u32> = cluster
+        .members
+        .iter_mut()
+        .map(|member| member.process().id())
+        .collect();
+    Usage {
+        memory: ids.iter().map(|id| resident_bytes(*id)).collect(),
+        processors: ids.iter().map(|id| processor_time(*id)).sum(),
+    }
+}
+
+/// Another client: puts and gets, one after the other, with a pause, on a thread of its own.
+struct Bystander {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Vec<Duration>>,
+}
+
+impl Bystander {
+    fn start(members: &[SocketAddr]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (stopped, members) = (Arc::clone(&stop), members.to_vec());
+        let thread = std::thread::spawn(move || {
+            block_on(async move {
+                let clients: Vec<Client> = members
+                    .iter()
+                    .map(|member| Client::new(&[*member], LIMIT))
+                    .collect();
+                let mut taken = vec![];
+                while !stopped.load(Ordering::Relaxed) {
+                    for client in &clients {
+                        let began = Instant::now();
+                        client.put(b"bystander", b"x").await.acked().expect("a put");
+                        taken.push(began.elapsed());
+                        let began = Instant::now();
+                        client.get(b"bystander").await.acked().expect("a get");
+                        taken.push(began.elapsed());
+                    }
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                taken
+            })
+        });
+        Self { stop, thread }
+    }
+
+    /// The 99th percentile of what its requests took, and how many there were.
+    fn stop(self) -> (Duration, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut taken = self.thread.join().expect("it got all its answers");
+        taken.sort_unstable();
+        (taken[(taken.len() - 1) * 99 / 100], taken.len())
+    }
+}
+
+async fn connect(member: SocketAddr) -> Channel {
+    let address = member.to_string();
+    Channel::connect(&address, &address).await.expect("a connection")
+}
+
+/// Leases with these ids.
+async fn grant(client: &Client, ids: std::ops::RangeInclusive<i64>) {
+    let client = &client;
+    futures_util::stream::StreamExt::for_each_concurrent(
+        futures_util::stream::iter(ids),
+        64,
+        |id| async move {
+            client.lease_grant(id, 3_600).await.acked().expect("a lease");
+        },
+    )
+    .await;
+}
+
+/// The keys of the queue, the oldest first.
+async fn queue(client: &Client) -> Vec<String> {
+    let request = pb::RangeRequest {
+        key: "lock/".into(),
+        range_end: "lock0".into(),
+        sort_order: pb::range_request::SortOrder::Ascend.into(),
+        sort_target: pb::range_request::SortTarget::Create.into(),
+        keys_only: true,
+        ..pb::RangeRequest::default()
+    };
+    let found = client.range(request).await.acked().expect("a range");
+    let keys = found.kvs.into_iter().map(|kv| kv.key);
+    keys.map(|key| String::from_utf8(key.to_vec()).expect("text"))
+        .collect()
+}
+
+async fn wait_for_queue(client: &Client, length: usize) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let found = queue(client).await.len();
+        if found == length {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{found} keys, not {length}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn term(client: &Client) -> u64 {
+    client.status().await.acked().expect("a status").raft_term
+}
+
+async fn lock(channel: Channel, lease: i64) -> String {
+    let request = LockRequest {
+        name: "lock".into(),
+        lease,
+    };
+    let response = LockClient::new(channel).lock(request).await.expect("the lock");
+    String::from_utf8(response.into_inner().key.to_vec()).expect("text")
+}
+
+async fn unlock(channel: Channel, key: &str) {
+    let request = UnlockRequest {
+        key: key.to_owned().into(),
+    };
+    LockClient::new(channel).unlock(request).await.expect("an answer");
+}
+
+/// The callers of a test.
+struct Callers {
+    tasks: Vec<Task<()>>,
+    /// Keys in the order in which their callers got the lock.
+    holders: Rc<RefCell<Vec<String>>>,
+}
+
+/// Has callers with these leases wait for the lock and pass it on as soon as they have it, `per_connection` of them on
+/// one connection.
+async fn call(
+    members: &[SocketAddr],
+    leases: std::ops::RangeInclusive<i64>,
+    per_connection: usize,
+) -> Callers {
+    let holders: Rc<RefCell<Vec<String>>> = Rc::default();
+    let concurrent = Rc::new(Cell::new(0_usize));
+    let mut tasks = vec![];
+    let leases: Vec<i64> = leases.collect();
+    for (index, leases) in leases.chunks(per_connection).enumerate() {
+        let channel = connect(members[index % members.len()]).await;
+        for lease in leases {
+            let (channel, holders, concurrent) =
+                (channel.clone(), Rc::clone(&holders), Rc::clone(&concurrent));
+            let lease = *lease;
+            tasks.push(spawn_local(async move {
+                let key = lock(channel.clone(), lease).await;
+                assert_eq!(
+                    concurrent.replace(concurrent.get() + 1),
+                    0,
+                    "one holder at a time"
+                );
+                holders.borrow_mut().push(key.clone());
+                concurrent.set(concurrent.get() - 1);
+                unlock(channel, &key).await;
+            }));
+        }
+        tokio::task::yield_now().await;
+    }
+    Callers { tasks, holders }
+}
+
+/// What a cluster makes of callers, so many on one connection.
+fn wait_for_one_lock(per_connection: usize, bytes_max: u64) {
+    let count = waiters();
+    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
+    let members: Vec<SocketAddr> = cluster.members.iter().map(|member| member.client).collect();
+    block_on(async move {
+        let client = Client::new(&members[..1], LIMIT);
+        grant(&client, 1..=count as i64 + 1).await;
+        let holder = connect(members[0]).await;
+        let held = lock(holder.clone(), count as i64 + 1).await;
+        let term_before = term(&client).await;
+        let before = usage(&mut cluster);
+        let bystander = Bystander::start(&members);
+        let began = Instant::now();
+        let callers = call(&members, 1..=count as i64, per_connection).await;
+        wait_for_queue(&client, count + 1).await;
+        let (queued, (p99, requests)) = (began.elapsed(), bystander.stop());
+        let waiting = usage(&mut cluster);
+        let grown = before.memory.iter().zip(&waiting.memory);
+        let grown: Vec<u64> = grown.map(|(before, now)| now.saturating_sub(*before)).collect();
+        let processors = waiting.processors - before.processors;
+        println!(
+            "{count} callers, {per_connection} on a connection: queued after {queued:.2?}, {processors:.2?} of \
+             processors; memory grew by {:?} KiB on the members, {:.1} KiB a caller; p99 of {requests} other requests \
+             {p99:.2?}",
+            grown.iter().map(|bytes| bytes / 1024).collect::<Vec<_>>(),
+            grown.iter().sum::<u64>() as f64 / 1024.0 / count as f64,
+        );
+        if is_judged() {
+            let share = (count / members.len()) as u64;
+            for grown in &grown {
+                assert!(
+                    *grown < SLACK_BYTES + share * bytes_max,
+                    "{grown} bytes for {share} callers"
+                );
+            }
+            assert!(p99 < P99_MAX, "{p99:?}");
+        }
+
+        let bystander = Bystander::start(&members);
+        // Every fourth gives up.
+        let mut expected = queue(&client).await;
+        let mut leaving = 0;
+        for (index, task) in callers.tasks.iter().enumerate() {
+            if index % 4 == 3 {
+                task.abort();
+                let key = format!("lock/{:x}", index + 1);
+                expected.retain(|other| *other != key);
+                leaving += 1;
+            }
+        }
+        let began = Instant::now();
+        wait_for_queue(&client, count + 1 - leaving).await;
+        let left = began.elapsed();
+        // The others pass it on.
+        let began = Instant::now();
+        unlock(holder, &held).await;
+        for (index, task) in callers.tasks.into_iter().enumerate() {
+            if index % 4 != 3 {
+                tokio::time::timeout(LIMIT, task)
+                    .await
+                    .expect("in time")
+                    .expect("it held the lock");
+            }
+        }
+        let handed_on = began.elapsed();
+        let (p99, requests) = bystander.stop();
+        let passed = usage(&mut cluster).processors - waiting.processors;
+        println!(
+            "{leaving} left after {left:.2?}; {} passed it on within {handed_on:.2?}, {passed:.2?} of processors; p99 of \
+             {requests} other requests {p99:.2?}",
+            count - leaving,
+        );
+        assert_eq!(expected.remove(0), held);
+        assert!(
+            *callers.holders.borrow() == expected,
+            "they came in the order of their keys"
+        );
+        wait_for_queue(&client, 0).await;
+        if is_judged() {
+            assert!(p99 < P99_MAX, "{p99:?}");
+            assert_eq!(term(&client).await, term_before, "no election");
+        }
+    });
+}
+
+#[test]
+fn callers_on_few_connections_wait_for_one_lock() {
+    wait_for_one_lock(100, SHARED_BYTES_MAX);
+}
+
+#[test]
+fn callers_on_connections_of_their_own_wait_for_one_lock() {
+    wait_for_one_lock(1, ALONE_BYTES_MAX);
+}
