@@ -49,7 +49,6 @@ impl Member {
                 commit: MEMBERS,
             },
             terms: Vec::new(),
-            cut_off: None,
         };
         let conf_state = callboard::consensus::conf_state(&conf_state);
         let store = LogStore::new(log, &recovered, conf_state, views);

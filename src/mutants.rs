@@ -39,6 +39,14 @@ pub enum Mutant {
     BlankDiskAdmitted,
     /// The rotten end of a journal is taken for a torn one, and cut off.
     RotTakenForTorn,
+    /// What was known to be synced when a batch was written does not count.
+    MarksIgnored,
+    /// A sound batch behind a broken one is always taken for rot.
+    OutOfOrderTakenForRot,
+    /// Journals are synced by the engine only, whose own thread may have met the error.
+    SyncedThroughEngine,
+    /// A start that is refused leaves journals cut.
+    RefusedStartCuts,
     /// A leader keeps leases alive without asking whether it still leads.
     LeaseRenewedWithoutQuorum,
     /// A member that is asked for its digest after one entry tells that after another.
@@ -73,6 +81,7 @@ pub enum Mutant {
 
 impl Mutant {
     pub const ALL: &'static [Self] = &[
+    pub const ALL: [Self; 34] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -90,6 +99,10 @@ impl Mutant {
         Self::StaleTermAccepted,
         Self::BlankDiskAdmitted,
         Self::RotTakenForTorn,
+        Self::MarksIgnored,
+        Self::OutOfOrderTakenForRot,
+        Self::SyncedThroughEngine,
+        Self::RefusedStartCuts,
         Self::LeaseRenewedWithoutQuorum,
         Self::DigestsComparedApart,
         Self::HashesComparedApart,
@@ -126,6 +139,10 @@ impl Mutant {
             Self::StaleTermAccepted => "stale-term-accepted",
             Self::BlankDiskAdmitted => "blank-disk-admitted",
             Self::RotTakenForTorn => "rot-taken-for-torn",
+            Self::MarksIgnored => "marks-ignored",
+            Self::OutOfOrderTakenForRot => "out-of-order-taken-for-rot",
+            Self::SyncedThroughEngine => "synced-through-engine",
+            Self::RefusedStartCuts => "refused-start-cuts",
             Self::LeaseRenewedWithoutQuorum => "lease-renewed-without-quorum",
             Self::DigestsComparedApart => "digests-compared-apart",
             Self::HashesComparedApart => "hashes-compared-apart",

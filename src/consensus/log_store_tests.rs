@@ -31,7 +31,6 @@ fn recovered(index: u64, term: u64, terms: &[u64]) -> Recovered {
         cut: cut(index, term),
         hard_state: peer::HardState::default(),
         terms: terms.iter().copied().map(Term).collect(),
-        cut_off: None,
     }
 }
 

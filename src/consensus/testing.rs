@@ -76,7 +76,6 @@ impl TestMember {
             cut,
             hard_state,
             terms: Vec::new(),
-            cut_off: None,
         };
         let conf_state = super::conf_state(&conf_state);
         let store = LogStore::new(log.clone(), &recovered, conf_state, views.clone());

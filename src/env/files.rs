@@ -9,9 +9,13 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How much of the end of a file is read at a time: less than a hole's neighbours are worth.
 const REST_CHUNK_BYTES: usize = 16 * 1024;
+
+/// How long a thread waits before it looks again whether another one has come further.
+const DISK_WAIT: Duration = Duration::from_millis(1);
 
 /// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
@@ -227,6 +231,34 @@ impl DiskFile {
         let cut = file.set_len(length).and_then(|()| file.sync_all());
         cut.map_err(failed("truncate", &self.path))
     }
+}
+
+/// A file that others write, to be synced. It is told of every error that writing it back meets from the moment on that
+/// it is opened, whoever else is told.
+#[derive(Debug)]
+pub struct SyncedFile {
+    file: File,
+}
+
+impl SyncedFile {
+    /// None if there is no such file.
+    pub fn open(path: &Path) -> Result<Option<Self>, std::io::Error> {
+        match OpenOptions::new().write(true).open(path) {
+            Ok(file) => Ok(Some(Self { file })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Brings what was written so far to the disk. Blocks.
+    pub fn sync_data(&self) -> Result<(), std::io::Error> {
+        self.file.sync_data()
+    }
+}
+
+/// Blocks this thread for a moment, while another one works with the disk.
+pub fn wait_for_disk() {
+    std::thread::sleep(DISK_WAIT);
 }
 
 fn sync_directory(path: &Path) -> Result<(), FileError> {

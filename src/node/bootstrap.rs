@@ -7,11 +7,12 @@ use crate::config;
 use crate::env;
 use crate::ids::{Incarnation, LogIndex, MemberId, Term};
 use crate::limits::{STAGGER_PERCENT_MAX, lowered};
+use crate::mutants::{self, Mutant};
 use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
-use crate::storage::journal::CutOff;
+use crate::storage::journal::Found;
 use crate::storage::log::{self, Cut, LogDatabase, LogError, Recovered};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::storage::state_error::StateError;
@@ -117,20 +118,62 @@ pub struct Opened {
     pub is_new: bool,
 }
 
-/// Opens the member in the configured data directory, or founds it there.
+/// Opens the member in the configured data directory, or founds it there. What is refused stays as it was found: all that
+/// can be looked at is looked at before anything is changed, and what only an open engine tells is undone.
 pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Result<Opened, StartError> {
+    let mut founding = None;
+    if !DataDirectory::is_claimed(&config.data_dir) {
+        founding = Some(found(config)?);
+    }
     let directory = DataDirectory::open(&config.data_dir)?;
-    let founding = match directory.identity()? {
-        Some(_) => None,
-        None => Some(found(config)?),
-    };
     if founding.is_some() {
         directory.clear_unclaimed()?;
     }
-    directory.remove_stale_states()?;
-    let state = StateDatabase::open(&directory.state_path()?, &engine.state)?;
+    let state = StateDatabase::look(&directory.state_path()?)?;
+    let log = LogDatabase::look(&directory.log_path())?;
+    let files = Files { state, log };
+    let opened = open_files(config, engine, origin, directory, founding, &files);
+    match opened.and_then(reconcile) {
+        Ok(opened) => {
+            opened.directory.remove_stale_states()?;
+            Ok(opened)
+        }
+        Err(error) => {
+            files.put_back()?;
+            Err(error)
+        }
+    }
+}
+
+/// The files of a member as they were found.
+struct Files {
+    state: Found,
+    log: Found,
+}
+
+impl Files {
+    /// Undoes what opening them has done. They are closed.
+    fn put_back(&self) -> Result<(), DirectoryError> {
+        if !mutants::active(Mutant::RefusedStartCuts) {
+            self.state.put_back()?;
+            self.log.put_back()?;
+        }
+        Ok(())
+    }
+}
+
+fn open_files(
+    config: &config::Server,
+    engine: &EngineOptions,
+    origin: u64,
+    directory: DataDirectory,
+    founding: Option<(Identity, InitialState)>,
+    files: &Files,
+) -> Result<Opened, StartError> {
+    let state = StateDatabase::open_found(&directory.state_path()?, &engine.state, &files.state)?;
     let (mut machine, views) = Machine::open(state, origin, engine.machine.clone())?;
-    let (log, mut recovered) = LogDatabase::open(&directory.log_path(), engine.log_memtable_bytes)?;
+    let (log, mut recovered) =
+        LogDatabase::open_found(&directory.log_path(), engine.log_memtable_bytes, &files.log)?;
     let is_new = founding.is_some();
     let identity = if let Some((identity, initial)) = founding {
         let cut = Cut {
@@ -147,7 +190,6 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
             cut,
             hard_state,
             terms: Vec::new(),
-            cut_off: None,
         };
         super::announce::founded(identity, &initial.members);
         machine.initialize(initial)?;
@@ -160,7 +202,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
         check_owner(config, &directory, identity.member, &views.load().cluster.members)?;
         identity
     };
-    let opened = Opened {
+    Ok(Opened {
         directory: Arc::new(directory),
         identity,
         machine,
@@ -168,8 +210,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
         log,
         recovered,
         is_new,
-    };
-    reconcile(opened)
+    })
 }
 
 /// A new member of a new cluster. Like etcd's, its log begins behind one entry per member, in term 1.
@@ -248,8 +289,6 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let log_path = opened.directory.log_path().display().to_string();
     if applied < cut {
         // The state held more when the log was cut.
-        let cut_off = opened.machine.state().take_cut_off();
-        leave_as_found(opened, cut_off)?;
         return Err(StartError::StateBehindLog {
             log_path,
             cut,
@@ -258,8 +297,6 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     }
     if applied > last {
         if !opened.directory.state_came_as_snapshot(applied)? {
-            let cut_off = opened.recovered.cut_off.take();
-            leave_as_found(opened, cut_off)?;
             return Err(StartError::LogBehindState {
                 log_path,
                 last,
@@ -287,96 +324,14 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
             cut,
             hard_state,
             terms: Vec::new(),
-            cut_off: None,
         };
     }
-    // They go together: what was cut off was torn.
-    drop(opened.machine.state().take_cut_off());
-    opened.recovered.cut_off = None;
     let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
     opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);
     Ok(opened)
 }
 
-/// What looked like the torn end of a journal has rotted. It stays as it was found, for whoever can read it better.
-fn leave_as_found(opened: Opened, cut_off: Option<CutOff>) -> Result<(), DirectoryError> {
-    drop(opened);
-    cut_off.map_or(Ok(()), |cut_off| Ok(cut_off.put_back()?))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(directory: &std::path::Path, name: &str, port: u16) -> config::Server {
-        let flags = [
-            "callboard".to_owned(),
-            format!("--name={name}"),
-            format!("--data-dir={}", directory.display()),
-            format!("--listen-peer-urls=http://127.0.0.1:{port}"),
-            format!("--initial-advertise-peer-urls=http://127.0.0.1:{port}"),
-            "--initial-cluster=a=http://127.0.0.1:7001,b=http://127.0.0.1:7002".to_owned(),
-        ];
-        match config::parse(flags.map(std::ffi::OsString::from), []) {
-            Ok(config::Invocation::Server(config)) => *config,
-            other => panic!("sound flags: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_directory_is_refused_under_another_members_address() {
-        env::block_on(async {
-            let directory = tempfile::tempdir().expect("a directory");
-            let engine = EngineOptions::default();
-            let start = |name, port| {
-                open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity)
-            };
-            let first = start("a", 7001).expect("founded");
-            assert_eq!(start("a", 7001).expect("found again"), first);
-            assert_eq!(start("renamed", 7009).expect("later flags do not count"), first);
-            assert!(
-                matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member)
-            );
-        });
-    }
-
-    #[test]
-    fn a_log_whose_end_has_rotted_is_left_as_it_was_found() {
-        env::block_on(async {
-            let directory = tempfile::tempdir().expect("a directory");
-            let start = || open(&config(directory.path(), "a", 7001), &EngineOptions::default(), 1);
-            let mut opened = start().expect("founded");
-            let index = opened.recovered.cut.index.next();
-            let entry = crate::proto::peer::Entry {
-                index: index.0,
-                term: 1,
-                ..Default::default()
-            };
-            opened.log.append(&[entry], false, None).expect("written");
-            opened.log.sync().expect("synced");
-            let committed = crate::apply::CommittedEntry {
-                index,
-                term: Term(1),
-                data: bytes::Bytes::new(),
-            };
-            opened.machine.apply(&[committed]).expect("applied");
-            opened.machine.state().sync().expect("synced");
-            drop(opened);
-            let journal = directory.path().join("log/0.jnl");
-            let read = || env::read_file(&journal).expect("readable").expect("a journal");
-            let write = |bytes: &[u8]| env::write_file(&journal, bytes).expect("written");
-            let sound = read();
-            let last = sound.iter().rposition(|byte| *byte != 0).expect("a batch");
-            let mut rotten = sound.clone();
-            rotten[last] = 0;
-            write(&rotten);
-            for _ in 0..2 {
-                assert!(matches!(start(), Err(StartError::LogBehindState { .. })));
-                assert!(read() == rotten, "it was not put back");
-            }
-            write(&sound);
-            assert_eq!(start().expect("sound again").recovered.terms, [Term(1)]);
-        });
-    }
-}
+#[path = "bootstrap_tests.rs"]
+mod tests;

@@ -57,10 +57,19 @@ impl Checkpointer {
     fn look_later(&self, context: &mut Context<Self>) {
         let pause = env::sleep(TABLES_INTERVAL).into_actor(self);
         context.spawn(pause.map(|(), checkpointer, context| {
-            checkpointer.views.load().state.remove_retired_tables();
-            match checkpointer.log.drop_cut() {
-                Ok(()) => checkpointer.look_later(context),
-                Err(error) => checkpointer.stop.fail(&error),
+            let state = Arc::clone(&checkpointer.views.load().state);
+            state.remove_retired_tables();
+            // The engines' own threads may have met an error of the disk while nobody writes, or while who does waits
+            // for them.
+            let failed = state.check().err().map(|error| error.to_string());
+            let log = &checkpointer.log;
+            let failed = failed.or_else(|| {
+                let dropped = log.check().and_then(|()| log.drop_cut());
+                dropped.err().map(|error| error.to_string())
+            });
+            match failed {
+                None => checkpointer.look_later(context),
+                Some(error) => checkpointer.stop.fail(&error),
             }
         }));
     }

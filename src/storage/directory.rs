@@ -12,6 +12,7 @@
 
 use crate::env::{self, DirectoryLock, FileError};
 use crate::ids::{ClusterId, Incarnation, LogIndex, MemberId};
+use crate::storage::journal::Found;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,9 @@ struct IdentityFile {
 }
 
 const FORMAT: u32 = 1;
+const IDENTITY_FILE: &str = "identity";
+/// A directory that is founded holds one batch of each database before it is a member's.
+const FOUNDING_BATCHES: u64 = 1;
 
 /// A locked data directory.
 #[derive(Debug)]
@@ -82,13 +86,18 @@ impl DataDirectory {
         Ok(())
     }
 
+    /// Whether a directory is a member's.
+    pub fn is_claimed(path: &Path) -> bool {
+        env::exists(&path.join(IDENTITY_FILE))
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Whose directory this is; nobody's before [`Self::claim`].
     pub fn identity(&self) -> Result<Option<Identity>, DirectoryError> {
-        let path = self.path.join("identity");
+        let path = self.path.join(IDENTITY_FILE);
         let Some(bytes) = env::read_file(&path)? else {
             return Ok(None);
         };
@@ -118,11 +127,22 @@ impl DataDirectory {
             incarnation: identity.incarnation.to_string(),
         };
         let text = serde_json::to_string(&file).expect("plain fields serialize");
-        Ok(env::write_file(&self.path.join("identity"), &seal(&text))?)
+        Ok(env::write_file(&self.path.join(IDENTITY_FILE), &seal(&text))?)
     }
 
-    /// Removes what a start that was cut short left behind.
+    /// Removes what a first start that was cut short left behind. What a member has worked in is no such thing, whoever's
+    /// it was.
     pub fn clear_unclaimed(&self) -> Result<(), DirectoryError> {
+        let databases = self.states()?.into_iter().chain(["log".to_owned()]);
+        for path in databases.map(|name| self.path.join(name)) {
+            // What rots within a first start is nobody's loss.
+            if Found::look(&path).is_ok_and(|found| found.batches > FOUNDING_BATCHES) {
+                return Err(DirectoryError::Damaged {
+                    path: self.path.join(IDENTITY_FILE),
+                    what: format!("it is missing, and {} is in use", path.display()),
+                });
+            }
+        }
         env::remove_directory(&self.log_path())?;
         self.remove_states(None)
     }
@@ -165,12 +185,18 @@ impl DataDirectory {
     }
 
     fn remove_states(&self, keep: Option<&str>) -> Result<(), DirectoryError> {
-        for name in env::list_directory(&self.path)? {
-            if name.starts_with("state-") && Some(name.as_str()) != keep {
+        for name in self.states()? {
+            if Some(name.as_str()) != keep {
                 env::remove_directory(&self.path.join(name))?;
             }
         }
         Ok(())
+    }
+
+    fn states(&self) -> Result<Vec<String>, DirectoryError> {
+        let mut names = env::list_directory(&self.path)?;
+        names.retain(|name| name.starts_with("state-"));
+        Ok(names)
     }
 
     fn state_name(&self) -> Result<String, DirectoryError> {

@@ -3,32 +3,21 @@
 //! The engine takes whatever it cannot read in a journal for the torn end of it, and cuts it off in silence. That is
 //! right after a loss of power, and forgets what was acknowledged when the disk has rotted. It also trusts sequence
 //! numbers that no checksum covers. So each journal is read first, from the disk and not from the operating system's
-//! memory of it:
+//! memory of it ([`Found::look`]). Where one does not read on, `journal_damage` tells what is torn from what has rotted;
+//! only the newest may end torn, since the others were synced when their successor was begun.
 //!
-//! * A broken batch with a sound one behind it was written long ago: rot.
-//! * A broken batch at the end whose last bytes are there was written in full: rot, unless a whole sector of it is
-//!   missing, as when a disk lost its power between two sectors.
-//! * Anything else at the end is torn. It is cut off here, since the engine refuses some torn batches.
-//! * Only the newest journal may end torn: the others were synced when their successor was begun.
+//! Looking changes nothing. A torn end is cut off afterwards ([`Found::cut`]), since the engine refuses some torn batches.
+//! Whether a journal of few batches was torn or has rotted cannot be told from itself alone: should it turn out that there
+//! was more, [`Found::put_back`] leaves it as it was found.
 //!
-//! Whether a journal of few batches was torn or has rotted cannot be told from itself alone. What is cut off is handed to
-//! the caller, who may know better: should it turn out that there was more, it is put back, and stays as it was found.
-//!
-//! The layout is that of fjall 3 (its `journal/entry.rs`); not here: what batches mean.
+//! The layout is that of `journal_batch`; not here: what batches mean.
 
+use super::journal_batch::Batch;
+use super::journal_damage::Remains;
 use crate::env::{self, DiskFile, FileError};
 use crate::mutants::{self, Mutant};
 use std::path::{Path, PathBuf};
-use xxhash_rust::xxh3::Xxh3;
 
-const START: u8 = 1;
-const ITEM: u8 = 2;
-const END: u8 = 3;
-const CLEAR: u8 = 4;
-/// What every whole batch ends with.
-const TRAILER: &[u8; 4] = b"FJL\x03";
-/// A disk writes this much, or nothing of it.
-const SECTOR_BYTES: usize = 512;
 /// Sequence numbers grow by one a batch, and by little more where tables are made.
 const SEQUENCE_STEP_MAX: u64 = 1 << 32;
 
@@ -46,89 +35,179 @@ pub enum JournalError {
     },
 }
 
-/// Checks the journals of the database in a directory, oldest first, and cuts a torn end off the newest.
-pub fn check(directory: &Path) -> Result<Option<CutOff>, JournalError> {
-    let mut cut_off = None;
-    if !env::exists(directory) {
-        return Ok(cut_off);
-    }
-    let mut sequence = 0;
-    let paths = list(directory)?;
-    for path in &paths {
-        (sequence, cut_off) = check_one(path, sequence, Some(path) == paths.last())?;
-    }
-    Ok(cut_off)
+/// A database's journals as they were found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// With their lengths, oldest first: the engine cuts off the room at the end of the newest.
+    lengths: Vec<(PathBuf, u64)>,
+    /// How many sound batches they hold.
+    pub batches: u64,
+    /// The sequence number of the last one.
+    sequence: u64,
+    /// Where the next batch will stand, as marks count; none if no batch tells.
+    pub(super) position: Option<u64>,
+    torn: Option<Torn>,
 }
 
-/// What was cut off the end of a journal.
+/// The torn end of the newest journal.
 #[derive(Debug)]
-pub struct CutOff {
-    path: PathBuf,
+struct Torn {
     offset: u64,
     bytes: Vec<u8>,
-    /// That of the file, with the room at its end.
-    length: u64,
+    /// No batch before this sequence number is lost; none if nothing tells.
+    lost_from: Option<u64>,
 }
 
-impl CutOff {
-    /// Makes the journal what it was before, durably. Nobody may use it.
+impl Found {
+    /// Looks at the journals of the database in a directory.
+    pub fn look(directory: &Path) -> Result<Self, JournalError> {
+        let mut found = Self::default();
+        if !env::exists(directory) {
+            return Ok(found);
+        }
+        let paths = list(directory)?;
+        for path in &paths {
+            found.look_at(path, Some(path) == paths.last())?;
+        }
+        Ok(found)
+    }
+
+    /// Looks at the next journal.
+    fn look_at(&mut self, path: &Path, is_newest: bool) -> Result<(), JournalError> {
+        let mut file = DiskFile::open(path)?;
+        self.lengths.push((path.to_owned(), file.length()?));
+        let mut offset = 0;
+        let mut read = |buffer: &mut [u8]| file.read_exact(buffer);
+        while let Some(batch) = Batch::read(&mut read)? {
+            if !self.is_next(&batch, offset) {
+                break;
+            }
+            self.sequence = batch.sequence;
+            self.batches += 1;
+            offset += batch.bytes;
+            let position = batch.mark.map(|mark| mark.position).or(self.position);
+            self.position = position.map(|position| position.wrapping_add(batch.bytes));
+        }
+        let bytes = file.rest(offset)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let rotten = |what| {
+            let path = path.to_owned();
+            Err(JournalError::Rotten { path, offset, what })
+        };
+        if !is_newest {
+            return rotten("it does not read to its end, and a newer journal follows");
+        }
+        let remains = Remains {
+            bytes: &bytes,
+            offset,
+            position: self.position,
+        };
+        if let Some(what) = remains.why_rotten()
+            && !mutants::active(Mutant::RotTakenForTorn)
+        {
+            return rotten(what);
+        }
+        let lost_from = match self.batches {
+            0 => Batch::claimed_sequence(&bytes),
+            _ => Some(self.sequence + 1),
+        };
+        self.torn = Some(Torn {
+            offset,
+            bytes,
+            lost_from,
+        });
+        Ok(())
+    }
+
+    /// Whether a batch comes after those before it. Journals that are not needed any more are removed, and may come back
+    /// with the power: there may be a gap before one.
+    fn is_next(&self, batch: &Batch, offset: u64) -> bool {
+        let is_first = self.batches == 0 && batch.sequence == 0;
+        let is_in_place = match (batch.mark, self.position) {
+            (Some(mark), Some(position)) => mark.position == position || offset == 0,
+            (None, Some(_)) => false,
+            (_, None) => true,
+        };
+        is_in_place && (is_first || follows(batch, self.sequence))
+    }
+
+    /// Whether a torn end will be cut off.
+    pub const fn is_torn(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// Cuts the torn end off, durably. Nobody may use the journals.
+    pub fn cut(&self) -> Result<(), FileError> {
+        let (Some(torn), Some((path, _))) = (&self.torn, self.lengths.last()) else {
+            return Ok(());
+        };
+        tracing::warn!(
+            path = %path.display(),
+            offset = torn.offset,
+            bytes = torn.bytes.len(),
+            "cut a torn batch off a journal"
+        );
+        DiskFile::open(path)?.truncate(torn.offset)
+    }
+
+    /// Makes the journals what they were before they were cut and opened, durably. Nobody may use them any more, nor have
+    /// written to them.
     pub fn put_back(&self) -> Result<(), FileError> {
-        tracing::warn!(path = %self.path.display(), offset = self.offset, "put what was cut off a journal back");
-        DiskFile::open(&self.path)?.write_rest(self.offset, &self.bytes, self.length)
+        for (path, length) in &self.lengths {
+            let mut file = DiskFile::open(path)?;
+            let (offset, bytes) = match &self.torn {
+                Some(torn) if self.lengths.last().is_some_and(|(newest, _)| newest == path) => {
+                    (torn.offset, torn.bytes.as_slice())
+                }
+                _ if file.length()? == *length => continue,
+                _ => (file.length()?.min(*length), &[][..]),
+            };
+            file.write_rest(offset, bytes, *length)?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with the journals if tables hold changes up to this sequence number. The engine syncs a journal before
+    /// it makes tables of what that holds.
+    pub fn check_tables(&self, sequence: u64) -> Result<(), JournalError> {
+        match (&self.torn, self.lengths.last()) {
+            (Some(torn), Some((path, _))) if torn.lost_from.is_some_and(|lost| sequence >= lost) => {
+                Err(JournalError::Rotten {
+                    path: path.clone(),
+                    offset: torn.offset,
+                    what: "tables hold what should follow here",
+                })
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 /// The journals of the database in a directory, oldest first.
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let numbers = numbers(directory)?.into_iter();
+    Ok(numbers.map(|number| path_of(directory, number)).collect())
+}
+
+/// The number of the newest one.
+pub(super) fn newest(directory: &Path) -> Result<Option<u64>, FileError> {
+    Ok(numbers(directory)?.pop())
+}
+
+fn numbers(directory: &Path) -> Result<Vec<u64>, FileError> {
     let mut numbers: Vec<u64> = env::list_directory(directory)?
         .iter()
         .filter_map(|name| name.strip_suffix(".jnl")?.parse().ok())
         .collect();
     numbers.sort_unstable();
-    let paths = numbers
-        .iter()
-        .map(|number| directory.join(format!("{number}.jnl")));
-    Ok(paths.collect())
+    Ok(numbers)
 }
 
-/// Checks one journal, whose batches follow those up to `sequence`; gives the number of its last one, and what was cut off.
-fn check_one(path: &Path, mut sequence: u64, is_newest: bool) -> Result<(u64, Option<CutOff>), JournalError> {
-    let mut file = DiskFile::open(path)?;
-    let mut offset = 0;
-    let mut read = |buffer: &mut [u8]| file.read_exact(buffer);
-    while let Some(batch) = Batch::read(&mut read)? {
-        let is_first = offset + sequence == 0 && batch.sequence == 0;
-        if !is_first && !follows(&batch, sequence) {
-            break;
-        }
-        sequence = batch.sequence;
-        offset += batch.bytes;
-    }
-    let rest = file.rest(offset)?;
-    if rest.is_empty() {
-        return Ok((sequence, None));
-    }
-    let rotten = |what| {
-        let path = path.to_owned();
-        Err(JournalError::Rotten { path, offset, what })
-    };
-    if !is_newest {
-        return rotten("it does not read to its end, and a newer journal follows");
-    }
-    if let Some(what) = why_rotten(&rest, offset)
-        && !mutants::active(Mutant::RotTakenForTorn)
-    {
-        return rotten(what);
-    }
-    tracing::warn!(path = %path.display(), offset, bytes = rest.len(), "cut a torn batch off a journal");
-    let cut_off = CutOff {
-        path: path.to_owned(),
-        offset,
-        bytes: rest,
-        length: file.length()?,
-    };
-    file.truncate(offset)?;
-    Ok((sequence, Some(cut_off)))
+/// The journal of a number in the directory of a database.
+pub(super) fn path_of(directory: &Path, number: u64) -> PathBuf {
+    directory.join(format!("{number}.jnl"))
 }
 
 /// A journal that is in use, read bit by bit: is all of it still what was written?
@@ -195,8 +274,13 @@ impl JournalScan {
 
     fn end(&mut self) -> Result<ScanStep, FileError> {
         let offset = self.offset;
-        let rest = self.file.rest(offset)?;
-        Ok(match why_rotten(&rest, offset) {
+        let bytes = self.file.rest(offset)?;
+        let remains = Remains {
+            bytes: &bytes,
+            offset,
+            position: None,
+        };
+        Ok(match remains.why_unsound() {
             Some(what) => ScanStep::Unsound { offset, what },
             None => ScanStep::Done,
         })
@@ -205,132 +289,6 @@ impl JournalScan {
 
 fn follows(batch: &Batch, sequence: u64) -> bool {
     batch.sequence > sequence && batch.sequence - sequence <= SEQUENCE_STEP_MAX
-}
-
-/// Why the end of a journal cannot be one that was torn.
-fn why_rotten(rest: &[u8], offset: u64) -> Option<&'static str> {
-    if rest.is_empty() {
-        None
-    } else if holds_sound_batch(&rest[1..]) {
-        Some("a sound batch follows a broken one")
-    } else if ends_like_a_batch(rest) && !lacks_sector(rest, offset) {
-        Some("the last batch was written in full, and is not what was written")
-    } else {
-        None
-    }
-}
-
-/// Whether a sound batch begins anywhere.
-fn holds_sound_batch(bytes: &[u8]) -> bool {
-    let starts = bytes.iter().enumerate().filter(|(_, byte)| **byte == START);
-    starts.into_iter().any(|(at, _)| {
-        let mut left = &bytes[at..];
-        let mut read = |buffer: &mut [u8]| {
-            let Some((taken, rest)) = left.split_at_checked(buffer.len()) else {
-                return Ok::<_, std::convert::Infallible>(false);
-            };
-            buffer.copy_from_slice(taken);
-            left = rest;
-            Ok(true)
-        };
-        let Ok(batch) = Batch::read(&mut read);
-        // The checksum of no items at all says nothing.
-        batch.is_some_and(|batch| batch.items > 0)
-    })
-}
-
-/// Whether the last bytes are a trailer, rotten or not. What is torn ends with something else, or with half a trailer.
-fn ends_like_a_batch(bytes: &[u8]) -> bool {
-    let Some(last) = bytes.last_chunk::<4>() else {
-        return false;
-    };
-    (u32::from_le_bytes(*last) ^ u32::from_le_bytes(*TRAILER)).count_ones() <= 2
-}
-
-/// Whether one of the sectors that these bytes lie in holds none of them.
-fn lacks_sector(bytes: &[u8], offset: u64) -> bool {
-    let first = (SECTOR_BYTES - (offset % SECTOR_BYTES as u64) as usize).min(bytes.len());
-    let (head, tail) = bytes.split_at(first);
-    let is_empty = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
-    is_empty(head) || tail.chunks(SECTOR_BYTES).any(is_empty)
-}
-
-/// A sound batch.
-struct Batch {
-    sequence: u64,
-    items: u32,
-    bytes: u64,
-}
-
-impl Batch {
-    /// Reads one batch; none if what is there is not a sound one. `read` fills a buffer, or says that there is less.
-    fn read<E>(read: &mut impl FnMut(&mut [u8]) -> Result<bool, E>) -> Result<Option<Self>, E> {
-        let mut start = [0; 13];
-        if !read(&mut start)? || start[0] != START {
-            return Ok(None);
-        }
-        let items = u32::from_le_bytes(start[1..5].try_into().expect("four bytes"));
-        let sequence = u64::from_le_bytes(start[5..].try_into().expect("eight bytes"));
-        let mut bytes = start.len() as u64;
-        let mut sum = Xxh3::new();
-        for _ in 0..items {
-            let Some(item_bytes) = read_item(read, &mut sum)? else {
-                return Ok(None);
-            };
-            bytes += item_bytes;
-        }
-        let mut end = [0; 13];
-        let whole = read(&mut end)?
-            && end[0] == END
-            && end[1..9] == sum.digest().to_le_bytes()
-            && end[9..] == TRAILER[..];
-        bytes += end.len() as u64;
-        Ok(whole.then_some(Self {
-            sequence,
-            items,
-            bytes,
-        }))
-    }
-}
-
-/// Reads one item and adds it to the sum; its length, or none if it is none.
-fn read_item<E>(
-    read: &mut impl FnMut(&mut [u8]) -> Result<bool, E>,
-    sum: &mut Xxh3,
-) -> Result<Option<u64>, E> {
-    let mut tag = [0];
-    if !read(&mut tag)? {
-        return Ok(None);
-    }
-    let mut header = match tag[0] {
-        // The keyspace.
-        CLEAR => vec![0; 8],
-        // Kind, compression, keyspace, length of the key, of the value, and of the value as it is stored.
-        ITEM => vec![0; 20],
-        _ => return Ok(None),
-    };
-    if !read(&mut header)? {
-        return Ok(None);
-    }
-    sum.update(&tag);
-    sum.update(&header);
-    let mut bytes = 1 + header.len() as u64;
-    if tag[0] == ITEM {
-        let key_bytes = u16::from_le_bytes(header[10..12].try_into().expect("two bytes"));
-        let value_bytes = u32::from_le_bytes(header[16..20].try_into().expect("four bytes"));
-        let mut left = u64::from(key_bytes) + u64::from(value_bytes);
-        bytes += left;
-        let mut buffer = [0; 4096];
-        while left > 0 {
-            let piece = &mut buffer[..left.min(4096) as usize];
-            if !read(piece)? {
-                return Ok(None);
-            }
-            sum.update(piece);
-            left -= piece.len() as u64;
-        }
-    }
-    Ok(Some(bytes))
 }
 
 #[cfg(test)]

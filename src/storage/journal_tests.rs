@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::proto::peer::Entry;
+use crate::storage::journal_damage::SECTOR_BYTES;
 use crate::storage::log::{LogDatabase, LogError};
 
 const ENTRIES: u64 = 6;
@@ -37,6 +38,27 @@ fn log(directory: &Path) -> (PathBuf, Vec<u8>) {
         .rest(0)
         .expect("readable");
     (path, written)
+}
+
+/// Looks at journals and cuts off what is torn; whether anything is.
+fn check(directory: &Path) -> Result<bool, JournalError> {
+    let found = Found::look(directory)?;
+    found.cut()?;
+    Ok(found.is_torn())
+}
+
+fn entry(index: u64, bytes: usize) -> Entry {
+    Entry {
+        index,
+        term: 1,
+        data: vec![index as u8; bytes].into(),
+        ..Entry::default()
+    }
+}
+
+fn written(path: &Path) -> Vec<u8> {
+    let mut file = DiskFile::open(path).expect("readable");
+    file.rest(0).expect("readable")
 }
 
 /// The last entry of the log, if it opens.
@@ -116,12 +138,6 @@ fn a_torn_log_opens_and_a_rotten_one_does_not() {
 fn a_batch_that_lacks_a_sector_is_torn() {
     let directory = tempfile::tempdir().expect("a directory");
     let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
-    let entry = |index, bytes| Entry {
-        index,
-        term: 1,
-        data: vec![7; bytes].into(),
-        ..Entry::default()
-    };
     log.append(&[entry(1, 10)], false, None).expect("written");
     log.append(&[entry(2, 3_000)], false, None).expect("written");
     drop(log);
@@ -162,13 +178,173 @@ fn an_older_journal_must_be_whole() {
 fn what_was_cut_off_can_be_put_back() {
     let directory = tempfile::tempdir().expect("a directory");
     let (path, written) = log(directory.path());
-    let torn = &written[..written.len() - 5];
-    std::fs::write(&path, torn).expect("written");
-    let cut_off = check(directory.path())
-        .expect("torn")
-        .expect("something is cut off");
+    let mut torn = written[..written.len() - 5].to_vec();
+    torn.resize(torn.len() + 3_000, 0);
+    std::fs::write(&path, &torn).expect("written");
+    let found = Found::look(directory.path()).expect("torn");
+    assert_eq!(
+        std::fs::read(&path).expect("readable"),
+        torn,
+        "a look changes nothing"
+    );
+    drop(LogDatabase::open_found(directory.path(), None, &found).expect("torn"));
     let left = std::fs::read(&path).expect("readable");
-    assert!(left.len() < torn.len() && check(directory.path()).expect("sound").is_none());
-    cut_off.put_back().expect("writable");
+    assert!(left.len() < torn.len() && !check(directory.path()).expect("sound"));
+    found.put_back().expect("writable");
     assert_eq!(std::fs::read(&path).expect("readable"), torn);
+}
+
+const PAGE_BYTES: usize = 4096;
+
+/// What is left of a journal if these of its pages did not reach the disk since it was this long.
+fn without_pages(written: &[u8], synced_bytes: usize, lost: impl Fn(usize) -> bool) -> Vec<u8> {
+    let mut left = written.to_vec();
+    for (at, byte) in left.iter_mut().enumerate().skip(synced_bytes) {
+        if lost(at / PAGE_BYTES) {
+            *byte = 0;
+        }
+    }
+    left
+}
+
+#[test]
+fn pages_lost_in_any_order_are_torn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
+    log.append(&[entry(1, 700)], false, None).expect("written");
+    log.sync().expect("synced");
+    let path = directory.path().join("0.jnl");
+    let synced_bytes = written(&path).len();
+    for index in 2..=12 {
+        let bytes = 1_000 + 450 * (index as usize % 5);
+        log.append(&[entry(index, bytes)], false, None).expect("written");
+    }
+    drop(log);
+    let whole = written(&path);
+    let pages = whole.len() / PAGE_BYTES + 1;
+    let mut followed = 0;
+    for lost in 1..1_u32 << pages {
+        let left = without_pages(&whole, synced_bytes, |page| lost & (1 << page) != 0);
+        std::fs::write(&path, &left).expect("written");
+        let found = Found::look(directory.path()).unwrap_or_else(|error| panic!("{lost:b}: {error}"));
+        let end = left.iter().rposition(|byte| *byte != 0).expect("something");
+        let is_gap = lost & (lost + 1) != 0 && end > PAGE_BYTES;
+        followed += u32::from(found.is_torn() && is_gap);
+        assert!(found.batches >= 1, "{lost:b}");
+    }
+    let left = without_pages(&whole, synced_bytes, |page| page == 1);
+    std::fs::write(&path, &left).expect("written");
+    assert!(matches!(last_entry(directory.path()), Ok(1..=4)));
+    assert!(followed > 10 && pages > 4, "{followed} of {pages} pages");
+}
+
+#[test]
+fn a_page_that_was_synced_and_is_lost_has_rotted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
+    for index in 1..=12 {
+        log.append(&[entry(index, 1_500)], false, None).expect("written");
+        log.sync().expect("synced");
+    }
+    drop(log);
+    let path = directory.path().join("0.jnl");
+    let whole = written(&path);
+    let pages = whole.len() / PAGE_BYTES + 1;
+    for lost in 0..pages - 1 {
+        let left = without_pages(&whole, 0, |page| page == lost);
+        std::fs::write(&path, &left).expect("written");
+        let error = Found::look(directory.path()).expect_err("rot");
+        assert!(error.to_string().contains("on the disk"), "page {lost}: {error}");
+        assert_eq!(std::fs::read(&path).expect("readable"), left);
+    }
+    // Nobody wrote later: the last one may never have reached the disk.
+    let left = without_pages(&whole, 0, |page| page == pages - 1);
+    std::fs::write(&path, &left).expect("written");
+    assert!(check(directory.path()).expect("torn"));
+}
+
+#[test]
+fn marks_go_on_after_a_cut_and_after_a_start() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (path, whole) = log(directory.path());
+    std::fs::write(&path, &whole[..whole.len() - 9]).expect("written");
+    let (log, recovered) = LogDatabase::open(directory.path(), None).expect("torn");
+    let last = recovered.terms.len() as u64;
+    assert_eq!(last, ENTRIES - 1);
+    log.append(&[entry(last + 1, 5_000)], false, None)
+        .expect("written");
+    log.append(&[entry(last + 2, 100)], false, None).expect("written");
+    drop(log);
+    assert_eq!(last_entry(directory.path()).expect("sound"), last + 2);
+    // The start had synced what was there before, and only that.
+    let whole = written(&path);
+    let before = Found::look(directory.path()).expect("sound");
+    assert_eq!(before.batches, last + 2);
+    let mut rotten = whole.clone();
+    rotten[..SECTOR_BYTES].fill(0);
+    std::fs::write(&path, &rotten).expect("written");
+    assert!(check(directory.path()).is_err());
+    let mut torn = whole.clone();
+    torn[PAGE_BYTES..PAGE_BYTES + SECTOR_BYTES].fill(0);
+    std::fs::write(&path, &torn).expect("written");
+    assert_eq!(last_entry(directory.path()).expect("torn"), last);
+}
+
+#[test]
+fn what_a_client_stores_is_no_batch() {
+    let other = tempfile::tempdir().expect("a directory");
+    let (_, batches) = log(other.path());
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
+    log.append(&[entry(1, 10)], false, None).expect("written");
+    let forged = Entry {
+        data: [vec![7; 3_000], batches, vec![7; 3_000]].concat().into(),
+        ..entry(2, 0)
+    };
+    log.append(&[forged], false, None).expect("written");
+    drop(log);
+    let path = directory.path().join("0.jnl");
+    let mut torn = written(&path);
+    torn[SECTOR_BYTES..2 * SECTOR_BYTES].fill(0);
+    std::fs::write(&path, &torn).expect("written");
+    assert_eq!(last_entry(directory.path()).expect("torn"), 1);
+}
+
+#[test]
+fn a_sector_that_ends_with_the_first_items_of_a_batch_is_torn() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
+    log.append(&[entry(1, 300)], false, None).expect("written");
+    let path = directory.path().join("0.jnl");
+    let start = written(&path).len();
+    // More than the engine's buffer: what is before it is written on its own.
+    log.append(&[entry(2, 20_000)], false, None).expect("written");
+    drop(log);
+    let mut torn = written(&path);
+    let boundary = start + 13;
+    let end = boundary.next_multiple_of(SECTOR_BYTES);
+    torn[boundary..end].fill(0);
+    std::fs::write(&path, &torn).expect("written");
+    assert_eq!(last_entry(directory.path()).expect("torn"), 1);
+    torn[boundary + 3] = 1;
+    std::fs::write(&path, &torn).expect("written");
+    assert!(last_entry(directory.path()).is_err());
+}
+
+#[test]
+fn a_journal_that_lacks_what_tables_hold_has_rotted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
+    log.append(&[entry(1, 10)], false, None).expect("written");
+    log.append(&[entry(2, 3_000)], false, None).expect("written");
+    // The engine syncs the journal, and nobody is told.
+    log.flush().expect("written");
+    drop(log);
+    let path = directory.path().join("0.jnl");
+    let mut left = written(&path);
+    left[2 * SECTOR_BYTES..3 * SECTOR_BYTES].fill(0);
+    std::fs::write(&path, &left).expect("written");
+    let found = Found::look(directory.path()).expect("torn, as far as it tells itself");
+    let error = LogDatabase::open_found(directory.path(), None, &found).expect_err("rot");
+    assert!(error.to_string().contains("tables hold"), "{error}");
 }

@@ -15,13 +15,14 @@ use crate::env::{self, FileError};
 use crate::ids::{LogIndex, Term};
 use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
-use crate::storage::journal::{self, CutOff, JournalError};
+use crate::storage::journal::{Found, JournalError};
+use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
 use crate::storage::tables::{self, RetiredTables};
 use bytes::Bytes;
 use fjall::compaction::Leveled;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions};
 use prost::Message;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,6 +53,16 @@ pub enum LogError {
 }
 
 impl LogError {
+    fn of_journal(path: &Path, error: JournalError) -> Self {
+        match error {
+            JournalError::File(error) => Self::File(error),
+            rotten => Self::Corrupt {
+                path: path.to_owned(),
+                what: rotten.to_string(),
+            },
+        }
+    }
+
     /// For records that decode but make no sense to raft.
     pub fn unreadable(log: &LogDatabase, reason: &dyn std::fmt::Display) -> Self {
         log.corrupt(reason.to_string())
@@ -72,9 +83,6 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// Index and term of every entry, in order, gapless from `cut`: what raft asks without wanting the payload.
     pub terms: Vec<Term>,
-    /// What was taken for the torn end of its journal, to be put back once it is closed should the state tell that there
-    /// was more.
-    pub cut_off: Option<CutOff>,
 }
 
 /// What lies behind the cut, and tables that are not in use any more.
@@ -95,6 +103,7 @@ pub struct LogDatabase {
     database: Database,
     entries: Keyspace,
     meta: Keyspace,
+    journal: Arc<Journal>,
     behind: Arc<Behind>,
     path: PathBuf,
     metrics: Option<Arc<LogMetrics>>,
@@ -109,20 +118,29 @@ impl std::fmt::Debug for LogDatabase {
 }
 
 impl LogDatabase {
+    /// Looks at the files of the log in `path`, and changes nothing.
+    pub fn look(path: &Path) -> Result<Found, LogError> {
+        manifest::check(path)
+            .and_then(|()| Found::look(path))
+            .map_err(|error| LogError::of_journal(path, error))
+    }
+
     /// Opens the log in `path`, or makes an empty one, and checks every record of it.
     pub fn open(path: &Path, memtable_bytes: Option<u64>) -> Result<(Self, Recovered), LogError> {
+        Self::open_found(path, memtable_bytes, &Self::look(path)?)
+    }
+
+    /// Opens the log whose files were found like this.
+    pub fn open_found(
+        path: &Path,
+        memtable_bytes: Option<u64>,
+        found: &Found,
+    ) -> Result<(Self, Recovered), LogError> {
         let engine = |source| LogError::Engine {
             path: path.to_owned(),
             source,
         };
-        let sound = journal::check(path).and_then(|cut_off| manifest::check(path).map(|()| cut_off));
-        let cut_off = sound.map_err(|error| match error {
-            JournalError::File(error) => LogError::File(error),
-            rotten => LogError::Corrupt {
-                path: path.to_owned(),
-                what: rotten.to_string(),
-            },
-        })?;
+        found.cut()?;
         let builder = Database::builder(path)
             .worker_threads(1)
             .cache_size(CACHE_BYTES)
@@ -139,15 +157,21 @@ impl LogDatabase {
         };
         let entries = database.keyspace("entries", options).map_err(engine)?;
         let meta = database.keyspace("meta", options).map_err(engine)?;
+        let tables = [&entries, &meta].map(|keyspace| keyspace.tree.get_highest_persisted_seqno());
+        found
+            .check_tables(tables.into_iter().flatten().max().unwrap_or(0))
+            .map_err(|error| LogError::of_journal(path, error))?;
+        let journal = Journal::new(&database, &meta, path, found).map_err(engine)?;
         let log = Self {
             database,
             entries,
             meta,
+            journal: Arc::new(journal),
             behind: Arc::default(),
             path: path.to_owned(),
             metrics: None,
         };
-        let recovered = log.recover(cut_off)?;
+        let recovered = log.recover()?;
         Ok((log, recovered))
     }
 
@@ -167,7 +191,7 @@ impl LogDatabase {
         tables
     }
 
-    fn recover(&self, cut_off: Option<CutOff>) -> Result<Recovered, LogError> {
+    fn recover(&self) -> Result<Recovered, LogError> {
         let cut = match self.read_meta(CUT_KEY)? {
             None => Cut::default(),
             Some(bytes) => {
@@ -211,7 +235,6 @@ impl LogDatabase {
             cut,
             hard_state,
             terms,
-            cut_off,
         })
     }
 
@@ -225,7 +248,7 @@ impl LogDatabase {
     ) -> Result<(), LogError> {
         let begin = self.metrics.as_ref().map(|metrics| (metrics, env::now()));
         let mut bytes = 0;
-        let mut batch = self.database.batch();
+        let mut batch = self.journal.batch(entries.len().min(1) + 1);
         if let Some(first) = entries.first() {
             let key = first.index.to_be_bytes();
             if replaces_suffix {
@@ -246,7 +269,7 @@ impl LogDatabase {
             bytes += sealed.len();
             batch.insert(&self.meta, HARD_STATE_KEY, sealed);
         }
-        batch.commit().map_err(|source| self.engine(source))?;
+        self.journal.commit(batch).map_err(|source| self.engine(source))?;
         if let Some((metrics, begin)) = begin {
             metrics.written_bytes.add(bytes as i64);
             metrics.write_seconds.observe((env::now() - begin).as_secs_f64());
@@ -258,14 +281,17 @@ impl LogDatabase {
     pub fn sync(&self) -> Result<(), LogError> {
         let keep_from = self.behind.keep_from.load(Ordering::Acquire);
         let begin = self.metrics.as_ref().map(|metrics| (metrics, env::now()));
-        self.database
-            .persist(PersistMode::SyncData)
-            .map_err(|source| self.engine(source))?;
+        self.journal.sync().map_err(|source| self.engine(source))?;
         self.behind.synced.store(keep_from, Ordering::Release);
         if let Some((metrics, begin)) = begin {
             metrics.sync_seconds.observe((env::now() - begin).as_secs_f64());
         }
         Ok(())
+    }
+
+    /// Whether the log can go on. One whose disk has failed never can.
+    pub fn check(&self) -> Result<(), LogError> {
+        self.journal.check().map_err(|source| self.engine(source))
     }
 
     /// Entries from `low` up to, not including, `high`, at most `bytes_max` of them but at least one.
@@ -307,9 +333,9 @@ impl LogDatabase {
     /// From now on the log begins behind `cut`.
     pub fn cut(&self, cut: Cut) -> Result<(), LogError> {
         let keep_from = self.record_start(cut.index.next())?;
-        let mut batch = self.database.batch();
+        let mut batch = self.journal.batch(1);
         self.write_cut(&mut batch, cut);
-        batch.commit().map_err(|source| self.engine(source))?;
+        self.journal.commit(batch).map_err(|source| self.engine(source))?;
         // Older records that come to light again do not count while there is this one.
         if let Some(LogIndex(keep_from)) = keep_from {
             self.behind.keep_from.store(keep_from, Ordering::Release);
@@ -340,22 +366,23 @@ impl LogDatabase {
         self.behind.keep_from.store(0, Ordering::Release);
         self.behind.synced.store(0, Ordering::Release);
         drop(dropped);
-        let mut batch = self.database.batch();
+        let mut batch = self.journal.batch(2);
         for guard in self.entries.iter() {
             let key = guard.key().map_err(|source| self.engine(source))?;
             batch.remove(&self.entries, key);
         }
         self.write_cut(&mut batch, cut);
         batch.insert(&self.meta, HARD_STATE_KEY, seal(HARD_STATE_KEY, hard_state));
-        batch.commit().map_err(|source| self.engine(source))?;
+        self.journal.commit(batch).map_err(|source| self.engine(source))?;
         self.sync()
     }
 
     /// Writes what is in memory to tables, and waits for it.
     pub fn flush(&self) -> Result<(), LogError> {
         for keyspace in [&self.entries, &self.meta] {
-            let written = keyspace.rotate_memtable_and_wait();
-            written.map_err(|source| self.engine(source))?;
+            self.journal
+                .flush(keyspace)
+                .map_err(|source| self.engine(source))?;
         }
         Ok(())
     }
@@ -373,7 +400,9 @@ impl LogDatabase {
     #[cfg(test)]
     pub(crate) fn spoil(&self, index: LogIndex) {
         let key = index.0.to_be_bytes();
-        self.entries.insert(key, b"no record").expect("written");
+        let mut batch = self.journal.batch(1);
+        batch.insert(&self.entries, key, b"no record");
+        self.journal.commit(batch).expect("written");
     }
 
     /// Bytes on disk.
@@ -381,7 +410,7 @@ impl LogDatabase {
         self.database.disk_space().unwrap_or(0)
     }
 
-    fn write_cut(&self, batch: &mut fjall::OwnedWriteBatch, cut: Cut) {
+    fn write_cut(&self, batch: &mut JournalBatch, cut: Cut) {
         let entry = Entry {
             index: cut.index.0,
             term: cut.term.0,

@@ -5,6 +5,9 @@
 
 pub mod directory;
 pub mod journal;
+mod journal_batch;
+mod journal_damage;
+mod journal_writer;
 pub mod log;
 pub mod manifest;
 pub mod scrub;

@@ -10,22 +10,20 @@
 //! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
-use fjall::{
-    CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode, Readable,
-    Snapshot,
-};
+use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 
 use crate::env;
 use crate::limits::MERGE_BYTES_MAX;
 use crate::metrics::StoreMetrics;
-use crate::storage::journal::{self, CutOff};
+use crate::storage::journal::{Found, JournalError};
+use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
 use crate::storage::state_error::StateError;
@@ -124,9 +122,8 @@ pub struct StateDatabase {
     database: Database,
     keyspaces: [Keyspace; 5],
     retired: [RetiredTables; 5],
+    journal: Journal,
     merge_bytes_max: u64,
-    /// What was taken for the torn end of the journal.
-    cut_off: Mutex<Option<CutOff>>,
     /// What may go, as far as compactions have been applied.
     applied_floors: Floors,
     /// The same as far as tables were dropped behind it.
@@ -145,17 +142,26 @@ impl std::fmt::Debug for StateDatabase {
 }
 
 impl StateDatabase {
+    /// Looks at the files of the database in `path`, and changes nothing.
+    pub fn look(path: &Path) -> Result<Found, StateError> {
+        manifest::check(path)
+            .and_then(|()| Found::look(path))
+            .map_err(|source| StateError::journal(path, source))
+    }
+
     /// Opens or creates the database in the directory `path`.
     pub fn open(path: &Path, options: &StateOptions) -> Result<Arc<Self>, StateError> {
+        Self::open_found(path, options, &Self::look(path)?)
+    }
+
+    /// Opens the database whose files were found like this.
+    pub fn open_found(path: &Path, options: &StateOptions, found: &Found) -> Result<Arc<Self>, StateError> {
         let failed = |source| StateError::Open {
             path: path.to_owned(),
             source,
         };
-        let sound = journal::check(path).and_then(|cut_off| manifest::check(path).map(|()| cut_off));
-        let cut_off = sound.map_err(|source| StateError::Journal {
-            path: path.to_owned(),
-            source,
-        })?;
+        let damaged = |source| StateError::journal(path, source);
+        found.cut().map_err(|error| damaged(JournalError::File(error)))?;
         let floors = Arc::new(Floors::default());
         let filter_floors = Arc::clone(&floors);
         let engine = Database::builder(path)
@@ -179,13 +185,19 @@ impl StateDatabase {
             open(StateKeyspace::Meta)?,
             open(StateKeyspace::Leases)?,
         ];
+        let tables = keyspaces
+            .iter()
+            .filter_map(|keyspace| keyspace.tree.get_highest_persisted_seqno());
+        found.check_tables(tables.max().unwrap_or(0)).map_err(damaged)?;
+        let marks = &keyspaces[StateKeyspace::Meta as usize - 1];
+        let journal = Journal::new(&database, marks, path, found).map_err(failed)?;
         let this = Self {
             path: path.to_owned(),
             database,
+            journal,
             keyspaces,
             retired: Default::default(),
             merge_bytes_max: options.merge_bytes_max,
-            cut_off: Mutex::new(cut_off),
             applied_floors: Floors::default(),
             dropped_floors: Floors::default(),
             floors,
@@ -211,12 +223,6 @@ impl StateDatabase {
         &self.path
     }
 
-    /// What was taken for the torn end of its journal when the database was opened, to be put back once it is closed
-    /// should the log tell that there was more.
-    pub fn take_cut_off(&self) -> Option<CutOff> {
-        self.cut_off.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
     /// The state as of now, across all keyspaces. Cheap; keeps replaced data alive as long as it lives.
     pub fn snapshot(&self) -> Snapshot {
         self.database.snapshot()
@@ -236,10 +242,9 @@ impl StateDatabase {
     }
 
     pub fn batch(&self, capacity: usize) -> StateBatch<'_> {
-        let batch = OwnedWriteBatch::with_capacity(self.database.clone(), capacity);
         StateBatch {
             state: self,
-            batch: batch.durability(Some(PersistMode::Buffer)),
+            batch: self.journal.batch(capacity),
         }
     }
 
@@ -249,21 +254,24 @@ impl StateDatabase {
             .raise(applied.compact_revision, applied.history_floor);
     }
 
-    /// Brings everything applied so far to the disk. May run on any thread; an apply that comes meanwhile waits.
+    /// Brings everything applied so far to the disk. May run on any thread; applies go on meanwhile.
     pub fn sync(&self) -> Result<(), StateError> {
         let (replaced, history) = self.applied_floors.get();
-        self.database
-            .persist(PersistMode::SyncData)
-            .map_err(StateError::engine("syncing"))?;
+        self.journal.sync().map_err(StateError::engine("syncing"))?;
         self.floors.raise(replaced, history);
         Ok(())
+    }
+
+    /// Whether the database can go on. One whose disk has failed never can.
+    pub fn check(&self) -> Result<(), StateError> {
+        self.journal.check().map_err(StateError::engine("writing tables"))
     }
 
     /// Writes all memtables to tables and waits for it.
     pub fn flush(&self) -> Result<(), StateError> {
         for keyspace in &self.keyspaces {
-            keyspace
-                .rotate_memtable_and_wait()
+            self.journal
+                .flush(keyspace)
                 .map_err(StateError::engine("writing a table"))?;
         }
         Ok(())
@@ -347,7 +355,7 @@ impl StateDatabase {
     /// Rewrites the tables of one keyspace, without what its filter drops; false if they are many: then whole tables go
     /// at most.
     fn rewrite_keyspace(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
-        let written = self.keyspace(keyspace).rotate_memtable_and_wait();
+        let written = self.journal.flush(self.keyspace(keyspace));
         written.map_err(StateError::engine("writing a table"))?;
         self.drop_compacted_of(keyspace)?;
         let is_little = self.is_little(keyspace);
@@ -418,7 +426,7 @@ fn keyspace_options(keyspace: StateKeyspace, options: &StateOptions) -> Keyspace
 /// Changes that become visible together.
 pub struct StateBatch<'a> {
     state: &'a StateDatabase,
-    batch: OwnedWriteBatch,
+    batch: JournalBatch,
 }
 
 impl StateBatch<'_> {
@@ -433,8 +441,9 @@ impl StateBatch<'_> {
 
     pub fn commit(self) -> Result<(), StateError> {
         let begin = self.state.metrics.get().map(|metrics| (metrics, env::now()));
-        self.batch
-            .commit()
+        self.state
+            .journal
+            .commit(self.batch)
             .map_err(StateError::engine("writing applied changes"))?;
         if let Some((metrics, begin)) = begin {
             metrics.commit_seconds.observe((env::now() - begin).as_secs_f64());

@@ -1,7 +1,7 @@
 //! What can go wrong with the state database, in words that tell the operator what to do.
 
 use crate::storage::journal::JournalError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A failure of the state database. None of them can be repaired by trying again: the member stops.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,13 @@ impl StateError {
             keyspace,
             key: shown.escape_ascii().to_string(),
             what,
+        }
+    }
+
+    pub(super) fn journal(path: &Path, source: JournalError) -> Self {
+        Self::Journal {
+            path: path.to_owned(),
+            source,
         }
     }
 

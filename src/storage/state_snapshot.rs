@@ -14,6 +14,7 @@ use fjall::{Iter, Readable, Snapshot};
 use crate::limits::APPLY_BATCH_BYTES;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::SnapshotRecord;
+use crate::storage::journal_batch::MARK_KEY;
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use crate::storage::state_alarms::ALARMS_KEY;
 use crate::storage::state_error::StateError;
@@ -89,6 +90,10 @@ impl Iterator for StateRecords {
                 let record = guard
                     .into_inner()
                     .map_err(StateError::engine("reading a snapshot"));
+                // A mark is about this member's journal.
+                if record.as_ref().is_ok_and(|(key, _)| is_mark(*keyspace, key)) {
+                    continue;
+                }
                 if mutants::active(Mutant::AlarmsLeftOut)
                     && record.as_ref().is_ok_and(|(key, _)| **key == *ALARMS_KEY)
                 {
@@ -103,6 +108,10 @@ impl Iterator for StateRecords {
             self.open = None;
         }
     }
+}
+
+fn is_mark(keyspace: StateKeyspace, key: &[u8]) -> bool {
+    keyspace == StateKeyspace::Meta && key == MARK_KEY
 }
 
 /// Builds a state database from a stream of records.

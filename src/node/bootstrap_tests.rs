@@ -1,0 +1,299 @@
+//! Data directories that a member is given: found again, or refused and left as they were.
+
+#![allow(clippy::disallowed_methods)] // tests break files
+
+use super::*;
+use crate::apply::CommittedEntry;
+use crate::proto::peer::Entry;
+use crate::storage::state::StateKeyspace;
+use crate::storage::state_meta::APPLIED_KEY;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn config(directory: &Path, name: &str, port: u16) -> config::Server {
+    let flags = [
+        "callboard".to_owned(),
+        format!("--name={name}"),
+        format!("--data-dir={}", directory.display()),
+        format!("--listen-peer-urls=http://127.0.0.1:{port}"),
+        format!("--initial-advertise-peer-urls=http://127.0.0.1:{port}"),
+        "--initial-cluster=a=http://127.0.0.1:7001,b=http://127.0.0.1:7002".to_owned(),
+    ];
+    match config::parse(flags.map(std::ffi::OsString::from), []) {
+        Ok(config::Invocation::Server(config)) => *config,
+        other => panic!("sound flags: {other:?}"),
+    }
+}
+
+fn start(directory: &Path) -> Result<Opened, StartError> {
+    open(&config(directory, "a", 7001), &EngineOptions::default(), 1)
+}
+
+/// A start that must not succeed.
+fn refusal(directory: &Path, story: &str) -> StartError {
+    match start(directory) {
+        Ok(_) => panic!("not refused: {story}"),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_directory_is_refused_under_another_members_address() {
+    env::block_on(async {
+        let directory = tempfile::tempdir().expect("a directory");
+        let engine = EngineOptions::default();
+        let start = |name, port| {
+            open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity)
+        };
+        let first = start("a", 7001).expect("founded");
+        assert_eq!(start("a", 7001).expect("found again"), first);
+        assert_eq!(start("renamed", 7009).expect("later flags do not count"), first);
+        assert!(
+            matches!(start("b", 7002), Err(StartError::AnothersDirectory { owner, .. }) if owner == first.member)
+        );
+    });
+}
+
+fn entry(index: u64) -> Entry {
+    Entry {
+        index,
+        term: 1,
+        data: vec![7; 600].into(),
+        ..Default::default()
+    }
+}
+
+/// Writes and applies an entry; all of it is synced.
+fn work(opened: &mut Opened, index: LogIndex) {
+    opened
+        .log
+        .append(&[entry(index.0)], false, None)
+        .expect("written");
+    opened.log.sync().expect("synced");
+    let committed = CommittedEntry {
+        index,
+        term: Term(1),
+        data: bytes::Bytes::new(),
+    };
+    opened.machine.apply(&[committed]).expect("applied");
+    opened.machine.state().sync().expect("synced");
+}
+
+/// A member's directory after some work, and a state beside it that a snapshot has replaced. The log's journal ends torn:
+/// who starts in it cuts that off.
+fn worn(directory: &Path) {
+    let mut opened = start(directory).expect("founded");
+    let first = opened.recovered.cut.index.next();
+    work(&mut opened, first);
+    opened.log.rewrite().expect("tables");
+    opened.machine.state().flush().expect("tables");
+    for index in 1..4 {
+        work(&mut opened, LogIndex(first.0 + index));
+    }
+    drop(opened);
+    // The engine cuts off the room at the end.
+    drop(start(directory).expect("found again"));
+    let journal = directory.join("log/0.jnl");
+    let mut bytes = std::fs::read(&journal).expect("readable");
+    bytes.extend(&[1, 9, 0, 0, 0]);
+    std::fs::write(&journal, &bytes).expect("written");
+    std::fs::create_dir(directory.join("state-9")).expect("made");
+    std::fs::write(directory.join("state-9/0.jnl"), b"old").expect("written");
+}
+
+/// All files below a directory, with what they hold.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(directory).expect("readable") {
+        let path = entry.expect("readable").path();
+        if path.is_dir() {
+            found.insert(path.clone(), Vec::new());
+            found.extend(contents(&path));
+        } else {
+            let bytes = std::fs::read(&path).expect("readable");
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+/// Breaks a worn directory and has it refused, twice, without a change.
+fn refused(story: &str, break_it: impl FnOnce(&Path)) -> StartError {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path();
+    worn(path);
+    break_it(path);
+    let before = contents(path);
+    for _ in 0..2 {
+        let error = refusal(path, story);
+        let after = contents(path);
+        let names: Vec<_> = before.keys().chain(after.keys()).collect();
+        for name in names {
+            assert!(
+                before.get(name) == after.get(name),
+                "{story}: {} has changed ({error})",
+                name.display()
+            );
+        }
+    }
+    refusal(path, story)
+}
+
+fn flip(path: &Path, place: usize) {
+    let mut bytes = std::fs::read(path).expect("readable");
+    bytes[place] ^= 1;
+    std::fs::write(path, &bytes).expect("written");
+}
+
+/// The list of tables in use of a keyspace.
+fn list_of_tables(keyspace: &Path) -> PathBuf {
+    let current = std::fs::read(keyspace.join("current")).expect("readable");
+    crate::storage::manifest::list_in_use(keyspace, &current).expect("a list")
+}
+
+/// Cuts the last bytes of a journal off, so many batches, as a disk does that has lost them.
+fn shorten(journal: &Path, batches: usize) {
+    let bytes = std::fs::read(journal).expect("readable");
+    let ends: Vec<_> = (0..bytes.len())
+        .filter(|at| bytes[..*at].ends_with(b"FJL\x03"))
+        .collect();
+    let end = ends[ends.len() - 1 - batches];
+    std::fs::write(journal, &bytes[..end]).expect("written");
+}
+
+#[test]
+fn what_is_refused_stays_as_it_was_found() {
+    env::block_on(async {
+        refused("rotten list of the log's tables", |path| {
+            flip(&list_of_tables(&path.join("log/keyspaces/1")), 20);
+        });
+        refused("rotten list of the state's tables", |path| {
+            flip(&list_of_tables(&path.join("state-1/keyspaces/4")), 20);
+        });
+        refused("rotten journal of the state", |path| {
+            flip(&path.join("state-1/0.jnl"), 100);
+        });
+        refused("rotten journal of the log", |path| {
+            flip(&path.join("log/0.jnl"), 100);
+        });
+        refused("rotten identity", |path| flip(&path.join("identity"), 9));
+        refused("no identity", |path| {
+            std::fs::remove_file(path.join("identity")).expect("removed");
+        });
+        refused("rotten name of the state", |path| {
+            std::fs::write(path.join("state"), b"state-1 7\n00000000\n").expect("written");
+        });
+        let error = refused("log behind the state", |path| shorten(&path.join("log/0.jnl"), 2));
+        assert!(matches!(error, StartError::LogBehindState { .. }), "{error}");
+    });
+}
+
+#[test]
+fn what_only_an_open_engine_tells_is_undone() {
+    env::block_on(async {
+        refused("a record of the log that does not read", |path| {
+            let (log, recovered) = LogDatabase::open(&path.join("log"), None).expect("sound");
+            log.spoil(recovered.cut.index.next());
+            drop(log);
+            tear(&path.join("log/0.jnl"));
+        });
+        refused("a record of the state that does not read", |path| {
+            let path = path.join("state-1");
+            let state = StateDatabase::open(&path, &StateOptions::production()).expect("sound");
+            let mut batch = state.batch(1);
+            batch.insert(StateKeyspace::Meta, APPLIED_KEY, &b"no record"[..]);
+            batch.commit().expect("written");
+            drop(state);
+            tear(&path.join("0.jnl"));
+        });
+        let error = refused("state behind the log", |path| {
+            let (log, recovered) = LogDatabase::open(&path.join("log"), None).expect("sound");
+            let last = recovered.cut.index.0 + recovered.terms.len() as u64;
+            let cut = Cut {
+                index: LogIndex(last),
+                term: Term(1),
+            };
+            log.cut(cut).expect("written");
+            drop(log);
+            tear(&path.join("log/0.jnl"));
+            shorten(&path.join("state-1/0.jnl"), 2);
+            tear(&path.join("state-1/0.jnl"));
+        });
+        assert!(matches!(error, StartError::StateBehindLog { .. }), "{error}");
+    });
+}
+
+/// Has a journal end with what looks like the beginning of a batch.
+fn tear(journal: &Path) {
+    let mut bytes = std::fs::read(journal).expect("readable");
+    bytes.extend(&[1, 9, 0, 0, 0]);
+    std::fs::write(journal, &bytes).expect("written");
+}
+
+#[test]
+fn another_members_directory_stays_as_it_was_found() {
+    env::block_on(async {
+        let directory = tempfile::tempdir().expect("a directory");
+        worn(directory.path());
+        let before = contents(directory.path());
+        let other = config(directory.path(), "b", 7002);
+        let Err(error) = open(&other, &EngineOptions::default(), 1) else {
+            panic!("another's");
+        };
+        assert!(matches!(error, StartError::AnothersDirectory { .. }), "{error}");
+        assert!(contents(directory.path()) == before);
+        let opened = start(directory.path()).expect("its own");
+        assert_eq!(opened.recovered.terms.len(), 4);
+        assert!(
+            !directory.path().join("state-9").exists(),
+            "what is not in use goes"
+        );
+    });
+}
+
+#[test]
+fn a_first_start_that_is_refused_makes_nothing() {
+    env::block_on(async {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let directory = scratch.path().join("data");
+        let mut config = config(&directory, "a", 7001);
+        config.initial_cluster_state = config::ClusterState::Existing;
+        assert!(open(&config, &EngineOptions::default(), 1).is_err());
+        assert!(!directory.exists());
+        // One that was cut short is no member's.
+        let opened = start(&directory).expect("founded");
+        let identity = opened.identity;
+        drop(opened);
+        std::fs::remove_file(directory.join("identity")).expect("removed");
+        assert_ne!(start(&directory).expect("founded again").identity, identity);
+    });
+}
+
+#[test]
+fn a_log_whose_end_has_rotted_is_left_as_it_was_found() {
+    env::block_on(async {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut opened = start(directory.path()).expect("founded");
+        let index = opened.recovered.cut.index.next();
+        work(&mut opened, index);
+        drop(opened);
+        let journal = directory.path().join("log/0.jnl");
+        let read = || env::read_file(&journal).expect("readable").expect("a journal");
+        let write = |bytes: &[u8]| env::write_file(&journal, bytes).expect("written");
+        let sound = read();
+        let last = sound.iter().rposition(|byte| *byte != 0).expect("a batch");
+        let mut rotten = sound.clone();
+        rotten[last] = 0;
+        write(&rotten);
+        for _ in 0..2 {
+            let error = refusal(directory.path(), "rot");
+            assert!(matches!(error, StartError::LogBehindState { .. }), "{error}");
+            assert!(read() == rotten, "it was not put back");
+        }
+        write(&sound);
+        assert_eq!(
+            start(directory.path()).expect("sound again").recovered.terms,
+            [Term(1)]
+        );
+    });
+}

@@ -1,0 +1,179 @@
+//! Writing to a database's journal: every batch carries a mark of what was synced before it was begun, and a sync is not
+//! over before it is certain that it reached the disk.
+//!
+//! The engine's own thread syncs journals too, before it makes tables. An error of such a sync is reported once for every
+//! open file: the engine's next sync of the same file returns success, if it begins before the engine knows that the
+//! first one has failed. So syncs here go through a file of their own, which has errors reported whoever meets them first,
+//! and keep nobody from writing meanwhile. What has failed once is never tried again.
+
+use super::journal::{self, Found};
+use super::journal_batch::{MARK_KEY, Mark, batch_bytes, item_bytes};
+use crate::env::{self, SyncedFile};
+use crate::mutants::{self, Mutant};
+use fjall::{AbstractTree, Database, Keyspace, OwnedWriteBatch, PersistMode, UserKey, UserValue};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Positions begin with a random number of so many bits: no client can know where its bytes will stand.
+const POSITION_BITS: u32 = 62;
+
+/// A database's journal, for those who write to it.
+pub(super) struct Journal {
+    database: Database,
+    /// Where marks go. They are read from the journal only.
+    marks: Keyspace,
+    directory: PathBuf,
+    /// Where the next batch will stand. Held while a batch is written.
+    next: Mutex<u64>,
+    /// The same, once the batch before is written.
+    written: AtomicU64,
+    /// Up to where all is on the disk.
+    synced: AtomicU64,
+    file: Mutex<Newest>,
+    has_failed: AtomicBool,
+}
+
+/// The newest journal, as far as syncs know.
+struct Newest {
+    number: u64,
+    file: SyncedFile,
+}
+
+impl Journal {
+    /// For a database that was opened with these journals, and that nobody has written to since.
+    pub fn new(
+        database: &Database,
+        marks: &Keyspace,
+        directory: &Path,
+        found: &Found,
+    ) -> Result<Self, fjall::Error> {
+        let random = || env::random_u64() >> (u64::BITS - POSITION_BITS);
+        let position = found.position.unwrap_or_else(random);
+        let number = journal::newest(directory).map_err(std::io::Error::other)?;
+        let missing = || std::io::Error::other("the engine has no journal");
+        let number = number.ok_or_else(missing)?;
+        let file = SyncedFile::open(&journal::path_of(directory, number))?.ok_or_else(missing)?;
+        Ok(Self {
+            database: database.clone(),
+            marks: marks.clone(),
+            directory: directory.to_owned(),
+            next: Mutex::new(position),
+            written: AtomicU64::new(position),
+            // The engine has synced what it found.
+            synced: AtomicU64::new(position),
+            file: Mutex::new(Newest { number, file }),
+            has_failed: AtomicBool::new(false),
+        })
+    }
+
+    pub fn batch(&self, capacity: usize) -> JournalBatch {
+        let batch = OwnedWriteBatch::with_capacity(self.database.clone(), capacity + 1);
+        JournalBatch {
+            batch: batch.durability(Some(PersistMode::Buffer)),
+            item_bytes: 0,
+        }
+    }
+
+    /// Hands a batch to the operating system, and makes it visible.
+    pub fn commit(&self, batch: JournalBatch) -> Result<(), fjall::Error> {
+        if batch.item_bytes == 0 {
+            return Ok(());
+        }
+        let JournalBatch {
+            mut batch,
+            item_bytes,
+        } = batch;
+        let mut next = lock(&self.next);
+        if self.has_failed.load(Ordering::Acquire) {
+            return Err(fjall::Error::Poisoned);
+        }
+        let mark = Mark {
+            position: *next,
+            synced: self.synced.load(Ordering::Acquire),
+        };
+        batch.insert(&self.marks, MARK_KEY, mark.to_bytes());
+        batch.commit()?;
+        *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
+        self.written.store(*next, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes everything durable that was written before the call. Blocks.
+    pub fn sync(&self) -> Result<(), fjall::Error> {
+        let written = self.written.load(Ordering::Acquire);
+        let synced = self.check().and_then(|()| {
+            if mutants::active(Mutant::SyncedThroughEngine) {
+                return self.database.persist(PersistMode::SyncData);
+            }
+            self.sync_files()
+        });
+        // The engine's thread may have failed meanwhile.
+        let synced = synced.and_then(|()| self.check());
+        if synced.is_err() {
+            self.has_failed.store(true, Ordering::Release);
+        }
+        synced?;
+        self.synced.fetch_max(written, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Syncs the newest journal, and those that have come after it.
+    fn sync_files(&self) -> Result<(), fjall::Error> {
+        let mut newest = lock(&self.file);
+        loop {
+            newest.file.sync_data()?;
+            // A journal is begun only when nothing more is written to the one before.
+            let number = newest.number + 1;
+            let Some(file) = SyncedFile::open(&journal::path_of(&self.directory, number))? else {
+                return Ok(());
+            };
+            *newest = Newest { number, file };
+        }
+    }
+
+    /// Whether the engine can go on. One that has met an error of its disk never can.
+    pub fn check(&self) -> Result<(), fjall::Error> {
+        if self.has_failed.load(Ordering::Acquire) {
+            return Err(fjall::Error::Poisoned);
+        }
+        // Batches are handed over as they are written: there is nothing to do but to look.
+        self.database.persist(PersistMode::Buffer)
+    }
+
+    /// Has what a keyspace holds in memory written to a table, and waits for it.
+    pub fn flush(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
+        keyspace.rotate_memtable()?;
+        while keyspace.tree.sealed_memtable_count() > 0 {
+            // Whoever should write it may be gone.
+            self.check()?;
+            env::wait_for_disk();
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Changes that become visible together.
+pub(super) struct JournalBatch {
+    batch: OwnedWriteBatch,
+    /// What they take in the journal.
+    item_bytes: u64,
+}
+
+impl JournalBatch {
+    pub fn insert(&mut self, keyspace: &Keyspace, key: impl Into<UserKey>, value: impl Into<UserValue>) {
+        let (key, value) = (key.into(), value.into());
+        self.item_bytes += item_bytes(key.len(), value.len());
+        self.batch.insert(keyspace, key, value);
+    }
+
+    pub fn remove(&mut self, keyspace: &Keyspace, key: impl Into<UserKey>) {
+        let key = key.into();
+        self.item_bytes += item_bytes(key.len(), 0);
+        self.batch.remove(keyspace, key);
+    }
+}
