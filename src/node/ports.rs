@@ -14,7 +14,7 @@ use crate::env::{self, ThreadHandle};
 use crate::inbox::Inbox;
 use crate::lease;
 use crate::lease::actor::LessorActor;
-use crate::limits::{GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
+use crate::limits::{GRPC_OVERHEAD_BYTES, OpenFiles, PEER_MESSAGE_BYTES_MAX};
 use crate::peer::service::PeerService;
 use crate::proto::peer::peer_server::PeerServer;
 use crate::quota;
@@ -81,10 +81,11 @@ impl Ports {
         let (serving, clients_gone) = oneshot::channel();
         let (peers, peers_stop) = watch::channel(false);
         let clients_stop = ClientsStop { shutdown, serving };
+        let places = PortPlaces::new();
         let ports = Self {
             // As long as anything can be told.
-            monitoring: monitoring(config, security.clients.as_ref(), peers_stop.clone()).await?,
-            main: MainPorts::bind(config, security, clients_stop, peers_stop).await?,
+            monitoring: monitoring(config, security.clients.as_ref(), peers_stop.clone(), &places).await?,
+            main: MainPorts::bind(config, security, clients_stop, peers_stop, places).await?,
         };
         let closing = Closing {
             clients,
@@ -109,18 +110,51 @@ impl Ports {
     }
 }
 
+/// The connections that the ports may have. Those of peers are apart, so that no crowd of clients keeps members from each
+/// other.
+struct PortPlaces {
+    clients: api::Places,
+    peers: api::Places,
+}
+
+impl PortPlaces {
+    fn new() -> Self {
+        let shares = OpenFiles::of(env::open_files_max());
+        Self {
+            clients: api::Places::new(shares.clients),
+            peers: api::Places::new(shares.peers),
+        }
+    }
+
+    fn for_clients(&self) -> api::Options {
+        api::Options {
+            places: self.clients.clone(),
+            ..api::Options::default()
+        }
+    }
+
+    fn for_peers(&self) -> api::Options {
+        api::Options {
+            places: self.peers.clone(),
+            ..api::Options::default()
+        }
+    }
+}
+
 async fn monitoring(
     config: &config::Server,
     acceptor: Option<&Acceptor>,
     shutdown: Shutdown,
+    places: &PortPlaces,
 ) -> Result<Option<Port<MemberBackend>>, StartError> {
     let urls = addresses(&config.listen_metrics_urls, acceptor);
     if urls.is_empty() {
         return Ok(None);
     }
+    let options = places.for_clients();
     let port = Port::bind("metrics", 1, urls, move |listeners, backend| async move {
         let routes = api::Routes::monitoring(backend);
-        serve(listeners, &routes, api::Options::default(), &shutdown).await;
+        serve(listeners, &routes, options, &shutdown).await;
     });
     port.await.map(Some)
 }
@@ -131,11 +165,13 @@ impl MainPorts {
         security: &Security,
         clients_stop: ClientsStop,
         peers_stop: Shutdown,
+        places: PortPlaces,
     ) -> Result<Self, StartError> {
         let options = api::Options {
             max_concurrent_streams: config.max_concurrent_streams,
-            ..api::Options::default()
+            ..places.for_clients()
         };
+        let peer_options = places.for_peers();
         let peer_urls = addresses(&config.listen_peer_urls, security.peers.as_ref());
         let client_urls = addresses(&config.listen_client_urls, security.clients.as_ref());
         if env::processors() > 2 {
@@ -151,7 +187,7 @@ impl MainPorts {
                 )
                 .await?,
                 peers: Port::bind("raft", 1, peer_urls, move |listeners, (parts, backend)| {
-                    serve_peers(listeners, parts, backend, peers_stop)
+                    serve_peers(listeners, parts, backend, peer_options, peers_stop)
                 })
                 .await?,
             });
@@ -162,7 +198,7 @@ impl MainPorts {
                           (consensus, clients, backend): (_, _, MemberBackend)| {
             // Fewer, should a port be in use: then there is nothing to serve.
             let peers = listeners.split_off(client_ports.min(listeners.len()));
-            let peers = serve_peers(peers, consensus, backend.clone(), peers_stop);
+            let peers = serve_peers(peers, consensus, backend.clone(), peer_options, peers_stop);
             let clients = serve_clients(listeners, clients, backend, options, clients_stop);
             async move {
                 futures_util::future::join(peers, clients).await;
@@ -270,6 +306,7 @@ async fn serve_peers(
     listeners: Vec<Listener>,
     (parts, entrance): PeerParts,
     backend: MemberBackend,
+    options: api::Options,
     shutdown: Shutdown,
 ) {
     let routes = api::Routes::new(backend)
@@ -283,7 +320,7 @@ async fn serve_peers(
             stop.fail(&error);
         }
     };
-    let serving = serve(listeners, &routes, api::Options::default(), &shutdown);
+    let serving = serve(listeners, &routes, options, &shutdown);
     futures_util::future::join(begin, serving).await;
 }
 
@@ -298,9 +335,14 @@ async fn serve(
     options: api::Options,
     shutdown: &Shutdown,
 ) {
-    let serving = listeners
-        .into_iter()
-        .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
+    let serving = listeners.into_iter().map(|listener| {
+        api::serve(
+            listener,
+            routes.clone(),
+            options.clone(),
+            stopped(shutdown.clone()),
+        )
+    });
     futures_util::future::join_all(serving).await;
 }
 
