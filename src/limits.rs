@@ -105,8 +105,56 @@ pub const PEER_MESSAGES_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Keys that a scan looks at before it lets other requests of its thread run: some 100 microseconds.
 pub const SCAN_SLICE_KEYS: usize = 256;
 
-/// Connections of one port: each costs a file descriptor and some 20 KiB.
-pub const CONNECTIONS_MAX: usize = 16_384;
+/// Connections of clients, however many files may be open: each costs a file descriptor and some 20 KiB.
+pub const CONNECTIONS_MAX: usize = 65_536;
+
+/// Connections of peers: each remote member has a link, and a few more for snapshots and questions.
+pub const PEER_CONNECTIONS_MAX: usize = 1_024;
+
+/// A connection that has sent nothing is closed after this (grpc-go: 120 s until its handshake is done).
+pub const SILENT_CONNECTION_MAX: Duration = Duration::from_mins(2);
+
+/// What a connection that is asked to leave has for it, unless it has a request under way by then.
+pub const LEAVING_CONNECTION_MAX: Duration = Duration::from_secs(1);
+
+/// Below this limit of open files an operator is told to raise it: there would be room for less than 700 connections.
+pub const OPEN_FILES_ADVISED: u64 = 1_024;
+
+/// Files that are open whatever is asked: journals, tables being written and merged, the log's directory, event queues, links
+/// to other members.
+const OPEN_FILES_RESERVED: u64 = 128;
+
+/// Databases that may be open at once: the log, the state, and the state that a snapshot brings.
+const DATABASES_MAX: u64 = 3;
+
+/// How a member shares out the files that it may have open. The engine's next file must never fail for want of a
+/// descriptor, since the member could not go on: connections get what is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// Tables that each database keeps open.
+    pub tables: usize,
+    /// Connections of the peer port.
+    pub peers: usize,
+    /// Connections of the ports for clients and metrics.
+    pub clients: usize,
+}
+
+impl OpenFiles {
+    /// The shares of a limit.
+    pub fn of(open_files_max: u64) -> Self {
+        let tables = (open_files_max / 16).clamp(16, 900);
+        let reserved = OPEN_FILES_RESERVED + DATABASES_MAX * tables;
+        // With a limit so low that nothing is left, a few clients must do; the operator is warned.
+        let places = open_files_max.saturating_sub(reserved).max(32);
+        let peers = (places / 5).min(PEER_CONNECTIONS_MAX as u64);
+        let clients = (places - peers).min(CONNECTIONS_MAX as u64);
+        Self {
+            tables: tables as usize,
+            peers: peers as usize,
+            clients: clients as usize,
+        }
+    }
+}
 
 /// Streams that a client may open and reset before they are looked at. A client with many requests under way cancels
 /// them all at once; beyond this it is an attack, and the connection is closed.
@@ -225,3 +273,32 @@ pub const LEAVES_IN_FLIGHT: usize = 64;
 
 /// Keys of a queue that a caller looks at before it has its member follow the queue: most queues are empty.
 pub const QUEUE_LOOK_KEYS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_open_files_leave_the_engine_its_own() {
+        for (limit, tables, peers, clients) in [
+            (0, 16, 6, 26),
+            (256, 16, 16, 64),
+            (1_024, 64, 140, 564),
+            (20_000, 900, 1_024, 16_148),
+            (u64::MAX, 900, PEER_CONNECTIONS_MAX, CONNECTIONS_MAX),
+        ] {
+            let shares = OpenFiles::of(limit);
+            assert_eq!(
+                shares,
+                OpenFiles {
+                    tables,
+                    peers,
+                    clients
+                },
+                "{limit}"
+            );
+            let taken = OPEN_FILES_RESERVED + 3 * tables as u64 + (peers + clients) as u64;
+            assert!(taken <= limit.max(256), "{limit}");
+        }
+    }
+}

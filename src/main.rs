@@ -1,6 +1,7 @@
 //! The one binary. Without a subcommand it is the server, with etcd's flags.
 
 use callboard::config::{self, Invocation};
+use callboard::limits::OPEN_FILES_ADVISED;
 use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::Member;
 use callboard::{bench, env, logging};
@@ -48,8 +49,16 @@ fn subcommand(arguments: Vec<std::ffi::OsString>) -> ExitCode {
 
 /// Runs a member until a signal or a failure ends it.
 fn serve(config: config::Server) -> ExitCode {
+    env::ignore_unhandled_signals();
+    let open_files_max = env::raise_open_files_max();
     logging::start(config.log);
     logging::replay(&config.notices);
+    if open_files_max < OPEN_FILES_ADVISED {
+        tracing::warn!(
+            open_files_max,
+            "few files and connections may be open: raise the limit (ulimit -Hn, or LimitNOFILE= of the unit) to {OPEN_FILES_ADVISED} or more"
+        );
+    }
     let (code, signal) = env::block_on(async {
         let member = match Member::start(config, EngineOptions::production()).await {
             Ok(member) => member,

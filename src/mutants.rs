@@ -81,7 +81,6 @@ pub enum Mutant {
 
 impl Mutant {
     pub const ALL: &'static [Self] = &[
-    pub const ALL: [Self; 34] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,

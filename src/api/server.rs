@@ -2,9 +2,11 @@
 
 use super::authority::ProperAuthority;
 use super::backend::Backend;
+use super::places::{BusyBody, Place, Places};
 use super::routes::Routes;
 use crate::env::{self, Executor, Timer};
-use crate::limits::{CONNECTIONS_MAX, PENDING_RESETS_MAX};
+use crate::limits::{CONNECTIONS_MAX, LEAVING_CONNECTION_MAX, PENDING_RESETS_MAX};
+use crate::logging::Sparse;
 use crate::tls::{Listener, Stream, Ways};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -16,15 +18,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 
 /// How connections are treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Requests under way on one connection (`--max-concurrent-streams`).
     pub max_concurrent_streams: u32,
-    /// Connections of this port.
-    pub connections_max: usize,
+    /// Where its connections sit; several ports may share them.
+    pub places: Places,
     /// How long requests under way may take to end once the server stops.
     pub drain: Duration,
 }
@@ -33,7 +35,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             max_concurrent_streams: u32::MAX,
-            connections_max: CONNECTIONS_MAX,
+            places: Places::new(CONNECTIONS_MAX),
             drain: Duration::from_secs(5),
         }
     }
@@ -48,6 +50,8 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_hours(2);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Lines about connections that were rejected: enough for an operator, too few to fill a disk.
+const REJECTED_PER_SECOND: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -83,6 +87,13 @@ impl Phases {
     }
 }
 
+/// What a port says about connections that do not come about, as often as strangers may make it say so.
+struct Complaints {
+    accept: Sparse,
+    full: Sparse,
+    rejected: Sparse,
+}
+
 /// Serves until `shutdown` is done, then lets requests under way end, for at most `options.drain`. Returns when every
 /// connection is closed.
 pub async fn serve<B: Backend>(
@@ -93,24 +104,32 @@ pub async fn serve<B: Backend>(
 ) {
     let Listener { port, ways } = listener.into();
     let phases = Arc::new(Phases::default());
-    let permits_max = options.connections_max.min(Semaphore::MAX_PERMITS) as u32;
+    let complaints = Arc::new(Complaints {
+        accept: Sparse::new(1),
+        full: Sparse::new(1),
+        rejected: Sparse::new(REJECTED_PER_SECOND),
+    });
+    // Counts the connections of this port alone: there are places for no more.
+    let permits_max = options.places.max().min(Semaphore::MAX_PERMITS) as u32;
     let permits = Arc::new(Semaphore::new(permits_max as usize));
-    let builder = Arc::new(builder(options));
+    let builder = Arc::new(builder(&options));
     {
         let mut shutdown = pin!(shutdown);
         loop {
-            let next = accept(&port, &permits);
-            let (stream, remote, permit) = tokio::select! {
+            let next = accept(&port, &options.places, &complaints);
+            let (stream, remote, place) = tokio::select! {
                 biased;
                 () = &mut shutdown => break,
                 accepted = next => accepted,
             };
+            let permit = Arc::clone(&permits).try_acquire_owned();
             let (builder, routes, ways) = (Arc::clone(&builder), routes.clone(), ways.clone());
-            let phases = Arc::clone(&phases);
+            let (phases, complaints) = (Arc::clone(&phases), Arc::clone(&complaints));
             env::spawn(async move {
-                if let Some(stream) = begin(&ways, stream, remote, &phases).await {
-                    serve_stream(stream, builder, routes, phases).await;
+                if let Some(stream) = begin(&ways, stream, remote, &phases, &place, &complaints).await {
+                    serve_stream(stream, builder, routes, phases, &place).await;
                 }
+                drop(place);
                 drop(permit);
             });
         }
@@ -124,37 +143,76 @@ pub async fn serve<B: Backend>(
     }
 }
 
-/// The next connection, as soon as there may be one more.
+/// The next connection that there is a place for. It never stops accepting: a connection that nobody takes would wait for a
+/// time that its client cannot tell from a slow answer.
 async fn accept(
     listener: &env::Listener,
-    permits: &Arc<Semaphore>,
-) -> (env::Stream, SocketAddr, OwnedSemaphorePermit) {
-    let permit = Arc::clone(permits).acquire_owned().await;
-    let permit = permit.expect("the semaphore is never closed");
+    places: &Places,
+    complaints: &Complaints,
+) -> (env::Stream, SocketAddr, Place) {
     loop {
         match listener.accept().await {
-            Ok((stream, remote)) => return (stream, remote, permit),
+            Ok((stream, remote)) => match places.admit().await {
+                Some(place) => return (stream, remote, place),
+                None => {
+                    if let Some(others) = complaints.full.pass(env::now()) {
+                        tracing::warn!(
+                            remote_addr = %remote, others, connections_max = places.max(),
+                            "closed a new connection: there are as many with requests under way as may be open; raise the limit of open files or have clients share connections"
+                        );
+                    }
+                }
+            },
             Err(error) => {
-                tracing::warn!(error = %error, "failed to accept a connection");
+                if let Some(others) = complaints.accept.pass(env::now()) {
+                    tracing::warn!(%error, others, "failed to accept a connection");
+                }
+                places.make_room();
                 env::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-/// The connection that was asked for, unless the other end does not bring it about or the server stops meanwhile.
-async fn begin(ways: &Ways, stream: env::Stream, remote: SocketAddr, phases: &Phases) -> Option<Stream> {
+/// The connection that was asked for, unless the other end does not bring it about, the server stops meanwhile, or others
+/// need the place.
+async fn begin(
+    ways: &Ways,
+    stream: env::Stream,
+    remote: SocketAddr,
+    phases: &Phases,
+    place: &Place,
+    complaints: &Complaints,
+) -> Option<Stream> {
     let begun = tokio::select! {
         biased;
         begun = ways.begin(stream) => begun,
         () = phases.reached(Phase::Draining) => return None,
+        () = place.asked_to_leave() => {
+            if let Some(others) = complaints.full.pass(env::now()) {
+                tracing::warn!(
+                    remote_addr = %remote, others,
+                    "closed a connection on which nothing was said, to make room for a new one"
+                );
+            }
+            return None;
+        }
     };
-    begun
-        .inspect_err(|error| tracing::warn!(remote_addr = %remote, %error, "rejected connection"))
-        .ok()
+    match begun {
+        Ok(stream) => {
+            place.spoken();
+            Some(stream)
+        }
+        Err(error) => {
+            if let Some(others) = complaints.rejected.pass(env::now()) {
+                tracing::warn!(remote_addr = %remote, %error, others, "rejected connection");
+            }
+            None
+        }
+    }
 }
 
-fn builder(options: Options) -> Builder<Executor> {
+fn builder(options: &Options) -> Builder<Executor> {
     let mut builder = Builder::new(Executor);
     builder.http1().timer(Timer);
     builder
@@ -176,21 +234,25 @@ async fn serve_stream<B: Backend>(
     builder: Arc<Builder<Executor>>,
     routes: Routes<B>,
     phases: Arc<Phases>,
+    place: &Place,
 ) {
     let routes = Arc::new(routes);
+    let activity = place.activity();
     let service = service_fn(move |request| {
         let routes = Arc::clone(&routes);
+        let busy = activity.begin();
         // In a box, which goes once the answer begins: the task of a stream lives on, and would keep its room.
-        Box::pin(async move { Ok::<_, Infallible>(routes.handle(request).await) })
+        Box::pin(async move {
+            let response = routes.handle(request).await;
+            Ok::<_, Infallible>(response.map(|body| BusyBody { body, _busy: busy }))
+        })
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ProperAuthority::new(stream)), service));
-    let drained = async {
-        phases.reached(Phase::Draining).await;
-    };
     let ended = tokio::select! {
         biased;
         result = connection.as_mut() => Some(result),
-        () = drained => None,
+        () = phases.reached(Phase::Draining) => None,
+        () = place.asked_to_leave() => None,
     };
     let result = if let Some(result) = ended {
         result
@@ -198,11 +260,24 @@ async fn serve_stream<B: Backend>(
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             biased;
-            result = connection => result,
+            result = connection.as_mut() => result,
             () = phases.reached(Phase::Stopped) => return,
+            () = has_left(place) => return,
         }
     };
     if let Err(error) = result {
         tracing::debug!(error = %error, "a connection ended with an error");
+    }
+}
+
+/// Done when a connection that was asked to leave has had its time for it and has no request under way.
+async fn has_left(place: &Place) {
+    loop {
+        place.asked_to_leave().await;
+        env::sleep(LEAVING_CONNECTION_MAX).await;
+        if !place.is_busy() {
+            return;
+        }
+        place.stays();
     }
 }

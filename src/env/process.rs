@@ -52,14 +52,41 @@ pub fn process_usage() -> Option<ProcessUsage> {
     })
 }
 
+/// What a simulated member may open.
+const SIMULATED_OPEN_FILES_MAX: u64 = 20_000;
+
+/// How many files and connections this process may have open.
+pub fn open_files_max() -> u64 {
+    if cfg!(madsim) {
+        return SIMULATED_OPEN_FILES_MAX;
+    }
+    limit(libc::RLIMIT_NOFILE)
+}
+
+/// Has this process open as many files as it can be allowed to, as programs in Go do at their start: the soft limit of a
+/// shell, 1,024, is there for programs that use `select`. Returns the limit that holds then.
+pub fn raise_open_files_max() -> u64 {
+    if !cfg!(madsim) {
+        let mut limits = limits(libc::RLIMIT_NOFILE);
+        limits.rlim_cur = limits.rlim_max;
+        // SAFETY: the pointer is to limits of ours; if the call fails, the limit stays as it was.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits) };
+    }
+    open_files_max()
+}
+
 fn limit(resource: libc::__rlimit_resource_t) -> u64 {
-    let mut limit = libc::rlimit {
+    limits(resource).rlim_cur
+}
+
+fn limits(resource: libc::__rlimit_resource_t) -> libc::rlimit {
+    let mut limits = libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
-    // SAFETY: the pointer is to a limit of ours; if the call fails, it says that there is no limit.
-    unsafe { libc::getrlimit(resource, &raw mut limit) };
-    limit.rlim_cur
+    // SAFETY: the pointer is to limits of ours; if the call fails, they say that there is none.
+    unsafe { libc::getrlimit(resource, &raw mut limits) };
+    limits
 }
 
 /// Parts of `/proc/self/stat` (see proc(5)) and of `/proc/stat`.

@@ -3,9 +3,10 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
 use bytes::{Buf, BytesMut};
+use socket2::{Domain, Protocol, Socket, Type};
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -170,19 +171,66 @@ pub fn end_by_signal(signal: i32) {
     }
 }
 
+/// Signals whose default ends the process, though nobody who sends them means that: the program would not handle them in Go
+/// either, whose runtime ignores them. SIGXFSZ is among them: a write beyond the limit of a file's size fails instead.
+const IGNORED_SIGNALS: [libc::c_int; 10] = [
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGALRM,
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGSTKFLT,
+];
+
+/// Has the process ignore signals that Go programs ignore and that would end this one: agents and scripts send SIGUSR1 and
+/// SIGUSR2 to every server they know.
+pub fn ignore_unhandled_signals() {
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    for signal in IGNORED_SIGNALS.into_iter().chain(real_time) {
+        // SAFETY: both arguments are plain numbers, and ignoring a signal runs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
+/// Connections that wait to be accepted, as many as Go asks for; the kernel's own limit (somaxconn) counts too.
+const BACKLOG_MAX: i32 = 4096;
+
+/// After so long without a byte the kernel asks whether the other end is still there, and so often (etcd: 30 s): else a client
+/// that lost its power would hold its place for hours.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+
 /// Accepts connections.
 #[derive(Debug)]
 pub struct Listener(tokio::net::TcpListener);
 
 impl Listener {
-    /// Listens on `host:port`.
+    /// Listens on `host:port`. The unspecified address of either family stands for all addresses of both, and of a name's
+    /// addresses those of IPv4 come first, as with Go's `net.Listen`.
     pub async fn bind(address: &str) -> io::Result<Self> {
-        tokio::net::TcpListener::bind(address).await.map(Self)
+        let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+        for address in addresses {
+            match listen(address) {
+                Ok(socket) => return tokio::net::TcpListener::from_std(socket).map(Self),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
     }
 
-    /// The next connection.
+    /// The next connection, with the other end's address in the family that it has there.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (socket, peer) = self.0.accept().await?;
+        let keepalive = socket2::TcpKeepalive::new()
+            .with_time(KEEPALIVE_AFTER)
+            .with_interval(KEEPALIVE_AFTER);
+        socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Ok((Stream::new(socket)?, peer))
     }
 
@@ -190,6 +238,38 @@ impl Listener {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.0.local_addr()
     }
+}
+
+fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    if !address.ip().is_unspecified() {
+        return listen_at(address);
+    }
+    let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
+    match listen_at(both) {
+        // This machine may not know IPv6.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
+            ) =>
+        {
+            listen_at(address)
+        }
+        outcome => outcome,
+    }
+}
+
+fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        // Both families where the address is unspecified; of no consequence elsewhere.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG_MAX)?;
+    Ok(socket.into())
 }
 
 /// Connects to `host:port`.
@@ -214,6 +294,11 @@ impl Stream {
         socket.set_nodelay(true)?;
         let held = BytesMut::new();
         Ok(Self { socket, held })
+    }
+
+    /// Waits until there is something to read: bytes, the end, or an error.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        self.socket.peek(&mut [0]).await.map(drop)
     }
 
     fn poll_write_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -5,8 +5,10 @@
 //! `raft` get `"logger":"raft"`. Other crates' records are shown from `warn` on. Rotation and journald are not here.
 
 mod line;
+mod sparse;
 mod time;
 
+pub use sparse::Sparse;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
 use tracing_subscriber::Layer;

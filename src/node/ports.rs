@@ -14,7 +14,7 @@ use crate::env::{self, ThreadHandle};
 use crate::inbox::Inbox;
 use crate::lease;
 use crate::lease::actor::LessorActor;
-use crate::limits::{GRPC_OVERHEAD_BYTES, PEER_MESSAGE_BYTES_MAX};
+use crate::limits::{GRPC_OVERHEAD_BYTES, OpenFiles, PEER_MESSAGE_BYTES_MAX};
 use crate::peer::service::PeerService;
 use crate::proto::peer::peer_server::PeerServer;
 use crate::quota;
@@ -70,11 +70,12 @@ impl Ports {
         let (serving, clients_gone) = oneshot::channel();
         let (peers, peers_stop) = watch::channel(false);
         let clients_stop = ClientsStop { shutdown, serving };
+        let places = PortPlaces::new();
         let ports = Self {
             // As long as anything can be told.
-            monitoring: monitoring(config, security.clients.as_ref(), peers_stop.clone()).await?,
-            clients: client_port(config, security, clients_stop).await?,
-            peers: peer_port(config, security, peers_stop).await?,
+            monitoring: monitoring(config, security.clients.as_ref(), peers_stop.clone(), &places).await?,
+            clients: client_port(config, security, clients_stop, places.for_clients()).await?,
+            peers: peer_port(config, security, peers_stop, places.for_peers()).await?,
         };
         let closing = Closing {
             clients,
@@ -102,18 +103,51 @@ impl Ports {
     }
 }
 
+/// The connections that the ports may have. Those of peers are apart, so that no crowd of clients keeps members from each
+/// other.
+struct PortPlaces {
+    clients: api::Places,
+    peers: api::Places,
+}
+
+impl PortPlaces {
+    fn new() -> Self {
+        let shares = OpenFiles::of(env::open_files_max());
+        Self {
+            clients: api::Places::new(shares.clients),
+            peers: api::Places::new(shares.peers),
+        }
+    }
+
+    fn for_clients(&self) -> api::Options {
+        api::Options {
+            places: self.clients.clone(),
+            ..api::Options::default()
+        }
+    }
+
+    fn for_peers(&self) -> api::Options {
+        api::Options {
+            places: self.peers.clone(),
+            ..api::Options::default()
+        }
+    }
+}
+
 async fn monitoring(
     config: &config::Server,
     acceptor: Option<&Acceptor>,
     shutdown: Shutdown,
+    places: &PortPlaces,
 ) -> Result<Option<Port<MemberBackend>>, StartError> {
     let urls = addresses(&config.listen_metrics_urls, acceptor);
     if urls.is_empty() {
         return Ok(None);
     }
+    let options = places.for_clients();
     let port = Port::bind("metrics", 1, urls, move |listeners, backend| async move {
         let routes = api::Routes::monitoring(backend);
-        serve(listeners, &routes, api::Options::default(), &shutdown).await;
+        serve(listeners, &routes, options, &shutdown).await;
     });
     port.await.map(Some)
 }
@@ -123,11 +157,12 @@ async fn client_port(
     config: &config::Server,
     security: &Security,
     stop: ClientsStop,
+    options: api::Options,
 ) -> Result<Port<(ClientParts, MemberBackend)>, StartError> {
     let urls = addresses(&config.listen_client_urls, security.clients.as_ref());
     let options = api::Options {
         max_concurrent_streams: config.max_concurrent_streams,
-        ..api::Options::default()
+        ..options
     };
     let workers = env::processors().saturating_sub(1).max(1);
     let serve = move |listeners, (parts, backend)| serve_clients(listeners, parts, backend, options, stop);
@@ -139,9 +174,10 @@ async fn peer_port(
     config: &config::Server,
     security: &Security,
     stop: Shutdown,
+    options: api::Options,
 ) -> Result<Port<(PeerParts, MemberBackend)>, StartError> {
     let urls = addresses(&config.listen_peer_urls, security.peers.as_ref());
-    let serve = move |listeners, (parts, backend)| serve_peers(listeners, parts, backend, stop);
+    let serve = move |listeners, (parts, backend)| serve_peers(listeners, parts, backend, options, stop);
     Port::bind("raft", 1, urls, serve).await
 }
 
@@ -228,6 +264,7 @@ async fn serve_peers(
     listeners: Vec<Listener>,
     (parts, entrance): PeerParts,
     backend: MemberBackend,
+    options: api::Options,
     shutdown: Shutdown,
 ) {
     let routes = api::Routes::new(backend)
@@ -241,7 +278,7 @@ async fn serve_peers(
             stop.fail(&error);
         }
     };
-    let serving = serve(listeners, &routes, api::Options::default(), &shutdown);
+    let serving = serve(listeners, &routes, options, &shutdown);
     futures_util::future::join(begin, serving).await;
 }
 
@@ -256,9 +293,14 @@ async fn serve(
     options: api::Options,
     shutdown: &Shutdown,
 ) {
-    let serving = listeners
-        .into_iter()
-        .map(|listener| api::serve(listener, routes.clone(), options, stopped(shutdown.clone())));
+    let serving = listeners.into_iter().map(|listener| {
+        api::serve(
+            listener,
+            routes.clone(),
+            options.clone(),
+            stopped(shutdown.clone()),
+        )
+    });
     futures_util::future::join_all(serving).await;
 }
 

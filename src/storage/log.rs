@@ -13,6 +13,7 @@
 
 use crate::env::{self, FileError};
 use crate::ids::{LogIndex, Term};
+use crate::limits::OpenFiles;
 use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
 use crate::storage::journal::{Found, JournalError};
@@ -143,6 +144,7 @@ impl LogDatabase {
         found.cut()?;
         let builder = Database::builder(path)
             .worker_threads(1)
+            .max_cached_files(Some(OpenFiles::of(env::open_files_max()).tables))
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .journal_compression(fjall::CompressionType::None);

@@ -20,7 +20,7 @@ use fjall::config::{
 use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 
 use crate::env;
-use crate::limits::MERGE_BYTES_MAX;
+use crate::limits::{MERGE_BYTES_MAX, OpenFiles};
 use crate::metrics::StoreMetrics;
 use crate::storage::journal::{Found, JournalError};
 use crate::storage::journal_writer::{Journal, JournalBatch};
@@ -166,6 +166,7 @@ impl StateDatabase {
         let filter_floors = Arc::clone(&floors);
         let engine = Database::builder(path)
             .worker_threads(1)
+            .max_cached_files(Some(OpenFiles::of(env::open_files_max()).tables))
             .cache_size(options.block_cache_bytes)
             .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
             .journal_compression(CompressionType::None)

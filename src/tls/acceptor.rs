@@ -5,6 +5,7 @@ use super::reload::Reloaded;
 use super::stream::FirstByte;
 use super::{HandshakeError, Stream};
 use crate::env;
+use crate::limits::SILENT_CONNECTION_MAX;
 use rustls::ServerConfig;
 use std::fmt;
 use std::sync::Arc;
@@ -61,11 +62,16 @@ impl Ways {
         }
     }
 
-    /// Turns an accepted connection into what it is to be. Never called where other connections are accepted: the other
+    /// Turns an accepted connection into what it is to be, once the other end has begun to speak. Never called where other connections are accepted: the other
     /// end may take its time.
-    pub async fn begin(&self, stream: env::Stream) -> Result<Stream, HandshakeError> {
+    pub async fn begin(&self, mut stream: env::Stream) -> Result<Stream, HandshakeError> {
         if let Self::Plain = self {
-            return Ok(Stream::Plain(stream));
+            // Whatever is wrong with it shows when it is read.
+            let spoken = env::timeout(SILENT_CONNECTION_MAX, stream.readable()).await;
+            return match spoken {
+                Ok(_) => Ok(Stream::Plain(stream)),
+                Err(env::Elapsed) => Err(HandshakeError::Silent(SILENT_CONNECTION_MAX)),
+            };
         }
         // Boxed, so that the tasks of plain connections are no larger for it.
         let shake = Box::pin(self.shake(stream));

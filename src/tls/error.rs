@@ -50,6 +50,8 @@ pub enum HandshakeError {
     Refused(String),
     #[error("no TLS handshake within {0:?}")]
     TimedOut(std::time::Duration),
+    #[error("nothing was sent within {0:?}")]
+    Silent(std::time::Duration),
     #[error("{0:?} is no name that a certificate could be for")]
     Name(String),
     #[error("{0}")]

@@ -16,6 +16,7 @@ pub use follower::Queues;
 pub(super) use place::{Entered, Place};
 
 use super::backend::{Backend, fill};
+use super::bounds::TxnBounds;
 use super::check;
 use super::kv::{propose, unexpected};
 use super::lease;
@@ -107,7 +108,7 @@ fn hex(lease: i64) -> String {
 
 /// Has a transaction agreed on.
 pub(super) async fn commit(backend: &impl Backend, request: TxnRequest) -> Result<TxnResponse, Failure> {
-    check::txn(&request, backend.limits().max_txn_ops)?;
+    check::txn(&request, TxnBounds::of(backend.limits().max_txn_ops))?;
     match propose(backend, Request::Txn(request)).await? {
         Outcome::Txn(mut response) => {
             fill(backend, &mut response.header);

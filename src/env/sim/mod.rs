@@ -120,6 +120,9 @@ pub async fn shutdown_signal() -> i32 {
 }
 
 /// No signal reaches a simulated process.
+pub fn ignore_unhandled_signals() {}
+
+/// See above.
 pub fn signal_name(_signal: i32) -> &'static str {
     "unknown"
 }

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -368,14 +368,13 @@ impl Stream {
         let (_, sleep) = self.timer.as_mut().expect("it was set");
         sleep.as_mut().poll(context)
     }
-}
 
-impl AsyncRead for Stream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    /// Waits until there is something to read: bytes, the end, or an error.
+    pub async fn readable(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|context| self.poll_readable(context)).await
+    }
+
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             {
                 let mut inner = self.incoming.lock();
@@ -398,9 +397,19 @@ impl AsyncRead for Stream {
                 self.not_before = None;
             }
             if arrival <= Instant::now() && self.incoming.next_arrival(Instant::now()) == Some(arrival) {
-                break;
+                return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.poll_readable(context))?;
         let (from, to) = (self.incoming.from, self.incoming.to);
         let slow = with(|network| network.slow_reading(to));
         let bytes_max = slow.map_or(buffer.remaining(), |slow| slow.bytes.min(buffer.remaining()));

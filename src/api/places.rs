@@ -1,0 +1,412 @@
+//! The places that a member has for connections: who gets one, and who leaves when they run short.
+//!
+//! Every connection costs a file descriptor, and the storage engine needs descriptors too: its next file must never fail for
+//! want of one. So connections have a number of places that follows the limit of open files ([`crate::limits::OpenFiles`]),
+//! and a port never stops accepting. When a connection comes and no place is free, room is made in this order:
+//!
+//! 1. The oldest connection that has said nothing (no byte, or no finished TLS handshake) is closed at once.
+//! 2. The connection that has been idle for longest, without any request under way, is asked to leave: HTTP/2 clients get a
+//!    GOAWAY and connect again when they need to. Some are asked before the last place is gone, so that the next connection
+//!    need not wait; they have [`LEAVING_CONNECTION_MAX`](crate::limits::LEAVING_CONNECTION_MAX).
+//! 3. A connection with a request under way stays. If there are only such ones, the one that comes is closed.
+
+use super::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use slab::Slab;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use tokio::sync::Notify;
+
+/// So many places are kept free ahead of time at most, as long as idle connections take them.
+const SPARE_MAX: usize = 64;
+/// And no more than this part of all.
+const SPARE_PART: usize = 16;
+/// For each connection that comes while no place is free, no more than so many are looked at: some 10 microseconds.
+const SEATS_PER_LOOK: usize = 4096;
+
+/// The places that one port has, or that several share. Clones are the same places.
+#[derive(Clone)]
+pub struct Places(Arc<Shared>);
+
+struct Shared {
+    max: usize,
+    spare: usize,
+    ledger: Mutex<Ledger>,
+    /// Connections that have come so far. Time is told by it: what counts is who has been idle for longer.
+    arrivals: AtomicU64,
+    /// A connection has gone, or does not leave after all.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Ledger {
+    seats: Slab<Arc<Seat>>,
+    /// Those that have said nothing, by their arrival.
+    silent: BTreeMap<u64, usize>,
+    /// Those that were asked to leave and have not gone.
+    leaving: usize,
+    /// So often nobody idle is looked for, since there was none a moment ago.
+    looks_left_out: usize,
+}
+
+/// What the ledger knows of a connection.
+struct Seat {
+    shared: Arc<Shared>,
+    arrival: u64,
+    /// Requests under way.
+    busy: AtomicU32,
+    /// Arrivals so far when the last request ended.
+    idle_since: AtomicU64,
+    is_silent: AtomicBool,
+    is_asked: AtomicBool,
+    asked: Notify,
+}
+
+/// One connection's place, until it is dropped.
+pub(super) struct Place {
+    key: usize,
+    seat: Arc<Seat>,
+}
+
+/// A request under way.
+pub(super) struct Busy(Arc<Seat>);
+
+/// Marks requests of one connection. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Activity(Arc<Seat>);
+
+/// What becomes of a connection that comes.
+enum Admission {
+    Taken(Place),
+    /// Somebody is leaving.
+    Soon,
+    Full,
+}
+
+impl Places {
+    pub fn new(max: usize) -> Self {
+        let max = max.max(1);
+        Self(Arc::new(Shared {
+            max,
+            spare: (max / SPARE_PART).min(SPARE_MAX),
+            ledger: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            changed: Notify::new(),
+        }))
+    }
+
+    pub fn max(&self) -> usize {
+        self.0.max
+    }
+
+    /// A place for a connection that has come; none if all have requests under way. Waits for those that are leaving, which
+    /// takes no longer than they are given.
+    pub(super) async fn admit(&self) -> Option<Place> {
+        loop {
+            let mut changed = pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            match self.take() {
+                Admission::Taken(place) => return Some(place),
+                Admission::Soon => changed.await,
+                Admission::Full => return None,
+            }
+        }
+    }
+
+    /// Asks somebody to leave, though there may be places: the process has run out of descriptors all the same.
+    pub(super) fn make_room(&self) {
+        let mut ledger = self.0.lock();
+        if ledger.leaving == 0 {
+            ledger.ask_one();
+        }
+    }
+
+    fn take(&self) -> Admission {
+        let shared = &self.0;
+        let mut ledger = shared.lock();
+        if ledger.seats.len() >= shared.max {
+            if ledger.leaving == 0 {
+                ledger.ask_one();
+            }
+            return match ledger.leaving {
+                0 => Admission::Full,
+                _ => Admission::Soon,
+            };
+        }
+        let arrival = shared.arrivals.fetch_add(1, Ordering::Relaxed);
+        let seat = Arc::new(Seat {
+            shared: Arc::clone(shared),
+            arrival,
+            busy: AtomicU32::new(0),
+            idle_since: AtomicU64::new(arrival),
+            is_silent: AtomicBool::new(true),
+            is_asked: AtomicBool::new(false),
+            asked: Notify::new(),
+        });
+        let key = ledger.seats.insert(Arc::clone(&seat));
+        ledger.silent.insert(arrival, key);
+        // The silent ones can be closed at once, so that they count as room.
+        let room = shared.max - ledger.seats.len() + ledger.silent.len() + ledger.leaving;
+        if room < shared.spare.div_ceil(2) {
+            ledger.ask_idle(shared.spare - room);
+        }
+        Admission::Taken(Place { key, seat })
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ledger {
+    /// Asks the one that is missed least.
+    fn ask_one(&mut self) {
+        match self.silent.pop_first() {
+            Some((_, key)) => self.ask(key),
+            None => self.ask_idle(1),
+        }
+    }
+
+    /// Asks those that have been idle for longest.
+    fn ask_idle(&mut self, count: usize) {
+        if self.looks_left_out > 0 {
+            self.looks_left_out -= 1;
+            return;
+        }
+        let mut idle: Vec<(u64, usize)> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| seat.may_be_asked())
+            .map(|(key, seat)| (seat.idle_since.load(Ordering::Relaxed), key))
+            .collect();
+        if idle.is_empty() {
+            self.looks_left_out = self.seats.len() / SEATS_PER_LOOK;
+        }
+        if idle.len() > count {
+            idle.select_nth_unstable(count);
+            idle.truncate(count);
+        }
+        for (_, key) in idle {
+            self.ask(key);
+        }
+    }
+
+    fn ask(&mut self, key: usize) {
+        let seat = &self.seats[key];
+        seat.is_asked.store(true, Ordering::Release);
+        self.leaving += 1;
+        seat.asked.notify_one();
+    }
+}
+
+impl Seat {
+    fn may_be_asked(&self) -> bool {
+        self.busy.load(Ordering::Acquire) == 0
+            && !self.is_asked.load(Ordering::Acquire)
+            && !self.is_silent.load(Ordering::Acquire)
+    }
+}
+
+impl Place {
+    /// The other end has said something: it is no longer among the first to go.
+    pub(super) fn spoken(&self) {
+        let mut ledger = self.seat.shared.lock();
+        ledger.silent.remove(&self.seat.arrival);
+        self.seat.is_silent.store(false, Ordering::Release);
+    }
+
+    /// Done when others need the place.
+    pub(super) async fn asked_to_leave(&self) {
+        while !self.seat.is_asked.load(Ordering::Acquire) {
+            self.seat.asked.notified().await;
+        }
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.seat.busy.load(Ordering::Acquire) > 0
+    }
+
+    /// It does not leave yet: it has a request under way, and nobody waits for its place any more.
+    pub(super) fn stays(&self) {
+        self.seat.shared.lock().leaving -= 1;
+        self.seat.is_asked.store(false, Ordering::Release);
+        self.seat.shared.changed.notify_waiters();
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        Activity(Arc::clone(&self.seat))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut ledger = self.seat.shared.lock();
+        ledger.seats.remove(self.key);
+        ledger.silent.remove(&self.seat.arrival);
+        if self.seat.is_asked.load(Ordering::Acquire) {
+            ledger.leaving -= 1;
+        }
+        drop(ledger);
+        self.seat.shared.changed.notify_waiters();
+    }
+}
+
+impl Activity {
+    /// A request begins; it ends when the value is dropped.
+    pub(super) fn begin(&self) -> Busy {
+        self.0.busy.fetch_add(1, Ordering::AcqRel);
+        Busy(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let arrivals = self.0.shared.arrivals.load(Ordering::Relaxed);
+        self.0.idle_since.store(arrivals, Ordering::Relaxed);
+        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl fmt::Debug for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Places")
+            .field("max", &self.0.max)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The body of a response, whose request is under way as long as it is not dropped.
+pub(super) struct BusyBody {
+    pub(super) body: Body,
+    pub(super) _busy: Busy,
+}
+
+impl http_body::Body for BusyBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(places: &Places) -> Option<Place> {
+        match places.take() {
+            Admission::Taken(place) => Some(place),
+            Admission::Soon | Admission::Full => None,
+        }
+    }
+
+    fn spoken(places: &Places) -> Place {
+        let place = taken(places).expect("a place");
+        place.spoken();
+        place
+    }
+
+    fn is_asked(place: &Place) -> bool {
+        place.seat.is_asked.load(Ordering::Acquire)
+    }
+
+    /// Someone comes while all places are taken: `expected` is asked to leave, and nobody else. Returns the newcomer.
+    fn makes_room(places: &Places, expected: Place, others: &[&Place]) -> Place {
+        assert!(matches!(places.take(), Admission::Soon));
+        assert!(matches!(places.take(), Admission::Soon), "one at a time");
+        assert!(is_asked(&expected));
+        assert!(!others.iter().any(|place| is_asked(place)));
+        drop(expected);
+        spoken(places)
+    }
+
+    #[test]
+    fn the_oldest_silent_one_goes_first_and_then_the_longest_idle() {
+        let places = Places::new(5);
+        let idle = spoken(&places);
+        let later_idle = spoken(&places);
+        let busy = spoken(&places);
+        let _request = busy.activity().begin();
+        let silent = taken(&places).expect("a place");
+        let later_silent = taken(&places).expect("a place");
+        drop(idle.activity().begin()); // it was idle for longer until now
+        let third = makes_room(&places, silent, &[&later_silent, &idle, &later_idle, &busy]);
+        let _other_request = third.activity().begin();
+        later_silent.spoken();
+        let fourth = makes_room(&places, later_idle, &[&idle, &busy, &later_silent, &third]);
+        makes_room(&places, later_silent, &[&idle, &busy, &third, &fourth]);
+    }
+
+    #[test]
+    fn with_requests_under_way_everywhere_the_newcomer_is_refused() {
+        let places = Places::new(2);
+        let (one, two) = (spoken(&places), spoken(&places));
+        let requests = (one.activity().begin(), two.activity().begin());
+        assert!(matches!(places.take(), Admission::Full));
+        drop(requests.0);
+        assert!(matches!(places.take(), Admission::Soon));
+        drop(one);
+        assert!(taken(&places).is_some());
+    }
+
+    #[test]
+    fn some_idle_ones_leave_before_the_last_place_is_gone() {
+        let places = Places::new(64);
+        assert_eq!(places.0.spare, 4);
+        let mut seated: Vec<Place> = (0..62).map(|_| spoken(&places)).collect();
+        assert!(!seated.iter().any(is_asked));
+        // The newcomer has said nothing and counts as room until it has.
+        seated.push(spoken(&places));
+        seated.push(spoken(&places));
+        let asked: Vec<usize> = (0..seated.len())
+            .filter(|place| is_asked(&seated[*place]))
+            .collect();
+        assert_eq!(asked, [0, 1, 2]);
+        assert_eq!(places.0.lock().leaving, 3);
+        // One has a request under way when it comes to it.
+        seated[0].stays();
+        drop(seated.remove(1));
+        assert_eq!(places.0.lock().leaving, 1);
+        drop(seated);
+        let ledger = places.0.lock();
+        assert_eq!(
+            (ledger.leaving, ledger.seats.len(), ledger.silent.len()),
+            (0, 0, 0)
+        );
+    }
+
+    #[test]
+    fn who_waits_for_a_place_gets_the_first_that_is_left() {
+        crate::env::block_on(async {
+            let places = Places::new(1);
+            let silent = places.admit().await.expect("a place");
+            crate::env::spawn_local(async move {
+                silent.asked_to_leave().await;
+                drop(silent);
+            });
+            let place = places.admit().await.expect("the silent one's place");
+            place.spoken();
+            let _request = place.activity().begin();
+            assert!(places.admit().await.is_none());
+        });
+    }
+}
