@@ -357,7 +357,9 @@ impl Machine {
             Some(Request::DeleteRange(request)) => txn::delete_range(pending, &request)
                 .map(Outcome::DeleteRange)
                 .map_err(Failure::from),
-            Some(Request::Txn(request)) => txn::txn(pending, &request).map(Outcome::Txn),
+            Some(Request::Txn(request)) => {
+                txn::txn(pending, &request, command.origin == self.origin).map(Outcome::Txn)
+            }
             Some(Request::Compaction(request)) => compact(pending, &request).map(Outcome::Compaction),
             Some(Request::LeaseGrant(request)) => {
                 leases::grant(pending, &request, entry.index.get()).map(Outcome::LeaseGrant)

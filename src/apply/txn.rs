@@ -116,11 +116,16 @@ fn newest_in(pending: &Pending, range: &KeyRange) -> Result<Vec<(Bytes, Record)>
     Ok(found)
 }
 
-pub(crate) fn txn(pending: &mut Pending, request: &TxnRequest) -> Result<TxnResponse, Failure> {
+/// Carries a transaction out. Ranges change nothing, so they are read only where somebody is told what they found.
+pub(crate) fn txn(
+    pending: &mut Pending,
+    request: &TxnRequest,
+    is_answered: bool,
+) -> Result<TxnResponse, Failure> {
     let plan = txn::plan(&&*pending, request)?;
     check(pending, &plan)?;
     let before = pending.done;
-    let mut response = execute(pending, &plan)?;
+    let mut response = execute(pending, &plan, is_answered)?;
     pending.done.end_request(&before);
     response.header = Some(header(pending.revision()));
     Ok(response)
@@ -140,13 +145,14 @@ fn check(pending: &Pending, plan: &Plan<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn execute(pending: &mut Pending, plan: &Plan<'_>) -> Result<TxnResponse, Failure> {
+fn execute(pending: &mut Pending, plan: &Plan<'_>, is_answered: bool) -> Result<TxnResponse, Failure> {
     let mut responses = Vec::with_capacity(plan.operations.len());
     for operation in &plan.operations {
         let response = match operation {
             Planned::Operation(Request::RequestRange(range)) => {
                 pending.done.ranges += 1;
-                Some(Response::ResponseRange(txn::range(&&*pending, range)?))
+                let found = is_answered.then(|| txn::range(&&*pending, range)).transpose()?;
+                Some(Response::ResponseRange(found.unwrap_or_default()))
             }
             Planned::Operation(Request::RequestPut(put)) => {
                 let previous = pending.newest_header(&put.key)?;
@@ -160,7 +166,7 @@ fn execute(pending: &mut Pending, plan: &Plan<'_>) -> Result<TxnResponse, Failur
                 Some(Response::ResponseDeleteRange(delete_range(pending, delete)?))
             }
             Planned::Txn(nested) => {
-                let mut response = execute(pending, nested)?;
+                let mut response = execute(pending, nested, is_answered)?;
                 response.header = Some(ResponseHeader::default());
                 Some(Response::ResponseTxn(response))
             }

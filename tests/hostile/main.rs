@@ -7,6 +7,7 @@
 mod bodies;
 mod bystander;
 mod floods;
+mod heavy;
 mod requests;
 mod scene;
 #[path = "../support/mod.rs"]

@@ -8,10 +8,10 @@ use callboard::proto::etcdserverpb::request_op::Request;
 use futures_util::future::join_all;
 use std::net::SocketAddr;
 
-const TXN: &str = "/etcdserverpb.KV/Txn";
+pub const TXN: &str = "/etcdserverpb.KV/Txn";
 const PUT: &str = "/etcdserverpb.KV/Put";
 
-const OK: u32 = 0;
+pub const OK: u32 = 0;
 const INVALID_ARGUMENT: u32 = 3;
 const RESOURCE_EXHAUSTED: u32 = 8;
 
@@ -92,11 +92,11 @@ async fn expect(member: SocketAddr, path: &'static str, request: Bytes, code: u3
 }
 
 /// So many at once, each on a connection of its own.
-async fn many(member: SocketAddr, path: &'static str, request: Bytes, code: u32, count: usize) {
+pub async fn many(member: SocketAddr, path: &'static str, request: Bytes, code: u32, count: usize) {
     join_all((0..count).map(|_| expect(member, path, request.clone(), code))).await;
 }
 
-async fn fill(member: SocketAddr, keys: usize) {
+pub async fn fill(member: SocketAddr, keys: usize) {
     let mut sender = connect(member).await;
     for first in (0..keys).step_by(100) {
         let puts = (first..first + 100).map(|number| {
@@ -115,7 +115,7 @@ async fn fill(member: SocketAddr, keys: usize) {
     }
 }
 
-fn operation(request: Request) -> pb::RequestOp {
+pub fn operation(request: Request) -> pb::RequestOp {
     pb::RequestOp {
         request: Some(request),
     }
