@@ -127,6 +127,9 @@ impl<B: Backend> Place<B> {
             self.backend.read_barrier().await?;
             view = self.backend.view();
         }
+        if waited && mutants::active(Mutant::LockWithoutSession) {
+            return Ok(header(&self.backend, view.revision()));
+        }
         match view.get(&self.key)? {
             Some(kv) if kv.create_revision == self.create_revision => {
                 Ok(header(&self.backend, view.revision()))

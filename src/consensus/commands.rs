@@ -2,9 +2,7 @@
 //! way allow.
 
 use crate::ids::LogIndex;
-use crate::limits::{
-    ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL, LONE_ENTRIES_MIN, LONE_ENTRY_BYTES_MAX,
-};
+use crate::limits::{LONE_ENTRIES_MIN, sizes};
 use crate::proto::log::{Command, CommandBatch};
 use prost::Message;
 use std::collections::VecDeque;
@@ -46,7 +44,7 @@ impl CommandQueue {
     pub fn append(&mut self, mut other: Self) {
         self.bytes += other.bytes;
         if let (Some(last), Some(first)) = (self.pieces.back_mut(), other.pieces.front())
-            && last.len() + first.len() <= ENTRY_BYTES_MAX
+            && last.len() + first.len() <= sizes().entry_bytes_max
         {
             last.extend_from_slice(first);
             other.pieces.pop_front();
@@ -85,7 +83,7 @@ impl CommandQueue {
         if self
             .pieces
             .back()
-            .is_none_or(|last| last.len() + more > ENTRY_BYTES_MAX)
+            .is_none_or(|last| last.len() + more > sizes().entry_bytes_max)
         {
             self.pieces.push_back(Vec::with_capacity(more.max(4096)));
         }
@@ -104,7 +102,7 @@ pub struct UnderWay {
 
 impl UnderWay {
     pub fn add(&mut self, index: LogIndex, bytes: usize) {
-        let is_lone = self.entries.is_empty() && bytes <= LONE_ENTRY_BYTES_MAX;
+        let is_lone = self.entries.is_empty() && bytes <= sizes().lone_entry_bytes_max;
         self.lone_in_a_row = if is_lone {
             self.lone_in_a_row.saturating_add(1)
         } else {
@@ -137,14 +135,15 @@ impl UnderWay {
     /// Whether the next entry should be proposed now.
     pub fn takes(&self, commands: &CommandQueue) -> bool {
         !commands.is_empty()
-            && self.entries.len() < ENTRIES_IN_FLIGHT_MAX
-            && (commands.is_next_full() || self.bytes < IN_FLIGHT_BYTES_SMALL)
+            && self.entries.len() < sizes().entries_in_flight_max
+            && (commands.is_next_full() || self.bytes < sizes().in_flight_bytes_small)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL, LONE_ENTRY_BYTES_MAX};
 
     #[test]
     fn queued_commands_decode_as_batches() {

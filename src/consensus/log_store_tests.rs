@@ -1,6 +1,7 @@
 //! What raft is told of the log: terms, entries from memory and from disk, and what a cut or a snapshot leaves.
 
-use super::log_store::{LogStore, TAIL_BYTES_MAX};
+use super::log_store::LogStore;
+use crate::limits::LOG_TAIL_BYTES_MAX;
 use super::testing::TestMember;
 use crate::ids::{LogIndex, Term};
 use crate::proto::peer;
@@ -208,7 +209,7 @@ fn the_tail_is_bounded_by_what_is_applied() {
         .log
         .reset(cut(4, 2), &peer::HardState::default())
         .expect("written");
-    let payload_bytes = TAIL_BYTES_MAX as usize / 4;
+    let payload_bytes = LOG_TAIL_BYTES_MAX as usize / 4;
     let appended = entries_of(5, &[2; 6], payload_bytes);
     store.append(&appended);
     store.shrink_tail(LogIndex(4));
