@@ -1,5 +1,8 @@
 //! Every bound of the server in one place, each with its reason. Tests run them tiny.
 
+mod sizes;
+
+pub use sizes::*;
 use std::time::Duration;
 
 /// A put or delete may not carry a longer key: the storage engine stops at 64 KiB, and our own encodings add a few bytes
@@ -68,6 +71,18 @@ pub const READS_WAITING_MAX: usize = 50_000;
 /// Commands are joined into one log entry up to this size: large enough to share the cost of an entry among thousands,
 /// small enough to be sent and applied in one go. A single larger command makes an entry of its own.
 pub const ENTRY_BYTES_MAX: usize = 512 * 1024;
+
+/// What one message of entries to a follower may carry.
+pub const RAFT_MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What one hand-over of committed entries to the applier may carry.
+pub const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Entries in memory beyond those that must be there: what serves a follower that is a little behind.
+pub const LOG_TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// What one message of a snapshot carries: small enough that heartbeats in between are not held up.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 
 /// Entries that a leader may have under way, however full they are.
 pub const ENTRIES_IN_FLIGHT_MAX: usize = 8;
@@ -217,6 +232,9 @@ pub const LEASE_FORWARD_MAX: usize = 4_096;
 
 /// Questions of one keep-alive stream that wait for an answer; the stream's next ones stay in its connection.
 pub const LEASE_STREAM_QUESTIONS_MAX: usize = 256;
+
+/// A lease that lives longer has what is left of it written down so often (etcd: `CheckpointInterval`).
+pub const LEASE_CHECKPOINT_INTERVAL_MS: u64 = 5 * 60 * 1000;
 
 /// Expired leases, or checkpoints, of one command: some 2 KiB, and what is applied in a millisecond or two, so that writes
 /// find their way in between.

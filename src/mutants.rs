@@ -77,6 +77,30 @@ pub enum Mutant {
     DepthUnchecked,
     /// Observers of elections are told only the newest of what was proclaimed together.
     ObserveNewestOnly,
+    /// A watcher that reads from the past is not told what a change has replaced, if a compaction had moved that.
+    WatchPreviousForgotten,
+    /// A limited range at an earlier revision counts no further than its limit.
+    CountStopsAtLimit,
+    /// A limited range at an earlier revision does not say that there is more.
+    MoreNotTold,
+    /// A key that is put under another lease stays with the lease before as well.
+    LeaseKeepsKey,
+    /// A lock is granted to a caller whose lease was revoked while it waited.
+    LockWithoutSession,
+    /// Transactions are accepted under a NOSPACE alarm.
+    TxnUnderNospace,
+    /// A snapshot's transfer is resumed one record too late.
+    TransferSkipsRecord,
+    /// Watchers that wait for room in their stream's outbox are not told when there is some.
+    ParkedForever,
+    /// Raft is not told that a snapshot did not arrive.
+    TransferFailureHidden,
+    /// Members stand for election without asking first whether they could win.
+    PreVoteOff,
+    /// A leader that hears from no quorum goes on leading.
+    CheckQuorumOff,
+    /// The expiry of leases is applied in whatever term it is committed.
+    ExpiryOfAnyTerm,
 }
 
 impl Mutant {
@@ -117,6 +141,18 @@ impl Mutant {
         Self::DepthUnchecked,
         Self::ObserveNewestOnly,
         Self::SnapshotStoredByRaft,
+        Self::WatchPreviousForgotten,
+        Self::CountStopsAtLimit,
+        Self::MoreNotTold,
+        Self::LeaseKeepsKey,
+        Self::LockWithoutSession,
+        Self::TxnUnderNospace,
+        Self::TransferSkipsRecord,
+        Self::ParkedForever,
+        Self::TransferFailureHidden,
+        Self::PreVoteOff,
+        Self::CheckQuorumOff,
+        Self::ExpiryOfAnyTerm,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -157,6 +193,18 @@ impl Mutant {
             Self::DepthUnchecked => "depth-unchecked",
             Self::ObserveNewestOnly => "observe-newest-only",
             Self::SnapshotStoredByRaft => "snapshot-stored-by-raft",
+            Self::WatchPreviousForgotten => "watch-previous-forgotten",
+            Self::CountStopsAtLimit => "count-stops-at-limit",
+            Self::MoreNotTold => "more-not-told",
+            Self::LeaseKeepsKey => "lease-keeps-key",
+            Self::LockWithoutSession => "lock-without-session",
+            Self::TxnUnderNospace => "txn-under-nospace",
+            Self::TransferSkipsRecord => "transfer-skips-record",
+            Self::ParkedForever => "parked-forever",
+            Self::TransferFailureHidden => "transfer-failure-hidden",
+            Self::PreVoteOff => "pre-vote-off",
+            Self::CheckQuorumOff => "check-quorum-off",
+            Self::ExpiryOfAnyTerm => "expiry-of-any-term",
         }
     }
 }

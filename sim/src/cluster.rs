@@ -623,7 +623,7 @@ fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
             options.initial_check,
             options.hashes_ms > 0
         ),
-        "--scrub-bytes-per-second=0".to_owned(),
+        format!("--scrub-bytes-per-second={}", options.scrub_bytes_per_second),
     ];
     let flags = flags.into_iter().chain(options.space.flags());
     match config::parse(flags.map(OsString::from), []) {

@@ -116,6 +116,7 @@ fn warm_up() {
         ..Fixed::default()
     };
     rehearse(&Options::draw(0, &fixed), false, false);
+    callboard::api::json::table::call("kv/range").expect("it has a JSON form");
 }
 
 fn one(one: &One) -> bool {

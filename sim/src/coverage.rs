@@ -6,6 +6,9 @@ use crate::history::{Answer, Input, Operation, Outcome};
 use crate::record::Record;
 use std::collections::BTreeMap;
 
+/// What a rehearsal has counted, by name.
+pub type Counters = BTreeMap<String, u64>;
+
 /// How often each point was reached; 0 for those that were not.
 pub type Points = BTreeMap<String, u64>;
 
@@ -41,11 +44,49 @@ const STATES: &[(&str, &str)] = &[
         "initial corruption checking passed; no corruption",
         "hashes compared at start",
     ),
+    ("finished reading all data back from disk", "scrubbed"),
+    ("failed to send a snapshot", "transfer failed for good"),
     ("this member cannot go on", "member stopped by itself"),
 ];
 
+/// What workloads, checkers and phases count and no seed must be without for long.
+const COUNTED: &[&str] = &[
+    "asked: as JSON",
+    "asked: limit",
+    "asked: limit in the past",
+    "asked: sorted",
+    "asked: keys only",
+    "asked: count only",
+    "asked: count only in the past",
+    "asked: revision filters",
+    "asked: prev_kv of a put",
+    "asked: prev_kv of a delete",
+    "asked: ignore value",
+    "asked: ignore lease",
+    "asked: long value",
+    "asked: delete of several keys",
+    "asked: nested transaction",
+    "asked: deep transaction",
+    "asked: wide transaction",
+    "asked: compare version",
+    "asked: compare create revision",
+    "asked: compare mod revision",
+    "asked: compare value",
+    "asked: compare lease",
+    "asked: compare of a range",
+    "keys moved between leases",
+    "lease ids used again",
+    "leases of waiting contenders revoked",
+    "locks refused without a lease",
+    "writes tried under an alarm",
+    "transfers cut",
+    "trial: follower apart",
+    "trial: leader apart",
+    "trial: transfer fails",
+];
+
 /// What one rehearsal has reached.
-pub fn points(counters: &BTreeMap<&'static str, u64>, record: &Record) -> Points {
+pub fn points(counters: &Counters, record: &Record) -> Points {
     let mut points = Points::new();
     for kind in FaultKind::ALL {
         points.insert(kind.counter().to_owned(), 0);
@@ -53,12 +94,13 @@ pub fn points(counters: &BTreeMap<&'static str, u64>, record: &Record) -> Points
     for (call, ends) in OUTCOMES {
         points.extend(ends.iter().map(|end| (format!("{call}: {end}"), 0)));
     }
+    points.extend(COUNTED.iter().map(|name| ((*name).to_owned(), 0)));
     for (message, name) in STATES {
         let count = record.messages.get(*message).copied().unwrap_or(0);
         points.insert(format!("state: {name}"), count);
     }
     for (name, count) in counters {
-        *points.entry((*name).to_owned()).or_default() += count;
+        *points.entry(name.clone()).or_default() += count;
     }
     for operation in &record.history.operations {
         *points.entry(reached(operation)).or_default() += 1;
@@ -114,7 +156,7 @@ mod tests {
         let id = record.history.call(0, Duration::ZERO, Input::Put { key: 1 });
         let written = Outcome::Answered(Answer::Written { revision: 2 });
         record.history.returned(id, Duration::ZERO, written);
-        let points = points(&BTreeMap::from([("fault: kill", 2)]), &record);
+        let points = points(&BTreeMap::from([("fault: kill".to_owned(), 2)]), &record);
         let reached: Vec<_> = points.iter().filter(|(_, count)| **count > 0).collect();
         let expected = [
             ("fault: kill", 2),

@@ -62,6 +62,7 @@ fault_kinds! {
     ClientCut "client-cut" "Clients and a member lose sight of each other, one way or both.",
     Corruption "corruption" "Bits flip on the way between two members.",
     HalfOpen "half-open" "Connections are forgotten on the way; neither end is told.",
+    TransferCut "transfer-cut" "A member that lags is brought a snapshot, and its links are cut while that is on its way.",
     NarrowLink "narrow-link" "A link between two members carries little.",
     SlowReader "slow-reader" "A member reads slowly what it is sent.",
     ClockJump "clock-jump" "A member's wall clock jumps, forwards or back.",

@@ -18,7 +18,10 @@ mod model;
 mod options;
 mod random;
 mod record;
+mod records;
+mod reference;
 mod scenario;
+mod sizes;
 mod space;
 mod timeline;
 mod trace;
@@ -47,6 +50,8 @@ mod rehearsal;
 mod report;
 #[cfg(madsim)]
 mod swarm;
+#[cfg(madsim)]
+mod trials;
 #[cfg(madsim)]
 mod workloads;
 #[cfg(madsim)]

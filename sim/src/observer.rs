@@ -9,9 +9,10 @@ use crate::disk;
 use crate::history::Held;
 use crate::model::{Known, Past, State};
 use crate::random::fingerprint;
-use crate::workloads::APART;
-use crate::workloads::key_and_value;
+use crate::records::{Change, RecordPast};
+use crate::workloads::{APART, key_and_value, key_number};
 use callboard::ids::LogIndex;
+use callboard::mvcc::changes::ChangeKind;
 use callboard::mvcc::view::View;
 use callboard::proto::etcdserverpb::{AlarmType, RangeRequest};
 use callboard::proto::mvccpb::KeyValue;
@@ -32,6 +33,7 @@ pub struct Observer(RefCell<Seen>);
 #[derive(Debug, Default)]
 struct Seen {
     past: Past,
+    records: RecordPast,
     logs: Logs,
     /// Revisions up to this one of each member's state have been compared.
     revisions: Vec<i64>,
@@ -64,7 +66,11 @@ impl Observer {
                 if no_space(&view, cluster.quota_bytes) {
                     cluster.world.no_space(|reasons| reasons.seen_at(now));
                 }
-                seen.look_at_state(number, &cluster.members[number].name, &view)?;
+                let name = &cluster.members[number].name;
+                seen.look_at_state(number, name, &view)?;
+                if logs_due {
+                    look_at_leases(name, &view)?;
+                }
             }
             if logs_due {
                 seen.look_at_log(number, cluster)?;
@@ -76,6 +82,11 @@ impl Observer {
     /// What was seen, in the end.
     pub fn past(&self) -> Past {
         self.0.borrow().past.clone()
+    }
+
+    /// The same, with all that records say, of all keys.
+    pub fn records(&self) -> RecordPast {
+        self.0.borrow().records.clone()
     }
 
     /// Log entries that were compared.
@@ -92,10 +103,10 @@ impl Seen {
         // After a loss of power a member may serve an older state again.
         let mut from = self.revisions[number].min(view.revision());
         if from < view.compact_revision() {
-            let Ok(state) = state_at(view, view.compact_revision()) else {
+            let Ok(records) = records_at(view, view.compact_revision()) else {
                 return Ok(());
             };
-            self.compare_state(name, view.compact_revision(), state)?;
+            self.compare_state(name, view.compact_revision(), records)?;
             from = view.compact_revision();
         }
         while from < view.revision() {
@@ -122,16 +133,17 @@ impl Seen {
         name: &str,
         revision: i64,
         before: i64,
-        changes: Vec<Held>,
+        changes: Vec<Change>,
     ) -> Result<(), Violation> {
         if revision != before + 1 {
             return violation(format!("revision {revision} of {name} comes after {before}"));
         }
         if revision > self.past.revision() {
-            self.past.push(changes);
+            self.past.push(clients_changes(&changes));
+            self.records.push(changes);
             return Ok(());
         }
-        match self.past.changes(revision) {
+        match self.records.changes(revision) {
             Some(seen) if seen != changes => violation(format!(
                 "revision {revision} of {name} is {changes:?}, and was seen to be {seen:?}"
             )),
@@ -139,9 +151,12 @@ impl Seen {
         }
     }
 
-    fn compare_state(&mut self, name: &str, revision: i64, state: State) -> Result<(), Violation> {
+    fn compare_state(&mut self, name: &str, revision: i64, records: Vec<KeyValue>) -> Result<(), Violation> {
+        let own = records.iter().filter(|record| is_of_history(&record.key));
+        let state: State = own.map(key_and_value).collect();
         if revision > self.past.revision() {
             self.past.leap(revision, state);
+            self.records.leap(revision, records);
             return Ok(());
         }
         match self.past.states().at(revision) {
@@ -185,6 +200,27 @@ impl Seen {
     }
 }
 
+/// Every lease holds the keys that say so, and no others.
+fn look_at_leases(name: &str, view: &View) -> Result<(), Violation> {
+    let Ok(records) = records_at(view, 0) else {
+        return Ok(());
+    };
+    for lease in view.leases() {
+        let Ok((id, _)) = lease else { return Ok(()) };
+        let Ok(held) = view.lease_keys(id).collect::<Result<Vec<_>, _>>() else {
+            return Ok(());
+        };
+        let of_lease = records.iter().filter(|record| record.lease == id);
+        let expected: Vec<_> = of_lease.map(|record| record.key.clone()).collect();
+        if held != expected {
+            return violation(format!(
+                "lease {id:x} of {name} holds {held:?}, and the keys that are bound to it are {expected:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// Whether the largest request could be refused.
 fn no_space(view: &View, quota_bytes: Option<u64>) -> bool {
     let live_bytes = view.applied.usage.live_bytes();
@@ -196,11 +232,20 @@ fn is_of_history(key: &[u8]) -> bool {
     !APART.iter().any(|prefix| key.starts_with(prefix.as_bytes()))
 }
 
-/// What the store held at a revision.
-fn state_at(view: &View, revision: i64) -> Result<State, callboard::mvcc::MvccError> {
-    let records = records_at(view, revision)?;
-    let own = records.iter().filter(|record| is_of_history(&record.key));
-    Ok(own.map(key_and_value).collect())
+/// What was done to the keys of the clients' history.
+fn clients_changes(changes: &[Change]) -> Vec<Held> {
+    let own = changes.iter().filter(|change| is_of_history(&change.key));
+    let mut held: Vec<Held> = own
+        .map(|change| match &change.record {
+            Some(record) => {
+                let (key, value) = key_and_value(record);
+                (key, Some(value))
+            }
+            None => (key_number(&change.key), None),
+        })
+        .collect();
+    held.sort_unstable();
+    held
 }
 
 /// Everything that is held at a revision.
@@ -215,26 +260,18 @@ pub fn records_at(view: &View, revision: i64) -> Result<Vec<KeyValue>, callboard
 }
 
 /// The next revisions after one, with what each did.
-fn changes_after(view: &View, revision: i64) -> Result<Vec<(i64, Vec<Held>)>, callboard::mvcc::MvccError> {
-    let mut revisions: Vec<(i64, Vec<Held>)> = Vec::new();
+fn changes_after(view: &View, revision: i64) -> Result<Vec<(i64, Vec<Change>)>, callboard::mvcc::MvccError> {
+    let mut revisions: Vec<(i64, Vec<Change>)> = Vec::new();
     for change in view.changes(revision + 1, CHANGES_MAX)? {
-        let (key, value) = key_and_value(&change.kv);
-        let is_put = change.kind == callboard::mvcc::changes::ChangeKind::Put;
-        let held = (key, is_put.then_some(value));
-        if revisions
-            .last()
-            .is_none_or(|(last, _)| *last != change.place.main)
-        {
-            revisions.push((change.place.main, vec![]));
+        let (main, is_put) = (change.place.main, change.kind == ChangeKind::Put);
+        let change = Change {
+            key: change.kv.key.clone(),
+            record: is_put.then_some(change.kv),
+        };
+        match revisions.last_mut() {
+            Some((last, changes)) if *last == main => changes.push(change),
+            _ => revisions.push((main, vec![change])),
         }
-        if is_of_history(&change.kv.key)
-            && let Some((_, changes)) = revisions.last_mut()
-        {
-            changes.push(held);
-        }
-    }
-    for (_, changes) in &mut revisions {
-        changes.sort_unstable();
     }
     Ok(revisions)
 }

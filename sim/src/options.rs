@@ -6,6 +6,7 @@ use crate::mix::Mix;
 use crate::random::Stream;
 use crate::scenario::steps::Scenario;
 use crate::space::Space;
+use callboard::limits::Sizes;
 use callboard::mutants::Mutant;
 use std::fmt;
 
@@ -48,6 +49,10 @@ pub struct Options {
     pub hashes_ms: u64,
     /// Members compare their hashes at their start.
     pub initial_check: bool,
+    /// How fast members read their data back from disk; 0 for not at all.
+    pub scrub_bytes_per_second: u64,
+    /// The members' limits.
+    pub sizes: Sizes,
     /// The only strikes of the schedule that happen, by number; None for all.
     pub strikes: Option<Vec<u32>>,
     /// The mistake that the code makes on purpose.
@@ -171,6 +176,8 @@ impl Options {
             faults: fixed.faults.clone().unwrap_or(faults),
             hashes_ms,
             initial_check: checks.chance(40),
+            scrub_bytes_per_second: *checks.pick(&[0, 10_000, 1_000_000]),
+            sizes: crate::sizes::draw(seed),
             strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
         }
@@ -200,6 +207,8 @@ impl Options {
             faults: Vec::new(),
             hashes_ms: 0,
             initial_check: false,
+            scrub_bytes_per_second: 0,
+            sizes: Sizes::DEFAULT,
             mutant,
             ..Self::draw(seed, &Fixed::default())
         }
@@ -218,7 +227,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} space={} hashes_ms={} initial_check={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} space={} hashes_ms={} initial_check={} scrub={} sizes={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -236,6 +245,8 @@ impl fmt::Display for Options {
             self.space,
             self.hashes_ms,
             self.initial_check,
+            self.scrub_bytes_per_second,
+            crate::sizes::text(&self.sizes),
         )?;
         if let Some(strikes) = &self.strikes {
             write!(f, " strikes={strikes:?}")?;

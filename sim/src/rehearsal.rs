@@ -3,6 +3,7 @@
 use crate::checkers::{Violation, compaction, linearizable, revisions, space, violation};
 use crate::cluster::Cluster;
 use crate::company::{self, Company};
+use crate::coverage::Counters;
 use crate::faults::schedule;
 use crate::history::{Input, Outcome};
 use crate::observer::Observer;
@@ -16,9 +17,11 @@ use crate::workloads::election::Election;
 use crate::workloads::lease::Tenants;
 use crate::workloads::lock::Contenders;
 use crate::workloads::quota::{self, Steward};
+use crate::workloads::requests::Requesters;
 use crate::workloads::watch::Audience;
 use crate::world::{Recorder, World, elapsed};
-use crate::{audit, disk, epilogue, workloads};
+use crate::{audit, disk, epilogue, trials, workloads};
+use callboard::env::First;
 use callboard::env::network::{self, Weather};
 use callboard::proto::etcdserverpb::HashKvRequest;
 use madsim::runtime::Runtime;
@@ -32,6 +35,8 @@ use std::time::{Duration, Instant};
 
 /// The safety phase ends after this long, however little the clients got done.
 const SAFETY_MAX: Duration = schedule::REACH;
+/// Between two looks at the members' states.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A healthy core serves within this time, and a healthy cluster is of one mind.
 const LIVENESS_MAX: Duration = Duration::from_secs(60);
 /// The number under which the director's own requests stand in the history.
@@ -43,7 +48,7 @@ const DIRECTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
 #[derive(Clone, Debug)]
 pub struct Verdict {
     pub violations: Vec<Violation>,
-    pub counters: BTreeMap<&'static str, u64>,
+    pub counters: Counters,
     /// The strikes that began, by number.
     pub struck: Vec<u32>,
     pub record: Record,
@@ -132,6 +137,7 @@ impl Drop for Scratch {
 fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict {
     #[cfg(mutants)]
     callboard::mutants::activate(options.mutant);
+    callboard::limits::set_sizes(options.sizes);
     fastrand::seed(options.seed);
     let scratch = Scratch::new();
     trace.hide(&scratch.0.to_string_lossy());
@@ -163,6 +169,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let steward = Steward::start(options, world, &cluster);
     let contenders = Contenders::start(options, world);
     let election = Election::start(options, world);
+    let requesters = Requesters::start(options, world);
     let play = Play {
         options,
         world,
@@ -173,6 +180,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         tenants: &tenants,
         contenders: &contenders,
         election: &election,
+        requesters: &requesters,
     };
     match story {
         Some(story) => play.tell(story).await,
@@ -182,11 +190,12 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     steward.leave();
     contenders.leave();
     election.leave();
+    requesters.leave();
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {
             world.violated(violation);
-        } else if let Err(violation) = audience.review(&cluster).await {
+        } else if let Err(violation) = audience.review(&cluster, &play.observer.records()).await {
             world.violated(violation);
         } else if story.is_none()
             && let Err(violation) = epilogue::play(&cluster, options).await
@@ -246,6 +255,7 @@ struct Play<'a> {
     tenants: &'a Tenants,
     contenders: &'a Contenders,
     election: &'a Election,
+    requesters: &'a Requesters,
 }
 
 impl Play<'_> {
@@ -254,7 +264,7 @@ impl Play<'_> {
         let strikes = schedule::draw(self.options);
         let hand = madsim::task::spawn_local(schedule::play(Rc::clone(self.cluster), strikes));
         while !self.company.is_done() && elapsed() < SAFETY_MAX {
-            madsim::time::sleep(Duration::from_millis(50)).await;
+            madsim::time::sleep(LOOK_EVERY).await;
             if let Err(violation) = self.observer.look(self.cluster) {
                 self.world.violated(violation);
             }
@@ -287,14 +297,35 @@ impl Play<'_> {
         self.world.note("story ends", "");
     }
 
+    /// What is compacted while the members recover is seen before, too.
     async fn end_well(&self) -> Result<(), Violation> {
+        let looking = async {
+            loop {
+                madsim::time::sleep(LOOK_EVERY).await;
+                if let Err(violation) = self.observer.look(self.cluster) {
+                    return violation;
+                }
+            }
+        };
+        match callboard::env::first(self.recover(), looking, std::future::pending::<()>()).await {
+            First::One(recovered) => recovered?,
+            First::Two(violation) => return Err(violation),
+            First::Three(()) => {}
+        }
+        self.audit()
+    }
+
+    async fn recover(&self) -> Result<(), Violation> {
         self.liveness().await?;
+        if self.options.clients > 0 {
+            trials::play(self.cluster, self.options).await?;
+        }
         self.contenders.review(self.cluster).await?;
         self.election.review()?;
+        self.requesters.end_leases(self.options).await?;
         self.tenants.review(self.cluster).await?;
         self.rest().await?;
-        audit::replaced_states_go(self.cluster).await?;
-        self.audit()
+        audit::replaced_states_go(self.cluster).await
     }
 
     /// Waits until nothing is under way any more: a leader may compact by itself at any time, as long as there is something.
@@ -413,13 +444,17 @@ impl Play<'_> {
         let compacted = audit::equal_stores(self.cluster)?;
         let past = self.observer.past();
         let history = self.world.history();
-        revisions::check(&history, &past)?;
+        let judged = revisions::check(&history, &past)?;
+        self.world.judged("acknowledged changes", judged.written);
+        self.world.judged("states that answers show", judged.seen);
         compaction::check(&history, compacted)?;
         if !self.options.space.shortages {
             // A member that stood still may go on by what it saw of its disk before.
             let reasons = self.world.no_space(|reasons| reasons.clone());
             space::check(&history, &reasons, self.safe_until.get())?;
         }
+        let judged = self.requesters.review(&self.observer.records())?;
+        self.world.judged("whole requests", judged);
         let searched = linearizable::check(&history, Some(&past))?;
         self.world.count("keys searched together", searched.whole);
         self.world.count("keys searched apart", searched.by_key);

@@ -36,6 +36,12 @@ pub struct Mutants {
     /// first.
     #[arg(long)]
     count: bool,
+    /// These mistakes only, between commas.
+    #[arg(long, value_delimiter = ',', value_parser = crate::options::mutant)]
+    only: Vec<Mutant>,
+    /// Tell no stories: what the swarm alone notices.
+    #[arg(long)]
+    without_stories: bool,
     #[command(flatten)]
     swarm: Swarm,
 }
@@ -131,10 +137,12 @@ impl Mutants {
         };
         let heading = "first seed, and what was noticed";
         println!("{:<26} {:>13}  {heading}", "mutant", "caught in");
-        let only = self.swarm.fixed.mutant;
+        let stories = if self.without_stories { Vec::new() } else { stories };
+        let only = self.swarm.fixed.mutant.as_slice().iter().chain(&self.only);
+        let only: Vec<Mutant> = only.copied().collect();
         let mut all = true;
         for &mutant in Mutant::ALL {
-            if only.is_some_and(|only| only != mutant) {
+            if !only.is_empty() && !only.contains(&mutant) {
                 continue;
             }
             let fixed = Fixed {

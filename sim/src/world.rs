@@ -1,9 +1,10 @@
 //! What the parts of one rehearsal share: the trace, the clients' history, what was counted, and what went wrong. Also
 //! the recorder, which takes in the log records of the code under rehearsal.
 
-use crate::checkers::Violation;
 use crate::checkers::leaders::Leaders;
 use crate::checkers::space::Reasons;
+use crate::checkers::{Judged, Violation};
+use crate::coverage::Counters;
 use crate::history::{History, Input, Outcome};
 use crate::record::{Happening, Record};
 use crate::trace::{Standing, Trace};
@@ -29,6 +30,7 @@ struct Inner {
     record: Record,
     leaders: Leaders,
     counters: BTreeMap<&'static str, u64>,
+    judged: BTreeMap<String, u64>,
     violations: Vec<Violation>,
     struck: Vec<u32>,
     no_space: Reasons,
@@ -61,6 +63,7 @@ impl World {
             record: Record::default(),
             leaders: Leaders::default(),
             counters: BTreeMap::new(),
+            judged: BTreeMap::new(),
             violations: Vec::new(),
             struck: Vec::new(),
             no_space: Reasons::default(),
@@ -97,6 +100,13 @@ impl World {
         *self.inner().counters.entry(what).or_default() += more;
     }
 
+    /// How many answers a checker could judge.
+    pub fn judged(&self, what: &str, Judged { judged, not_judged }: Judged) {
+        let counted = &mut self.inner().judged;
+        *counted.entry(format!("judged: {what}")).or_default() += judged;
+        *counted.entry(format!("not judged: {what}")).or_default() += not_judged;
+    }
+
     /// A strike of the schedule begins.
     pub fn struck(&self, number: u32) {
         self.inner().struck.push(number);
@@ -118,6 +128,11 @@ impl World {
         let text = violation.to_string();
         inner.event("--", "! violation", Standing::default(), &text);
         inner.violations.push(violation);
+    }
+
+    /// Something for the trace that is shown only where all of it is.
+    pub fn line(&self, what: &str) {
+        self.inner().trace.record(elapsed(), what);
     }
 
     /// A client calls; gives the operation's number.
@@ -155,10 +170,16 @@ impl World {
         self.inner().violations.clone()
     }
 
-    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+    pub fn counters(&self) -> Counters {
         let inner = self.inner();
-        let mut counters = inner.counters.clone();
-        counters.insert("terms led", inner.leaders.terms() as u64);
+        let mut counters: Counters = inner.judged.clone();
+        counters.extend(
+            inner
+                .counters
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count)),
+        );
+        counters.insert("terms led".to_owned(), inner.leaders.terms() as u64);
         counters
     }
 

@@ -10,7 +10,7 @@ use super::check;
 use super::status::{ApiError, Failure};
 use crate::apply::machine::Outcome;
 use crate::env;
-use crate::limits::SCAN_SLICE_KEYS;
+use crate::limits::sizes;
 use crate::metrics::Operations;
 use crate::mvcc::MvccError;
 use crate::mvcc::range::{Progress, RangeScan};
@@ -117,7 +117,7 @@ pub(super) async fn view(backend: &impl Backend, serializable: bool) -> Result<A
 
 /// Carries a scan out in slices, so that other requests of the thread are not kept waiting.
 pub(super) async fn run(mut scan: RangeScan<'static>) -> Result<RangeReply, MvccError> {
-    while scan.advance(SCAN_SLICE_KEYS)? == Progress::More {
+    while scan.advance(sizes().scan_slice_keys)? == Progress::More {
         env::yield_now().await;
     }
     Ok(scan.into_reply())

@@ -7,7 +7,7 @@ use super::status::{ApiError, Failure};
 use crate::apply::Outcome;
 use crate::config;
 use crate::env;
-use crate::limits::SCAN_SLICE_KEYS;
+use crate::limits;
 use crate::mvcc::View;
 use crate::mvcc::hash::KeyValueHash;
 use crate::mvcc::range::Progress;
@@ -117,7 +117,7 @@ pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, St
     for (number, stored) in view.lease_records().enumerate() {
         let (key, value) = stored.map_err(Failure::from)?;
         hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
-        if number % SCAN_SLICE_KEYS == SCAN_SLICE_KEYS - 1 {
+        if number % limits::sizes().scan_slice_keys == limits::sizes().scan_slice_keys - 1 {
             env::yield_now().await;
         }
     }
@@ -132,7 +132,7 @@ pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, St
 
 async fn hash_of(view: &View, revision: i64) -> Result<KeyValueHash, Failure> {
     let mut scan = view.hash_scan(revision)?;
-    while scan.advance(SCAN_SLICE_KEYS)? == Progress::More {
+    while scan.advance(limits::sizes().scan_slice_keys)? == Progress::More {
         env::yield_now().await;
     }
     Ok(scan.into_hash())

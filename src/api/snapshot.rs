@@ -10,7 +10,7 @@ use crate::backup::BackupFile;
 use crate::backup::file::BackupError;
 use crate::config::CLUSTER_VERSION;
 use crate::env;
-use crate::limits::{BACKUP_CHUNK_BYTES, BACKUP_CHUNK_TIMEOUT};
+use crate::limits::{BACKUP_CHUNK_TIMEOUT, sizes};
 use crate::mvcc::View;
 use crate::proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use bytes::Bytes;
@@ -86,7 +86,7 @@ impl Sending {
         let mut buffer = Vec::new();
         while let Some(pages) = file.next_pages().map_err(failed)? {
             buffer.extend_from_slice(&pages);
-            if buffer.len() >= BACKUP_CHUNK_BYTES {
+            if buffer.len() >= sizes().backup_chunk_bytes {
                 self.blobs(std::mem::take(&mut buffer).into()).await?;
             }
         }
@@ -109,7 +109,7 @@ impl Sending {
     /// Sends what is at hand of the file. A long value makes it longer than what one message carries.
     async fn blobs(&mut self, mut bytes: Bytes) -> Result<(), Status> {
         while !bytes.is_empty() {
-            let blob = bytes.split_to(bytes.len().min(BACKUP_CHUNK_BYTES));
+            let blob = bytes.split_to(bytes.len().min(sizes().backup_chunk_bytes));
             self.sum.update(&blob);
             self.left -= blob.len() as u64;
             self.send(blob).await?;

@@ -9,7 +9,7 @@ use super::body::{Body, PREFIX_BYTES, put_prefix};
 use super::grpc::{RequestBody, Requests};
 use super::status::ApiError;
 use crate::env;
-use crate::limits::{WATCH_CHUNK_BYTES, WATCH_OUTBOX_BYTES};
+use crate::limits::sizes;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
@@ -71,7 +71,8 @@ impl Receiver {
     async fn run(self, mut requests: Requests<impl RequestBody>) {
         loop {
             // Who does not take answers gets no more questions in.
-            std::future::poll_fn(|context| self.outbox.poll_room(context, 2 * WATCH_OUTBOX_BYTES)).await;
+            std::future::poll_fn(|context| self.outbox.poll_room(context, 2 * sizes().watch_outbox_bytes))
+                .await;
             match requests.next::<WatchRequest>().await {
                 Ok(Some(request)) => self.handle(request),
                 Ok(None) => return,
@@ -138,7 +139,7 @@ impl<B: Backend> Stream for Replies<B> {
         if let Some(chunk) = self.chunks.pop_front() {
             return Poll::Ready(Some(Ok(chunk)));
         }
-        match ready!(self.outbox.poll_take(context, WATCH_CHUNK_BYTES)) {
+        match ready!(self.outbox.poll_take(context, sizes().watch_chunk_bytes)) {
             Taken::Messages { messages, drained } => {
                 if drained {
                     self.hub.request(self.stream, Request::Drained);
@@ -200,7 +201,7 @@ fn chunks(messages: Vec<Message>, header: &ResponseHeader) -> Vec<Bytes> {
         };
         put_prefix(&mut buffer, head.encoded_len() + events.len());
         head.encode(&mut buffer).expect("a buffer grows");
-        if events.len() < WATCH_CHUNK_BYTES {
+        if events.len() < sizes().watch_chunk_bytes {
             buffer.extend_from_slice(&events);
         } else {
             chunks.push(buffer.split().freeze());
@@ -215,5 +216,9 @@ fn chunks(messages: Vec<Message>, header: &ResponseHeader) -> Vec<Bytes> {
 
 fn copied_bytes(message: &Message) -> usize {
     let bytes = message.bytes() + PREFIX_BYTES;
-    if bytes < WATCH_CHUNK_BYTES { bytes } else { 128 }
+    if bytes < sizes().watch_chunk_bytes {
+        bytes
+    } else {
+        128
+    }
 }

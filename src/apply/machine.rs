@@ -16,7 +16,7 @@ use crate::apply::leases::{self, LeaseSink};
 use crate::apply::pending::Pending;
 use crate::apply::{ApplyError, Failure, MachineError, txn};
 use crate::ids::{LogIndex, Term};
-use crate::limits::{APPLY_BATCH_BYTES, HEADER_CACHE_BYTES_DEFAULT};
+use crate::limits::{HEADER_CACHE_BYTES_DEFAULT, sizes};
 use crate::metrics::StoreMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::view::{View, Views};
@@ -189,7 +189,7 @@ impl Machine {
                 continue;
             }
             self.check_index(entry.index)?;
-            if self.pending.bytes() >= APPLY_BATCH_BYTES {
+            if self.pending.bytes() >= sizes().apply_batch_bytes {
                 self.pending.commit()?;
             }
             let commands = entry::commands(entry.data.clone()).map_err(|source| MachineError::Entry {

@@ -237,7 +237,8 @@ impl Pending {
             return Ok(());
         }
         for (id, holds) in [(before, false), (lease, true)] {
-            if id != 0 {
+            let stays = !holds && mutants::active(Mutant::LeaseKeepsKey);
+            if id != 0 && !stays {
                 self.leases.attach(&self.state, id, key, holds)?;
                 self.bytes += key.len();
             }

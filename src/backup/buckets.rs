@@ -4,7 +4,7 @@
 //! expects all of them.
 
 use crate::config::CLUSTER_VERSION;
-use crate::limits::BACKUP_PASS_KEYS;
+use crate::limits::sizes;
 use crate::mvcc::entries::{EntryScan, EntryStep, put_revision};
 use crate::mvcc::{MvccError, View};
 use bytes::Bytes;
@@ -85,7 +85,7 @@ struct Keys {
 impl Keys {
     fn new(view: &View) -> Result<Self, MvccError> {
         Ok(Self {
-            scan: view.entries(BACKUP_PASS_KEYS)?,
+            scan: view.entries(sizes().backup_pass_keys)?,
             buffer: vec![],
         })
     }

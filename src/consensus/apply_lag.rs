@@ -3,7 +3,7 @@
 
 use crate::apply::CommittedEntry;
 use crate::ids::LogIndex;
-use crate::limits::APPLY_LAG_BYTES_MAX;
+use crate::limits::sizes;
 use std::collections::VecDeque;
 
 /// Entries that were handed to the applier and are not applied.
@@ -30,7 +30,7 @@ impl ApplyLag {
 
     /// Whether the applier has to catch up first.
     pub fn is_long(&self) -> bool {
-        self.bytes > APPLY_LAG_BYTES_MAX
+        self.bytes > sizes().apply_lag_bytes_max
     }
 }
 
@@ -38,6 +38,7 @@ impl ApplyLag {
 mod tests {
     use super::*;
     use crate::ids::Term;
+    use crate::limits::APPLY_LAG_BYTES_MAX;
     use bytes::Bytes;
 
     #[test]

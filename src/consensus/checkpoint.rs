@@ -5,7 +5,7 @@
 //! many commands).
 
 use crate::ids::LogIndex;
-use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, CHECKPOINT_BYTES, lowered};
+use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, lowered, sizes};
 use std::collections::VecDeque;
 
 /// How finely bytes are remembered.
@@ -24,7 +24,7 @@ impl Policy {
     pub fn with_snapshot_count(entries: u64) -> Self {
         Self {
             entries,
-            bytes: CHECKPOINT_BYTES,
+            bytes: sizes().checkpoint_bytes,
             catch_up_entries: CATCH_UP_ENTRIES,
             catch_up_bytes: CATCH_UP_BYTES,
         }

@@ -3,7 +3,7 @@
 
 use crate::apply::entry::ReadableCommands;
 use crate::ids::LogIndex;
-use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL};
+use crate::limits::sizes;
 use crate::proto::log::Command;
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ impl CommandQueue {
     pub fn append(&mut self, mut other: Self) {
         self.bytes += other.bytes;
         if let (Some(last), Some(first)) = (self.pieces.back_mut(), other.pieces.front())
-            && last.len() + first.len() <= ENTRY_BYTES_MAX
+            && last.len() + first.len() <= sizes().entry_bytes_max
         {
             last.extend_from_slice(first);
             other.pieces.pop_front();
@@ -73,7 +73,7 @@ impl CommandQueue {
         if self
             .pieces
             .back()
-            .is_none_or(|last| last.len() + more > ENTRY_BYTES_MAX)
+            .is_none_or(|last| last.len() + more > sizes().entry_bytes_max)
         {
             self.pieces.push_back(Vec::with_capacity(more.max(4096)));
         }
@@ -112,14 +112,15 @@ impl UnderWay {
     /// Whether the next entry should be proposed now.
     pub fn takes(&self, commands: &CommandQueue) -> bool {
         !commands.is_empty()
-            && self.entries.len() < ENTRIES_IN_FLIGHT_MAX
-            && (commands.is_next_full() || self.bytes < IN_FLIGHT_BYTES_SMALL)
+            && self.entries.len() < sizes().entries_in_flight_max
+            && (commands.is_next_full() || self.bytes < sizes().in_flight_bytes_small)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL};
     use crate::proto::log::CommandBatch;
     use prost::Message;
 

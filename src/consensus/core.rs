@@ -14,6 +14,7 @@ use super::log_fetches::Stretch;
 use super::log_store::LogStore;
 use crate::apply::CommittedEntry;
 use crate::ids::{LogIndex, MemberId, Term};
+use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer;
 use crate::storage::log::{Cut, LogError};
@@ -25,10 +26,6 @@ use std::collections::VecDeque;
 /// Ticks of raft per heartbeat: elections are spread over times this much finer, so that two members rarely stand at
 /// the same moment.
 pub const TICKS_PER_HEARTBEAT: u32 = 5;
-/// What one message of entries may carry.
-const MESSAGE_BYTES_MAX: u64 = 1024 * 1024;
-/// What one hand-over to the applier may carry.
-const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Messages of entries on their way to one follower.
 const MESSAGES_IN_FLIGHT_MAX: usize = 256;
 
@@ -143,14 +140,14 @@ impl Core {
             election_tick: timing.election_ticks(),
             heartbeat_tick: TICKS_PER_HEARTBEAT as usize,
             applied: applied.0,
-            max_size_per_msg: MESSAGE_BYTES_MAX,
+            max_size_per_msg: sizes().raft_message_bytes_max,
             max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
-            check_quorum: true,
-            pre_vote: true,
+            check_quorum: !mutants::active(Mutant::CheckQuorumOff),
+            pre_vote: !mutants::active(Mutant::PreVoteOff),
             batch_append: true,
             // The caller says when, see `tell_commit`.
             skip_bcast_commit: true,
-            max_committed_size_per_ready: COMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: sizes().committed_bytes_max,
             ..Config::default()
         };
         let raw = RawNode::new(&config, store, &super::raft_log::logger())?;

@@ -12,6 +12,7 @@
 use super::convert;
 use super::log_fetches::{LogFetches, Stretch};
 use crate::ids::{LogIndex, Term};
+use crate::limits::sizes;
 use crate::mvcc::View;
 use crate::mvcc::Views;
 use crate::proto::peer;
@@ -21,9 +22,6 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Entries in memory beyond those that must be there: what serves a follower that is a little behind.
-pub const TAIL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// raft's storage.
 pub struct LogStore {
@@ -168,7 +166,7 @@ impl LogStore {
 
     /// Lets go of entries up to `applied` (which are on disk and applied) until the tail fits its bytes.
     pub fn shrink_tail(&mut self, applied: LogIndex) {
-        while self.tail_bytes > TAIL_BYTES_MAX
+        while self.tail_bytes > sizes().log_tail_bytes_max
             && self.tail.front().is_some_and(|entry| entry.index <= applied.0)
         {
             self.tail_bytes -= self.tail.pop_front().map_or(0, |entry| entry.data.len() as u64);

@@ -1,8 +1,9 @@
 //! What raft is told of the log: terms, entries from memory and from disk, and what a cut or a snapshot leaves.
 
-use super::log_store::{LogStore, TAIL_BYTES_MAX, read_entries};
+use super::log_store::{LogStore, read_entries};
 use super::testing::TestMember;
 use crate::ids::{LogIndex, Term};
+use crate::limits::LOG_TAIL_BYTES_MAX;
 use crate::proto::peer;
 use crate::storage::log::{Cut, LogDatabase, Recovered};
 use raft::eraftpb::{ConfState, Entry};
@@ -211,7 +212,7 @@ fn the_tail_is_bounded_by_what_is_applied() {
         .log
         .reset(cut(4, 2), &peer::HardState::default())
         .expect("written");
-    let payload_bytes = TAIL_BYTES_MAX as usize / 4;
+    let payload_bytes = LOG_TAIL_BYTES_MAX as usize / 4;
     let appended = entries_of(5, &[2; 6], payload_bytes);
     store.append(&appended);
     store.shrink_tail(LogIndex(4));
@@ -270,7 +271,7 @@ fn a_disk_that_fails_is_reported_once() {
 /// A log on disk of which only the newest entry is in memory.
 fn mostly_on_disk() -> (Fixture, Vec<Entry>) {
     let Fixture { mut store, member } = fixture(4, 2);
-    let payload_bytes = TAIL_BYTES_MAX as usize;
+    let payload_bytes = LOG_TAIL_BYTES_MAX as usize;
     let appended = entries_of(5, &[2; 3], payload_bytes);
     member
         .log
@@ -285,7 +286,7 @@ fn mostly_on_disk() -> (Fixture, Vec<Entry>) {
 #[test]
 fn what_is_on_disk_only_is_read_elsewhere_and_asked_for_again() {
     let (Fixture { store, member }, appended) = mostly_on_disk();
-    let ask = || store.entries(5, 8, TAIL_BYTES_MAX, GetEntriesContext::empty(true));
+    let ask = || store.entries(5, 8, LOG_TAIL_BYTES_MAX, GetEntriesContext::empty(true));
     let later = Err(Error::Store(StorageError::LogTemporarilyUnavailable));
     assert_eq!(ask(), later);
     let fetches = store.take_fetches();

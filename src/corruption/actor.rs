@@ -10,7 +10,7 @@ use crate::consensus::Handle;
 use crate::env;
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::Wake;
-use crate::limits::SCAN_SLICE_KEYS;
+use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::MvccError;
 use crate::mvcc::range::Progress;
@@ -121,7 +121,7 @@ async fn hash(views: &crate::mvcc::Views, mut question: HashQuestion) -> Result<
     }
     let view = views.load();
     let mut scan = view.hash_scan_as_compacted(question.revision, question.compact_revision)?;
-    while scan.advance(SCAN_SLICE_KEYS)? == Progress::More {
+    while scan.advance(sizes().scan_slice_keys)? == Progress::More {
         env::yield_now().await;
     }
     let hashed = scan.into_hash();

@@ -12,7 +12,7 @@ use crate::consensus::Handle;
 use crate::env;
 use crate::ids::{MemberId, Term};
 use crate::inbox::Wake;
-use crate::limits::{LEASE_COMMANDS_IN_FLIGHT, LEASE_FORWARD_MAX, LEASES_PER_COMMAND, SCAN_SLICE_KEYS};
+use crate::limits::{LEASE_COMMANDS_IN_FLIGHT, LEASE_FORWARD_MAX, sizes};
 use crate::metrics::LeaseMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::{View, Views};
@@ -384,7 +384,7 @@ impl LessorActor {
         let Some(term) = self.lessor.leading() else { return };
         let (now_ms, term) = (self.now_ms(), term.get());
         let fitting = self.parts.consensus.request_bytes_max / LEASE_BYTES_MAX;
-        let count_max = LEASES_PER_COMMAND.min(fitting).max(1);
+        let count_max = sizes().leases_per_command.min(fitting).max(1);
         while self.commands_under_way < LEASE_COMMANDS_IN_FLIGHT {
             let leases = self.lessor.expired(now_ms, count_max);
             if leases.is_empty() {
@@ -428,7 +428,7 @@ async fn keys(view: &View, id: i64) -> Result<Vec<bytes::Bytes>, StateError> {
     let mut keys = vec![];
     for key in view.lease_keys(id) {
         keys.push(key?);
-        if keys.len() % SCAN_SLICE_KEYS == 0 {
+        if keys.len() % sizes().scan_slice_keys == 0 {
             env::yield_now().await;
         }
     }

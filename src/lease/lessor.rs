@@ -4,6 +4,7 @@
 use super::queue::Queue;
 use crate::apply::leases::LeaseChange;
 use crate::ids::Term;
+use crate::limits::sizes;
 use crate::proto::log::{ExpiredLease, LeaseCheckpoint};
 use crate::storage::state_leases::LeaseRecord;
 use std::collections::BTreeMap;
@@ -20,10 +21,10 @@ pub struct LessorOptions {
 }
 
 impl LessorOptions {
-    pub const fn new(election_timeout_ms: u64) -> Self {
+    pub fn new(election_timeout_ms: u64) -> Self {
         Self {
             extension_ms: election_timeout_ms,
-            checkpoint_interval_ms: 5 * 60 * 1000,
+            checkpoint_interval_ms: sizes().lease_checkpoint_interval_ms,
             expiry_retry_ms: 3_000,
         }
     }

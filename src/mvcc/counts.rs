@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
-use crate::limits::{COUNT_CHANGES_MAX, COUNT_STRETCH_KEYS, COUNT_STRETCHES_MAX};
+use crate::limits::{COUNT_STRETCHES_MAX, sizes};
 use crate::mvcc::past::{Changes, stored_changes};
 use crate::mvcc::records::Stored;
 use crate::mvcc::view::View;
@@ -65,7 +65,7 @@ impl Counts {
         let keys = keys.expect("no more keys go than there are");
         let start = start.clone();
         let stretches = Arc::make_mut(&mut self.stretches);
-        if keys > GROWTH_MAX * COUNT_STRETCH_KEYS {
+        if keys > GROWTH_MAX * sizes().count_stretch_keys {
             stretches.remove(&start);
         } else if let Some(stretch) = stretches.get_mut(&start) {
             stretch.keys = keys;
@@ -114,7 +114,7 @@ impl CountScan {
         let known = view.counts.load_full();
         let behind = view.revision() - known.revision;
         let is_useful =
-            (0..=COUNT_CHANGES_MAX).contains(&behind) && known.revision >= view.compact_revision();
+            (0..=sizes().count_changes_max).contains(&behind) && known.revision >= view.compact_revision();
         let mut scan = Self {
             counts: Counts {
                 revision: view.revision(),
@@ -159,7 +159,7 @@ impl CountScan {
                         keys: walk.stretch_keys,
                     };
                     // A short one costs as much to remember as to count again.
-                    if stretch.keys >= COUNT_STRETCH_KEYS / 4 {
+                    if stretch.keys >= sizes().count_stretch_keys / 4 {
                         self.found.push((walk.stretch_start.clone(), stretch));
                     }
                     self.range = match walk.end.take() {
@@ -170,7 +170,7 @@ impl CountScan {
                     return Ok(Some(0));
                 };
                 let (key, _) = record?;
-                if walk.stretch_keys >= COUNT_STRETCH_KEYS {
+                if walk.stretch_keys >= sizes().count_stretch_keys {
                     let key = Bytes::copy_from_slice(&key);
                     let stretch = Stretch {
                         end: Some(key.clone()),

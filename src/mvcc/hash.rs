@@ -5,7 +5,7 @@
 //! revision count only if they are what a reader at the hashed revision sees; if that reader sees nothing at all, those
 //! count that a reader at the compact revision sees.
 
-use crate::limits::HASH_PASS_KEYS;
+use crate::limits::sizes;
 use crate::mvcc::MvccError;
 use crate::mvcc::entries::{EntryScan, EntryStep, Wanted};
 use crate::mvcc::range::Progress;
@@ -37,7 +37,7 @@ impl View {
 
     /// The hash up to `revision`, to be carried out in slices.
     pub fn hash_scan(&self, revision: i64) -> Result<HashScan, MvccError> {
-        HashScan::new(self.clone(), revision, HASH_PASS_KEYS)
+        HashScan::new(self.clone(), revision, sizes().hash_pass_keys)
     }
 
     /// The same as if everything up to `compact_revision` had been compacted, if less has been: what a member that has
@@ -49,7 +49,7 @@ impl View {
     ) -> Result<HashScan, MvccError> {
         let mut view = self.clone();
         view.applied.compact_revision = view.compact_revision().max(compact_revision);
-        HashScan::new(view, revision, HASH_PASS_KEYS)
+        HashScan::new(view, revision, sizes().hash_pass_keys)
     }
 }
 

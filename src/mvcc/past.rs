@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::{Readable, Snapshot};
 
-use crate::limits::PAST_PASS_KEYS;
+use crate::limits::sizes;
 use crate::mvcc::records::{Found, Step, Stored, stored_range};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
@@ -209,7 +209,7 @@ impl<'s> PastWalk<'s> {
         range: &KeyRange,
         revision: i64,
     ) -> Result<Self, StateError> {
-        Self::in_passes(past, range, revision, PAST_PASS_KEYS)
+        Self::in_passes(past, range, revision, sizes().past_pass_keys)
     }
 
     fn in_passes(

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::mutants::{self, Mutant};
 use crate::mvcc::MvccError;
 use crate::mvcc::counts::CountScan;
 use crate::mvcc::records::{Found, RecordsAt, Source, Step};
@@ -89,6 +90,7 @@ pub struct RangeScan<'s> {
     /// Cut the reply to so many.
     limit: usize,
     with_count: bool,
+    tells_more: bool,
     gathered: EncodedKvs,
     sorted: Vec<KeyValue>,
     more: bool,
@@ -131,6 +133,7 @@ impl<'s> RangeScan<'s> {
         } else {
             limit.saturating_add(1)
         };
+        let is_past = request.revision > 0;
         Ok(Self {
             records,
             count_from: None,
@@ -140,7 +143,8 @@ impl<'s> RangeScan<'s> {
             keys_only: request.keys_only,
             gather_max,
             limit,
-            with_count: true,
+            with_count: !(is_past && mutants::active(Mutant::CountStopsAtLimit)),
+            tells_more: !(is_past && mutants::active(Mutant::MoreNotTold)),
             gathered: EncodedKvs::default(),
             sorted: vec![],
             more: false,
@@ -284,7 +288,7 @@ impl<'s> RangeScan<'s> {
         }
         RangeReply {
             kvs,
-            more: self.more,
+            more: self.more && self.tells_more,
             count: self.count,
             header_revision: self.header_revision,
         }

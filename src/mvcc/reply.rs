@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::limits::REPLY_CHUNK_BYTES;
+use crate::limits::sizes;
 use crate::proto::etcdserverpb::{RangeResponse, ResponseHeader};
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::state_record::Record;
@@ -48,7 +48,7 @@ impl EncodedKvs {
     fn begin(&mut self, bytes: usize) {
         let field_bytes = 1 + encoded_len_varint(bytes as u64) + bytes;
         let used = self.open.len();
-        if used > 0 && used + field_bytes > REPLY_CHUNK_BYTES {
+        if used > 0 && used + field_bytes > sizes().reply_chunk_bytes {
             self.seal();
         }
         if self.open.capacity() == 0 {
@@ -56,7 +56,7 @@ impl EncodedKvs {
             let capacity = if self.keys == 0 {
                 field_bytes
             } else {
-                REPLY_CHUNK_BYTES
+                sizes().reply_chunk_bytes
             };
             self.open.reserve_exact(capacity.max(field_bytes));
         }

@@ -14,6 +14,7 @@ use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
 use crate::metrics::SentMetrics;
+use crate::mutants::{self, Mutant};
 use crate::mvcc::View;
 use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::{self, Batch, Envelope, LinkReply};
@@ -342,6 +343,9 @@ impl Handler<SnapshotSent> for Link {
 
     fn handle(&mut self, message: SnapshotSent, _: &mut Context<Self>) {
         self.snapshot_under_way = false;
+        if !message.arrived && mutants::active(Mutant::TransferFailureHidden) {
+            return;
+        }
         let member = self.remote.member;
         self.consensus
             .add(|incoming| incoming.snapshot_reports.push((member, message.arrived)));

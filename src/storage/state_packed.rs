@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use bytes::{Buf, Bytes};
 use prost::encoding::{decode_varint, encode_varint};
 
-use crate::limits::PACKED_RECORD_BYTES;
+use crate::limits::sizes;
 use crate::storage::state::StateKeyspace;
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::{Place, REVISION_BYTES};
@@ -68,7 +68,7 @@ impl<T: Packed> PackedWriter<T> {
         encode_varint(u64::from(place.sub), &mut self.buffer);
         pack(&mut self.buffer);
         self.last_main = place.main;
-        if self.buffer.len() >= PACKED_RECORD_BYTES {
+        if self.buffer.len() >= sizes().packed_record_bytes {
             self.seal();
         }
     }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fjall::{Iter, Readable, Snapshot};
 
-use crate::limits::APPLY_BATCH_BYTES;
+use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::SnapshotRecord;
 use crate::storage::journal_batch::MARK_KEY;
@@ -161,7 +161,7 @@ impl StateImport {
                 Bytes::copy_from_slice(&record.key),
                 Bytes::copy_from_slice(&record.value),
             ));
-            if self.batch_bytes >= APPLY_BATCH_BYTES {
+            if self.batch_bytes >= sizes().apply_batch_bytes {
                 self.write_batch()?;
             }
         }

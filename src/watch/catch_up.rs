@@ -8,11 +8,11 @@ use super::event::{self, Encoded, Event};
 use super::hub::{Hub, State, Watcher};
 use super::interests::of_interest;
 use super::publish::{Batch, send};
-use crate::limits::{WATCH_READ_BYTES, WATCH_READ_CHANGES, WATCH_RECENT_BYTES};
+use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How many changes a first read asks for; later ones ask for what makes about [`WATCH_READ_BYTES`].
+/// How many changes a first read asks for; later ones ask for what makes about `WATCH_READ_BYTES`.
 const FIRST_READ_CHANGES: usize = 64;
 
 /// The state of catching up.
@@ -42,7 +42,7 @@ impl Default for CatchUp {
             reading: false,
             sweep: 0,
             sweeping: true,
-            read_changes: FIRST_READ_CHANGES,
+            read_changes: FIRST_READ_CHANGES.min(sizes().watch_read_changes),
             touched: vec![],
         }
     }
@@ -81,7 +81,7 @@ impl CatchUp {
         }
         self.recent_bytes += bytes(&batch);
         self.recent.push_back(batch);
-        while self.recent_bytes > WATCH_RECENT_BYTES
+        while self.recent_bytes > sizes().watch_recent_bytes
             && let Some(oldest) = self.recent.pop_front()
         {
             self.recent_bytes -= bytes(&oldest);
@@ -191,8 +191,8 @@ impl Hub {
     fn adapt(&mut self, events: &[Event]) {
         let bytes: usize = events.iter().map(Event::bytes).sum();
         if let Some(each) = bytes.checked_div(events.len()) {
-            let fitting = WATCH_READ_BYTES / each.max(1);
-            self.catch_up.read_changes = fitting.clamp(1, WATCH_READ_CHANGES);
+            let fitting = sizes().watch_read_bytes / each.max(1);
+            self.catch_up.read_changes = fitting.clamp(1, sizes().watch_read_changes);
         }
     }
 

@@ -5,7 +5,7 @@
 
 use super::interests::{Match, Wants};
 use crate::apply::changes::AppliedChange;
-use crate::limits::WATCH_RESPONSE_BYTES;
+use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::changes::ChangeKind;
 use crate::proto::mvccpb::KeyValue;
@@ -151,7 +151,7 @@ pub fn encode(events: &[Event], matches: &[Match], wants: Wants, from_revision: 
             continue;
         }
         if let Some((first_revision, last_revision)) = span {
-            let ends = last_revision != event.revision && buffer.len() >= WATCH_RESPONSE_BYTES;
+            let ends = last_revision != event.revision && buffer.len() >= sizes().watch_response_bytes;
             if ends || mutants::active(Mutant::WatchSplitsRevision) {
                 encoded.push(Encoded {
                     first_revision,
@@ -288,7 +288,7 @@ mod tests {
 
     #[test]
     fn only_whole_revisions_share_a_response() {
-        let value = vec![0; WATCH_RESPONSE_BYTES / 4];
+        let value = vec![0; sizes().watch_response_bytes / 4];
         let event = |revision, key: &'static str| Event {
             revision,
             kind: ChangeKind::Put,

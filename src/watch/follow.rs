@@ -7,7 +7,7 @@
 use super::handle::{Request, WatchHandle};
 use super::hub::{Create, Opened, StreamId};
 use super::outbox::{Ending, Message, Outbox, Taken};
-use crate::limits::WATCH_CHUNK_BYTES;
+use crate::limits::sizes;
 use crate::proto::etcdserverpb::WatchResponse;
 use crate::proto::mvccpb::Event;
 use prost::Message as _;
@@ -57,7 +57,7 @@ impl HubStream {
 
     /// Done when the stream has to end. To be used as long as nobody watches on it.
     pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Ending> {
-        match self.outbox.poll_take(context, WATCH_CHUNK_BYTES) {
+        match self.outbox.poll_take(context, sizes().watch_chunk_bytes) {
             Poll::Ready(Taken::Ended(ending)) => Poll::Ready(ending),
             Poll::Ready(Taken::Messages { .. }) => unreachable!("there are no watchers"),
             Poll::Pending => Poll::Pending,
@@ -108,7 +108,7 @@ impl Following {
                     return Ok(followed);
                 }
             }
-            match poll_fn(|context| self.stream.outbox.poll_take(context, WATCH_CHUNK_BYTES)).await {
+            match poll_fn(|context| self.stream.outbox.poll_take(context, sizes().watch_chunk_bytes)).await {
                 Taken::Messages { messages, drained } => {
                     if drained {
                         self.stream.request(Request::Drained);

@@ -4,7 +4,7 @@ use super::catch_up::ReadOutcome;
 use super::hub::{Create, Opened, StreamId};
 use crate::apply::changes::{AppliedChange, AppliedChanges, ChangeSink, Wanted};
 use crate::inbox::Inbox;
-use crate::limits::WATCH_INBOX_BYTES;
+use crate::limits::sizes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
@@ -36,10 +36,10 @@ pub struct HubWork {
 }
 
 impl HubWork {
-    /// Keeps at most [`WATCH_INBOX_BYTES`] of changes; beyond that the hub learns the revision alone, and watchers read.
+    /// Keeps at most `WATCH_INBOX_BYTES` of changes; beyond that the hub learns the revision alone, and watchers read.
     fn add_changes(&mut self, mut applied: AppliedChanges) {
         self.changes_bytes += applied.changes.iter().flatten().map(bytes).sum::<usize>();
-        if self.changes_bytes > WATCH_INBOX_BYTES {
+        if self.changes_bytes > sizes().watch_inbox_bytes {
             applied.changes = None;
             if let Some(first) = self.changes.first() {
                 applied.after = first.after;

@@ -11,7 +11,7 @@ use super::interests::{Interests, Wants};
 use super::keys::WatchedKeys;
 use super::outbox::{Ending, Message, Outbox};
 use crate::apply::changes::Wanted;
-use crate::limits::{WATCH_OUTBOX_BYTES, WATCHERS_MAX};
+use crate::limits::{WATCHERS_MAX, sizes};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use slab::Slab;
@@ -84,7 +84,7 @@ pub struct HubOptions {
 impl Default for HubOptions {
     fn default() -> Self {
         Self {
-            outbox_bytes: WATCH_OUTBOX_BYTES,
+            outbox_bytes: sizes().watch_outbox_bytes,
             watchers_max: WATCHERS_MAX,
             fragment_bytes: usize::MAX,
             progress_interval_ms: 600_000,
@@ -318,6 +318,9 @@ impl Hub {
         let stream = &mut self.streams[number as usize];
         stream.blocked = false;
         stream.queued_bytes = stream.opened.outbox.bytes();
+        if mutants::active(Mutant::ParkedForever) {
+            return;
+        }
         for watcher in std::mem::take(&mut stream.parked) {
             let found = &mut self.watchers[watcher as usize];
             found.state = State::Unsynced;

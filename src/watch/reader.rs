@@ -5,6 +5,7 @@ use super::event::{Content, Event};
 use super::handle::WatchHandle;
 use crate::env;
 use crate::inbox::{Inbox, Wake};
+use crate::mutants::{self, Mutant};
 use crate::mvcc::changes::{Change, ChangeKind};
 use crate::mvcc::past::{Pushed, pushed_record};
 use crate::mvcc::records::Source;
@@ -97,6 +98,7 @@ fn previous_records(view: &View, changes: &[Change]) -> Result<Vec<Option<Record
         let found = replaced.filter(|replaced| replaced.place == *place);
         previous.push(match found.map(|replaced| replaced.previous) {
             None | Some(Previous::Nothing) => None,
+            Some(Previous::Whole(_)) if mutants::active(Mutant::WatchPreviousForgotten) => None,
             Some(Previous::Whole(record)) => Some(record),
             Some(Previous::InHistory(written)) => {
                 let pushed = Pushed {

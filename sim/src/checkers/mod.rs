@@ -8,6 +8,7 @@ pub mod leases;
 pub mod linearizable;
 pub mod logs;
 pub mod proclaims;
+pub mod requests;
 pub mod revisions;
 pub mod space;
 pub mod watch;
@@ -19,6 +20,28 @@ pub struct Violation(pub String);
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// How many answers a checker could hold against what must be true, and how many it could not, because what they tell of
+/// was compacted before anybody looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    pub judged: u64,
+    pub not_judged: u64,
+}
+
+impl Judged {
+    pub fn add(&mut self, is_judged: bool) {
+        self.judged += u64::from(is_judged);
+        self.not_judged += u64::from(!is_judged);
+    }
+}
+
+impl std::ops::AddAssign for Judged {
+    fn add_assign(&mut self, other: Self) {
+        self.judged += other.judged;
+        self.not_judged += other.not_judged;
     }
 }
 

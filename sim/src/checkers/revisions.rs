@@ -2,17 +2,27 @@
 //! answered; nothing is in it that nobody wrote; every read, of the present or of the past, saw the state at its
 //! revision; and revisions never run against time.
 
-use super::{Violation, violation};
+use super::{Judged, Violation, violation};
 use crate::history::{Answer, Held, History, Input, Key, Operation, Outcome, Value};
 use crate::model::{Known, Past, State};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// What could be judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Acknowledged changes.
+    pub written: Judged,
+    /// Answers that show a state.
+    pub seen: Judged,
+}
+
 /// Checks all of it.
-pub fn check(history: &History, past: &Past) -> Result<(), Violation> {
-    check_written(history, past)?;
+pub fn check(history: &History, past: &Past) -> Result<Checked, Violation> {
+    let written = check_written(history, past)?;
     check_origin(history, past)?;
-    check_seen(history, past)?;
-    check_time(history)
+    let seen = check_seen(history, past)?;
+    check_time(history)?;
+    Ok(Checked { written, seen })
 }
 
 /// What an operation does to keys when it changes them.
@@ -23,12 +33,15 @@ fn changes_of(operation: &Operation) -> Vec<Held> {
 }
 
 /// Every acknowledged change is in the past, as a whole.
-fn check_written(history: &History, past: &Past) -> Result<(), Violation> {
+fn check_written(history: &History, past: &Past) -> Result<Judged, Violation> {
+    let mut judged = Judged::default();
     for operation in &history.operations {
         let Some(answer) = operation.answer().filter(|answer| answer.changed()) else {
             continue;
         };
-        let Some(changes) = past.changes(answer.revision()) else {
+        let changes = past.changes(answer.revision());
+        judged.add(changes.is_some());
+        let Some(changes) = changes else {
             continue;
         };
         if changes != changes_of(operation) {
@@ -40,7 +53,7 @@ fn check_written(history: &History, past: &Past) -> Result<(), Violation> {
             ));
         }
     }
-    Ok(())
+    Ok(judged)
 }
 
 /// Every change in the past was asked for, and made once.
@@ -112,7 +125,8 @@ fn check_writer(
 }
 
 /// Every answer shows the state at its revision, or the one before it where it changed something.
-fn check_seen(history: &History, past: &Past) -> Result<(), Violation> {
+fn check_seen(history: &History, past: &Past) -> Result<Judged, Violation> {
+    let mut judged = Judged::default();
     let mut seen: Vec<(i64, &Operation, &Answer)> = Vec::new();
     for operation in &history.operations {
         if let Some(answer) = operation.answer() {
@@ -128,7 +142,10 @@ fn check_seen(history: &History, past: &Past) -> Result<(), Violation> {
     for (revision, operation, answer) in seen {
         let state = match states.at(revision) {
             Known::State(state) => state,
-            Known::Hidden => continue,
+            Known::Hidden => {
+                judged.add(false);
+                continue;
+            }
             Known::Future => {
                 return violation(format!(
                     "operation {} was answered at revision {revision}, and the store ends at {}",
@@ -143,8 +160,9 @@ fn check_seen(history: &History, past: &Past) -> Result<(), Violation> {
                 operation.id, operation.input
             ));
         }
+        judged.add(true);
     }
-    Ok(())
+    Ok(judged)
 }
 
 /// Whether this answer can be given where the store holds this.

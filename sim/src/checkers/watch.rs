@@ -4,7 +4,9 @@
 //!
 //! These are the promises that etcd makes of watches (etcd.io, "API guarantees").
 
-use super::{Violation, violation};
+use super::{Judged, Violation, violation};
+use crate::records::RecordPast;
+use std::collections::BTreeSet;
 
 /// One watcher from its creation to its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,16 +58,78 @@ pub struct StoreChange {
     pub key: Vec<u8>,
     pub value: Option<Vec<u8>>,
     pub create_revision: i64,
+    pub before: Before,
+}
+
+/// What a change has replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// Revision and value.
+    Record(i64, Vec<u8>),
+    /// It was compacted before anybody looked.
+    Unknown,
 }
 
 /// The store's changes.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    /// What happened before is not known any more.
-    pub known_from: i64,
     pub revision: i64,
     pub compacted: i64,
+    /// Revisions of which nobody knows what they changed.
+    pub hidden: BTreeSet<i64>,
+    /// Every revision that somebody has, or may have, compacted up to.
+    pub compactions: BTreeSet<i64>,
     pub changes: Vec<StoreChange>,
+}
+
+impl Store {
+    /// The store as it was seen while it changed.
+    pub fn new(past: &RecordPast, compactions: BTreeSet<i64>, compacted: i64) -> Self {
+        let states = past.states();
+        let mut store = Self {
+            revision: past.revision(),
+            compacted,
+            compactions,
+            ..Self::default()
+        };
+        for revision in 2..=past.revision() {
+            let Some(changes) = past.changes(revision) else {
+                store.hidden.insert(revision);
+                continue;
+            };
+            let mut held = states.at(revision - 1).cloned();
+            for change in changes {
+                let before = match &held {
+                    None => Before::Unknown,
+                    Some(held) => held.get(&change.key).map_or(Before::Nothing, |record| {
+                        Before::Record(record.mod_revision, record.value.to_vec())
+                    }),
+                };
+                if let Some(held) = &mut held {
+                    crate::records::apply(held, std::slice::from_ref(change));
+                }
+                store.changes.push(StoreChange {
+                    revision,
+                    key: change.key.to_vec(),
+                    value: change.record.as_ref().map(|record| record.value.to_vec()),
+                    create_revision: change.record.as_ref().map_or(0, |record| record.create_revision),
+                    before,
+                });
+            }
+        }
+        store
+    }
+}
+
+/// What the checker found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub events: Judged,
+    /// What events say that was there before, where that was asked for.
+    pub previous: Judged,
+    /// Of those, such as had no record before because a compaction had reached their own revision.
+    pub compacted: u64,
 }
 
 impl Follow {
@@ -96,11 +160,11 @@ impl Follow {
     }
 }
 
-/// Checks all watchers, and says how many events they saw.
-pub fn check(follows: &[Follow], store: &Store) -> Result<u64, Violation> {
-    let mut events = 0;
+/// Checks all watchers, and says how much could be judged.
+pub fn check(follows: &[Follow], store: &Store) -> Result<Checked, Violation> {
+    let mut checked = Checked::default();
     for follow in follows {
-        events += check_one(follow, store).map_err(|Violation(what)| {
+        check_one(follow, store, &mut checked).map_err(|Violation(what)| {
             Violation(format!(
                 "watcher {} of {:?} to {:?} from {:?}: {what}",
                 follow.name,
@@ -110,33 +174,30 @@ pub fn check(follows: &[Follow], store: &Store) -> Result<u64, Violation> {
             ))
         })?;
     }
-    Ok(events)
+    Ok(checked)
 }
 
-fn check_one(follow: &Follow, store: &Store) -> Result<u64, Violation> {
+fn check_one(follow: &Follow, store: &Store, checked: &mut Checked) -> Result<(), Violation> {
     let Some(from) = follow.from else {
         return if follow.seen.is_empty() || follow.is_over() {
-            Ok(0)
+            Ok(())
         } else {
             violation("something came before it was created")
         };
     };
-    let expected: Vec<(usize, &StoreChange)> = store
+    let expected: Vec<&StoreChange> = store
         .changes
         .iter()
-        .enumerate()
-        .filter(|(_, change)| change.revision >= from && follow.wants(&change.key, change.value.is_some()))
+        .filter(|change| change.revision >= from && follow.wants(&change.key, change.value.is_some()))
         .collect();
     let mut expected = expected.into_iter().peekable();
     let mut last_revision = from - 1;
-    let mut events_seen = 0;
     for seen in &follow.seen {
         let through = match seen {
             Seen::Events { revision, events } => {
                 // A response goes on where the one before it ended, with another revision; inside it revisions repeat.
                 let mut lowest = last_revision + 1;
                 for event in events {
-                    events_seen += 1;
                     if event.revision < lowest {
                         return violation(format!("revision {} came where {lowest} was due", event.revision));
                     }
@@ -148,17 +209,19 @@ fn check_one(follow: &Follow, store: &Store) -> Result<u64, Violation> {
                         ));
                     }
                     check_event(follow, event)?;
-                    if event.revision < store.known_from {
+                    let is_known = !store.hidden.contains(&event.revision);
+                    checked.events.add(is_known);
+                    if !is_known {
                         continue;
                     }
                     match expected.next() {
-                        Some((place, change)) if is_same(event, change) => {
-                            check_previous(follow, event, store, place)?;
+                        Some(change) if is_same(event, change) => {
+                            check_previous(follow, event, store, change, checked)?;
                         }
                         other => {
                             return violation(format!(
                                 "{event:?} came, where the store has {:?} next",
-                                other.map(|(_, change)| change)
+                                other
                             ));
                         }
                     }
@@ -177,7 +240,7 @@ fn check_one(follow: &Follow, store: &Store) -> Result<u64, Violation> {
             }
             Seen::Canceled(reason) => return violation(format!("canceled: {reason}")),
         };
-        if let Some((_, missed)) = expected.peek()
+        if let Some(missed) = expected.peek()
             && missed.revision <= through
         {
             return violation(format!("everything up to {through} was told, but not {missed:?}"));
@@ -186,7 +249,7 @@ fn check_one(follow: &Follow, store: &Store) -> Result<u64, Violation> {
     if follow.lives && !follow.is_over() && expected.peek().is_some() {
         return violation(format!("{:?} never came", expected.peek()));
     }
-    Ok(events_seen)
+    Ok(())
 }
 
 fn check_event(follow: &Follow, event: &SeenEvent) -> Result<(), Violation> {
@@ -209,51 +272,63 @@ fn is_same(event: &SeenEvent, change: &StoreChange) -> bool {
         && (event.value.is_none() || event.create_revision == change.create_revision)
 }
 
-/// The record before is there if it was wanted and is known.
-fn check_previous(follow: &Follow, event: &SeenEvent, store: &Store, place: usize) -> Result<(), Violation> {
-    let before = store.changes[..place]
-        .iter()
-        .rev()
-        .find(|change| change.key == event.key);
-    let expected = match before {
+/// The record before is there if it was wanted. It may be missing in one case alone: who reads from the past gets no record
+/// from before the revision up to which the store is compacted, and the event is of that very revision. (An event of an
+/// earlier revision cannot be read then, and was read before with what it had replaced.)
+fn check_previous(
+    follow: &Follow,
+    event: &SeenEvent,
+    store: &Store,
+    change: &StoreChange,
+    checked: &mut Checked,
+) -> Result<(), Violation> {
+    let expected = match &change.before {
         _ if !follow.previous => None,
-        Some(change) => change.value.clone().map(|value| (change.revision, value)),
-        // Before what is known there may have been one, or not.
-        None if store.known_from > 2 => return Ok(()),
-        None => None,
+        Before::Unknown => {
+            checked.previous.add(false);
+            return Ok(());
+        }
+        Before::Nothing => None,
+        Before::Record(revision, value) => Some((*revision, value.clone())),
     };
-    let compacted = event.previous.is_none() && event.revision <= store.compacted;
-    if event.previous != expected && !compacted {
-        return violation(format!("{event:?} should have {expected:?} before it"));
+    if event.previous == expected {
+        checked.previous.judged += u64::from(follow.previous);
+        return Ok(());
     }
-    Ok(())
+    if event.previous.is_none() && store.compactions.contains(&event.revision) {
+        checked.previous.add(true);
+        checked.compacted += 1;
+        return Ok(());
+    }
+    violation(format!("{event:?} should have {expected:?} before it"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn change(revision: i64, key: &str, value: &str) -> StoreChange {
+    fn change(revision: i64, key: &str, value: &str, before: Before) -> StoreChange {
         StoreChange {
             revision,
             key: key.into(),
             value: (!value.is_empty()).then(|| value.into()),
             create_revision: if revision < 4 { revision } else { 2 },
+            before,
         }
     }
 
     /// k0 is created, k1 is created, then k0 is written and k1 deleted.
     fn store() -> Store {
         Store {
-            known_from: 2,
             revision: 4,
             compacted: -1,
             changes: vec![
-                change(2, "k0", "a"),
-                change(3, "k1", "b"),
-                change(4, "k0", "c"),
-                change(4, "k1", ""),
+                change(2, "k0", "a", Before::Nothing),
+                change(3, "k1", "b", Before::Nothing),
+                change(4, "k0", "c", Before::Record(2, "a".into())),
+                change(4, "k1", "", Before::Record(3, "b".into())),
             ],
+            ..Store::default()
         }
     }
 
@@ -305,22 +380,47 @@ mod tests {
         ]
     }
 
+    fn judged(follow: &Follow, store: &Store) -> Result<(u64, u64), Violation> {
+        let checked = check(std::slice::from_ref(follow), store)?;
+        Ok((checked.events.judged, checked.previous.judged))
+    }
+
+    #[test]
+    fn a_record_before_may_be_missing_at_the_compaction_alone() {
+        let mut seen = all();
+        if let Seen::Events { events, .. } = &mut seen[2] {
+            events[0].previous = None;
+        }
+        let follow = follow(seen);
+        let mut store = store();
+        store.compacted = 4;
+        store.compactions = BTreeSet::from([3]);
+        assert!(check(std::slice::from_ref(&follow), &store).is_err());
+        store.compactions = BTreeSet::from([4]);
+        let checked = check(std::slice::from_ref(&follow), &store).expect("as it may be");
+        assert_eq!((checked.previous.judged, checked.compacted), (4, 1));
+        store.compactions.clear();
+        store.changes[2].before = Before::Unknown;
+        let checked = check(&[follow], &store).expect("nobody knows");
+        assert_eq!(checked.previous.not_judged, 1);
+    }
+
     #[test]
     fn what_is_right_passes() {
-        assert_eq!(check(&[follow(all())], &store()), Ok(4));
+        assert_eq!(judged(&follow(all()), &store()), Ok((4, 4)));
         let mut deletes = follow(vec![
             Seen::Progress(3),
             events(4, vec![event(4, "k1", "", Some((3, "b")))]),
         ]);
         deletes.puts = false;
-        assert_eq!(check(&[deletes], &store()), Ok(1));
+        assert_eq!(judged(&deletes, &store()), Ok((1, 1)));
         let mut gone = follow(vec![Seen::Progress(2)]);
         gone.lives = false;
         assert_eq!(check(&[gone], &store()).ok(), None, "revision 2 was not told");
         let mut later = follow(vec![]);
         (later.from, later.key, later.range_end) = (Some(3), "k0".into(), vec![]);
         later.lives = false;
-        assert_eq!(check(&[later], &store()), Ok(0));
+        assert_eq!(judged(&later, &store()), Ok((0, 0)));
     }
 
     #[test]

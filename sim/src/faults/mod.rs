@@ -26,6 +26,7 @@ mod stop;
 mod suspend;
 mod swapped_disks;
 mod swizzle;
+mod transfer_cut;
 
 use crate::cluster::Cluster;
 use crate::disk::Ailment;
@@ -108,6 +109,7 @@ async fn strike(kind: FaultKind, stage: &mut Stage) {
         FaultKind::ClientCut => client_cut::strike(stage).await,
         FaultKind::Corruption => corruption::strike(stage).await,
         FaultKind::HalfOpen => half_open::strike(stage).await,
+        FaultKind::TransferCut => transfer_cut::strike(stage).await,
         FaultKind::NarrowLink => narrow_link::strike(stage).await,
         FaultKind::SlowReader => slow_reader::strike(stage).await,
         FaultKind::ClockJump => clock_jump::strike(stage).await,

@@ -146,6 +146,12 @@ async fn live(number: usize, options: Options, world: World, holdings: Arc<Mutex
             ttl: random.between(2, TTL_MAX) as i64,
         };
         if contender.client.lease_grant(request).await.is_ok() {
+            if random.chance(20) {
+                if let Err(violation) = contender.wait_without_lease(&mut random, &world).await {
+                    return world.violated(violation);
+                }
+                continue;
+            }
             if let Some(holding) = contender.take().await {
                 world.count("locks held", 1);
                 contender.hold(holding, &mut random, &world, &holdings).await;
@@ -184,6 +190,39 @@ impl Contender {
             since: answer.header.unwrap_or_default().revision,
             acts: Vec::new(),
         })
+    }
+
+    /// Waits for the lock while its lease is revoked: whoever is told of the lock after that was told something false.
+    async fn wait_without_lease(&self, random: &mut Stream, world: &World) -> Result<(), Violation> {
+        let (client, id) = (self.client.clone(), self.lease);
+        let delay = Duration::from_millis(random.between(0, 1_500));
+        let revoked = madsim::task::spawn_local(async move {
+            madsim::time::sleep(delay).await;
+            client.lease_revoke(pb::LeaseRevokeRequest { id }).await
+        });
+        let request = LockRequest {
+            name: NAME.into(),
+            lease: self.lease,
+        };
+        let answer = self.client.lock(request).await;
+        let revision = |header: Option<pb::ResponseHeader>| header.unwrap_or_default().revision;
+        let revoked_at = match revoked.await {
+            Ok(Ok(revoked)) => revision(revoked.header),
+            _ => return Ok(()), // nobody knows whether
+        };
+        world.count("leases of waiting contenders revoked", 1);
+        match answer {
+            Ok(answer) if revision(answer.header) >= revoked_at => violation(format!(
+                "{} was told at revision {} that it has the lock, and its lease was revoked at {revoked_at}",
+                self.name,
+                revision(answer.header)
+            )),
+            Ok(_) => Ok(()),
+            Err(_) => {
+                world.count("locks refused without a lease", 1);
+                Ok(())
+            }
+        }
     }
 
     async fn hold(

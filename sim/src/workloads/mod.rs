@@ -11,6 +11,7 @@ pub mod lock;
 mod past_range;
 mod put;
 pub mod quota;
+pub mod requests;
 mod txn;
 pub mod watch;
 
@@ -66,7 +67,9 @@ impl Memory {
 const TXN_KEYS_MAX: u64 = 4;
 
 /// Keys of workloads that look after their own, with what they begin: no part of the clients' history.
-pub const APART: [&str; 4] = [
+pub const APART: [&str; 6] = [
+    quota::FORBIDDEN_KEY,
+    requests::KEY_PREFIX,
     lease::KEY_PREFIX,
     lock::KEY_PREFIX,
     lock::GUARDED_KEY,
@@ -155,10 +158,15 @@ fn value_bytes(value: Value) -> Bytes {
 /// What a key holds, read back. Anything that was not written by a client stands out as 0, which no operation has as its
 /// number.
 pub fn key_and_value(record: &KeyValue) -> (Key, Value) {
-    let number = |bytes: &[u8]| std::str::from_utf8(bytes).ok()?.parse().ok();
-    let key = record
-        .key
-        .strip_prefix(b"k")
-        .and_then(|digits| number(digits).map(|key: u64| key as Key));
-    (key.unwrap_or(Key::MAX), number(&record.value).unwrap_or(0))
+    (key_number(&record.key), number(&record.value).unwrap_or(0))
+}
+
+/// The same of a key alone.
+pub fn key_number(key: &[u8]) -> Key {
+    let digits = key.strip_prefix(b"k").and_then(number);
+    digits.map_or(Key::MAX, |key| key as Key)
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
 }

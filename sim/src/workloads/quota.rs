@@ -14,7 +14,10 @@ use crate::rehearsal::DIRECTOR;
 use crate::world::{World, elapsed};
 use callboard::client::{Client, Error};
 use callboard::proto::etcdserverpb::alarm_request::AlarmAction;
-use callboard::proto::etcdserverpb::{AlarmMember, AlarmRequest, AlarmType, StatusRequest};
+use callboard::proto::etcdserverpb::request_op::Request as Operation;
+use callboard::proto::etcdserverpb::{
+    AlarmMember, AlarmRequest, AlarmType, LeaseGrantRequest, PutRequest, RequestOp, StatusRequest, TxnRequest,
+};
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,6 +29,8 @@ const STEWARD: usize = 97;
 /// No member's id: none lowers what is raised in its name. Each alarm raised by hand has the next one, so that a request to
 /// lower the one before, which comes late, does not lower it.
 const NOBODY: u64 = 0;
+/// What is written in transactions under an alarm, if anything is.
+pub const FORBIDDEN_KEY: &str = "forbidden";
 /// Members with room lower their alarms within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
@@ -98,14 +103,7 @@ async fn forbid(client: &Client, world: &World, random: &mut Stream, name: u64) 
     if change(client, AlarmAction::Activate, name).await.is_ok() {
         world.count("alarms raised by hand", 1);
         for _ in 0..random.between(1, 10) {
-            let id = world.call(STEWARD, put::sample(0));
-            let outcome = put::send(client, id, 0).await;
-            world.returned(id, outcome.clone());
-            if let Outcome::Answered(_) = outcome {
-                return violation(format!(
-                    "operation {id} wrote under an alarm that is raised by hand"
-                ));
-            }
+            write_under_alarm(client, world, random).await?;
             madsim::time::sleep(Duration::from_millis(random.between(10, 1_000))).await;
         }
     }
@@ -115,6 +113,66 @@ async fn forbid(client: &Client, world: &World, random: &mut Stream, name: u64) 
     }
     world.no_space(|reasons| reasons.end(reason, elapsed()));
     Ok(())
+}
+
+/// Whatever stores something must be refused.
+async fn write_under_alarm(client: &Client, world: &World, random: &mut Stream) -> Result<(), Violation> {
+    let (what, accepted) = match random.below(5) {
+        0 => {
+            let (_, outcome) = carry_out(world, STEWARD, client, &put::sample(0)).await;
+            ("a put", matches!(outcome, Outcome::Answered(_)))
+        }
+        1 => {
+            let swap = Input::Swap {
+                expected: vec![(0, None)],
+            };
+            let (_, outcome) = carry_out(world, STEWARD, client, &swap).await;
+            ("a transaction", matches!(outcome, Outcome::Answered(_)))
+        }
+        2 => {
+            // The branch with the put is not the one that is taken.
+            let request = TxnRequest {
+                failure: vec![put_operation()],
+                ..TxnRequest::default()
+            };
+            ("a transaction", client.txn(request).await.is_ok())
+        }
+        3 => {
+            let nested = TxnRequest {
+                success: vec![put_operation()],
+                ..TxnRequest::default()
+            };
+            let request = TxnRequest {
+                success: vec![RequestOp {
+                    request: Some(Operation::RequestTxn(nested)),
+                }],
+                ..TxnRequest::default()
+            };
+            ("a nested transaction", client.txn(request).await.is_ok())
+        }
+        _ => {
+            let request = LeaseGrantRequest { id: 0, ttl: 2 };
+            ("a lease", client.lease_grant(request).await.is_ok())
+        }
+    };
+    world.count("writes tried under an alarm", 1);
+    if accepted {
+        return violation(format!(
+            "{what} was accepted under an alarm that is raised by hand"
+        ));
+    }
+    Ok(())
+}
+
+fn put_operation() -> RequestOp {
+    let put = PutRequest {
+        key: FORBIDDEN_KEY.into(),
+        value: "0".into(),
+        ..PutRequest::default()
+    };
+    RequestOp {
+        request: Some(Operation::RequestPut(put)),
+    }
 }
 
 async fn change(client: &Client, action: AlarmAction, member_id: u64) -> Result<Vec<AlarmMember>, Error> {

@@ -1,22 +1,23 @@
 //! Watch: an audience of clients on machines of their own that watch keys, lose their connections, go on, and ask how far
 //! they have got, while others write. What they saw is checked when all is over.
 
-use crate::checkers::watch::{Follow, Seen, SeenEvent, Store, StoreChange, check};
+use crate::checkers::watch::{Follow, Seen, SeenEvent, Store, check};
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::company;
-use crate::history::key_name;
+use crate::history::{History, Input, Operation, key_name};
 use crate::options::Options;
 use crate::random::Stream;
+use crate::records::RecordPast;
 use crate::world::{World, elapsed};
 use callboard::client::{Watched, Watcher};
-use callboard::mvcc::changes::ChangeKind;
 use callboard::proto::etcdserverpb::WatchCreateRequest;
 use callboard::proto::etcdserverpb::watch_create_request::FilterType;
 use callboard::proto::mvccpb::Event;
 use callboard::proto::mvccpb::event::EventType;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -59,24 +60,20 @@ impl Audience {
     }
 
     /// Waits until all have seen all, and checks what they saw. The members are healthy and nobody writes any more.
-    pub async fn review(&self, cluster: &Cluster) -> Result<(), Violation> {
-        let Some(views) = cluster.views(0) else {
-            return violation("the first member does not run at the end");
-        };
-        let mut store = store(&views.load()).map_err(|error| Violation(error.to_string()))?;
+    pub async fn review(&self, cluster: &Cluster, past: &RecordPast) -> Result<(), Violation> {
+        let revision = past.revision();
         let deadline = elapsed() + SETTLE_MAX;
         loop {
             let behind = lock(&self.follows)
                 .iter()
-                .find(|follow| follow.lives && !follow.is_over() && follow.through() < store.revision)
+                .find(|follow| follow.lives && !follow.is_over() && follow.through() < revision)
                 .map(|follow| (follow.name.clone(), follow.through()));
             match behind {
                 None => break,
                 Some((name, through)) if elapsed() > deadline => {
                     return violation(format!(
-                        "watcher {name} was told of everything up to revision {through} only, of {}, within \
-                         {SETTLE_MAX:?}",
-                        store.revision
+                        "watcher {name} was told of everything up to revision {through} only, of {revision}, \
+                         within {SETTLE_MAX:?}"
                     ));
                 }
                 Some(_) => madsim::time::sleep(Duration::from_millis(100)).await,
@@ -86,10 +83,18 @@ impl Audience {
         // A leader that compacts by itself has gone on meanwhile.
         let views = (0..cluster.members.len()).filter_map(|number| cluster.views(number));
         let compacted = views.map(|views| views.load().compact_revision()).max();
-        store.compacted = compacted.unwrap_or(store.compacted);
-        let events = check(&follows, &store)?;
-        let note = format!("{} watchers exact, {events} events", follows.len());
-        self.world.count("watch events", events);
+        let compactions = compactions(&self.world.history());
+        let store = Store::new(past, compactions, compacted.unwrap_or(-1));
+        let checked = check(&follows, &store)?;
+        let note = format!(
+            "{} watchers exact, {} events",
+            follows.len(),
+            checked.events.judged
+        );
+        self.world.judged("watch events", checked.events);
+        self.world.judged("records before watch events", checked.previous);
+        self.world
+            .count("records before watch events compacted", checked.compacted);
         self.world.note("watches done", &note);
         Ok(())
     }
@@ -106,23 +111,13 @@ fn lock(follows: &Mutex<Vec<Follow>>) -> MutexGuard<'_, Vec<Follow>> {
     follows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn store(view: &callboard::mvcc::View) -> Result<Store, callboard::mvcc::MvccError> {
-    let known_from = view.compact_revision().max(1) + 1;
-    let changes = view
-        .changes(known_from, usize::MAX)?
-        .into_iter()
-        .map(|change| StoreChange {
-            revision: change.place.main,
-            value: (change.kind == ChangeKind::Put).then(|| change.kv.value.to_vec()),
-            create_revision: change.kv.create_revision,
-            key: change.kv.key.to_vec(),
-        });
-    Ok(Store {
-        known_from,
-        revision: view.revision(),
-        compacted: view.compact_revision(),
-        changes: changes.collect(),
-    })
+/// Every revision that somebody has compacted up to, or may have.
+fn compactions(history: &History) -> BTreeSet<i64> {
+    let compacted = |operation: &Operation| match operation.input {
+        Input::Compact { revision } if operation.answer().is_some() || operation.is_open() => Some(revision),
+        _ => None,
+    };
+    history.operations.iter().filter_map(compacted).collect()
 }
 
 /// One machine: watches until the rehearsal ends, now this and now that.

@@ -7,7 +7,7 @@ use super::order::{Order, QueueEnd, Ticket, Turn};
 use super::{create, end};
 use crate::api::backend::Backend;
 use crate::env;
-use crate::limits::{QUEUE_KEYS_MAX, SCAN_SLICE_KEYS};
+use crate::limits::{SCAN_SLICE_KEYS, sizes};
 use crate::mvcc::View;
 use crate::proto::mvccpb::event::EventType;
 use crate::storage::state_error::StateError;
@@ -44,7 +44,7 @@ struct Queue {
 
 impl Default for Queues {
     fn default() -> Self {
-        Self::with_keys_max(QUEUE_KEYS_MAX)
+        Self::with_keys_max(sizes().queue_keys_max)
     }
 }
 

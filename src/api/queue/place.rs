@@ -7,7 +7,8 @@ use super::{commit, create, created_at, hex, leave, operation, prefix, put};
 use crate::api::backend::{Backend, header};
 use crate::api::status::{ApiError, Failure};
 use crate::env;
-use crate::limits::QUEUE_LOOK_KEYS;
+use crate::limits::sizes;
+use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest, TxnResponse};
@@ -82,6 +83,9 @@ impl<B: Backend> Place<B> {
             // The lease may have ended meanwhile, and this member may be behind.
             self.backend.read_barrier().await?;
             view = self.backend.view();
+            if mutants::active(Mutant::LockWithoutSession) {
+                return Ok(header(&self.backend, view.revision()));
+            }
         }
         match view.get(&self.key)? {
             Some(kv) if kv.create_revision == self.create_revision => {
@@ -96,7 +100,7 @@ impl<B: Backend> Place<B> {
         let mut looked_at = 0;
         let whole = walk(view, &self.prefix, |_, created| {
             looked_at += 1;
-            created >= self.create_revision && looked_at <= QUEUE_LOOK_KEYS
+            created >= self.create_revision && looked_at <= sizes().queue_look_keys
         });
         Ok(whole.await?)
     }

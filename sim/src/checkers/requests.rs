@@ -1,0 +1,335 @@
+//! Whole answers against the store's past: what the reference model says that a request must be told at its revision, and
+//! what it must have changed, to the last field. Every change of these keys was asked for: by an answered request at its
+//! revision, by one whose client does not know, or by the end of a lease, which takes all keys that it holds and no other.
+//! Revisions do not run against time.
+//!
+//! Revisions order all writes, and each state follows from the one before, so together this is linearizability.
+
+use super::{Judged, Violation, violation};
+use crate::records::{Change, RecordPast, Records, States};
+use crate::reference::{Store, Unpredicted};
+use callboard::proto::etcdserverpb::request_op::Request as Operation;
+use callboard::proto::etcdserverpb::response_op::Response;
+use callboard::proto::etcdserverpb::{
+    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// With what the keys of these requests begin.
+pub const KEY_PREFIX: &[u8] = b"q";
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Range(RangeRequest),
+    Put(PutRequest),
+    DeleteRange(DeleteRangeRequest),
+    Txn(TxnRequest),
+    /// The end of a lease.
+    Revoke(i64),
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Range(RangeResponse),
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Revoked(ResponseHeader),
+}
+
+/// How a request ended for its client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    Answered(Answer),
+    /// It certainly changed nothing.
+    Refused(String),
+    /// It may have changed something, then or later.
+    Unknown(String),
+}
+
+/// One request of one client. Moments are numbers that go up with every call and every return.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asked {
+    pub id: u64,
+    pub request: Request,
+    pub called: u64,
+    pub returned: Option<(u64, End)>,
+}
+
+impl Asked {
+    fn answer(&self) -> Option<&Answer> {
+        match &self.returned {
+            Some((_, End::Answered(answer))) => Some(answer),
+            _ => None,
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(&self.returned, None | Some((_, End::Unknown(_))))
+    }
+}
+
+impl Request {
+    fn is_linearizable(&self) -> bool {
+        !matches!(self, Self::Range(range) if range.serializable)
+    }
+}
+
+impl Answer {
+    fn revision(&self) -> i64 {
+        let header = match self {
+            Self::Range(answer) => answer.header.as_ref(),
+            Self::Put(answer) => answer.header.as_ref(),
+            Self::DeleteRange(answer) => answer.header.as_ref(),
+            Self::Txn(answer) => answer.header.as_ref(),
+            Self::Revoked(header) => Some(header),
+        };
+        header.map_or(0, |header| header.revision)
+    }
+
+    /// Whether it says that something was changed.
+    fn changed(&self) -> bool {
+        match self {
+            Self::Range(_) | Self::Revoked(_) => false,
+            Self::Put(_) => true,
+            Self::DeleteRange(answer) => answer.deleted > 0,
+            Self::Txn(answer) => changed(&answer.responses),
+        }
+    }
+
+    /// The same without what only the member that answered knows.
+    fn plain(mut self) -> Self {
+        let header = match &mut self {
+            Self::Range(answer) => &mut answer.header,
+            Self::Put(answer) => &mut answer.header,
+            Self::DeleteRange(answer) => &mut answer.header,
+            Self::Txn(answer) => &mut answer.header,
+            Self::Revoked(header) => {
+                header.cluster_id = 0;
+                header.member_id = 0;
+                header.raft_term = 0;
+                return self;
+            }
+        };
+        *header = header.take().map(|header| ResponseHeader {
+            revision: header.revision,
+            ..ResponseHeader::default()
+        });
+        self
+    }
+}
+
+fn changed(responses: &[ResponseOp]) -> bool {
+    responses.iter().any(|response| match &response.response {
+        Some(Response::ResponsePut(_)) => true,
+        Some(Response::ResponseDeleteRange(answer)) => answer.deleted > 0,
+        Some(Response::ResponseTxn(answer)) => changed(&answer.responses),
+        Some(Response::ResponseRange(_)) | None => false,
+    })
+}
+
+/// Whether it writes a value that nobody else writes.
+fn is_unique(request: &Request) -> bool {
+    fn operations(request: &TxnRequest) -> bool {
+        let mut all = request.success.iter().chain(&request.failure);
+        all.any(|operation| match &operation.request {
+            Some(Operation::RequestPut(put)) => !put.ignore_value,
+            Some(Operation::RequestTxn(nested)) => operations(nested),
+            _ => false,
+        })
+    }
+    match request {
+        Request::Put(put) => !put.ignore_value,
+        Request::Txn(txn) => operations(txn),
+        _ => false,
+    }
+}
+
+/// Checks all requests, and says how many answers and how many revisions could be judged.
+pub fn check(asked: &[Asked], past: &RecordPast) -> Result<Judged, Violation> {
+    let states = past.states();
+    let mut judged = Judged::default();
+    for request in asked {
+        if let Some(answer) = request.answer() {
+            judged.add(check_answer(request, answer, past, &states)?);
+        }
+    }
+    judged += check_origin(asked, past, &states)?;
+    check_time(asked)?;
+    Ok(judged)
+}
+
+/// What a request does to the store that it finds, and what it is told.
+fn carry_out(request: &Request, store: &mut Store<'_>) -> Result<Answer, Unpredicted> {
+    Ok(match request {
+        Request::Range(range) => Answer::Range(store.range(range)?),
+        Request::Put(put) => Answer::Put(store.put(put)?),
+        Request::DeleteRange(delete) => Answer::DeleteRange(store.delete_range(delete)),
+        Request::Txn(txn) => Answer::Txn(store.txn(txn)?),
+        Request::Revoke(_) => return Err(Unpredicted::Hidden),
+    })
+}
+
+/// Whether it could be judged.
+fn check_answer(
+    asked: &Asked,
+    answer: &Answer,
+    past: &RecordPast,
+    states: &States,
+) -> Result<bool, Violation> {
+    let revision = answer.revision();
+    if revision > states.revision() {
+        return violation(format!(
+            "request {} was answered at revision {revision}, and the store ends at {}",
+            asked.id,
+            states.revision()
+        ));
+    }
+    if let Request::Revoke(lease) = asked.request {
+        return check_revoked(asked.id, lease, states.at(revision));
+    }
+    let before = revision - i64::from(answer.changed());
+    let Some(mut store) = Store::at(states, before) else {
+        return Ok(false);
+    };
+    let expected = match carry_out(&asked.request, &mut store) {
+        Ok(expected) => expected,
+        Err(Unpredicted::Hidden) => return Ok(false),
+        Err(Unpredicted::Refused) => {
+            return violation(format!(
+                "request {} ({:?}) was answered {answer:?}, and should have been refused",
+                asked.id, asked.request
+            ));
+        }
+    };
+    let answer = answer.clone().plain();
+    if answer != expected {
+        return violation(format!(
+            "request {} ({:?}) was answered {answer:?}, which should be {expected:?}",
+            asked.id, asked.request
+        ));
+    }
+    if answer.changed() {
+        let Some(changes) = past.changes(revision) else {
+            return Ok(false);
+        };
+        if changes != store.changes {
+            return violation(format!(
+                "request {} ({:?}) was acknowledged at revision {revision}, where the store has {changes:?}",
+                asked.id, asked.request
+            ));
+        }
+    }
+    Ok(true)
+}
+
+fn check_revoked(id: u64, lease: i64, held: Option<&Records>) -> Result<bool, Violation> {
+    let Some(held) = held else { return Ok(false) };
+    match held.values().find(|record| record.lease == lease) {
+        Some(left) => violation(format!(
+            "request {id} revoked lease {lease:x}, which still holds {left:?}"
+        )),
+        None => Ok(true),
+    }
+}
+
+/// Every change of these keys was asked for, and made once.
+fn check_origin(asked: &[Asked], past: &RecordPast, states: &States) -> Result<Judged, Violation> {
+    let answered: BTreeSet<i64> = asked
+        .iter()
+        .filter_map(Asked::answer)
+        .filter(|answer| answer.changed())
+        .map(Answer::revision)
+        .collect();
+    let open: Vec<&Asked> = asked.iter().filter(|asked| asked.is_open()).collect();
+    let mut made: BTreeMap<u64, i64> = BTreeMap::new();
+    let mut judged = Judged::default();
+    for revision in 2..=past.revision() {
+        let Some(changes) = past.changes(revision) else {
+            judged.add(false);
+            continue;
+        };
+        let own = changes.iter().any(|change| change.key.starts_with(KEY_PREFIX));
+        if !own || answered.contains(&revision) {
+            continue;
+        }
+        let Some(before) = states.at(revision - 1) else {
+            judged.add(false);
+            continue;
+        };
+        judged.add(true);
+        if is_end_of_lease(changes, before) {
+            continue;
+        }
+        let explains = |asked: &&&Asked| {
+            let Some(mut store) = Store::at(states, revision - 1) else {
+                return false;
+            };
+            carry_out(&asked.request, &mut store).is_ok() && store.changes == changes
+        };
+        let Some(writer) = open.iter().find(explains) else {
+            return violation(format!(
+                "revision {revision} is {changes:?}, which nobody asked for"
+            ));
+        };
+        if is_unique(&writer.request)
+            && let Some(before) = made.insert(writer.id, revision)
+        {
+            return violation(format!(
+                "applied twice: request {}, at revisions {before} and {revision}",
+                writer.id
+            ));
+        }
+    }
+    Ok(judged)
+}
+
+/// Whether these changes are what the end of one lease does: all its keys go, in their order.
+fn is_end_of_lease(changes: &[Change], before: &Records) -> bool {
+    let Some(lease) = changes.first().and_then(|change| before.get(&change.key)) else {
+        return false;
+    };
+    let held = before.values().filter(|record| record.lease == lease.lease);
+    lease.lease != 0
+        && changes.iter().all(|change| change.record.is_none())
+        && held
+            .map(|record| &record.key)
+            .eq(changes.iter().map(|change| &change.key))
+}
+
+/// What was answered before a call has no higher revision than the call's own answer.
+fn check_time(asked: &[Asked]) -> Result<(), Violation> {
+    let mut returns: Vec<(u64, i64, u64)> = Vec::new();
+    for request in asked {
+        if let Some((moment, End::Answered(answer))) = &request.returned {
+            returns.push((*moment, answer.revision(), request.id));
+        }
+    }
+    returns.sort_unstable();
+    let mut returns = returns.into_iter().peekable();
+    let mut newest = (0, 0);
+    for request in asked.iter().filter(|asked| asked.request.is_linearizable()) {
+        while let Some((_, revision, id)) = returns.next_if(|(moment, ..)| *moment < request.called) {
+            newest = newest.max((revision, id));
+        }
+        let Some(answer) = request.answer() else { continue };
+        let revision = answer.revision() - i64::from(answer.changed());
+        if revision < newest.0 {
+            return violation(format!(
+                "request {} was answered at revision {}, after request {} had been at {}",
+                request.id,
+                answer.revision(),
+                newest.1,
+                newest.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "requests_tests.rs"]
+mod tests;

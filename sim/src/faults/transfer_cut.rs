@@ -1,0 +1,52 @@
+//! A member misses so much that it is brought a snapshot, and hears nothing more once that has begun to arrive. The transfer
+//! goes on later, or another one begins.
+
+use super::Stage;
+use std::time::Duration;
+
+/// Somebody writes enough in this time to have the others cut their logs, if their logs are short.
+const AWAY_MS_MAX: u64 = 5_000;
+/// A transfer that has not begun by then does not come.
+const BEGINS_MAX: Duration = Duration::from_secs(5);
+/// So often the same transfer is cut off.
+const CUTS_MAX: u64 = 3;
+
+/// Whoever is told that a snapshot begins logs this.
+const BEGINS: &str = "receiving a snapshot";
+
+pub async fn strike(stage: &mut Stage) {
+    let victim = stage.victim();
+    if stage.cluster.members.len() < 3 || !stage.cluster.kill(victim).await {
+        return;
+    }
+    stage.cluster.event(victim, "! killed, to lag", "");
+    stage.wait(500, AWAY_MS_MAX).await;
+    let mut begun = stage.cluster.world.messages(BEGINS);
+    stage.restart(victim);
+    for _ in 0..stage.random.between(1, CUTS_MAX) {
+        if !begins(stage, begun).await {
+            break;
+        }
+        begun = stage.cluster.world.messages(BEGINS);
+        stage.wait(0, 60).await;
+        stage.cluster.event(victim, "! cut off in mid-transfer", "");
+        stage.cluster.world.count("transfers cut", 1);
+        stage.cluster.cut_off(&[victim]);
+        stage.wait(50, 9_000).await;
+        let everybody: Vec<usize> = (0..stage.cluster.members.len()).collect();
+        stage.cluster.mend_all(&everybody);
+        stage.cluster.event(victim, "heard again", "");
+    }
+}
+
+/// Whether another transfer begins.
+async fn begins(stage: &mut Stage, begun: u64) -> bool {
+    let deadline = crate::world::elapsed() + BEGINS_MAX;
+    while stage.cluster.world.messages(BEGINS) == begun {
+        if crate::world::elapsed() >= deadline {
+            return false;
+        }
+        stage.wait(1, 2).await;
+    }
+    true
+}

@@ -1,0 +1,222 @@
+//! Trials of a cluster that is well, one after another, each with a leader that nothing else disturbs: what elections in the
+//! safety phase would put right before anybody could see that it was wrong.
+//!
+//! | what is done | what must be true |
+//! |---|---|
+//! | a follower hears nobody for a while | its term stays, and so does the leader when it is back |
+//! | the leader hears nobody | it does not take itself for the leader for longer than two election timeouts |
+//! | a member dies while it is brought a snapshot, and the sender gives up | it is brought another once it is back |
+
+use crate::checkers::{Violation, violation};
+use crate::cluster::Cluster;
+use crate::company;
+use crate::history::{Input, Outcome};
+use crate::options::Options;
+use crate::random::Stream;
+use crate::rehearsal::DIRECTOR;
+use crate::workloads;
+use crate::world::elapsed;
+use std::time::Duration;
+
+/// Of a hundred seeds, how many make each trial.
+const PERCENT: u64 = 35;
+/// The members' election timeout, which is etcd's default.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// A leader that hears from no quorum steps down within this time: it looks once in an election timeout whether it heard of
+/// a quorum since the last look. What was on its way counts, and so do clocks that are slow.
+const LEADS_ALONE_MAX: Duration = Duration::from_millis(2_300);
+/// A healthy cluster comes to rest within this time.
+const CALM_MAX: Duration = Duration::from_secs(30);
+/// Everything that a sender of snapshots tries takes no longer than this, if the receiver's machine says that nobody listens.
+const GIVEN_UP_MAX: Duration = Duration::from_secs(60);
+/// Entries that are written to have logs cut. Where that takes more, the trial is left out.
+const ENTRIES_MAX: u64 = 150;
+/// A transfer may be over before it can be disturbed.
+const ATTEMPTS_MAX: u64 = 3;
+
+/// Makes the trials of this seed.
+pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation> {
+    let mut random = Stream::of(options.seed, "trials");
+    let trials = [
+        random.chance(PERCENT),
+        random.chance(PERCENT),
+        random.chance(PERCENT),
+    ];
+    let [follower, leader, transfer] = trials;
+    if follower && options.members >= 3 {
+        follower_apart(cluster, &mut random).await?;
+        cluster.world.count("trial: follower apart", 1);
+    }
+    if leader && options.members >= 2 {
+        leader_apart(cluster).await?;
+        cluster.world.count("trial: leader apart", 1);
+    }
+    let entries = 2 * options.snapshot_count + options.catch_up_entries;
+    if transfer && options.members >= 3 && entries <= ENTRIES_MAX {
+        transfer_fails(cluster, entries, &mut random).await?;
+    }
+    Ok(())
+}
+
+/// A leader whom all follow, and its term.
+async fn calm(cluster: &Cluster) -> Result<(usize, u64), Violation> {
+    let deadline = elapsed() + CALM_MAX;
+    let mut since = elapsed();
+    let mut last = None;
+    loop {
+        let terms: Vec<u64> = (0..cluster.members.len())
+            .map(|number| cluster.standing(number).term)
+            .collect();
+        let now = cluster
+            .leader()
+            .filter(|_| terms.iter().all(|term| *term == terms[0]))
+            .map(|leader| (leader, terms[0]));
+        if now != last {
+            (since, last) = (elapsed(), now);
+        }
+        if let Some(found) = now.filter(|_| elapsed() - since > 2 * ELECTION_TIMEOUT) {
+            return Ok(found);
+        }
+        if elapsed() > deadline {
+            return violation(format!(
+                "a healthy cluster does not agree on a leader within {CALM_MAX:?}: terms {terms:?}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn everybody(cluster: &Cluster) -> Vec<usize> {
+    (0..cluster.members.len()).collect()
+}
+
+/// Anybody but the leader.
+fn follower(cluster: &Cluster, leader: usize, random: &mut Stream) -> usize {
+    let others: Vec<usize> = (0..cluster.members.len())
+        .filter(|number| *number != leader)
+        .collect();
+    *random.pick(&others)
+}
+
+async fn follower_apart(cluster: &Cluster, random: &mut Stream) -> Result<(), Violation> {
+    let (leader, term) = calm(cluster).await?;
+    let apart = follower(cluster, leader, random);
+    let name = &cluster.members[apart].name;
+    cluster.event(apart, "! cut off from all others", "");
+    cluster.cut_off(&[apart]);
+    let until = elapsed() + Duration::from_millis(random.between(3_000, 8_000));
+    while elapsed() < until {
+        let own = cluster.standing(apart).term;
+        if own != term {
+            return violation(format!(
+                "{name} hears from nobody, and its term went from {term} to {own}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.mend_all(&everybody(cluster));
+    cluster.event(apart, "heard again", "");
+    let until = elapsed() + 3 * ELECTION_TIMEOUT;
+    while elapsed() < until {
+        let standing = cluster.standing(leader);
+        if !cluster.leads(leader) || standing.term != term {
+            return violation(format!(
+                "{} led in term {term} and was deposed when {name} was back: its term is {} now",
+                cluster.members[leader].name, standing.term
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+async fn leader_apart(cluster: &Cluster) -> Result<(), Violation> {
+    let (leader, term) = calm(cluster).await?;
+    let name = &cluster.members[leader].name;
+    cluster.event(leader, "! cut off from all others", "");
+    cluster.cut_off(&[leader]);
+    let deadline = elapsed() + LEADS_ALONE_MAX;
+    while cluster.leads(leader) {
+        if elapsed() > deadline {
+            return violation(format!(
+                "{name} hears from no quorum, and still takes itself for the leader of term {term} after \
+                 {LEADS_ALONE_MAX:?}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.mend_all(&everybody(cluster));
+    cluster.event(leader, "heard again", "");
+    calm(cluster).await?;
+    Ok(())
+}
+
+async fn transfer_fails(cluster: &Cluster, entries: u64, random: &mut Stream) -> Result<(), Violation> {
+    let world = &cluster.world;
+    for _ in 0..ATTEMPTS_MAX {
+        let (leader, _) = calm(cluster).await?;
+        let victim = follower(cluster, leader, random);
+        cluster.event(victim, "! killed, to lag", "");
+        cluster.kill(victim).await;
+        write(cluster, leader, entries + random.between(5, 20)).await?;
+        let begun = world.messages("receiving a snapshot");
+        let failed = world.messages("failed to send a snapshot");
+        cluster.restart(victim);
+        let begins = until(GIVEN_UP_MAX, || world.messages("receiving a snapshot") > begun).await;
+        if !begins {
+            return violation(format!(
+                "{} lacks what the others have cut off, and is not brought a snapshot within {GIVEN_UP_MAX:?}",
+                cluster.members[victim].name
+            ));
+        }
+        cluster.event(victim, "! killed in mid-transfer", "");
+        cluster.kill(victim).await;
+        let given_up = until(GIVEN_UP_MAX, || {
+            world.messages("failed to send a snapshot") > failed
+        })
+        .await;
+        cluster.restart(victim);
+        cluster.event(victim, "restart", "");
+        let applied = cluster.standing(leader).applied;
+        if !until(GIVEN_UP_MAX, || cluster.standing(victim).applied >= applied).await {
+            return violation(format!(
+                "{} did not get the snapshot that it was sent, and is not brought another within {GIVEN_UP_MAX:?}",
+                cluster.members[victim].name
+            ));
+        }
+        if given_up {
+            world.count("trial: transfer fails", 1);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Waits until something holds, but not for ever; whether it does.
+async fn until(limit: Duration, holds: impl Fn() -> bool) -> bool {
+    let deadline = elapsed() + limit;
+    while !holds() {
+        if elapsed() > deadline {
+            return false;
+        }
+        madsim::time::sleep(Duration::from_millis(1)).await;
+    }
+    true
+}
+
+/// Has so many entries written.
+async fn write(cluster: &Cluster, leader: usize, entries: u64) -> Result<(), Violation> {
+    let client = company::connect([leader], Duration::from_secs(5));
+    for _ in 0..entries {
+        let put = Input::Put { key: 0 };
+        let (id, outcome) = workloads::carry_out(&cluster.world, DIRECTOR, &client, &put).await;
+        if let Outcome::Refused(reason) | Outcome::Unknown(reason) = outcome
+            && !reason.contains("database space exceeded")
+        {
+            return violation(format!(
+                "operation {id} of a healthy cluster was not answered: {reason}"
+            ));
+        }
+    }
+    Ok(())
+}
