@@ -68,6 +68,10 @@ pub const SPACE_CALM: Duration = Duration::from_secs(3);
 /// Linearizable reads of one member that wait for the consensus thread.
 pub const READS_WAITING_MAX: usize = 50_000;
 
+/// Questions for a read index under way: with one every 500 ms, those of the longest time that a request may take. More are
+/// joined into one.
+pub const READ_ROUNDS_MAX: usize = 16;
+
 /// Commands are joined into one log entry up to this size: large enough to share the cost of an entry among thousands,
 /// small enough to be sent and applied in one go. A single larger command makes an entry of its own.
 pub const ENTRY_BYTES_MAX: usize = 512 * 1024;

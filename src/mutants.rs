@@ -101,10 +101,23 @@ pub enum Mutant {
     CheckQuorumOff,
     /// The expiry of leases is applied in whatever term it is committed.
     ExpiryOfAnyTerm,
+    /// An answer to a question for a read index counts for nothing once another question has been asked.
+    LateAnswerIgnored,
+    /// A log that reaches as far as the state is kept, whatever the terms of its entries.
+    ConflictingTailKept,
+    /// A snapshot's transfer goes on in whatever the same member sends at the same index.
+    ResumedAcrossPacking,
+    /// A member takes part in elections before it has heard what others know of it.
+    TakesPartAtOnce,
+    /// A member is let back in with an older copy of its disk.
+    OlderCopyAdmitted,
+    /// Members remember of others only what the log says.
+    ContactsForgotten,
 }
 
 impl Mutant {
     pub const ALL: &'static [Self] = &[
+    pub const ALL: [Self; 36] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -153,6 +166,12 @@ impl Mutant {
         Self::PreVoteOff,
         Self::CheckQuorumOff,
         Self::ExpiryOfAnyTerm,
+        Self::LateAnswerIgnored,
+        Self::ConflictingTailKept,
+        Self::ResumedAcrossPacking,
+        Self::TakesPartAtOnce,
+        Self::OlderCopyAdmitted,
+        Self::ContactsForgotten,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -205,6 +224,12 @@ impl Mutant {
             Self::PreVoteOff => "pre-vote-off",
             Self::CheckQuorumOff => "check-quorum-off",
             Self::ExpiryOfAnyTerm => "expiry-of-any-term",
+            Self::LateAnswerIgnored => "late-answer-ignored",
+            Self::ConflictingTailKept => "conflicting-tail-kept",
+            Self::ResumedAcrossPacking => "resumed-across-packing",
+            Self::TakesPartAtOnce => "takes-part-at-once",
+            Self::OlderCopyAdmitted => "older-copy-admitted",
+            Self::ContactsForgotten => "contacts-forgotten",
         }
     }
 }

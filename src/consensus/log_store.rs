@@ -354,6 +354,7 @@ impl Storage for LogStore {
             conf_state: Some(view.cluster.conf_state.clone()),
             index: index.0,
             term: term.0,
+            ..peer::SnapshotMetadata::default()
         };
         self.snapshots.borrow_mut().push(view);
         Ok(convert::snapshot_from_wire(&metadata))

@@ -1,14 +1,20 @@
 //! Linearizable reads in rounds: one question for a read index serves everybody who came before it was asked. While a
 //! round is under way, later readers wait for the next one: its index may be older than their call.
+//!
+//! A question without an answer is followed by another one, and both stay open. Whichever answer comes serves the readers of
+//! its own round and of all earlier ones: they called before it was asked. If a new question made the earlier ones void,
+//! nobody could read where a round trip takes longer than the time between two questions.
 
 use super::core::ReadContext;
 use super::handle::Reader;
 use crate::env::Instant;
+use crate::limits::READ_ROUNDS_MAX;
 use crate::mutants::{self, Mutant};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-/// After this long the question is asked again, in new words: raft ignores a repeated one, and drops one silently where
-/// no leader is known (etcd: `readIndexRetryTime`).
+/// After this long another question is asked, in new words: raft ignores a repeated one, and drops one silently where no
+/// leader is known (etcd: `readIndexRetryTime`).
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// Who waits for a read index.
@@ -17,12 +23,14 @@ pub struct Reads {
     nonce: u64,
     count: u64,
     waiting: Vec<Reader>,
-    round: Option<Round>,
+    /// Questions without an answer, oldest first.
+    rounds: VecDeque<Round>,
 }
 
 #[derive(Debug)]
 struct Round {
     context: ReadContext,
+    /// Who came before this question was asked, and after the one before it.
     readers: Vec<Reader>,
     asked: Instant,
 }
@@ -34,7 +42,7 @@ impl Reads {
             nonce,
             count: 0,
             waiting: Vec::new(),
-            round: None,
+            rounds: VecDeque::new(),
         }
     }
 
@@ -48,22 +56,25 @@ impl Reads {
 
     /// Whether a question waits for its answer.
     pub fn is_under_way(&self) -> bool {
-        self.round.is_some()
+        !self.rounds.is_empty()
     }
 
     /// The question to ask now, if one is due.
     pub fn question(&mut self, now: Instant) -> Option<ReadContext> {
         if self
-            .round
-            .as_ref()
+            .rounds
+            .back()
             .is_some_and(|round| now < round.asked + RETRY_AFTER)
         {
             return None;
         }
-        let reuse = mutants::active(Mutant::ReadIndexReused) && self.round.is_some();
-        self.ask_again();
-        if self.waiting.is_empty() {
+        self.rounds.retain(|round| !round.readers.is_empty());
+        if self.waiting.is_empty() && self.rounds.is_empty() {
             return None;
+        }
+        let reuse = mutants::active(Mutant::ReadIndexReused) && !self.rounds.is_empty();
+        if reuse || mutants::active(Mutant::LateAnswerIgnored) || self.rounds.len() >= READ_ROUNDS_MAX {
+            self.ask_again();
         }
         if !reuse {
             self.count += 1;
@@ -72,7 +83,7 @@ impl Reads {
             nonce: self.nonce,
             count: self.count,
         };
-        self.round = Some(Round {
+        self.rounds.push_back(Round {
             context,
             readers: std::mem::take(&mut self.waiting),
             asked: now,
@@ -80,18 +91,22 @@ impl Reads {
         Some(context)
     }
 
-    /// Gives up on the question under way: after a change of leader nobody will answer it.
+    /// Gives up on the questions under way: after a change of leader nobody will answer them.
     pub fn ask_again(&mut self) {
-        if let Some(mut round) = self.round.take() {
-            round.readers.append(&mut self.waiting);
-            self.waiting = round.readers;
-        }
+        let rounds = self.rounds.drain(..);
+        let mut readers: Vec<Reader> = rounds.flat_map(|round| round.readers).collect();
+        readers.append(&mut self.waiting);
+        self.waiting = readers;
     }
 
-    /// Who gets the answer to a question; nobody if it is an old one.
+    /// Who gets the answer to a question: everybody who came before it was asked, nobody if it is not open any more.
     pub fn answered(&mut self, context: ReadContext) -> Vec<Reader> {
-        match self.round.take_if(|round| round.context == context) {
-            Some(round) => round.readers,
+        match self.rounds.iter().position(|round| round.context == context) {
+            Some(place) => self
+                .rounds
+                .drain(..=place)
+                .flat_map(|round| round.readers)
+                .collect(),
             None => Vec::new(),
         }
     }
@@ -99,8 +114,8 @@ impl Reads {
     /// Takes out those whose deadline has passed.
     pub fn expire(&mut self, now: Instant) -> Vec<Reader> {
         let mut all_expired = Vec::new();
-        let round = self.round.as_mut().map(|round| &mut round.readers);
-        for readers in [Some(&mut self.waiting), round].into_iter().flatten() {
+        let rounds = self.rounds.iter_mut().map(|round| &mut round.readers);
+        for readers in rounds.chain([&mut self.waiting]) {
             // Deadlines are in the order of arrival.
             let expired = readers.iter().take_while(|reader| reader.deadline <= now).count();
             all_expired.extend(readers.drain(..expired));
@@ -138,20 +153,65 @@ mod tests {
     }
 
     #[test]
-    fn an_unanswered_question_is_asked_in_new_words() {
+    fn an_unanswered_question_is_followed_by_another_and_both_stay_open() {
         let now = env::now();
-        let (mut reads, deadline) = (Reads::new(9), now + Duration::from_secs(9));
-        let (first, second) = (reader(deadline), reader(deadline));
-        reads.add(vec![first.0]);
-        let question = reads.question(now).expect("a question");
-        reads.add(vec![second.0]);
-        let again = reads.question(now + RETRY_AFTER).expect("the question again");
-        assert_ne!(question, again);
-        assert!(
-            reads.answered(question).is_empty(),
-            "an answer to the old question is of no use"
-        );
-        assert_eq!(reads.answered(again).len(), 2);
+        let deadline = now + Duration::from_secs(9);
+        for answers in [vec![0, 1], vec![1, 0], vec![1]] {
+            let mut reads = Reads::new(9);
+            let (first, second, late) = (reader(deadline), reader(deadline), reader(deadline));
+            reads.add(vec![first.0]);
+            let question = reads.question(now).expect("a question");
+            reads.add(vec![second.0]);
+            let again = reads
+                .question(now + RETRY_AFTER)
+                .expect("the question in new words");
+            assert_ne!(question, again);
+            reads.add(vec![late.0]);
+            let (mut served, mut newest) = (0, 0);
+            for answer in answers {
+                served += reads.answered([question, again][answer]).len();
+                newest = newest.max(answer);
+                assert_eq!(served, newest + 1, "an answer serves those who came before its question");
+            }
+            assert_eq!(served, 2);
+            let next = reads.question(now + RETRY_AFTER).expect("for the one who came late");
+            assert_eq!(reads.answered(next).len(), 1);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_always_takes_longer_than_the_next_question_serves() {
+        let now = env::now();
+        let mut reads = Reads::new(9);
+        let mut asked = VecDeque::new();
+        let mut served = 0;
+        for count in 0..20 {
+            let (reader, _) = reader(now + Duration::from_mins(1));
+            reads.add(vec![reader]);
+            asked.extend(reads.question(now + count * RETRY_AFTER));
+            if asked.len() > 3 {
+                served += asked
+                    .pop_front()
+                    .map_or(0, |question| reads.answered(question).len());
+            }
+        }
+        assert_eq!(served, 17);
+    }
+
+    #[test]
+    fn questions_that_are_never_answered_are_bounded() {
+        let now = env::now();
+        let mut reads = Reads::new(9);
+        let mut last = None;
+        for count in 0..3 * READ_ROUNDS_MAX as u32 {
+            let (reader, _) = reader(now + Duration::from_mins(1));
+            reads.add(vec![reader]);
+            last = reads.question(now + count * RETRY_AFTER);
+            assert!(reads.rounds.len() <= READ_ROUNDS_MAX);
+        }
+        let all = reads.answered(last.expect("a question"));
+        assert_eq!(all.len(), 3 * READ_ROUNDS_MAX, "nobody is forgotten");
+        assert_eq!(reads.question(now + Duration::from_mins(1)), None, "nobody waits");
     }
 
     #[test]

@@ -54,6 +54,17 @@ pub enum StartError {
         applied: LogIndex,
     },
     #[error(
+        "the log in {log_path} and the state do not belong together: entry {applied} is of term {log_term} in the log, and \
+         what the state has applied there is of term {state_term}. Remove this member from the cluster, clear its data \
+         directory and add it again"
+    )]
+    LogNotOfState {
+        log_path: String,
+        applied: LogIndex,
+        log_term: Term,
+        state_term: Term,
+    },
+    #[error(
         "the data directory {path} belongs to member {owner}, but --initial-advertise-peer-urls are those of member \
          {configured}: were the directories of two members swapped? Give each member its own"
     )]
@@ -281,7 +292,8 @@ fn check_owner(
 }
 
 /// Log and state are synced apart: after a crash the state may be behind the log, which replays the rest. A state that
-/// came as a snapshot may be ahead of an old log, which is then discarded. Anything else is a loss.
+/// came as a snapshot may be ahead of an old log, or in the middle of one that it conflicts with, which is then discarded.
+/// Anything else is a loss.
 fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let applied = opened.machine.applied_index();
     let cut = opened.recovered.cut.index;
@@ -295,12 +307,26 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
             applied,
         });
     }
-    if applied > last {
+    let applied_term = opened.views.load().applied_term();
+    let log_term = term_at(&opened.recovered, applied);
+    // An equal term at the same index means that the logs up to there are equal (section 5.3 of the Raft paper). A log that
+    // merely reaches as far may be the tail that the snapshot was to replace.
+    let is_others = log_term != Some(applied_term)
+        && !(log_term.is_some() && mutants::active(Mutant::ConflictingTailKept));
+    if is_others {
         if !opened.directory.state_came_as_snapshot(applied)? {
-            return Err(StartError::LogBehindState {
-                log_path,
-                last,
-                applied,
+            return Err(match log_term {
+                None => StartError::LogBehindState {
+                    log_path,
+                    last,
+                    applied,
+                },
+                Some(log_term) => StartError::LogNotOfState {
+                    log_path,
+                    applied,
+                    log_term,
+                    state_term: applied_term,
+                },
             });
         }
         tracing::info!(
@@ -310,7 +336,7 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
         );
         let cut = Cut {
             index: applied,
-            term: opened.views.load().applied_term(),
+            term: applied_term,
         };
         let saved = opened.recovered.hard_state;
         let vote = if saved.term >= cut.term.0 { saved.vote } else { 0 };
@@ -330,6 +356,14 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
     opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);
     Ok(opened)
+}
+
+/// The term of an entry as the log has it; none for one that it does not have, or has cut off.
+fn term_at(log: &Recovered, index: LogIndex) -> Option<Term> {
+    match index.0.checked_sub(log.cut.index.0)? {
+        0 => Some(log.cut.term),
+        place => log.terms.get(place as usize - 1).copied(),
+    }
 }
 
 #[cfg(test)]

@@ -297,3 +297,61 @@ fn a_log_whose_end_has_rotted_is_left_as_it_was_found() {
         );
     });
 }
+
+fn bare_entry(index: LogIndex, term: u64) -> Entry {
+    Entry {
+        index: index.0,
+        term,
+        ..Default::default()
+    }
+}
+
+/// A member whose log has three entries of term 2, and whose state has applied an entry of `term` at the second of them.
+fn with_a_tail_and_a_state(directory: &Path, term: u64, came_as_snapshot: bool) -> LogIndex {
+    let mut opened = start(directory).expect("founded");
+    let first = opened.recovered.cut.index.next();
+    let (second, third) = (first.next(), first.next().next());
+    let entries = [bare_entry(first, 2), bare_entry(second, 2), bare_entry(third, 2)];
+    opened.log.append(&entries, false, None).expect("written");
+    opened.log.sync().expect("synced");
+    let committed = [(first, term.min(2)), (second, term)].map(|(index, term)| {
+        CommittedEntry {
+            index,
+            term: Term(term),
+            data: bytes::Bytes::new(),
+        }
+    });
+    opened.machine.apply(&committed).expect("applied");
+    opened.machine.state().sync().expect("synced");
+    if came_as_snapshot {
+        let path = opened.directory.state_path().expect("a path");
+        opened
+            .directory
+            .activate_state(&path, second)
+            .expect("activated");
+    }
+    second
+}
+
+#[test]
+fn a_tail_that_conflicts_with_the_snapshot_in_front_of_it_goes() {
+    // The term that the state has at the second of three entries of term 2; whether it came as a snapshot; how many
+    // entries are left.
+    for (term, came_as_snapshot, left) in [(2, false, Some(3)), (2, true, Some(3)), (3, true, Some(0)), (3, false, None)]
+    {
+        env::block_on(async {
+            let directory = tempfile::tempdir().expect("a directory");
+            let applied = with_a_tail_and_a_state(directory.path(), term, came_as_snapshot);
+            for _ in 0..2 {
+                match (start(directory.path()), left) {
+                    (Ok(opened), Some(left)) => {
+                        assert_eq!(opened.recovered.terms.len(), left, "term {term}");
+                        assert_eq!(term_at(&opened.recovered, applied), Some(Term(term)));
+                    }
+                    (Err(StartError::LogNotOfState { .. }), None) => {}
+                    (started, _) => panic!("term {term}: {:?}", started.map(|opened| opened.recovered)),
+                }
+            }
+        });
+    }
+}

@@ -27,7 +27,7 @@ use prometheus::Histogram;
 use prost::Message as _;
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -94,6 +94,9 @@ pub struct Link {
     transfers: TaskThread,
     outgoing: Option<mpsc::Sender<Envelope>>,
     snapshot_under_way: bool,
+    /// The view that was sent last, and what it was called: as long as it is the same one, a transfer goes on where it broke
+    /// off. It is not kept alive for that.
+    streamed: (Weak<View>, u64),
     metrics: SentMetrics,
 }
 
@@ -112,8 +115,19 @@ impl Link {
             transfers,
             outgoing: None,
             snapshot_under_way: false,
+            streamed: (Weak::new(), 0),
             metrics,
         }
+    }
+
+    /// What the records of this view are called on their way to the remote member.
+    fn stream_of(&mut self, view: &Arc<View>) -> u64 {
+        let (streamed, name) = &self.streamed;
+        if !std::ptr::eq(streamed.as_ptr(), Arc::as_ptr(view)) || streamed.strong_count() == 0 {
+            self.streamed = (Arc::downgrade(view), env::random_u64().max(1));
+            return self.streamed.1;
+        }
+        *name
     }
 
     fn send(&mut self, batch: &Batch) {
@@ -312,12 +326,19 @@ impl Handler<SendSnapshot> for Link {
                 .add(|incoming| incoming.snapshot_reports.push((member, false)));
             return;
         }
+        let SendSnapshot {
+            mut announcement,
+            view,
+        } = message;
+        if let Some(snapshot) = &mut announcement.snapshot {
+            snapshot.stream = self.stream_of(&view);
+        }
         let metrics = self.metrics.clone();
         // Reading the state may wait for the engine, and packing it takes time: heartbeats go on beside it.
         self.transfers.spawn(async move {
             metrics.snapshots_under_way.inc();
             let begin = env::now();
-            let sent = snapshot_send::send(&remote, message.announcement, &message.view).await;
+            let sent = snapshot_send::send(&remote, announcement, &view).await;
             let took = env::now() - begin;
             metrics.snapshots_under_way.dec();
             match &sent {

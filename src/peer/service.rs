@@ -9,7 +9,7 @@ use crate::apply::entry::ReadableCommands;
 use crate::consensus::inbox::Incoming;
 use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};
-use crate::ids::{LogIndex, MemberId, Term};
+use crate::ids::MemberId;
 use crate::inbox::Inbox;
 use crate::lease::{AskError, LeaseHandle};
 use crate::limits::PROPOSALS_BYTES_MAX;
@@ -95,11 +95,7 @@ impl PeerService {
             .snapshot
             .as_ref()
             .ok_or_else(|| Status::invalid_argument("no snapshot"))?;
-        let id = SnapshotId {
-            from: MemberId(announcement.from),
-            index: LogIndex(snapshot.index),
-            term: Term(snapshot.term),
-        };
+        let id = SnapshotId::new(&announcement, snapshot);
         let begun = self.arrivals.begin(id, &self.directory, &self.state_options);
         let mut partial = self.stored(begun)?;
         tracing::info!(index = %id.index, from = %id.from, "receiving a snapshot");

@@ -10,7 +10,7 @@ use crate::consensus::inbox::ArrivedSnapshot;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mutants::{self, Mutant};
-use crate::proto::peer::{SnapshotChunk, SnapshotPosition};
+use crate::proto::peer::{Message, SnapshotChunk, SnapshotMetadata, SnapshotPosition};
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateOptions;
 use crate::storage::state_error::StateError;
@@ -19,12 +19,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
-/// Which snapshot.
+/// Which snapshot, and in which records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotId {
     pub from: MemberId,
     pub index: LogIndex,
     pub term: Term,
+    /// What the sender calls the view that it sends; 0 if it does not say.
+    pub stream: u64,
+}
+
+impl SnapshotId {
+    pub fn new(announcement: &Message, snapshot: &SnapshotMetadata) -> Self {
+        Self {
+            from: MemberId(announcement.from),
+            index: LogIndex(snapshot.index),
+            term: Term(snapshot.term),
+            stream: snapshot.stream,
+        }
+    }
+
+    /// Whether what has arrived of one goes on in the other. One record may hold many changes, and a member that applies
+    /// its log again after a crash puts them together in other ways: in another stream the place after the last record may
+    /// lie in the middle of a record, which would leave a hole or bring changes twice.
+    fn goes_on_in(self, other: Self) -> bool {
+        if mutants::active(Mutant::ResumedAcrossPacking) {
+            return Self { stream: 0, ..self } == Self { stream: 0, ..other };
+        }
+        self == other && self.stream != 0
+    }
 }
 
 /// The place to receive, and what is kept there.
@@ -60,9 +83,9 @@ impl Arrivals {
     ) -> Result<Partial, Status> {
         let mut kept = self.kept();
         let kept = if mutants::active(Mutant::StaleTransferResumed) {
-            kept.take_if(|partial| partial.id == id)
+            kept.take_if(|partial| partial.id.goes_on_in(id))
         } else {
-            kept.take().filter(|partial| partial.id == id)
+            kept.take().filter(|partial| partial.id.goes_on_in(id))
         };
         kept.map_or_else(|| Partial::begin(id, directory, options), Ok)
     }
@@ -117,7 +140,7 @@ impl Partial {
     /// Syncs what has arrived: the whole snapshot.
     pub async fn finish(
         self,
-        announcement: crate::proto::peer::Message,
+        announcement: Message,
         place: OwnedSemaphorePermit,
     ) -> Result<ArrivedSnapshot, Status> {
         let import = self.import;
@@ -161,6 +184,7 @@ mod tests {
             from: MemberId(from),
             index: LogIndex(index),
             term: Term(1),
+            stream: 5,
         }
     }
 
@@ -174,6 +198,35 @@ mod tests {
             key: state_meta::APPLIED_KEY.to_vec().into(),
             value: state_meta::encode(state_meta::APPLIED_KEY, &applied).into(),
         }]
+    }
+
+    #[test]
+    fn a_transfer_goes_on_only_in_the_records_that_it_began_with() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let directory = DataDirectory::open(scratch.path()).expect("a directory");
+        let (arrivals, options) = (Arrivals::default(), StateOptions::simulator());
+        let position = Some(SnapshotPosition {
+            keyspace: StateKeyspace::Meta.number(),
+            key: state_meta::APPLIED_KEY.to_vec().into(),
+        });
+        let in_stream = |stream| SnapshotId {
+            stream,
+            ..id(3, 601)
+        };
+        // What had arrived, what comes next, and whether that goes on.
+        for (begun, next, goes_on) in [(5, 5, true), (5, 6, false), (0, 0, false), (5, 0, false)] {
+            let broken_off = arrivals.begin(in_stream(begun), &directory, &options);
+            let mut broken_off = broken_off.expect("begun");
+            broken_off
+                .take(&envelope::wrap_records(records(601), false))
+                .expect("written");
+            assert_eq!(broken_off.position, position);
+            arrivals.keep(broken_off);
+            let resumed = arrivals
+                .begin(in_stream(next), &directory, &options)
+                .expect("begun");
+            assert_eq!(resumed.position.is_some(), goes_on, "{begun}, then {next}");
+        }
     }
 
     #[test]
