@@ -14,6 +14,7 @@ use callboard::mvcc::view::Views;
 use callboard::node::backend::MemberBackend;
 use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::Member;
+use callboard::storage::contacts::Contact;
 use callboard::storage::directory::Identity;
 use callboard::storage::log::LogDatabase;
 use callboard::storage::state::{StateDatabase, StateOptions};
@@ -22,6 +23,7 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -84,6 +86,8 @@ pub enum Trouble {
     Rotten(Vec<Flip>),
     /// Another disk, with nothing on it, is in its place.
     Blank,
+    /// An older copy of itself is in its place.
+    Older,
     /// The disk of this other member is in its place, and its disk in the other's.
     Swapped(usize),
     /// A record in its store is not what was written, and sound in itself. It is never undone.
@@ -269,9 +273,40 @@ impl Cluster {
                 let view = views.load();
                 let member = view.member(identity.member);
                 member.is_some_and(|member| member.incarnation == identity.incarnation.0)
-            })
+            }) || self.has_heard(other, identity)
         };
         self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
+    }
+
+    /// Whether a running member has noted the disk of another.
+    fn has_heard(&self, number: usize, other: Identity) -> bool {
+        let process = lock(&self.members[number].process);
+        let contact = process.backend.as_ref();
+        let contact = contact.and_then(|backend| backend.contacts.of(other.member));
+        contact.is_some_and(|contact| contact.incarnation() == other.incarnation)
+    }
+
+    /// Whether all other members run and have noted the start that this member has made last.
+    pub fn start_is_known(&self, number: usize) -> bool {
+        let Some(identity) = self.identity(number) else {
+            return false;
+        };
+        let contact = Contact::new(identity.incarnation, identity.start);
+        let known = |other: usize| {
+            let process = lock(&self.members[other].process);
+            let backend = process.backend.as_ref();
+            backend.is_some_and(|backend| backend.contacts.of(identity.member) == Some(contact))
+        };
+        self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
+    }
+
+    /// Whether a member answers what raft's messages ask.
+    pub fn takes_part(&self, number: usize) -> bool {
+        let process = lock(&self.members[number].process);
+        process.backend.as_ref().is_some_and(|backend| {
+            let takes_part = &backend.handle.status.takes_part;
+            takes_part.load(Ordering::Acquire)
+        })
     }
 
     /// A member's id, if it runs.
@@ -314,7 +349,7 @@ impl Cluster {
             }
             Trouble::Rotten(flips) => disk::mend(flips),
             Trouble::Altered => Ok(()),
-            Trouble::Blank => disk::scrap(&member.directory)
+            Trouble::Blank | Trouble::Older => disk::scrap(&member.directory)
                 .and_then(|()| disk::carry(&aside(&member.directory), &member.directory)),
             Trouble::Swapped(other) => {
                 self.kill(*other).await;
@@ -332,6 +367,24 @@ impl Cluster {
         let directory = &self.members[number].directory;
         disk::carry(directory, &aside(directory))?;
         callboard::env::create_directory(directory).map_err(std::io::Error::other)
+    }
+
+    /// Copies the disk of a member whose process must not do anything meanwhile. False if there is a copy already.
+    pub fn copy_disk(&self, number: usize) -> bool {
+        let directory = &self.members[number].directory;
+        let copy = copied(directory);
+        if copy.exists() {
+            return false;
+        }
+        disk::copy(directory, &copy).expect("scratch files can be copied");
+        true
+    }
+
+    /// Puts the copy of a member's disk in its place. Its process must not run.
+    pub fn put_copy_in_place(&self, number: usize) -> std::io::Result<()> {
+        let directory = &self.members[number].directory;
+        disk::carry(directory, &aside(directory))?;
+        disk::carry(&copied(directory), directory)
     }
 
     /// Swaps the disks of two members, whose processes must not run.
@@ -420,11 +473,18 @@ impl Cluster {
         });
     }
 
-    /// Lets it be heard again, and undamaged.
+    /// Makes everything that goes one way between two members take longer.
+    #[allow(clippy::unused_self)] // the roads are the cluster's
+    pub fn delay(&self, from: usize, to: usize, delay: Duration) {
+        network::change_road(member_address(from), member_address(to), |road| road.delay = delay);
+    }
+
+    /// Lets it be heard again, undamaged and without delay.
     #[allow(clippy::unused_self)] // the roads are the cluster's
     pub fn mend(&self, from: usize, to: usize) {
         set_cut(member_address(from), member_address(to), false);
         self.garble(from, to, 0);
+        self.delay(from, to, Duration::ZERO);
     }
 
     /// The machines of all members and clients.
@@ -553,6 +613,11 @@ impl Cluster {
 /// Where a disk is kept that another one has taken the place of.
 fn aside(directory: &Path) -> PathBuf {
     directory.with_extension("aside")
+}
+
+/// Where the copy of a disk is kept.
+fn copied(directory: &Path) -> PathBuf {
+    directory.with_extension("copy")
 }
 
 /// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was

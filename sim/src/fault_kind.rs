@@ -63,6 +63,8 @@ fault_kinds! {
     Corruption "corruption" "Bits flip on the way between two members.",
     HalfOpen "half-open" "Connections are forgotten on the way; neither end is told.",
     TransferCut "transfer-cut" "A member that lags is brought a snapshot, and its links are cut while that is on its way.",
+    OlderDisk "older-disk" "A member starts with an older copy of its own disk.",
+    SlowLinks "slow-links" "What members send each other takes up to 300 ms longer, each way.",
     NarrowLink "narrow-link" "A link between two members carries little.",
     SlowReader "slow-reader" "A member reads slowly what it is sent.",
     ClockJump "clock-jump" "A member's wall clock jumps, forwards or back.",

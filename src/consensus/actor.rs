@@ -8,11 +8,12 @@ use super::commit_news::{CommitNews, NEWS_DELAY, Tell};
 use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTBEAT};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
-use super::inbox::{ArrivedSnapshot, Incoming};
+use super::inbox::{ArrivedSnapshot, Greeting, Incoming};
 use super::log_fetches::Stretch;
 use super::log_store::read_entries;
 use super::log_writes::LogWrites;
 use super::reads::Reads;
+use super::start_check::Word;
 use super::waiters::Waiters;
 use super::writer::LogWork;
 use crate::apply::actor::ApplyWork;
@@ -167,6 +168,7 @@ impl Consensus {
                 self.core.step(message);
             }
         }
+        self.greet(incoming.greetings, incoming.words);
         for (stretch, entries) in incoming.fetched {
             self.core.fetched(stretch, entries);
         }
@@ -194,8 +196,25 @@ impl Consensus {
         self.reads.add(incoming.reads);
     }
 
+    /// Tells members that have dialled what is remembered of them, and listens to what others remember of this one.
+    fn greet(&mut self, greetings: Vec<Greeting>, words: Vec<(MemberId, Word)>) {
+        for Greeting { from, answer } in greetings {
+            // Whoever asked may have gone.
+            let _ = answer.send(self.core.recollection(from));
+        }
+        for (member, word) in words {
+            if let Err(error) = self.core.hear(member, word) {
+                self.neighbours.stop.fail(&error);
+            }
+        }
+    }
+
     fn tick(&mut self) {
         self.core.tick();
+        let takes_part = self.core.takes_part();
+        if takes_part && !self.neighbours.status.takes_part.swap(takes_part, Ordering::AcqRel) {
+            tracing::info!(member = %self.member, "enough members were heard; this one takes part");
+        }
         let now = env::now();
         let ticked = std::mem::replace(&mut self.ticked, now);
         // etcd's measure: twice the interval between heartbeats.

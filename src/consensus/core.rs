@@ -12,14 +12,16 @@ use super::convert;
 use super::handle::{MemberProgress, RaftDetails};
 use super::log_fetches::Stretch;
 use super::log_store::LogStore;
+use super::promises::{self, OlderCopy, Promises};
+use super::start_check::{LogEnd, StartCheck, Word};
 use crate::apply::CommittedEntry;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
-use crate::proto::peer;
+use crate::proto::peer::{self, Recollection};
 use crate::storage::log::{Cut, LogError};
 use bytes::Bytes;
-use raft::eraftpb::{ConfState, EntryType, Message};
+use raft::eraftpb::{ConfState, EntryType, Message, MessageType};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
@@ -124,6 +126,10 @@ pub struct Core {
     applied: LogIndex,
     held: VecDeque<Held>,
     outputs: Outputs,
+    promises: Promises,
+    start_check: StartCheck,
+    /// What was promised is not here: this member takes no part any more.
+    is_older_copy: bool,
 }
 
 impl Core {
@@ -161,7 +167,16 @@ impl Core {
             applied,
             held: VecDeque::new(),
             outputs: Outputs::default(),
+            promises: Promises::default(),
+            start_check: StartCheck::new(std::iter::empty(), 0),
+            is_older_copy: false,
         };
+        let voters = core.raw.raft.prs().conf().voters().ids();
+        let others = voters.iter().filter(|id| *id != member.0).map(MemberId);
+        core.start_check = StartCheck::new(others, timing.election_ticks() as u64);
+        if mutants::active(Mutant::TakesPartAtOnce) {
+            core.start_check.take_part();
+        }
         core.draw_election_timeout();
         Ok(core)
     }
@@ -223,12 +238,65 @@ impl Core {
     /// Time passed. It stands still while the state of a snapshot is put in place, and while a member that would win an
     /// election by itself has something to write: raft asserts that nothing of its log was under way.
     pub fn tick(&mut self) {
+        self.start_check.tick();
+        if !self.takes_part() || self.is_held_back() {
+            return;
+        }
         let wins_alone = self.is_single_voter() && self.raw.raft.state != StateRole::Leader;
         if self.is_restoring() || (wins_alone && self.persisted_write != self.write_number) {
             return;
         }
         self.raw.tick();
         self.draw_election_timeout();
+    }
+
+    /// Whether this member sends and answers raft's messages: not after a start, before enough others have said what they
+    /// remember of it.
+    pub fn takes_part(&self) -> bool {
+        self.start_check.takes_part() && !self.is_older_copy
+    }
+
+    /// Waits for nobody's word.
+    #[cfg(test)]
+    pub fn take_part(&mut self) {
+        self.start_check.take_part();
+    }
+
+    /// What this member remembers of another, which has dialled it.
+    pub fn recollection(&self, member: MemberId) -> Recollection {
+        let (last_term, last_index) = self.log_end();
+        Recollection {
+            last_index,
+            last_term,
+            ..self.promises.of(member)
+        }
+    }
+
+    /// Another member's answer to this one. An error means that this one must not go on.
+    pub fn hear(&mut self, member: MemberId, word: Word) -> Result<(), OlderCopy> {
+        if let Word::Remembers(promised) = &word
+            && !mutants::active(Mutant::OlderCopyAdmitted)
+            && !mutants::active(Mutant::BlankDiskAdmitted)
+        {
+            let compared = promises::compare(&self.raw.raft, member, promised);
+            self.is_older_copy |= compared.is_err();
+            compared?;
+        }
+        self.start_check.hear(member, word);
+        Ok(())
+    }
+
+    fn log_end(&self) -> LogEnd {
+        let log = &self.raw.raft.raft_log;
+        (log.last_term(), log.last_index())
+    }
+
+    /// It would stand for election with this tick, and may not vote for itself yet.
+    fn is_held_back(&self) -> bool {
+        let raft = &self.raw.raft;
+        raft.state != StateRole::Leader
+            && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
+            && !self.start_check.may_vote_for(self.log_end())
     }
 
     /// Stands for election at once: for a cluster of one there is nobody to wait for.
@@ -248,6 +316,11 @@ impl Core {
                 return;
             }
         };
+        if !self.takes_part() {
+            tracing::debug!(from = %MemberId(message.from), "dropped a raft message: this member takes no part yet");
+            return;
+        }
+        let sent_term = message.term;
         if mutants::active(Mutant::StaleTermAccepted) && message.term > 0 {
             message.term = message.term.max(self.raw.raft.term);
         }
@@ -256,6 +329,14 @@ impl Core {
                 from = %MemberId(message.from), kind = ?message.msg_type, index = message.index, %reason,
                 "dropped a raft message"
             );
+            return;
+        }
+        if sent_term == message.term {
+            self.promises.heard(&message, &self.raw.raft);
+        }
+        if is_asking_for_a_vote(&message)
+            && !self.start_check.may_vote_for((message.log_term, message.index))
+        {
             return;
         }
         match self.raw.step(message) {
@@ -525,4 +606,11 @@ impl Core {
         self.raw.raft.set_randomized_election_timeout(ticks);
         self.drawn = (leadership, role, ticks);
     }
+}
+
+fn is_asking_for_a_vote(message: &Message) -> bool {
+    matches!(
+        message.msg_type,
+        MessageType::MsgRequestVote | MessageType::MsgRequestPreVote
+    )
 }

@@ -96,6 +96,8 @@ pub struct MemberProgress {
 /// The status that consensus and the applier write and everybody reads.
 #[derive(Debug, Default)]
 pub struct SharedStatus {
+    /// Enough other members have said what they remember of this one.
+    pub takes_part: AtomicBool,
     pub leader: AtomicU64,
     pub is_leader: AtomicBool,
     pub term: AtomicU64,

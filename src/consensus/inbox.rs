@@ -3,10 +3,11 @@
 use super::commands::CommandQueue;
 use super::handle::{RaftDetails, Reader};
 use super::log_fetches::Stretch;
+use super::start_check::Word;
 use crate::apply::entry::ReadableCommands;
 use crate::ids::{LogIndex, MemberId};
 use crate::limits::{PEER_MESSAGES_BYTES_MAX, PEER_MESSAGES_MAX};
-use crate::proto::peer;
+use crate::proto::peer::{self, Recollection};
 use crate::storage::log::LogError;
 use crate::storage::state::StateDatabase;
 use raft::eraftpb::Entry;
@@ -25,6 +26,10 @@ pub struct Incoming {
     pub snapshots: Vec<ArrivedSnapshot>,
     pub snapshot_reports: Vec<(MemberId, bool)>,
     pub unreachable: Vec<MemberId>,
+    /// Members that have dialled this one, and wait to be told what it remembers of them.
+    pub greetings: Vec<Greeting>,
+    /// What members that this one dialled have answered.
+    pub words: Vec<(MemberId, Word)>,
     /// The newest write that the log's disk has.
     pub persisted_write: u64,
     /// The newest index that the state has.
@@ -62,6 +67,13 @@ impl Incoming {
         self.message_bytes = 0;
         std::mem::take(&mut self.messages)
     }
+}
+
+/// A member that has dialled this one. It is answered once all that its earlier connection brought has been looked at.
+#[derive(Debug)]
+pub struct Greeting {
+    pub from: MemberId,
+    pub answer: oneshot::Sender<Recollection>,
 }
 
 /// A snapshot whose state has been written and synced beside the one in use.

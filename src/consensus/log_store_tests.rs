@@ -364,6 +364,7 @@ fn a_disk_that_fails_at_an_election_stops_the_member_in_order() {
     member.log.spoil(LogIndex(2));
     let store = LogStore::new(member.log.clone(), &found, conf_state, member.views());
     let mut core = Core::new(MemberId(1), TIMING, LogIndex(1), store, Box::new(|_| 0)).expect("a core");
+    core.take_part();
     core.campaign();
     let outputs = core.take_outputs();
     assert!(core.has_failed());

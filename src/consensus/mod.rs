@@ -22,8 +22,10 @@ mod log_store_tests;
 mod log_writes;
 #[cfg(test)]
 mod message_tests;
+pub mod promises;
 mod raft_log;
 pub mod reads;
+pub mod start_check;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod waiters;

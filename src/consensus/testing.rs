@@ -79,7 +79,8 @@ impl TestMember {
         };
         let conf_state = super::conf_state(&conf_state);
         let store = LogStore::new(log.clone(), &recovered, conf_state, views.clone());
-        let core = Core::new(MemberId(member), TIMING, cut.index, store, draw).expect("a sound start");
+        let mut core = Core::new(MemberId(member), TIMING, cut.index, store, draw).expect("a sound start");
+        core.take_part();
         Self {
             core,
             machine,

@@ -10,6 +10,7 @@ use crate::metrics::Metrics;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::quota::Space;
+use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;
 use crate::watch::WatchHandle;
@@ -29,6 +30,8 @@ pub struct MemberBackend {
     pub leases: LeaseHandle,
     pub metrics: Arc<Metrics>,
     pub space: Space,
+    /// With what the other members were heard last.
+    pub contacts: Contacts,
     /// For peer URLs of other members that say https.
     pub dialler: Option<Connector>,
 }

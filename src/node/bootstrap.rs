@@ -11,6 +11,7 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
+use crate::storage::contacts::Start;
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::journal::Found;
 use crate::storage::log::{self, Cut, LogDatabase, LogError, Recovered};
@@ -259,6 +260,7 @@ fn found(config: &config::Server) -> Result<(Identity, InitialState), StartError
             member,
             cluster,
             incarnation,
+            start: Start::default(),
         },
         initial,
     ))

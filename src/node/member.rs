@@ -45,10 +45,12 @@ use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
+use crate::peer::sessions::Sessions;
 use crate::peer::snapshot_receive::Arrivals;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::quota::{self, Space};
 use crate::stop::StopSignal;
+use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
@@ -83,6 +85,8 @@ impl Member {
         let security = Security::new(&config)?;
         let (ports, closing) = Ports::open(&config, &security).await?;
         let mut opened = bootstrap::open(&config, &engine, origin)?;
+        let contacts = Contacts::begin(opened.directory.path())?;
+        opened.identity.start = contacts.own();
         let metrics = Arc::new(Metrics::new(config.extensive_metrics));
         opened.log.set_metrics(Arc::clone(&metrics.log));
         opened.machine.set_metrics(Arc::clone(&metrics.store));
@@ -92,7 +96,8 @@ impl Member {
             heartbeat_ms: config.heartbeat_interval_ms,
             election_ms: config.election_timeout_ms,
         };
-        let backend = make_backend(&config, &opened, &neighbours, origin, metrics, security.dialler);
+        let parts = (contacts, metrics, security.dialler);
+        let backend = make_backend(&config, &opened, &neighbours, origin, parts);
         opened.machine.set_sink(Box::new(backend.watches.clone()));
         opened.machine.set_lease_sink(Box::new(backend.leases.clone()));
         let log = opened.log.clone();
@@ -262,8 +267,7 @@ fn make_backend(
     opened: &Opened,
     neighbours: &Neighbours,
     origin: u64,
-    metrics: Arc<Metrics>,
-    dialler: Option<Connector>,
+    (contacts, metrics, dialler): (Contacts, Arc<Metrics>, Option<Connector>),
 ) -> MemberBackend {
     let handle = Handle {
         inbox: Arc::clone(&neighbours.inbox),
@@ -291,6 +295,7 @@ fn make_backend(
         queues: api::Queues::default(),
         metrics,
         space: Space::new(config.space),
+        contacts,
         dialler,
     }
 }
@@ -398,6 +403,8 @@ impl ConsensusParts {
             hashes,
             metrics: Arc::clone(&metrics.peers),
             transfers: transfers.clone(),
+            contacts: backend.contacts.clone(),
+            sessions: Sessions::default(),
         };
         Self {
             identity: opened.identity,

@@ -2,7 +2,8 @@
 //! so that a byte that the network (or a middle box, or memory) changed never reaches raft, nor has a member refused.
 
 use crate::proto::peer::{
-    self, Batch, Envelope, Hello, LinkReply, SnapshotChunk, SnapshotRecord, SnapshotRecords, SnapshotReply,
+    self, Batch, Envelope, Hello, LinkReply, Recollection, SnapshotChunk, SnapshotRecord, SnapshotRecords,
+    SnapshotReply,
 };
 use bytes::Bytes;
 use prost::Message;
@@ -133,18 +134,40 @@ pub fn unwrap_records(chunk: &SnapshotChunk) -> Result<Vec<SnapshotRecord>, Enve
     Ok(SnapshotRecords::decode(chunk.records.clone())?.records)
 }
 
-/// Seals the answer to a handshake.
-pub fn seal_link_reply(version: &str) -> LinkReply {
-    LinkReply {
-        version: version.into(),
-        crc: crc32c::crc32c(version.as_bytes()),
-    }
+fn sum_of_link_reply(reply: &LinkReply) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(reply.version.as_bytes()), &reply.recollection)
 }
 
-/// Checks the answer to a handshake.
+/// Seals the answer to a beat of a link.
+pub fn seal_link_reply(version: &str) -> LinkReply {
+    let mut reply = LinkReply {
+        version: version.into(),
+        ..LinkReply::default()
+    };
+    reply.crc = sum_of_link_reply(&reply);
+    reply
+}
+
+/// Seals the answer to a handshake.
+pub fn seal_handshake(version: &str, recollection: &Recollection) -> LinkReply {
+    let mut reply = LinkReply {
+        version: version.into(),
+        recollection: recollection.encode_to_vec().into(),
+        ..LinkReply::default()
+    };
+    reply.crc = sum_of_link_reply(&reply);
+    reply
+}
+
+/// Checks an answer on a link.
 pub fn check_link_reply(reply: &LinkReply) -> Result<(), EnvelopeError> {
-    let sum = crc32c::crc32c(reply.version.as_bytes());
-    compare(sum, reply.crc, reply.version.len())
+    compare(sum_of_link_reply(reply), reply.crc, reply.version.len())
+}
+
+/// Checks and unwraps the answer to a handshake.
+pub fn unwrap_handshake(reply: &LinkReply) -> Result<Recollection, EnvelopeError> {
+    check_link_reply(reply)?;
+    Ok(Recollection::decode(reply.recollection.clone())?)
 }
 
 /// Seals an answer to a snapshot.
@@ -228,6 +251,14 @@ mod tests {
         check_link_reply(&reply).expect("sound");
         reply.version = "4".into();
         assert!(check_link_reply(&reply).is_err());
+        let recollection = Recollection {
+            term: 5,
+            ..Recollection::default()
+        };
+        let mut reply = seal_handshake("3", &recollection);
+        assert_eq!(unwrap_handshake(&reply).expect("sound"), recollection);
+        reply.recollection = Bytes::new();
+        assert!(unwrap_handshake(&reply).is_err());
     }
 
     proptest! {

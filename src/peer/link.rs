@@ -10,6 +10,7 @@ use super::{envelope, identity, snapshot_send};
 use crate::client::{Channel, ChannelOptions, KeepAlive};
 use crate::cluster::MemberUrl;
 use crate::consensus::inbox::Incoming;
+use crate::consensus::start_check::Word;
 use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
@@ -17,7 +18,7 @@ use crate::metrics::SentMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::View;
 use crate::proto::peer::peer_client::PeerClient;
-use crate::proto::peer::{self, Batch, Envelope, LinkReply};
+use crate::proto::peer::{self, Batch, Envelope, LinkReply, Recollection};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;
@@ -152,18 +153,20 @@ impl Actor for Link {
 
     fn started(&mut self, context: &mut Context<Self>) {
         let (remote, stop, address) = (self.remote.clone(), self.stop.clone(), context.address());
-        let metrics = self.metrics.clone();
+        let (metrics, consensus) = (self.metrics.clone(), Arc::clone(&self.consensus));
         env::spawn_local(async move {
             let (mut attempt, mut refusals) = (0, 0);
             while address.connected() {
-                let report = |outgoing| address.do_send(Connected(outgoing));
+                let say = |word| consensus.add(|incoming| incoming.words.push((remote.member, word)));
+                let report = |outgoing, recollection| {
+                    say(Word::Remembers(recollection));
+                    address.do_send(Connected(outgoing));
+                };
                 let Err(status) = keep_open(&remote, attempt, &metrics, report).await;
                 attempt += 1;
-                refusals = if status.code() == identity::REFUSED {
-                    refusals + 1
-                } else {
-                    0
-                };
+                let is_refused = status.code() == identity::REFUSED;
+                refusals = if is_refused { refusals + 1 } else { 0 };
+                say(if is_refused { Word::Refused } else { Word::Nothing });
                 if refusals == REFUSALS_MAX {
                     return stop.fail(&format!(
                         "member {} refuses this one: {}",
@@ -186,7 +189,7 @@ async fn keep_open(
     remote: &Remote,
     attempt: usize,
     metrics: &SentMetrics,
-    report: impl Fn(mpsc::Sender<Envelope>),
+    report: impl Fn(mpsc::Sender<Envelope>, Recollection),
 ) -> Result<Infallible, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
@@ -200,14 +203,15 @@ async fn keep_open(
             .message()
             .await?
             .ok_or_else(|| Status::unavailable("closed during the handshake"))?;
-        envelope::check_link_reply(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
-        Ok::<_, Status>((replies, reply))
+        let recollection =
+            envelope::unwrap_handshake(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
+        Ok::<_, Status>((replies, reply.version, recollection))
     };
-    let (replies, reply) = env::timeout(HANDSHAKE_TIMEOUT, handshake)
+    let (replies, version, recollection) = env::timeout(HANDSHAKE_TIMEOUT, handshake)
         .await
         .map_err(|_| Status::deadline_exceeded("no answer to the handshake"))??;
-    tracing::info!(remote_member = %remote.member, version = reply.version, "established a peer connection");
-    report(outgoing.clone());
+    tracing::info!(remote_member = %remote.member, version, "established a peer connection");
+    report(outgoing.clone(), recollection);
     let asked = Cell::new(None);
     metrics.active.set(1);
     let ended = tokio::select! {

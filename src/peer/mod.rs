@@ -5,5 +5,6 @@ pub mod envelope;
 pub mod identity;
 pub mod link;
 pub mod service;
+pub mod sessions;
 pub mod snapshot_receive;
 mod snapshot_send;

@@ -5,8 +5,9 @@ use super::identity::{self, VERSION};
 use super::link::SILENCE_MAX;
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
+use super::sessions::{Session, Sessions};
 use crate::apply::entry::ReadableCommands;
-use crate::consensus::inbox::Incoming;
+use crate::consensus::inbox::{Greeting, Incoming};
 use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
@@ -18,16 +19,17 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::{
-    Batch, Envelope, Hello, LeaseAnswers, LeaseQuestions, LinkReply, Message, SnapshotChunk, SnapshotReply,
-    StateQuestion,
+    Batch, Envelope, Hello, LeaseAnswers, LeaseQuestions, LinkReply, Message, Recollection, SnapshotChunk,
+    SnapshotReply, StateQuestion,
 };
 use crate::stop::StopSignal;
+use crate::storage::contacts::{Contact, Contacts};
 use crate::storage::directory::{DataDirectory, Identity};
 use crate::storage::state::StateOptions;
 use prost::Message as _;
 use raft::eraftpb::MessageType;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -44,6 +46,9 @@ pub struct PeerService {
     pub leases: LeaseHandle,
     pub hashes: HashHandle,
     pub metrics: Arc<PeerFamilies>,
+    /// With what the others were heard last.
+    pub contacts: Contacts,
+    pub sessions: Sessions,
     /// Where snapshots are received: opening, writing and syncing a state takes its time.
     pub transfers: TaskThread,
 }
@@ -51,13 +56,54 @@ pub struct PeerService {
 impl PeerService {
     fn greet(&self, hello: &Hello) -> Result<MemberId, Status> {
         let view = self.views.load();
-        identity::check(self.own, hello, view.member(MemberId(hello.from))).inspect_err(|status| {
-            tracing::warn!(remote_member = %MemberId(hello.from), reason = status.message(), "refused a peer");
-        })?;
-        Ok(MemberId(hello.from))
+        let from = MemberId(hello.from);
+        identity::check(self.own, hello, view.member(from), self.contacts.of(from)).inspect_err(
+            |status| {
+                tracing::warn!(remote_member = %from, reason = status.message(), "refused a peer");
+            },
+        )?;
+        Ok(from)
     }
 
-    fn take_in(&self, from: MemberId, batch: Batch) {
+    /// What this member remembers of one that has dialled it. Whatever an earlier connection brought has been looked at by
+    /// then, and nothing more of it counts.
+    async fn recollect(&self, from: MemberId) -> Result<(Session, Recollection), Status> {
+        let session = self.sessions.begin(from);
+        let (answer, recollection) = oneshot::channel();
+        self.consensus
+            .add(|incoming| incoming.greetings.push(Greeting { from, answer }));
+        let recollection = recollection.await;
+        Ok((
+            session,
+            recollection.map_err(|_| Status::unavailable("this member stops"))?,
+        ))
+    }
+
+    /// Notes with which disk a member is heard, before anything counts that it says: durably, on a thread that may wait for
+    /// a disk. A member that starts says nothing before it has heard enough others, so a wrong disk that one of them refuses
+    /// is not noted by the rest.
+    async fn note(&self, from: MemberId, contact: Contact) -> Result<(), Status> {
+        if self.contacts.of(from) == Some(contact) {
+            return Ok(());
+        }
+        let (written, outcome) = oneshot::channel();
+        let contacts = self.contacts.clone();
+        self.transfers.spawn(async move {
+            // Whoever waits may have gone.
+            let _ = written.send(contacts.note(from, contact));
+        });
+        match outcome.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                self.stop.fail(&error);
+                Err(Status::new(DISK_FAILED, "the receiver's disk failed"))
+            }
+            Err(_) => Err(Status::unavailable("this member stops")),
+        }
+    }
+
+    fn take_in(&self, session: Session, batch: Batch) {
+        let from = session.member;
         // Before the lock. What does not decode is dropped like a message that was lost: its sender's caller hears so in time.
         let forwarded: Vec<_> = batch
             .forwarded_commands
@@ -71,6 +117,9 @@ impl PeerService {
             })
             .collect();
         self.consensus.add(|incoming| {
+            if !self.sessions.is_current(session) {
+                return;
+            }
             // Snapshots come on a stream of their own, with their state.
             let messages = batch.messages.into_iter().filter(|message| {
                 message.from == from.0 && message.r#type != MessageType::MsgSnapshot as i32
@@ -168,9 +217,11 @@ impl Peer for PeerService {
             .message()
             .await?
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
-        let from = self.greet(&envelope::unwrap_hello(&first).map_err(damaged)?)?;
+        let hello = envelope::unwrap_hello(&first).map_err(damaged)?;
+        let (from, contact) = (self.greet(&hello)?, identity::contact(&hello));
+        let (session, recollection) = self.recollect(from).await?;
         let (replies, stream) = mpsc::channel(1);
-        let greeted = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));
+        let greeted = replies.try_send(Ok(envelope::seal_handshake(VERSION, &recollection)));
         greeted.map_err(|_| Status::internal("an empty channel is full"))?;
         let service = self.clone();
         let metrics = self.metrics.from(from);
@@ -186,7 +237,10 @@ impl Peer for PeerService {
                         Ok(batch) if batch == Batch::default() => {
                             let _ = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));
                         }
-                        Ok(batch) => service.take_in(from, batch),
+                        Ok(batch) => match service.note(from, contact).await {
+                            Ok(()) => service.take_in(session, batch),
+                            Err(status) => break status,
+                        },
                         Err(error) => break Status::data_loss(error.to_string()),
                     },
                     Ok(Ok(None)) => break Status::unavailable("closed by the remote member"),

@@ -3,6 +3,7 @@
 //! ```text
 //! <data-dir>/lock         held while a process uses the directory
 //! <data-dir>/identity     member, cluster and incarnation; written last when a directory is made
+//! <data-dir>/contacts     how often the member has started, and what it has heard of whom, see `contacts`
 //! <data-dir>/log/         the replicated log
 //! <data-dir>/state-<n>/   what has been applied; a snapshot from a peer is written beside it
 //! <data-dir>/state        the name of the state directory in use, and the index of the snapshot it began with
@@ -12,6 +13,7 @@
 
 use crate::env::{self, DirectoryLock, FileError};
 use crate::ids::{ClusterId, Incarnation, LogIndex, MemberId};
+use crate::storage::contacts::Start;
 use crate::storage::journal::Found;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -36,6 +38,8 @@ pub struct Identity {
     pub member: MemberId,
     pub cluster: ClusterId,
     pub incarnation: Incarnation,
+    /// Of the running process; not counted yet where a directory is only looked at.
+    pub start: Start,
 }
 
 /// The identity file's JSON.
@@ -115,6 +119,7 @@ impl DataDirectory {
             member: MemberId(number(&file.member_id)?),
             cluster: ClusterId(number(&file.cluster_id)?),
             incarnation: Incarnation(number(&file.incarnation)?),
+            start: Start::default(),
         }))
     }
 
@@ -228,11 +233,11 @@ pub fn state_number(name: &str) -> Option<u64> {
 
 /// A small file's content: a line of text, and a line with its CRC-32C. A flipped bit in the name of the state in use
 /// would have the real one taken for a leftover, and removed.
-fn seal(text: &str) -> Vec<u8> {
+pub(super) fn seal(text: &str) -> Vec<u8> {
     format!("{text}\n{:08x}\n", crc32c::crc32c(text.as_bytes())).into_bytes()
 }
 
-fn unseal(path: &Path, bytes: &[u8]) -> Result<String, DirectoryError> {
+pub(super) fn unseal(path: &Path, bytes: &[u8]) -> Result<String, DirectoryError> {
     let sealed = std::str::from_utf8(bytes).ok().and_then(|content| {
         let (text, sum) = content.strip_suffix('\n')?.rsplit_once('\n')?;
         (seal(text) == bytes && sum.len() == 8).then(|| text.to_owned())
@@ -261,6 +266,7 @@ mod tests {
             member: MemberId(0xab),
             cluster: ClusterId(0xcd),
             incarnation: Incarnation(u64::MAX),
+            start: Start::default(),
         };
         directory.claim(identity).expect("claimed");
         drop(directory);

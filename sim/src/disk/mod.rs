@@ -18,7 +18,7 @@ mod power;
 mod rot;
 mod waits;
 
-pub use ailments::{Ailment, carry, failed_calls, fall_ill, get_well, scrap};
+pub use ailments::{Ailment, carry, copy, failed_calls, fall_ill, get_well, scrap};
 pub use power::{Lost, lose_power};
 pub use rot::{Flip, mend, rot};
 pub use waits::forbidden_wait;

@@ -15,12 +15,14 @@ mod ill_disk;
 mod isolate_leader;
 mod kill;
 mod narrow_link;
+mod older_disk;
 mod one_way;
 mod partition;
 mod pause;
 mod power_loss;
 mod rolling_restart;
 pub mod schedule;
+mod slow_links;
 mod slow_reader;
 mod stop;
 mod suspend;
@@ -110,6 +112,8 @@ async fn strike(kind: FaultKind, stage: &mut Stage) {
         FaultKind::Corruption => corruption::strike(stage).await,
         FaultKind::HalfOpen => half_open::strike(stage).await,
         FaultKind::TransferCut => transfer_cut::strike(stage).await,
+        FaultKind::OlderDisk => older_disk::strike(stage).await,
+        FaultKind::SlowLinks => slow_links::strike(stage).await,
         FaultKind::NarrowLink => narrow_link::strike(stage).await,
         FaultKind::SlowReader => slow_reader::strike(stage).await,
         FaultKind::ClockJump => clock_jump::strike(stage).await,

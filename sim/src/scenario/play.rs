@@ -93,6 +93,12 @@ impl<'a> Telling<'a> {
             } => self.link(from, to, *both, |cluster, from, to| {
                 cluster.garble(from, to, *permille)
             }),
+            Step::Delay {
+                from,
+                to,
+                both,
+                time,
+            } => self.link(from, to, *both, |cluster, from, to| cluster.delay(from, to, *time)),
             Step::Mend { from, to, both } => self.link(from, to, *both, Cluster::mend),
             Step::MendAll => {
                 let everybody: Vec<_> = (0..self.cluster.members.len()).collect();
@@ -303,7 +309,20 @@ impl<'a> Telling<'a> {
                 self.cluster.trouble(member, Trouble::Ailing);
                 disk::fall_ill(directory, Ailment::Syncs, 0);
             }
-            Blow::DiskHeals => {
+            Blow::CopyDisk => {
+                self.cluster.copy_disk(member);
+            }
+            Blow::OlderDisk => {
+                self.cluster.trouble(member, Trouble::Older);
+                let placed = self.cluster.put_copy_in_place(member);
+                placed.expect("scratch files can be moved");
+            }
+            Blow::BlankDisk => {
+                self.cluster.trouble(member, Trouble::Blank);
+                let replaced = self.cluster.replace_disk(member);
+                replaced.expect("scratch files can be moved");
+            }
+            Blow::OwnDisk | Blow::DiskHeals => {
                 self.cluster.repair(member).await;
                 self.cluster.restart(member);
             }

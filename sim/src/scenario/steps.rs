@@ -30,6 +30,14 @@ pub enum Blow {
     DiskFails,
     /// Its disk is well again; a member that stopped starts.
     DiskHeals,
+    /// Its disk is copied.
+    CopyDisk,
+    /// The copy takes the place of its disk.
+    OlderDisk,
+    /// Its own disk is back in its place; it starts.
+    OwnDisk,
+    /// A disk with nothing on it takes the place of its own.
+    BlankDisk,
 }
 
 /// What a client asks for.
@@ -65,6 +73,13 @@ pub enum Step {
         from: Name,
         to: Vec<Name>,
         both: bool,
+    },
+    /// Makes what goes from the first to the others, or both ways, take longer, until the link is mended.
+    Delay {
+        from: Name,
+        to: Vec<Name>,
+        both: bool,
+        time: Duration,
     },
     MendAll,
     Strike(Name, Blow),
@@ -179,6 +194,12 @@ fn step(words: &[&str]) -> Option<Step> {
             both: both(way)?,
             permille: permille.parse().ok()?,
         },
+        ["delay", time, from, way, to] => Step::Delay {
+            from: name(from),
+            to: names(to),
+            both: both(way)?,
+            time: duration(time)?,
+        },
         ["mend", "all"] => Step::MendAll,
         ["mend", from, way, to] => Step::Mend {
             from: name(from),
@@ -192,6 +213,10 @@ fn step(words: &[&str]) -> Option<Step> {
         ["resume", who] => Step::Strike(name(who), Blow::Resume),
         ["disk", "of", who, "fails"] => Step::Strike(name(who), Blow::DiskFails),
         ["disk", "of", who, "heals"] => Step::Strike(name(who), Blow::DiskHeals),
+        ["copy", "disk", "of", who] => Step::Strike(name(who), Blow::CopyDisk),
+        ["older", "disk", "of", who] => Step::Strike(name(who), Blow::OlderDisk),
+        ["own", "disk", "of", who] => Step::Strike(name(who), Blow::OwnDisk),
+        ["blank", "disk", "of", who] => Step::Strike(name(who), Blow::BlankDisk),
         [what, key, "via", via, how @ ("within" | "unanswered"), time] => Step::Ask {
             what: access(what)?,
             key: key_number(key)?,

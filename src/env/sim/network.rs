@@ -50,6 +50,8 @@ pub struct Road {
     pub corrupt_permille: u64,
     /// How much it carries, if that is little.
     pub bytes_per_second: Option<u64>,
+    /// How much longer everything takes.
+    pub delay: Duration,
 }
 
 /// How a machine reads what it was sent: so many bytes, and then nothing for a while.
@@ -212,11 +214,13 @@ impl Network {
             time += RESEND_AFTER;
             self.counts.lost += 1;
         }
-        let road = self.roads.get(&(from, to));
-        if let Some(rate) = road.and_then(|road| road.bytes_per_second) {
+        let Some(road) = self.roads.get(&(from, to)) else {
+            return time;
+        };
+        if let Some(rate) = road.bytes_per_second {
             time += Duration::from_micros(bytes as u64 * 1_000_000 / rate.max(1));
         }
-        time
+        time + road.delay
     }
 
     /// When what was held up at a cut road is tried again.

@@ -1,0 +1,49 @@
+//! A member starts with an older copy of its own disk, as a virtual machine does that is rolled back: it has forgotten votes
+//! and entries that it has promised to keep. It must stop before it takes part again. Then its own disk comes back.
+
+use super::Stage;
+use crate::checkers::Violation;
+use crate::cluster::Trouble;
+
+pub async fn strike(stage: &mut Stage) {
+    let victim = stage.victim();
+    if !stage.cluster.kill(victim).await {
+        return;
+    }
+    if !stage.cluster.is_idle(victim) || !stage.cluster.copy_disk(victim) {
+        return stage.restart(victim);
+    }
+    stage.wait(10, 200).await;
+    stage.restart(victim);
+    stage.wait(3_000, 10_000).await;
+    // If a member has not heard this start, nobody can tell it that the copy is older. A cluster of one has nobody else.
+    if !stage.cluster.start_is_known(victim)
+        || !stage.cluster.kill(victim).await
+        || !stage.cluster.trouble(victim, Trouble::Older)
+    {
+        return stage.restart(victim);
+    }
+    stage
+        .cluster
+        .put_copy_in_place(victim)
+        .expect("scratch files can be moved");
+    stage.cluster.event(victim, "! older disk", "");
+    stage.wait(10, 1_000).await;
+    stage.restart(victim);
+    stage.wait(1_000, 10_000).await;
+    if stage.cluster.takes_part(victim) {
+        let name = &stage.cluster.members[victim].name;
+        let text = format!("{name} takes part with an older copy of its disk");
+        stage.cluster.world.violated(Violation(text));
+    }
+    let refused = !stage.cluster.is_running(victim);
+    let world = &stage.cluster.world;
+    world.count("older disks refused", u64::from(refused));
+    stage.cluster.repair(victim).await;
+    stage.cluster.event(
+        victim,
+        "own disk is back",
+        if refused { "the older one was refused" } else { "" },
+    );
+    stage.restart(victim);
+}

@@ -1,0 +1,195 @@
+//! What a member must have heard from the others before it takes part: after a start it sends nothing of raft's and answers
+//! nothing, until enough of them have said what they remember of it. Each says so in the handshake of a link.
+//!
+//! Enough is one of these, and no other member's last word may be that it refuses this one:
+//!
+//! - all other voters;
+//! - a majority of all voters, this one not counted: any vote and any committed entry that this member had a part in is then
+//!   known to one of those that were heard, or it was never counted;
+//! - with this one a majority, and [`PATIENCE_ELECTIONS`] election timeouts have passed. The rest are taken for dead: a cluster
+//!   that could go on without them must be able to start without them.
+//!
+//! For [`CAUTION_ELECTIONS`] election timeouts after that it gives no vote, its own included, to a log that is behind the
+//! furthest that it has heard of. An acknowledged entry that only an older copy of its disk would lack is in one of those logs.
+
+use crate::ids::MemberId;
+use crate::proto::peer::Recollection;
+use std::collections::BTreeMap;
+
+/// How long members that say nothing are waited for.
+const PATIENCE_ELECTIONS: u64 = 2;
+/// How long a log that is behind gets no vote. It ends: whoever had the furthest may have gone for good with entries that were
+/// never committed.
+const CAUTION_ELECTIONS: u64 = 5;
+
+/// A member's last word to this one.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Word {
+    /// It cannot be reached, or not any more.
+    Nothing,
+    Refused,
+    Remembers(Recollection),
+}
+
+/// Where a log ends: term and index of its last entry, in the order in which raft compares them.
+pub type LogEnd = (u64, u64);
+
+/// See the head of the file.
+#[derive(Debug)]
+pub struct StartCheck {
+    words: BTreeMap<MemberId, Word>,
+    election_ticks: u64,
+    /// Since the start, or since enough was heard.
+    ticks: u64,
+    takes_part: bool,
+    furthest: LogEnd,
+}
+
+impl StartCheck {
+    /// `others` are the other voters.
+    pub fn new(others: impl Iterator<Item = MemberId>, election_ticks: u64) -> Self {
+        let words: BTreeMap<_, _> = others.map(|member| (member, Word::Nothing)).collect();
+        Self {
+            takes_part: words.is_empty(),
+            words,
+            election_ticks,
+            ticks: 0,
+            furthest: LogEnd::default(),
+        }
+    }
+
+    pub fn tick(&mut self) {
+        self.ticks += 1;
+        self.look();
+    }
+
+    pub fn hear(&mut self, member: MemberId, word: Word) {
+        if let Word::Remembers(recollection) = &word
+            && !self.takes_part
+        {
+            let end = (recollection.last_term, recollection.last_index);
+            self.furthest = self.furthest.max(end);
+        }
+        // Others than voters have no say.
+        if let Some(last) = self.words.get_mut(&member) {
+            *last = word;
+        }
+        self.look();
+    }
+
+    /// Whether this member may take part.
+    pub fn takes_part(&self) -> bool {
+        self.takes_part
+    }
+
+    /// Nothing is waited for.
+    pub fn take_part(&mut self) {
+        self.takes_part = true;
+        self.ticks = self.election_ticks * CAUTION_ELECTIONS;
+    }
+
+    /// Whether a log that ends there may get a vote.
+    pub fn may_vote_for(&self, end: LogEnd) -> bool {
+        self.takes_part && (end >= self.furthest || self.ticks >= self.election_ticks * CAUTION_ELECTIONS)
+    }
+
+    fn look(&mut self) {
+        if !self.takes_part && self.is_enough() {
+            self.takes_part = true;
+            self.ticks = 0;
+        }
+    }
+
+    fn is_enough(&self) -> bool {
+        if self.words.values().any(|word| *word == Word::Refused) {
+            return false;
+        }
+        let remembers = |word: &&Word| matches!(word, Word::Remembers(_));
+        let heard = self.words.values().filter(remembers).count();
+        let majority = self.words.len().div_ceil(2) + 1;
+        let is_late = self.ticks >= self.election_ticks * PATIENCE_ELECTIONS;
+        heard == self.words.len() || heard >= majority || (is_late && heard + 1 >= majority)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ELECTION_TICKS: u64 = 10;
+
+    fn remembers(last_term: u64, last_index: u64) -> Word {
+        Word::Remembers(Recollection {
+            last_term,
+            last_index,
+            ..Recollection::default()
+        })
+    }
+
+    fn among(voters: u64) -> StartCheck {
+        StartCheck::new((1..voters).map(MemberId), ELECTION_TICKS)
+    }
+
+    #[test]
+    fn enough_is_all_or_a_majority_of_the_others_or_patience() {
+        // Voters, how many of the others are heard, whether that is enough at once, and after a while.
+        let cases = [
+            (1, 0, true, true),
+            (2, 0, false, false),
+            (2, 1, true, true),
+            (3, 0, false, false),
+            (3, 1, false, true),
+            (3, 2, true, true),
+            (4, 1, false, false),
+            (4, 2, false, true),
+            (4, 3, true, true),
+            (5, 1, false, false),
+            (5, 2, false, true),
+            (5, 3, true, true),
+            (7, 2, false, false),
+            (7, 3, false, true),
+            (7, 4, true, true),
+        ];
+        for (voters, heard, at_once, in_time) in cases {
+            let mut check = among(voters);
+            for member in 1..=heard {
+                check.hear(MemberId(member), remembers(1, 1));
+            }
+            assert_eq!(check.takes_part(), at_once, "{heard} of {voters}");
+            for _ in 0..PATIENCE_ELECTIONS * ELECTION_TICKS {
+                check.tick();
+            }
+            assert_eq!(check.takes_part(), in_time, "{heard} of {voters}, later");
+        }
+    }
+
+    #[test]
+    fn a_refusal_stands_until_the_member_says_something_else_or_is_gone() {
+        for next in [Word::Nothing, remembers(1, 1)] {
+            let mut check = among(3);
+            check.hear(MemberId(1), Word::Refused);
+            check.hear(MemberId(2), remembers(1, 1));
+            for _ in 0..10 * ELECTION_TICKS {
+                check.tick();
+            }
+            assert!(!check.takes_part());
+            check.hear(MemberId(1), next);
+            assert!(check.takes_part());
+        }
+    }
+
+    #[test]
+    fn for_a_while_only_the_furthest_log_gets_a_vote() {
+        let mut check = among(3);
+        check.hear(MemberId(1), remembers(2, 9));
+        assert!(!check.may_vote_for((5, 5)), "it takes no part");
+        check.hear(MemberId(2), remembers(3, 7));
+        check.hear(MemberId(1), remembers(9, 9));
+        for _ in 0..CAUTION_ELECTIONS * ELECTION_TICKS {
+            assert!(!check.may_vote_for((2, 9)) && !check.may_vote_for((3, 6)));
+            assert!(check.may_vote_for((3, 7)) && check.may_vote_for((4, 1)));
+            check.tick();
+        }
+        assert!(check.may_vote_for((2, 9)), "the furthest log may have gone for good");
+    }
+}
