@@ -1,9 +1,10 @@
 //! Clusters of cores: elections, replication, reads and snapshots, with every write and message under the test's hand.
 
 use super::core::ReadContext;
+use super::start_check::Word;
 use super::testing::{Cluster, ELECTION_TICKS, TestMember, put};
 use crate::ids::{LogIndex, MemberId};
-use crate::proto::peer;
+use crate::proto::peer::{self, Recollection};
 use raft::eraftpb::MessageType;
 
 const QUESTION: ReadContext = ReadContext { nonce: 5, count: 1 };
@@ -493,4 +494,91 @@ fn entries_behind_a_snapshot_are_written_behind_it() {
     });
     cluster.with(3, TestMember::persist);
     assert_eq!(cluster.member(3).core.last_index(), LogIndex(snapshot.index + 1));
+}
+
+/// What a member remembers of another, changed, and whether the other may go on when it hears it.
+type Change = (&'static str, fn(&mut Recollection), bool);
+
+#[test]
+fn an_older_copy_is_told_by_what_it_has_promised() {
+    let changes: [Change; 8] = [
+        ("nothing", |_| (), true),
+        ("an entry more", |promised| promised.acknowledged_index += 1, false),
+        ("another entry there", |promised| promised.acknowledged_term += 1, false),
+        ("an entry less", |promised| promised.acknowledged_index -= 1, true),
+        ("an entry behind the cut", |promised| promised.acknowledged_index = 2, true),
+        ("a later term", |promised| promised.term += 1, false),
+        ("a vote of this term", |promised| promised.voted = true, false),
+        (
+            "an earlier term",
+            |promised| {
+                promised.term -= 1;
+                promised.voted = true;
+                promised.acknowledged_index += 100;
+            },
+            true,
+        ),
+    ];
+    for (what, change, goes_on) in changes {
+        let mut cluster = led_by_one(3);
+        cluster.propose(1, "a");
+        cluster.settle();
+        cluster.pass(10);
+        // Member 2 has not voted for member 3; what 3 would remember is what 1 does.
+        let mut promised = cluster.member(1).core.recollection(MemberId(2));
+        assert!(promised.voted && promised.acknowledged_index == cluster.member(2).core.last_index().0);
+        promised.voted = false;
+        change(&mut promised);
+        let heard = cluster
+            .member(2)
+            .core
+            .hear(MemberId(3), Word::Remembers(promised));
+        assert_eq!(heard.is_ok(), goes_on, "{what}: {heard:?}");
+        assert_eq!(cluster.member(2).core.takes_part(), goes_on, "{what}");
+        if !goes_on {
+            cluster.pass(8 * ELECTION_TICKS);
+            let from_it = |message: &peer::Message| message.from == 2;
+            assert!(!cluster.network.iter().any(from_it), "{what}: it goes on");
+        }
+    }
+}
+
+#[test]
+fn what_is_promised_is_remembered_by_leaders_and_followers() {
+    let mut cluster = led_by_one(3);
+    cluster.propose(1, "a");
+    cluster.settle();
+    cluster.pass(10);
+    let (term, last) = (cluster.member(1).term(), cluster.member(1).core.last_index().0);
+    for (at, of, voted) in [(1, 2, true), (1, 3, true), (2, 1, false), (3, 1, false)] {
+        let promised = cluster.member(at).core.recollection(MemberId(of));
+        let expected = Recollection {
+            term,
+            voted,
+            acknowledged_index: last,
+            acknowledged_term: term,
+            last_index: last,
+            last_term: term,
+        };
+        assert_eq!(promised, expected, "{of} to {at}");
+        let heard = cluster.member(of).core.hear(MemberId(at), Word::Remembers(promised));
+        assert_eq!(heard, Ok(()), "it keeps what it has promised");
+        // A copy of its disk from before it did anything.
+        let mut copy = TestMember::new(of, &[1, 2, 3], Box::new(|_| 0));
+        let heard = copy.core.hear(MemberId(at), Word::Remembers(promised));
+        assert!(heard.is_err(), "{of} to {at}");
+    }
+    assert_eq!(cluster.member(2).core.recollection(MemberId(3)).term, 0, "never heard");
+    // What a leader has not on its own disk it does not promise.
+    cluster.stuck.insert(1);
+    cluster.propose(1, "b");
+    cluster.pass(10);
+    assert_eq!(
+        cluster.member(2).core.recollection(MemberId(1)).acknowledged_index,
+        last
+    );
+    assert_eq!(
+        cluster.member(1).core.recollection(MemberId(2)).acknowledged_index,
+        last + 1
+    );
 }

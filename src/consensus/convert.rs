@@ -94,6 +94,8 @@ pub fn message_to_wire(mut message: eraftpb::Message) -> peer::Message {
         request_snapshot: message.request_snapshot,
         commit_term: message.commit_term,
         priority: message.priority,
+        persisted_index: 0,
+        persisted_term: 0,
     }
 }
 
@@ -167,6 +169,8 @@ mod tests {
             request_snapshot: 11,
             commit_term: 12,
             priority: -13,
+            persisted_index: 0,
+            persisted_term: 0,
         };
         let there = message_from_wire(message.clone()).expect("known types");
         assert_eq!(message_to_wire(there), message);

@@ -12,7 +12,7 @@ use super::convert;
 use super::handle::{MemberProgress, RaftDetails};
 use super::log_fetches::Stretch;
 use super::log_store::LogStore;
-use super::promises::{self, OlderCopy, Promises};
+use super::promises::{self, OlderCopy, Persisted, Promises, is_of_leader};
 use super::start_check::{LogEnd, StartCheck, Word};
 use crate::apply::CommittedEntry;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -309,6 +309,10 @@ impl Core {
 
     /// Takes a message from a peer. What raft refuses, or must not see, is dropped: the sender repeats what matters.
     pub fn step(&mut self, message: peer::Message) {
+        let persisted = Persisted {
+            index: message.persisted_index,
+            term: message.persisted_term,
+        };
         let mut message = match convert::message_from_wire(message) {
             Ok(message) => message,
             Err(error) => {
@@ -332,7 +336,7 @@ impl Core {
             return;
         }
         if sent_term == message.term {
-            self.promises.heard(&message, &self.raw.raft);
+            self.promises.heard(&message, persisted, &self.raw.raft);
         }
         if is_asking_for_a_vote(&message)
             && !self.start_check.may_vote_for((message.log_term, message.index))
@@ -481,9 +485,8 @@ impl Core {
         self.draw_election_timeout();
         while !self.has_failed() && self.raw.has_ready() {
             let mut ready = self.raw.ready();
-            self.outputs
-                .send
-                .extend(ready.take_messages().into_iter().map(convert::message_to_wire));
+            let messages = ready.take_messages();
+            self.send(messages);
             for state in ready.take_read_states() {
                 if let Some(context) = ReadContext::from_bytes(&state.request_ctx) {
                     self.outputs.reads.push((context, LogIndex(state.index)));
@@ -574,6 +577,21 @@ impl Core {
         }
     }
 
+    /// A leader says with them what it has on its own disk.
+    fn send(&mut self, messages: Vec<Message>) {
+        let log = &self.raw.raft.raft_log;
+        let index = log.persisted;
+        let term = log.term(index).unwrap_or(0);
+        self.outputs.send.extend(messages.into_iter().map(|message| {
+            let says = is_of_leader(message.msg_type) && message.term == self.raw.raft.term;
+            let mut message = convert::message_to_wire(message);
+            if says {
+                (message.persisted_index, message.persisted_term) = (index, term);
+            }
+            message
+        }));
+    }
+
     /// Lets go of what waited for writes that are on disk now.
     fn release(&mut self) {
         while self
@@ -582,9 +600,7 @@ impl Core {
             .is_some_and(|held| held.after_write <= self.persisted_write)
         {
             let Some(held) = self.held.pop_front() else { break };
-            self.outputs
-                .send
-                .extend(held.messages.into_iter().map(convert::message_to_wire));
+            self.send(held.messages);
             self.raw.on_persist_ready(held.ready);
         }
         self.pass_on_applied();

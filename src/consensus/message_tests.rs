@@ -194,6 +194,8 @@ fn message(member: &mut TestMember, draft: Draft) -> peer::Message {
         request_snapshot: draft.request_snapshot,
         commit_term: draft.commit_term.resolve(term),
         priority: draft.priority,
+        persisted_index: 0,
+        persisted_term: 0,
     }
 }
 

@@ -15,9 +15,29 @@ struct Promise {
     term: u64,
     /// It has voted for this member.
     voted: bool,
-    /// The newest entry that it has on disk, by its own word, with the entry's term. Only the leader of a term is told, and
-    /// in that term the entry stays.
+    /// The newest entry that it has on disk, by its own word, with the entry's term: what a follower has acknowledged to this
+    /// member, or what a leader says of itself. In that term the entry stays.
     acknowledged: Option<(u64, u64)>,
+}
+
+impl Promise {
+    fn acknowledge(&mut self, index: u64, term: u64) {
+        if self.acknowledged.is_none_or(|(newest, _)| newest < index) {
+            self.acknowledged = Some((index, term));
+        }
+    }
+}
+
+/// The newest entry that a leader has on its own disk, with its term; the index is 0 in messages that do not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Persisted {
+    pub index: u64,
+    pub term: u64,
+}
+
+/// Whether a message says what its sender has on disk: only a leader's log never loses an entry in its term.
+pub fn is_of_leader(kind: MessageType) -> bool {
+    matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat)
 }
 
 /// What the others have promised.
@@ -26,7 +46,7 @@ pub struct Promises(BTreeMap<u64, Promise>);
 
 impl Promises {
     /// Takes note of a message that raft is about to see.
-    pub fn heard<S: Storage>(&mut self, message: &Message, raft: &Raft<S>) {
+    pub fn heard<S: Storage>(&mut self, message: &Message, persisted: Persisted, raft: &Raft<S>) {
         if !shows_term(message.msg_type) {
             return;
         }
@@ -43,13 +63,11 @@ impl Promises {
         match message.msg_type {
             MessageType::MsgRequestVoteResponse => promise.voted = true,
             MessageType::MsgAppendResponse
-                if raft.state == StateRole::Leader
-                    && raft.term == message.term
-                    && promise.acknowledged.is_none_or(|(index, _)| index < message.index) =>
+                if raft.state == StateRole::Leader && raft.term == message.term =>
             {
-                let term = raft.raft_log.term(message.index).unwrap_or(0);
-                promise.acknowledged = Some((message.index, term));
+                promise.acknowledge(message.index, raft.raft_log.term(message.index).unwrap_or(0));
             }
+            kind if is_of_leader(kind) => promise.acknowledge(persisted.index, persisted.term),
             _ => {}
         }
     }

@@ -12,9 +12,11 @@ mod errors;
 mod flags;
 mod health;
 mod metrics;
+mod older_disk;
 mod outage;
 mod refusals;
 mod scale;
+mod slow_links;
 #[path = "../support/mod.rs"]
 mod support;
 

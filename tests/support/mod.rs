@@ -16,6 +16,7 @@ pub mod kv_client;
 pub mod poll;
 pub mod ports;
 pub mod process;
+pub mod slow_way;
 
 use std::path::{Path, PathBuf};
 
