@@ -37,6 +37,10 @@ const STATES: &[(&str, &str)] = &[
     ("peer connection ended", "peer connection ended"),
     ("lost or failed to make a peer connection", "peer connection lost"),
     ("refused a peer", "peer refused"),
+    (
+        "enough members were heard; this one takes part",
+        "members heard after a start",
+    ),
     ("dropped a raft message", "raft message dropped"),
     ("enabled capabilities for version", "cluster version set"),
     ("finished peer corruption check", "hashes compared"),

@@ -15,6 +15,7 @@ use crate::ids::{Incarnation, MemberId};
 use crate::storage::directory::{DirectoryError, seal, unseal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -93,7 +94,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Contacts {
-    /// Reads the file of a member's directory and notes one more start of its own there, durably.
+    /// Reads the file of a member's directory and notes one more start of its own there, durably. A start on a full disk is
+    /// not counted.
     pub fn begin(directory: &Path) -> Result<Self, DirectoryError> {
         let path = directory.join(FILE);
         let damaged = |what: String| DirectoryError::Damaged {
@@ -111,12 +113,16 @@ impl Contacts {
             return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
         }
         file.format = FORMAT;
+        let before = file.own;
         file.own = Start {
-            count: file.own.count + 1,
+            count: before.count + 1,
             name: env::random_u64().max(1),
-            name_before: file.own.name,
+            name_before: before.name,
         };
-        write(&path, &file)?;
+        if !write(&path, &file)? {
+            // To the others it is the start before that goes on.
+            file.own = before;
+        }
         Ok(Self(Arc::new(Inner {
             path,
             known: Mutex::new(file),
@@ -134,7 +140,8 @@ impl Contacts {
         lock(&self.0.known).members.get(&member.0).copied()
     }
 
-    /// Notes with which disk another member is heard from now on. Durable on return; blocks for a sync of the disk.
+    /// Notes with which disk another member is heard from now on. Durable on return, unless the disk is full; blocks for a
+    /// sync of the disk.
     pub fn note(&self, member: MemberId, contact: Contact) -> Result<(), DirectoryError> {
         let _writing = lock(&self.0.writing);
         let mut file = lock(&self.0.known).clone();
@@ -145,9 +152,21 @@ impl Contacts {
     }
 }
 
-fn write(path: &Path, file: &ContactsFile) -> Result<(), DirectoryError> {
+/// Writes the file durably; false if the disk is full. That is no reason to stop: the file only helps to find a mistake.
+fn write(path: &Path, file: &ContactsFile) -> Result<bool, DirectoryError> {
     let text = serde_json::to_string(file).expect("plain fields serialize");
-    Ok(env::write_file(path, &seal(&text))?)
+    match env::write_file(path, &seal(&text)) {
+        Ok(()) => Ok(true),
+        Err(error) if is_full(error.kind()) => {
+            tracing::warn!(%error, "the disk is full: starts of members are not noted");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_full(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 #[cfg(test)]
