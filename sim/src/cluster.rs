@@ -23,7 +23,6 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -304,8 +303,7 @@ impl Cluster {
     pub fn takes_part(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().is_some_and(|backend| {
-            let takes_part = &backend.handle.status.takes_part;
-            takes_part.load(Ordering::Acquire)
+            backend.handle.status().takes_part
         })
     }
 

@@ -8,7 +8,7 @@ use super::commit_news::{CommitNews, NEWS_DELAY, Tell};
 use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTBEAT};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
-use super::inbox::{ArrivedSnapshot, Greeting, Incoming};
+use super::inbox::{ArrivedSnapshot, Incoming};
 use super::log_fetches::Stretch;
 use super::log_store::read_entries;
 use super::log_writes::LogWrites;
@@ -25,7 +25,7 @@ use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::node::checkpointer::CheckpointWork;
 use crate::peer::link::{Forward, Link, Send, SendSnapshot};
-use crate::proto::peer;
+use crate::proto::peer::{self, Recollection};
 use crate::stop::StopSignal;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
@@ -36,7 +36,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 /// Who works with the consensus actor, on other threads.
 #[derive(Clone, Debug)]
@@ -197,8 +197,12 @@ impl Consensus {
     }
 
     /// Tells members that have dialled what is remembered of them, and listens to what others remember of this one.
-    fn greet(&mut self, greetings: Vec<Greeting>, words: Vec<(MemberId, Word)>) {
-        for Greeting { from, answer } in greetings {
+    fn greet(
+        &mut self,
+        greetings: BTreeMap<MemberId, oneshot::Sender<Recollection>>,
+        words: BTreeMap<MemberId, Word>,
+    ) {
+        for (from, answer) in greetings {
             // Whoever asked may have gone.
             let _ = answer.send(self.core.recollection(from));
         }

@@ -62,6 +62,8 @@ pub fn check_size(request: &command::Request, bytes_max: usize) -> Result<(), Pr
 /// Raft as an observer sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RaftStatus {
+    /// Not yet after a start, before enough other members have said what they remember of this one.
+    pub takes_part: bool,
     /// 0 where there is none.
     pub leader: MemberId,
     pub term: Term,
@@ -117,6 +119,7 @@ impl SharedStatus {
 
     pub fn load(&self) -> RaftStatus {
         RaftStatus {
+            takes_part: self.takes_part.load(Ordering::Acquire),
             leader: MemberId(self.leader.load(Ordering::Acquire)),
             term: Term(self.term.load(Ordering::Acquire)),
             commit_index: LogIndex(self.commit_index.load(Ordering::Acquire)),

@@ -11,6 +11,7 @@ use crate::proto::peer::{self, Recollection};
 use crate::storage::log::LogError;
 use crate::storage::state::StateDatabase;
 use raft::eraftpb::Entry;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -26,10 +27,10 @@ pub struct Incoming {
     pub snapshots: Vec<ArrivedSnapshot>,
     pub snapshot_reports: Vec<(MemberId, bool)>,
     pub unreachable: Vec<MemberId>,
-    /// Members that have dialled this one, and wait to be told what it remembers of them.
-    pub greetings: Vec<Greeting>,
-    /// What members that this one dialled have answered.
-    pub words: Vec<(MemberId, Word)>,
+    /// Members that have dialled this one, and wait to be told what it remembers of them: each with its newest connection.
+    pub greetings: BTreeMap<MemberId, oneshot::Sender<Recollection>>,
+    /// The last word of each member that this one has dialled.
+    pub words: BTreeMap<MemberId, Word>,
     /// The newest write that the log's disk has.
     pub persisted_write: u64,
     /// The newest index that the state has.
@@ -67,13 +68,6 @@ impl Incoming {
         self.message_bytes = 0;
         std::mem::take(&mut self.messages)
     }
-}
-
-/// A member that has dialled this one. It is answered once all that its earlier connection brought has been looked at.
-#[derive(Debug)]
-pub struct Greeting {
-    pub from: MemberId,
-    pub answer: oneshot::Sender<Recollection>,
 }
 
 /// A snapshot whose state has been written and synced beside the one in use.

@@ -157,7 +157,9 @@ impl Actor for Link {
         env::spawn_local(async move {
             let (mut attempt, mut refusals) = (0, 0);
             while address.connected() {
-                let say = |word| consensus.add(|incoming| incoming.words.push((remote.member, word)));
+                let say = |word| {
+                    consensus.add(|incoming| incoming.words.insert(remote.member, word));
+                };
                 let report = |outgoing, recollection| {
                     say(Word::Remembers(recollection));
                     address.do_send(Connected(outgoing));

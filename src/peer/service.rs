@@ -4,10 +4,10 @@ use super::envelope;
 use super::identity::{self, VERSION};
 use super::link::SILENCE_MAX;
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
-use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
 use super::sessions::{Session, Sessions};
+use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
 use crate::apply::entry::ReadableCommands;
-use crate::consensus::inbox::{Greeting, Incoming};
+use crate::consensus::inbox::Incoming;
 use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
@@ -71,7 +71,7 @@ impl PeerService {
         let session = self.sessions.begin(from);
         let (answer, recollection) = oneshot::channel();
         self.consensus
-            .add(|incoming| incoming.greetings.push(Greeting { from, answer }));
+            .add(|incoming| incoming.greetings.insert(from, answer));
         let recollection = recollection.await;
         Ok((
             session,

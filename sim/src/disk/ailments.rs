@@ -3,8 +3,9 @@
 //! Only calls on the rehearsal's own thread fail. The storage engine's background thread is left alone: when it would
 //! notice is not up to the seed.
 
-use super::{Disks, INSIDE, disks};
+use super::{Disks, INSIDE, data_end, data_start, disks};
 use libc::c_int;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// What a disk can suffer from.

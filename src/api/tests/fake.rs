@@ -134,6 +134,7 @@ impl Backend for Fake {
     fn raft_status(&self) -> RaftStatus {
         let applied_index = LogIndex(self.view().applied.index);
         RaftStatus {
+            takes_part: true,
             leader: MemberId(self.leader.load(Ordering::Relaxed)),
             term: Term(2),
             commit_index: applied_index,
