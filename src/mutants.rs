@@ -117,7 +117,6 @@ pub enum Mutant {
 
 impl Mutant {
     pub const ALL: &'static [Self] = &[
-    pub const ALL: [Self; 36] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
