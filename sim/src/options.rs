@@ -192,6 +192,7 @@ impl Options {
             Some(entries) => (entries, entries / 2),
             None => (10_000, 5_000),
         };
+        let drawn = Self::draw(seed, &Fixed::default());
         Self {
             members: story.members,
             clients: 0,
@@ -208,9 +209,15 @@ impl Options {
             hashes_ms: 0,
             initial_check: false,
             scrub_bytes_per_second: 0,
-            sizes: Sizes::DEFAULT,
+            sizes: Sizes {
+                snapshot_chunk_bytes: story
+                    .chunk_bytes
+                    .unwrap_or(Sizes::DEFAULT.snapshot_chunk_bytes),
+                ..Sizes::DEFAULT
+            },
+            window_bytes: story.window_bytes.unwrap_or(drawn.window_bytes),
             mutant,
-            ..Self::draw(seed, &Fixed::default())
+            ..drawn
         }
     }
 }

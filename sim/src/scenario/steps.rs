@@ -11,6 +11,10 @@ pub struct Scenario {
     pub log_entries: Option<u64>,
     /// The longest sync of a disk; short where nothing is said.
     pub sync_max: Option<Duration>,
+    /// What one message of a snapshot carries.
+    pub chunk_bytes: Option<usize>,
+    /// What may be on its way in one direction of a connection.
+    pub window_bytes: Option<usize>,
     /// With the numbers of their lines.
     pub steps: Vec<(usize, Step)>,
 }
@@ -142,6 +146,7 @@ pub fn parse(text: &str) -> Result<Scenario, String> {
     let mut members = None;
     let mut log_entries = None;
     let mut sync_max = None;
+    let (mut chunk_bytes, mut window_bytes) = (None, None);
     let mut steps = Vec::new();
     for (line, number) in text.lines().zip(1..) {
         let words: Vec<&str> = line
@@ -158,6 +163,15 @@ pub fn parse(text: &str) -> Result<Scenario, String> {
                 log_entries =
                     Some(entries.ok_or_else(|| format!("{number}: not a number: {}", line.trim()))?);
             }
+            [what @ ("chunks" | "windows"), "of", bytes, "bytes"] => {
+                let bytes = bytes.parse().ok().filter(|bytes| *bytes > 0);
+                let bytes = bytes.ok_or_else(|| format!("{number}: not a number: {}", line.trim()))?;
+                if *what == "chunks" {
+                    chunk_bytes = Some(bytes);
+                } else {
+                    window_bytes = Some(bytes);
+                }
+            }
             ["syncs", "of", "up", "to", time] => {
                 let time = duration(time);
                 sync_max = Some(time.ok_or_else(|| format!("{number}: not a time: {}", line.trim()))?);
@@ -173,6 +187,8 @@ pub fn parse(text: &str) -> Result<Scenario, String> {
         members,
         log_entries,
         sync_max,
+        chunk_bytes,
+        window_bytes,
         steps,
     })
 }
