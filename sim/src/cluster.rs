@@ -30,8 +30,6 @@ use tokio::sync::mpsc;
 /// The port that members serve clients on.
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
-/// A memtable that never fills up, so that nothing rotates by itself.
-const MEMTABLE_BYTES: u64 = 1 << 40;
 /// All tasks of a dead process are gone after this long.
 const DEATH: Duration = Duration::from_millis(2);
 
@@ -96,11 +94,24 @@ pub enum Trouble {
 /// A process that ended by itself, with the reason unless it was asked to.
 struct Exit {
     number: usize,
+    end: End,
+}
+
+#[derive(Default)]
+struct End {
     reason: Option<String>,
+    /// A file that a start has changed which was refused.
+    changed: Option<PathBuf>,
 }
 
 fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
     process.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whose disk a directory is.
+pub fn member_of(directory: &Path) -> Option<usize> {
+    let name = directory.file_name()?.to_str()?.strip_prefix('m')?;
+    name.parse::<usize>().ok()?.checked_sub(1)
 }
 
 /// The address of a member's machine.
@@ -128,7 +139,7 @@ impl Cluster {
             let name = format!("m{}", number + 1);
             let directory = scratch.join(&name);
             let config = member_config(options, number, &directory);
-            let catch_up_entries = options.catch_up_entries;
+            let engine = engine_options(options);
             let process = Arc::new(Mutex::new(Process {
                 running: true,
                 ..Process::default()
@@ -138,12 +149,12 @@ impl Cluster {
                 .create_node()
                 .name(&name)
                 .init(move || {
-                    let life = live(config.clone(), catch_up_entries, Arc::clone(&shared));
+                    let life = live(config.clone(), engine.clone(), Arc::clone(&shared));
                     let exits = exits.clone();
                     async move {
-                        let reason = life.await;
+                        let end = life.await;
                         // Nobody listens once the rehearsal is over.
-                        let _ = exits.send(Exit { number, reason });
+                        let _ = exits.send(Exit { number, end });
                     }
                 })
                 .build();
@@ -172,11 +183,19 @@ impl Cluster {
     /// should unless it was asked to.
     /// What listens is never told that it is over, so it holds nothing that outlives the rehearsal.
     async fn see_off(cluster: Weak<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
-        while let Some(Exit { number, reason }) = exited.recv().await {
+        while let Some(Exit { number, end }) = exited.recv().await {
             let Some(this) = cluster.upgrade() else { return };
             let member = &this.members[number];
             this.runtime.kill(member.node.id());
-            if let Some(reason) = reason {
+            if let Some(path) = end.changed {
+                let text = format!(
+                    "a start of {} that was refused has changed {}",
+                    member.name,
+                    path.display()
+                );
+                this.world.violated(Violation(text));
+            }
+            if let Some(reason) = end.reason {
                 if lock(&member.process).trouble.is_some() {
                     this.event(number, "stops", &reason);
                     this.world.count("members stopped by their disks", 1);
@@ -324,10 +343,26 @@ impl Cluster {
         }
         let directory = &self.members[number].directory;
         let lost = disk::lose_power(directory, random).expect("scratch files can be written");
-        let note = format!("{} unsynced writes lost, {} torn", lost.writes, lost.torn);
+        self.note_lost(number, lost);
+    }
+
+    /// Tells what a loss of power took.
+    pub fn note_lost(&self, number: usize, lost: Lost) {
+        let note = format!(
+            "{} unsynced writes lost, {} torn, {} files out of order, {} names",
+            lost.writes, lost.torn, lost.reordered, lost.names
+        );
         self.event(number, "power is off", &note);
         self.world.count("unsynced writes lost", lost.writes);
         self.world.count("torn writes", lost.torn);
+        self.world
+            .count("files with later writes than those lost", lost.reordered);
+        self.world.count("names lost", lost.names);
+    }
+
+    /// Whether a member's process has come so far that it serves.
+    pub fn has_started(&self, number: usize) -> bool {
+        lock(&self.members[number].process).backend.is_some()
     }
 
     /// Undoes what was done to a member's disk; its process has ended when this returns, if anything was noticed.
@@ -618,16 +653,29 @@ fn copied(directory: &Path) -> PathBuf {
     directory.with_extension("copy")
 }
 
+/// How members run their storage engines.
+fn engine_options(options: &Options) -> EngineOptions {
+    let engine = &options.engine;
+    EngineOptions {
+        state: StateOptions {
+            memtable_bytes: engine.memtable_bytes,
+            table_bytes: engine.table_bytes,
+            first_level_tables: engine.first_level_tables,
+            ..StateOptions::simulator()
+        },
+        log_memtable_bytes: Some(engine.memtable_bytes),
+        catch_up_entries: Some(options.catch_up_entries),
+        ..EngineOptions::default()
+    }
+}
+
 /// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was
 /// not asked for.
-async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>>) -> Option<String> {
+async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>>) -> End {
     let directory = config.data_dir.clone();
-    let engine = EngineOptions {
-        state: StateOptions::simulator(),
-        log_memtable_bytes: Some(MEMTABLE_BYTES),
-        catch_up_entries: Some(catch_up_entries),
-        ..EngineOptions::default()
-    };
+    let is_rotten = matches!(lock(&process).trouble, Some(Trouble::Rotten(_)));
+    let before = is_rotten.then(|| disk::sums(&directory));
+    let mut changed = None;
     let mut signal = std::pin::pin!(callboard::env::shutdown_signal());
     let ended = match Member::start(config, engine).await {
         Ok(member) => {
@@ -650,7 +698,10 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
                 First::One(()) => None,
             }
         }
-        Err(error) => Some(error.to_string()),
+        Err(error) => {
+            changed = before.and_then(|before| disk::difference(&before, &disk::sums(&directory)));
+            Some(error.to_string())
+        }
     };
     // The process is gone at once, with all its threads.
     disk::freeze(&directory);
@@ -660,7 +711,10 @@ async fn live(config: Server, catch_up_entries: u64, process: Arc<Mutex<Process>
     process.leaving = true;
     process.backend = None;
     process.log = None;
-    ended
+    End {
+        reason: ended,
+        changed,
+    }
 }
 
 /// The configuration that an operator's flags would give.

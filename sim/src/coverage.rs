@@ -24,6 +24,25 @@ const OUTCOMES: &[(&str, &[&str])] = &[
     ("compact", &["done", "compacted", "future", "unknown"]),
 ];
 
+/// What happens to disks, and what storage engines do on them.
+const DISKS: &[&str] = &[
+    "unsynced writes lost",
+    "torn writes",
+    "files with later writes than those lost",
+    "names lost",
+    "crashes within a start",
+    "crashes within work",
+    "engines that met an error",
+    "synced sectors lost",
+    "bit rot noticed",
+    "state tables made",
+    "log tables made",
+    "tables made by engines",
+    "tables removed",
+    "journals sealed",
+    "journals removed",
+];
+
 /// Log records that tell of a state that a member came to, and what that is called here.
 const STATES: &[(&str, &str)] = &[
     ("raft leadership", "leadership changed"),
@@ -50,6 +69,11 @@ const STATES: &[(&str, &str)] = &[
     ),
     ("finished reading all data back from disk", "scrubbed"),
     ("failed to send a snapshot", "transfer failed for good"),
+    ("cut a torn batch off a journal", "journal cut"),
+    (
+        "cut a torn batch off a journal, and sound ones that follow it",
+        "journal cut before sound batches",
+    ),
     ("this member cannot go on", "member stopped by itself"),
 ];
 
@@ -95,6 +119,7 @@ pub fn points(counters: &Counters, record: &Record) -> Points {
     for kind in FaultKind::ALL {
         points.insert(kind.counter().to_owned(), 0);
     }
+    points.extend(DISKS.iter().map(|name| ((*name).to_owned(), 0)));
     for (call, ends) in OUTCOMES {
         points.extend(ends.iter().map(|end| (format!("{call}: {end}"), 0)));
     }

@@ -41,7 +41,7 @@ macro_rules! fault_kinds {
 fault_kinds! {
     Kill "kill" "A member's process ends; what it wrote stays, synced or not.",
     CrashLoop "crash-loop" "A member's process ends again and again while it starts.",
-    PowerLoss "power-loss" "A member's machine loses power: what it had not synced is gone, or torn.",
+    PowerLoss "power-loss" "A member's machine loses power: what it had not synced is gone, torn, or there in any order.",
     Pause "pause" "A member stands still for seconds and goes on later, as if nothing had happened.",
     LongPause "long-pause" "A member stands still for up to two minutes.",
     Stop "stop" "A member is asked to stop, does so in order, and starts again after a while.",
@@ -70,4 +70,7 @@ fault_kinds! {
     ClockJump "clock-jump" "A member's wall clock jumps, forwards or back.",
     Suspend "suspend" "A member's machine is suspended: its monotonic clock does not see the time that passes.",
     EngineWork "engine-work" "A storage engine makes tables of its memory and merges them.",
+    EngineError "engine-error" "A storage engine's own thread meets an error of the disk.",
+    CrashPoint "crash-point" "A member's machine stops at one of its calls to the disk.",
+    LostSector "lost-sector" "A machine loses power, and a sector that had been synced is gone.",
 }

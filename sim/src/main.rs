@@ -37,6 +37,7 @@ mod company;
 #[cfg(madsim)]
 mod disk;
 #[cfg(madsim)]
+mod engine;
 mod entropy;
 #[cfg(madsim)]
 mod epilogue;

@@ -1,6 +1,7 @@
 //! What is rehearsed: everything that differs from one rehearsal to the next, drawn from the seed and printed. What the
 //! command line names is taken from there instead; the seed draws the rest as if nothing had been named.
 
+use crate::engine::Engine;
 use crate::fault_kind::FaultKind;
 use crate::mix::Mix;
 use crate::random::Stream;
@@ -24,6 +25,7 @@ pub struct Options {
     pub keys: u32,
     pub mix: Mix,
     pub space: Space,
+    pub engine: Engine,
     /// Operations of all clients together before the safety phase ends.
     pub operations: u64,
     /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
@@ -163,6 +165,7 @@ impl Options {
             keys: fixed.keys.unwrap_or(keys).max(1),
             mix: Mix::draw(seed),
             space: Space::draw(seed),
+            engine: Engine::draw(seed),
             operations: fixed.operations.unwrap_or(operations),
             snapshot_count: fixed.snapshot_count.unwrap_or(snapshot_count),
             catch_up_entries,
@@ -205,6 +208,7 @@ impl Options {
             clock_drift_ppm: vec![0; MEMBERS_MAX],
             fsync_ms_max: story.sync_max.map_or(1, |time| time.as_millis() as u64),
             space: Space::default(),
+            engine: Engine::default(),
             faults: Vec::new(),
             hashes_ms: 0,
             initial_check: false,
@@ -234,7 +238,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} space={} hashes_ms={} initial_check={} scrub={} sizes={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} space={} engine={} hashes_ms={} initial_check={} scrub={} sizes={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -250,6 +254,7 @@ impl fmt::Display for Options {
             self.calm_ms_max,
             self.mix,
             self.space,
+            self.engine,
             self.hashes_ms,
             self.initial_check,
             self.scrub_bytes_per_second,

@@ -140,6 +140,7 @@ fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict
     callboard::limits::set_sizes(options.sizes);
     fastrand::seed(options.seed);
     let scratch = Scratch::new();
+    disk::seal_journals_after(&scratch.0, options.engine.journal_bytes);
     trace.hide(&scratch.0.to_string_lossy());
     let world = World::new(trace);
     let recorded = tracing::subscriber::set_default(Recorder(world.clone()));
@@ -147,6 +148,11 @@ fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict
     runtime.set_allow_system_thread(true);
     let simulated = runtime.block_on(direct(options, story, &world, &scratch.0));
     drop(recorded);
+    let engines = disk::engine_counts(&scratch.0);
+    world.count("tables made by engines", engines.tables_written);
+    world.count("tables removed", engines.tables_removed);
+    world.count("journals sealed", engines.journals_sealed);
+    world.count("journals removed", engines.journals_removed);
     Verdict {
         violations: world.violations(),
         counters: world.counters(),

@@ -14,8 +14,15 @@ use std::time::Duration;
 /// How much of the end of a file is read at a time: less than a hole's neighbours are worth.
 const REST_CHUNK_BYTES: usize = 16 * 1024;
 
+/// Whether whoever gives work to a storage engine's own thread waits until that is done.
+pub const WAITS_FOR_ENGINES: bool = cfg!(madsim);
+
 /// How long a thread waits before it looks again whether another one has come further.
-const DISK_WAIT: Duration = Duration::from_millis(1);
+const DISK_WAIT: Duration = if WAITS_FOR_ENGINES {
+    Duration::from_micros(50)
+} else {
+    Duration::from_millis(1)
+};
 
 /// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]

@@ -54,6 +54,8 @@ pub struct Found {
 struct Torn {
     offset: u64,
     bytes: Vec<u8>,
+    /// Sound batches follow.
+    is_followed: bool,
     /// No batch before this sequence number is lost; none if nothing tells.
     lost_from: Option<u64>,
 }
@@ -109,6 +111,7 @@ impl Found {
         {
             return rotten(what);
         }
+        let is_followed = remains.is_followed();
         let lost_from = match self.batches {
             0 => Batch::claimed_sequence(&bytes),
             _ => Some(self.sequence + 1),
@@ -116,6 +119,7 @@ impl Found {
         self.torn = Some(Torn {
             offset,
             bytes,
+            is_followed,
             lost_from,
         });
         Ok(())
@@ -143,12 +147,17 @@ impl Found {
         let (Some(torn), Some((path, _))) = (&self.torn, self.lengths.last()) else {
             return Ok(());
         };
-        tracing::warn!(
-            path = %path.display(),
-            offset = torn.offset,
-            bytes = torn.bytes.len(),
-            "cut a torn batch off a journal"
-        );
+        let (offset, bytes) = (torn.offset, torn.bytes.len());
+        if torn.is_followed {
+            tracing::warn!(
+                path = %path.display(),
+                offset,
+                bytes,
+                "cut a torn batch off a journal, and sound ones that follow it"
+            );
+        } else {
+            tracing::warn!(path = %path.display(), offset, bytes, "cut a torn batch off a journal");
+        }
         DiskFile::open(path)?.truncate(torn.offset)
     }
 
@@ -183,6 +192,19 @@ impl Found {
             _ => Ok(()),
         }
     }
+}
+
+/// Up to where the last sound batch of a journal shows that it was on the disk.
+pub fn known_synced(path: &Path) -> Result<u64, FileError> {
+    let mut file = DiskFile::open(path)?;
+    let (mut offset, mut known) = (0_u64, 0);
+    while let Some(batch) = Batch::read(&mut |buffer: &mut [u8]| file.read_exact(buffer))? {
+        if let Some(mark) = batch.mark {
+            known = offset.saturating_sub(mark.position - mark.synced);
+        }
+        offset += batch.bytes;
+    }
+    Ok(known)
 }
 
 /// The journals of the database in a directory, oldest first.

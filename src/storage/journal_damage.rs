@@ -65,6 +65,11 @@ impl Remains<'_> {
         }
     }
 
+    /// Whether sound batches follow.
+    pub fn is_followed(&self) -> bool {
+        self.sound_batches().next().is_some()
+    }
+
     /// Sound batches behind the beginning: where, and with which mark.
     fn sound_batches(&self) -> impl Iterator<Item = (usize, Option<Mark>)> {
         let mut at = 1;

@@ -32,6 +32,7 @@ pub(super) struct Journal {
     synced: AtomicU64,
     file: Mutex<Newest>,
     has_failed: AtomicBool,
+    engine: EngineWork,
 }
 
 /// The newest journal, as far as syncs know.
@@ -41,10 +42,12 @@ struct Newest {
 }
 
 impl Journal {
-    /// For a database that was opened with these journals, and that nobody has written to since.
+    /// For a database that was opened with these journals, and that nobody has written to since. Marks go to the first of
+    /// its keyspaces.
     pub fn new(
         database: &Database,
-        marks: &Keyspace,
+        keyspaces: &[&Keyspace],
+        memtable_bytes: u64,
         directory: &Path,
         found: &Found,
     ) -> Result<Self, fjall::Error> {
@@ -54,9 +57,9 @@ impl Journal {
         let missing = || std::io::Error::other("the engine has no journal");
         let number = number.ok_or_else(missing)?;
         let file = SyncedFile::open(&journal::path_of(directory, number))?.ok_or_else(missing)?;
-        Ok(Self {
+        let this = Self {
             database: database.clone(),
-            marks: marks.clone(),
+            marks: keyspaces[0].clone(),
             directory: directory.to_owned(),
             next: Mutex::new(position),
             written: AtomicU64::new(position),
@@ -64,7 +67,10 @@ impl Journal {
             synced: AtomicU64::new(position),
             file: Mutex::new(Newest { number, file }),
             has_failed: AtomicBool::new(false),
-        })
+            engine: EngineWork::new(keyspaces, memtable_bytes),
+        };
+        this.settle()?;
+        Ok(this)
     }
 
     pub fn batch(&self, capacity: usize) -> JournalBatch {
@@ -96,7 +102,7 @@ impl Journal {
         batch.commit()?;
         *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
         self.written.store(*next, Ordering::Release);
-        Ok(())
+        self.settle()
     }
 
     /// Makes everything durable that was written before the call. Blocks.
@@ -149,8 +155,58 @@ impl Journal {
             self.check()?;
             env::wait_for_disk();
         }
+        self.settle()
+    }
+
+    /// In the simulator, waits until the engine's own thread has done what it was given: what it does meanwhile, and when,
+    /// is the seed's to decide then.
+    fn settle(&self) -> Result<(), fjall::Error> {
+        while env::WAITS_FOR_ENGINES && self.engine.is_at_work(&self.database) {
+            self.check()?;
+            env::wait_for_disk();
+        }
         Ok(())
     }
+}
+
+/// What the engine's own thread was given to do.
+struct EngineWork {
+    keyspaces: Vec<Keyspace>,
+    memtable_bytes: u64,
+    /// The memtables that had been begun when the database was opened, less the merges that were due then.
+    base: u64,
+}
+
+impl EngineWork {
+    fn new(keyspaces: &[&Keyspace], memtable_bytes: u64) -> Self {
+        let keyspaces: Vec<_> = keyspaces.iter().map(|keyspace| (*keyspace).clone()).collect();
+        let is_due = |keyspace: &&Keyspace| {
+            keyspace.tree.sealed_memtable_count() > 0 || keyspace.tree.l0_run_count() > 0
+        };
+        let due = keyspaces.iter().filter(is_due).count() as u64;
+        let base = begun(&keyspaces).saturating_sub(due);
+        Self {
+            keyspaces,
+            memtable_bytes,
+            base,
+        }
+    }
+
+    /// Every memtable that was begun had one written to a table, and a look at what there is to merge.
+    fn is_at_work(&self, database: &Database) -> bool {
+        let is_full = |keyspace: &Keyspace| {
+            keyspace.tree.active_memtable().size() > self.memtable_bytes
+                || keyspace.tree.sealed_memtable_count() > 0
+        };
+        self.keyspaces.iter().any(is_full)
+            || (database.compactions_completed() as u64) < begun(&self.keyspaces) - self.base
+    }
+}
+
+/// How many memtables have been begun.
+fn begun(keyspaces: &[Keyspace]) -> u64 {
+    let numbers = keyspaces.iter().map(|keyspace| keyspace.tree.active_memtable().id());
+    numbers.sum()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

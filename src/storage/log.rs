@@ -163,7 +163,9 @@ impl LogDatabase {
         found
             .check_tables(tables.into_iter().flatten().max().unwrap_or(0))
             .map_err(|error| LogError::of_journal(path, error))?;
-        let journal = Journal::new(&database, &meta, path, found).map_err(engine)?;
+        let memtable_bytes = memtable_bytes.unwrap_or(MEMTABLE_BYTES);
+        let journal =
+            Journal::new(&database, &[&meta, &entries], memtable_bytes, path, found).map_err(engine)?;
         let log = Self {
             database,
             entries,

@@ -190,8 +190,10 @@ impl StateDatabase {
             .iter()
             .filter_map(|keyspace| keyspace.tree.get_highest_persisted_seqno());
         found.check_tables(tables.max().unwrap_or(0)).map_err(damaged)?;
-        let marks = &keyspaces[StateKeyspace::Meta as usize - 1];
-        let journal = Journal::new(&database, marks, path, found).map_err(failed)?;
+        let [current, replaced, history, meta, leases] = &keyspaces;
+        let all = [meta, current, replaced, history, leases];
+        let journal =
+            Journal::new(&database, &all, options.memtable_bytes, path, found).map_err(failed)?;
         let this = Self {
             path: path.to_owned(),
             database,

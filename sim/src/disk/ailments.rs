@@ -1,7 +1,8 @@
-//! Disks that do not do what they are asked: errors that calls return while a disk is ill.
+//! Disks that do not do what they are asked: errors that calls return while a disk is ill, or once its machine has no power
+//! any more.
 //!
-//! Only calls on the rehearsal's own thread fail. The storage engine's background thread is left alone: when it would
-//! notice is not up to the seed.
+//! The calls of the rehearsal's own thread fail, or those of the storage engine's threads, never both: the former wait
+//! while the latter work, so each keeps an order that the seed decides.
 
 use super::{Disks, INSIDE, data_end, data_start, disks};
 use libc::c_int;
@@ -18,6 +19,19 @@ pub enum Ailment {
     Reads,
     /// There is no space left.
     Full,
+    /// One sync fails that the storage engine's own thread makes; later ones on the same file succeed. What was written
+    /// before may be lost all the same.
+    EngineSync,
+    /// Writes of the storage engine's own thread fail.
+    EngineWrites,
+    /// The machine loses power, or the process is killed, in the middle of its work: nothing reaches the disk from then on.
+    Crash,
+}
+
+impl Ailment {
+    const fn is_engines(self) -> bool {
+        matches!(self, Self::EngineSync | Self::EngineWrites)
+    }
 }
 
 /// What a file is asked for.
@@ -26,6 +40,8 @@ pub(super) enum Call {
     Sync,
     Write,
     Read,
+    /// A name is removed.
+    Name,
 }
 
 impl Call {
@@ -34,6 +50,7 @@ impl Call {
             Self::Sync => "a sync",
             Self::Write => "a write",
             Self::Read => "a read",
+            Self::Name => "a removal",
         }
     }
 }
@@ -46,6 +63,16 @@ pub(super) struct Ailing {
     /// Calls that still succeed.
     good_calls: u64,
     failed: u64,
+    /// What is done as soon as a call has failed.
+    at_first: Option<fn(&Path)>,
+}
+
+/// A call that fails.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    pub error: c_int,
+    pub is_first: bool,
+    pub is_crash: bool,
 }
 
 impl Ailing {
@@ -54,6 +81,9 @@ impl Ailing {
             (Ailment::Syncs, Call::Sync) | (Ailment::Writes, Call::Write) | (Ailment::Reads, Call::Read) => {
                 Some(libc::EIO)
             }
+            (Ailment::EngineSync, Call::Sync) if self.failed == 0 => Some(libc::EIO),
+            (Ailment::EngineWrites, Call::Write) => Some(libc::EIO),
+            (Ailment::Crash, Call::Sync | Call::Write | Call::Name) => Some(libc::EIO),
             (Ailment::Full, Call::Write) => Some(libc::ENOSPC),
             _ => None,
         }
@@ -61,30 +91,47 @@ impl Ailing {
 }
 
 impl Disks {
-    /// Whether a call on this file fails, and how; and whether it is the first that does.
-    pub(super) fn failure(&mut self, path: &Path, call: Call) -> Option<(c_int, bool)> {
+    /// Whether a call on this file fails, and how.
+    pub(super) fn failure(&mut self, path: &Path, call: Call) -> Option<Failure> {
+        if self.ailing.is_empty() {
+            return None;
+        }
+        let by_engine = super::is_engines_thread();
         let mut ill = self
             .ailing
             .iter_mut()
-            .filter(|ailing| path.starts_with(&ailing.directory));
+            .filter(|ailing| path.starts_with(&ailing.directory) && ailing.ailment.is_engines() == by_engine);
         let (ailing, error) = ill.find_map(|ailing| ailing.error(call).map(|error| (ailing, error)))?;
-        madsim::time::TimeHandle::try_current()?;
         if ailing.good_calls > 0 {
             ailing.good_calls -= 1;
             return None;
         }
         ailing.failed += 1;
-        Some((error, ailing.failed == 1))
+        let is_first = ailing.failed == 1;
+        if is_first && let Some(at_first) = ailing.at_first {
+            at_first(&ailing.directory);
+        }
+        Some(Failure {
+            error,
+            is_first,
+            is_crash: ailing.ailment == Ailment::Crash,
+        })
     }
 }
 
 /// The disk under a directory falls ill, after some calls more.
 pub fn fall_ill(directory: &Path, ailment: Ailment, good_calls: u64) {
+    fall_ill_and(directory, ailment, good_calls, None);
+}
+
+/// The same; what is given is done with the first call that fails, at once, wherever that is.
+pub fn fall_ill_and(directory: &Path, ailment: Ailment, good_calls: u64, at_first: Option<fn(&Path)>) {
     disks().ailing.push(Ailing {
         directory: directory.to_owned(),
         ailment,
         good_calls,
         failed: 0,
+        at_first,
     });
 }
 

@@ -103,7 +103,38 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> 
     }
     let real = real!(c"open64" as unsafe extern "C" fn(*const c_char, c_int, mode_t) -> c_int);
     // SAFETY: the caller's arguments, as they are.
-    unsafe { real(path, flags, mode) }
+    let descriptor = unsafe { real(path, flags, mode) };
+    if descriptor >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY {
+        decide(|disks| disks.after_open(descriptor));
+    }
+    descriptor
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn mkdir(path: *const c_char, mode: mode_t) -> c_int {
+    // SAFETY: the caller's string.
+    if let Way::Fail(error) = decide(|disks| unsafe { disks.before_create(&path_of(path)) }) {
+        return fail(error);
+    }
+    let real = real!(c"mkdir" as unsafe extern "C" fn(*const c_char, mode_t) -> c_int);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(path, mode) }
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn lseek64(descriptor: c_int, offset: off64_t, whence: c_int) -> off64_t {
+    let real = real!(c"lseek64" as unsafe extern "C" fn(c_int, off64_t, c_int) -> off64_t);
+    // SAFETY: the caller's arguments, as they are.
+    let place = unsafe { real(descriptor, offset, whence) };
+    if whence == libc::SEEK_CUR && offset == 0 && place > 0 {
+        let mut told = place;
+        decide(|disks| {
+            told = disks.position_told(descriptor, place as u64) as off64_t;
+            Way::Through
+        });
+        return told;
+    }
+    place
 }
 
 #[unsafe(no_mangle)]
@@ -202,8 +233,10 @@ unsafe extern "C" fn statvfs64(path: *const c_char, found: *mut libc::statvfs64)
 #[unsafe(no_mangle)]
 unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: the caller's string.
-    if let Way::Swallow = decide(|disks| unsafe { disks.before_unlink(&path_of(path)) }) {
-        return 0;
+    match decide(|disks| unsafe { disks.before_unlink(&path_of(path)) }) {
+        Way::Through | Way::Part(_) => {}
+        Way::Swallow => return 0,
+        Way::Fail(error) => return fail(error),
     }
     let real = real!(c"unlink" as unsafe extern "C" fn(*const c_char) -> c_int);
     // SAFETY: the caller's argument, as it is.

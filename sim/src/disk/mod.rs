@@ -1,11 +1,14 @@
 //! The disks of simulated machines: real files below the storage engine's own calls, which may lose what was not synced,
 //! fail, rot, or be carried elsewhere.
 //!
-//! What may fail: when a machine loses power, each of its files keeps a random beginning of what was written to it since
-//! its last sync; the first write that is lost may be there in part (`power`). Calls may fail (`ailments`); bits at rest
-//! may flip (`rot`). When a process is killed, nothing that was handed to the operating system is lost, but what the
-//! process still held in its own buffers is, and nothing that runs while its memory is cleared away reaches the disk.
-//! What cannot fail: names of files and directories.
+//! What may fail: when a machine loses power, each of its files keeps any of the pages that were written since its last
+//! sync, and each directory any of the names that were made or removed since its own (`power`, `names`). Calls may fail,
+//! those of the storage engine's own thread too, and power may fail at any of them, also where no simulated time passes
+//! (`ailments`); bits and sectors at rest may rot (`rot`). When a process is killed, nothing that was handed to the
+//! operating system is lost, but what the process still held in its own buffers is, and nothing that runs while its memory
+//! is cleared away reaches the disk.
+//!
+//! What cannot fail: what was synced stays, unless it rots; a call that has failed has not reached the disk later.
 //!
 //! It works by standing before libc's functions of these names in this program (`calls`). Files outside watched
 //! directories, and everything while nothing is watched, pass through.
@@ -14,13 +17,16 @@
 
 mod ailments;
 mod calls;
+mod engine;
+mod names;
 mod power;
 mod rot;
 mod waits;
 
-pub use ailments::{Ailment, carry, copy, failed_calls, fall_ill, get_well, scrap};
+pub use ailments::{Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, get_well, scrap};
+pub use engine::{EngineCounts, engine_counts, seal_journals_after};
 pub use power::{Lost, lose_power};
-pub use rot::{Flip, mend, rot};
+pub use rot::{Flip, difference, lose_sector, mend, rot, sums};
 pub use waits::forbidden_wait;
 
 use ailments::{Ailing, Call};
@@ -42,6 +48,8 @@ static DISKS: Mutex<Disks> = Mutex::new(Disks {
     ailing: Vec::new(),
     short: Vec::new(),
     files: BTreeMap::new(),
+    listings: BTreeMap::new(),
+    engines: Vec::new(),
 });
 
 /// Device and number of a file.
@@ -56,6 +64,9 @@ struct Disks {
     /// Directories on whose disk little is free.
     short: Vec<PathBuf>,
     files: BTreeMap<Inode, Tracked>,
+    /// Directories, as far as they were synced.
+    listings: BTreeMap<Inode, names::Listing>,
+    engines: Vec<engine::Engines>,
 }
 
 /// A file in a watched directory.
@@ -64,14 +75,22 @@ struct Tracked {
     /// For reading what is about to be overwritten.
     reader: File,
     unsynced: Vec<Write>,
+    /// Errors of syncs so far.
+    errors: u64,
+    /// How many of them each descriptor was told of: each is told of every error once, whoever met it.
+    told: BTreeMap<RawFd, u64>,
 }
 
 impl Tracked {
-    /// For writing to it, unless it was removed meanwhile; another file may have its name by now.
+    /// For writing to it, whatever it is called now.
     fn writer(&self) -> Option<File> {
-        let number = |file: &File| file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
-        let writer = File::options().write(true).open(&self.path).ok()?;
-        (number(&writer).ok()? == number(&self.reader).ok()?).then_some(writer)
+        let link = format!("/proc/self/fd/{}", self.reader.as_raw_fd());
+        File::options().write(true).open(link).ok()
+    }
+
+    /// Whether it has another name, under which it is kept in case the one that is removed comes back.
+    fn is_kept(&self) -> bool {
+        self.reader.metadata().is_ok_and(|metadata| metadata.nlink() > 1)
     }
 }
 
@@ -113,6 +132,11 @@ fn disks() -> MutexGuard<'static, Disks> {
     DISKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether this thread is the storage engine's own, and no rehearsal's.
+fn is_engines_thread() -> bool {
+    madsim::time::TimeHandle::try_current().is_none()
+}
+
 /// Watches the files in a directory from now on.
 pub fn watch(root: &Path) -> std::io::Result<()> {
     let device = std::fs::metadata(root)?.dev();
@@ -129,6 +153,8 @@ pub fn unwatch(root: &Path) {
     disks.ailing.retain(|ailing| !ailing.directory.starts_with(root));
     disks.short.retain(|short| !short.starts_with(root));
     disks.files.retain(|_, file| !file.path.starts_with(root));
+    disks.engines.retain(|engines| engines.root != root);
+    names::forget(&mut disks, root);
     WATCHING.store(!disks.roots.is_empty(), Ordering::Release);
 }
 
@@ -197,6 +223,8 @@ impl Disks {
                     path,
                     reader,
                     unsynced,
+                    errors: 0,
+                    told: BTreeMap::new(),
                 },
             );
         }
@@ -217,15 +245,22 @@ impl Disks {
             return Err(Way::Swallow);
         }
         let failure = self.failure(&path, call);
-        if call == Call::Sync && failure.is_some() {
-            for write in self
-                .tracked(descriptor)
-                .into_iter()
-                .flat_map(|(file, _)| &mut file.unsynced)
-            {
-                write.doomed = true;
+        if call == Call::Sync
+            && let Some((file, _)) = self.tracked(descriptor)
+        {
+            if failure.is_some_and(|failure| !failure.is_crash) {
+                file.errors += 1;
+                for write in &mut file.unsynced {
+                    write.doomed = true;
+                }
+            }
+            let errors = file.errors;
+            let told = file.told.insert(descriptor, errors).unwrap_or(0);
+            if told < errors && failure.is_none() {
+                return Err(Way::Fail(libc::EIO));
             }
         }
+        let failure = failure.map(|failure| (failure.error, failure.is_first));
         match failure {
             Some((libc::ENOSPC, true)) => Err(Way::Part(0)),
             Some((error, _)) => Err(Way::Fail(error)),
@@ -280,8 +315,8 @@ impl Disks {
         if self.is_frozen(from) {
             return Way::Swallow;
         }
-        if let Some((error, _)) = self.failure(from, Call::Write) {
-            return Way::Fail(error);
+        if let Some(failure) = self.failure(from, Call::Write) {
+            return Way::Fail(failure.error);
         }
         for file in self.files.values_mut().filter(|file| file.path == from) {
             to.clone_into(&mut file.path);
@@ -293,7 +328,11 @@ impl Disks {
         if self.is_frozen(path) {
             return Way::Swallow;
         }
-        self.files.retain(|_, file| file.path != path);
+        if let Some(failure) = self.failure(path, Call::Name) {
+            return Way::Fail(failure.error);
+        }
+        engine::note_removal(self, path);
+        self.files.retain(|_, file| file.path != path || file.is_kept());
         Way::Through
     }
 
@@ -302,10 +341,28 @@ impl Disks {
         if path.exists() {
             return Way::Through;
         }
-        match self.failure(path, Call::Write) {
-            Some((error, _)) => Way::Fail(error),
-            None => Way::Through,
+        if self.is_frozen(path) {
+            return Way::Fail(libc::EIO);
         }
+        if let Some(failure) = self.failure(path, Call::Write) {
+            return Way::Fail(failure.error);
+        }
+        engine::note_creation(self, path);
+        Way::Through
+    }
+
+    /// A file was opened: it is told of what fails from now on, and of what nobody was told of yet.
+    fn after_open(&mut self, descriptor: RawFd) -> Way {
+        if let Some((file, _)) = self.tracked(descriptor) {
+            let is_known = file.told.values().any(|told| *told == file.errors);
+            let told = if is_known {
+                file.errors
+            } else {
+                file.errors.saturating_sub(1)
+            };
+            file.told.insert(descriptor, told);
+        }
+        Way::Through
     }
 
     fn before_read(&mut self, descriptor: RawFd) -> Way {
@@ -341,6 +398,10 @@ impl Disks {
             // The engine's own thread may outlive its process a little. It gives a file its name once that is synced, by
             // calls that do not come through here: were it told that all is well, an empty file would get the name.
             Err(Way::Swallow) => Way::Fail(libc::EIO),
+            Err(Way::Through) => {
+                names::synced(self, descriptor);
+                Way::Through
+            }
             Err(way) => way,
         }
     }

@@ -1,28 +1,46 @@
-//! What a loss of power takes from a disk: each file keeps a random beginning of what was written to it since its last
-//! sync; the first write that is lost may be there in part.
+//! What a loss of power takes from a disk: of each file, any of the pages that were written since its last sync, in any
+//! order; a page that was written several times is there as it was after any of them, and one page may be cut between two
+//! sectors. Of each directory, any of the names that were made or removed since its last sync (`names`).
+//!
+//! A file that was made longer or shorter without a sync keeps a beginning of what was done to it: that pages of it
+//! outrun its length is left out.
 
-use super::{Disks, INSIDE, Write, disks};
+use super::names;
+use super::{Disks, INSIDE, Tracked, Write, disks};
 use crate::random::Stream;
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Result;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+/// The operating system writes this much at once, unless power fails.
+const PAGE_BYTES: u64 = 4096;
+/// A disk writes this much, or nothing of it.
+const SECTOR_BYTES: u64 = 512;
+const SECTORS: u64 = PAGE_BYTES / SECTOR_BYTES;
 
 /// What a loss of power took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     pub writes: u64,
+    /// Writes of which a part is there.
     pub torn: u64,
+    /// Files where a later write is there, and an earlier one is not.
+    pub reordered: u64,
+    /// Names that were made and are gone, and names that were removed and are back.
+    pub names: u64,
 }
 
-/// Takes from the files of a directory what was not synced.
-pub fn lose_power(directory: &Path, random: &mut Stream) -> std::io::Result<Lost> {
+/// Takes from a directory what was not synced.
+pub fn lose_power(directory: &Path, random: &mut Stream) -> Result<Lost> {
     INSIDE.set(true);
     let lost = lose(&mut disks(), directory, random);
     INSIDE.set(false);
     lost
 }
 
-fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> std::io::Result<Lost> {
+fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> Result<Lost> {
     let mut lost = Lost::default();
     // In the order of names: numbers of files differ from run to run.
     let mut files: Vec<_> = disks
@@ -32,43 +50,162 @@ fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> std::io::Re
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     for tracked in files {
-        let writes = std::mem::take(&mut tracked.unsynced);
-        let Some(file) = tracked.writer() else {
-            continue;
-        };
-        let doomed = writes
-            .iter()
-            .position(|write| write.doomed)
-            .unwrap_or(writes.len());
-        let kept = if random.chance(50) {
-            0
-        } else {
-            random.below(doomed as u64 + 1) as usize
-        };
-        for write in writes[kept..].iter().skip(1).rev() {
-            undo(&file, write)?;
-            lost.writes += 1;
-        }
-        if let Some(write) = writes.get(kept) {
-            let torn = if random.chance(50) {
-                random.below(write.bytes + 1)
-            } else {
-                0
-            };
-            let mut part = vec![0; torn as usize];
-            tracked.reader.read_exact_at(&mut part, write.offset)?;
-            undo(&file, write)?;
-            file.write_all_at(&part, write.offset)?;
-            lost.writes += 1;
-            lost.torn += u64::from(torn > 0);
-        }
-        file.sync_all()?;
-        tracked.unsynced.clear();
+        lose_of_file(tracked, random, &mut lost)?;
     }
+    lost.names = names::lose(disks, directory, random)?;
     Ok(lost)
 }
 
-pub(super) fn undo(file: &File, write: &Write) -> std::io::Result<()> {
+fn lose_of_file(tracked: &mut Tracked, random: &mut Stream, lost: &mut Lost) -> Result<()> {
+    let writes = std::mem::take(&mut tracked.unsynced);
+    let Some(file) = tracked.writer() else {
+        return Ok(());
+    };
+    let doomed = writes
+        .iter()
+        .position(|write| write.doomed)
+        .unwrap_or(writes.len());
+    if writes.iter().any(|write| write.bytes == 0) {
+        let kept = random.below(doomed as u64 + 1) as usize;
+        for write in writes[kept..].iter().rev() {
+            undo(&file, write)?;
+            lost.writes += 1;
+        }
+        return file.sync_all();
+    }
+    let kept = Kept::draw(&writes, doomed, random);
+    for (number, write) in writes.iter().enumerate().rev() {
+        kept.undo(&file, number, write)?;
+    }
+    file.set_len(kept.length(&writes))?;
+    kept.count(&writes, lost);
+    file.sync_all()
+}
+
+/// How much of the writes to a file is there: of each sector, the writes before one.
+struct Kept {
+    usual: usize,
+    sectors: BTreeMap<u64, usize>,
+}
+
+impl Kept {
+    fn draw(writes: &[Write], doomed: usize, random: &mut Stream) -> Self {
+        let any = |random: &mut Stream| random.below(doomed as u64 + 1) as usize;
+        if random.chance(25) {
+            return Self {
+                usual: 0,
+                sectors: BTreeMap::new(),
+            };
+        }
+        if random.chance(30) {
+            return Self::beginning(writes, any(random), random);
+        }
+        let mut sectors = BTreeMap::new();
+        let share = *random.pick(&[10, 50, 90]);
+        for page in pages(writes) {
+            // Most pages are there as they were last, or not at all.
+            let whole = match (random.chance(20), random.chance(share)) {
+                (true, _) => any(random),
+                (false, true) => doomed,
+                (false, false) => 0,
+            };
+            let mut kept = whole;
+            let cut = random.chance(10).then(|| random.below(SECTORS));
+            for sector in 0..SECTORS {
+                if cut == Some(sector) {
+                    kept = any(random);
+                }
+                sectors.insert(page * SECTORS + sector, kept);
+            }
+        }
+        Self { usual: 0, sectors }
+    }
+
+    /// The first writes, and perhaps a part of the next.
+    fn beginning(writes: &[Write], kept: usize, random: &mut Stream) -> Self {
+        let mut sectors = BTreeMap::new();
+        if let Some(next) = writes.get(kept).filter(|next| !next.doomed)
+            && random.chance(50)
+        {
+            let first = next.offset / SECTOR_BYTES;
+            let there = random.below(next.bytes / SECTOR_BYTES + 2);
+            sectors.extend((first..first + there).map(|sector| (sector, kept + 1)));
+        }
+        Self { usual: kept, sectors }
+    }
+
+    fn of(&self, sector: u64) -> usize {
+        self.sectors.get(&sector).copied().unwrap_or(self.usual)
+    }
+
+    /// Undoes a write where it is not kept. Later ones are undone already.
+    fn undo(&self, file: &File, number: usize, write: &Write) -> Result<()> {
+        for sector in sectors(write) {
+            if number < self.of(sector) {
+                continue;
+            }
+            let (start, end) = overlap(sector, write);
+            let mut before = vec![0; (end - start) as usize];
+            let from = (start - write.offset) as usize;
+            if let Some(overwritten) = write.overwritten.get(from..) {
+                let there = overwritten.len().min(before.len());
+                before[..there].copy_from_slice(&overwritten[..there]);
+            }
+            file.write_all_at(&before, start)?;
+        }
+        Ok(())
+    }
+
+    /// How long the file is then.
+    fn length(&self, writes: &[Write]) -> u64 {
+        let mut length = writes.first().map_or(0, |write| write.length_before);
+        for (number, write) in writes.iter().enumerate() {
+            for sector in sectors(write).filter(|sector| number < self.of(*sector)) {
+                length = length.max(overlap(sector, write).1);
+            }
+        }
+        length
+    }
+
+    fn count(&self, writes: &[Write], lost: &mut Lost) {
+        let mut is_missing = false;
+        let mut is_reordered = false;
+        for (number, write) in writes.iter().enumerate() {
+            let there = sectors(write).filter(|sector| number < self.of(*sector)).count() as u64;
+            let all = sectors(write).count() as u64;
+            lost.writes += u64::from(there < all);
+            lost.torn += u64::from(there > 0 && there < all);
+            is_reordered |= is_missing && there == all;
+            is_missing |= there < all;
+        }
+        lost.reordered += u64::from(is_reordered);
+    }
+}
+
+/// The pages that were written to.
+fn pages(writes: &[Write]) -> Vec<u64> {
+    let mut pages: Vec<u64> = writes
+        .iter()
+        .flat_map(|write| sectors(write).map(|sector| sector / SECTORS))
+        .collect();
+    pages.sort_unstable();
+    pages.dedup();
+    pages
+}
+
+fn sectors(write: &Write) -> std::ops::Range<u64> {
+    let end = write.offset + write.bytes;
+    write.offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES)
+}
+
+/// Which part of a sector a write covers.
+fn overlap(sector: u64, write: &Write) -> (u64, u64) {
+    let start = (sector * SECTOR_BYTES).max(write.offset);
+    let end = ((sector + 1) * SECTOR_BYTES).min(write.offset + write.bytes);
+    (start, end)
+}
+
+pub(super) fn undo(file: &File, write: &Write) -> Result<()> {
     file.write_all_at(&write.overwritten, write.offset)?;
     file.set_len(write.length_before)
 }

@@ -1,21 +1,22 @@
 //! Bits that change while nobody looks, in what is at rest on a disk.
 
 use super::INSIDE;
-use crate::random::Stream;
-use callboard::storage::manifest;
+use crate::random::{Stream, extend_fingerprint};
+use callboard::storage::{journal, manifest};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Result;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// A byte that is not what it was.
+/// Bytes that are not what they were.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flip {
     path: PathBuf,
     offset: u64,
-    before: u8,
-    after: u8,
+    before: Vec<u8>,
+    after: Vec<u8>,
     /// What stands around it, by which it is found again.
     around: Vec<u8>,
 }
@@ -137,12 +138,93 @@ fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
         flips.push(Flip {
             path,
             offset,
-            before: byte[0],
-            after,
+            before: byte.to_vec(),
+            after: vec![after],
             around,
         });
     }
     Ok(flips)
+}
+
+/// A disk's unit.
+const SECTOR_BYTES: u64 = 512;
+
+/// Takes a sector, which holds something, from the journals below a directory, where a later batch shows that it was
+/// synced; says which, if there is one.
+pub fn lose_sector(directory: &Path, random: &mut Stream) -> Result<Option<Flip>> {
+    INSIDE.set(true);
+    let flip = take_sector(directory, random);
+    INSIDE.set(false);
+    flip
+}
+
+fn take_sector(directory: &Path, random: &mut Stream) -> Result<Option<Flip>> {
+    let mut files = Vec::new();
+    files_below(directory, &mut files)?;
+    let mut sectors = Vec::new();
+    for path in files {
+        if path.extension().is_some_and(|extension| extension == "jnl") {
+            let synced = journal::known_synced(&path).map_err(std::io::Error::other)?;
+            sectors.extend((0..synced / SECTOR_BYTES).map(|sector| (path.clone(), sector * SECTOR_BYTES)));
+        }
+    }
+    if sectors.is_empty() {
+        return Ok(None);
+    }
+    let (path, offset) = random.pick(&sectors).clone();
+    let file = File::options().read(true).write(true).open(&path)?;
+    let mut before = vec![0; SECTOR_BYTES as usize];
+    file.read_exact_at(&mut before, offset)?;
+    let after = vec![0; before.len()];
+    if before == after {
+        return Ok(None);
+    }
+    file.write_all_at(&after, offset)?;
+    let around = around(&file, offset)?;
+    Ok(Some(Flip {
+        path,
+        offset,
+        before,
+        after,
+        around,
+    }))
+}
+
+/// What journals, and the small files beside them, hold: their lengths, and sums of what is written in them.
+pub type Sums = BTreeMap<PathBuf, (u64, u64)>;
+
+/// Sums up the files below a directory. Tables and their lists are left out: the engine may merge them.
+pub fn sums(directory: &Path) -> Sums {
+    super::unnoticed(|| {
+        let mut files = Vec::new();
+        let mut sums = Sums::new();
+        if files_below(directory, &mut files).is_err() {
+            return sums; // there is none yet
+        }
+        files.retain(|path| path.parent() == Some(directory) || path.extension().is_some_and(|e| e == "jnl"));
+        for path in files {
+            let sum = sum(&path).expect("scratch files can be read");
+            sums.insert(path, sum);
+        }
+        sums
+    })
+}
+
+fn sum(path: &Path) -> Result<(u64, u64)> {
+    let file = File::open(path)?;
+    let mut sum = 0;
+    let mut chunk = [0; 16];
+    for place in written(&file)? {
+        let count = file.read_at(&mut chunk, place)?;
+        sum = extend_fingerprint(extend_fingerprint(sum, &place.to_le_bytes()), &chunk[..count]);
+    }
+    Ok((file.metadata()?.len(), sum))
+}
+
+/// The first file that is not the same.
+pub fn difference(before: &Sums, after: &Sums) -> Option<PathBuf> {
+    let mut names = before.keys().chain(after.keys());
+    names.find(|name| before.get(*name) != after.get(*name)).cloned()
 }
 
 /// Undoes what has not been overwritten or cut off since: the disk was read wrongly, and is read rightly again.
@@ -159,7 +241,7 @@ fn undo(flips: &[Flip]) -> Result<()> {
             continue; // removed meanwhile
         };
         if around(&file, flip.offset)? == flip.around {
-            file.write_all_at(&[flip.before], flip.offset)?;
+            file.write_all_at(&flip.before, flip.offset)?;
         }
     }
     Ok(())
@@ -175,13 +257,10 @@ impl std::fmt::Display for Flip {
             .map(|name| name.to_string_lossy())
             .collect();
         names.reverse();
-        write!(
-            f,
-            "{} at {}: {:02x} -> {:02x}",
-            names.join("/"),
-            self.offset,
-            self.before,
-            self.after
-        )
+        let names = names.join("/");
+        match (self.before.as_slice(), self.after.as_slice()) {
+            ([before], [after]) => write!(f, "{names} at {}: {before:02x} -> {after:02x}", self.offset),
+            (before, _) => write!(f, "{names} at {}: {} bytes lost", self.offset, before.len()),
+        }
     }
 }

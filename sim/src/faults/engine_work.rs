@@ -20,10 +20,10 @@ pub async fn strike(stage: &mut Stage) {
     }
 }
 
-fn work_on_state(state: &StateDatabase) -> bool {
+pub(super) fn work_on_state(state: &StateDatabase) -> bool {
     state.flush().and_then(|()| state.rewrite()).is_ok()
 }
 
-fn work_on_log(log: &LogDatabase) -> bool {
+pub(super) fn work_on_log(log: &LogDatabase) -> bool {
     log.rewrite().is_ok()
 }

@@ -57,7 +57,7 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
 
 /// A paused process cannot stop: it is let go on, whenever another fault pauses it. One that another fault ended has
 /// stopped, too.
-async fn must_stop(stage: &mut Stage, victim: usize) {
+pub(super) async fn must_stop(stage: &mut Stage, victim: usize) {
     let deadline = crate::world::elapsed() + STOP_MAX;
     while crate::world::elapsed() < deadline {
         stage.cluster.resume(victim);
@@ -76,5 +76,6 @@ const fn counter(ailment: Ailment) -> &'static str {
         Ailment::Writes => "disks that failed to write",
         Ailment::Reads => "disks that failed to read",
         Ailment::Full => "disks that were full",
+        Ailment::EngineSync | Ailment::EngineWrites | Ailment::Crash => "disks that failed otherwise",
     }
 }

@@ -8,12 +8,15 @@ mod clock_jump;
 mod clog;
 mod corruption;
 mod crash_loop;
+mod crash_point;
+mod engine_error;
 mod engine_work;
 mod flap;
 mod half_open;
 mod ill_disk;
 mod isolate_leader;
 mod kill;
+mod lost_sector;
 mod narrow_link;
 mod older_disk;
 mod one_way;
@@ -119,5 +122,8 @@ async fn strike(kind: FaultKind, stage: &mut Stage) {
         FaultKind::ClockJump => clock_jump::strike(stage).await,
         FaultKind::Suspend => suspend::strike(stage).await,
         FaultKind::EngineWork => engine_work::strike(stage).await,
+        FaultKind::EngineError => engine_error::strike(stage).await,
+        FaultKind::CrashPoint => crash_point::strike(stage).await,
+        FaultKind::LostSector => lost_sector::strike(stage).await,
     }
 }

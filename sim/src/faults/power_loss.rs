@@ -10,16 +10,18 @@ pub async fn strike(stage: &mut Stage) {
         vec![stage.victim()]
     };
     for victim in &victims {
-        stage.cluster.event(*victim, "! power loss", "");
-        if let Some(lost) = stage.cluster.cut_power(*victim, &mut stage.random).await {
-            let note = format!("{} unsynced writes lost, {} torn", lost.writes, lost.torn);
-            stage.cluster.event(*victim, "power is off", &note);
-            stage.cluster.world.count("unsynced writes lost", lost.writes);
-            stage.cluster.world.count("torn writes", lost.torn);
-        }
+        take_power(stage, *victim).await;
     }
     stage.wait(10, 5_000).await;
     for victim in victims {
         stage.restart(victim);
+    }
+}
+
+/// Takes the power of a member's machine.
+pub async fn take_power(stage: &mut Stage, victim: usize) {
+    stage.cluster.event(victim, "! power loss", "");
+    if let Some(lost) = stage.cluster.cut_power(victim, &mut stage.random).await {
+        stage.cluster.note_lost(victim, lost);
     }
 }

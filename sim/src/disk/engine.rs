@@ -1,0 +1,91 @@
+//! What the storage engine's own threads do to a disk: how far, and a shorter way to it.
+//!
+//! The engine begins a new journal once 64 MB are written to the old one, and asks where it stands in the file to find
+//! out. Here it is told that it stands there much earlier.
+
+use super::{Disks, is_engines_thread};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+
+/// Beyond this a journal is full, for the engine.
+const JOURNAL_BYTES_MAX: u64 = 64_000_000;
+
+/// The engines below a watched directory.
+pub(super) struct Engines {
+    pub root: PathBuf,
+    journal_bytes: u64,
+    counts: EngineCounts,
+}
+
+/// What they have done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineCounts {
+    pub tables_written: u64,
+    pub tables_removed: u64,
+    pub journals_sealed: u64,
+    pub journals_removed: u64,
+}
+
+/// Journals in a watched directory are full after so many bytes.
+pub fn seal_journals_after(root: &Path, bytes: Option<u64>) {
+    super::disks().engines.push(Engines {
+        root: root.to_owned(),
+        journal_bytes: bytes.unwrap_or(JOURNAL_BYTES_MAX),
+        counts: EngineCounts::default(),
+    });
+}
+
+/// What the engines below a directory have done so far.
+pub fn engine_counts(root: &Path) -> EngineCounts {
+    let disks = super::disks();
+    let engines = disks.engines.iter().find(|engines| engines.root == root);
+    engines.map_or(EngineCounts::default(), |engines| engines.counts)
+}
+
+impl Disks {
+    fn engines(&mut self, path: &Path) -> Option<&mut Engines> {
+        self.engines
+            .iter_mut()
+            .find(|engines| path.starts_with(&engines.root))
+    }
+
+    /// Where a descriptor is said to stand.
+    pub(super) fn position_told(&mut self, descriptor: RawFd, place: u64) -> u64 {
+        if !is_engines_thread() {
+            return place;
+        }
+        let Some((file, _)) = self.tracked(descriptor) else {
+            return place;
+        };
+        let path = file.path.clone();
+        let Some(engines) = self.engines(&path).filter(|_| is_journal(&path)) else {
+            return place;
+        };
+        if place <= engines.journal_bytes {
+            return place;
+        }
+        engines.counts.journals_sealed += 1;
+        place.max(JOURNAL_BYTES_MAX + 1)
+    }
+}
+
+pub(super) fn note_creation(disks: &mut Disks, path: &Path) {
+    if let Some(engines) = disks.engines(path).filter(|_| is_engines_thread()) {
+        engines.counts.tables_written += u64::from(is_table(path));
+    }
+}
+
+pub(super) fn note_removal(disks: &mut Disks, path: &Path) {
+    if let Some(engines) = disks.engines(path) {
+        engines.counts.tables_removed += u64::from(is_table(path));
+        engines.counts.journals_removed += u64::from(is_journal(path));
+    }
+}
+
+fn is_table(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent.ends_with("tables"))
+}
+
+fn is_journal(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jnl")
+}

@@ -1,0 +1,192 @@
+//! Names in directories: what a file or a directory is called is not on the disk before its directory has been synced,
+//! nor is that it is called so no more.
+//!
+//! A sync of a directory notes what it holds, and keeps another name for each of its files elsewhere, so that whatever is
+//! removed or replaced afterwards, by whatever call, can come back. A loss of power keeps or undoes each change since.
+//! What was removed under one name and made under another is never lost under both.
+
+use super::{Disks, Inode, status};
+use crate::random::Stream;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Result;
+use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where files keep another name, in a watched directory.
+const KEPT: &str = ".kept";
+
+/// What a directory holds on the disk.
+pub(super) struct Listing {
+    root: PathBuf,
+    names: BTreeMap<OsString, Named>,
+    /// Keeps its number from being given to another directory.
+    _directory: File,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Named {
+    inode: Inode,
+    is_directory: bool,
+}
+
+fn kept(root: &Path, inode: Inode) -> PathBuf {
+    root.join(KEPT).join(inode.1.to_string())
+}
+
+fn read(directory: &Path) -> Result<BTreeMap<OsString, Named>> {
+    let mut names = BTreeMap::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        let named = Named {
+            inode: (metadata.dev(), metadata.ino()),
+            is_directory: metadata.is_dir(),
+        };
+        names.insert(entry.file_name(), named);
+    }
+    Ok(names)
+}
+
+/// Notes what is in a directory that is synced; nothing to do for a file.
+pub(super) fn synced(disks: &mut Disks, descriptor: RawFd) {
+    let Some(status) = status(descriptor) else { return };
+    if status.st_mode & libc::S_IFMT != libc::S_IFDIR {
+        return;
+    }
+    let link = PathBuf::from(format!("/proc/self/fd/{descriptor}"));
+    let Ok(path) = std::fs::read_link(&link) else {
+        return;
+    };
+    let root = disks.roots.iter().find(|(root, _)| path.starts_with(root));
+    let Some(root) = root.map(|(root, _)| root.clone()) else {
+        return;
+    };
+    if disks.is_frozen(&path) || path == root {
+        return;
+    }
+    note(disks, &root, &path, (status.st_dev, status.st_ino)).expect("scratch files can be read");
+}
+
+fn note(disks: &mut Disks, root: &Path, path: &Path, inode: Inode) -> Result<()> {
+    let names = read(path)?;
+    std::fs::create_dir_all(root.join(KEPT))?;
+    let before = disks.listings.get(&inode);
+    for (name, named) in &names {
+        let is_known = before.is_some_and(|before| before.names.get(name) == Some(named));
+        if named.is_directory || is_known {
+            continue;
+        }
+        match std::fs::hard_link(path.join(name), kept(root, named.inode)) {
+            // Another file of this number has gone, or the same is kept already.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    let gone: Vec<_> = before
+        .into_iter()
+        .flat_map(|before| before.names.values())
+        .filter(|named| !named.is_directory && !names.values().any(|other| other == *named))
+        .map(|named| kept(root, named.inode))
+        .collect();
+    for path in gone {
+        // A file that has come to another directory keeps its name there.
+        let _ = std::fs::remove_file(path);
+    }
+    let listing = Listing {
+        root: root.to_owned(),
+        names,
+        _directory: File::open(path)?,
+    };
+    disks.listings.insert(inode, listing);
+    Ok(())
+}
+
+/// Forgets the directories below a root.
+pub(super) fn forget(disks: &mut Disks, root: &Path) {
+    disks.listings.retain(|_, listing| listing.root != root);
+}
+
+/// Takes from a directory, and those in it, what was not synced; says how many names that was.
+pub(super) fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> Result<u64> {
+    let root = disks.roots.iter().find(|(root, _)| directory.starts_with(root));
+    let Some(root) = root.map(|(root, _)| root.clone()) else {
+        return Ok(0);
+    };
+    let metadata = std::fs::metadata(directory)?;
+    lose_of(disks, &root, directory, (metadata.dev(), metadata.ino()), random)
+}
+
+fn lose_of(
+    disks: &mut Disks,
+    root: &Path,
+    directory: &Path,
+    inode: Inode,
+    random: &mut Stream,
+) -> Result<u64> {
+    let there = read(directory)?;
+    let synced = disks
+        .listings
+        .get(&inode)
+        .map_or_else(BTreeMap::new, |listing| listing.names.clone());
+    // All of it reached the disk, nothing, or some.
+    let share = *random.pick(&[0, 50, 100, 100]);
+    let mut lost = 0;
+    let mut result = there.clone();
+    for (name, named) in &there {
+        if synced.get(name) == Some(named) || random.chance(share) {
+            continue;
+        }
+        let path = directory.join(name);
+        if named.is_directory {
+            std::fs::remove_dir_all(&path)?;
+        } else {
+            std::fs::remove_file(&path)?;
+        }
+        lost += 1;
+        result.remove(name);
+    }
+    for (name, named) in &synced {
+        let is_elsewhere = result.values().any(|other| other == named);
+        let was_moved = there.values().any(|other| other == named);
+        let is_taken = result.contains_key(name);
+        let comes_back = if was_moved {
+            !is_elsewhere
+        } else {
+            !random.chance(share)
+        };
+        if there.get(name) == Some(named) || is_taken || !(comes_back || replaced(&there, &result, name)) {
+            continue;
+        }
+        let path = directory.join(name);
+        if named.is_directory {
+            std::fs::create_dir(&path)?;
+            let metadata = std::fs::metadata(&path)?;
+            // It comes back as what it was, under a number of its own.
+            if let Some(listing) = disks.listings.remove(&named.inode) {
+                disks.listings.insert((metadata.dev(), metadata.ino()), listing);
+            }
+        } else {
+            std::fs::hard_link(kept(root, named.inode), &path)?;
+        }
+        lost += 1;
+        result.insert(name.clone(), *named);
+    }
+    for name in result.keys() {
+        let path = directory.join(name);
+        let metadata = std::fs::metadata(&path)?;
+        if metadata.is_dir() {
+            lost += lose_of(disks, root, &path, (metadata.dev(), metadata.ino()), random)?;
+        }
+    }
+    let metadata = std::fs::metadata(directory)?;
+    note(disks, root, directory, (metadata.dev(), metadata.ino()))?;
+    Ok(lost)
+}
+
+/// Whether another file had the name and has lost it: then the one before has it again.
+fn replaced(there: &BTreeMap<OsString, Named>, result: &BTreeMap<OsString, Named>, name: &OsString) -> bool {
+    there.contains_key(name) && !result.contains_key(name)
+}

@@ -1,0 +1,58 @@
+//! How much the storage engines of a rehearsal's members take before they make tables, merge them and begin new journals:
+//! in half of all seeds so little that it happens all the time, else nothing but what `engine-work` has them do.
+
+use crate::random::Stream;
+use std::fmt;
+
+/// Never reached.
+const ENDLESS: u64 = 1 << 40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// A keyspace's changes go to a table once they take this much memory.
+    pub memtable_bytes: u64,
+    /// The size of a table that a merge makes.
+    pub table_bytes: u64,
+    /// Tables that pile up in the first level before they are merged.
+    pub first_level_tables: u8,
+    /// A journal is full after so many bytes; None for as many as in real life.
+    pub journal_bytes: Option<u64>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: ENDLESS,
+            table_bytes: 8 * 1024 * 1024,
+            first_level_tables: 4,
+            journal_bytes: None,
+        }
+    }
+}
+
+impl Engine {
+    pub fn draw(seed: u64) -> Self {
+        let mut random = Stream::of(seed, "engine");
+        let small = Self {
+            memtable_bytes: *random.pick(&[4_000, 16_000, 64_000]),
+            table_bytes: *random.pick(&[4_000, 64_000]),
+            first_level_tables: *random.pick(&[2, 4]),
+            journal_bytes: Some(*random.pick(&[8_000, 32_000, 128_000])),
+        };
+        if random.chance(50) { small } else { Self::default() }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::default() {
+            return write!(f, "endless");
+        }
+        let journal_bytes = self.journal_bytes.unwrap_or(0);
+        write!(
+            f,
+            "memtable:{},table:{},level:{},journal:{journal_bytes}",
+            self.memtable_bytes, self.table_bytes, self.first_level_tables
+        )
+    }
+}
