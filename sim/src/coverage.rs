@@ -104,6 +104,7 @@ const COUNTED: &[&str] = &[
     "asked: compare of a range",
     "keys moved between leases",
     "lease ids used again",
+    "leases seen with a checkpoint",
     "leases of waiting contenders revoked",
     "locks refused without a lease",
     "writes tried under an alarm",

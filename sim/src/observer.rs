@@ -69,7 +69,8 @@ impl Observer {
                 let name = &cluster.members[number].name;
                 seen.look_at_state(number, name, &view)?;
                 if logs_due {
-                    look_at_leases(name, &view)?;
+                    let checkpointed = look_at_leases(name, &view)?;
+                    cluster.world.count("leases seen with a checkpoint", checkpointed);
                 }
             }
             if logs_due {
@@ -200,15 +201,19 @@ impl Seen {
     }
 }
 
-/// Every lease holds the keys that say so, and no others.
-fn look_at_leases(name: &str, view: &View) -> Result<(), Violation> {
+/// Every lease holds the keys that say so, and no others. Gives how many leases have a checkpoint.
+fn look_at_leases(name: &str, view: &View) -> Result<u64, Violation> {
     let Ok(records) = records_at(view, 0) else {
-        return Ok(());
+        return Ok(0);
     };
+    let mut checkpointed = 0;
     for lease in view.leases() {
-        let Ok((id, _)) = lease else { return Ok(()) };
+        let Ok((id, record)) = lease else {
+            return Ok(checkpointed);
+        };
+        checkpointed += u64::from(record.remaining_ttl > 0);
         let Ok(held) = view.lease_keys(id).collect::<Result<Vec<_>, _>>() else {
-            return Ok(());
+            return Ok(checkpointed);
         };
         let of_lease = records.iter().filter(|record| record.lease == id);
         let expected: Vec<_> = of_lease.map(|record| record.key.clone()).collect();
@@ -218,7 +223,7 @@ fn look_at_leases(name: &str, view: &View) -> Result<(), Violation> {
             ));
         }
     }
-    Ok(())
+    Ok(checkpointed)
 }
 
 /// Whether the largest request could be refused.

@@ -74,7 +74,11 @@ impl Asked {
 
 impl Request {
     fn is_linearizable(&self) -> bool {
-        !matches!(self, Self::Range(range) if range.serializable)
+        match self {
+            Self::Range(range) => !range.serializable,
+            Self::Txn(txn) => !is_serializable(txn),
+            Self::Put(_) | Self::DeleteRange(_) | Self::Revoke(_) => true,
+        }
     }
 }
 
@@ -131,21 +135,18 @@ fn changed(responses: &[ResponseOp]) -> bool {
     })
 }
 
-/// Whether it writes a value that nobody else writes.
-fn is_unique(request: &Request) -> bool {
-    fn operations(request: &TxnRequest) -> bool {
-        let mut all = request.success.iter().chain(&request.failure);
-        all.any(|operation| match &operation.request {
-            Some(Operation::RequestPut(put)) => !put.ignore_value,
-            Some(Operation::RequestTxn(nested)) => operations(nested),
-            _ => false,
-        })
-    }
-    match request {
-        Request::Put(put) => !put.ignore_value,
-        Request::Txn(txn) => operations(txn),
-        _ => false,
-    }
+/// Whether one of these changes has a value of this request: such values begin with its number.
+fn wrote(changes: &[Change], id: u64) -> bool {
+    let own = format!("{id}.");
+    let mut values = changes.iter().filter_map(|change| change.record.as_ref());
+    values.any(|record| record.value.starts_with(own.as_bytes()))
+}
+
+/// Whether a transaction may be answered from any member's own state, as etcd has it: it has nothing but ranges, and all of
+/// them may.
+fn is_serializable(txn: &TxnRequest) -> bool {
+    let mut all = txn.success.iter().chain(&txn.failure);
+    all.all(|operation| matches!(&operation.request, Some(Operation::RequestRange(range)) if range.serializable))
 }
 
 /// Checks all requests, and says how many answers and how many revisions could be judged.
@@ -275,7 +276,8 @@ fn check_origin(asked: &[Asked], past: &RecordPast, states: &States) -> Result<J
                 "revision {revision} is {changes:?}, which nobody asked for"
             ));
         };
-        if is_unique(&writer.request)
+        // Of what only deletes, two requests may have done the same.
+        if wrote(changes, writer.id)
             && let Some(before) = made.insert(writer.id, revision)
         {
             return violation(format!(

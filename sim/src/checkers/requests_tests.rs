@@ -129,7 +129,7 @@ fn every_change_was_asked_for_and_made_once() {
         let revision = told.past.revision() + 1;
         let record = KeyValue {
             key: "q5".into(),
-            value: "q5".into(),
+            value: "5.1".into(),
             create_revision: revision.min(5),
             mod_revision: revision,
             version: revision - 4,
@@ -143,7 +143,11 @@ fn every_change_was_asked_for_and_made_once() {
     let mut told = written();
     change(&mut told);
     assert!(told.check().is_err(), "nobody asked for it");
-    told.note(Request::Put(put("q5", 0)), unknown());
+    let fifth = PutRequest {
+        value: "5.1".into(),
+        ..put("q5", 0)
+    };
+    told.note(Request::Put(fifth), unknown());
     assert!(told.check().is_ok());
     change(&mut told);
     assert!(told.check().is_err(), "twice");

@@ -266,7 +266,7 @@ impl Requester {
                 Some(_) => self.revoke(place).await,
             };
         }
-        let ids: Vec<i64> = self.leases.iter().map(|lease| lease.id).collect();
+        let ids = self.leases_to_name(random);
         let id = lock(&self.log).next_id();
         let request = Sampler::new(random, &self.memory, id, &ids, short_of_space).sample();
         count_features(&self.world, &request);
@@ -295,6 +295,16 @@ impl Requester {
             End::Refused(_) | End::Unknown(_) => {}
         }
         Ok(())
+    }
+
+    /// Those that are there, as far as this machine knows; now and then one that may not be.
+    fn leases_to_name(&self, random: &mut Stream) -> Vec<i64> {
+        let there = self.leases.iter().filter(|lease| lease.tenancy.is_some());
+        let there: Vec<i64> = there.map(|lease| lease.id).collect();
+        if there.is_empty() || random.chance(10) {
+            return self.leases.iter().map(|lease| lease.id).collect();
+        }
+        there
     }
 
     async fn grant(&mut self, random: &mut Stream, place: usize) -> Result<(), Violation> {
