@@ -110,6 +110,21 @@ fn what_is_live_stays_beside_what_is_deleted() {
     }
 }
 
+/// The engine merges no table with others that end before it.
+#[test]
+fn deletions_beyond_the_last_stored_key_are_brought_down() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let state = open(&scratch.path().join("state"));
+    put(&state, 0, 0..800, 10_000);
+    state.flush().expect("tables");
+    state.rewrite().expect("rewritten");
+    // The last of these was never written to a table.
+    delete(&state, 0, 0..820);
+    let allowed = 256 * KIB + 64 * KIB;
+    let files = collect(&state, 0, allowed);
+    assert!(files <= allowed, "{files} bytes");
+}
+
 #[test]
 fn few_deletions_spread_over_much_are_brought_down() {
     let scratch = tempfile::tempdir().expect("a directory");
