@@ -296,6 +296,14 @@ pub const LEAVES_IN_FLIGHT: usize = 64;
 /// Keys of a queue that a caller looks at before it has its member follow the queue: most queues are empty.
 pub const QUEUE_LOOK_KEYS: usize = 32;
 
+/// What deleted and overwritten records may take on the disk, beside half of what is live: as much as two merges write.
+/// Below it, a compaction would rewrite tables for little.
+pub const GARBAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// How long merges that drop them may go on before the thread has time for checkpoints. The next merges follow a second
+/// later, so that half of the disk's time is left for others.
+pub const DESCENT_TIME_MAX: Duration = Duration::from_millis(500);
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -321,9 +321,10 @@ impl Cluster {
     /// Whether a member answers what raft's messages ask.
     pub fn takes_part(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);
-        process.backend.as_ref().is_some_and(|backend| {
-            backend.handle.status().takes_part
-        })
+        process
+            .backend
+            .as_ref()
+            .is_some_and(|backend| backend.handle.status().takes_part)
     }
 
     /// A member's id, if it runs.
@@ -509,7 +510,9 @@ impl Cluster {
     /// Makes everything that goes one way between two members take longer.
     #[allow(clippy::unused_self)] // the roads are the cluster's
     pub fn delay(&self, from: usize, to: usize, delay: Duration) {
-        network::change_road(member_address(from), member_address(to), |road| road.delay = delay);
+        network::change_road(member_address(from), member_address(to), |road| {
+            road.delay = delay
+        });
     }
 
     /// Lets it be heard again, undamaged and without delay.

@@ -9,6 +9,7 @@
 mod checkers;
 mod corpus;
 mod coverage;
+mod engine;
 mod fault_kind;
 mod history;
 mod history_file;
@@ -37,7 +38,6 @@ mod company;
 #[cfg(madsim)]
 mod disk;
 #[cfg(madsim)]
-mod engine;
 mod entropy;
 #[cfg(madsim)]
 mod epilogue;

@@ -214,9 +214,7 @@ impl Options {
             initial_check: false,
             scrub_bytes_per_second: 0,
             sizes: Sizes {
-                snapshot_chunk_bytes: story
-                    .chunk_bytes
-                    .unwrap_or(Sizes::DEFAULT.snapshot_chunk_bytes),
+                snapshot_chunk_bytes: story.chunk_bytes.unwrap_or(Sizes::DEFAULT.snapshot_chunk_bytes),
                 ..Sizes::DEFAULT
             },
             window_bytes: story.window_bytes.unwrap_or(drawn.window_bytes),

@@ -39,7 +39,7 @@ const ATTEMPTS_MAX: u64 = 3;
 /// Makes the trials of this seed.
 pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation> {
     let mut random = Stream::of(options.seed, "trials");
-let trials = [
+    let trials = [
         random.chance(PERCENT),
         random.chance(PERCENT),
         random.chance(TRANSFER_PERCENT),

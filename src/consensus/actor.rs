@@ -216,7 +216,13 @@ impl Consensus {
     fn tick(&mut self) {
         self.core.tick();
         let takes_part = self.core.takes_part();
-        if takes_part && !self.neighbours.status.takes_part.swap(takes_part, Ordering::AcqRel) {
+        if takes_part
+            && !self
+                .neighbours
+                .status
+                .takes_part
+                .swap(takes_part, Ordering::AcqRel)
+        {
             tracing::info!(member = %self.member, "enough members were heard; this one takes part");
         }
         let now = env::now();

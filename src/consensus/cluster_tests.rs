@@ -503,10 +503,22 @@ type Change = (&'static str, fn(&mut Recollection), bool);
 fn an_older_copy_is_told_by_what_it_has_promised() {
     let changes: [Change; 8] = [
         ("nothing", |_| (), true),
-        ("an entry more", |promised| promised.acknowledged_index += 1, false),
-        ("another entry there", |promised| promised.acknowledged_term += 1, false),
+        (
+            "an entry more",
+            |promised| promised.acknowledged_index += 1,
+            false,
+        ),
+        (
+            "another entry there",
+            |promised| promised.acknowledged_term += 1,
+            false,
+        ),
         ("an entry less", |promised| promised.acknowledged_index -= 1, true),
-        ("an entry behind the cut", |promised| promised.acknowledged_index = 2, true),
+        (
+            "an entry behind the cut",
+            |promised| promised.acknowledged_index = 2,
+            true,
+        ),
         ("a later term", |promised| promised.term += 1, false),
         ("a vote of this term", |promised| promised.voted = true, false),
         (
@@ -561,24 +573,39 @@ fn what_is_promised_is_remembered_by_leaders_and_followers() {
             last_term: term,
         };
         assert_eq!(promised, expected, "{of} to {at}");
-        let heard = cluster.member(of).core.hear(MemberId(at), Word::Remembers(promised));
+        let heard = cluster
+            .member(of)
+            .core
+            .hear(MemberId(at), Word::Remembers(promised));
         assert_eq!(heard, Ok(()), "it keeps what it has promised");
         // A copy of its disk from before it did anything.
         let mut copy = TestMember::new(of, &[1, 2, 3], Box::new(|_| 0));
         let heard = copy.core.hear(MemberId(at), Word::Remembers(promised));
         assert!(heard.is_err(), "{of} to {at}");
     }
-    assert_eq!(cluster.member(2).core.recollection(MemberId(3)).term, 0, "never heard");
+    assert_eq!(
+        cluster.member(2).core.recollection(MemberId(3)).term,
+        0,
+        "never heard"
+    );
     // What a leader has not on its own disk it does not promise.
     cluster.stuck.insert(1);
     cluster.propose(1, "b");
     cluster.pass(10);
     assert_eq!(
-        cluster.member(2).core.recollection(MemberId(1)).acknowledged_index,
+        cluster
+            .member(2)
+            .core
+            .recollection(MemberId(1))
+            .acknowledged_index,
         last
     );
     assert_eq!(
-        cluster.member(1).core.recollection(MemberId(2)).acknowledged_index,
+        cluster
+            .member(1)
+            .core
+            .recollection(MemberId(2))
+            .acknowledged_index,
         last + 1
     );
 }

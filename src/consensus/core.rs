@@ -338,8 +338,7 @@ impl Core {
         if sent_term == message.term {
             self.promises.heard(&message, persisted, &self.raw.raft);
         }
-        if is_asking_for_a_vote(&message)
-            && !self.start_check.may_vote_for((message.log_term, message.index))
+        if is_asking_for_a_vote(&message) && !self.start_check.may_vote_for((message.log_term, message.index))
         {
             return;
         }

@@ -114,7 +114,10 @@ pub struct OlderCopy {
 pub fn compare<S: Storage>(raft: &Raft<S>, to: MemberId, promised: &Recollection) -> Result<(), OlderCopy> {
     let broken = |what: String| Err(OlderCopy { to, what });
     if promised.term > raft.term {
-        return broken(format!("term {}, and term {} is the newest here", promised.term, raft.term));
+        return broken(format!(
+            "term {}, and term {} is the newest here",
+            promised.term, raft.term
+        ));
     }
     if promised.term < raft.term {
         // What was promised in an earlier term is no longer relied on, and a disk of this term is newer.

@@ -171,10 +171,16 @@ mod tests {
             for answer in answers {
                 served += reads.answered([question, again][answer]).len();
                 newest = newest.max(answer);
-                assert_eq!(served, newest + 1, "an answer serves those who came before its question");
+                assert_eq!(
+                    served,
+                    newest + 1,
+                    "an answer serves those who came before its question"
+                );
             }
             assert_eq!(served, 2);
-            let next = reads.question(now + RETRY_AFTER).expect("for the one who came late");
+            let next = reads
+                .question(now + RETRY_AFTER)
+                .expect("for the one who came late");
             assert_eq!(reads.answered(next).len(), 1);
         }
     }

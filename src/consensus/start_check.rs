@@ -198,6 +198,9 @@ mod tests {
             assert!(check.may_vote_for((3, 7)) && check.may_vote_for((4, 1)));
             check.tick();
         }
-        assert!(check.may_vote_for((2, 9)), "the furthest log may have gone for good");
+        assert!(
+            check.may_vote_for((2, 9)),
+            "the furthest log may have gone for good"
+        );
     }
 }

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fjall::{Readable, Snapshot};
+use fjall::Readable;
 
 use crate::limits::sizes;
 use crate::mvcc::records::{Found, Step, Stored, stored_range};
+use crate::storage::open_snapshots::StateSnapshot;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
@@ -45,7 +46,7 @@ pub trait Past<'s>: Send {
 /// All changes from `from` on, as of `snapshot`.
 pub(crate) fn stored_changes<T: Packed + Send + 'static>(
     state: &StateDatabase,
-    snapshot: &Snapshot,
+    snapshot: &StateSnapshot,
     from: Place,
 ) -> Result<Changes<'static, T>, StateError> {
     let start = match last_record(state, snapshot, T::KEYSPACE, from)? {
@@ -68,7 +69,7 @@ pub(crate) fn stored_changes<T: Packed + Send + 'static>(
 /// The last record of a packed keyspace at or before `place`.
 fn last_record(
     state: &StateDatabase,
-    snapshot: &Snapshot,
+    snapshot: &StateSnapshot,
     keyspace: StateKeyspace,
     place: Place,
 ) -> Result<Option<(Bytes, Bytes)>, StateError> {
@@ -90,7 +91,7 @@ impl<T: Packed + Clone> Lookup<T> {
     fn find(
         &mut self,
         state: &StateDatabase,
-        snapshot: &Snapshot,
+        snapshot: &StateSnapshot,
         place: Place,
     ) -> Result<Option<T>, StateError> {
         let is_inside = self.open.first().is_some_and(|first| first.place() <= place)
@@ -109,13 +110,13 @@ impl<T: Packed + Clone> Lookup<T> {
 /// The past as the database has it.
 pub(crate) struct StoredPast {
     state: Arc<StateDatabase>,
-    snapshot: Snapshot,
+    snapshot: StateSnapshot,
     history: Lookup<HistoryEntry>,
     replaced: Lookup<Replacement>,
 }
 
 impl StoredPast {
-    pub(crate) fn new(state: Arc<StateDatabase>, snapshot: Snapshot) -> Self {
+    pub(crate) fn new(state: Arc<StateDatabase>, snapshot: StateSnapshot) -> Self {
         Self {
             state,
             snapshot,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use fjall::{Readable, Snapshot};
+use fjall::Readable;
 
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mvcc::MvccError;
@@ -19,6 +19,7 @@ use crate::mvcc::records::{Source, Stored, stored_range};
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::log::Member;
 use crate::proto::mvccpb::KeyValue;
+use crate::storage::open_snapshots::StateSnapshot;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_alarms::SharedAlarms;
 use crate::storage::state_error::StateError;
@@ -36,7 +37,7 @@ pub struct View {
     pub cluster: Arc<Cluster>,
     pub alarms: SharedAlarms,
     pub state: Arc<StateDatabase>,
-    pub(super) snapshot: Snapshot,
+    pub(super) snapshot: StateSnapshot,
     pub(super) counts: SharedCounts,
 }
 

@@ -314,21 +314,16 @@ fn with_a_tail_and_a_state(directory: &Path, term: u64, came_as_snapshot: bool) 
     let entries = [bare_entry(first, 2), bare_entry(second, 2), bare_entry(third, 2)];
     opened.log.append(&entries, false, None).expect("written");
     opened.log.sync().expect("synced");
-    let committed = [(first, term.min(2)), (second, term)].map(|(index, term)| {
-        CommittedEntry {
-            index,
-            term: Term(term),
-            data: bytes::Bytes::new(),
-        }
+    let committed = [(first, term.min(2)), (second, term)].map(|(index, term)| CommittedEntry {
+        index,
+        term: Term(term),
+        data: bytes::Bytes::new(),
     });
     opened.machine.apply(&committed).expect("applied");
     opened.machine.state().sync().expect("synced");
     if came_as_snapshot {
         let path = opened.directory.state_path().expect("a path");
-        opened
-            .directory
-            .activate_state(&path, second)
-            .expect("activated");
+        opened.directory.activate_state(&path, second).expect("activated");
     }
     second
 }
@@ -337,8 +332,12 @@ fn with_a_tail_and_a_state(directory: &Path, term: u64, came_as_snapshot: bool) 
 fn a_tail_that_conflicts_with_the_snapshot_in_front_of_it_goes() {
     // The term that the state has at the second of three entries of term 2; whether it came as a snapshot; how many
     // entries are left.
-    for (term, came_as_snapshot, left) in [(2, false, Some(3)), (2, true, Some(3)), (3, true, Some(0)), (3, false, None)]
-    {
+    for (term, came_as_snapshot, left) in [
+        (2, false, Some(3)),
+        (2, true, Some(3)),
+        (3, true, Some(0)),
+        (3, false, None),
+    ] {
         env::block_on(async {
             let directory = tempfile::tempdir().expect("a directory");
             let applied = with_a_tail_and_a_state(directory.path(), term, came_as_snapshot);

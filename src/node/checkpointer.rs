@@ -1,5 +1,5 @@
-//! Slow work on the disk, on a thread of its own: syncing the state so that the log can be cut, reclaiming what a compaction
-//! or a cut left behind, and removing a state that a snapshot has replaced. Writing, applying and reading go on meanwhile.
+//! Slow work on the disk, on a thread of its own: syncing the state so that the log can be cut, reclaiming what a compaction,
+//! a cut, deletions and overwritten values left behind, and removing a state that a snapshot has replaced. Writing, applying and reading go on meanwhile.
 
 use crate::apply::actor::ApplyWork;
 use crate::consensus::inbox::Incoming;
@@ -57,11 +57,18 @@ impl Checkpointer {
     fn look_later(&self, context: &mut Context<Self>) {
         let pause = env::sleep(TABLES_INTERVAL).into_actor(self);
         context.spawn(pause.map(|(), checkpointer, context| {
-            let state = Arc::clone(&checkpointer.views.load().state);
-            state.remove_retired_tables();
+            let view = checkpointer.views.load();
+            let state = Arc::clone(&view.state);
+            let live_bytes = view.applied.usage.live_bytes();
+            // It would keep what it reads on the disk.
+            drop(view);
             // The engines' own threads may have met an error of the disk while nobody writes, or while who does waits
             // for them.
-            let failed = state.check().err().map(|error| error.to_string());
+            let collected = state.check().and_then(|()| state.collect_garbage(live_bytes));
+            let failed = collected.err().map(|error| error.to_string());
+            if state.retired_bytes() > 0 {
+                checkpointer.applier.add(|work| work.push(ApplyWork::Republish));
+            }
             let log = &checkpointer.log;
             let failed = failed.or_else(|| {
                 let dropped = log.check().and_then(|()| log.drop_cut());

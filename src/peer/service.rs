@@ -3,8 +3,8 @@
 use super::envelope;
 use super::identity::{self, VERSION};
 use super::link::SILENCE_MAX;
-use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::sessions::{Session, Sessions};
+use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
 use crate::apply::entry::ReadableCommands;
 use crate::consensus::inbox::Incoming;

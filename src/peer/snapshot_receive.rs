@@ -209,10 +209,7 @@ mod tests {
             keyspace: StateKeyspace::Meta.number(),
             key: state_meta::APPLIED_KEY.to_vec().into(),
         });
-        let in_stream = |stream| SnapshotId {
-            stream,
-            ..id(3, 601)
-        };
+        let in_stream = |stream| SnapshotId { stream, ..id(3, 601) };
         // What had arrived, what comes next, and whether that goes on.
         for (begun, next, goes_on) in [(5, 5, true), (5, 6, false), (0, 0, false), (5, 0, false)] {
             let broken_off = arrivals.begin(in_stream(begun), &directory, &options);

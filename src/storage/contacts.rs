@@ -207,10 +207,25 @@ mod tests {
             (start(4, 40, 30), start(3, 30, 20), true, "the next one"),
             (start(6, 60, 50), start(3, 30, 20), true, "a later one"),
             (start(1, 10, 0), Start::default(), true, "nothing is known"),
-            (start(3, 31, 20), start(3, 30, 20), false, "a copy of before the third start"),
-            (start(4, 41, 31), start(3, 30, 20), false, "the same, started once more"),
+            (
+                start(3, 31, 20),
+                start(3, 30, 20),
+                false,
+                "a copy of before the third start",
+            ),
+            (
+                start(4, 41, 31),
+                start(3, 30, 20),
+                false,
+                "the same, started once more",
+            ),
             (start(2, 21, 10), start(3, 30, 20), false, "a still older copy"),
-            (Start::default(), start(3, 30, 20), false, "no start is counted any more"),
+            (
+                Start::default(),
+                start(3, 30, 20),
+                false,
+                "no start is counted any more",
+            ),
         ];
         for (start, known, follows, what) in cases {
             assert_eq!(start.can_follow(known), follows, "{what}");

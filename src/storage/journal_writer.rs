@@ -205,7 +205,9 @@ impl EngineWork {
 
 /// How many memtables have been begun.
 fn begun(keyspaces: &[Keyspace]) -> u64 {
-    let numbers = keyspaces.iter().map(|keyspace| keyspace.tree.active_memtable().id());
+    let numbers = keyspaces
+        .iter()
+        .map(|keyspace| keyspace.tree.active_memtable().id());
     numbers.sum()
 }
 

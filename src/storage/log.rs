@@ -26,7 +26,7 @@ use fjall::compaction::Leveled;
 use fjall::{AbstractTree, Database, Keyspace, KeyspaceCreateOptions};
 use prost::Message;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const HARD_STATE_KEY: &[u8] = b"hard_state";
@@ -96,6 +96,8 @@ struct Behind {
     /// Up to where tables have been dropped. Locked while they are.
     dropped: Mutex<u64>,
     retired: [RetiredTables; 2],
+    /// A journal beside the one in use was there at the last look.
+    has_sealed_journal: AtomicBool,
 }
 
 /// The log's database. Cheap to clone.
@@ -358,9 +360,12 @@ impl LogDatabase {
             *dropped = keep_from;
         }
         for (retired, keyspace) in self.behind.retired.iter().zip([&self.entries, &self.meta]) {
-            retired.look(keyspace);
+            // Whoever reads holds the tables that it reads.
+            let oldest = self.database.visible_seqno();
+            let looked = retired.look(keyspace, oldest);
+            looked.map_err(|source| self.engine(source))?;
         }
-        Ok(())
+        self.remove_sealed_journals()
     }
 
     /// Forgets everything and starts again behind `cut`: what a snapshot from a peer brings. Durable on return.
@@ -379,6 +384,17 @@ impl LogDatabase {
         batch.insert(&self.meta, HARD_STATE_KEY, seal(HARD_STATE_KEY, hard_state));
         self.journal.commit(batch).map_err(|source| self.engine(source))?;
         self.sync()
+    }
+
+    /// A journal goes once both keyspaces have written their part of it to tables. The engine's worker sees to it where
+    /// much is written.
+    fn remove_sealed_journals(&self) -> Result<(), LogError> {
+        let has_sealed_journal = self.database.journal_count() > 1;
+        let had_one = &self.behind.has_sealed_journal;
+        if had_one.swap(has_sealed_journal, Ordering::AcqRel) && has_sealed_journal {
+            self.flush()?;
+        }
+        Ok(())
     }
 
     /// Writes what is in memory to tables, and waits for it.

@@ -4,6 +4,7 @@
 //! it is a prefix, and the log replays the rest.
 
 pub mod contacts;
+pub mod descent;
 pub mod directory;
 pub mod journal;
 mod journal_batch;
@@ -11,11 +12,13 @@ mod journal_damage;
 mod journal_writer;
 pub mod log;
 pub mod manifest;
+pub mod open_snapshots;
 pub mod scrub;
 pub mod state;
 pub mod state_alarms;
 pub mod state_error;
 pub mod state_filter;
+pub mod state_garbage;
 pub mod state_history;
 pub mod state_keys;
 pub mod state_leases;

@@ -10,28 +10,28 @@
 //! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 use fjall::compaction::Leveled;
 use fjall::config::{
     BlockSizePolicy, BloomConstructionPolicy, CompressionPolicy, FilterPolicy, FilterPolicyEntry,
 };
-use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOptions, Readable};
 
 use crate::env;
-use crate::limits::{MERGE_BYTES_MAX, OpenFiles};
+use crate::limits::{GARBAGE_BYTES_MAX, MERGE_BYTES_MAX, OpenFiles};
 use crate::metrics::StoreMetrics;
 use crate::storage::journal::{Found, JournalError};
 use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
+use crate::storage::open_snapshots::{OpenSnapshots, StateSnapshot};
 use crate::storage::scrub::{self, TableFile};
 use crate::storage::state_error::StateError;
 use crate::storage::state_filter::{self, Floors};
-use crate::storage::state_keys::Place;
+use crate::storage::state_garbage::Descents;
 use crate::storage::state_meta;
-use crate::storage::state_packed::last_main;
-use crate::storage::tables::{self, RetiredTables};
+use crate::storage::tables::RetiredTables;
 
 /// The keyspaces, with the numbers under which snapshots carry them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +86,8 @@ pub struct StateOptions {
     pub first_level_tables: u8,
     /// Tables of a keyspace that [`StateDatabase::reclaim`] and [`StateDatabase::rewrite`] may rewrite.
     pub merge_bytes_max: u64,
+    /// What deleted and overwritten records may take beside a part of what is live.
+    pub garbage_bytes_max: u64,
 }
 
 impl StateOptions {
@@ -97,6 +99,7 @@ impl StateOptions {
             table_bytes: 8 * 1024 * 1024,
             first_level_tables: 4,
             merge_bytes_max: MERGE_BYTES_MAX,
+            garbage_bytes_max: GARBAGE_BYTES_MAX,
         }
     }
 
@@ -105,6 +108,7 @@ impl StateOptions {
         Self {
             memtable_bytes: 1 << 40,
             journal_bytes_max: 1 << 40,
+            garbage_bytes_max: 0,
             ..Self::production()
         }
     }
@@ -119,17 +123,19 @@ impl Default for StateOptions {
 /// See the head of the file. Shared by the applier, the readers and whoever syncs.
 pub struct StateDatabase {
     path: PathBuf,
-    database: Database,
-    keyspaces: [Keyspace; 5],
-    retired: [RetiredTables; 5],
-    journal: Journal,
-    merge_bytes_max: u64,
+    pub(super) database: Database,
+    pub(super) keyspaces: [Keyspace; 5],
+    pub(super) retired: [RetiredTables; 5],
+    pub(super) journal: Journal,
+    pub(super) snapshots: Arc<OpenSnapshots>,
+    pub(super) descents: Mutex<Descents>,
+    pub(super) options: StateOptions,
     /// What may go, as far as compactions have been applied.
     applied_floors: Floors,
     /// The same as far as tables were dropped behind it.
-    dropped_floors: Floors,
+    pub(super) dropped_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
-    floors: Arc<Floors>,
+    pub(super) floors: Arc<Floors>,
     metrics: OnceLock<Arc<StoreMetrics>>,
 }
 
@@ -192,15 +198,16 @@ impl StateDatabase {
         found.check_tables(tables.max().unwrap_or(0)).map_err(damaged)?;
         let [current, replaced, history, meta, leases] = &keyspaces;
         let all = [meta, current, replaced, history, leases];
-        let journal =
-            Journal::new(&database, &all, options.memtable_bytes, path, found).map_err(failed)?;
+        let journal = Journal::new(&database, &all, options.memtable_bytes, path, found).map_err(failed)?;
         let this = Self {
             path: path.to_owned(),
             database,
             journal,
             keyspaces,
             retired: Default::default(),
-            merge_bytes_max: options.merge_bytes_max,
+            snapshots: Arc::default(),
+            descents: Mutex::default(),
+            options: options.clone(),
             applied_floors: Floors::default(),
             dropped_floors: Floors::default(),
             floors,
@@ -227,8 +234,8 @@ impl StateDatabase {
     }
 
     /// The state as of now, across all keyspaces. Cheap; keeps replaced data alive as long as it lives.
-    pub fn snapshot(&self) -> Snapshot {
-        self.database.snapshot()
+    pub fn snapshot(&self) -> StateSnapshot {
+        self.snapshots.open(&self.database)
     }
 
     pub(crate) fn keyspace(&self, keyspace: StateKeyspace) -> &Keyspace {
@@ -268,123 +275,6 @@ impl StateDatabase {
     /// Whether the database can go on. One whose disk has failed never can.
     pub fn check(&self) -> Result<(), StateError> {
         self.journal.check().map_err(StateError::engine("writing tables"))
-    }
-
-    /// Writes all memtables to tables and waits for it.
-    pub fn flush(&self) -> Result<(), StateError> {
-        for keyspace in &self.keyspaces {
-            self.journal
-                .flush(keyspace)
-                .map_err(StateError::engine("writing a table"))?;
-        }
-        Ok(())
-    }
-
-    /// Gives the space of compacted revisions back, and waits for it: call it off the apply thread. Takes no longer
-    /// however much there is to give back, since whole tables go at once. Where little is stored, the rest is rewritten;
-    /// elsewhere it goes with the table that it is in, when that is compacted too. Every table that is written meanwhile
-    /// holds up writes, and a longer merge would hold up the engine's worker.
-    pub fn reclaim(&self) -> Result<(), StateError> {
-        self.sync()?;
-        for keyspace in [StateKeyspace::Replaced, StateKeyspace::History] {
-            if self.is_little(keyspace) {
-                self.rewrite_keyspace(keyspace)?;
-            } else {
-                self.drop_compacted_of(keyspace)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets tables go that hold nothing but compacted revisions, if there are more of these since the last time. Cheap: the
-    /// engine would keep them for ever, since their keys only grow and it has nothing to merge.
-    pub fn drop_compacted(&self) -> Result<(), StateError> {
-        let (replaced, history) = self.floors.get();
-        if self.dropped_floors.get() == (replaced, history) {
-            return Ok(());
-        }
-        self.drop_compacted_of(StateKeyspace::Replaced)?;
-        self.drop_compacted_of(StateKeyspace::History)?;
-        self.dropped_floors.raise(replaced, history);
-        Ok(())
-    }
-
-    fn drop_compacted_of(&self, keyspace: StateKeyspace) -> Result<(), StateError> {
-        let (replaced, history) = self.floors.get();
-        let floor = match keyspace {
-            StateKeyspace::Replaced => replaced,
-            StateKeyspace::History => state_filter::history_floor(history),
-            _ => return Ok(()),
-        };
-        let Some(end) = self.end_of_compacted(keyspace, floor)? else {
-            return Ok(());
-        };
-        tables::drop_before(self.keyspace(keyspace), &end).map_err(StateError::engine("dropping tables"))
-    }
-
-    /// The key before which all changes of all records are at or below the floor.
-    fn end_of_compacted(&self, keyspace: StateKeyspace, floor: i64) -> Result<Option<Bytes>, StateError> {
-        let behind = Place {
-            main: floor.saturating_add(1),
-            sub: 0,
-        };
-        let behind = Bytes::copy_from_slice(&behind.to_bytes());
-        if floor < 1 {
-            return Ok(None);
-        }
-        let compacted = ..behind.clone();
-        let mut records = self
-            .snapshot()
-            .range::<Bytes, _>(self.keyspace(keyspace), compacted);
-        let last = records.next_back();
-        let Some(last) = last else { return Ok(None) };
-        let (key, value) = last.into_inner().map_err(StateError::engine("reading"))?;
-        // It may hold changes on both sides of the floor.
-        let is_compacted = last_main(&value).is_some_and(|revision| revision <= floor);
-        Ok(Some(if is_compacted { behind } else { key.into() }))
-    }
-
-    /// Rewrites what is little enough, deleted keys included: what is left to do where etcd defragments. False if some
-    /// of it is too much: the engine merges that by and by.
-    pub fn rewrite(&self) -> Result<bool, StateError> {
-        self.sync()?;
-        let mut all = true;
-        for keyspace in StateKeyspace::ALL {
-            all &= self.rewrite_keyspace(keyspace)?;
-        }
-        Ok(all)
-    }
-
-    /// Rewrites the tables of one keyspace, without what its filter drops; false if they are many: then whole tables go
-    /// at most.
-    fn rewrite_keyspace(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
-        let written = self.journal.flush(self.keyspace(keyspace));
-        written.map_err(StateError::engine("writing a table"))?;
-        self.drop_compacted_of(keyspace)?;
-        let is_little = self.is_little(keyspace);
-        if is_little {
-            let merged = self.keyspace(keyspace).major_compact();
-            merged.map_err(StateError::engine("merging tables"))?;
-        }
-        Ok(is_little)
-    }
-
-    fn is_little(&self, keyspace: StateKeyspace) -> bool {
-        self.keyspace(keyspace).disk_space() <= self.merge_bytes_max
-    }
-
-    /// Removes the tables that are not in use any more. Blocks: call it now and then where nobody waits.
-    pub fn remove_retired_tables(&self) {
-        for (retired, keyspace) in self.retired.iter().zip(&self.keyspaces) {
-            retired.look(keyspace);
-        }
-    }
-
-    /// What the state takes: tables, and changes that have not reached a table yet. The journal's preallocated file is
-    /// not counted.
-    pub fn disk_bytes(&self) -> u64 {
-        let tables: u64 = self.keyspaces.iter().map(Keyspace::disk_space).sum();
-        tables + self.database.write_buffer_size()
     }
 
     /// Records that were dropped because they were compacted, since the database was opened.

@@ -9,12 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use fjall::{Iter, Readable, Snapshot};
+use fjall::{Iter, Readable};
 
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::SnapshotRecord;
 use crate::storage::journal_batch::MARK_KEY;
+use crate::storage::open_snapshots::StateSnapshot;
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use crate::storage::state_alarms::ALARMS_KEY;
 use crate::storage::state_error::StateError;
@@ -30,7 +31,7 @@ pub struct Cursor {
 /// All records of all keyspaces, in the order of keyspace number and key.
 pub struct StateRecords {
     state: Arc<StateDatabase>,
-    snapshot: Snapshot,
+    snapshot: StateSnapshot,
     left: std::vec::IntoIter<StateKeyspace>,
     open: Option<(StateKeyspace, Iter)>,
 }
@@ -38,7 +39,7 @@ pub struct StateRecords {
 impl StateRecords {
     pub fn new(
         state: Arc<StateDatabase>,
-        snapshot: Snapshot,
+        snapshot: StateSnapshot,
         after: Option<&Cursor>,
     ) -> Result<Self, StateError> {
         let mut keyspaces = StateKeyspace::ALL.to_vec();

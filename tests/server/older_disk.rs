@@ -35,7 +35,10 @@ fn is_refused_and_comes_back(cluster: &mut Cluster, copy: &Path) {
     assert!(!status.success(), "it ended as if all was well:\n{said}");
     assert!(said.contains(ADVICE), "it does not say what to do:\n{said}");
     assert!(!shows_panic(&said), "it panicked:\n{said}");
-    assert!(!said.contains("takes part"), "it took part before it stopped:\n{said}");
+    assert!(
+        !said.contains("takes part"),
+        "it took part before it stopped:\n{said}"
+    );
     put(&cluster.members[0], "without it", "2");
     assert_eq!(get(&cluster.members[1], "after").as_deref(), Some("1"));
     std::fs::remove_dir_all(&directory).expect("removed");

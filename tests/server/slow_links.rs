@@ -40,7 +40,9 @@ fn carry_writes_and_reads_in_two_round_trips() {
         member.wait_ready().unwrap_or_else(|error| panic!("{error}"));
     }
     let term = |member: SocketAddr| {
-        let status = ask(member, Duration::from_secs(5), async |client| client.status().await);
+        let status = ask(member, Duration::from_secs(5), async |client| {
+            client.status().await
+        });
         status.acked().map(|status| status.raft_term)
     };
     let settled = poll::until(READY_LIMIT, || {
@@ -65,5 +67,9 @@ fn carry_writes_and_reads_in_two_round_trips() {
         }
     }
     assert!(slow.is_empty(), "{slow:?}");
-    assert_eq!(term(cluster.members[0].client).expect("a status"), before, "an election");
+    assert_eq!(
+        term(cluster.members[0].client).expect("a status"),
+        before,
+        "an election"
+    );
 }

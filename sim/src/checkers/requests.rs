@@ -146,7 +146,9 @@ fn wrote(changes: &[Change], id: u64) -> bool {
 /// them may.
 fn is_serializable(txn: &TxnRequest) -> bool {
     let mut all = txn.success.iter().chain(&txn.failure);
-    all.all(|operation| matches!(&operation.request, Some(Operation::RequestRange(range)) if range.serializable))
+    all.all(
+        |operation| matches!(&operation.request, Some(Operation::RequestRange(range)) if range.serializable),
+    )
 }
 
 /// Checks all requests, and says how many answers and how many revisions could be judged.

@@ -16,9 +16,7 @@ pub async fn strike(stage: &mut Stage) {
     let note = format!("{delay_ms} ms each way, {}", if all { "all" } else { "its own" });
     stage.cluster.event(victim, "! slow links", &note);
     for (from, to) in &links {
-        stage
-            .cluster
-            .delay(*from, *to, Duration::from_millis(delay_ms));
+        stage.cluster.delay(*from, *to, Duration::from_millis(delay_ms));
     }
     stage.wait(1_000, 20_000).await;
     for (from, to) in &links {

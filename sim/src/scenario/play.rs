@@ -93,12 +93,9 @@ impl<'a> Telling<'a> {
             } => self.link(from, to, *both, |cluster, from, to| {
                 cluster.garble(from, to, *permille)
             }),
-            Step::Delay {
-                from,
-                to,
-                both,
-                time,
-            } => self.link(from, to, *both, |cluster, from, to| cluster.delay(from, to, *time)),
+            Step::Delay { from, to, both, time } => self.link(from, to, *both, |cluster, from, to| {
+                cluster.delay(from, to, *time)
+            }),
             Step::Mend { from, to, both } => self.link(from, to, *both, Cluster::mend),
             Step::MendAll => {
                 let everybody: Vec<_> = (0..self.cluster.members.len()).collect();

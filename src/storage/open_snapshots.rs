@@ -1,0 +1,112 @@
+//! Which snapshots of a database are open: what the oldest of them may still read has to stay.
+//!
+//! The engine keeps account of them too, but looks at it only where a memtable is rotated: on a member at rest, lists of
+//! tables that nobody reads any more stay for hours, with the files that they name. Whoever merges or retires tables at
+//! other moments needs an account of its own.
+
+use fjall::{Database, SeqNo, Snapshot};
+use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The sequence numbers of open snapshots, each with how many there are.
+#[derive(Debug, Default)]
+pub struct OpenSnapshots {
+    numbers: Mutex<BTreeMap<SeqNo, usize>>,
+}
+
+impl OpenSnapshots {
+    /// The database as of now.
+    pub fn open(self: &Arc<Self>, database: &Database) -> StateSnapshot {
+        // Opened and noted in one step: whoever asks for the oldest in between would not be told of it.
+        let mut numbers = self.numbers();
+        let snapshot = database.snapshot();
+        *numbers.entry(snapshot.seqno()).or_default() += 1;
+        drop(numbers);
+        StateSnapshot {
+            snapshot,
+            open: Arc::clone(self),
+        }
+    }
+
+    /// No snapshot that is open, or will be, reads anything older than what was the newest before this sequence number.
+    pub fn oldest(&self, database: &Database) -> SeqNo {
+        let numbers = self.numbers();
+        let oldest = numbers.first_key_value().map(|(number, _)| *number);
+        oldest.unwrap_or_else(|| database.visible_seqno())
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, BTreeMap<SeqNo, usize>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An open snapshot.
+pub struct StateSnapshot {
+    snapshot: Snapshot,
+    open: Arc<OpenSnapshots>,
+}
+
+impl Deref for StateSnapshot {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+impl Clone for StateSnapshot {
+    fn clone(&self) -> Self {
+        // This one is open, so the number is noted.
+        *self.open.numbers().entry(self.snapshot.seqno()).or_default() += 1;
+        Self {
+            snapshot: self.snapshot.clone(),
+            open: Arc::clone(&self.open),
+        }
+    }
+}
+
+impl Drop for StateSnapshot {
+    fn drop(&mut self) {
+        let mut numbers = self.open.numbers();
+        let number = self.snapshot.seqno();
+        if let Some(count) = numbers.get_mut(&number) {
+            *count -= 1;
+            if *count == 0 {
+                numbers.remove(&number);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fjall::KeyspaceCreateOptions;
+
+    #[test]
+    fn the_oldest_open_snapshot_decides() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let database = Database::builder(scratch.path()).open().expect("a database");
+        let keyspace = database
+            .keyspace("k", KeyspaceCreateOptions::default)
+            .expect("a keyspace");
+        let open = Arc::<OpenSnapshots>::default();
+        let write = || keyspace.insert("key", "value").expect("written");
+        write();
+        let first = open.open(&database);
+        let number = first.seqno();
+        write();
+        let second = open.open(&database);
+        assert!(second.seqno() > number);
+        assert_eq!(open.oldest(&database), number);
+        let copy = first.clone();
+        drop(first);
+        assert_eq!(open.oldest(&database), number, "a copy is open");
+        drop(copy);
+        assert_eq!(open.oldest(&database), second.seqno());
+        drop(second);
+        write();
+        assert_eq!(open.oldest(&database), database.visible_seqno());
+    }
+}
