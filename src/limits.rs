@@ -133,6 +133,10 @@ pub const PEER_CONNECTIONS_MAX: usize = 1_024;
 /// A connection that has sent nothing is closed after this (grpc-go: 120 s until its handshake is done).
 pub const SILENT_CONNECTION_MAX: Duration = Duration::from_mins(2);
 
+/// A connection without a request under way is idle after this: a client that sends one request after the other is not to lose
+/// its connection between two.
+pub const IDLE_CONNECTION_MIN: Duration = Duration::from_millis(100);
+
 /// What a connection that is asked to leave has for it, unless it has a request under way by then.
 pub const LEAVING_CONNECTION_MAX: Duration = Duration::from_secs(1);
 

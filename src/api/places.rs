@@ -7,10 +7,13 @@
 //! 1. The oldest connection that has said nothing (no byte, or no finished TLS handshake) is closed at once.
 //! 2. The connection that has been idle for longest, without any request under way, is asked to leave: HTTP/2 clients get a
 //!    GOAWAY and connect again when they need to. Some are asked before the last place is gone, so that the next connection
-//!    need not wait; they have [`LEAVING_CONNECTION_MAX`](crate::limits::LEAVING_CONNECTION_MAX).
+//!    need not wait; they have [`LEAVING_CONNECTION_MAX`](crate::limits::LEAVING_CONNECTION_MAX). Who had a request a moment
+//!    ago is not idle: a client that sends one after the other keeps its connection.
 //! 3. A connection with a request under way stays. If there are only such ones, the one that comes is closed.
 
 use super::body::Body;
+use crate::env::{self, Instant};
+use crate::limits::IDLE_CONNECTION_MIN;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use slab::Slab;
@@ -20,6 +23,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// So many places are kept free ahead of time at most, as long as idle connections take them.
@@ -36,9 +40,10 @@ pub struct Places(Arc<Shared>);
 struct Shared {
     max: usize,
     spare: usize,
+    idle_min: Duration,
+    /// Moments are counted from here.
+    begin: Instant,
     ledger: Mutex<Ledger>,
-    /// Connections that have come so far. Time is told by it: what counts is who has been idle for longer.
-    arrivals: AtomicU64,
     /// A connection has gone, or does not leave after all.
     changed: Notify,
 }
@@ -46,6 +51,8 @@ struct Shared {
 #[derive(Default)]
 struct Ledger {
     seats: Slab<Arc<Seat>>,
+    /// Connections that have come so far.
+    arrivals: u64,
     /// Those that have said nothing, by their arrival.
     silent: BTreeMap<u64, usize>,
     /// Those that were asked to leave and have not gone.
@@ -60,7 +67,7 @@ struct Seat {
     arrival: u64,
     /// Requests under way.
     busy: AtomicU32,
-    /// Arrivals so far when the last request ended.
+    /// When the last request ended, in nanoseconds.
     idle_since: AtomicU64,
     is_silent: AtomicBool,
     is_asked: AtomicBool,
@@ -90,12 +97,17 @@ enum Admission {
 
 impl Places {
     pub fn new(max: usize) -> Self {
+        Self::with_idle_min(max, IDLE_CONNECTION_MIN)
+    }
+
+    fn with_idle_min(max: usize, idle_min: Duration) -> Self {
         let max = max.max(1);
         Self(Arc::new(Shared {
             max,
             spare: (max / SPARE_PART).min(SPARE_MAX),
+            idle_min,
+            begin: env::now(),
             ledger: Mutex::default(),
-            arrivals: AtomicU64::new(0),
             changed: Notify::new(),
         }))
     }
@@ -105,15 +117,21 @@ impl Places {
     }
 
     /// A place for a connection that has come; none if all have requests under way. Waits for those that are leaving, which
-    /// takes no longer than they are given.
+    /// takes no longer than they are given, and for a moment where somebody may be idle after it.
     pub(super) async fn admit(&self) -> Option<Place> {
+        let mut has_waited = false;
         loop {
             let mut changed = pin!(self.0.changed.notified());
             changed.as_mut().enable();
             match self.take() {
                 Admission::Taken(place) => return Some(place),
                 Admission::Soon => changed.await,
-                Admission::Full => return None,
+                Admission::Full if has_waited => return None,
+                Admission::Full => {
+                    has_waited = true;
+                    // Whether a place became free or not is what the next look tells.
+                    let _ = env::timeout(self.0.idle_min, changed).await;
+                }
             }
         }
     }
@@ -122,7 +140,7 @@ impl Places {
     pub(super) fn make_room(&self) {
         let mut ledger = self.0.lock();
         if ledger.leaving == 0 {
-            ledger.ask_one();
+            ledger.ask_one(&self.0);
         }
     }
 
@@ -131,19 +149,20 @@ impl Places {
         let mut ledger = shared.lock();
         if ledger.seats.len() >= shared.max {
             if ledger.leaving == 0 {
-                ledger.ask_one();
+                ledger.ask_one(shared);
             }
             return match ledger.leaving {
                 0 => Admission::Full,
                 _ => Admission::Soon,
             };
         }
-        let arrival = shared.arrivals.fetch_add(1, Ordering::Relaxed);
+        let arrival = ledger.arrivals;
+        ledger.arrivals += 1;
         let seat = Arc::new(Seat {
             shared: Arc::clone(shared),
             arrival,
             busy: AtomicU32::new(0),
-            idle_since: AtomicU64::new(arrival),
+            idle_since: AtomicU64::new(shared.clock()),
             is_silent: AtomicBool::new(true),
             is_asked: AtomicBool::new(false),
             asked: Notify::new(),
@@ -153,13 +172,17 @@ impl Places {
         // The silent ones can be closed at once, so that they count as room.
         let room = shared.max - ledger.seats.len() + ledger.silent.len() + ledger.leaving;
         if room < shared.spare.div_ceil(2) {
-            ledger.ask_idle(shared.spare - room);
+            ledger.ask_idle(shared.spare - room, shared);
         }
         Admission::Taken(Place { key, seat })
     }
 }
 
 impl Shared {
+    fn clock(&self) -> u64 {
+        (env::now() - self.begin).as_nanos() as u64
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -167,24 +190,26 @@ impl Shared {
 
 impl Ledger {
     /// Asks the one that is missed least.
-    fn ask_one(&mut self) {
+    fn ask_one(&mut self, shared: &Shared) {
         match self.silent.pop_first() {
             Some((_, key)) => self.ask(key),
-            None => self.ask_idle(1),
+            None => self.ask_idle(1, shared),
         }
     }
 
     /// Asks those that have been idle for longest.
-    fn ask_idle(&mut self, count: usize) {
+    fn ask_idle(&mut self, count: usize, shared: &Shared) {
         if self.looks_left_out > 0 {
             self.looks_left_out -= 1;
             return;
         }
+        let latest = shared.clock().saturating_sub(shared.idle_min.as_nanos() as u64);
         let mut idle: Vec<(u64, usize)> = self
             .seats
             .iter()
             .filter(|(_, seat)| seat.may_be_asked())
             .map(|(key, seat)| (seat.idle_since.load(Ordering::Relaxed), key))
+            .filter(|(since, _)| *since <= latest)
             .collect();
         if idle.is_empty() {
             self.looks_left_out = self.seats.len() / SEATS_PER_LOOK;
@@ -268,9 +293,11 @@ impl Activity {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        let arrivals = self.0.shared.arrivals.load(Ordering::Relaxed);
-        self.0.idle_since.store(arrivals, Ordering::Relaxed);
-        self.0.busy.fetch_sub(1, Ordering::AcqRel);
+        let seat = &self.0;
+        if seat.busy.load(Ordering::Acquire) == 1 {
+            seat.idle_since.store(seat.shared.clock(), Ordering::Relaxed);
+        }
+        seat.busy.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -341,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_oldest_silent_one_goes_first_and_then_the_longest_idle() {
-        let places = Places::new(5);
+        let places = Places::with_idle_min(5, Duration::ZERO);
         let idle = spoken(&places);
         let later_idle = spoken(&places);
         let busy = spoken(&places);
@@ -358,7 +385,7 @@ mod tests {
 
     #[test]
     fn with_requests_under_way_everywhere_the_newcomer_is_refused() {
-        let places = Places::new(2);
+        let places = Places::with_idle_min(2, Duration::ZERO);
         let (one, two) = (spoken(&places), spoken(&places));
         let requests = (one.activity().begin(), two.activity().begin());
         assert!(matches!(places.take(), Admission::Full));
@@ -369,8 +396,17 @@ mod tests {
     }
 
     #[test]
+    fn who_had_a_request_a_moment_ago_stays() {
+        let places = Places::with_idle_min(1, Duration::from_hours(1));
+        let one = spoken(&places);
+        drop(one.activity().begin());
+        assert!(matches!(places.take(), Admission::Full));
+        assert!(!is_asked(&one));
+    }
+
+    #[test]
     fn some_idle_ones_leave_before_the_last_place_is_gone() {
-        let places = Places::new(64);
+        let places = Places::with_idle_min(64, Duration::ZERO);
         assert_eq!(places.0.spare, 4);
         let mut seated: Vec<Place> = (0..62).map(|_| spoken(&places)).collect();
         assert!(!seated.iter().any(is_asked));
@@ -397,7 +433,7 @@ mod tests {
     #[test]
     fn who_waits_for_a_place_gets_the_first_that_is_left() {
         crate::env::block_on(async {
-            let places = Places::new(1);
+            let places = Places::with_idle_min(1, Duration::from_millis(1));
             let silent = places.admit().await.expect("a place");
             crate::env::spawn_local(async move {
                 silent.asked_to_leave().await;

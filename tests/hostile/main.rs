@@ -6,6 +6,7 @@
 
 mod bodies;
 mod bystander;
+mod connections;
 mod floods;
 mod heavy;
 mod requests;
