@@ -1,10 +1,10 @@
-//! etcd's plain HTTP paths: /version, /health, /livez and /readyz (server/etcdserver/api/etcdhttp/{version,health}.go),
-//! and which of them a port that is for monitoring alone has.
+//! etcd's plain HTTP paths: /version, /health, /livez and /readyz (server/etcdserver/api/etcdhttp/{version,health}.go).
 //!
 //! Texts, codes and headers are etcd's; the checks are printed in a fixed order where etcd's order is a hash map's.
 
 use super::backend::Backend;
 use super::body::Body;
+use super::ports::Port;
 use super::status::Failure;
 use super::{kv, monitoring};
 use crate::config;
@@ -15,7 +15,7 @@ use ::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use std::fmt::Write;
 
 pub(super) const JSON: &str = "application/json";
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const NO_SNIFF: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
 
 /// One question about the member's health.
@@ -67,11 +67,6 @@ impl Check {
     }
 }
 
-/// Whether a port of `--listen-metrics-urls` answers this path.
-pub fn is_monitoring(path: &str) -> bool {
-    !matches!(path, "/version" | "/debug/vars")
-}
-
 /// Answers one of the paths; nothing if it is none of them.
 pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Option<Response<Body>> {
     let path = uri.path();
@@ -111,10 +106,11 @@ pub fn not_yet() -> Response<Body> {
 }
 
 /// Sends clients to the path that they mean, as Go's mux does: without double slashes and dots.
-pub fn redirect(method: &Method, uri: &Uri, json: bool) -> Option<Response<Body>> {
+pub fn redirect(method: &Method, uri: &Uri, port: Port, json: bool) -> Option<Response<Body>> {
     let path = uri.path();
-    let mut target = if json && path == "/v3" {
-        "/v3/".to_owned()
+    let is_tree = (json && path == "/v3") || (port == Port::Peers && path == "/raft/stream");
+    let mut target = if is_tree {
+        format!("{path}/")
     } else if path.contains("//") || path.contains("/.") {
         cleaned(path)
     } else {
@@ -169,7 +165,7 @@ fn single_check(path: &str) -> Option<&'static Check> {
     checks.iter().find(|check| check.name() == name)
 }
 
-fn version(backend: &impl Backend) -> Response<Body> {
+pub(super) fn version(backend: &impl Backend) -> Response<Body> {
     let view = backend.view();
     let cluster = match view.cluster.version.as_str() {
         "" => "not_decided",
@@ -288,7 +284,7 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
 }
 
 /// As Go's `http.Error` has it.
-fn error(status: StatusCode, text: &str) -> Response<Body> {
+pub(super) fn error(status: StatusCode, text: &str) -> Response<Body> {
     no_sniff(plain(status, Some(TEXT), format!("{text}\n")))
 }
 

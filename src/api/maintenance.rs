@@ -130,7 +130,7 @@ pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, St
     }))
 }
 
-async fn hash_of(view: &View, revision: i64) -> Result<KeyValueHash, Failure> {
+pub(super) async fn hash_of(view: &View, revision: i64) -> Result<KeyValueHash, Failure> {
     let mut scan = view.hash_scan(revision)?;
     while scan.advance(limits::sizes().scan_slice_keys)? == Progress::More {
         env::yield_now().await;

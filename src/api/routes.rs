@@ -4,10 +4,11 @@ use super::backend::Backend;
 use super::body::Body;
 use super::cors::Cors;
 use super::counted::Counted;
+use super::ports::{MEMBERS_PACKAGE, PEER_METHODS, PEER_SERVICES, Port};
 use super::status::ApiError;
 use super::{
-    cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring, range_stream,
-    snapshot, watch,
+    cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring, peer_port, ports,
+    range_stream, snapshot, watch,
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES};
 use crate::metrics::Call;
@@ -55,8 +56,7 @@ pub struct Routes<B> {
     converter: json::Converter,
     defragmenting: Arc<Mutex<()>>,
     backups: Arc<Semaphore>,
-    /// Metrics and health alone.
-    monitoring_only: bool,
+    port: Port,
     opened: Option<Receiver<bool>>,
 }
 
@@ -71,7 +71,7 @@ impl<B: Backend> Routes<B> {
             converter: json::Converter::default(),
             defragmenting: Arc::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
-            monitoring_only: false,
+            port: Port::Clients,
             opened: None,
         }
     }
@@ -79,9 +79,18 @@ impl<B: Backend> Routes<B> {
     /// What ports of `--listen-metrics-urls` answer.
     pub fn monitoring(backend: B) -> Self {
         Self {
-            monitoring_only: true,
+            port: Port::Metrics,
             ..Self::new(backend)
         }
+    }
+
+    /// What ports of `--listen-peer-urls` answer, with the services between members in `router`.
+    pub fn peers(backend: B, router: axum::Router) -> Self {
+        let routes = Self {
+            port: Port::Peers,
+            ..Self::new(backend)
+        };
+        routes.with(router)
     }
 
     /// Answers nobody before `opened` is true, but who asks for the services of the added router.
@@ -94,8 +103,9 @@ impl<B: Backend> Routes<B> {
     /// Adds services of a router, such as tonic's `Routes::into_axum_router` makes. They get what is not answered here.
     #[must_use]
     pub fn with(mut self, router: axum::Router) -> Self {
-        self.more = Some(router.fallback(async |request: Request<axum::body::Body>| {
-            unanswered(&request).map(axum::body::Body::new)
+        let services = self.services();
+        self.more = Some(router.fallback(async move |request: Request<axum::body::Body>| {
+            unanswered(&request, services).map(axum::body::Body::new)
         }));
         self
     }
@@ -112,6 +122,15 @@ impl<B: Backend> Routes<B> {
     pub fn with_json(mut self, json: bool) -> Self {
         self.json = json;
         self
+    }
+
+    /// The services of etcd's of which this port answers a method.
+    fn services(&self) -> &'static [&'static str] {
+        match self.port {
+            Port::Clients => &SERVICES,
+            Port::Peers => &PEER_SERVICES,
+            Port::Metrics => &[],
+        }
     }
 
     pub(super) fn backend(&self) -> &B {
@@ -134,7 +153,10 @@ impl<B: Backend> Routes<B> {
             return Box::pin(self.route_closed(request)).await;
         }
         let path = request.uri().path();
-        if self.monitoring_only || !PACKAGES.iter().any(|package| path.starts_with(package)) {
+        if self.port == Port::Peers && !PEER_METHODS.contains(&path) {
+            return Box::pin(self.handle_peer(request)).await;
+        }
+        if self.port == Port::Metrics || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // In a box: what it needs shall not make the state of gRPC calls larger.
             return Box::pin(self.handle_http(request)).await;
         }
@@ -145,26 +167,46 @@ impl<B: Backend> Routes<B> {
         grpc::response(self.invoke(parts.uri.path(), &parts.headers, body).await)
     }
 
+    /// Other members, and tools that ask what etcd's members ask each other.
+    async fn handle_peer<R>(&self, request: Request<R>) -> Response<Body>
+    where
+        R: http_body::Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<axum::BoxError>,
+    {
+        let path = request.uri().path();
+        if let Some(response) = http::redirect(request.method(), request.uri(), self.port, false) {
+            response
+        } else if ports::answers(Port::Peers, path) {
+            peer_port::respond(&self.backend, request).await
+        } else {
+            self.route(request).await
+        }
+    }
+
     async fn handle_http<R>(&self, request: Request<R>) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
-        if self.monitoring_only {
-            if !http::is_monitoring(request.uri().path()) {
+        let path = request.uri().path();
+        let is_answered = ports::answers(self.port, path);
+        if self.port == Port::Metrics {
+            if !is_answered {
                 return http::not_found();
             }
             let answer = http::respond(&self.backend, request.method(), request.uri()).await;
             return answer.unwrap_or_else(http::not_found);
         }
         let origin = request.headers().get(header::ORIGIN).cloned();
-        let path = request.uri().path().to_owned();
+        let path = path.to_owned();
         let mut response = if self.cors.is_some() && request.method() == Method::OPTIONS {
             Response::default()
-        } else if let Some(response) = http::redirect(request.method(), request.uri(), self.json) {
+        } else if let Some(response) = http::redirect(request.method(), request.uri(), self.port, self.json) {
             response
         } else if let Some(route) = json::route(&path).filter(|_| self.json) {
             json::respond(self, route, request).await
+        } else if !is_answered {
+            self.route(request).await
         } else if path == monitoring::LOG_LEVEL_PATH {
             monitoring::set_log_level(request).await
         } else if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
@@ -203,7 +245,7 @@ impl<B: Backend> Routes<B> {
         R: http_body::Body<Data = Bytes> + Send + 'static,
         R::Error: Into<axum::BoxError>,
     {
-        if request.uri().path().starts_with("/callboard.") {
+        if request.uri().path().starts_with(MEMBERS_PACKAGE) {
             self.route(request).await
         } else if grpc::is_grpc(request.headers()) {
             Status::unavailable("this member is still comparing its data with the others").into_http()
@@ -219,7 +261,7 @@ impl<B: Backend> Routes<B> {
     {
         use tower_service::Service;
         let Some(mut router) = self.more.clone() else {
-            return unanswered(&request);
+            return unanswered(&request, self.services());
         };
         let answer = router.call(request.map(axum::body::Body::new)).await;
         answer
@@ -305,9 +347,9 @@ impl<B: Backend> Routes<B> {
 }
 
 /// What nobody answers: in gRPC's way or in HTTP's.
-fn unanswered<R>(request: &Request<R>) -> Response<Body> {
+fn unanswered<R>(request: &Request<R>, services: &[&str]) -> Response<Body> {
     if grpc::is_grpc(request.headers()) {
-        let status = grpc::unknown(request.uri().path(), &SERVICES);
+        let status = grpc::unknown(request.uri().path(), services);
         debug_assert_eq!(status.code(), Code::Unimplemented);
         return status.into_http();
     }

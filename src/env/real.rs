@@ -173,7 +173,7 @@ pub fn end_by_signal(signal: i32) {
 
 /// Signals whose default ends the process, though nobody who sends them means that: the program would not handle them in Go
 /// either, whose runtime ignores them. SIGXFSZ is among them: a write beyond the limit of a file's size fails instead.
-const IGNORED_SIGNALS: [libc::c_int; 10] = [
+const IGNORED_SIGNALS: [libc::c_int; 9] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
     libc::SIGALRM,
@@ -183,7 +183,6 @@ const IGNORED_SIGNALS: [libc::c_int; 10] = [
     libc::SIGPWR,
     libc::SIGXCPU,
     libc::SIGXFSZ,
-    libc::SIGSTKFLT,
 ];
 
 /// Has the process ignore signals that Go programs ignore and that would end this one: agents and scripts send SIGUSR1 and

@@ -11,6 +11,7 @@ mod time;
 pub use sparse::Sparse;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
+pub use time::format as utc;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;

@@ -267,9 +267,8 @@ async fn serve_peers(
     options: api::Options,
     shutdown: Shutdown,
 ) {
-    let routes = api::Routes::new(backend)
-        .with(peer_routes(parts.service.clone()))
-        .closed_until(entrance.opened());
+    let routes =
+        api::Routes::peers(backend, peer_routes(parts.service.clone())).closed_until(entrance.opened());
     let stop = parts.neighbours.stop.clone();
     let begin = async move {
         if entrance.open().await

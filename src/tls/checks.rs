@@ -2,38 +2,19 @@
 //! Mirrors `AllowedCNs`, `AllowedHostnames` and `checkCRL` of etcd's client/pkg/transport.
 
 use super::TlsError;
-use rustls::client::WebPkiServerVerifier;
+use super::certificate::parse;
+use super::explain::Refused;
+use super::signatures::{verify_tls12, verify_tls13};
+use super::trust::Trust;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-};
-use std::fmt;
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use std::path::Path;
-use std::sync::Arc;
 use x509_parser::prelude::FromDer;
-
-/// Why a certificate with a sound chain is refused.
-#[derive(thiserror::Error)]
-enum Refused {
-    #[error("certificate serial {0} revoked")]
-    Revoked(String),
-}
-
-// rustls shows such a reason by its debug form only.
-impl fmt::Debug for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-fn refused(reason: Refused) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(reason))))
-}
 
 /// The checks.
 #[derive(Debug, Default)]
@@ -84,16 +65,22 @@ impl Checks {
                 let serial = parse(certificate)?.raw_serial().to_vec();
                 if self.revoked.contains(&serial) {
                     let digits = serial.iter().map(|byte| format!("{byte:02x}"));
-                    return Err(refused(Refused::Revoked(digits.collect())));
+                    return Err(Refused::Revoked(digits.collect()).into());
                 }
             }
         }
         if self.common_names.is_empty() && self.hostnames.is_empty() {
             return Ok(());
         }
-        let parsed = ParsedCertificate::try_from(end)?;
+        // One of X.509 v1 cannot be read here, and has no names but the common one.
+        let parsed = ParsedCertificate::try_from(end);
         let mut hostnames = self.hostnames.iter();
-        let is_allowed = hostnames.any(|name| verify_server_name(&parsed, name).is_ok())
+        let mut is_for = |name| {
+            parsed
+                .as_ref()
+                .is_ok_and(|parsed| verify_server_name(parsed, name).is_ok())
+        };
+        let is_allowed = hostnames.any(&mut is_for)
             || common_name(end)?.is_some_and(|name| self.common_names.contains(&name));
         if is_allowed {
             return Ok(());
@@ -104,14 +91,6 @@ impl Checks {
     }
 }
 
-fn parse<'a>(
-    certificate: &'a CertificateDer<'_>,
-) -> Result<x509_parser::certificate::X509Certificate<'a>, Error> {
-    let parsed = x509_parser::certificate::X509Certificate::from_der(certificate);
-    let (_, parsed) = parsed.map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
-    Ok(parsed)
-}
-
 /// The common name of a certificate's subject.
 pub fn common_name(certificate: &CertificateDer<'_>) -> Result<Option<String>, Error> {
     let parsed = parse(certificate)?;
@@ -119,16 +98,29 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Result<Option<String>, E
     Ok(name.and_then(|name| name.as_str().ok()).map(ToOwned::to_owned))
 }
 
-/// The chain of whoever dials, and the checks.
+/// What clients show, and the checks.
 #[derive(Debug)]
 pub struct CheckedClients {
-    pub verifier: Arc<dyn ClientCertVerifier>,
-    pub checks: Checks,
+    trust: Trust,
+    checks: Checks,
+    hints: Vec<DistinguishedName>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl CheckedClients {
+    pub fn new(trust: Trust, checks: Checks, provider: &CryptoProvider) -> Self {
+        Self {
+            hints: trust.hints(),
+            trust,
+            checks,
+            algorithms: provider.signature_verification_algorithms,
+        }
+    }
 }
 
 impl ClientCertVerifier for CheckedClients {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verifier.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(
@@ -137,9 +129,9 @@ impl ClientCertVerifier for CheckedClients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.verifier.verify_client_cert(end_entity, intermediates, now)?;
+        self.trust.verify_client(end_entity, intermediates, now)?;
         self.checks.check(end_entity, intermediates)?;
-        Ok(verified)
+        Ok(ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -148,8 +140,7 @@ impl ClientCertVerifier for CheckedClients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier
-            .verify_tls12_signature(message, certificate, signature)
+        verify_tls12(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -158,20 +149,20 @@ impl ClientCertVerifier for CheckedClients {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier
-            .verify_tls13_signature(message, certificate, signature)
+        verify_tls13(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
-/// The chain and the name of whoever is dialled, and the checks.
+/// What servers show, its names, and the checks.
 #[derive(Debug)]
 pub struct CheckedServers {
-    pub verifier: Arc<WebPkiServerVerifier>,
+    pub trust: Trust,
     pub checks: Checks,
+    pub algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for CheckedServers {
@@ -180,14 +171,13 @@ impl ServerCertVerifier for CheckedServers {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified =
-            self.verifier
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        self.trust
+            .verify_server(end_entity, intermediates, server_name, now)?;
         self.checks.check(end_entity, intermediates)?;
-        Ok(verified)
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -196,8 +186,7 @@ impl ServerCertVerifier for CheckedServers {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier
-            .verify_tls12_signature(message, certificate, signature)
+        verify_tls12(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -206,18 +195,17 @@ impl ServerCertVerifier for CheckedServers {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier
-            .verify_tls13_signature(message, certificate, signature)
+        verify_tls13(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }
 
 /// Takes every certificate, and checks only that the other end has its key.
 #[derive(Debug)]
-pub struct Unverified(pub Arc<CryptoProvider>);
+pub struct Unverified(pub WebPkiSupportedAlgorithms);
 
 impl ServerCertVerifier for Unverified {
     fn verify_server_cert(
@@ -237,12 +225,7 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        verify_tls12(message, certificate, signature, &self.0)
     }
 
     fn verify_tls13_signature(
@@ -251,15 +234,10 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
+        verify_tls13(message, certificate, signature, &self.0)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.supported_schemes()
     }
 }

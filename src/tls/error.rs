@@ -31,8 +31,6 @@ pub enum TlsError {
     NoAuthority,
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
-    #[error("certificate authorities cannot be used: {0}")]
-    Verifier(#[from] rustls::client::VerifierBuilderError),
     #[error("cannot make a certificate: {0}")]
     Make(#[from] rcgen::Error),
     #[error("selfSignedCertValidity is invalid,it should be greater than 0")]

@@ -1,11 +1,13 @@
 //! Certificates and keys, from PEM.
 
 use super::TlsError;
-use rustls::RootCertStore;
+use super::certificate::Certificate;
+use super::trust::Trust;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,12 +39,36 @@ impl Pair {
             path: self.key.clone(),
             reason: format!("no private key in PEM: {error}"),
         })?;
-        let pair = CertifiedKey::from_der(chain, key, provider).map_err(|error| TlsError::Pair {
+        let unusable = |reason: String| TlsError::Pair {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
-            reason: error.to_string(),
-        })?;
+            reason,
+        };
+        let read = Certificate::read(&chain[0]).map_err(|error| unusable(error.to_string()))?;
+        read.check_key().map_err(|reason| unusable(reason.to_string()))?;
+        let pair = if read.is_v1 {
+            v1_pair(chain, key, &read, provider)
+        } else {
+            CertifiedKey::from_der(chain, key, provider)
+        };
+        let pair = pair.map_err(|error| unusable(error.to_string()))?;
         Ok(Arc::new(pair))
+    }
+}
+
+/// rustls cannot compare the key of a certificate of X.509 v1 with the one beside it.
+fn v1_pair(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    read: &Certificate,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, Error> {
+    let key = provider.key_provider.load_private_key(key)?;
+    match key.public_key() {
+        Some(public) if public.as_ref() != read.public_key.as_ref() => {
+            Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch))
+        }
+        _ => Ok(CertifiedKey::new(chain, key)),
     }
 }
 
@@ -60,24 +86,14 @@ pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'sta
     Ok(found)
 }
 
-/// The certificate authorities of a file.
-pub fn authorities(path: &Path, bytes: &[u8]) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(path, bytes)? {
-        roots.add(certificate).map_err(|error| TlsError::Content {
-            path: path.to_owned(),
-            reason: format!("a certificate authority cannot be used: {error}"),
-        })?;
-    }
-    Ok(roots)
+/// The certificates of a trusted file.
+pub fn trusted(path: &Path, bytes: &[u8], provider: &CryptoProvider) -> Result<Trust, TlsError> {
+    let algorithms = provider.signature_verification_algorithms;
+    Trust::of_file(path, certificates(path, bytes)?, algorithms)
 }
 
 /// The certificate authorities that the operating system trusts.
-pub fn system_authorities() -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if added == 0 {
-        return Err(TlsError::NoAuthority);
-    }
-    Ok(roots)
+pub fn system_authorities(provider: &CryptoProvider) -> Result<Trust, TlsError> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    Trust::of_system(found, provider.signature_verification_algorithms)
 }

@@ -5,18 +5,22 @@
 //! cannot be used is logged and the certificates before it stay. A handshake runs on its connection's own task and has a
 //! limit, so that nobody who connects and says nothing holds others up. Plain connections pass through an enum, unboxed.
 //!
-//! ring signs and checks with RSA, Ed25519 and the curves P-256 and P-384; keys of P-521 are refused by name. Nothing
-//! here knows HTTP, and nothing here decides who may do what.
+//! ring signs and checks with RSA from 2048 bits, Ed25519 and the curves P-256 and P-384; other keys are refused with a
+//! message. What a trusted file lets in is written in `trust`. Nothing here knows HTTP, and nothing here decides who may do what.
 
 mod acceptor;
 mod automatic;
+mod certificate;
 mod checks;
 mod connector;
 mod error;
+mod explain;
 mod material;
 mod reload;
 mod settings;
+mod signatures;
 mod stream;
+mod trust;
 
 pub use acceptor::{Acceptor, Listener, Ways};
 pub use automatic::self_signed;

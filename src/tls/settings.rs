@@ -1,17 +1,14 @@
 //! What the flags ask for, and the rustls configurations that come of it.
 
 use super::checks::{CheckedClients, CheckedServers, Checks, Unverified};
-use super::material::{Pair, authorities, system_authorities};
+use super::material::{Pair, system_authorities, trusted};
 use super::reload::{Contents, Reloaded};
+use super::trust::Trust;
 use super::{Acceptor, Connector, TlsError};
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::sign::SingleCertAndKey;
-use rustls::{
-    CipherSuite, ClientConfig, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
-};
+use rustls::{CipherSuite, ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,13 +65,13 @@ impl Settings {
             let mut contents = contents.iter();
             let mut next = || contents.next().map_or(&[][..], Vec::as_slice);
             let (certificate, key) = (next(), next());
-            let roots = match &authorities_file {
-                Some(path) => Some(authorities(path, next())?),
-                None if settings.client_cert_auth => Some(system_authorities()?),
+            let trust = match &authorities_file {
+                Some(path) => Some(trusted(path, next(), &settings.provider())?),
+                None if settings.client_cert_auth => Some(system_authorities(&settings.provider())?),
                 None => None,
             };
             let revoked = crl_file.as_deref().map(|path| (path, next()));
-            settings.server_config(&own, certificate, key, roots, revoked)
+            settings.server_config(&own, certificate, key, trust, revoked)
         };
         Ok(Acceptor::new(Reloaded::new(files, build)?))
     }
@@ -98,12 +95,12 @@ impl Settings {
             let mut contents = contents.iter();
             let mut next = || contents.next().map_or(&[][..], Vec::as_slice);
             let shown = pair.as_ref().map(|pair| (pair, next(), next()));
-            let roots = match &authorities_file {
+            let trust = match &authorities_file {
                 _ if settings.self_signed => None,
-                Some(path) => Some(authorities(path, next())?),
-                None => Some(system_authorities()?),
+                Some(path) => Some(trusted(path, next(), &settings.provider())?),
+                None => Some(system_authorities(&settings.provider())?),
             };
-            settings.client_config(shown, roots)
+            settings.client_config(shown, trust)
         };
         Ok(Connector::new(Reloaded::new(files, build)?))
     }
@@ -140,20 +137,18 @@ impl Settings {
         own: &Pair,
         certificate: &[u8],
         key: &[u8],
-        roots: Option<RootCertStore>,
+        trust: Option<Trust>,
         revoked: Option<(&Path, &[u8])>,
     ) -> Result<ServerConfig, TlsError> {
         let provider = Arc::new(self.provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions())?;
-        let builder = match roots {
+        let builder = match trust {
             None => builder.with_no_client_auth(),
-            Some(roots) => {
-                let verifier =
-                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                        .build()?;
+            Some(trust) => {
                 let checks = self.checks()?.with_revoked(revoked)?;
-                builder.with_client_cert_verifier(Arc::new(CheckedClients { verifier, checks }))
+                let clients = CheckedClients::new(trust, checks, &provider);
+                builder.with_client_cert_verifier(Arc::new(clients))
             }
         };
         let pair = own.read(certificate, key, &provider)?;
@@ -165,18 +160,17 @@ impl Settings {
     fn client_config(
         &self,
         shown: Option<(&Pair, &[u8], &[u8])>,
-        roots: Option<RootCertStore>,
+        trust: Option<Trust>,
     ) -> Result<ClientConfig, TlsError> {
         let provider = Arc::new(self.provider());
-        let verifier: Arc<dyn ServerCertVerifier> = match roots {
-            None => Arc::new(Unverified(Arc::clone(&provider))),
-            Some(roots) => {
-                let verifier =
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                        .build()?;
-                let checks = self.checks()?;
-                Arc::new(CheckedServers { verifier, checks })
-            }
+        let algorithms = provider.signature_verification_algorithms;
+        let verifier: Arc<dyn ServerCertVerifier> = match trust {
+            None => Arc::new(Unverified(algorithms)),
+            Some(trust) => Arc::new(CheckedServers {
+                trust,
+                checks: self.checks()?,
+                algorithms,
+            }),
         };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions())?

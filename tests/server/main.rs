@@ -14,6 +14,7 @@ mod health;
 mod metrics;
 mod older_disk;
 mod outage;
+mod ports;
 mod refusals;
 mod scale;
 mod slow_links;

@@ -7,6 +7,7 @@ mod authority;
 mod automatic;
 mod files;
 mod flags;
+mod foreign;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -6,6 +6,7 @@ mod grpc;
 mod health;
 mod json;
 mod plain;
+mod ports;
 mod queue;
 mod space;
 mod watch;

@@ -1,0 +1,409 @@
+//! Whom a file of trusted certificates lets in: what Go's crypto/x509 accepts towards it, as far as that is safe.
+//!
+//! Chains are verified by webpki. Around it stands what operators have in their racks and webpki refuses, and what webpki
+//! leaves open and Go does not:
+//!
+//! | case | here |
+//! |---|---|
+//! | the certificate itself stands in the file (one self-signed certificate for all uses; a pinned one) | accepted, if its time, purpose and names fit; what it signs is not |
+//! | a certificate that may be an authority, or of X.509 v1, right below an authority of the file | accepted, its signature verified by webpki's algorithms |
+//! | extended key usage "any" | accepted for every use |
+//! | X.509 v1 in the file, self-signed | an authority, as in Go |
+//! | a certificate in the file without CA:TRUE or keyCertSign | no authority: webpki would take it for one |
+//! | an authority of the file whose time is over, whose purpose is another, or whose path length is exceeded | refused: webpki does not look |
+//! | RSA below 2048 bits, P-521, SHA-1 | refused with a message; Go takes the first two |
+//! | X.509 v1 as a server's certificate | refused: it cannot have alternative names, in Go neither |
+//! | X.509 v1 below an intermediate authority | refused; Go takes it |
+//!
+//! Whatever path lets a certificate in, the handshake's signature is verified with its key (`signatures`), and the checks of
+//! revocation and allowed names (`checks`) come after it.
+
+use super::TlsError;
+use super::certificate::{Certificate, Purpose, parse};
+use super::explain::{Refused, chain_error};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
+use rustls::{CertificateError, DistinguishedName, Error};
+use std::path::Path;
+use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, RawPublicKeyEntity, VerifiedPath};
+
+/// The content of a trusted file, or what the operating system trusts.
+pub struct Trust {
+    /// Each certificate of the file, as it is.
+    pinned: Vec<CertificateDer<'static>>,
+    /// What they say, in the same order.
+    certificates: Vec<Certificate>,
+    /// Those that may sign others.
+    anchors: Vec<TrustAnchor<'static>>,
+    /// The place of each anchor's certificate.
+    anchor_certificates: Vec<usize>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl std::fmt::Debug for Trust {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<&str> = self.certificates.iter().map(|one| one.name.as_str()).collect();
+        f.debug_tuple("Trust").field(&names).finish()
+    }
+}
+
+impl Trust {
+    fn empty(algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self {
+            pinned: Vec::new(),
+            certificates: Vec::new(),
+            anchors: Vec::new(),
+            anchor_certificates: Vec::new(),
+            algorithms,
+        }
+    }
+
+    /// The certificates of the file `path`. Those whose signatures cannot be verified here are told and left out; one at
+    /// least must remain.
+    pub fn of_file(
+        path: &Path,
+        certificates: Vec<CertificateDer<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<Self, TlsError> {
+        let content = |reason: String| TlsError::Content {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut trust = Self::empty(algorithms);
+        let mut complaint = None;
+        for certificate in certificates {
+            let read = Certificate::read(&certificate)
+                .map_err(|error| content(format!("a trusted certificate cannot be used: {error}")))?;
+            if let Err(reason) = read.check_key() {
+                tracing::warn!(path = %path.display(), %reason, "a trusted certificate cannot be used");
+                complaint = Some(reason);
+                continue;
+            }
+            trust
+                .add(certificate, read)
+                .map_err(|error| content(format!("a trusted certificate cannot be used: {error}")))?;
+        }
+        match complaint {
+            Some(reason) if trust.pinned.is_empty() => Err(content(reason.to_string())),
+            _ => Ok(trust),
+        }
+    }
+
+    /// The authorities of the operating system, as far as they can be used.
+    pub fn of_system(
+        certificates: Vec<CertificateDer<'static>>,
+        algorithms: WebPkiSupportedAlgorithms,
+    ) -> Result<Self, TlsError> {
+        let mut trust = Self::empty(algorithms);
+        for certificate in certificates {
+            if let Ok(read) = Certificate::read(&certificate)
+                && read.check_key().is_ok()
+            {
+                // What webpki cannot read nobody can be verified by.
+                let _ = trust.add(certificate, read);
+            }
+        }
+        if trust.anchors.is_empty() {
+            return Err(TlsError::NoAuthority);
+        }
+        Ok(trust)
+    }
+
+    fn add(&mut self, certificate: CertificateDer<'static>, read: Certificate) -> Result<(), webpki::Error> {
+        if read.can_sign() {
+            let anchor = webpki::anchor_from_trusted_cert(&certificate)?.to_owned();
+            self.anchors.push(anchor);
+            self.anchor_certificates.push(self.pinned.len());
+        }
+        self.pinned.push(certificate);
+        self.certificates.push(read);
+        Ok(())
+    }
+
+    /// Tells the other end by which names it may choose what to show: those that it may have, and those that may have signed it.
+    pub fn hints(&self) -> Vec<DistinguishedName> {
+        let mut names: Vec<&Vec<u8>> = Vec::new();
+        for certificate in &self.certificates {
+            for name in [&certificate.subject, &certificate.issuer] {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names.into_iter().map(|name| name.clone().into()).collect()
+    }
+
+    /// Verifies what a client shows.
+    pub fn verify_client(
+        &self,
+        end: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        self.verify(end, intermediates, now, Purpose::Client).map(drop)
+    }
+
+    /// Verifies what a server shows that was dialled under `name`.
+    pub fn verify_server(
+        &self,
+        end: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let read = self.verify(end, intermediates, now, Purpose::Server)?;
+        if !read.has_alternative_names {
+            return Err(Refused::NoNames { name: read.name }.into());
+        }
+        let parsed = rustls::server::ParsedCertificate::try_from(end)?;
+        rustls::client::verify_server_name(&parsed, name)
+    }
+
+    fn verify(
+        &self,
+        end: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        purpose: Purpose,
+    ) -> Result<Certificate, Error> {
+        let read = Certificate::read(end)?;
+        read.check_key()?;
+        let outcome = if self.pinned.iter().any(|pinned| pinned.as_ref() == end.as_ref()) {
+            self_standing(end, &read, now, purpose)
+        } else if read.is_v1 || read.is_authority == Some(true) {
+            self_standing(end, &read, now, purpose).and_then(|()| self.verify_below(end, &read, now, purpose))
+        } else {
+            self.verify_chain(end, intermediates, now, purpose)
+        };
+        match outcome {
+            Ok(()) => Ok(read),
+            Err(error) => Err(Error::InvalidCertificate(self.explain(&read, error))),
+        }
+    }
+
+    /// A chain as webpki builds it, from the file's authorities down.
+    fn verify_chain(
+        &self,
+        end: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        purpose: Purpose,
+    ) -> Result<(), CertificateError> {
+        // Of several paths webpki keeps the reason that tells most; those of the file's authorities are better.
+        let refusal = std::cell::RefCell::new(None);
+        let check_path = |path: &VerifiedPath<'_>| {
+            let place = self
+                .anchors
+                .iter()
+                .position(|anchor| std::ptr::eq(anchor, path.anchor()));
+            let below = path.intermediate_certificates().count();
+            self.check_anchor(place, below, now, purpose).map_err(|reason| {
+                *refusal.borrow_mut() = Some(reason);
+                webpki::Error::UnknownIssuer
+            })
+        };
+        let verified = EndEntityCert::try_from(end).and_then(|certificate| {
+            certificate
+                .verify_for_usage(
+                    self.algorithms.all,
+                    &self.anchors,
+                    intermediates,
+                    now,
+                    Extended(purpose),
+                    None,
+                    Some(&check_path),
+                )
+                .map(drop)
+        });
+        verified.map_err(|error| match refusal.take() {
+            Some(reason) => reason.into(),
+            None => chain_error(error),
+        })
+    }
+
+    /// What webpki does not look at in an authority that is trusted, and Go does.
+    fn check_anchor(
+        &self,
+        place: Option<usize>,
+        intermediates: usize,
+        now: UnixTime,
+        purpose: Purpose,
+    ) -> Result<(), Refused> {
+        let place = place.expect("webpki's anchor is one of those that it was given");
+        let certificate = &self.certificates[self.anchor_certificates[place]];
+        let name = certificate.name.clone();
+        if certificate.check_time(now.as_secs()).is_err() {
+            return Err(Refused::AuthorityTime { name });
+        }
+        if !certificate.serves(purpose) {
+            return Err(Refused::AuthorityPurpose { name });
+        }
+        match certificate.path_length {
+            Some(length) if intermediates > length as usize => Err(Refused::PathLength { name }),
+            _ => Ok(()),
+        }
+    }
+
+    /// A certificate right below an authority of the file, of a kind that webpki does not take for an end of a chain.
+    fn verify_below(
+        &self,
+        end: &CertificateDer<'_>,
+        read: &Certificate,
+        now: UnixTime,
+        purpose: Purpose,
+    ) -> Result<(), CertificateError> {
+        let mut error = CertificateError::UnknownIssuer;
+        for (place, certificate) in self.anchor_certificates.iter().enumerate() {
+            let authority = &self.certificates[*certificate];
+            if authority.subject != read.issuer {
+                continue;
+            }
+            // Names below it would have to be compared with its constraints, which webpki does for chains only.
+            let checked = if authority.has_name_constraints {
+                Err(CertificateError::UnknownIssuer)
+            } else {
+                self.check_anchor(Some(place), 0, now, purpose)
+                    .map_err(CertificateError::from)
+                    .and_then(|()| self.is_signed_by(end, authority))
+            };
+            match checked {
+                Ok(()) => return Ok(()),
+                Err(reason) => error = reason,
+            }
+        }
+        Err(error)
+    }
+
+    fn is_signed_by(
+        &self,
+        end: &CertificateDer<'_>,
+        authority: &Certificate,
+    ) -> Result<(), CertificateError> {
+        let unreadable = CertificateError::BadEncoding;
+        let parsed = parse(end).map_err(|_| unreadable.clone())?;
+        let outer = &parsed.signature_algorithm;
+        if *outer != parsed.tbs_certificate.signature || parsed.signature_value.unused_bits != 0 {
+            return Err(unreadable);
+        }
+        let key = RawPublicKeyEntity::try_from(&authority.public_key).map_err(chain_error)?;
+        let oid = outer.algorithm.as_bytes();
+        // An algorithm's identifier begins with its object identifier in DER.
+        let is_named = |id: &[u8]| {
+            id.strip_prefix(&[6, oid.len() as u8])
+                .is_some_and(|rest| rest.starts_with(oid))
+        };
+        let mut candidates = self.algorithms.all.iter();
+        let is_valid = candidates.any(|algorithm| {
+            is_named(&algorithm.signature_alg_id())
+                && key
+                    .verify_signature(
+                        *algorithm,
+                        parsed.tbs_certificate.as_ref(),
+                        &parsed.signature_value.data,
+                    )
+                    .is_ok()
+        });
+        if is_valid {
+            Ok(())
+        } else {
+            Err(CertificateError::BadSignature)
+        }
+    }
+
+    /// Says more than that nothing fits, where more is known.
+    fn explain(&self, read: &Certificate, error: CertificateError) -> CertificateError {
+        let name = read.name.clone();
+        match error {
+            CertificateError::UnknownIssuer => {
+                let issuers = self.certificates.iter();
+                let mut issuers =
+                    issuers.filter(|issuer| issuer.subject == read.issuer && !issuer.can_sign());
+                match issuers.next() {
+                    Some(issuer) => Refused::NoAuthority {
+                        name,
+                        issuer: issuer.name.clone(),
+                    }
+                    .into(),
+                    None => CertificateError::UnknownIssuer,
+                }
+            }
+            CertificateError::BadSignature if self.signature_is_unknown(read) => Refused::Algorithm {
+                name,
+                algorithm: read.signed_with.clone(),
+            }
+            .into(),
+            CertificateError::Other(_) if self.signature_is_unknown(read) => Refused::Algorithm {
+                name,
+                algorithm: read.signed_with.clone(),
+            }
+            .into(),
+            other => other,
+        }
+    }
+
+    fn signature_is_unknown(&self, read: &Certificate) -> bool {
+        let mut known = self.algorithms.all.iter();
+        !known.any(|algorithm| {
+            let id = algorithm.signature_alg_id();
+            let oid = id.get(1).and_then(|length| id.get(2..2 + *length as usize));
+            oid.is_some_and(|oid| {
+                x509_parser::der_parser::oid::Oid::new(oid.into()).to_id_string() == read.signed_with
+            })
+        })
+    }
+}
+
+/// What Go asks of an end certificate on its own: that it can be read to the last critical extension, its time, its purpose.
+fn self_standing(
+    end: &CertificateDer<'_>,
+    read: &Certificate,
+    now: UnixTime,
+    purpose: Purpose,
+) -> Result<(), CertificateError> {
+    if !read.is_v1 {
+        EndEntityCert::try_from(end).map_err(chain_error)?;
+    }
+    read.check_time(now.as_secs())?;
+    if read.serves(purpose) {
+        Ok(())
+    } else {
+        Err(CertificateError::InvalidPurpose)
+    }
+}
+
+/// A purpose that an extended key usage must allow, if there is one: by name, or with "any".
+struct Extended(Purpose);
+
+/// anyExtendedKeyUsage, id-kp-serverAuth and id-kp-clientAuth (RFC 5280, section 4.2.1.12).
+const ANY: [usize; 5] = [2, 5, 29, 37, 0];
+const SERVER: [usize; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 1];
+const CLIENT: [usize; 9] = [1, 3, 6, 1, 5, 5, 7, 3, 2];
+
+impl ExtendedKeyUsageValidator for Extended {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let wanted = match self.0 {
+            Purpose::Server => SERVER,
+            Purpose::Client => CLIENT,
+        };
+        let mut is_limited = false;
+        for purpose in purposes {
+            let purpose = purpose?.to_decoded_oid();
+            if purpose == ANY || purpose == wanted {
+                return Ok(());
+            }
+            is_limited = true;
+        }
+        if !is_limited {
+            return Ok(());
+        }
+        Err(webpki::Error::RequiredEkuNotFoundContext(
+            webpki::RequiredEkuNotFoundContext {
+                required: match self.0 {
+                    Purpose::Server => webpki::KeyUsage::server_auth(),
+                    Purpose::Client => webpki::KeyUsage::client_auth(),
+                },
+                present: Vec::new(),
+            },
+        ))
+    }
+}
