@@ -9,6 +9,7 @@ pub mod api;
 pub mod apply;
 pub mod backup;
 pub mod bench;
+pub mod bound;
 pub mod client;
 pub mod cluster;
 pub mod compactor;

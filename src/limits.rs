@@ -65,7 +65,8 @@ pub const DISK_BYTES_PER_REQUEST_BYTE: u64 = 4;
 /// There must be room for so long before a member lowers its alarm, so that it does not come and go with each write.
 pub const SPACE_CALM: Duration = Duration::from_secs(3);
 
-/// Linearizable reads of one member that wait for the consensus thread.
+/// Linearizable reads of one member that wait for a leader, its answer, or the applier: some 10 MB with their requests'
+/// own state left aside.
 pub const READS_WAITING_MAX: usize = 50_000;
 
 /// Questions for a read index under way: with one every 500 ms, those of the longest time that a request may take. More are
@@ -235,6 +236,12 @@ pub const PEER_MESSAGE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// Questions about leases of one member that wait for an answer: as for reads.
 pub const LEASE_QUESTIONS_MAX: usize = 50_000;
 
+/// Changes of leases that wait for the lessor: some 15 MB. Beyond it the lessor reads all leases again.
+pub const LEASE_NEWS_MAX: usize = 250_000;
+
+/// Callers that want to know what raft says of itself: operators and scrapers, of which there are few.
+pub const DETAILS_WAITING_MAX: usize = 1_000;
+
 /// Questions about leases that go to the leader at once.
 pub const LEASE_FORWARD_MAX: usize = 4_096;
 
@@ -263,6 +270,13 @@ pub const WATCH_RESPONSE_BYTES: usize = 512 * 1024;
 
 /// Watchers of one member: some 300 MB.
 pub const WATCHERS_MAX: usize = 1_000_000;
+
+/// Streams of one member to which changes are told: watches, keep-alives and observers of elections. Some 4 KiB each.
+pub const WATCH_STREAMS_MAX: usize = 100_000;
+
+/// Requests of watch streams that wait for the hub; further ones stay in their connections. What it does in a few tens of
+/// milliseconds, in some 2 MB beside the keys.
+pub const WATCH_REQUESTS_MAX: usize = 10_000;
 
 /// Applied changes that wait for the hub. Beyond it watchers read them from the disk.
 pub const WATCH_INBOX_BYTES: usize = 16 * 1024 * 1024;

@@ -75,6 +75,8 @@ pub enum Mutant {
     SnapshotStoredByRaft,
     /// Transactions may be nested as deeply as a client likes, and commands reach the log without being read back.
     DepthUnchecked,
+    /// What the lessor proposes goes through the admission of clients' writes.
+    LeaseExpiryAdmitted,
     /// Observers of elections are told only the newest of what was proclaimed together.
     ObserveNewestOnly,
     /// A watcher that reads from the past is not told what a change has replaced, if a compaction had moved that.
@@ -117,6 +119,7 @@ pub enum Mutant {
 
 impl Mutant {
     pub const ALL: &'static [Self] = &[
+    pub const ALL: [Self; 31] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
@@ -151,6 +154,7 @@ impl Mutant {
         Self::QueueAskedOnce,
         Self::ProclaimUnfenced,
         Self::DepthUnchecked,
+        Self::LeaseExpiryAdmitted,
         Self::ObserveNewestOnly,
         Self::SnapshotStoredByRaft,
         Self::WatchPreviousForgotten,
@@ -209,6 +213,7 @@ impl Mutant {
             Self::QueueAskedOnce => "queue-asked-once",
             Self::ProclaimUnfenced => "proclaim-unfenced",
             Self::DepthUnchecked => "depth-unchecked",
+            Self::LeaseExpiryAdmitted => "lease-expiry-admitted",
             Self::ObserveNewestOnly => "observe-newest-only",
             Self::SnapshotStoredByRaft => "snapshot-stored-by-raft",
             Self::WatchPreviousForgotten => "watch-previous-forgotten",

@@ -32,7 +32,8 @@ pub async fn campaign(backend: &impl Backend, request: CampaignRequest) -> Resul
 }
 
 async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<CampaignResponse, Failure> {
-    let lease = session(backend, request.lease).await?;
+    // In boxes, which go before the waiting begins.
+    let lease = Box::pin(session(backend, request.lease)).await?;
     let Entered {
         place,
         header,
@@ -46,7 +47,7 @@ async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<Cam
         lease,
     };
     if before.is_some_and(|value| value != request.value) {
-        proclaimed(backend, &leader, request.value).await?;
+        Box::pin(proclaimed(backend, &leader, request.value)).await?;
     } else {
         drop(request);
     }

@@ -85,7 +85,7 @@ pub async fn leases(backend: &impl Backend, _: LeaseLeasesRequest) -> Result<Bod
     let ids = backend.leases().list().await.map_err(Failure::from)?;
     Ok(Body::message(&LeaseLeasesResponse {
         header: Some(header(backend, backend.view().revision())),
-        leases: ids.into_iter().map(|id| LeaseStatus { id }).collect(),
+        leases: ids.iter().map(|id| LeaseStatus { id: *id }).collect(),
     }))
 }
 

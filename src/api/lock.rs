@@ -24,7 +24,8 @@ pub async fn lock(backend: &impl Backend, request: LockRequest) -> Result<Body, 
 }
 
 async fn acquired(backend: &impl Backend, request: LockRequest) -> Result<LockResponse, Failure> {
-    let lease = session(backend, request.lease).await?;
+    // In boxes, which go before the waiting begins.
+    let lease = Box::pin(session(backend, request.lease)).await?;
     let Entered { place, .. } = Place::enter(backend, &request.name, lease, Bytes::new()).await?;
     // It is a part of what came from the network, which would stay as long as the caller waits.
     drop(request);

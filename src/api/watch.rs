@@ -74,7 +74,7 @@ impl Receiver {
             std::future::poll_fn(|context| self.outbox.poll_room(context, 2 * sizes().watch_outbox_bytes))
                 .await;
             match requests.next::<WatchRequest>().await {
-                Ok(Some(request)) => self.handle(request),
+                Ok(Some(request)) => self.handle(request).await,
                 Ok(None) => return,
                 Err(status) => {
                     tracing::debug!(%status, "failed to receive watch request from gRPC stream");
@@ -86,7 +86,7 @@ impl Receiver {
         }
     }
 
-    fn handle(&self, request: WatchRequest) {
+    async fn handle(&self, request: WatchRequest) {
         let request = match request.request_union {
             Some(RequestUnion::CreateRequest(create)) => Request::Create(creation(create)),
             Some(RequestUnion::CancelRequest(cancel)) => Request::Cancel(cancel.watch_id),
@@ -94,7 +94,7 @@ impl Receiver {
             // etcd passes over what it does not know.
             None => return,
         };
-        self.hub.request(self.stream, request);
+        self.hub.request_in_turn(self.stream, request).await;
     }
 }
 
@@ -167,6 +167,7 @@ pub(super) fn poll_end<T>(
 fn status(ending: &Ending) -> Status {
     match ending {
         Ending::NoLeader => ApiError::NoLeader.into(),
+        Ending::TooMany => ApiError::TooManyRequests.into(),
         Ending::Stopped => ApiError::Stopped.into(),
         Ending::BadRequest(code, text) => Status::new(*code, text.as_ref()),
     }

@@ -6,10 +6,11 @@ use super::inbox::Incoming;
 use super::waiters::{Waiters, WaitingMax};
 use crate::apply::entry::ReadableCommands;
 use crate::apply::{ApplyError, Outcome, Reply};
+use crate::bound::{Admitted, Bound};
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
-use crate::limits::{PROPOSALS_BYTES_MAX, PROPOSALS_WAITING_MAX, READS_WAITING_MAX, REQUEST_HEADER_BYTES};
+use crate::limits::{DETAILS_WAITING_MAX, PROPOSALS_BYTES_MAX, PROPOSALS_WAITING_MAX, REQUEST_HEADER_BYTES};
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::log::{Command, command};
@@ -140,6 +141,8 @@ pub struct Handle {
     pub(crate) origin: u64,
     pub(crate) request_timeout: Duration,
     pub(crate) request_bytes_max: usize,
+    /// Reads that wait, wherever they are.
+    pub(crate) reads: Bound,
     pub(crate) metrics: Arc<ConsensusMetrics>,
 }
 
@@ -202,21 +205,14 @@ impl Handle {
         if mutants::active(Mutant::ReadWithoutIndex) {
             return Ok(());
         }
+        let admitted = self.reads.admit().ok_or(ReadError::TooManyRequests)?;
         let (sender, answer) = oneshot::channel();
         let reader = Reader {
             answer: sender,
             deadline: env::now() + self.request_timeout,
+            _admitted: admitted,
         };
-        let taken = self.add(|incoming| {
-            let room = incoming.reads.len() < READS_WAITING_MAX;
-            if room {
-                incoming.reads.push(reader);
-            }
-            room
-        });
-        if !taken {
-            return Err(ReadError::TooManyRequests);
-        }
+        self.add(|incoming| incoming.reads.push(reader));
         answer.await.unwrap_or(Err(ReadError::Stopped))
     }
 
@@ -224,10 +220,14 @@ impl Handle {
         self.status.load()
     }
 
-    /// What raft says of itself; nothing once it has stopped.
+    /// What raft says of itself; nothing once it has stopped, or while too many ask.
     pub async fn details(&self) -> Option<RaftDetails> {
         let (asked, answer) = oneshot::channel();
-        self.add(|incoming| incoming.details_asked.push(asked));
+        self.add(|incoming| {
+            if incoming.details_asked.len() < DETAILS_WAITING_MAX {
+                incoming.details_asked.push(asked);
+            }
+        });
         answer.await.ok()
     }
 
@@ -250,9 +250,16 @@ impl Handle {
 pub struct Reader {
     pub(crate) answer: oneshot::Sender<Result<(), ReadError>>,
     pub(crate) deadline: env::Instant,
+    /// Counts it until it is answered, in whichever queue it waits.
+    pub(crate) _admitted: Admitted,
 }
 
 impl Reader {
+    /// The caller has gone.
+    pub fn is_abandoned(&self) -> bool {
+        self.answer.is_closed()
+    }
+
     pub fn finish(self, outcome: Result<(), ReadError>) {
         // Whoever asked may have gone.
         let _ = self.answer.send(outcome);

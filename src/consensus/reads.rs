@@ -111,11 +111,13 @@ impl Reads {
         }
     }
 
-    /// Takes out those whose deadline has passed.
+    /// Takes out those whose deadline has passed, and discards those whose callers have gone: those who stay could not
+    /// get in because of them.
     pub fn expire(&mut self, now: Instant) -> Vec<Reader> {
         let mut all_expired = Vec::new();
         let rounds = self.rounds.iter_mut().map(|round| &mut round.readers);
         for readers in rounds.chain([&mut self.waiting]) {
+            readers.retain(|reader| !reader.is_abandoned());
             // Deadlines are in the order of arrival.
             let expired = readers.iter().take_while(|reader| reader.deadline <= now).count();
             all_expired.extend(readers.drain(..expired));
@@ -127,13 +129,49 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bound::Bound;
     use crate::consensus::handle::ReadError;
     use crate::env;
     use tokio::sync::oneshot;
 
     fn reader(deadline: Instant) -> (Reader, oneshot::Receiver<Result<(), ReadError>>) {
+        bounded_reader(&Bound::new(1), deadline).expect("one fits")
+    }
+
+    type Asked = (Reader, oneshot::Receiver<Result<(), ReadError>>);
+
+    fn bounded_reader(bound: &Bound, deadline: Instant) -> Option<Asked> {
         let (answer, receiver) = oneshot::channel();
-        (Reader { answer, deadline }, receiver)
+        let reader = Reader {
+            answer,
+            deadline,
+            _admitted: bound.admit()?,
+        };
+        Some((reader, receiver))
+    }
+
+    #[test]
+    fn those_that_wait_here_count_and_those_that_were_given_up_do_not() {
+        let now = env::now();
+        let (mut reads, bound, deadline) = (Reads::new(9), Bound::new(3), now + Duration::from_secs(9));
+        let ask = || bounded_reader(&bound, deadline);
+        let (first, stays) = ask().expect("room");
+        reads.add(vec![first]);
+        // One is asked for, the others come during its round.
+        reads.question(now).expect("a question");
+        let (second, gone) = ask().expect("room");
+        let (third, also_gone) = ask().expect("room");
+        reads.add(vec![second, third]);
+        assert!(
+            ask().is_none(),
+            "what the actor has counts like what it has not seen yet"
+        );
+        drop((gone, also_gone));
+        assert!(reads.expire(now).is_empty());
+        assert_eq!(bound.admitted(), 1);
+        assert_eq!(reads.expire(deadline).len(), 1);
+        assert_eq!(bound.admitted(), 0);
+        drop(stays);
     }
 
     #[test]
@@ -223,7 +261,8 @@ mod tests {
     #[test]
     fn deadlines_are_kept() {
         let now = env::now();
-        let (mut reads, (first, _), (second, _)) = (Reads::new(9), reader(now), reader(now + RETRY_AFTER));
+        let (mut reads, (first, _one), (second, _two)) =
+            (Reads::new(9), reader(now), reader(now + RETRY_AFTER));
         reads.add(vec![first]);
         reads.question(now);
         reads.add(vec![second]);

@@ -1,13 +1,14 @@
 //! The way to the lessor, from any thread: what the log has done, and questions.
 
 use crate::apply::leases::{LeaseChange, LeaseSink};
+use crate::bound::{Admitted, Bound};
 use crate::env;
 use crate::inbox::Inbox;
-use crate::limits::LEASE_QUESTIONS_MAX;
+use crate::limits::{LEASE_NEWS_MAX, LEASE_QUESTIONS_MAX};
 use crate::mvcc::View;
 pub use crate::proto::peer::{LeaseAnswer as Answer, LeaseQuestion as Question};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -32,6 +33,8 @@ pub enum AskError {
 pub(super) enum News {
     Changes(Vec<LeaseChange>),
     Replaced(Arc<View>),
+    /// More than is remembered: the newest view has it.
+    Lost,
 }
 
 /// A question and who waits for the answer.
@@ -42,6 +45,8 @@ pub(super) struct Asked {
     pub forwarded: bool,
     pub deadline: env::Instant,
     answer: oneshot::Sender<Result<Answer, AskError>>,
+    /// Counts it until it is answered, also if its caller has gone.
+    _admitted: Admitted,
 }
 
 impl Asked {
@@ -55,8 +60,24 @@ impl Asked {
 #[derive(Debug, Default)]
 pub(super) struct LessorWork {
     pub news: Vec<News>,
+    /// Changes in the news.
+    news_changes: usize,
     pub asked: Vec<Asked>,
-    pub lists: Vec<oneshot::Sender<Vec<i64>>>,
+    pub lists: Vec<(oneshot::Sender<Arc<[i64]>>, Admitted)>,
+}
+
+impl LessorWork {
+    /// Keeps at most [`LEASE_NEWS_MAX`] changes: of more it is only known that there were some.
+    fn add_changes(&mut self, changes: Vec<LeaseChange>) {
+        self.news_changes += changes.len();
+        if self.news_changes <= LEASE_NEWS_MAX {
+            self.news.push(News::Changes(changes));
+        } else {
+            self.news.clear();
+            self.news.push(News::Lost);
+            self.news_changes = 0;
+        }
+    }
 }
 
 /// What is left of a positive id behind 32 bits of seconds.
@@ -67,7 +88,8 @@ const ID_NUMBER_MAX: u64 = (1 << ID_NUMBER_BITS) - 1;
 #[derive(Clone, Debug)]
 pub struct LeaseHandle {
     pub(super) inbox: Arc<Inbox<LessorWork>>,
-    asking: Arc<AtomicUsize>,
+    /// Questions that wait, here or with the lessor.
+    asking: Bound,
     request_timeout: Duration,
     next_number: Arc<AtomicU64>,
 }
@@ -76,7 +98,7 @@ impl LeaseHandle {
     pub fn new(request_timeout: Duration) -> Self {
         Self {
             inbox: Arc::default(),
-            asking: Arc::default(),
+            asking: Bound::new(LEASE_QUESTIONS_MAX),
             request_timeout,
             next_number: Arc::new(env::random_u64().into()),
         }
@@ -110,11 +132,11 @@ impl LeaseHandle {
 
     async fn ask_all(&self, questions: Vec<Question>, forwarded: bool) -> Result<Vec<Answer>, AskError> {
         let count = questions.len();
-        let _asking = Asking::begin(&self.asking, count).ok_or(AskError::TooManyRequests)?;
+        let admitted = self.asking.admit_all(count).ok_or(AskError::TooManyRequests)?;
         let deadline = env::now() + self.request_timeout;
         let mut receivers = Vec::with_capacity(count);
         self.inbox.add(|work| {
-            for question in questions {
+            for (question, admitted) in questions.into_iter().zip(admitted) {
                 let (answer, receiver) = oneshot::channel();
                 receivers.push(receiver);
                 work.asked.push(Asked {
@@ -122,6 +144,7 @@ impl LeaseHandle {
                     forwarded,
                     deadline,
                     answer,
+                    _admitted: admitted,
                 });
             }
         });
@@ -133,46 +156,70 @@ impl LeaseHandle {
     }
 
     /// The leases that this member knows: on a leader those first that end first.
-    pub async fn list(&self) -> Result<Vec<i64>, AskError> {
+    pub async fn list(&self) -> Result<Arc<[i64]>, AskError> {
+        let admitted = self.asking.admit().ok_or(AskError::TooManyRequests)?;
         let (answer, receiver) = oneshot::channel();
-        self.inbox.add(|work| work.lists.push(answer));
+        self.inbox.add(|work| work.lists.push((answer, admitted)));
         receiver.await.map_err(|_| AskError::Stopped)
     }
 }
 
 impl LeaseSink for LeaseHandle {
     fn publish(&self, changes: Vec<LeaseChange>) {
-        self.inbox.add(|work| work.news.push(News::Changes(changes)));
+        self.inbox.add(|work| work.add_changes(changes));
     }
 
     fn replaced(&self, view: Arc<View>) {
         self.inbox.add(|work| {
             // What came before it is part of it, or was undone by it.
             work.news.clear();
+            work.news_changes = 0;
             work.news.push(News::Replaced(view));
         });
     }
 }
 
-/// Counts who asks, as long as they wait.
-struct Asking {
-    counter: Arc<AtomicUsize>,
-    count: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{Future, poll_fn};
+    use std::pin::pin;
+    use std::task::Poll;
 
-impl Asking {
-    fn begin(counter: &Arc<AtomicUsize>, count: usize) -> Option<Self> {
-        let asking = Self {
-            counter: Arc::clone(counter),
-            count,
+    #[test]
+    fn questions_count_until_the_lessor_is_done_with_them() {
+        let leases = LeaseHandle::new(Duration::from_secs(1));
+        let question = Question {
+            id: 1,
+            renew: true,
+            keys: false,
         };
-        let before = counter.fetch_add(count, Ordering::Relaxed);
-        (before + count <= LEASE_QUESTIONS_MAX).then_some(asking)
+        env::block_on(async {
+            let ask = |count| leases.ask_here(vec![question; count]);
+            {
+                let mut gone = pin!(ask(LEASE_QUESTIONS_MAX));
+                poll_fn(|context| Poll::Ready(assert!(gone.as_mut().poll(context).is_pending()))).await;
+            }
+            assert_eq!(
+                ask(1).await,
+                Err(AskError::TooManyRequests),
+                "the lessor still has them"
+            );
+            assert!(leases.list().await.is_err());
+            drop(leases.inbox.take());
+            assert_eq!(leases.asking.admitted(), 0);
+        });
     }
-}
 
-impl Drop for Asking {
-    fn drop(&mut self) {
-        self.counter.fetch_sub(self.count, Ordering::Relaxed);
+    #[test]
+    fn of_too_many_changes_only_the_fact_is_kept() {
+        let mut work = LessorWork::default();
+        let revoked = |count| vec![LeaseChange::Revoked { id: 1 }; count];
+        work.add_changes(revoked(LEASE_NEWS_MAX));
+        assert!(matches!(work.news[..], [News::Changes(_)]));
+        work.add_changes(revoked(1));
+        assert!(matches!(work.news[..], [News::Lost]));
+        work.add_changes(revoked(2));
+        assert!(matches!(work.news[..], [News::Lost, News::Changes(_)]));
     }
 }

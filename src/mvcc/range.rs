@@ -24,6 +24,10 @@ use crate::proto::mvccpb::KeyValue;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::Record;
 
+/// What is gathered beyond the limit before it is sorted and cut: clients that wait in queues ask for one key out of all,
+/// and each would hold the whole queue in memory.
+const SORT_PIECE_KEYS: usize = 128;
+
 /// Whether a scan has more to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -248,6 +252,8 @@ impl<'s> RangeScan<'s> {
                 }
                 if kvs.len() >= self.gather_max {
                     self.sort();
+                } else if kvs.len() >= self.limit.saturating_mul(2).max(SORT_PIECE_KEYS) {
+                    self.more |= cut(kvs, *order, *target, self.limit);
                 }
             }
         }
@@ -259,16 +265,9 @@ impl<'s> RangeScan<'s> {
             Gather::Nothing => {}
             Gather::InOrder(kvs) => self.gathered = kvs,
             Gather::ToSort { kvs, order, target } => {
+                let mut kvs = kvs;
+                self.more |= cut(&mut kvs, order, target, self.limit);
                 let mut kvs = Vec::from(kvs);
-                let compare = |a: &KeyValue, b: &KeyValue| compare_by(target, a, b);
-                match order {
-                    SortOrder::Descend => kvs.sort_by(|a, b| compare(b, a)),
-                    _ => kvs.sort_by(compare),
-                }
-                if kvs.len() > self.limit {
-                    kvs.truncate(self.limit);
-                    self.more = true;
-                }
                 if self.keys_only {
                     for message in &mut kvs {
                         message.value = Bytes::new();
@@ -299,6 +298,19 @@ impl<'s> RangeScan<'s> {
         while self.advance(usize::MAX)? == Progress::More {}
         Ok(self.into_reply())
     }
+}
+
+/// Sorts what was gathered and leaves the first `limit` of it; true if that was not all. What comes in later has higher
+/// keys, so that ties still keep key order.
+fn cut(kvs: &mut VecDeque<KeyValue>, order: SortOrder, target: SortTarget, limit: usize) -> bool {
+    let compare = |a: &KeyValue, b: &KeyValue| compare_by(target, a, b);
+    match order {
+        SortOrder::Descend => kvs.make_contiguous().sort_by(|a, b| compare(b, a)),
+        _ => kvs.make_contiguous().sort_by(compare),
+    }
+    let is_more = kvs.len() > limit;
+    kvs.truncate(limit);
+    is_more
 }
 
 fn compare_by(target: SortTarget, a: &KeyValue, b: &KeyValue) -> Ordering {

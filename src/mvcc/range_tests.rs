@@ -219,6 +219,46 @@ fn revisions_out_of_reach_and_unknown_orders_are_refused() {
 }
 
 #[test]
+fn the_first_of_many_are_found_without_holding_all() {
+    const KEYS: usize = 1_000;
+    let mut member = TestMember::new();
+    for number in 0..KEYS {
+        // Created in another order than that of the keys, and three of a value each.
+        let place = number * 37 % KEYS;
+        member
+            .run(put(&format!("{place:04}"), &format!("{:04}", place / 3)))
+            .unwrap();
+    }
+    let targets = [SortTarget::Create, SortTarget::Value, SortTarget::Key];
+    for (target, order) in targets
+        .into_iter()
+        .flat_map(|target| [SortOrder::Ascend, SortOrder::Descend].map(|order| (target, order)))
+    {
+        let all = member.range(&sorted(target, order)).kvs;
+        for limit in [1, 2, 63, 64, 65, 200, 999, 1_000, 1_001] {
+            for max_create_revision in [0, 501] {
+                let request = RangeRequest {
+                    limit: limit as i64,
+                    max_create_revision,
+                    ..sorted(target, order)
+                };
+                let passing = all
+                    .iter()
+                    .filter(|kv| max_create_revision == 0 || kv.create_revision <= max_create_revision);
+                let expected: Vec<_> = passing.cloned().collect();
+                let reply = member.range(&request);
+                assert_eq!(reply.more, expected.len() > limit, "{request:?}");
+                assert!(
+                    reply.kvs[..] == expected[..limit.min(expected.len())],
+                    "{request:?}"
+                );
+                assert_eq!(reply.count, KEYS as i64);
+            }
+        }
+    }
+}
+
+#[test]
 fn slices_and_encoding_give_the_same_reply() {
     let member = member();
     let view = member.view();

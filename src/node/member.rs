@@ -23,6 +23,7 @@ use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use super::security::Security;
 use crate::api;
 use crate::apply::actor::{Applier, SlowApplies};
+use crate::bound::Bound;
 use crate::cluster::MemberUrl;
 use crate::compactor;
 use crate::config;
@@ -40,7 +41,7 @@ use crate::env::{self, TaskThread, ThreadHandle};
 use crate::ids::MemberId;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
-use crate::limits::CATCH_UP_ENTRIES;
+use crate::limits::{CATCH_UP_ENTRIES, READS_WAITING_MAX};
 use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
@@ -278,6 +279,7 @@ fn make_backend(
         // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
         request_timeout: Duration::from_millis(5_000 + 2 * config.election_timeout_ms),
         request_bytes_max: config.max_request_bytes as usize,
+        reads: Bound::new(READS_WAITING_MAX),
         metrics: Arc::clone(&metrics.consensus),
     };
     MemberBackend {

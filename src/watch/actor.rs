@@ -79,7 +79,7 @@ impl WatchHub {
             });
             self.hub.set_revision(self.parts.views.load().revision());
         }
-        for (stream, request) in work.requests {
+        for (stream, request, _place) in work.requests {
             match request {
                 Request::Open(mut opened) => {
                     let interval_ms = self.parts.options.progress_interval_ms;

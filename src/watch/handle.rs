@@ -4,9 +4,10 @@ use super::catch_up::ReadOutcome;
 use super::hub::{Create, Opened, StreamId};
 use crate::apply::changes::{AppliedChange, AppliedChanges, ChangeSink, Wanted};
 use crate::inbox::Inbox;
-use crate::limits::sizes;
+use crate::limits::{WATCH_REQUESTS_MAX, sizes};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What a stream asks of the hub.
 #[derive(Debug)]
@@ -21,13 +22,18 @@ pub enum Request {
     Close,
 }
 
+/// The place of a request among those that wait for the hub; free again once the hub has dealt with it.
+pub type RequestPlace = OwnedSemaphorePermit;
+
 /// What waits for the hub. Changes come before requests: who creates a watcher after a write was acknowledged finds the
 /// write behind it.
 #[derive(Debug, Default)]
 pub struct HubWork {
     pub changes: Vec<AppliedChanges>,
     changes_bytes: usize,
-    pub requests: Vec<(StreamId, Request)>,
+    /// Each stream opens, closes and drains once at a time; whatever its client may send as often as it likes has a place
+    /// among [`WATCH_REQUESTS_MAX`].
+    pub requests: Vec<(StreamId, Request, Option<RequestPlace>)>,
     pub read: Option<ReadOutcome>,
     /// Permissions have changed.
     pub recheck: bool,
@@ -38,7 +44,8 @@ pub struct HubWork {
 impl HubWork {
     /// Keeps at most `WATCH_INBOX_BYTES` of changes; beyond that the hub learns the revision alone, and watchers read.
     fn add_changes(&mut self, mut applied: AppliedChanges) {
-        self.changes_bytes += applied.changes.iter().flatten().map(bytes).sum::<usize>();
+        let changes = applied.changes.iter().flatten().map(bytes).sum::<usize>();
+        self.changes_bytes += size_of::<AppliedChanges>() + changes;
         if self.changes_bytes > sizes().watch_inbox_bytes {
             applied.changes = None;
             if let Some(first) = self.changes.first() {
@@ -63,7 +70,7 @@ pub struct WatchHandle {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     inbox: Inbox<HubWork>,
     /// Whether there are watchers: then the applier collects changes.
@@ -71,6 +78,19 @@ struct Shared {
     /// Whether any of them wants to know what was there before.
     previous_wanted: AtomicBool,
     streams: AtomicU64,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            inbox: Inbox::default(),
+            changes_wanted: AtomicBool::new(false),
+            previous_wanted: AtomicBool::new(false),
+            streams: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(WATCH_REQUESTS_MAX)),
+        }
+    }
 }
 
 impl WatchHandle {
@@ -79,10 +99,27 @@ impl WatchHandle {
         StreamId(self.shared.streams.fetch_add(1, Ordering::Relaxed))
     }
 
+    /// For what a stream does once at a time: open, close, drain, and create its only watcher.
     pub fn request(&self, stream: StreamId, request: Request) {
         self.shared
             .inbox
-            .add(|work| work.requests.push((stream, request)));
+            .add(|work| work.requests.push((stream, request, None)));
+    }
+
+    /// For what a client may send as often as it likes: waits while too many requests wait for the hub.
+    pub async fn request_in_turn(&self, stream: StreamId, request: Request) {
+        let places = Arc::clone(&self.shared.places);
+        let place = match Arc::clone(&places).try_acquire_owned() {
+            Ok(place) => place,
+            // In a box: idle streams need not carry room for it.
+            Err(_) => {
+                let place = Box::pin(places.acquire_owned()).await;
+                place.expect("the semaphore is never closed")
+            }
+        };
+        self.shared
+            .inbox
+            .add(|work| work.requests.push((stream, request, Some(place))));
     }
 
     /// Permissions have changed: has every watcher looked at again.
@@ -125,5 +162,54 @@ impl ChangeSink for WatchHandle {
 
     fn publish(&self, changes: AppliedChanges) {
         self.shared.inbox.add(|work| work.add_changes(changes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env;
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    #[test]
+    fn requests_beyond_the_bound_wait_in_their_streams_until_the_hub_has_dealt_with_others() {
+        env::block_on(async {
+            let handle = WatchHandle::default();
+            let (greedy, other) = (handle.next_stream(), handle.next_stream());
+            for _ in 0..WATCH_REQUESTS_MAX {
+                handle.request_in_turn(greedy, Request::Progress).await;
+            }
+            let mut one_more = pin!(handle.request_in_turn(other, Request::Cancel(1)));
+            let mut poll = async || poll_fn(|context| Poll::Ready(one_more.as_mut().poll(context))).await;
+            assert!(poll().await.is_pending());
+            // Streams come and go all the same.
+            handle.request(greedy, Request::Close);
+            let taken = handle.inbox().take();
+            assert_eq!(taken.requests.len(), WATCH_REQUESTS_MAX + 1);
+            assert!(poll().await.is_pending(), "taken is not dealt with");
+            drop(taken);
+            assert!(poll().await.is_ready());
+            assert!(
+                matches!(handle.inbox().take().requests[..], [(stream, Request::Cancel(1), _)] if stream == other)
+            );
+        });
+    }
+
+    #[test]
+    fn changes_that_nobody_wants_to_see_take_a_bounded_number_of_places_too() {
+        let mut work = HubWork::default();
+        for revision in 1..1_000_000 {
+            work.add_changes(AppliedChanges {
+                after: revision - 1,
+                revision,
+                changes: None,
+                previous: false,
+            });
+        }
+        assert!(work.changes.len() * size_of::<AppliedChanges>() <= sizes().watch_inbox_bytes);
+        let (first, last) = (&work.changes[0], &work.changes[work.changes.len() - 1]);
+        assert_eq!((first.after, last.revision), (0, 999_999));
     }
 }

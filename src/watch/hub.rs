@@ -11,7 +11,7 @@ use super::interests::{Interests, Wants};
 use super::keys::WatchedKeys;
 use super::outbox::{Ending, Message, Outbox};
 use crate::apply::changes::Wanted;
-use crate::limits::{WATCHERS_MAX, sizes};
+use crate::limits::{WATCH_STREAMS_MAX, WATCHERS_MAX, sizes};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use slab::Slab;
@@ -75,6 +75,7 @@ pub struct Create {
 pub struct HubOptions {
     pub outbox_bytes: usize,
     pub watchers_max: usize,
+    pub streams_max: usize,
     /// Larger responses are cut for watchers that take fragments.
     pub fragment_bytes: usize,
     /// Between two reports of progress.
@@ -86,6 +87,7 @@ impl Default for HubOptions {
         Self {
             outbox_bytes: sizes().watch_outbox_bytes,
             watchers_max: WATCHERS_MAX,
+            streams_max: WATCH_STREAMS_MAX,
             fragment_bytes: usize::MAX,
             progress_interval_ms: 600_000,
         }
@@ -192,6 +194,9 @@ impl Hub {
     }
 
     pub fn open(&mut self, id: StreamId, opened: Opened) {
+        if self.streams.len() >= self.options.streams_max {
+            return opened.outbox.end(Ending::TooMany);
+        }
         let progress_due_ms = opened.progress_due_ms;
         if self.stopped {
             opened.outbox.end(Ending::Stopped);

@@ -156,6 +156,7 @@ impl Model {
         let options = HubOptions {
             outbox_bytes: 600,
             watchers_max: 1000,
+            streams_max: 1000,
             fragment_bytes: 200,
             progress_interval_ms: 10,
         };

@@ -54,6 +54,8 @@ impl Message {
 pub enum Ending {
     /// The member has no leader, and the client asked to be told.
     NoLeader,
+    /// The member has as many streams as it takes.
+    TooMany,
     /// The member's parts are gone.
     Stopped,
     /// The client sent something that cannot be read; code and text of the status.

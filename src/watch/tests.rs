@@ -253,6 +253,28 @@ fn as_many_watchers_as_there_may_be() {
 }
 
 #[test]
+fn as_many_streams_as_there_may_be() {
+    let mut stage = Stage::new(HubOptions {
+        streams_max: 1,
+        ..HubOptions::default()
+    });
+    let (first, second) = (stage.open(false, None), stage.open(false, None));
+    stage.create(second, prefix(0, 0));
+    stage.create(first, prefix(0, 0));
+    assert_eq!(stage.told(first), [Told::Created(0)]);
+    assert_eq!(
+        stage.hub.watcher_count(),
+        1,
+        "one that is refused has no watchers"
+    );
+    stage.hub.close(stage.id(second));
+    stage.hub.close(stage.id(first));
+    let third = stage.open(false, None);
+    stage.create(third, prefix(0, 0));
+    assert_eq!(stage.told(third), [Told::Created(0)]);
+}
+
+#[test]
 fn revisions_are_whole_and_filtered() {
     let mut stage = Stage::new(HubOptions::default());
     let stream = stage.open(false, None);

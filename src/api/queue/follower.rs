@@ -6,6 +6,7 @@ use super::leaving::Leaving;
 use super::order::{Order, QueueEnd, Ticket, Turn};
 use super::{create, end};
 use crate::api::backend::Backend;
+use crate::api::status::Failure;
 use crate::env;
 use crate::limits::{SCAN_SLICE_KEYS, sizes};
 use crate::mvcc::View;
@@ -105,6 +106,11 @@ impl Queues {
     #[cfg(test)]
     pub(crate) fn sizes(&self) -> (usize, usize) {
         (self.followed().len(), self.0.keys.load(Ordering::Relaxed))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn places(&self) -> usize {
+        self.0.leaving.places()
     }
 }
 
@@ -207,13 +213,13 @@ impl<B: Backend> Follower<B> {
                 Ok(followed) => self.change(|order| take_in(order, followed))?,
                 // The newest state tells what has happened in revisions that are compacted.
                 Err(FollowError::Compacted) => return ControlFlow::Continue(()),
-                Err(FollowError::Refused(reason)) => {
+                Err(FollowError::Ended(Ending::Stopped)) => {
+                    return ControlFlow::Break(Some(QueueEnd::Stopped));
+                }
+                Err(error) => {
+                    let reason = Failure::from(error).to_string();
                     return ControlFlow::Break(Some(QueueEnd::Failed(reason)));
                 }
-                Err(FollowError::Ended(Ending::BadRequest(_, text))) => {
-                    return ControlFlow::Break(Some(QueueEnd::Failed(text.into())));
-                }
-                Err(FollowError::Ended(_)) => return ControlFlow::Break(Some(QueueEnd::Stopped)),
             }
         }
     }

@@ -182,6 +182,7 @@ impl From<FollowError> for Failure {
             FollowError::Compacted => ApiError::Compacted.into(),
             FollowError::Refused(reason) => Self::Other(reason),
             FollowError::Ended(Ending::NoLeader) => ApiError::NoLeader.into(),
+            FollowError::Ended(Ending::TooMany) => ApiError::TooManyRequests.into(),
             FollowError::Ended(_) => ApiError::Stopped.into(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::fake::Fake;
 use super::{Reading, call, framed, start_hub};
-use crate::api::Routes;
+use crate::api::{Queues, Routes};
 use crate::env::{self, block_on};
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
@@ -399,5 +399,137 @@ fn other_keys_of_the_same_name_do_not_matter() {
             let _: PutResponse = call(&routes, "KV/Put", &request).await.expect("a put");
         }
         come_back(lock(&routes, 1)).await.expect("nobody has it");
+    });
+}
+
+/// Keys of a queue that were put by others, the oldest with the highest name: whatever order they are looked at in, it is
+/// not that of their age.
+async fn fill_queue(routes: &Routes<Fake>, count: usize) {
+    for number in (0..count).rev() {
+        let request = PutRequest {
+            key: format!("l/x{number:05}").into(),
+            ..PutRequest::default()
+        };
+        let _: PutResponse = call(routes, "KV/Put", &request).await.expect("a put");
+    }
+}
+
+#[test]
+fn a_long_queue_is_followed_once_and_forgotten_with_its_last_caller() {
+    const OTHERS: usize = 40;
+    block_on(async {
+        let (fake, routes) = stage(&[1, 2, 3], HubOptions::default()).await;
+        fill_queue(&routes, OTHERS).await;
+        let mut callers: Vec<_> = (1..=3).map(|lease| lock(&routes, lease)).collect();
+        for caller in &mut callers {
+            assert!(is_waiting(caller).await);
+        }
+        assert_eq!(fake.queues.sizes(), (1, OTHERS + 3));
+        // Two of three give up; their keys go, and the queue is followed as before.
+        callers.truncate(1);
+        while fake.queues.sizes() != (1, OTHERS + 1) {
+            env::yield_now().await;
+        }
+        for number in 0..OTHERS {
+            assert!(is_waiting(&mut callers[0]).await);
+            delete(&routes, &format!("l/x{number:05}")).await;
+        }
+        let got = come_back(callers.pop().expect("one is left"))
+            .await
+            .expect("its turn");
+        assert_eq!(got.key, "l/1");
+        while fake.queues.sizes() != (0, 0) || fake.queues.places() != 0 {
+            env::yield_now().await;
+        }
+    });
+}
+
+#[test]
+fn a_queue_that_does_not_fit_into_memory_is_waited_in_all_the_same() {
+    block_on(async {
+        let (mut fake, _) = stage(&[1, 2, 3], HubOptions::default()).await;
+        fake.queues = Queues::with_keys_max(3);
+        let routes = Routes::new(fake.clone());
+        come_back(lock(&routes, 1)).await.expect("nobody has it");
+        let (mut second, mut third) = (lock(&routes, 2), lock(&routes, 3));
+        assert!(is_waiting(&mut second).await && is_waiting(&mut third).await);
+        assert_eq!(fake.queues.sizes(), (1, 3));
+        // One more than fits comes while they wait: from here on each watches the key before its own.
+        fill_queue(&routes, 1).await;
+        assert!(is_waiting(&mut second).await && is_waiting(&mut third).await);
+        assert_eq!(fake.queues.sizes(), (0, 0));
+        unlock(&routes, "l/1").await.expect("a key");
+        let second = come_back(second).await.expect("its turn");
+        assert!(is_waiting(&mut third).await);
+        drop(second);
+        unlock(&routes, "l/2").await.expect("a key");
+        come_back(third).await.expect("its turn");
+    });
+}
+
+#[test]
+fn who_goes_while_its_key_is_put_leaves_none() {
+    block_on(async {
+        let (fake, routes) = stage(&[1, 2], HubOptions::default()).await;
+        come_back(lock(&routes, 1)).await.expect("nobody has it");
+        for polls in 0..8 {
+            let mut caller = lock(&routes, 2);
+            for _ in 0..polls {
+                poll_fn(|context| Poll::Ready(assert!(caller.as_mut().poll(context).is_pending()))).await;
+                env::yield_now().await;
+            }
+            drop(caller);
+            wait_for_keys(&routes, &["l/1"]).await;
+        }
+        // One that has the lock already, and asks again and goes, keeps it.
+        let mut again = lock(&routes, 1);
+        poll_fn(|context| Poll::Ready(drop(again.as_mut().poll(context)))).await;
+        drop(again);
+        while fake.queues.places() != 0 {
+            env::yield_now().await;
+        }
+        assert_eq!(keys(&routes).await, ["l/1"]);
+    });
+}
+
+#[test]
+fn keys_of_callers_that_have_gone_are_deleted_once_there_is_a_leader() {
+    block_on(async {
+        let (fake, routes) = stage(&[1, 2], HubOptions::default()).await;
+        come_back(lock(&routes, 1)).await.expect("nobody has it");
+        let mut caller = lock(&routes, 2);
+        assert!(is_waiting(&mut caller).await);
+        let leader = fake.leader.swap(0, Ordering::Relaxed);
+        drop(caller);
+        for _ in 0..50 {
+            env::yield_now().await;
+        }
+        fake.leader.store(leader, Ordering::Relaxed);
+        wait_for_keys(&routes, &["l/1"]).await;
+    });
+}
+
+#[test]
+fn a_caller_that_waits_takes_little() {
+    /// What the task of a call holds while it waits for the lock, beside its place in the queue.
+    const CALL_BYTES_MAX: usize = 4 * 1024;
+    block_on(async {
+        let (fake, routes) = stage(&[1], HubOptions::default()).await;
+        let request = LockRequest {
+            name: "l".into(),
+            lease: 1,
+        };
+        let waiting = crate::api::lock::lock(&fake, request.clone());
+        assert!(size_of_val(&waiting) <= 1024, "{} bytes", size_of_val(&waiting));
+        let campaign = crate::api::election::campaign(&fake, CampaignRequest::default());
+        assert!(size_of_val(&campaign) <= 1024, "{} bytes", size_of_val(&campaign));
+        let body = Full::new(framed(&request));
+        let call = routes.handle(
+            Request::post("http://x/v3lockpb.Lock/Lock")
+                .body(body)
+                .expect("a request"),
+        );
+        let bytes = size_of_val(&call) + size_of_val(&waiting);
+        assert!(bytes <= CALL_BYTES_MAX, "{bytes} bytes");
     });
 }
