@@ -2,14 +2,18 @@
 
 use super::backend::Backend;
 use super::body::Body;
+use super::bounds::TxnBounds;
 use super::cors::Cors;
 use super::counted::Counted;
+use super::grpc::Reading;
+use super::large_work::LargeWork;
 use super::status::ApiError;
+use super::unread::{ConnectionBudget, UnreadBodies};
 use super::{
-    cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring, range_stream,
-    snapshot, watch,
+    check, cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring,
+    range_stream, snapshot, watch,
 };
-use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES};
+use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::Call;
 use crate::proto::health::HealthListRequest;
 use ::http::{HeaderMap, Method, Request, Response, header};
@@ -52,7 +56,9 @@ pub struct Routes<B> {
     more: Option<axum::Router>,
     cors: Option<Cors>,
     json: bool,
-    converter: json::Converter,
+    large: LargeWork,
+    unread: UnreadBodies,
+    metrics_text: monitoring::MetricsText,
     defragmenting: Arc<Mutex<()>>,
     backups: Arc<Semaphore>,
     /// Metrics and health alone.
@@ -63,12 +69,15 @@ pub struct Routes<B> {
 impl<B: Backend> Routes<B> {
     /// The client API over `backend`.
     pub fn new(backend: B) -> Self {
+        let body_bytes_max = message_bytes_max(&backend) * JSON_BYTES_PER_MESSAGE_BYTE;
         Self {
             backend,
             more: None,
             cors: None,
             json: false,
-            converter: json::Converter::default(),
+            large: LargeWork::default(),
+            unread: UnreadBodies::new(body_bytes_max),
+            metrics_text: monitoring::MetricsText::default(),
             defragmenting: Arc::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             monitoring_only: false,
@@ -114,12 +123,26 @@ impl<B: Backend> Routes<B> {
         self
     }
 
+    pub(super) fn metrics_text(&self) -> &monitoring::MetricsText {
+        &self.metrics_text
+    }
+
     pub(super) fn backend(&self) -> &B {
         &self.backend
     }
 
-    pub(super) fn converter(&self) -> &json::Converter {
-        &self.converter
+    /// What of requests may be there in part.
+    pub(super) fn unread(&self) -> &UnreadBodies {
+        &self.unread
+    }
+
+    /// How the requests of a connection are read.
+    pub(super) fn reading(&self, budget: Option<&ConnectionBudget>) -> Reading {
+        Reading {
+            bytes_max: message_bytes_max(&self.backend),
+            unread: budget.cloned().unwrap_or_else(|| self.unread.connection()),
+            large: self.large.clone(),
+        }
     }
 
     /// Answers one request. Runs on the task of the request.
@@ -142,7 +165,20 @@ impl<B: Backend> Routes<B> {
             return Box::pin(self.route(request)).await;
         }
         let (parts, body) = request.into_parts();
-        grpc::response(self.invoke(parts.uri.path(), &parts.headers, body).await)
+        let reading = self.reading(parts.extensions.get());
+        let header_bytes = header_bytes(&parts.headers);
+        let _room = if header_bytes > HEADERS_FREE_BYTES {
+            match reading.unread.take(header_bytes).await {
+                Ok(room) => Some(room),
+                Err(status) => return status.into_http(),
+            }
+        } else {
+            None
+        };
+        grpc::response(
+            self.invoke(parts.uri.path(), &parts.headers, body, &reading)
+                .await,
+        )
     }
 
     async fn handle_http<R>(&self, request: Request<R>) -> Response<Body>
@@ -154,7 +190,7 @@ impl<B: Backend> Routes<B> {
             if !http::is_monitoring(request.uri().path()) {
                 return http::not_found();
             }
-            let answer = http::respond(&self.backend, request.method(), request.uri()).await;
+            let answer = http::respond(self, request.method(), request.uri()).await;
             return answer.unwrap_or_else(http::not_found);
         }
         let origin = request.headers().get(header::ORIGIN).cloned();
@@ -167,7 +203,7 @@ impl<B: Backend> Routes<B> {
             json::respond(self, route, request).await
         } else if path == monitoring::LOG_LEVEL_PATH {
             monitoring::set_log_level(request).await
-        } else if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
+        } else if let Some(response) = http::respond(self, request.method(), request.uri()).await {
             response
         } else {
             self.route(request).await
@@ -184,6 +220,7 @@ impl<B: Backend> Routes<B> {
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
+        reading: &Reading,
     ) -> Result<Body, Status> {
         let call = self.backend.metrics().grpc.begin(path);
         let result = {
@@ -191,7 +228,7 @@ impl<B: Backend> Routes<B> {
                 if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(ApiError::NoLeader.into());
                 }
-                self.call(&call, path, headers, body).await
+                self.call(&call, path, headers, body, reading).await
             });
             grpc::within_deadline(headers, reply).await
         };
@@ -233,15 +270,26 @@ impl<B: Backend> Routes<B> {
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
+        reading: &Reading,
     ) -> Result<Body, Status> {
-        let backend = &self.backend;
-        let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
+        let (backend, large) = (&self.backend, &self.large);
         match path {
-            "/etcdserverpb.KV/Range" => kv::range(backend, grpc::message(body, bytes_max, call).await?).await,
-            "/etcdserverpb.KV/Put" => kv::put(backend, grpc::message(body, bytes_max, call).await?).await,
-            "/etcdserverpb.KV/Txn" => kv::txn(backend, grpc::message(body, bytes_max, call).await?).await,
+            "/etcdserverpb.KV/Range" => {
+                kv::range(backend, large, grpc::flat_message(body, reading, call).await?).await
+            }
+            "/etcdserverpb.KV/Put" => kv::put(backend, grpc::flat_message(body, reading, call).await?).await,
+            "/etcdserverpb.KV/Txn" => {
+                let request = {
+                    let (encoded, _room) = grpc::whole_message(body, reading, call).await?;
+                    let bounds = TxnBounds::of(backend.limits().max_txn_ops);
+                    large
+                        .run(encoded.len(), move || check::read_txn(encoded, bounds))
+                        .await?
+                };
+                kv::txn(backend, large, request).await
+            }
             // In a box: every call would carry room for it.
-            _ => Box::pin(self.call_other(call, path, headers, body, bytes_max)).await,
+            _ => Box::pin(self.call_other(call, path, headers, body, reading)).await,
         }
     }
 
@@ -251,12 +299,12 @@ impl<B: Backend> Routes<B> {
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
-        bytes_max: usize,
+        reading: &Reading,
     ) -> Result<Body, Status> {
         let backend = &self.backend;
         macro_rules! message {
             () => {
-                grpc::message(body, bytes_max, call).await?
+                grpc::message(body, reading, call).await?
             };
         }
         match path {
@@ -265,13 +313,13 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
             "/etcdserverpb.Watch/Watch" => {
                 let body = Counted::new(body, call);
-                Ok(watch::watch(backend, headers, body, bytes_max))
+                Ok(watch::watch(backend, headers, body, reading))
             }
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseKeepAlive" => {
                 let body = Counted::new(body, call);
-                Ok(lease::keep_alive(backend, headers, body, bytes_max))
+                Ok(lease::keep_alive(backend, headers, body, reading))
             }
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
@@ -302,6 +350,19 @@ impl<B: Backend> Routes<B> {
             _ => Err(grpc::unknown(path, &SERVICES)),
         }
     }
+}
+
+/// The longest message of a client.
+fn message_bytes_max(backend: &impl Backend) -> usize {
+    backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES
+}
+
+/// Names and values.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    bytes.sum()
 }
 
 /// What nobody answers: in gRPC's way or in HTTP's.

@@ -33,9 +33,9 @@ pub use files::{
 pub use http::{Executor, Timer};
 pub use process::{ProcessUsage, arguments, process_usage};
 pub use world::{
-    Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_read, disk_sync, end_by_signal, now,
-    processors, random_u64, shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread,
-    unix_time, with_patient_threads, yield_until_idle,
+    Instant, Listener, Stream, ThreadHandle, block_on, blocking, connect, disk_read, disk_sync,
+    end_by_signal, now, processors, random_u64, shutdown_signal, signal_name, sleep, sleep_until, spawn,
+    spawn_local, thread, unix_time, with_patient_threads, yield_until_idle,
 };
 
 use std::future::Future;
