@@ -19,9 +19,49 @@ pub const GRPC_OVERHEAD_BYTES: usize = 512 * 1024;
 /// names and quotes take several times what they enclose.
 pub const JSON_BYTES_PER_MESSAGE_BYTE: usize = 8;
 
-/// What is longer is turned into JSON, or back, on a thread of its own: it takes some 10 nanoseconds a byte, and what
-/// else the thread has to do, heartbeats among them, should not wait for longer than a millisecond.
-pub const JSON_INLINE_BYTES: usize = 64 * 1024;
+/// Requests and replies that are longer are decoded, checked and turned into JSON or back on threads of their own: it takes up to
+/// 10 nanoseconds a byte, and others on the request's thread should not wait for longer than a millisecond.
+pub const INLINE_WORK_BYTES: usize = 64 * 1024;
+
+/// Such work of one port under way: each holds its message twice, and others need processors too.
+pub const LARGE_WORK_MAX: usize = 2;
+
+/// Fields that a put, range or delete may consist of to be decoded at once whatever its size: its bytes are not copied. A dozen
+/// are defined.
+pub const FLAT_FIELDS_MAX: usize = 64;
+
+/// Values in a request's JSON for each part that its transactions may have ([`TXN_PARTS_PER_OP`]); what has more is not
+/// read. Each value takes some 100 bytes while it is.
+pub const JSON_VALUES_PER_PART: usize = 16;
+
+/// What is read of one connection before others have their turn: some milliseconds of work.
+pub const CONNECTION_TURN_BYTES: usize = 64 * 1024;
+
+/// Requests of one connection that begin in its turn, give or take those that came in one read.
+pub const CONNECTION_TURN_REQUESTS: usize = 64;
+
+/// Bodies of requests that have begun to arrive and are not there in full, of one connection: the next ones wait, which their
+/// clients feel as a window that does not open. At least one request of the largest size fits.
+pub const UNREAD_BODIES_CONNECTION_BYTES: usize = 32 * 1024 * 1024;
+
+/// The same for all connections of a port together.
+pub const UNREAD_BODIES_BYTES: usize = 128 * 1024 * 1024;
+
+/// How long a body waits for others to make room; then its request is refused.
+pub const UNREAD_BODY_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a body may take to arrive once it has begun to; for large ones as long as this rate, in bytes a second, takes.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub const BODY_RATE_MIN: usize = 64 * 1024;
+
+/// Headers of a request that count nowhere; what is longer counts among unfinished bodies as long as the request lasts.
+pub const HEADERS_FREE_BYTES: usize = 16 * 1024;
+
+/// The longest reply: what gRPC's clients and Go's server take (`math.MaxInt32`).
+pub const REPLY_BYTES_MAX: usize = i32::MAX as usize;
+
+/// The text of /metrics is shown to whoever asks for it within this time: making it takes milliseconds.
+pub const METRICS_TEXT_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// etcd's `--max-txn-ops`.
 pub const TXN_OPS_MAX_DEFAULT: u32 = 128;
@@ -179,10 +219,6 @@ impl OpenFiles {
         }
     }
 }
-
-/// Streams that a client may open and reset before they are looked at. A client with many requests under way cancels
-/// them all at once; beyond this it is an attack, and the connection is closed.
-pub const PENDING_RESETS_MAX: usize = 1024;
 
 /// The storage engine's own limit on a key.
 pub const STORED_KEY_BYTES_MAX: usize = 65_535;

@@ -1,11 +1,13 @@
-//! Lets clients in whose requests name the server by a URL instead of an authority.
+//! Lets clients in whose requests name the server by something else than an authority.
 //!
 //! etcdctl before 3.5, when it is given `http://host:port` or asks each member of a cluster, sends that URL as the
-//! pseudo-header `:authority`. Go's server does not mind; ours refuses the stream before any of our code sees it. So the
-//! first header block of a connection is looked at while it comes in. If its authority is a proper one, as nearly
-//! always, everything passes through untouched from then on. If not, each header block of the connection is rewritten:
-//! whatever may not be in an authority becomes `-`. Nothing reads the authority, and as its length stays the same, both
-//! sides' compression tables stay in step.
+//! pseudo-header `:authority`. Clients on gRPC's C core (Python, C++, Ruby, PHP) send all their addresses with commas in between,
+//! and some send nothing. Go's server does not mind; ours refuses the stream before any of our code sees it. So every header block is
+//! looked at while it comes in. Whatever may not be in an authority becomes `-`, and so does an empty one. Nothing reads the
+//! authority, and as its length stays the same, both sides' compression tables stay in step; only where an empty one grows by a
+//! byte ours may drop its oldest entry earlier, and the client would have to refer to exactly that one to notice.
+//!
+//! What needs no change passes where it was read, without a copy.
 //!
 //! Frames: RFC 9113, sections 3.4, 4.1 and 6.2. Header blocks: RFC 7541, sections 5 and 6.
 
@@ -27,16 +29,16 @@ const FLAG_PADDED: u8 = 0x8;
 const FLAG_PRIORITY: u8 = 0x20;
 /// `:authority` in the static table.
 const AUTHORITY_INDEX: usize = 1;
+/// Some clients spell it out.
+const AUTHORITY_NAME: &[u8] = b":authority";
 const READ_BYTES: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The connection may turn out to be HTTP/1.
     Preface,
-    /// No header block has come yet.
-    Looking,
-    /// Header blocks are rewritten.
-    Rewriting,
+    Frames,
+    /// HTTP/1, or frames that make no sense: the server behind will say what is wrong with them.
     Through,
 }
 
@@ -53,6 +55,7 @@ impl<S> ProperAuthority<S> {
             stream,
             rewriter: Rewriter {
                 state: State::Preface,
+                passing: 0,
                 input: BytesMut::new(),
                 output: BytesMut::new(),
             },
@@ -68,19 +71,33 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let rewriter = &mut this.rewriter;
+        let before = out.filled().len();
         while rewriter.output.is_empty() {
-            if rewriter.state == State::Through {
-                return Pin::new(&mut this.stream).poll_read(context, out);
+            if rewriter.state != State::Preface && rewriter.input.is_empty() {
+                ready!(Pin::new(&mut this.stream).poll_read(context, out))?;
+                let read = &out.filled()[before..];
+                let clear = rewriter.pass(read);
+                rewriter.input.extend_from_slice(&read[clear..]);
+                let is_end = read.is_empty();
+                out.set_filled(before + clear);
+                if clear > 0 || is_end {
+                    return Poll::Ready(Ok(()));
+                }
+                rewriter.advance();
+                continue;
             }
-            let before = rewriter.input.len();
-            rewriter.input.resize(before + READ_BYTES, 0);
-            let mut space = ReadBuf::new(&mut rewriter.input[before..]);
+            let held = rewriter.input.len();
+            rewriter.input.resize(held + READ_BYTES, 0);
+            let mut space = ReadBuf::new(&mut rewriter.input[held..]);
             let read = Pin::new(&mut this.stream).poll_read(context, &mut space);
             let read_bytes = space.filled().len();
-            rewriter.input.truncate(before + read_bytes);
+            rewriter.input.truncate(held + read_bytes);
             ready!(read)?;
             if read_bytes == 0 {
                 rewriter.pass_through();
+                if rewriter.output.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
             } else {
                 rewriter.advance();
             }
@@ -126,6 +143,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ProperAuthority<S> {
 #[derive(Debug)]
 struct Rewriter {
     state: State,
+    /// What is still to come of a frame that passes as it is.
+    passing: usize,
     input: BytesMut,
     output: BytesMut,
 }
@@ -136,6 +155,34 @@ impl Rewriter {
         self.output.unsplit(std::mem::take(&mut self.input));
     }
 
+    /// How many of these bytes, which come next, may pass as they are.
+    fn pass(&mut self, bytes: &[u8]) -> usize {
+        let mut at = 0;
+        while self.state == State::Frames {
+            let passed = self.passing.min(bytes.len() - at);
+            self.passing -= passed;
+            at += passed;
+            let Some(header) = bytes[at..].first_chunk::<FRAME_HEADER_BYTES>() else {
+                return at;
+            };
+            let length = frame_length(header);
+            if length > FRAME_BYTES_MAX {
+                self.state = State::Through;
+                break;
+            }
+            if header[3] == HEADERS {
+                let frame = bytes.get(at..at + FRAME_HEADER_BYTES + length);
+                if frame.is_none_or(|frame| rewrite(frame).is_some()) {
+                    return at;
+                }
+            }
+            self.passing = length;
+            at += FRAME_HEADER_BYTES;
+        }
+        bytes.len()
+    }
+
+    /// Makes output of what came in, as far as it can.
     fn advance(&mut self) {
         if self.state == State::Preface {
             let common = self.input.len().min(PREFACE.len());
@@ -146,35 +193,32 @@ impl Rewriter {
                 return;
             }
             self.output.unsplit(self.input.split_to(PREFACE.len()));
-            self.state = State::Looking;
+            self.state = State::Frames;
         }
-        while self.state != State::Through && self.input.len() >= FRAME_HEADER_BYTES {
-            let length = usize::from(self.input[0]) << 16
-                | usize::from(self.input[1]) << 8
-                | usize::from(self.input[2]);
-            if length > FRAME_BYTES_MAX {
-                // The server behind will say what is wrong with it.
-                return self.pass_through();
-            }
-            if self.input.len() < FRAME_HEADER_BYTES + length {
+        loop {
+            let input = std::mem::take(&mut self.input);
+            let clear = self.pass(&input);
+            self.input = input;
+            self.output.unsplit(self.input.split_to(clear));
+            // What stopped it is a header block: one that is not there in full, or one to be rewritten.
+            let Some(header) = self.input.first_chunk::<FRAME_HEADER_BYTES>() else {
+                return;
+            };
+            let bytes = FRAME_HEADER_BYTES + frame_length(header);
+            if self.input.len() < bytes {
                 return;
             }
-            let frame = self.input.split_to(FRAME_HEADER_BYTES + length);
-            if frame[3] != HEADERS {
-                self.output.unsplit(frame);
-                continue;
-            }
-            if let Some(rewritten) = rewrite(&frame) {
-                self.state = State::Rewriting;
-                self.output.extend_from_slice(&rewritten);
-            } else {
-                self.output.unsplit(frame);
-                if self.state == State::Looking {
-                    self.pass_through();
-                }
+            let frame = self.input.split_to(bytes);
+            match rewrite(&frame) {
+                Some(rewritten) => self.output.extend_from_slice(&rewritten),
+                None => self.output.unsplit(frame),
             }
         }
     }
+}
+
+fn frame_length(header: &[u8; FRAME_HEADER_BYTES]) -> usize {
+    usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2])
 }
 
 /// A frame with a header block, with a proper authority; none if there is nothing to be done about it.
@@ -195,7 +239,7 @@ fn rewrite(frame: &[u8]) -> Option<Bytes> {
     if Authority::try_from(&*authority).is_ok() {
         return None;
     }
-    let proper: Vec<u8> = authority
+    let mut proper: Vec<u8> = authority
         .iter()
         .map(|byte| {
             if byte.is_ascii_alphanumeric() || *byte == b'.' {
@@ -205,6 +249,9 @@ fn rewrite(frame: &[u8]) -> Option<Bytes> {
             }
         })
         .collect();
+    if proper.is_empty() {
+        proper.push(b'-');
+    }
     let mut literal = vec![];
     put_length(proper.len(), &mut literal);
     literal.extend_from_slice(&proper);
@@ -237,23 +284,29 @@ fn find_authority(block: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
         if !is_literal {
             continue;
         }
+        let mut is_authority = index == AUTHORITY_INDEX;
         if index == 0 {
-            at = string(block, at)?.1.end;
+            let (is_huffman, name) = string(block, at)?;
+            at = name.end;
+            is_authority = decoded(is_huffman, &block[name])? == AUTHORITY_NAME;
         }
         let (is_huffman, value) = string(block, at)?;
-        if index == AUTHORITY_INDEX {
-            let bytes = &block[value.clone()];
-            let mut decoded = vec![];
-            if is_huffman {
-                httlib_huffman::decode(bytes, &mut decoded, DecoderSpeed::FourBits).ok()?;
-            } else {
-                decoded.extend_from_slice(bytes);
-            }
-            return Some((at..value.end, decoded));
+        if is_authority {
+            let authority = decoded(is_huffman, &block[value.clone()])?;
+            return Some((at..value.end, authority));
         }
         at = value.end;
     }
     None
+}
+
+fn decoded(is_huffman: bool, bytes: &[u8]) -> Option<Vec<u8>> {
+    if !is_huffman {
+        return Some(bytes.to_vec());
+    }
+    let mut decoded = vec![];
+    httlib_huffman::decode(bytes, &mut decoded, DecoderSpeed::FourBits).ok()?;
+    Some(decoded)
 }
 
 /// Whether a string is Huffman-coded, and where its bytes are.
@@ -331,19 +384,40 @@ mod tests {
         block
     }
 
+    /// A stream that brings so many bytes at a time.
+    struct Pieces<'a>(&'a [u8], usize);
+
+    impl AsyncRead for Pieces<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let bytes = self.0.len().min(self.1).min(out.remaining());
+            let (piece, rest) = self.0.split_at(bytes);
+            out.put_slice(piece);
+            self.0 = rest;
+            Poll::Ready(Ok(()))
+        }
+    }
+
     /// What comes out if `input` comes in, in pieces of `piece_bytes`.
     fn passed(input: &[u8], piece_bytes: usize) -> (Vec<u8>, State) {
-        let mut rewriter = ProperAuthority::new(()).rewriter;
-        for piece in input.chunks(piece_bytes) {
-            rewriter.input.extend_from_slice(piece);
-            if rewriter.state == State::Through {
-                rewriter.pass_through();
-            } else {
-                rewriter.advance();
+        let mut stream = ProperAuthority::new(Pieces(input, piece_bytes));
+        let mut out = vec![];
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        loop {
+            let mut space = [0; 100];
+            let mut space = ReadBuf::new(&mut space);
+            let read = Pin::new(&mut stream).poll_read(&mut context, &mut space);
+            assert!(matches!(read, Poll::Ready(Ok(()))));
+            if space.filled().is_empty() {
+                break;
             }
+            out.extend_from_slice(space.filled());
         }
-        assert!(rewriter.input.is_empty());
-        (rewriter.output.to_vec(), rewriter.state)
+        assert!(stream.rewriter.input.is_empty());
+        (out, stream.rewriter.state)
     }
 
     fn connection(frames: &[Vec<u8>]) -> Vec<u8> {
@@ -358,8 +432,7 @@ mod tests {
             connection(&[
                 frame(1, 4, &block("127.0.0.1:2379", true)),
                 frame(0, 1, &[0; 5]),
-                // Not looked at any more.
-                frame(1, 4, &block("http://127.0.0.1:2379", false)),
+                frame(1, 4, &block("localhost", false)),
             ]),
             connection(&[frame(1, 4, &block("[::1]:2379", false))]),
             connection(&[vec![0xff; 40]]),
@@ -367,21 +440,29 @@ mod tests {
             connection(&[frame(1, 0x28, &[200, 0])]),
         ] {
             for piece_bytes in [1, 7, 1000] {
-                assert_eq!(passed(&input, piece_bytes), (input.clone(), State::Through));
+                assert_eq!(passed(&input, piece_bytes).0, input);
             }
         }
     }
 
     #[test]
-    fn urls_become_authorities_of_the_same_length_on_the_whole_connection() {
-        for (url, proper) in [
+    fn whatever_is_no_authority_becomes_one_of_the_same_length_on_the_whole_connection() {
+        for (name, proper) in [
             ("http://127.0.0.1:2379", "http---127.0.0.1-2379"),
             ("https://a/b?c", "https---a-b-c"),
+            (
+                "127.0.0.1%3A2379%2C127.0.0.1%3A3379",
+                "127.0.0.1-3A2379-2C127.0.0.1-3A3379",
+            ),
+            ("127.0.0.1:2379,127.0.0.1:3379", "127.0.0.1-2379-127.0.0.1-3379"),
+            // Not of the same length.
+            ("", "-"),
         ] {
             for huffman in [false, true] {
                 let padded = |block: &[u8]| [&[3, 0, 0, 0, 0, 9][..], block, &[0; 3]].concat();
                 let frames = |authority: &str, huffman| {
                     connection(&[
+                        frame(1, 4, &block("good:2379", false)),
                         frame(1, 4, &block(authority, huffman)),
                         frame(0, 1, &[0; 5]),
                         frame(1, 0x2c, &padded(&block(authority, huffman))),
@@ -391,11 +472,24 @@ mod tests {
                 };
                 let expected = frames(proper, false);
                 for piece_bytes in [1, 11, 1000] {
-                    let out = passed(&frames(url, huffman), piece_bytes);
-                    assert_eq!(out, (expected.clone(), State::Rewriting), "{url}");
+                    let out = passed(&frames(name, huffman), piece_bytes);
+                    assert_eq!(out, (expected.clone(), State::Frames), "{name}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_name_may_be_spelled_out() {
+        let spelled = |authority: &str| {
+            let mut block = vec![0x83, 0x40, 10];
+            block.extend_from_slice(AUTHORITY_NAME);
+            put_length(authority.len(), &mut block);
+            block.extend_from_slice(authority.as_bytes());
+            connection(&[frame(1, 4, &block)])
+        };
+        assert_eq!(passed(&spelled("a:1,b:2"), 1000).0, spelled("a-1-b-2"));
+        assert_eq!(passed(&spelled("a:1"), 1000).0, spelled("a:1"));
     }
 
     proptest! {
@@ -408,8 +502,8 @@ mod tests {
             let input = connection(&frames);
             let (whole, state) = passed(&input, input.len());
             prop_assert_eq!(passed(&input, piece_bytes), (whole.clone(), state));
+            prop_assert!(frames.iter().any(|frame| rewrite(frame).is_some()) || whole == input);
             prop_assert!(whole.len() >= PREFACE.len() + SETTINGS.len() + frames.len() * FRAME_HEADER_BYTES);
-            prop_assert!(state == State::Rewriting || whole == input);
         }
     }
 

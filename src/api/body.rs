@@ -4,6 +4,7 @@
 //! it, and is freed when it is on its way.
 
 use super::counted::CountedMessages;
+use crate::limits::REPLY_BYTES_MAX;
 use crate::metrics::Call;
 use ::http::{HeaderMap, HeaderValue};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -43,6 +44,8 @@ enum Kind {
     Messages(Messages),
     /// All data of a call is on its way: the status comes.
     Trailers(HeaderMap),
+    /// No message of a call, only its status.
+    Refused(Status),
     /// Not gRPC.
     Plain(Full<Bytes>),
     /// From a router of axum's.
@@ -52,14 +55,19 @@ enum Kind {
 impl Body {
     /// One message.
     pub fn message(message: &impl Message) -> Self {
-        Self(Kind::Piece(frame(message)))
+        match frame(message) {
+            Ok(framed) => Self(Kind::Piece(framed)),
+            Err(status) => Self(Kind::Refused(status)),
+        }
     }
 
     /// One message that is encoded already.
     pub(super) fn pieces(pieces: Vec<Bytes>, bytes: usize) -> Self {
         let capacity = PREFIX_BYTES + if bytes <= ONE_PIECE_BYTES { bytes } else { 0 };
         let mut first = BytesMut::with_capacity(capacity);
-        put_prefix(&mut first, bytes);
+        if let Err(status) = put_prefix(&mut first, bytes) {
+            return Self(Kind::Refused(status));
+        }
         if bytes <= ONE_PIECE_BYTES {
             for piece in pieces {
                 first.put(piece);
@@ -81,6 +89,10 @@ impl Body {
         };
         match self.0 {
             Kind::Messages(messages) => Self::messages(Box::pin(CountedMessages::new(messages, call))),
+            Kind::Refused(status) => {
+                call.end(status.code());
+                Self(Kind::Refused(status))
+            }
             kind => {
                 call.sent(1, bytes.saturating_sub(PREFIX_BYTES));
                 call.end(Code::Ok);
@@ -104,21 +116,36 @@ impl Body {
     }
 }
 
-/// A message with its prefix.
-pub(super) fn frame(message: &impl Message) -> Bytes {
+/// A message with its prefix, if it is not too large.
+pub(super) fn frame(message: &impl Message) -> Result<Bytes, Status> {
     let bytes = message.encoded_len();
+    if bytes > REPLY_BYTES_MAX {
+        return Err(too_large(bytes));
+    }
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + bytes);
-    put_prefix(&mut framed, bytes);
+    put_prefix(&mut framed, bytes)?;
     message
         .encode(&mut framed)
         .expect("the buffer has been made for it");
-    framed.freeze()
+    Ok(framed.freeze())
 }
 
-pub(super) fn put_prefix(buffer: &mut BytesMut, message_bytes: usize) {
-    let length = u32::try_from(message_bytes).expect("a reply stays below 4 GiB");
+/// Begins a message of so many bytes, if that is not too large.
+pub(super) fn put_prefix(buffer: &mut BytesMut, message_bytes: usize) -> Result<(), Status> {
+    let length = u32::try_from(message_bytes)
+        .ok()
+        .filter(|_| message_bytes <= REPLY_BYTES_MAX);
+    let length = length.ok_or_else(|| too_large(message_bytes))?;
     buffer.put_u8(0);
     buffer.put_u32(length);
+    Ok(())
+}
+
+/// What grpc-go says.
+pub(super) fn too_large(bytes: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "trying to send message larger than max ({bytes} vs. {REPLY_BYTES_MAX})"
+    ))
 }
 
 fn success() -> HeaderMap {
@@ -156,6 +183,7 @@ impl http_body::Body for Body {
                 None => (Frame::trailers(success()), Kind::Empty),
             },
             Kind::Trailers(trailers) => (Frame::trailers(std::mem::take(trailers)), Kind::Empty),
+            Kind::Refused(status) => (Frame::trailers(trailers_of(status)), Kind::Empty),
             Kind::Plain(body) => {
                 return Pin::new(body)
                     .poll_frame(context)

@@ -133,7 +133,7 @@ pub fn observe<B: Backend>(backend: &B, headers: &HeaderMap, request: LeaderRequ
     };
     let messages = futures_util::stream::try_unfold(observer, |mut observer| async move {
         let response = observer.next().await.map_err(status)?;
-        Ok(Some((frame(&response), observer)))
+        Ok(Some((frame(&response)?, observer)))
     });
     Body::messages(Box::pin(messages))
 }

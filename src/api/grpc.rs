@@ -4,8 +4,12 @@
 //! it answers other texts than grpc-go when a request is too large. tonic's statuses are used.
 
 use super::body::{Body, PREFIX_BYTES};
+use super::bounds::has_few_fields;
+use super::large_work::LargeWork;
 use super::status::ApiError;
+use super::unread::{ConnectionBudget, Room, arrival};
 use crate::env;
+use crate::limits::{FLAT_FIELDS_MAX, INLINE_WORK_BYTES};
 use crate::metrics::Call;
 use ::http::{HeaderMap, HeaderValue, Response, header};
 use bytes::{Buf, Bytes, BytesMut};
@@ -22,34 +26,110 @@ use tonic::{Code, Status};
 pub trait RequestBody: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin {}
 impl<T: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin> RequestBody for T {}
 
+/// How requests are read. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// Of one message.
+    pub bytes_max: usize,
+    pub unread: ConnectionBudget,
+    pub large: LargeWork,
+}
+
 /// Reads the one message of a call, and counts it.
-pub async fn message<M: Message + Default>(
-    mut body: impl RequestBody,
-    bytes_max: usize,
+pub async fn message<M: Message + Default + Send + 'static>(
+    body: impl RequestBody,
+    reading: &Reading,
     call: &Call,
 ) -> Result<M, Status> {
-    let mut data = next_data(&mut body)
-        .await?
-        .ok_or_else(|| Status::internal("grpc: no message in a call with one request"))?;
-    if data.len() < PREFIX_BYTES {
-        data = gather(data, PREFIX_BYTES, &mut body).await?;
-    }
-    let bytes = message_bytes(&mut data, bytes_max)?;
-    if data.len() < bytes {
-        data = gather(data, bytes, &mut body).await?;
-    }
-    if data.len() > bytes {
-        return Err(Status::internal(
-            "grpc: more than one message in a call with one request",
-        ));
-    }
-    while !body.is_end_stream() {
-        if next_data(&mut body).await?.is_none() {
-            break;
+    let (data, _room) = whole_message(body, reading, call).await?;
+    reading.large.run(data.len(), move || decode(data)).await
+}
+
+/// The same for messages without lists and messages in them: these decode at once however large they are.
+pub async fn flat_message<M: Message + Default + Send + 'static>(
+    body: impl RequestBody,
+    reading: &Reading,
+    call: &Call,
+) -> Result<M, Status> {
+    let (data, _room) = whole_message(body, reading, call).await?;
+    let is_cheap = data.len() <= INLINE_WORK_BYTES || has_few_fields(&data, FLAT_FIELDS_MAX);
+    let bytes = if is_cheap { 0 } else { data.len() };
+    reading.large.run(bytes, move || decode(data)).await
+}
+
+/// Reads the one message of a call as it is encoded, and counts it. It takes its room until the second part is dropped.
+pub async fn whole_message(
+    mut body: impl RequestBody,
+    reading: &Reading,
+    call: &Call,
+) -> Result<(Bytes, Option<Room>), Status> {
+    let mut first = None;
+    let at_once = {
+        let data = pin!(next_data(&mut body));
+        poll_once(data).await
+    };
+    if let Poll::Ready(data) = at_once {
+        let mut data = data?.ok_or_else(no_message)?;
+        if let Some(bytes) = announced(&data)
+            && data.len() == PREFIX_BYTES + bytes
+            && body.is_end_stream()
+        {
+            message_bytes(&mut data, reading.bytes_max)?;
+            call.received(data.len());
+            return Ok((data, None));
         }
+        first = Some(data);
     }
-    call.received(bytes);
-    decode(data)
+    // In a box: nearly all are there at once.
+    let (data, room) = Box::pin(arriving_message(first, body, reading)).await?;
+    call.received(data.len());
+    Ok((data, room))
+}
+
+async fn arriving_message(
+    first: Option<Bytes>,
+    mut body: impl RequestBody,
+    reading: &Reading,
+) -> Result<(Bytes, Option<Room>), Status> {
+    let prefixed = async {
+        let mut data = match first {
+            Some(data) => data,
+            None => next_data(&mut body).await?.ok_or_else(no_message)?,
+        };
+        if data.len() < PREFIX_BYTES {
+            data = gather(data, PREFIX_BYTES, &mut body).await?;
+        }
+        Ok(data)
+    };
+    let mut data = arrival(0, prefixed).await?;
+    let bytes = message_bytes(&mut data, reading.bytes_max)?;
+    let room = if data.len() < bytes {
+        Some(reading.unread.take(bytes).await?)
+    } else {
+        None
+    };
+    let rest = async {
+        if data.len() < bytes {
+            data = gather(data, bytes, &mut body).await?;
+        }
+        while data.len() == bytes && !body.is_end_stream() {
+            match next_data(&mut body).await? {
+                Some(more) => data = [data, more].concat().into(),
+                None => break,
+            }
+        }
+        if data.len() > bytes {
+            return Err(Status::internal(
+                "grpc: more than one message in a call with one request",
+            ));
+        }
+        Ok(data)
+    };
+    Ok((arrival(bytes, rest).await?, room))
+}
+
+fn no_message() -> Status {
+    Status::internal("grpc: no message in a call with one request")
 }
 
 /// The messages of a call with many requests, one after the other; of a reply, too.
@@ -58,35 +138,75 @@ pub struct Requests<R> {
     body: R,
     /// What has arrived and is not used yet.
     data: Bytes,
-    bytes_max: usize,
+    /// None for a reply of this member's own.
+    reading: Option<Reading>,
 }
 
 impl<R: RequestBody> Requests<R> {
-    pub fn new(body: R, bytes_max: usize) -> Self {
+    pub fn new(body: R, reading: Reading) -> Self {
         Self {
             body,
             data: Bytes::new(),
-            bytes_max,
+            reading: Some(reading),
+        }
+    }
+
+    /// Those of a reply that this member has made.
+    pub fn of_reply(body: R) -> Self {
+        Self {
+            body,
+            data: Bytes::new(),
+            reading: None,
         }
     }
 
     /// The next message; none once the client has sent all.
-    pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, Status> {
-        self.next_bytes().await?.map(decode).transpose()
+    pub async fn next<M: Message + Default + Send + 'static>(&mut self) -> Result<Option<M>, Status> {
+        let Some((data, _room)) = self.next_message().await? else {
+            return Ok(None);
+        };
+        match &self.reading {
+            Some(reading) => {
+                let decoded = reading.large.run(data.len(), move || decode(data)).await;
+                decoded.map(Some)
+            }
+            None => decode(data).map(Some),
+        }
     }
 
     /// The next message as it is encoded.
     pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, Status> {
+        Ok(self.next_message().await?.map(|(data, _)| data))
+    }
+
+    /// Once a message has begun to arrive it has to come to its end.
+    async fn next_message(&mut self) -> Result<Option<(Bytes, Option<Room>)>, Status> {
         if self.data.is_empty() {
             match next_data(&mut self.body).await? {
                 Some(data) => self.data = data,
                 None => return Ok(None),
             }
         }
-        self.gather(PREFIX_BYTES).await?;
-        let bytes = message_bytes(&mut self.data, self.bytes_max)?;
-        self.gather(bytes).await?;
-        Ok(Some(self.data.split_to(bytes)))
+        let is_whole = announced(&self.data).is_some_and(|bytes| self.data.len() >= PREFIX_BYTES + bytes);
+        let Some(reading) = self.reading.clone().filter(|_| !is_whole) else {
+            let bytes_max = self
+                .reading
+                .as_ref()
+                .map_or(usize::MAX, |reading| reading.bytes_max);
+            self.gather(PREFIX_BYTES).await?;
+            let bytes = message_bytes(&mut self.data, bytes_max)?;
+            self.gather(bytes).await?;
+            return Ok(Some((self.data.split_to(bytes), None)));
+        };
+        // In a box: nearly all are there at once.
+        Box::pin(async move {
+            arrival(0, self.gather(PREFIX_BYTES)).await?;
+            let bytes = message_bytes(&mut self.data, reading.bytes_max)?;
+            let room = reading.unread.take(bytes).await?;
+            arrival(bytes, self.gather(bytes)).await?;
+            Ok(Some((self.data.split_to(bytes), Some(room))))
+        })
+        .await
     }
 
     async fn gather(&mut self, bytes: usize) -> Result<(), Status> {
@@ -95,6 +215,13 @@ impl<R: RequestBody> Requests<R> {
         }
         Ok(())
     }
+}
+
+/// How long the message is that begins here, if that much of it has come.
+fn announced(data: &[u8]) -> Option<usize> {
+    let prefix = data.first_chunk::<PREFIX_BYTES>()?;
+    let [_, length @ ..] = prefix;
+    Some(u32::from_be_bytes(*length) as usize)
 }
 
 /// Reads the prefix of a message: its length.

@@ -48,5 +48,5 @@ pub fn watch(backend: &impl Backend, headers: &HeaderMap, request: &HealthCheckR
     let now = frame(&answer(status));
     let end = HubStream::open(backend.watches(), requires_leader(headers));
     let ended = poll_fn(move |context| super::watch::poll_end(&end, context));
-    Body::messages(Box::pin(once(async { Ok(now) }).chain(ended)))
+    Body::messages(Box::pin(once(async { now }).chain(ended)))
 }

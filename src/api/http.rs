@@ -5,6 +5,7 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::ports::Port;
+use super::routes::Routes;
 use super::status::Failure;
 use super::{kv, monitoring};
 use crate::config;
@@ -12,6 +13,7 @@ use crate::proto::etcdserverpb::{AlarmType, RangeRequest};
 use crate::storage::state_alarms::RaisedAlarm;
 use ::http::header::{self, HeaderName};
 use ::http::{HeaderValue, Method, Response, StatusCode, Uri};
+use bytes::Bytes;
 use std::fmt::Write;
 
 pub(super) const JSON: &str = "application/json";
@@ -68,7 +70,8 @@ impl Check {
 }
 
 /// Answers one of the paths; nothing if it is none of them.
-pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Option<Response<Body>> {
+pub async fn respond<B: Backend>(routes: &Routes<B>, method: &Method, uri: &Uri) -> Option<Response<Body>> {
+    let backend = routes.backend();
     let path = uri.path();
     let checks: &[Check] = match path {
         "/version" | "/health" | "/metrics" | "/debug/vars" => &[],
@@ -82,7 +85,7 @@ pub async fn respond(backend: &impl Backend, method: &Method, uri: &Uri) -> Opti
     }
     let query = Query::of(uri);
     Some(match path {
-        "/metrics" => monitoring::metrics(backend),
+        "/metrics" => monitoring::metrics(routes),
         "/debug/vars" => monitoring::variables(backend).await,
         "/version" => version(backend),
         "/health" => health(backend, &query).await,
@@ -265,7 +268,11 @@ async fn read(backend: &impl Backend, serializable: bool) -> Result<(), String> 
     Ok(())
 }
 
-pub(super) fn plain(status: StatusCode, content_type: Option<&'static str>, text: String) -> Response<Body> {
+pub(super) fn plain(
+    status: StatusCode,
+    content_type: Option<&'static str>,
+    text: impl Into<Bytes>,
+) -> Response<Body> {
     let mut response = Response::new(Body::plain(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

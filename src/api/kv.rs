@@ -4,23 +4,24 @@
 //! reads the newest view; a serializable one reads the view at once. A transaction that only reads is not proposed.
 
 use super::backend::{Backend, fill, header};
-use super::body::Body;
-use super::bounds::TxnBounds;
+use super::body::{self, Body};
 use super::check;
+use super::large_work::LargeWork;
 use super::status::{ApiError, Failure};
 use crate::apply::machine::Outcome;
 use crate::env;
-use crate::limits::sizes;
+use crate::limits::{REPLY_BYTES_MAX, sizes};
 use crate::metrics::Operations;
 use crate::mvcc::MvccError;
 use crate::mvcc::range::{Progress, RangeScan};
-use crate::mvcc::reply::RangeReply;
-use crate::mvcc::txn;
+use crate::mvcc::reply::{EncodedTxn, RangeReply};
+use crate::mvcc::txn::{self, Condition};
 use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
+    TxnResponse,
 };
 use crate::proto::log::command::Request;
 use crate::quota;
@@ -28,7 +29,10 @@ use crate::quota::watching::{command, own_alarm};
 use std::sync::Arc;
 use tonic::Status;
 
-pub async fn range(backend: &impl Backend, request: RangeRequest) -> Result<Body, Status> {
+/// Sorting a key takes as long as decoding so many bytes.
+const SORT_BYTES_PER_KEY: usize = 64;
+
+pub async fn range(backend: &impl Backend, large: &LargeWork, request: RangeRequest) -> Result<Body, Status> {
     check::range(&request)?;
     let view = view(backend, request.serializable).await?;
     backend.metrics().store.ranges.inc();
@@ -43,7 +47,7 @@ pub async fn range(backend: &impl Backend, request: RangeRequest) -> Result<Body
     }
     let scan = view.range(&request).map_err(Failure::from)?;
     // In a box: point gets need not carry room for it.
-    let reply = Box::pin(run(scan)).await.map_err(Failure::from)?;
+    let reply = Box::pin(run_large(scan, large, 0)).await?;
     let header = header(backend, reply.header_revision);
     let (pieces, bytes) = reply.into_encoded(&header);
     Ok(Body::pieces(pieces, bytes))
@@ -71,30 +75,67 @@ pub async fn delete_range(backend: &impl Backend, request: DeleteRangeRequest) -
     }
 }
 
-pub async fn txn(backend: &impl Backend, request: TxnRequest) -> Result<Body, Status> {
-    check::txn(&request, TxnBounds::of(backend.limits().max_txn_ops))?;
-    let mut response = if txn::is_read_only(&request) {
-        let view = view(backend, txn::is_serializable(&request)).await?;
-        let response = txn::read_only(&view, &request).map_err(Failure::from)?;
-        let mut done = Operations {
-            ranges: response.responses.len() as u64,
-            ..Operations::default()
-        };
-        done.end_request(&Operations::default());
-        backend.metrics().store.add(&done);
-        response
-    } else {
-        match propose(backend, Request::Txn(request)).await? {
-            Outcome::Txn(response) => response,
-            other => return Err(unexpected(&other).into()),
+/// A transaction that has been checked ([`super::check::read_txn`]).
+pub async fn txn(backend: &impl Backend, large: &LargeWork, request: TxnRequest) -> Result<Body, Status> {
+    if txn::is_read_only(&request) {
+        // In a box: others need not carry room for it.
+        return Box::pin(read_only(backend, large, request)).await;
+    }
+    match propose(backend, Request::Txn(request)).await? {
+        Outcome::Txn(mut response) => {
+            debug_assert!(
+                nested_headers_carry_revisions_only(&response),
+                "etcd leaves the rest empty"
+            );
+            fill(backend, &mut response.header);
+            Ok(Body::message(&response))
         }
+        other => Err(unexpected(&other).into()),
+    }
+}
+
+/// A transaction of which [`txn::is_read_only`] holds, in slices.
+async fn read_only(backend: &impl Backend, large: &LargeWork, request: TxnRequest) -> Result<Body, Status> {
+    let view = view(backend, txn::is_serializable(&request)).await?;
+    let mut succeeded = true;
+    for compare in &request.compare {
+        succeeded = holds(&view, compare).await.map_err(Failure::from)?;
+        if !succeeded {
+            break;
+        }
+    }
+    let branch = if succeeded {
+        &request.success
+    } else {
+        &request.failure
     };
-    debug_assert!(
-        nested_headers_carry_revisions_only(&response),
-        "etcd leaves the rest empty"
-    );
-    fill(backend, &mut response.header);
-    Ok(Body::message(&response))
+    for range in txn::ranges(branch) {
+        txn::check_range(&*view, range).map_err(Failure::from)?;
+    }
+    let mut response = EncodedTxn::new(&header(backend, view.revision()), succeeded);
+    for range in txn::ranges(branch) {
+        let scan = RangeScan::new(&*view, range).map_err(Failure::from)?;
+        response.push(run_large(scan, large, response.bytes()).await?);
+        env::yield_now().await;
+    }
+    let mut done = Operations {
+        ranges: branch.len() as u64,
+        ..Operations::default()
+    };
+    done.end_request(&Operations::default());
+    backend.metrics().store.add(&done);
+    let bytes = response.bytes();
+    Ok(Body::pieces(response.into_pieces(), bytes))
+}
+
+async fn holds(view: &View, compare: &Compare) -> Result<bool, MvccError> {
+    let mut condition = Condition::new(view, compare)?;
+    loop {
+        if let Some(holds) = condition.advance(sizes().scan_slice_keys)? {
+            return Ok(holds);
+        }
+        env::yield_now().await;
+    }
 }
 
 pub async fn compact(backend: &impl Backend, request: CompactionRequest) -> Result<Body, Status> {
@@ -121,6 +162,24 @@ pub(super) async fn run(mut scan: RangeScan<'static>) -> Result<RangeReply, Mvcc
         env::yield_now().await;
     }
     Ok(scan.into_reply())
+}
+
+/// The same for a part of a reply that has so many bytes already: a reply that becomes too large ends early, and much is sorted
+/// elsewhere.
+async fn run_large(
+    mut scan: RangeScan<'static>,
+    large: &LargeWork,
+    before_bytes: usize,
+) -> Result<RangeReply, Status> {
+    while scan.advance(sizes().scan_slice_keys).map_err(Failure::from)? == Progress::More {
+        let bytes = before_bytes + scan.reply_bytes();
+        if bytes > REPLY_BYTES_MAX {
+            return Err(body::too_large(bytes));
+        }
+        env::yield_now().await;
+    }
+    let bytes = scan.unsorted() * SORT_BYTES_PER_KEY;
+    large.run(bytes, move || Ok(scan.into_reply())).await
 }
 
 /// A plain get of one key as it is now.

@@ -5,7 +5,7 @@
 
 use super::backend::{Backend, fill, header};
 use super::body::{Body, frame};
-use super::grpc::{RequestBody, Requests, requires_leader};
+use super::grpc::{Reading, RequestBody, Requests, requires_leader};
 use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
 use crate::apply::machine::Outcome;
@@ -94,10 +94,10 @@ pub fn keep_alive<B: Backend>(
     backend: &B,
     headers: &HeaderMap,
     body: impl RequestBody + 'static,
-    bytes_max: usize,
+    reading: &Reading,
 ) -> Body {
     let end = HubStream::open(backend.watches(), requires_leader(headers));
-    let questions = questions(Requests::new(body, bytes_max));
+    let questions = questions(Requests::new(body, reading.clone()));
     let backend = backend.clone();
     let answers = questions
         .map(move |question| {
@@ -137,11 +137,11 @@ async fn renew(backend: &impl Backend, request: LeaseKeepAliveRequest) -> Result
         keys: false,
     };
     let answer = backend.leases().ask(question).await.map_err(Failure::from)?;
-    Ok(frame(&LeaseKeepAliveResponse {
+    frame(&LeaseKeepAliveResponse {
         header: Some(header),
         id: request.id,
         ttl: answer.ttl,
-    }))
+    })
 }
 
 impl From<AskError> for Failure {

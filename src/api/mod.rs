@@ -21,6 +21,7 @@ mod http;
 #[doc(hidden)] // public for the fuzzer
 pub mod json;
 mod kv;
+mod large_work;
 mod lease;
 mod lock;
 mod maintenance;
@@ -34,7 +35,10 @@ pub mod routes;
 pub mod server;
 mod snapshot;
 pub mod status;
+mod turns;
+mod unread;
 mod watch;
+mod wire_settings;
 
 pub use backend::{Backend, Identity, Limits, ProposeError, Queues, RaftStatus, ReadError};
 pub use body::Body;

@@ -7,24 +7,50 @@ use super::backend::Backend;
 use super::body::Body;
 use super::http::{JSON, method_not_allowed, plain};
 use super::maintenance;
+use super::routes::Routes;
 use crate::config;
 use crate::consensus::RaftDetails;
 use crate::env::{self, ProcessUsage};
+use crate::limits::METRICS_TEXT_AGE_MAX;
 use crate::logging;
 use crate::metrics::{CONTENT_TYPE, Observed};
 use ::http::{Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where the level of the log is set.
 pub const LOG_LEVEL_PATH: &str = "/config/local/log";
 /// A request to set it needs no more.
 const LOG_LEVEL_BYTES_MAX: usize = 1024;
 
+/// The newest text of `/metrics` and when it was made. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsText(Arc<Mutex<Option<(env::Instant, Bytes)>>>);
+
+impl MetricsText {
+    /// The newest one if it is young enough, or a new one. Whoever asks while it is made waits for it.
+    fn get(&self, make: impl FnOnce() -> String) -> Bytes {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = env::now();
+        match &*newest {
+            Some((made, text)) if now - *made < METRICS_TEXT_AGE_MAX => text.clone(),
+            _ => {
+                let text = Bytes::from(make());
+                *newest = Some((now, text.clone()));
+                text
+            }
+        }
+    }
+}
+
 /// `/metrics`.
-pub fn metrics(backend: &impl Backend) -> Response<Body> {
-    let text = backend.metrics().text(&observe(backend));
+pub fn metrics<B: Backend>(routes: &Routes<B>) -> Response<Body> {
+    let backend = routes.backend();
+    let text = routes
+        .metrics_text()
+        .get(|| backend.metrics().text(&observe(backend)));
     plain(StatusCode::OK, Some(CONTENT_TYPE), text)
 }
 

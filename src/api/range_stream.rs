@@ -40,7 +40,7 @@ pub async fn range_stream(backend: &impl Backend, request: RangeRequest) -> Resu
     let messages = futures_util::stream::try_unfold(chunks, |mut chunks| async move {
         match chunks.next().await {
             Ok(message) => Ok(message.map(|message| (message, chunks))),
-            Err(failure) => Err(Status::from(failure)),
+            Err(status) => Err(status),
         }
     });
     Ok(Body::messages(Box::pin(messages)))
@@ -60,7 +60,7 @@ struct Chunks {
 }
 
 impl Chunks {
-    async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
+    async fn next(&mut self) -> Result<Option<Bytes>, Status> {
         if self.done {
             return Ok(None);
         }
@@ -69,15 +69,16 @@ impl Chunks {
             limit: keys,
             ..self.request.clone()
         };
-        let scan = self.view.range(&request)?;
+        let scan = self.view.range(&request).map_err(Failure::from)?;
         if request.count_only {
-            let count = run(scan).await?.count;
-            return Ok(Some(self.last(RangeResponse {
+            let count = run(scan).await.map_err(Failure::from)?.count;
+            return self.last(RangeResponse {
                 count,
                 ..Default::default()
-            })));
+            });
         }
-        let mut chunk = run(scan.without_count()).await?.into_response(None);
+        let scan = scan.without_count().within_bytes(self.chunk_bytes);
+        let mut chunk = run(scan).await.map_err(Failure::from)?.into_response(None);
         let found = chunk.kvs.len() as i64;
         self.left -= found;
         self.sent += found;
@@ -85,7 +86,7 @@ impl Chunks {
         let last_key = chunk.kvs.last().map(|kv| kv.key.clone());
         let Some(last_key) = last_key.filter(|_| chunk.more) else {
             chunk.count = self.sent;
-            return Ok(Some(self.last(chunk)));
+            return self.last(chunk);
         };
         self.request.key = [last_key.as_ref(), &[0]].concat().into();
         if self.left == 0 {
@@ -94,15 +95,16 @@ impl Chunks {
                 limit: 0,
                 ..self.request.clone()
             };
-            chunk.count = self.sent + run(self.view.range(&rest)?).await?.count;
-            return Ok(Some(self.last(chunk)));
+            let rest = self.view.range(&rest).map_err(Failure::from)?;
+            chunk.count = self.sent + run(rest).await.map_err(Failure::from)?.count;
+            return self.last(chunk);
         }
         chunk.more = false;
         chunk.count = 0;
-        Ok(Some(framed(chunk)))
+        framed(chunk)
     }
 
-    fn last(&mut self, mut chunk: RangeResponse) -> Bytes {
+    fn last(&mut self, mut chunk: RangeResponse) -> Result<Option<Bytes>, Status> {
         self.done = true;
         chunk.header = Some(self.header);
         framed(chunk)
@@ -117,8 +119,9 @@ impl Chunks {
     }
 }
 
-fn framed(chunk: RangeResponse) -> Bytes {
-    frame(&RangeStreamResponse {
+fn framed(chunk: RangeResponse) -> Result<Option<Bytes>, Status> {
+    let message = RangeStreamResponse {
         range_response: Some(chunk),
-    })
+    };
+    frame(&message).map(Some)
 }

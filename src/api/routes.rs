@@ -2,15 +2,19 @@
 
 use super::backend::Backend;
 use super::body::Body;
+use super::bounds::TxnBounds;
 use super::cors::Cors;
 use super::counted::Counted;
+use super::grpc::Reading;
+use super::large_work::LargeWork;
 use super::ports::{MEMBERS_PACKAGE, PEER_METHODS, PEER_SERVICES, Port};
 use super::status::ApiError;
+use super::unread::{ConnectionBudget, UnreadBodies};
 use super::{
-    cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring, peer_port, ports,
-    range_stream, snapshot, watch,
+    check, cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring, peer_port,
+    ports, range_stream, snapshot, watch,
 };
-use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES};
+use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::Call;
 use crate::proto::health::HealthListRequest;
 use ::http::{HeaderMap, Method, Request, Response, header};
@@ -53,7 +57,9 @@ pub struct Routes<B> {
     more: Option<axum::Router>,
     cors: Option<Cors>,
     json: bool,
-    converter: json::Converter,
+    large: LargeWork,
+    unread: UnreadBodies,
+    metrics_text: monitoring::MetricsText,
     defragmenting: Arc<Mutex<()>>,
     backups: Arc<Semaphore>,
     port: Port,
@@ -63,12 +69,15 @@ pub struct Routes<B> {
 impl<B: Backend> Routes<B> {
     /// The client API over `backend`.
     pub fn new(backend: B) -> Self {
+        let body_bytes_max = message_bytes_max(&backend) * JSON_BYTES_PER_MESSAGE_BYTE;
         Self {
             backend,
             more: None,
             cors: None,
             json: false,
-            converter: json::Converter::default(),
+            large: LargeWork::default(),
+            unread: UnreadBodies::new(body_bytes_max),
+            metrics_text: monitoring::MetricsText::default(),
             defragmenting: Arc::default(),
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             port: Port::Clients,
@@ -133,12 +142,26 @@ impl<B: Backend> Routes<B> {
         }
     }
 
+    pub(super) fn metrics_text(&self) -> &monitoring::MetricsText {
+        &self.metrics_text
+    }
+
     pub(super) fn backend(&self) -> &B {
         &self.backend
     }
 
-    pub(super) fn converter(&self) -> &json::Converter {
-        &self.converter
+    /// What of requests may be there in part.
+    pub(super) fn unread(&self) -> &UnreadBodies {
+        &self.unread
+    }
+
+    /// How the requests of a connection are read.
+    pub(super) fn reading(&self, budget: Option<&ConnectionBudget>) -> Reading {
+        Reading {
+            bytes_max: message_bytes_max(&self.backend),
+            unread: budget.cloned().unwrap_or_else(|| self.unread.connection()),
+            large: self.large.clone(),
+        }
     }
 
     /// Answers one request. Runs on the task of the request.
@@ -164,7 +187,20 @@ impl<B: Backend> Routes<B> {
             return Box::pin(self.route(request)).await;
         }
         let (parts, body) = request.into_parts();
-        grpc::response(self.invoke(parts.uri.path(), &parts.headers, body).await)
+        let reading = self.reading(parts.extensions.get());
+        let header_bytes = header_bytes(&parts.headers);
+        let _room = if header_bytes > HEADERS_FREE_BYTES {
+            match reading.unread.take(header_bytes).await {
+                Ok(room) => Some(room),
+                Err(status) => return status.into_http(),
+            }
+        } else {
+            None
+        };
+        grpc::response(
+            self.invoke(parts.uri.path(), &parts.headers, body, &reading)
+                .await,
+        )
     }
 
     /// Other members, and tools that ask what etcd's members ask each other.
@@ -194,7 +230,7 @@ impl<B: Backend> Routes<B> {
             if !is_answered {
                 return http::not_found();
             }
-            let answer = http::respond(&self.backend, request.method(), request.uri()).await;
+            let answer = http::respond(self, request.method(), request.uri()).await;
             return answer.unwrap_or_else(http::not_found);
         }
         let origin = request.headers().get(header::ORIGIN).cloned();
@@ -209,7 +245,7 @@ impl<B: Backend> Routes<B> {
             self.route(request).await
         } else if path == monitoring::LOG_LEVEL_PATH {
             monitoring::set_log_level(request).await
-        } else if let Some(response) = http::respond(&self.backend, request.method(), request.uri()).await {
+        } else if let Some(response) = http::respond(self, request.method(), request.uri()).await {
             response
         } else {
             self.route(request).await
@@ -226,6 +262,7 @@ impl<B: Backend> Routes<B> {
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
+        reading: &Reading,
     ) -> Result<Body, Status> {
         let call = self.backend.metrics().grpc.begin(path);
         let result = {
@@ -233,7 +270,7 @@ impl<B: Backend> Routes<B> {
                 if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(ApiError::NoLeader.into());
                 }
-                self.call(&call, path, headers, body).await
+                self.call(&call, path, headers, body, reading).await
             });
             grpc::within_deadline(headers, reply).await
         };
@@ -275,15 +312,26 @@ impl<B: Backend> Routes<B> {
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
+        reading: &Reading,
     ) -> Result<Body, Status> {
-        let backend = &self.backend;
-        let bytes_max = backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
+        let (backend, large) = (&self.backend, &self.large);
         match path {
-            "/etcdserverpb.KV/Range" => kv::range(backend, grpc::message(body, bytes_max, call).await?).await,
-            "/etcdserverpb.KV/Put" => kv::put(backend, grpc::message(body, bytes_max, call).await?).await,
-            "/etcdserverpb.KV/Txn" => kv::txn(backend, grpc::message(body, bytes_max, call).await?).await,
+            "/etcdserverpb.KV/Range" => {
+                kv::range(backend, large, grpc::flat_message(body, reading, call).await?).await
+            }
+            "/etcdserverpb.KV/Put" => kv::put(backend, grpc::flat_message(body, reading, call).await?).await,
+            "/etcdserverpb.KV/Txn" => {
+                let request = {
+                    let (encoded, _room) = grpc::whole_message(body, reading, call).await?;
+                    let bounds = TxnBounds::of(backend.limits().max_txn_ops);
+                    large
+                        .run(encoded.len(), move || check::read_txn(encoded, bounds))
+                        .await?
+                };
+                kv::txn(backend, large, request).await
+            }
             // In a box: every call would carry room for it.
-            _ => Box::pin(self.call_other(call, path, headers, body, bytes_max)).await,
+            _ => Box::pin(self.call_other(call, path, headers, body, reading)).await,
         }
     }
 
@@ -293,12 +341,12 @@ impl<B: Backend> Routes<B> {
         path: &str,
         headers: &HeaderMap,
         body: impl grpc::RequestBody + 'static,
-        bytes_max: usize,
+        reading: &Reading,
     ) -> Result<Body, Status> {
         let backend = &self.backend;
         macro_rules! message {
             () => {
-                grpc::message(body, bytes_max, call).await?
+                grpc::message(body, reading, call).await?
             };
         }
         match path {
@@ -307,13 +355,13 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
             "/etcdserverpb.Watch/Watch" => {
                 let body = Counted::new(body, call);
-                Ok(watch::watch(backend, headers, body, bytes_max))
+                Ok(watch::watch(backend, headers, body, reading))
             }
             "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseKeepAlive" => {
                 let body = Counted::new(body, call);
-                Ok(lease::keep_alive(backend, headers, body, bytes_max))
+                Ok(lease::keep_alive(backend, headers, body, reading))
             }
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
@@ -344,6 +392,19 @@ impl<B: Backend> Routes<B> {
             _ => Err(grpc::unknown(path, &SERVICES)),
         }
     }
+}
+
+/// The longest message of a client.
+fn message_bytes_max(backend: &impl Backend) -> usize {
+    backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES
+}
+
+/// Names and values.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    let bytes = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    bytes.sum()
 }
 
 /// What nobody answers: in gRPC's way or in HTTP's.

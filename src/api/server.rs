@@ -4,10 +4,14 @@ use super::authority::ProperAuthority;
 use super::backend::Backend;
 use super::places::{BusyBody, Place, Places};
 use super::routes::Routes;
-use crate::env::{self, Executor, Timer};
-use crate::limits::{CONNECTIONS_MAX, LEAVING_CONNECTION_MAX, PENDING_RESETS_MAX};
+use super::turns::{Begun, InTurns};
+use super::wire_settings;
+use crate::env::{self, Executor};
+use crate::limits::{CONNECTIONS_MAX, LEAVING_CONNECTION_MAX};
 use crate::logging::Sparse;
 use crate::tls::{Listener, Stream, Ways};
+use ::http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
@@ -41,13 +45,6 @@ impl Default for Options {
     }
 }
 
-/// A stream's window: one put of the default largest size needs no more than two rounds of window updates.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-/// A connection's window: bounds what one client can make the server hold.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// etcd's --grpc-keepalive-interval and --grpc-keepalive-timeout.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_hours(2);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// After a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Lines about connections that were rejected: enough for an operator, too few to fill a disk.
@@ -112,7 +109,7 @@ pub async fn serve<B: Backend>(
     // Counts the connections of this port alone: there are places for no more.
     let permits_max = options.places.max().min(Semaphore::MAX_PERMITS) as u32;
     let permits = Arc::new(Semaphore::new(permits_max as usize));
-    let builder = Arc::new(builder(&options));
+    let builder = Arc::new(wire_settings::builder(options.max_concurrent_streams));
     {
         let mut shutdown = pin!(shutdown);
         loop {
@@ -212,23 +209,6 @@ async fn begin(
     }
 }
 
-fn builder(options: &Options) -> Builder<Executor> {
-    let mut builder = Builder::new(Executor);
-    builder.http1().timer(Timer);
-    builder
-        .http2()
-        .timer(Timer)
-        .max_concurrent_streams(options.max_concurrent_streams)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-        // gRPC servers do not send the date, and it costs every response some bytes.
-        .auto_date_header(false);
-    builder
-}
-
 async fn serve_stream<B: Backend>(
     stream: Stream,
     builder: Arc<Builder<Executor>>,
@@ -236,18 +216,23 @@ async fn serve_stream<B: Backend>(
     phases: Arc<Phases>,
     place: &Place,
 ) {
+    let budget = routes.unread().connection();
     let routes = Arc::new(routes);
     let activity = place.activity();
-    let service = service_fn(move |request| {
+    let begun = Begun::default();
+    let stream = ProperAuthority::new(InTurns::new(stream, begun.clone()));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        begun.add();
         let routes = Arc::clone(&routes);
         let busy = activity.begin();
+        request.extensions_mut().insert(budget.clone());
         // In a box, which goes once the answer begins: the task of a stream lives on, and would keep its room.
         Box::pin(async move {
             let response = routes.handle(request).await;
             Ok::<_, Infallible>(response.map(|body| BusyBody { body, _busy: busy }))
         })
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(ProperAuthority::new(stream)), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         biased;
         result = connection.as_mut() => Some(result),

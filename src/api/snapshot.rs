@@ -123,7 +123,7 @@ impl Sending {
             remaining_bytes: self.left,
             blob,
             version: CLUSTER_VERSION.to_owned(),
-        });
+        })?;
         let sent = env::timeout(self.patience, self.messages.send(message)).await;
         sent.map_err(|_| Status::deadline_exceeded("the client does not read"))?
             .map_err(|_| Status::cancelled("the client has gone"))

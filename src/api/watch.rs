@@ -6,7 +6,7 @@
 
 use super::backend::Backend;
 use super::body::{Body, PREFIX_BYTES, put_prefix};
-use super::grpc::{RequestBody, Requests};
+use super::grpc::{Reading, RequestBody, Requests};
 use super::status::ApiError;
 use crate::env;
 use crate::limits::sizes;
@@ -31,7 +31,7 @@ pub fn watch<B: Backend>(
     backend: &B,
     headers: &HeaderMap,
     body: impl RequestBody + 'static,
-    bytes_max: usize,
+    reading: &Reading,
 ) -> Body {
     let hub = backend.watches().clone();
     let stream = hub.next_stream();
@@ -50,7 +50,7 @@ pub fn watch<B: Backend>(
         stream,
         outbox: Arc::clone(&outbox),
     };
-    env::spawn(receiver.run(Requests::new(body, bytes_max)));
+    env::spawn(receiver.run(Requests::new(body, reading.clone())));
     Body::messages(Box::pin(Replies {
         backend: backend.clone(),
         hub,
@@ -120,7 +120,7 @@ struct Replies<B> {
     hub: WatchHandle,
     stream: StreamId,
     outbox: Arc<Outbox>,
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Result<Bytes, Status>>,
 }
 
 // Nothing in it is pinned in place.
@@ -137,7 +137,7 @@ impl<B: Backend> Stream for Replies<B> {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(chunk) = self.chunks.pop_front() {
-            return Poll::Ready(Some(Ok(chunk)));
+            return Poll::Ready(Some(chunk));
         }
         match ready!(self.outbox.poll_take(context, sizes().watch_chunk_bytes)) {
             Taken::Messages { messages, drained } => {
@@ -146,7 +146,7 @@ impl<B: Backend> Stream for Replies<B> {
                 }
                 let header = super::backend::header(&self.backend, 0);
                 self.chunks = chunks(messages, &header).into();
-                Poll::Ready(self.chunks.pop_front().map(Ok))
+                Poll::Ready(self.chunks.pop_front())
             }
             Taken::Ended(ending) => Poll::Ready(Some(Err(status(&ending)))),
         }
@@ -173,8 +173,9 @@ fn status(ending: &Ending) -> Status {
     }
 }
 
-/// Messages in as few pieces as possible. Events that are large go out as they are, without a copy.
-fn chunks(messages: Vec<Message>, header: &ResponseHeader) -> Vec<Bytes> {
+/// Messages in as few pieces as possible. Events that are large go out as they are, without a copy. One that is too large for gRPC
+/// ends the stream.
+fn chunks(messages: Vec<Message>, header: &ResponseHeader) -> Vec<Result<Bytes, Status>> {
     let mut chunks = vec![];
     let mut buffer = BytesMut::with_capacity(messages.iter().map(copied_bytes).sum());
     for message in messages {
@@ -200,17 +201,19 @@ fn chunks(messages: Vec<Message>, header: &ResponseHeader) -> Vec<Bytes> {
                 (*response, Bytes::new())
             }
         };
-        put_prefix(&mut buffer, head.encoded_len() + events.len());
+        if let Err(status) = put_prefix(&mut buffer, head.encoded_len() + events.len()) {
+            chunks.extend([Ok(buffer.freeze()), Err(status)]);
+            return chunks;
+        }
         head.encode(&mut buffer).expect("a buffer grows");
         if events.len() < sizes().watch_chunk_bytes {
             buffer.extend_from_slice(&events);
         } else {
-            chunks.push(buffer.split().freeze());
-            chunks.push(events);
+            chunks.extend([Ok(buffer.split().freeze()), Ok(events)]);
         }
     }
     if !buffer.is_empty() {
-        chunks.push(buffer.freeze());
+        chunks.push(Ok(buffer.freeze()));
     }
     chunks
 }

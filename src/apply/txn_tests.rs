@@ -213,11 +213,14 @@ fn conditions_compare_as_etcd_does() {
             compare: vec![condition.clone()],
             ..Default::default()
         };
-        assert_eq!(
-            txn::read_only(&member.view(), &request).unwrap().succeeded,
-            expected,
-            "{condition:?}"
-        );
+        let plan = txn::plan(&*member.view(), &request).unwrap();
+        assert_eq!(plan.succeeded, expected, "{condition:?}");
+        for keys_max in [1, 2] {
+            let view = member.view();
+            let mut slices = txn::Condition::new(&*view, &condition).unwrap();
+            let holds = (0..10).find_map(|_| slices.advance(keys_max).unwrap());
+            assert_eq!(holds, Some(expected), "{condition:?} in slices of {keys_max}");
+        }
         assert_eq!(run_txn(&mut member, request).succeeded, expected, "{condition:?}");
     }
 }

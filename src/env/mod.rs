@@ -36,9 +36,9 @@ pub use http::{Executor, Timer};
 pub use process::{ProcessUsage, arguments, open_files_max, process_usage, raise_open_files_max};
 pub use tasks::TaskThread;
 pub use world::{
-    Instant, Listener, Stream, ThreadHandle, block_on, connect, disk_read, disk_sync, end_by_signal,
-    ignore_unhandled_signals, now, processors, random_u64, shutdown_signal, signal_name, sleep, sleep_until,
-    spawn, spawn_local, thread, unix_time, with_patient_threads,
+    Instant, Listener, Stream, ThreadHandle, block_on, blocking, connect, disk_read, disk_sync,
+    end_by_signal, ignore_unhandled_signals, now, processors, random_u64, shutdown_signal, signal_name,
+    sleep, sleep_until, spawn, spawn_local, thread, unix_time, with_patient_threads,
 };
 
 use std::future::Future;

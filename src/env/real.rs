@@ -92,6 +92,12 @@ pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
+/// Carries out something that takes long on a thread that is there for such work; nothing if the process stops meanwhile. Who calls it
+/// bounds how much of it is under way.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    tokio::task::spawn_blocking(work).await.ok()
+}
+
 /// Runs a task beside the current one.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);

@@ -93,6 +93,8 @@ pub struct RangeScan<'s> {
     gather_max: usize,
     /// Cut the reply to so many.
     limit: usize,
+    /// End the reply with the key that brings it there.
+    bytes_max: usize,
     with_count: bool,
     tells_more: bool,
     gathered: EncodedKvs,
@@ -147,6 +149,7 @@ impl<'s> RangeScan<'s> {
             keys_only: request.keys_only,
             gather_max,
             limit,
+            bytes_max: usize::MAX,
             with_count: !(is_past && mutants::active(Mutant::CountStopsAtLimit)),
             tells_more: !(is_past && mutants::active(Mutant::MoreNotTold)),
             gathered: EncodedKvs::default(),
@@ -178,6 +181,29 @@ impl<'s> RangeScan<'s> {
         self
     }
 
+    /// Ends the reply, if it is in the order of keys, once it is so long: there is more then.
+    #[must_use]
+    pub fn within_bytes(mut self, bytes_max: usize) -> Self {
+        self.bytes_max = bytes_max;
+        self
+    }
+
+    /// How long the reply is by now, where that is known before all of it is there.
+    pub fn reply_bytes(&self) -> usize {
+        match &self.gather {
+            Gather::InOrder(kvs) => kvs.encoded_bytes(),
+            Gather::ToSort { .. } | Gather::Nothing => 0,
+        }
+    }
+
+    /// Keys that [`Self::into_reply`] has to sort.
+    pub fn unsorted(&self) -> usize {
+        match &self.gather {
+            Gather::ToSort { kvs, .. } => kvs.len(),
+            Gather::InOrder(_) | Gather::Nothing => self.sorted.len(),
+        }
+    }
+
     /// Looks at up to `keys_max` records.
     pub fn advance(&mut self, keys_max: usize) -> Result<Progress, MvccError> {
         for _ in 0..keys_max {
@@ -197,10 +223,7 @@ impl<'s> RangeScan<'s> {
                     }
                 }
                 Step::Skipped => {}
-                Step::End => {
-                    self.sort();
-                    return Ok(Progress::Done);
-                }
+                Step::End => return Ok(Progress::Done),
             }
         }
         Ok(Progress::More)
@@ -214,7 +237,7 @@ impl<'s> RangeScan<'s> {
                 if !self.filters.pass(&record) {
                     return Ok(());
                 }
-                if kvs.keys() < self.limit as u64 {
+                if kvs.keys() < self.limit as u64 && kvs.encoded_bytes() < self.bytes_max {
                     if self.keys_only {
                         kvs.push_key_only(&key, &record);
                     } else {

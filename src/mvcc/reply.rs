@@ -87,6 +87,62 @@ impl EncodedKvs {
     }
 }
 
+/// `TxnResponse` of a transaction of ranges alone, encoded, in pieces.
+#[derive(Debug)]
+pub struct EncodedTxn {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+}
+
+/// Fields of `TxnResponse` and of `ResponseOp`.
+const TAG_SUCCEEDED: u8 = 2 << 3;
+const TAG_RESPONSES: u8 = 3 << 3 | 2;
+const TAG_RANGE: u8 = 1 << 3 | 2;
+
+impl EncodedTxn {
+    pub fn new(header: &ResponseHeader, succeeded: bool) -> Self {
+        let mut front = Vec::with_capacity(64);
+        front.push(TAG_HEADER);
+        header
+            .encode_length_delimited(&mut front)
+            .expect("a vector grows as needed");
+        if succeeded {
+            front.extend_from_slice(&[TAG_SUCCEEDED, 1]);
+        }
+        Self {
+            bytes: front.len(),
+            pieces: vec![front.into()],
+        }
+    }
+
+    /// Adds the answer to the next range.
+    pub fn push(&mut self, reply: RangeReply) {
+        let header = ResponseHeader {
+            revision: reply.header_revision,
+            ..ResponseHeader::default()
+        };
+        let (pieces, bytes) = reply.into_encoded(&header);
+        let operation_bytes = 1 + encoded_len_varint(bytes as u64) + bytes;
+        let mut front = Vec::with_capacity(16);
+        front.push(TAG_RESPONSES);
+        encode_varint(operation_bytes as u64, &mut front);
+        front.push(TAG_RANGE);
+        encode_varint(bytes as u64, &mut front);
+        self.bytes += front.len() + bytes;
+        self.pieces.push(front.into());
+        self.pieces.extend(pieces);
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The pieces, to be sent one after another.
+    pub fn into_pieces(self) -> Vec<Bytes> {
+        self.pieces
+    }
+}
+
 /// What a range found.
 #[derive(Debug, Default)]
 pub struct RangeReply {

@@ -1,4 +1,4 @@
-//! Transactions as far as they only read: conditions, which branches are taken, and read-only transactions.
+//! Transactions as far as they only read: conditions, which branches are taken, and which transactions only read.
 //!
 //! Mirrors etcd's server/etcdserver/txn/txn.go: all conditions, those of nested transactions too, see the state before
 //! the first operation; ranges are checked before anything is carried out.
@@ -8,12 +8,10 @@ use std::cmp::Ordering;
 use crate::mvcc::MvccError;
 use crate::mvcc::range::RangeScan;
 use crate::mvcc::records::{RecordsAt, Source};
-use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request;
-use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
-    Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, ResponseOp, TxnRequest, TxnResponse,
+    Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest,
 };
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
@@ -29,6 +27,14 @@ pub fn is_serializable(request: &TxnRequest) -> bool {
     operations(request).all(
         |operation| matches!(&operation.request, Some(Request::RequestRange(range)) if range.serializable),
     )
+}
+
+/// The ranges of a branch of a transaction of which [`is_read_only`] holds.
+pub fn ranges(branch: &[RequestOp]) -> impl Iterator<Item = &RangeRequest> {
+    branch.iter().filter_map(|operation| match &operation.request {
+        Some(Request::RequestRange(range)) => Some(range),
+        _ => None,
+    })
 }
 
 fn operations(request: &TxnRequest) -> impl Iterator<Item = &RequestOp> {
@@ -79,27 +85,61 @@ pub fn plan<'r>(source: &dyn Source<'_>, request: &'r TxnRequest) -> Result<Plan
     })
 }
 
-/// Every key of the range must satisfy the condition. A range without keys is compared as a key full of zeros, except
-/// that no value equals, exceeds or differs from one that is not there.
 fn holds(source: &dyn Source<'_>, compare: &Compare) -> Result<bool, StateError> {
-    let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
-    let by_value = compare.target == CompareTarget::Value as i32;
-    // The usual condition, on a number of one key, needs no value.
-    if let KeyRange::Single(key) = &range
-        && !by_value
-    {
-        let header = source.newest_header(key)?;
-        return Ok(holds_for(compare, &header.unwrap_or_default(), &[]));
-    }
-    let mut records = RecordsAt::newest(source, &range)?;
-    let mut any = false;
-    while let Some((_, record)) = records.next_record()? {
-        any = true;
-        if !holds_for(compare, &record.header, &record.value()) {
-            return Ok(false);
+    let mut condition = Condition::new(source, compare)?;
+    loop {
+        if let Some(holds) = condition.advance(usize::MAX)? {
+            return Ok(holds);
         }
     }
-    Ok(any || (!by_value && holds_for(compare, &Header::default(), &[])))
+}
+
+/// A condition under way. Every key of the range must satisfy it. A range without keys is compared as a key full of zeros, except
+/// that no value equals, exceeds or differs from one that is not there.
+pub struct Condition<'r, 's> {
+    compare: &'r Compare,
+    walk: CompareWalk<'s>,
+}
+
+enum CompareWalk<'s> {
+    /// The usual condition, on a number of one key, needs no value.
+    Header(Header),
+    Records(RecordsAt<'s>, bool),
+}
+
+impl<'r, 's> Condition<'r, 's> {
+    pub fn new(source: &dyn Source<'s>, compare: &'r Compare) -> Result<Self, StateError> {
+        let range = KeyRange::new(compare.key.clone(), compare.range_end.clone());
+        let walk = match &range {
+            KeyRange::Single(key) if compare.target != CompareTarget::Value as i32 => {
+                CompareWalk::Header(source.newest_header(key)?.unwrap_or_default())
+            }
+            _ => CompareWalk::Records(RecordsAt::newest(source, &range)?, false),
+        };
+        Ok(Self { compare, walk })
+    }
+
+    /// Looks at up to `keys_max` records; whether the condition holds, once that is known.
+    pub fn advance(&mut self, keys_max: usize) -> Result<Option<bool>, StateError> {
+        let compare = self.compare;
+        let (records, any) = match &mut self.walk {
+            CompareWalk::Header(header) => return Ok(Some(holds_for(compare, header, &[]))),
+            CompareWalk::Records(records, any) => (records, any),
+        };
+        for _ in 0..keys_max {
+            let Some((_, record)) = records.next_record()? else {
+                let by_value = compare.target == CompareTarget::Value as i32;
+                return Ok(Some(
+                    *any || (!by_value && holds_for(compare, &Header::default(), &[])),
+                ));
+            };
+            *any = true;
+            if !holds_for(compare, &record.header, &record.value()) {
+                return Ok(Some(false));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// A union field that does not fit the target counts as zero.
@@ -165,40 +205,4 @@ pub fn range(source: &dyn Source<'_>, request: &RangeRequest) -> Result<RangeRes
     Ok(RangeScan::new(source, request)?
         .run()?
         .into_response(Some(header)))
-}
-
-/// Carries out a transaction of which [`is_read_only`] holds.
-pub fn read_only(view: &View, request: &TxnRequest) -> Result<TxnResponse, MvccError> {
-    let plan = plan(view, request)?;
-    let ranges: Vec<&RangeRequest> = plan
-        .operations
-        .iter()
-        .filter_map(|operation| match operation {
-            Planned::Operation(Request::RequestRange(range)) => Some(range),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(
-        ranges.len(),
-        plan.operations.len(),
-        "only ranges are in a read-only transaction"
-    );
-    for request in &ranges {
-        check_range(view, request)?;
-    }
-    let mut responses = Vec::with_capacity(ranges.len());
-    for request in ranges {
-        responses.push(ResponseOp {
-            response: Some(Response::ResponseRange(range(view, request)?)),
-        });
-    }
-    let header = Some(ResponseHeader {
-        revision: view.revision(),
-        ..Default::default()
-    });
-    Ok(TxnResponse {
-        header,
-        succeeded: plan.succeeded,
-        responses,
-    })
 }

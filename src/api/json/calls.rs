@@ -2,7 +2,9 @@
 
 use super::objects::Objects;
 use super::text;
-use crate::api::grpc::{RequestBody, next_data};
+use crate::api::grpc::{Reading, RequestBody, next_data};
+use crate::api::unread::{ConnectionBudget, Room, arrival};
+use crate::limits::JSON_BYTES_PER_MESSAGE_BYTE;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use http_body::Frame;
@@ -13,23 +15,68 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tonic::Status;
 
-/// Reads a body to its end. `message_bytes_max` is what the error names: the limit of the message, not of its JSON.
+/// Room for a body whose length is not known is made in steps of this size at least.
+const ROOM_STEP_BYTES: usize = 64 * 1024;
+
+/// Reads a body to its end. It takes its room until the second part is dropped.
 pub async fn read_text(
     mut body: impl RequestBody,
-    bytes_max: usize,
-    message_bytes_max: usize,
-) -> Result<Bytes, Status> {
-    let mut text = BytesMut::new();
-    while let Some(data) = next_data(&mut body).await? {
-        if text.len() + data.len() > bytes_max {
+    reading: &Reading,
+) -> Result<(Bytes, Option<Room>), Status> {
+    let bytes_max = reading.bytes_max * JSON_BYTES_PER_MESSAGE_BYTE;
+    let known = body
+        .size_hint()
+        .exact()
+        .and_then(|bytes| usize::try_from(bytes).ok());
+    let arriving = async {
+        let mut text = BytesMut::new();
+        let mut room: Option<Room> = None;
+        while let Some(data) = next_data(&mut body).await? {
             let bytes = text.len() + data.len();
-            return Err(Status::resource_exhausted(format!(
-                "grpc: received message larger than max ({bytes} vs. {message_bytes_max})"
-            )));
+            if bytes > bytes_max {
+                // The limit of the message, not of its JSON, is what clients know.
+                let message_bytes_max = reading.bytes_max;
+                return Err(Status::resource_exhausted(format!(
+                    "grpc: received message larger than max ({bytes} vs. {message_bytes_max})"
+                )));
+            }
+            if text.is_empty() && body.is_end_stream() {
+                return Ok((data, None));
+            }
+            make_room(
+                &mut room,
+                &reading.unread,
+                bytes,
+                known.filter(|known| *known <= bytes_max),
+            )
+            .await?;
+            text.extend_from_slice(&data);
         }
-        text.extend_from_slice(&data);
+        Ok((text.freeze(), room))
+    };
+    arrival(known.unwrap_or_default().min(bytes_max), arriving).await
+}
+
+/// Sees to it that there is room for so many bytes: for all of the body where its length is known, else for twice as many as
+/// before.
+async fn make_room(
+    room: &mut Option<Room>,
+    budget: &ConnectionBudget,
+    bytes: usize,
+    known: Option<usize>,
+) -> Result<(), Status> {
+    let taken = room.as_ref().map_or(0, Room::bytes);
+    if bytes <= taken {
+        return Ok(());
     }
-    Ok(text.freeze())
+    let wanted = known.unwrap_or(0).max(2 * taken).max(bytes).max(ROOM_STEP_BYTES);
+    match room {
+        Some(room) => room.grow(budget, wanted - taken).await,
+        None => {
+            *room = Some(budget.take(wanted).await?);
+            Ok(())
+        }
+    }
 }
 
 /// A request body as gRPC has it. One type for all: what handles calls is compiled for each type of body.
@@ -46,27 +93,71 @@ impl Frames {
 
     /// A message for each JSON object. What is no such object ends the requests, as the end of the body does: replies
     /// to those before go on (grpc-gateway has the same).
-    pub fn many(body: impl RequestBody + 'static, request: &MessageDescriptor, bytes_max: usize) -> Self {
+    pub fn many(
+        body: impl RequestBody + 'static,
+        request: &MessageDescriptor,
+        reading: &Reading,
+        values_max: usize,
+    ) -> Self {
+        let arriving = Arriving {
+            body,
+            objects: Objects::default(),
+            room: None,
+            reading: reading.clone(),
+        };
         let request = request.clone();
-        let state = (body, Objects::default());
-        Self::Many(Box::pin(stream::unfold(state, move |(mut body, mut objects)| {
+        Self::Many(Box::pin(stream::unfold(arriving, move |mut arriving| {
             let request = request.clone();
             async move {
-                loop {
-                    if let Some(object) = objects.take().ok()? {
-                        let frame = text::read(&request, &object);
-                        let frame = frame.inspect_err(|status| {
-                            tracing::debug!(error = status.message(), "failed to decode request");
-                        });
-                        return Some((frame.ok()?, (body, objects)));
-                    }
-                    if objects.waiting_bytes() > bytes_max {
-                        return None;
-                    }
-                    objects.push(&next_data(&mut body).await.ok()??);
-                }
+                let object = arriving.next().await?;
+                let read = move || text::read(&request, &object.0, values_max);
+                let frame = arriving.reading.large.run(object.1, read).await;
+                let frame = frame.inspect_err(|status| {
+                    tracing::debug!(error = status.message(), "failed to decode request");
+                });
+                Some((frame.ok()?, arriving))
             }
         })))
+    }
+}
+
+/// JSON objects that come one after the other.
+struct Arriving<R> {
+    body: R,
+    objects: Objects,
+    /// For one that is not there in full.
+    room: Option<Room>,
+    reading: Reading,
+}
+
+impl<R: RequestBody> Arriving<R> {
+    /// The next object and its length; nothing where there is no more, or no object.
+    async fn next(&mut self) -> Option<(Bytes, usize)> {
+        loop {
+            if let Some(object) = self.objects.take().ok()? {
+                self.room = None;
+                let bytes = object.len();
+                return Some((object, bytes));
+            }
+            let waiting = self.objects.waiting_bytes();
+            if waiting > self.reading.bytes_max * JSON_BYTES_PER_MESSAGE_BYTE {
+                return None;
+            }
+            let next = next_data(&mut self.body);
+            let data = if waiting == 0 {
+                next.await
+            } else {
+                arrival(0, next).await
+            };
+            let data = data.ok()??;
+            if waiting > 0 {
+                let bytes = waiting + data.len();
+                make_room(&mut self.room, &self.reading.unread, bytes, None)
+                    .await
+                    .ok()?;
+            }
+            self.objects.push(&data);
+        }
     }
 }
 

@@ -11,7 +11,6 @@
 //! as it did there. Streams over WebSocket are not here.
 
 mod calls;
-mod converter;
 mod errors;
 #[doc(hidden)] // these are public for the fuzzer
 pub mod objects;
@@ -22,13 +21,14 @@ pub mod text;
 
 use super::backend::Backend;
 use super::body::Body;
+use super::bounds::TxnBounds;
 use super::grpc::{self, RequestBody, Requests};
+use super::large_work::LargeWork;
 use super::routes::Routes;
-use crate::limits::{GRPC_OVERHEAD_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
+use crate::limits::JSON_VALUES_PER_PART;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
 use calls::{Frames, read_text};
-pub use converter::Converter;
 use futures_util::{StreamExt, stream};
 use std::convert::Infallible;
 use table::Call;
@@ -61,48 +61,49 @@ async fn perform<B: Backend>(
 ) -> Result<Response<Body>, Status> {
     let (parts, body) = request.into_parts();
     let metadata = metadata(&parts.headers)?;
-    let message_bytes_max = routes.backend().limits().max_request_bytes + GRPC_OVERHEAD_BYTES;
-    let converter = routes.converter();
-    let bytes_max = message_bytes_max * JSON_BYTES_PER_MESSAGE_BYTE;
+    let reading = routes.reading(parts.extensions.get());
+    let parts_max = TxnBounds::of(routes.backend().limits().max_txn_ops).parts;
+    let values_max = parts_max.saturating_mul(JSON_VALUES_PER_PART);
     let frames = if call.requests_stream {
-        Frames::many(body, &call.request, bytes_max)
+        Frames::many(body, &call.request, &reading, values_max)
     } else {
-        let text = read_text(body, bytes_max, message_bytes_max).await?;
+        let (text, _room) = read_text(body, &reading).await?;
         let text_bytes = text.len();
-        let read = move || text::read(&call.request, &text);
-        Frames::one(converter.run(text_bytes, read).await?)
+        let read = move || text::read(&call.request, &text, values_max);
+        Frames::one(reading.large.run(text_bytes, read).await?)
     };
-    let reply = routes.invoke(call.rpc, &metadata, frames).await;
+    let reply = routes.invoke(call.rpc, &metadata, frames, &reading).await;
+    let large = reading.large;
     if call.replies_stream {
-        return Ok(lines(converter.clone(), call, reply).await);
+        return Ok(lines(large, call, reply).await);
     }
-    let mut replies = Requests::new(reply?, usize::MAX);
+    let mut replies = Requests::of_reply(reply?);
     let message = replies.next_bytes().await?.unwrap_or_default();
     let message_bytes = message.len();
     let write = move || {
         let mut text = Vec::new();
         text::write(&call.reply, message, &mut text).map(|()| text)
     };
-    Ok(success(Body::plain(converter.run(message_bytes, write).await?)))
+    Ok(success(Body::plain(large.run(message_bytes, write).await?)))
 }
 
 /// Replies as lines. The head waits for the first of them: until then an error can still set its status.
-async fn lines(converter: Converter, call: &'static Call, reply: Result<Body, Status>) -> Response<Body> {
+async fn lines(large: LargeWork, call: &'static Call, reply: Result<Body, Status>) -> Response<Body> {
     let mut replies = match reply {
-        Ok(body) => Requests::new(body, usize::MAX),
+        Ok(body) => Requests::of_reply(body),
         Err(status) => return errors::line_response(&status),
     };
     let first = match replies.next_bytes().await {
-        Ok(Some(message)) => line(&converter, call, message).await,
+        Ok(Some(message)) => line(&large, call, message).await,
         Ok(None) => return Response::default(),
         Err(status) => return errors::line_response(&status),
     };
-    let rest = stream::unfold(Some((replies, converter)), move |state| async move {
-        let (mut replies, converter) = state?;
+    let rest = stream::unfold(Some((replies, large)), move |state| async move {
+        let (mut replies, large) = state?;
         match replies.next_bytes().await {
             Ok(Some(message)) => {
-                let line = line(&converter, call, message).await;
-                Some((line, Some((replies, converter))))
+                let line = line(&large, call, message).await;
+                Some((line, Some((replies, large))))
             }
             Ok(None) => None,
             Err(status) => Some((errors::line(&status), None)),
@@ -112,7 +113,7 @@ async fn lines(converter: Converter, call: &'static Call, reply: Result<Body, St
     success(Body::routed(axum::body::Body::from_stream(lines)))
 }
 
-async fn line(converter: &Converter, call: &'static Call, message: Bytes) -> Bytes {
+async fn line(large: &LargeWork, call: &'static Call, message: Bytes) -> Bytes {
     let message_bytes = message.len();
     let write = move || {
         let mut text = b"{\"result\":".to_vec();
@@ -120,7 +121,7 @@ async fn line(converter: &Converter, call: &'static Call, message: Bytes) -> Byt
         text.extend_from_slice(b"}\n");
         Ok(text.into())
     };
-    let line = converter.run(message_bytes, write).await;
+    let line = large.run(message_bytes, write).await;
     line.unwrap_or_else(|status| errors::line(&status))
 }
 

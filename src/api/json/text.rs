@@ -10,10 +10,16 @@ const READING: DeserializeOptions = DeserializeOptions::new().deny_unknown_field
 const WRITING: SerializeOptions = SerializeOptions::new().use_proto_field_name(true);
 
 /// The first JSON value of a text as a gRPC message with its prefix. No text at all is a message of defaults; what
-/// follows the value is passed over.
-pub fn read(descriptor: &MessageDescriptor, text: &[u8]) -> Result<Bytes, Status> {
+/// follows the value is passed over. A text of more values than `values_max` is not read: each takes some hundred times
+/// what it takes here.
+pub fn read(descriptor: &MessageDescriptor, text: &[u8], values_max: usize) -> Result<Bytes, Status> {
+    if !has_few_values(text, values_max) {
+        return Err(Status::invalid_argument(
+            "proto: there are too many values in the request",
+        ));
+    }
     if text.trim_ascii().is_empty() {
-        return Ok(body::frame(&DynamicMessage::new(descriptor.clone())));
+        return body::frame(&DynamicMessage::new(descriptor.clone()));
     }
     let message = parse(descriptor, text).map_err(|error| {
         Status::invalid_argument(if error.is_eof() {
@@ -22,7 +28,27 @@ pub fn read(descriptor: &MessageDescriptor, text: &[u8]) -> Result<Bytes, Status
             format!("proto: {error}")
         })
     })?;
-    Ok(body::frame(&message))
+    body::frame(&message)
+}
+
+/// Whether there are no more values than this, arrays and objects and what they hold together, roughly.
+fn has_few_values(text: &[u8], values_max: usize) -> bool {
+    let (mut values, mut in_string, mut escaped) = (0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_string,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' | b',' if !in_string => {
+                values += 1;
+                if values > values_max {
+                    return false;
+                }
+            }
+            _ => {}
+        }
+    }
+    true
 }
 
 fn parse(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, serde_json::Error> {
@@ -80,6 +106,22 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    const VALUES_MAX: usize = 1_000;
+
+    #[test]
+    fn values_are_counted_outside_strings() {
+        let cases = [
+            ("{}", 1),
+            ("[[],[]]", 4),
+            (r#"{"a":"[[[,,,\"{{","b":1}"#, 2),
+            (r#""\\",["#, 2),
+        ];
+        for (text, values) in cases {
+            assert!(has_few_values(text.as_bytes(), values), "{text}");
+            assert!(!has_few_values(text.as_bytes(), values - 1), "{text}");
+        }
+    }
+
     /// Objects with fields of transactions, as they should be and as they should not.
     fn values() -> impl Strategy<Value = Value> {
         let leaves = [
@@ -133,20 +175,20 @@ mod tests {
         #[test]
         fn what_is_read_can_be_written_and_read_again(value in values(), route in prop::sample::select(&["kv/txn", "kv/range", "kv/put"][..])) {
             let request = &table::call(route).expect("in the table").request;
-            if let Ok(frame) = read(request, value.to_string().as_bytes()) {
+            if let Ok(frame) = read(request, value.to_string().as_bytes(), VALUES_MAX) {
                 let mut written = vec![];
                 write(request, frame.slice(PREFIX_BYTES..), &mut written).expect("what was read can be written");
-                prop_assert_eq!(read(request, &written).expect("what was written can be read"), frame);
+                prop_assert_eq!(read(request, &written, VALUES_MAX).expect("what was written can be read"), frame);
             }
         }
 
         #[test]
         fn no_text_breaks_it(text in any::<Vec<u8>>(), cut in any::<prop::sample::Index>()) {
             let request = &table::call("kv/txn").expect("in the table").request;
-            let _ = read(request, &text);
+            let _ = read(request, &text, VALUES_MAX);
             let sound = br#"{"success":[{"request_put":{"key":"Zm9v","lease":"7"}},{"request_range":{}}]}"#;
             let cut = cut.index(sound.len());
-            prop_assert!(cut == 0 || read(request, &sound[..cut]).is_err());
+            prop_assert!(cut == 0 || read(request, &sound[..cut], VALUES_MAX).is_err());
         }
     }
 }

@@ -67,6 +67,12 @@ pub fn processors() -> usize {
     1
 }
 
+/// Carries out something that takes long, after others had their turn.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    super::yield_now().await;
+    Some(work())
+}
+
 /// Runs a task beside the current one.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     madsim::task::spawn(threads::on(threads::current(), future));
