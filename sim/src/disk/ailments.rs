@@ -135,6 +135,27 @@ pub fn fall_ill_and(directory: &Path, ailment: Ailment, good_calls: u64, at_firs
     });
 }
 
+/// The storage engine's own thread is told of an error in a sync of one of these journals, and of nothing else: what was
+/// not synced is lost, and the engine's next sync returns success, as it does until the engine has noted that it cannot go
+/// on. False if all was synced.
+pub fn hide_error(database: &Path) -> bool {
+    let mut disks = disks();
+    let files = disks.files.values_mut();
+    let mut found = false;
+    for file in files.filter(|file| file.path.parent() == Some(database) && !file.unsynced.is_empty()) {
+        let Some(descriptor) = file.writes_through else {
+            continue;
+        };
+        file.errors += 1;
+        file.told.insert(descriptor, file.errors);
+        for write in &mut file.unsynced {
+            write.doomed = true;
+        }
+        found = true;
+    }
+    found
+}
+
 /// How many calls have failed so far.
 pub fn failed_calls(directory: &Path) -> u64 {
     let disks = disks();
