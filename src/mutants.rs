@@ -119,7 +119,6 @@ pub enum Mutant {
 
 impl Mutant {
     pub const ALL: &'static [Self] = &[
-    pub const ALL: [Self; 31] = [
         Self::AcknowledgeBeforeSync,
         Self::ReadWithoutIndex,
         Self::VoteNotPersisted,
