@@ -4,6 +4,7 @@
 //! The calls of the rehearsal's own thread fail, or those of the storage engine's threads, never both: the former wait
 //! while the latter work, so each keeps an order that the seed decides.
 
+use super::names;
 use super::{Disks, INSIDE, data_end, data_start, disks};
 use libc::c_int;
 use std::os::unix::fs::FileExt;
@@ -188,7 +189,7 @@ pub fn carry(from: &Path, to: &Path) -> std::io::Result<()> {
 /// Copies a disk's directory as it is, with what was written and not synced.
 pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     INSIDE.set(true);
-    let copied = copy_directory(from, to);
+    let copied = copy_directory(from, to).and_then(|()| names::synced_below(&mut disks(), to));
     INSIDE.set(false);
     copied
 }
