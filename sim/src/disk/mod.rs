@@ -24,7 +24,7 @@ mod rot;
 mod waits;
 
 pub use ailments::{Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, get_well, hide_error, scrap};
-pub use engine::{EngineCounts, engine_counts, seal_journals_after};
+pub use engine::{engine_counts, seal_journals_after};
 pub use power::{Lost, lose_power};
 pub use rot::{Flip, difference, lose_sector, mend, rot, sums};
 pub use waits::forbidden_wait;
