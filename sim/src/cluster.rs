@@ -12,7 +12,7 @@ use callboard::config::{self, Invocation, Server};
 use callboard::env::{First, clock, network};
 use callboard::mvcc::view::Views;
 use callboard::node::backend::MemberBackend;
-use callboard::node::bootstrap::EngineOptions;
+use callboard::node::bootstrap::{EngineOptions, StartError};
 use callboard::node::member::Member;
 use callboard::storage::contacts::Contact;
 use callboard::storage::directory::Identity;
@@ -541,11 +541,19 @@ impl Cluster {
         }
     }
 
-    /// A running member's databases.
+    /// A running member's databases, if nothing was done to its disk.
     pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
+        let is_well = lock(&self.members[number].process).trouble.is_none();
+        self.databases_in_trouble(number).filter(|_| is_well)
+    }
+
+    /// The same, whatever was done to it.
+    pub fn databases_in_trouble(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
         let process = lock(&self.members[number].process);
         let (backend, log) = (process.backend.as_ref()?, process.log.clone()?);
-        (process.paused_since.is_none() && process.trouble.is_none())
+        process
+            .paused_since
+            .is_none()
             .then(|| (Arc::clone(&backend.views.load().state), log))
     }
 
@@ -672,6 +680,20 @@ fn engine_options(options: &Options) -> EngineOptions {
     }
 }
 
+/// Whether a start was refused for what its data directory holds.
+fn is_about_directory(error: &StartError) -> bool {
+    matches!(
+        error,
+        StartError::Directory(_)
+            | StartError::Log(_)
+            | StartError::State(_)
+            | StartError::Machine(_)
+            | StartError::LogBehindState { .. }
+            | StartError::StateBehindLog { .. }
+            | StartError::AnothersDirectory { .. }
+    )
+}
+
 /// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was
 /// not asked for.
 async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>>) -> End {
@@ -702,6 +724,8 @@ async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>
             }
         }
         Err(error) => {
+            // What is refused later than that was in order.
+            let before = before.filter(|_| is_about_directory(&error));
             changed = before.and_then(|before| disk::difference(&before, &disk::sums(&directory)));
             Some(error.to_string())
         }

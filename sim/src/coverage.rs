@@ -33,6 +33,7 @@ const DISKS: &[&str] = &[
     "crashes within a start",
     "crashes within work",
     "engines that met an error",
+    "errors that only an engine knew",
     "synced sectors lost",
     "bit rot noticed",
     "state tables made",

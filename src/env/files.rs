@@ -50,8 +50,12 @@ pub fn create_directory(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true).mode(0o700);
+    let is_new = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.exists();
+    let made = path.ancestors().take_while(is_new).count();
     builder.create(path).map_err(failed("create directory", path))?;
-    sync_directory(path.parent().unwrap_or(path))
+    // The name of each one that was made is in its parent.
+    let mut parents = path.ancestors().skip(1);
+    parents.by_ref().take(made.max(1)).try_for_each(sync_directory)
 }
 
 /// How much a disk holds.
@@ -268,7 +272,8 @@ pub fn wait_for_disk() {
     std::thread::sleep(DISK_WAIT);
 }
 
-fn sync_directory(path: &Path) -> Result<(), FileError> {
+/// Makes the names in a directory durable.
+pub fn sync_directory(path: &Path) -> Result<(), FileError> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {

@@ -70,6 +70,8 @@ impl Journal {
             engine: EngineWork::new(keyspaces, memtable_bytes),
         };
         this.settle()?;
+        // The engine makes directories there for keyspaces, and leaves it at that.
+        env::sync_directory(&directory.join("keyspaces")).map_err(std::io::Error::other)?;
         Ok(this)
     }
 

@@ -4,6 +4,7 @@
 //! The calls of the rehearsal's own thread fail, or those of the storage engine's threads, never both: the former wait
 //! while the latter work, so each keeps an order that the seed decides.
 
+use super::names;
 use super::{Disks, INSIDE, data_end, data_start, disks};
 use libc::c_int;
 use std::os::unix::fs::FileExt;
@@ -135,6 +136,27 @@ pub fn fall_ill_and(directory: &Path, ailment: Ailment, good_calls: u64, at_firs
     });
 }
 
+/// The storage engine's own thread is told of an error in a sync of one of these journals, and of nothing else: what was
+/// not synced is lost, and the engine's next sync returns success, as it does until the engine has noted that it cannot go
+/// on. False if all was synced.
+pub fn hide_error(database: &Path) -> bool {
+    let mut disks = disks();
+    let files = disks.files.values_mut();
+    let mut found = false;
+    for file in files.filter(|file| file.path.parent() == Some(database) && !file.unsynced.is_empty()) {
+        let Some(descriptor) = file.writes_through else {
+            continue;
+        };
+        file.errors += 1;
+        file.told.insert(descriptor, file.errors);
+        for write in &mut file.unsynced {
+            write.doomed = true;
+        }
+        found = true;
+    }
+    found
+}
+
 /// How many calls have failed so far.
 pub fn failed_calls(directory: &Path) -> u64 {
     let disks = disks();
@@ -167,7 +189,7 @@ pub fn carry(from: &Path, to: &Path) -> std::io::Result<()> {
 /// Copies a disk's directory as it is, with what was written and not synced.
 pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     INSIDE.set(true);
-    let copied = copy_directory(from, to);
+    let copied = copy_directory(from, to).and_then(|()| names::synced_below(&mut disks(), to));
     INSIDE.set(false);
     copied
 }

@@ -23,8 +23,8 @@ mod power;
 mod rot;
 mod waits;
 
-pub use ailments::{Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, get_well, scrap};
-pub use engine::{EngineCounts, engine_counts, seal_journals_after};
+pub use ailments::{Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, get_well, hide_error, scrap};
+pub use engine::{engine_counts, seal_journals_after};
 pub use power::{Lost, lose_power};
 pub use rot::{Flip, difference, lose_sector, mend, rot, sums};
 pub use waits::forbidden_wait;
@@ -75,6 +75,8 @@ struct Tracked {
     /// For reading what is about to be overwritten.
     reader: File,
     unsynced: Vec<Write>,
+    /// Through which it was written last: the storage engine's.
+    writes_through: Option<RawFd>,
     /// Errors of syncs so far.
     errors: u64,
     /// How many of them each descriptor was told of: each is told of every error once, whoever met it.
@@ -223,6 +225,7 @@ impl Disks {
                     path,
                     reader,
                     unsynced,
+                    writes_through: None,
                     errors: 0,
                     told: BTreeMap::new(),
                 },
@@ -283,6 +286,7 @@ impl Disks {
         let old = length.saturating_sub(offset).min(bytes);
         let mut overwritten = vec![0; old as usize];
         if file.reader.read_exact_at(&mut overwritten, offset).is_ok() {
+            file.writes_through = Some(descriptor);
             file.unsynced.push(Write {
                 offset,
                 bytes,

@@ -104,6 +104,22 @@ fn note(disks: &mut Disks, root: &Path, path: &Path, inode: Inode) -> Result<()>
     Ok(())
 }
 
+/// All that is in a directory, and in those in it, is on the disk.
+pub(super) fn synced_below(disks: &mut Disks, directory: &Path) -> Result<()> {
+    let root = disks.roots.iter().find(|(root, _)| directory.starts_with(root));
+    let Some(root) = root.map(|(root, _)| root.clone()) else {
+        return Ok(());
+    };
+    let metadata = std::fs::metadata(directory)?;
+    note(disks, &root, directory, (metadata.dev(), metadata.ino()))?;
+    for (name, named) in read(directory)? {
+        if named.is_directory {
+            synced_below(disks, &directory.join(name))?;
+        }
+    }
+    Ok(())
+}
+
 /// Forgets the directories below a root.
 pub(super) fn forget(disks: &mut Disks, root: &Path) {
     disks.listings.retain(|_, listing| listing.root != root);

@@ -1,5 +1,5 @@
-//! The storage engine's own thread meets an error of the disk while it makes tables: once in a sync of the journal, of which
-//! nobody else is told, or in all of its writes. The member must stop and say why.
+//! The storage engine's own thread meets an error of the disk: in a sync of the journal or in a write while it makes tables,
+//! or in a sync of which it has told nobody yet. The member must stop and say why, and acknowledge nothing.
 
 use super::Stage;
 use super::engine_work;
@@ -8,29 +8,61 @@ use crate::disk::{self, Ailment};
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();
-    let Some((state, log)) = stage.cluster.databases(victim) else {
-        return;
-    };
-    if !stage.cluster.trouble(victim, Trouble::Ailing) {
+    if stage.cluster.databases(victim).is_none() || !stage.cluster.trouble(victim, Trouble::Ailing) {
         return;
     }
+    let has_failed = if stage.random.chance(50) {
+        fail_in_secret(stage, victim).await
+    } else {
+        fail_at_work(stage, victim)
+    };
+    if has_failed {
+        super::ill_disk::must_stop(stage, victim).await;
+        if stage.random.chance(50) {
+            stage.cluster.lose_power_of_dead(victim, &mut stage.random);
+        }
+        stage.cluster.kill(victim).await;
+    }
+    stage.cluster.repair(victim).await;
+    stage.restart(victim);
+}
+
+/// Some work that meets an error. Whether it says so: the member finds out in its own time.
+fn fail_at_work(stage: &mut Stage, victim: usize) -> bool {
+    let Some((state, log)) = stage.cluster.databases_in_trouble(victim) else {
+        return false;
+    };
     let directory = stage.cluster.members[victim].directory.clone();
     let ailment = *stage.random.pick(&[Ailment::EngineSync, Ailment::EngineWrites]);
     let good_calls = stage.random.below(8);
     disk::fall_ill(&directory, ailment, good_calls);
     let note = format!("{ailment:?}, after {good_calls} calls more");
     stage.cluster.event(victim, "! engine meets an error", &note);
-    // Whether they say so: the member finds out in its own time.
     engine_work::work_on_log(&log);
     engine_work::work_on_state(&state);
-    drop((state, log));
-    if disk::failed_calls(&directory) > 0 {
-        stage.cluster.world.count("engines that met an error", 1);
-        super::ill_disk::must_stop(stage, victim).await;
-        if stage.random.chance(50) {
-            stage.cluster.lose_power_of_dead(victim, &mut stage.random);
+    let has_failed = disk::failed_calls(&directory) > 0;
+    stage
+        .cluster
+        .world
+        .count("engines that met an error", u64::from(has_failed));
+    has_failed
+}
+
+/// An error in a sync of the log that the engine has not noted yet: what waits to be synced must not be acknowledged.
+async fn fail_in_secret(stage: &mut Stage, victim: usize) -> bool {
+    let log = stage.cluster.members[victim].directory.join("log");
+    for _ in 0..500 {
+        if !stage.cluster.is_running(victim) {
+            return false;
         }
+        if disk::hide_error(&log) {
+            stage
+                .cluster
+                .event(victim, "! engine meets an error", "and has not said so");
+            stage.cluster.world.count("errors that only an engine knew", 1);
+            return true;
+        }
+        stage.wait(1, 3).await;
     }
-    stage.cluster.repair(victim).await;
-    stage.restart(victim);
+    false
 }
