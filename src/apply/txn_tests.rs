@@ -8,6 +8,7 @@ use crate::apply::testing::{
 use crate::limits::KEY_BYTES_MAX;
 use crate::mvcc::txn;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::request_op;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 
