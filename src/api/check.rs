@@ -26,8 +26,9 @@ pub fn range(request: &RangeRequest) -> Result<(), ApiError> {
 /// A range that is answered in a stream: neither sorted nor filtered.
 pub fn range_stream(request: &RangeRequest) -> Result<(), ApiError> {
     range(request)?;
-    let key_order =
-        request.sort_target == SortTarget::Key as i32 && request.sort_order != SortOrder::Descend as i32;
+    // Without an order none is asked for, whatever the target (unlike in a range that is not streamed).
+    let key_order = request.sort_order == SortOrder::None as i32
+        || (request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32);
     if !key_order {
         return Err(ApiError::StreamSort);
     }
@@ -166,13 +167,13 @@ impl Changes {
 struct Deleted(BTreeMap<Bytes, Bytes>);
 
 impl Deleted {
-    /// etcd's interval tree knows no "from key on": a range that ends where or before it starts, as one with the end
-    /// `\0` does, stands for its first key alone.
+    /// A range that ends where or before it starts holds nothing. So does one with the end `\0`: etcd's interval tree knows no
+    /// "from key on".
     fn insert_range(&mut self, key: &Bytes, range_end: &Bytes) {
-        if range_end > key {
-            self.insert(key.clone(), range_end.clone());
-        } else {
+        if range_end.is_empty() {
             self.insert(key.clone(), [key.as_ref(), &[0]].concat().into());
+        } else if range_end > key {
+            self.insert(key.clone(), range_end.clone());
         }
     }
 

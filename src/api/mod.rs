@@ -4,6 +4,7 @@
 //! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. Users are
 //! not here yet.
 
+mod auth;
 mod authority;
 pub mod backend;
 pub mod body;

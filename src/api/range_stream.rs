@@ -8,6 +8,7 @@ use super::check;
 use super::kv::{run, view};
 use super::status::Failure;
 use crate::mvcc::view::View;
+use crate::proto::etcdserverpb::range_request::SortTarget;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader};
 use bytes::Bytes;
 use prost::Message;
@@ -16,8 +17,9 @@ use tonic::Status;
 
 const FIRST_CHUNK_KEYS: i64 = 10;
 
-pub async fn range_stream(backend: &impl Backend, request: RangeRequest) -> Result<Body, Status> {
+pub async fn range_stream(backend: &impl Backend, mut request: RangeRequest) -> Result<Body, Status> {
     check::range_stream(&request)?;
+    request.sort_target = SortTarget::Key as i32;
     let view = view(backend, request.serializable).await?;
     backend.metrics().store.ranges.inc();
     // Errors of the revision come before the first message.

@@ -63,6 +63,13 @@ table! {
     Timeout Unavailable "etcdserver: request timed out";
     TimeoutLeaderFailure Unavailable "etcdserver: request timed out, possibly due to previous leader failure";
     Corrupt DataLoss "etcdserver: corrupt cluster";
+    AuthNotEnabled FailedPrecondition "etcdserver: authentication is not enabled";
+    RootUserNotFound FailedPrecondition "etcdserver: root user does not exist";
+    UserNotFound FailedPrecondition "etcdserver: user name not found";
+    RoleNotFound FailedPrecondition "etcdserver: role name not found";
+    UserEmpty InvalidArgument "etcdserver: user name is empty";
+    RoleEmpty InvalidArgument "etcdserver: role name is empty";
+    PermissionNotGiven InvalidArgument "etcdserver: permission not given";
     // etcd answers FailedPrecondition when the cluster is too old for a call; here the call does not exist yet.
     NotCapable Unimplemented "etcdserver: not capable";
     StreamSort Unimplemented "RangeStream does not support custom sort orders";

@@ -8,6 +8,7 @@ use crate::apply::testing::{
 use crate::limits::KEY_BYTES_MAX;
 use crate::mvcc::txn;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::request_op;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 
@@ -357,4 +358,41 @@ fn read_only_transactions_are_told_apart() {
             "{request:?}"
         );
     }
+}
+
+#[test]
+fn a_key_may_be_deleted_and_put_in_one_revision() {
+    let mut member = TestMember::new();
+    member.run(put("b", "old")).unwrap();
+    let before = member.view().revision();
+    let operation = |request| RequestOp {
+        request: Some(request),
+    };
+    for (end, deleted) in [("\0", 1), ("a", 0)] {
+        let request = TxnRequest {
+            success: vec![
+                operation(request_op::Request::RequestDeleteRange(delete("b", end))),
+                operation(request_op::Request::RequestPut(put("b", "new"))),
+            ],
+            ..Default::default()
+        };
+        let response = run_txn(&mut member, request);
+        assert!(
+            matches!(&response.responses[0].response, Some(Response::ResponseDeleteRange(done)) if done.deleted == deleted),
+            "{response:?}"
+        );
+        let found = member.range(&everything());
+        assert_eq!((found.count, found.kvs[0].value.as_ref()), (1, &b"new"[..]));
+        let expected = if deleted == 1 {
+            (before + 1, 1)
+        } else {
+            (before + 1, 2)
+        };
+        assert_eq!((found.kvs[0].create_revision, found.kvs[0].version), expected);
+    }
+    let past = RangeRequest {
+        revision: before,
+        ..everything()
+    };
+    assert_eq!(member.range(&past).kvs[0].value, "old");
 }

@@ -53,17 +53,21 @@ fn has_few_values(text: &[u8], values_max: usize) -> bool {
 
 fn parse(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, serde_json::Error> {
     let mut text_reader = serde_json::Deserializer::from_slice(text);
-    // Only an escape can bring a line end into a string.
-    if !text.contains(&b'\\') {
-        return DynamicMessage::deserialize_with_options(descriptor.clone(), &mut text_reader, &READING);
-    }
+    let at_once = DynamicMessage::deserialize_with_options(descriptor.clone(), &mut text_reader, &READING);
+    let error = match at_once {
+        Err(error) if error.is_data() => error,
+        done => return done,
+    };
+    let mut text_reader = serde_json::Deserializer::from_slice(text);
     let mut value: Value = serde::Deserialize::deserialize(&mut text_reader)?;
-    join_lines(descriptor, &mut value);
-    DynamicMessage::deserialize_with_options(descriptor.clone(), value, &READING)
+    adapt(descriptor, &mut value);
+    // The first error knows the place.
+    DynamicMessage::deserialize_with_options(descriptor.clone(), value, &READING).map_err(|_| error)
 }
 
-/// Takes line ends out of base64, as Go's decoder does: Ruby's and MIME's encoders put some in.
-fn join_lines(descriptor: &MessageDescriptor, value: &mut Value) {
+/// Brings values that Go's decoder takes into the form that ours takes. Line ends go out of base64: Ruby's and MIME's encoders put some
+/// in. Whole numbers may be written as `1.0` or `1e3`.
+fn adapt(descriptor: &MessageDescriptor, value: &mut Value) {
     let Value::Object(fields) = value else {
         return;
     };
@@ -81,10 +85,65 @@ fn join_lines(descriptor: &MessageDescriptor, value: &mut Value) {
                 (Kind::Bytes, Value::String(text)) => {
                     text.retain(|character| !matches!(character, '\r' | '\n'));
                 }
-                (Kind::Message(inner), value) => join_lines(&inner, value),
+                (Kind::Message(inner), value) => adapt(&inner, value),
+                (kind, Value::String(text)) if is_whole_number(&kind) => {
+                    if let Some(plain) = plain_number(text) {
+                        *text = plain;
+                    }
+                }
+                (kind, value @ Value::Number(_))
+                    if is_whole_number(&kind) || matches!(kind, Kind::Enum(_)) =>
+                {
+                    let plain = plain_number(&value.to_string()).and_then(|plain| plain.parse::<i64>().ok());
+                    if let Some(plain) = plain {
+                        *value = plain.into();
+                    }
+                }
                 _ => {}
             }
         }
+    }
+}
+
+fn is_whole_number(kind: &Kind) -> bool {
+    use Kind::{Fixed32, Fixed64, Int32, Int64, Sfixed32, Sfixed64, Sint32, Sint64, Uint32, Uint64};
+    matches!(
+        kind,
+        Int32 | Int64 | Uint32 | Uint64 | Sint32 | Sint64 | Fixed32 | Fixed64 | Sfixed32 | Sfixed64
+    )
+}
+
+/// A JSON number that is whole, without point and exponent.
+fn plain_number(text: &str) -> Option<String> {
+    /// More digits than any number of 64 bits has.
+    const DIGITS_MAX: i64 = 40;
+    if !text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+        || text.ends_with(char::is_whitespace)
+    {
+        return None;
+    }
+    // Its grammar; how large it is does not matter.
+    serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
+    let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
+    let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
+    let exponent: i64 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = format!("{whole}{fraction}");
+    let shift = exponent.checked_sub(fraction.len() as i64)?;
+    if shift >= 0 {
+        let zeros = shift.min(DIGITS_MAX) as usize;
+        digits.push_str(&"0".repeat(zeros));
+    } else {
+        let cut = usize::try_from(-shift).ok()?.min(digits.len());
+        let (rest, cut) = digits.split_at(digits.len() - cut);
+        if cut.bytes().any(|digit| digit != b'0') {
+            return None;
+        }
+        digits = rest.to_owned();
+    }
+    match digits.trim_start_matches('0') {
+        "" => Some("0".to_owned()),
+        digits => Some(format!("{sign}{digits}")),
     }
 }
 
@@ -107,6 +166,57 @@ mod tests {
     use serde_json::json;
 
     const VALUES_MAX: usize = 1_000;
+
+    #[test]
+    fn whole_numbers_are_read_however_they_are_written() {
+        let cases = [
+            (r#""1e3""#, Some(1000)),
+            (r#""1.0""#, Some(1)),
+            ("1e3", Some(1000)),
+            ("1.0", Some(1)),
+            (r#""1E+2""#, Some(100)),
+            (r#""100e-2""#, Some(1)),
+            (r#""-1.0""#, Some(-1)),
+            (r#""-0""#, Some(0)),
+            ("-0", Some(0)),
+            ("null", Some(0)),
+            (r#""9223372036854775807""#, Some(i64::MAX)),
+            (r#""92233720368547758070e-1""#, Some(i64::MAX)),
+            (r#""9223372036854775808""#, None),
+            (r#""1e-3""#, None),
+            ("1.5", None),
+            (r#"" 1""#, None),
+            (r#""1 ""#, None),
+            (r#""+1""#, None),
+            (r#""01""#, None),
+            (r#""1e30""#, None),
+            (r#""""#, None),
+            (r#""1.""#, None),
+            (r#"".5""#, None),
+            (r#""1_0""#, None),
+            ("true", None),
+        ];
+        let request = &table::call("kv/range").expect("in the table").request;
+        for (number, expected) in cases {
+            let text = format!("{{\"key\":\"YQ==\",\"limit\":{number}}}");
+            let read = read(request, text.as_bytes(), VALUES_MAX).ok();
+            let limit = read.map(|frame| {
+                use crate::proto::etcdserverpb::RangeRequest;
+                let request: RangeRequest =
+                    prost::Message::decode(frame.slice(PREFIX_BYTES..)).expect("sound");
+                request.limit
+            });
+            assert_eq!(limit, expected, "{number}");
+        }
+        for (order, is_read) in [("1.0", true), ("1e0", true), ("1.5", false)] {
+            let text = format!("{{\"sort_order\":{order}}}");
+            assert_eq!(
+                read(request, text.as_bytes(), VALUES_MAX).is_ok(),
+                is_read,
+                "{order}"
+            );
+        }
+    }
 
     #[test]
     fn values_are_counted_outside_strings() {

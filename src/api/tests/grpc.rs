@@ -261,8 +261,14 @@ fn what_etcd_refuses_is_refused() {
             refused("KV/Nothing", &range("a", "")).await,
             "unknown method Nothing for service etcdserverpb.KV"
         );
-        let auth = "unknown service etcdserverpb.Auth";
+        let auth = "etcdserver: root user does not exist";
         assert_eq!(refused("Auth/AuthEnable", &range("a", "")).await, auth);
+        let auth = "etcdserver: authentication is not enabled";
+        assert_eq!(refused("Auth/Authenticate", &range("a", "")).await, auth);
+        let auth = "etcdserver: user name not found";
+        assert_eq!(refused("Auth/UserGet", &range("a", "")).await, auth);
+        let auth = "unknown method Nothing for service etcdserverpb.Auth";
+        assert_eq!(refused("Auth/Nothing", &range("a", "")).await, auth);
     });
 }
 
@@ -291,7 +297,9 @@ fn transactions_are_checked_as_etcd_does() {
         (vec![d("a", "c"), d("b", "d")], OK),
         (vec![d("a", "b"), d("c", "d"), d("b", "c"), p("bb")], DUPLICATE),
         (vec![d("a", "\0"), p("z")], OK),
-        (vec![d("a", "\0"), p("a")], DUPLICATE),
+        (vec![d("a", "\0"), p("a")], OK),
+        (vec![d("b", "a"), p("b")], OK),
+        (vec![d("b", "b"), p("b")], OK),
         (vec![t(vec![p("a")], vec![p("a")])], OK),
         (vec![t(vec![p("a")], vec![]), p("a")], DUPLICATE),
         (vec![t(vec![p("a")], vec![]), t(vec![], vec![p("a")])], DUPLICATE),
