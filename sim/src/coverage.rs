@@ -97,6 +97,7 @@ const COUNTED: &[&str] = &[
     "asked: nested transaction",
     "asked: deep transaction",
     "asked: wide transaction",
+    "asked: too deep transaction",
     "asked: compare version",
     "asked: compare create revision",
     "asked: compare mod revision",
@@ -113,6 +114,7 @@ const COUNTED: &[&str] = &[
     "trial: follower apart",
     "trial: leader apart",
     "trial: transfer fails",
+    "trial: transfer resumes",
 ];
 
 /// What one rehearsal has reached.

@@ -6,6 +6,7 @@
 //! | a follower hears nobody for a while | its term stays, and so does the leader when it is back |
 //! | the leader hears nobody | it does not take itself for the leader for longer than two election timeouts |
 //! | a member dies while it is brought a snapshot, and the sender gives up | it is brought another once it is back |
+//! | a member is cut off while it is brought a snapshot, until both ends notice | the transfer is resumed, and what arrives is whole |
 
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
@@ -33,6 +34,8 @@ const CALM_MAX: Duration = Duration::from_secs(30);
 const GIVEN_UP_MAX: Duration = Duration::from_secs(60);
 /// Entries that are written to have logs cut. Where that takes more, the trial is left out.
 const ENTRIES_MAX: u64 = 150;
+/// After this long both ends of a transfer have noticed that nothing comes, and what has arrived is kept.
+const NOTICED_MAX: Duration = Duration::from_secs(16);
 /// A transfer may be over before it can be disturbed.
 const ATTEMPTS_MAX: u64 = 3;
 
@@ -55,7 +58,12 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
     }
     let entries = 2 * options.snapshot_count + options.catch_up_entries;
     if transfer && options.members >= 3 && entries <= ENTRIES_MAX {
-        transfer_fails(cluster, entries, &mut random).await?;
+        let end = if random.chance(50) {
+            Transfer::Fails
+        } else {
+            Transfer::Resumes
+        };
+        disturb_transfer(cluster, end, entries, &mut random).await?;
     }
     Ok(())
 }
@@ -153,7 +161,30 @@ async fn leader_apart(cluster: &Cluster) -> Result<(), Violation> {
     Ok(())
 }
 
-async fn transfer_fails(cluster: &Cluster, entries: u64, random: &mut Stream) -> Result<(), Violation> {
+/// How a transfer is disturbed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transfer {
+    /// The receiver dies.
+    Fails,
+    /// The receiver is cut off.
+    Resumes,
+}
+
+impl Transfer {
+    const fn counter(self) -> &'static str {
+        match self {
+            Self::Fails => "trial: transfer fails",
+            Self::Resumes => "trial: transfer resumes",
+        }
+    }
+}
+
+async fn disturb_transfer(
+    cluster: &Cluster,
+    end: Transfer,
+    entries: u64,
+    random: &mut Stream,
+) -> Result<(), Violation> {
     let world = &cluster.world;
     for _ in 0..ATTEMPTS_MAX {
         let (leader, _) = calm(cluster).await?;
@@ -163,6 +194,7 @@ async fn transfer_fails(cluster: &Cluster, entries: u64, random: &mut Stream) ->
         write(cluster, leader, entries + random.between(5, 20)).await?;
         let begun = world.messages("receiving a snapshot");
         let failed = world.messages("failed to send a snapshot");
+        let resumed = world.messages("sending the snapshot goes on");
         cluster.restart(victim);
         let begins = until(GIVEN_UP_MAX, || world.messages("receiving a snapshot") > begun).await;
         if !begins {
@@ -171,14 +203,26 @@ async fn transfer_fails(cluster: &Cluster, entries: u64, random: &mut Stream) ->
                 cluster.members[victim].name
             ));
         }
-        cluster.event(victim, "! killed in mid-transfer", "");
-        cluster.kill(victim).await;
-        let given_up = until(GIVEN_UP_MAX, || {
-            world.messages("failed to send a snapshot") > failed
-        })
-        .await;
-        cluster.restart(victim);
-        cluster.event(victim, "restart", "");
+        let disturbed = match end {
+            Transfer::Fails => {
+                cluster.event(victim, "! killed in mid-transfer", "");
+                cluster.kill(victim).await;
+                let given_up = || world.messages("failed to send a snapshot") > failed;
+                let given_up = until(GIVEN_UP_MAX, given_up).await;
+                cluster.restart(victim);
+                cluster.event(victim, "restart", "");
+                given_up
+            }
+            Transfer::Resumes => {
+                madsim::time::sleep(Duration::from_millis(random.between(0, 40))).await;
+                cluster.event(victim, "! cut off in mid-transfer", "");
+                cluster.cut_off(&[victim]);
+                madsim::time::sleep(NOTICED_MAX).await;
+                cluster.mend_all(&everybody(cluster));
+                cluster.event(victim, "heard again", "");
+                world.messages("sending the snapshot goes on") > resumed
+            }
+        };
         let applied = cluster.standing(leader).applied;
         if !until(GIVEN_UP_MAX, || cluster.standing(victim).applied >= applied).await {
             return violation(format!(
@@ -186,8 +230,8 @@ async fn transfer_fails(cluster: &Cluster, entries: u64, random: &mut Stream) ->
                 cluster.members[victim].name
             ));
         }
-        if given_up {
-            world.count("trial: transfer fails", 1);
+        if disturbed {
+            world.count(end.counter(), 1);
             return Ok(());
         }
     }

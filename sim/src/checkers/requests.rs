@@ -268,27 +268,41 @@ fn check_origin(asked: &[Asked], past: &RecordPast, states: &States) -> Result<J
             continue;
         }
         let explains = |asked: &&&Asked| {
-            let Some(mut store) = Store::at(states, revision - 1) else {
-                return false;
-            };
-            carry_out(&asked.request, &mut store).is_ok() && store.changes == changes
+            let store = Store::at(states, revision - 1);
+            store.is_some_and(|mut store| {
+                carry_out(&asked.request, &mut store).is_ok() && store.changes == changes
+            })
         };
-        let Some(writer) = open.iter().find(explains) else {
-            return violation(format!(
-                "revision {revision} is {changes:?}, which nobody asked for"
-            ));
-        };
-        // Of what only deletes, two requests may have done the same.
-        if wrote(changes, writer.id)
-            && let Some(before) = made.insert(writer.id, revision)
-        {
-            return violation(format!(
-                "applied twice: request {}, at revisions {before} and {revision}",
-                writer.id
-            ));
-        }
+        let writers: Vec<u64> = open.iter().filter(explains).map(|asked| asked.id).collect();
+        check_writers(&writers, changes, revision, &mut made)?;
     }
     Ok(judged)
+}
+
+/// One of these requests made the changes. Two may have done the same where nothing is written, or a value is kept.
+fn check_writers(
+    writers: &[u64],
+    changes: &[Change],
+    revision: i64,
+    made: &mut BTreeMap<u64, i64>,
+) -> Result<(), Violation> {
+    if writers.is_empty() {
+        return violation(format!(
+            "revision {revision} is {changes:?}, which nobody asked for"
+        ));
+    }
+    let Some(writer) = writers.iter().find(|id| wrote(changes, **id)) else {
+        return Ok(());
+    };
+    match made.get(writer) {
+        Some(before) if writers.len() == 1 => violation(format!(
+            "applied twice: request {writer}, at revisions {before} and {revision}"
+        )),
+        _ => {
+            made.entry(*writer).or_insert(revision);
+            Ok(())
+        }
+    }
 }
 
 /// Whether these changes are what the end of one lease does: all its keys go, in their order.

@@ -74,7 +74,6 @@ pub enum Before {
 /// The store's changes.
 #[derive(Clone, Debug, Default)]
 pub struct Store {
-    pub revision: i64,
     pub compacted: i64,
     /// Revisions of which nobody knows what they changed.
     pub hidden: BTreeSet<i64>,
@@ -88,7 +87,6 @@ impl Store {
     pub fn new(past: &RecordPast, compactions: BTreeSet<i64>, compacted: i64) -> Self {
         let states = past.states();
         let mut store = Self {
-            revision: past.revision(),
             compacted,
             compactions,
             ..Self::default()
@@ -320,7 +318,6 @@ mod tests {
     /// k0 is created, k1 is created, then k0 is written and k1 deleted.
     fn store() -> Store {
         Store {
-            revision: 4,
             compacted: -1,
             changes: vec![
                 change(2, "k0", "a", Before::Nothing),

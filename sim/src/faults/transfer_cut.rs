@@ -11,6 +11,9 @@ const BEGINS_MAX: Duration = Duration::from_secs(5);
 /// So often the same transfer is cut off.
 const CUTS_MAX: u64 = 3;
 
+/// After this long both ends have noticed, and what has arrived is kept for the next attempt.
+const NOTICED_MS_MAX: u64 = 15_500;
+
 /// Whoever is told that a snapshot begins logs this.
 const BEGINS: &str = "receiving a snapshot";
 
@@ -32,7 +35,11 @@ pub async fn strike(stage: &mut Stage) {
         stage.cluster.event(victim, "! cut off in mid-transfer", "");
         stage.cluster.world.count("transfers cut", 1);
         stage.cluster.cut_off(&[victim]);
-        stage.wait(50, 9_000).await;
+        if stage.random.chance(30) {
+            stage.wait(50, 5_000).await;
+        } else {
+            stage.wait(NOTICED_MS_MAX, NOTICED_MS_MAX + 4_000).await;
+        }
         let everybody: Vec<usize> = (0..stage.cluster.members.len()).collect();
         stage.cluster.mend_all(&everybody);
         stage.cluster.event(victim, "heard again", "");

@@ -474,6 +474,7 @@ fn of_txn(txn: &pb::TxnRequest, depth: usize, features: &mut Features) {
         &[
             (depth == 1, "asked: nested transaction"),
             (depth == 5, "asked: deep transaction"),
+            (depth == 50, "asked: too deep transaction"),
             (
                 txn.success.len() + txn.failure.len() > 16,
                 "asked: wide transaction",

@@ -17,8 +17,9 @@ use std::collections::BTreeMap;
 const KEYS_MAX: u64 = 9;
 /// Behind all of them.
 const KEYS_END: &[u8] = b"r";
-/// The deepest transaction that every server takes, and the widest.
+/// The deepest transaction that every server takes, the deepest that is tried, and the widest.
 const DEPTH_MAX: u64 = 12;
+const DEPTH_TRIED: u64 = 150;
 const WIDTH_MAX: u64 = 40;
 /// The longest value.
 const VALUE_BYTES_MAX: u64 = 4_000;
@@ -189,11 +190,12 @@ impl<'a> Sampler<'a> {
         self.to_put = (0..pivot).collect();
         self.random.shuffle(&mut self.to_put);
         self.to_delete_from = pivot;
-        let depth = match self.random.below(20) {
-            0..10 => 0,
-            10..16 => 1,
-            16..19 => self.random.between(2, 4),
-            _ => self.random.between(5, DEPTH_MAX),
+        let depth = match self.random.below(60) {
+            0..30 => 0,
+            30..48 => 1,
+            48..56 => self.random.between(2, 4),
+            56..59 => self.random.between(5, DEPTH_MAX),
+            _ => self.random.between(DEPTH_MAX, DEPTH_TRIED),
         };
         let is_wide = !self.short_of_space && self.one_in(16);
         self.operations_left = if is_wide { WIDTH_MAX } else { 8 };
