@@ -11,8 +11,8 @@ use super::ports::{MEMBERS_PACKAGE, PEER_METHODS, PEER_SERVICES, Port};
 use super::status::ApiError;
 use super::unread::{ConnectionBudget, UnreadBodies};
 use super::{
-    auth, check, cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring, peer_port,
-    ports, range_stream, snapshot, watch,
+    auth, check, cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring,
+    peer_port, ports, range_stream, snapshot, watch,
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::Call;

@@ -41,7 +41,7 @@ pub async fn send(member: usize, limit: Duration, request: &Request) -> Option<E
         Err(env::Elapsed) => failed("no answer in time".to_owned()),
         Ok(Err(error)) => failed(error.to_string()),
         Ok(Ok((200, body))) => {
-            match text::read(&call.reply, &body).map(|message| decode(request, &message)) {
+            match text::read(&call.reply, &body, usize::MAX).map(|message| decode(request, &message)) {
                 Ok(Some(answer)) => End::Answered(answer),
                 _ => failed(format!("cannot be read: {}", String::from_utf8_lossy(&body))),
             }
