@@ -95,12 +95,28 @@ pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 25;
 
-/// Between two looks at a member's space: at full load a disk takes some 100 MB in it.
-pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks at a member's space: at full load a disk takes some 30 MB in it.
+pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// What a disk takes for each byte of a request: log, journals, tables, and tables merged. Between two looks a member accepts
-/// no more than fits above the reserve.
-pub const DISK_BYTES_PER_REQUEST_BYTE: u64 = 4;
+/// What a member holds of the room that must stay free, in a file: enough for the engine to write all that it holds in
+/// memory to tables, and to merge some.
+pub const DISK_HELD_BYTES_MAX: u64 = 32 << 20;
+
+/// A disk below this size is small: what the engine keeps beside what is live is cut down on it.
+pub const SMALL_DISK_BYTES: u64 = 1 << 30;
+
+/// What a disk takes for each byte of a request: twice in the log, its journal and tables, four times in the state, where a
+/// value is in the history too, and twice for what is merged meanwhile. Between two looks a cluster's members together
+/// accept no more than fits above the reserve.
+pub const DISK_BYTES_PER_REQUEST_BYTE: u64 = 8;
+
+/// What must be free for each byte of a snapshot that arrives: its journal, its tables and those that are merged. Beside
+/// that so much, for the log and the state in use, which go on meanwhile.
+pub const DISK_BYTES_PER_SNAPSHOT_BYTE: u64 = 4;
+pub const SNAPSHOT_DISK_BYTES_MIN: u64 = 8 << 20;
+
+/// Between two looks whether there is room again for a member that met a full disk.
+pub const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// There must be room for so long before a member lowers its alarm, so that it does not come and go with each write.
 pub const SPACE_CALM: Duration = Duration::from_secs(3);
@@ -353,6 +369,9 @@ pub const QUEUE_LOOK_KEYS: usize = 32;
 /// What deleted and overwritten records may take on the disk, beside half of what is live: as much as two merges write.
 /// Below it, a compaction would rewrite tables for little.
 pub const GARBAGE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What a merge that drops them may write: as much as two whole levels that are merged may hold.
+pub const MERGED_LIVE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// How long merges that drop them may go on before the thread has time for checkpoints. The next merges follow a second
 /// later, so that half of the disk's time is left for others.

@@ -1,9 +1,11 @@
 //! The one binary. Without a subcommand it is the server, with etcd's flags.
 
 use callboard::config::{self, Invocation};
+use callboard::limits::FULL_DISK_INTERVAL;
 use callboard::limits::OPEN_FILES_ADVISED;
 use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::Member;
+use callboard::quota::reserve::Reserve;
 use callboard::{bench, env, logging};
 use std::process::ExitCode;
 
@@ -59,12 +61,16 @@ fn serve(config: config::Server) -> ExitCode {
             "few files and connections may be open: raise the limit (ulimit -Hn, or LimitNOFILE= of the unit) to {OPEN_FILES_ADVISED} or more"
         );
     }
+    let reserve = Reserve::new(&config.data_dir, config.space);
+    // It may have been killed before it gave up its reserve on a full disk.
+    reserve.release_if_full();
     let (code, signal) = env::block_on(async {
-        let member = match Member::start(config, EngineOptions::production()).await {
+        let engine = EngineOptions::production().on_disk_of(&config.data_dir);
+        let member = match Member::start(config, engine).await {
             Ok(member) => member,
             Err(error) => {
                 tracing::error!(%error, "cannot start this member");
-                return (ExitCode::FAILURE, None);
+                return (ExitCode::FAILURE, restart_on_full_disk(&reserve).await);
             }
         };
         let mut signal = std::pin::pin!(env::shutdown_signal());
@@ -86,11 +92,37 @@ fn serve(config: config::Server) -> ExitCode {
                     Err(_) => (ExitCode::FAILURE, None),
                 }
             }
-            env::First::One(()) | env::First::Two(_) => (ExitCode::FAILURE, None),
+            env::First::One(()) | env::First::Two(_) => {
+                (ExitCode::FAILURE, restart_on_full_disk(&reserve).await)
+            }
         }
     });
     if let Some(signal) = signal {
         env::end_by_signal(signal);
     }
     code
+}
+
+/// A member whose disk is full is begun anew, with what it has reserved: the engine does not go on after a write that did
+/// not fit, and needs little to start. Returns the signal that ended the wait for room, or nothing if the disk is not full.
+async fn restart_on_full_disk(reserve: &Reserve) -> Option<i32> {
+    if !reserve.release_if_full() {
+        return None;
+    }
+    let room = async {
+        // Once at least: nobody is to start a hundred times in a second.
+        env::sleep(FULL_DISK_INTERVAL).await;
+        while !reserve.has_room() {
+            tracing::warn!("the disk is full: waiting for room to start this member again");
+            env::sleep(FULL_DISK_INTERVAL).await;
+        }
+    };
+    let ended = env::first(room, env::shutdown_signal(), std::future::pending::<()>()).await;
+    if let env::First::Two(signal) = ended {
+        return Some(signal);
+    }
+    tracing::warn!("the disk was full: this member starts again");
+    let error = env::restart_process();
+    tracing::error!(%error, "cannot start this member again");
+    None
 }

@@ -208,6 +208,8 @@ pub(super) async fn propose(backend: &impl Backend, request: Request) -> Result<
             }
             return Err(ApiError::NoSpace.into());
         }
+    } else if quota::deletes(&request) && !backend.space().takes_deletion() {
+        return Err(ApiError::NoSpace.into());
     }
     Ok(backend.propose(request).await?)
 }

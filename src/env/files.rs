@@ -91,6 +91,47 @@ pub fn remove_directory(path: &Path) -> Result<(), FileError> {
     }
 }
 
+/// The length of a file; 0 where there is none.
+pub fn file_length(path: &Path) -> Result<u64, FileError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(failed("look at", path)(error)),
+    }
+}
+
+/// Makes a file this long, with blocks of the disk for all of it; where they do not fit, it stays as it is. With a length of
+/// 0 there is no file.
+pub fn allocate_file(path: &Path, bytes: u64) -> Result<(), FileError> {
+    use std::os::fd::AsRawFd;
+    let before = file_length(path)?;
+    if bytes == 0 {
+        return remove_file(path);
+    }
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(path);
+    let file = file.map_err(failed("create", path))?;
+    if bytes < before {
+        return file.set_len(bytes).map_err(failed("shorten", path));
+    }
+    // SAFETY: the descriptor is open as long as the file is.
+    let code = unsafe { libc::posix_fallocate64(file.as_raw_fd(), 0, bytes as i64) };
+    if code == 0 {
+        return Ok(());
+    }
+    file.set_len(before).map_err(failed("shorten", path))?;
+    Err(failed("reserve room in", path)(
+        std::io::Error::from_raw_os_error(code),
+    ))
+}
+
+fn remove_file(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Whether there is something under this name.
 pub fn exists(path: &Path) -> bool {
     path.exists()

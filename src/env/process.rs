@@ -19,6 +19,21 @@ pub struct ProcessUsage {
     pub start_seconds: f64,
 }
 
+/// Begins this program anew, with the same words: whatever its threads are held up by, it ends. Returns the reason why not.
+pub fn restart_process() -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let mut words = std::env::args_os();
+    let mut command = std::process::Command::new(program);
+    if let Some(name) = words.next() {
+        command.arg0(name);
+    }
+    command.args(words).exec()
+}
+
 /// The words that this process was started with.
 pub fn arguments() -> Vec<String> {
     let words = std::env::args_os();

@@ -4,6 +4,7 @@
 use crate::apply::actor::ApplyWork;
 use crate::consensus::inbox::Incoming;
 use crate::env;
+use crate::ids::LogIndex;
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
 use crate::mvcc::Views;
@@ -20,6 +21,10 @@ const REPLACED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between two looks which tables are in use, of the log and of the state: shorter than most of them live.
 const TABLES_INTERVAL: Duration = Duration::from_secs(1);
+
+/// On a member where nothing is applied, garbage is collected within so many looks, a minute: then there is no need to
+/// publish its view anew.
+const IDLE_LOOKS_MAX: u32 = 60;
 
 /// What the checkpointer has to do.
 #[derive(Debug, Default)]
@@ -42,6 +47,30 @@ pub struct Checkpointer {
     pub applier: Arc<Inbox<Vec<ApplyWork>>>,
     pub stop: StopSignal,
     pub metrics: Arc<StoreMetrics>,
+    pub idle: Idle,
+}
+
+/// How long nothing has been applied. The view that was published last reads tables that are not in use any more: where
+/// nothing is applied, it has to be published anew for their space to come back.
+#[derive(Debug, Default)]
+pub struct Idle {
+    index: LogIndex,
+    looks: u32,
+}
+
+impl Idle {
+    /// Whether the view is to be published anew.
+    fn look(&mut self, applied: LogIndex) -> bool {
+        if applied != self.index {
+            *self = Self {
+                index: applied,
+                looks: 0,
+            };
+            return false;
+        }
+        self.looks = self.looks.saturating_add(1);
+        self.looks <= IDLE_LOOKS_MAX
+    }
 }
 
 impl Actor for Checkpointer {
@@ -60,13 +89,14 @@ impl Checkpointer {
             let view = checkpointer.views.load();
             let state = Arc::clone(&view.state);
             let live_bytes = view.applied.usage.live_bytes();
+            let is_idle = checkpointer.idle.look(view.applied_index());
             // It would keep what it reads on the disk.
             drop(view);
             // The engines' own threads may have met an error of the disk while nobody writes, or while who does waits
             // for them.
             let collected = state.check().and_then(|()| state.collect_garbage(live_bytes));
             let failed = collected.err().map(|error| error.to_string());
-            if state.retired_bytes() > 0 {
+            if is_idle {
                 checkpointer.applier.add(|work| work.push(ApplyWork::Republish));
             }
             let log = &checkpointer.log;

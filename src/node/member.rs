@@ -17,7 +17,7 @@
 use super::announce;
 use super::backend::MemberBackend;
 use super::bootstrap::{self, EngineOptions, Opened, StartError};
-use super::checkpointer::Checkpointer;
+use super::checkpointer::{Checkpointer, Idle};
 use super::entrance::{self, Entrance};
 use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use super::security::Security;
@@ -41,7 +41,7 @@ use crate::env::{self, TaskThread, ThreadHandle};
 use crate::ids::MemberId;
 use crate::lease::lessor::LessorOptions;
 use crate::lease::{self, LeaseHandle};
-use crate::limits::{CATCH_UP_ENTRIES, READS_WAITING_MAX};
+use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, READS_WAITING_MAX};
 use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
 use crate::peer::link::{Link, Remote};
@@ -118,6 +118,7 @@ impl Member {
             timing,
             Policy {
                 catch_up_entries: engine.catch_up_entries.unwrap_or(CATCH_UP_ENTRIES),
+                catch_up_bytes: engine.catch_up_bytes.unwrap_or(CATCH_UP_BYTES),
                 ..Policy::with_snapshot_count(config.snapshot_count).sooner(engine.checkpoint_sooner_percent)
             },
             engine.state,
@@ -528,6 +529,7 @@ fn start_workers(
         applier: Arc::clone(&neighbours.applier),
         stop: neighbours.stop.clone(),
         metrics: Arc::clone(&backend.metrics.store),
+        idle: Idle::default(),
     };
     vec![
         env::run_actor("log", writer),

@@ -9,12 +9,14 @@ use super::envelope;
 use crate::consensus::inbox::ArrivedSnapshot;
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
+use crate::limits::{DISK_BYTES_PER_SNAPSHOT_BYTE, SNAPSHOT_DISK_BYTES_MIN};
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::{Message, SnapshotChunk, SnapshotMetadata, SnapshotPosition};
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateOptions;
 use crate::storage::state_error::StateError;
 use crate::storage::state_snapshot::StateImport;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
@@ -92,7 +94,15 @@ impl Arrivals {
 
     /// Keeps what has arrived of a transfer that broke off. The caller has the place.
     pub fn keep(&self, partial: Partial) {
-        *self.kept() = Some(partial);
+        if !partial.lacks_room {
+            *self.kept() = Some(partial);
+            return;
+        }
+        let path = partial.path.clone();
+        drop(partial);
+        if let Err(error) = env::remove_directory(&path) {
+            tracing::warn!(%error, "cannot remove what has arrived of a snapshot");
+        }
     }
 
     fn kept(&self) -> MutexGuard<'_, Option<Partial>> {
@@ -105,6 +115,9 @@ pub struct Partial {
     pub id: SnapshotId,
     pub position: Option<SnapshotPosition>,
     import: StateImport,
+    path: PathBuf,
+    /// The disk has no room for more.
+    lacks_room: bool,
 }
 
 impl Partial {
@@ -117,6 +130,8 @@ impl Partial {
             id,
             position: None,
             import,
+            path,
+            lacks_room: false,
         })
     }
 
@@ -124,6 +139,16 @@ impl Partial {
     pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<(), Status> {
         let records =
             envelope::unwrap_records(chunk).map_err(|error| Status::data_loss(error.to_string()))?;
+        let bytes: usize = records
+            .iter()
+            .map(|record| record.key.len() + record.value.len())
+            .sum();
+        let needed = SNAPSHOT_DISK_BYTES_MIN + DISK_BYTES_PER_SNAPSHOT_BYTE * bytes as u64;
+        // An engine that meets a full disk cannot go on, and what it has taken of the disk is missing elsewhere.
+        self.lacks_room = env::disk_space(&self.path).is_ok_and(|disk| disk.free_bytes < needed);
+        if self.lacks_room {
+            return Err(failed(&std::io::Error::from(std::io::ErrorKind::StorageFull)));
+        }
         let last = records.last().map(|record| SnapshotPosition {
             keyspace: record.keyspace,
             key: record.key.clone(),

@@ -4,6 +4,7 @@
 //! and not the size of a file. And an alarm that a member has raised by itself, it lowers by itself once there is room
 //! again ([`watcher`]).
 
+pub mod reserve;
 mod watcher;
 pub mod watching;
 
@@ -26,6 +27,11 @@ pub fn cost(request: &Request) -> u64 {
         Request::LeaseGrant(_) => LEASE_BYTES,
         _ => 0,
     }
+}
+
+/// Whether a command may delete: what a compaction has left of the past moves for that, and takes room until the next one.
+pub fn deletes(request: &Request) -> bool {
+    matches!(request, Request::DeleteRange(_) | Request::Txn(_))
 }
 
 fn put_cost(put: &PutRequest) -> u64 {

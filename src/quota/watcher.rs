@@ -2,13 +2,13 @@
 
 use crate::env::{DiskSpace, Instant};
 use crate::limits::{
-    DISK_BYTES_PER_REQUEST_BYTE, DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT,
-    QUOTA_BYTES_DEFAULT, SPACE_CALM,
+    DISK_BYTES_PER_REQUEST_BYTE, DISK_HELD_BYTES_MAX, DISK_RESERVE_BYTES_DEFAULT,
+    DISK_RESERVE_PERCENT_DEFAULT, QUOTA_BYTES_DEFAULT, SPACE_CALM,
 };
 use crate::mutants::{self, Mutant};
 use crate::storage::state_alarms::RaisedAlarm;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the operator has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,12 +28,25 @@ impl Rules {
         }
     }
 
-    /// What must stay free on a disk of this size.
-    fn reserve(self, disk_bytes: u64) -> u64 {
+    /// What must stay free on a disk of this size, with what the member holds of it ([`crate::quota::reserve`]).
+    pub(super) fn reserve(self, disk_bytes: u64) -> u64 {
         match self.free_disk_bytes {
             0 => (disk_bytes / 100 * DISK_RESERVE_PERCENT_DEFAULT).min(DISK_RESERVE_BYTES_DEFAULT),
             bytes => u64::try_from(bytes).unwrap_or(0),
         }
+    }
+}
+
+/// Parts of what must stay free.
+impl Rules {
+    /// What the member holds of it.
+    pub(super) fn held_bytes(self, disk_bytes: u64) -> u64 {
+        (self.reserve(disk_bytes) / 2).min(DISK_HELD_BYTES_MAX)
+    }
+
+    /// So little that the engine's next table might not fit.
+    pub(super) fn last_bytes(self, disk_bytes: u64) -> u64 {
+        self.reserve(disk_bytes) / 8
     }
 }
 
@@ -43,6 +56,8 @@ pub struct Space {
     rules: Rules,
     /// What may be accepted before the next look at the disk: nothing while it is short.
     disk_room: Arc<AtomicU64>,
+    /// Even what deletes would take is not there.
+    is_exhausted: Arc<AtomicBool>,
 }
 
 impl Space {
@@ -50,7 +65,13 @@ impl Space {
         Self {
             rules,
             disk_room: Arc::new(AtomicU64::new(u64::MAX)),
+            is_exhausted: Arc::default(),
         }
+    }
+
+    /// Whether a request fits that deletes, and so takes some room before a compaction gives more back.
+    pub fn takes_deletion(&self) -> bool {
+        !self.is_exhausted.load(Ordering::Relaxed)
     }
 
     pub fn rules(&self) -> Rules {
@@ -76,8 +97,10 @@ impl Space {
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     pub live_bytes: u64,
-    /// None if it is not known.
+    /// None if it is not known. What the member holds itself counts as free.
     pub disk: Option<DiskSpace>,
+    /// Each of them accepts requests that take room on this member's disk.
+    pub members: u64,
     /// The member's own alarm over space.
     pub raised: Option<RaisedAlarm>,
 }
@@ -108,7 +131,7 @@ impl Watcher {
     }
 
     pub fn look(&mut self, seen: &Seen, now: Instant) -> Advice {
-        let disk_is_short = self.judge_disk(seen.disk);
+        let disk_is_short = self.judge_disk(seen.disk, seen.members);
         let quota = self.space.rules.quota();
         let is_full = disk_is_short || quota.is_some_and(|quota| seen.live_bytes >= quota);
         // 95 %: whoever lowered the alarm at the quota itself would raise it with the next write.
@@ -128,7 +151,7 @@ impl Watcher {
     }
 
     /// A disk that was short is so until a tenth more than its reserve is free.
-    fn judge_disk(&mut self, disk: Option<DiskSpace>) -> bool {
+    fn judge_disk(&mut self, disk: Option<DiskSpace>, members: u64) -> bool {
         let Some(disk) = disk else {
             return self.disk_is_short;
         };
@@ -144,8 +167,10 @@ impl Watcher {
         } else if reserve == 0 {
             u64::MAX
         } else {
-            (disk.free_bytes - reserve) / DISK_BYTES_PER_REQUEST_BYTE
+            (disk.free_bytes - reserve) / DISK_BYTES_PER_REQUEST_BYTE / members.max(1)
         };
+        let is_exhausted = disk.free_bytes < self.space.rules.last_bytes(disk.total_bytes);
+        self.space.is_exhausted.store(is_exhausted, Ordering::Relaxed);
         self.space.disk_room.store(room, Ordering::Relaxed);
         self.disk_is_short
     }
@@ -230,6 +255,7 @@ mod tests {
             let seen = Seen {
                 live_bytes,
                 disk: None,
+                members: 1,
                 raised,
             };
             let advice = watcher.look(&seen, begin + Duration::from_millis(at_ms));
@@ -258,6 +284,7 @@ mod tests {
             let seen = Seen {
                 live_bytes: 5,
                 disk,
+                members: 1,
                 raised,
             };
             let advice = watcher.look(&seen, at);
@@ -273,6 +300,7 @@ mod tests {
             let seen = Seen {
                 live_bytes: 5,
                 disk: Some(disk(free_bytes)),
+                members: 1,
                 raised: None,
             };
             assert_eq!(watcher.look(&seen, env::now()), Advice::Nothing);

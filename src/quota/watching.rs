@@ -10,6 +10,7 @@ use crate::proto::etcdserverpb::{AlarmRequest, AlarmType};
 use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
+use crate::quota::reserve::Reserve;
 use crate::quota::watcher::{Advice, Seen, Watcher};
 use crate::storage::state_alarms::RaisedAlarm;
 use std::path::PathBuf;
@@ -45,13 +46,20 @@ pub fn command(own: MemberId, action: AlarmAction) -> Request {
 /// Watches as long as the member runs.
 pub async fn watch(parts: Parts) {
     let mut watcher = Watcher::new(parts.space.clone());
+    let reserve = Reserve::new(&parts.data_dir, parts.space.rules());
     loop {
         env::sleep(SPACE_LOOK_INTERVAL).await;
         let view = parts.views.load();
+        // A disk that does not answer is judged by what it says when it is written to.
+        let mut disk = reserve.look();
+        if let Some(Err(error)) = disk.map(|disk| reserve.keep(disk)) {
+            tracing::warn!(%error, "what the member reserves on its disk cannot be changed");
+            disk = reserve.look();
+        }
         let seen = Seen {
             live_bytes: view.applied.usage.live_bytes(),
-            // A disk that does not answer is judged by what it says when it is written to.
-            disk: env::disk_space(&parts.data_dir).ok(),
+            disk,
+            members: view.cluster.members.len() as u64,
             raised: own_alarm(&view, parts.own),
         };
         drop(view);

@@ -7,6 +7,7 @@
 //!
 //! Not here: when that is worth its work (`state_garbage`).
 
+use crate::limits::MERGED_LIVE_BYTES_MAX;
 use fjall::compaction::Leveled;
 use fjall::{AbstractTree, Keyspace, SeqNo};
 use lsm_tree::compaction::PullDown;
@@ -15,11 +16,6 @@ use std::sync::Arc;
 /// The largest table that a step may write. The engine merges no more than fifty times the size of a table at once: where
 /// few deletions are spread over more than that, larger tables are the way on.
 const TABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
-
-/// Two levels that take no more than this may be merged as wholes. The engine merges a table only with others that reach
-/// from before its first key to behind its last one: one with the last deletion of all keys could go nowhere. Some
-/// seconds, in which the engine can take 80 MB of new changes into its first level.
-const LEVELS_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +67,10 @@ fn merge_levels(keyspace: &Keyspace, oldest: SeqNo) -> Result<bool, fjall::Error
     let Some(upper) = (1..last).rev().find(|level| sizes[*level] > 0) else {
         return Ok(false);
     };
-    if sizes[upper] + sizes[upper + 1] > LEVELS_BYTES_MAX {
+    // The engine merges a table only with others that reach from before its first key to behind its last one: a table with
+    // the last deletion of all keys could go nowhere. This takes some seconds at most, in which the engine can take 80 MB
+    // of new changes into its first level.
+    if sizes[upper] + sizes[upper + 1] > MERGED_LIVE_BYTES_MAX {
         return Ok(false);
     }
     let strategy = PullDown(upper as u8, upper as u8 + 1);

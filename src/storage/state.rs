@@ -122,7 +122,7 @@ impl Default for StateOptions {
 
 /// See the head of the file. Shared by the applier, the readers and whoever syncs.
 pub struct StateDatabase {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     pub(super) database: Database,
     pub(super) keyspaces: [Keyspace; 5],
     pub(super) retired: [RetiredTables; 5],

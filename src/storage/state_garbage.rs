@@ -14,7 +14,7 @@
 //! [`StateOptions::garbage_bytes_max`]: crate::storage::state::StateOptions
 
 use crate::env;
-use crate::limits::DESCENT_TIME_MAX;
+use crate::limits::{DESCENT_TIME_MAX, MERGED_LIVE_BYTES_MAX};
 use crate::storage::descent::{self, Step};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
@@ -218,7 +218,7 @@ impl StateDatabase {
             return Ok(());
         }
         let end = env::now() + DESCENT_TIME_MAX;
-        while env::now() < end {
+        while env::now() < end && self.has_room_to_merge(live_bytes) {
             match self.descend_step(keyspace)? {
                 Step::Merged => {}
                 Step::Blocked => break,
@@ -242,6 +242,12 @@ impl StateDatabase {
             }
         }
         Ok(())
+    }
+
+    /// A merge writes what is live of the tables before it removes any.
+    fn has_room_to_merge(&self, live_bytes: u64) -> bool {
+        let needed = live_bytes.min(MERGED_LIVE_BYTES_MAX) + self.options.table_bytes;
+        env::disk_space(&self.path).is_ok_and(|disk| disk.free_bytes >= needed)
     }
 
     /// A journal goes once all keyspaces have written their part of it to tables, and one that is seldom written to keeps

@@ -1,0 +1,127 @@
+//! Room that a member keeps for itself: a file whose blocks are taken from the disk, and given back when there is next to
+//! nothing left.
+//!
+//! Whoever fills the disk, other programs included, meets its end while the member has this file still. Removing it gives
+//! the storage engine what it needs to go on: to write what it holds in memory to tables, to take deletions and
+//! compactions, and to merge. The file is made again once there is room.
+
+use crate::env::{self, DiskSpace, FileError};
+use crate::quota::Rules;
+use std::path::{Path, PathBuf};
+
+/// Its name in the data directory.
+const NAME: &str = "reserve";
+
+/// A member's reserve.
+#[derive(Debug)]
+pub struct Reserve {
+    path: PathBuf,
+    rules: Rules,
+}
+
+impl Reserve {
+    pub fn new(data_dir: &Path, rules: Rules) -> Self {
+        Self {
+            path: data_dir.join(NAME),
+            rules,
+        }
+    }
+
+    /// What is held now.
+    pub fn held_bytes(&self) -> u64 {
+        env::file_length(&self.path).unwrap_or(0)
+    }
+
+    /// What is left on the disk, with what is held counted as left.
+    pub fn look(&self) -> Option<DiskSpace> {
+        let data_dir = self.path.parent()?;
+        let mut disk = env::disk_space(data_dir).ok()?;
+        disk.free_bytes += self.held_bytes();
+        Some(disk)
+    }
+
+    /// Gives some back if next to nothing is left, and takes it again where there is room. Blocks for some milliseconds.
+    pub fn keep(&self, disk: DiskSpace) -> Result<(), FileError> {
+        let held_bytes = self.held_bytes();
+        let held_bytes_max = self.rules.held_bytes(disk.total_bytes);
+        let wanted = self.rules.reserve(disk.total_bytes);
+        if held_bytes > 0 && disk.free_bytes < held_bytes + self.rules.last_bytes(disk.total_bytes) {
+            // In halves: whoever is about to fill the disk may get the first one, and be told then that it is full.
+            let half = held_bytes_max / 2;
+            let left_bytes = if held_bytes > half { half } else { 0 };
+            tracing::warn!(
+                held_bytes,
+                left_bytes,
+                "the disk is full: the member gives back what it has reserved, to go on"
+            );
+            return env::allocate_file(&self.path, left_bytes);
+        }
+        if held_bytes < held_bytes_max && disk.free_bytes >= wanted + wanted / 10 {
+            return env::allocate_file(&self.path, held_bytes_max);
+        }
+        Ok(())
+    }
+
+    /// Has a member start on a disk with nothing left: gives all of the reserve back, and says whether it is room that is
+    /// missing.
+    pub fn release_if_full(&self) -> bool {
+        let Some(disk) = self.look() else { return false };
+        let free_bytes = disk.free_bytes.saturating_sub(self.held_bytes());
+        let is_full = free_bytes < 2 * self.rules.last_bytes(disk.total_bytes);
+        if is_full && let Err(error) = env::allocate_file(&self.path, 0) {
+            tracing::warn!(%error, "the reserve cannot be given back");
+        }
+        is_full
+    }
+
+    /// Whether a member that met a full disk may start again.
+    pub fn has_room(&self) -> bool {
+        let last_bytes = |disk: &DiskSpace| self.rules.last_bytes(disk.total_bytes);
+        self.look()
+            .is_some_and(|disk| disk.free_bytes >= 2 * last_bytes(&disk))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn it_is_held_while_there_is_room_and_given_back_before_there_is_none() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let rules = Rules {
+            quota_bytes: -1,
+            free_disk_bytes: 16 * MIB as i64,
+        };
+        let reserve = Reserve::new(scratch.path(), rules);
+        let keep = |free_bytes| {
+            let disk = DiskSpace {
+                free_bytes,
+                total_bytes: 100 * MIB,
+            };
+            reserve.keep(disk).expect("a disk that works");
+            reserve.held_bytes() / MIB
+        };
+        assert_eq!(keep(17 * MIB), 0, "a tenth more than what must be free");
+        assert_eq!(keep(18 * MIB), 8);
+        // 8 MiB of it are the reserve's own.
+        assert_eq!(keep(10 * MIB), 8);
+        assert_eq!(keep(10 * MIB - 1), 4, "the last 2 MiB");
+        assert_eq!(keep(6 * MIB), 4);
+        assert_eq!(keep(6 * MIB - 1), 0);
+        assert_eq!(keep(17 * MIB), 0);
+        assert_eq!(keep(18 * MIB), 8);
+
+        let none = Rules {
+            free_disk_bytes: -1,
+            ..rules
+        };
+        let scratch = tempfile::tempdir().expect("a directory");
+        let reserve = Reserve::new(scratch.path(), none);
+        let disk = reserve.look().expect("a disk");
+        reserve.keep(disk).expect("nothing to do");
+        assert!(reserve.held_bytes() == 0 && !reserve.release_if_full());
+    }
+}
