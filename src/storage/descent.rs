@@ -32,7 +32,11 @@ pub enum Step {
 pub fn bytes_above(keyspace: &Keyspace) -> u64 {
     let version = keyspace.tree.current_version();
     let above = version.level_count() - 1;
-    version.iter_levels().take(above).map(|level| level.size()).sum()
+    let mut bytes = 0;
+    for level in version.iter_levels().take(above) {
+        bytes += level.size();
+    }
+    bytes
 }
 
 /// One merge, of the deepest tables that can go deeper. Drops what nobody sees who reads at `oldest` or later.
@@ -62,7 +66,10 @@ pub fn step(keyspace: &Keyspace, table_bytes: u64, oldest: SeqNo) -> Result<Step
 /// Merges the deepest level above the last with the one below it; false if they take too much, or are being merged.
 fn merge_levels(keyspace: &Keyspace, oldest: SeqNo) -> Result<bool, fjall::Error> {
     let version = keyspace.tree.current_version();
-    let sizes: Vec<u64> = version.iter_levels().map(|level| level.size()).collect();
+    let mut sizes = Vec::new();
+    for level in version.iter_levels() {
+        sizes.push(level.size());
+    }
     let last = sizes.len() - 1;
     let Some(upper) = (1..last).rev().find(|level| sizes[*level] > 0) else {
         return Ok(false);
