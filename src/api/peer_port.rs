@@ -76,18 +76,22 @@ where
 
 /// The refusal of a method that a path does not take.
 fn check_method(path: &str, method: &Method) -> Option<Response<Body>> {
+    let leases = ["/leases", "/leases/internal"].contains(&path);
     let posts = ["/raft", "/raft/snapshot"].contains(&path) || path.starts_with("/members/promote/");
-    match path {
-        "/raft/probing" => None,
-        // As etcd's, without a word about which is taken.
-        "/leases" | "/leases/internal" if method != Method::POST => {
-            Some(error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"))
-        }
-        "/leases" | "/leases/internal" => None,
-        _ if posts && method != Method::POST => Some(method_not_allowed("POST")),
-        _ if !posts && method != Method::GET => Some(method_not_allowed("GET")),
-        _ => None,
+    let wanted = if posts || leases {
+        Method::POST
+    } else {
+        Method::GET
+    };
+    if path == "/raft/probing" || *method == wanted {
+        return None;
     }
+    Some(if leases {
+        // As etcd's, without a word about which is taken.
+        error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+    } else {
+        method_not_allowed(if posts { "POST" } else { "GET" })
+    })
 }
 
 fn with_cluster_id(backend: &impl Backend, mut response: Response<Body>) -> Response<Body> {
@@ -101,20 +105,22 @@ fn members(backend: &impl Backend) -> Response<Body> {
     let view = backend.view();
     let mut members: Vec<_> = view.cluster.members.iter().collect();
     members.sort_by_key(|member| member.id);
+    // Go leaves out what is empty. The order is that of its fields.
     let members = members.into_iter().map(|member| {
-        // Go leaves out what is empty. The order is that of its fields.
-        let mut text = format!("{{\"id\":{},\"peerURLs\":{}", member.id, json!(member.peer_urls));
+        let mut fields = vec![
+            format!("\"id\":{}", member.id),
+            format!("\"peerURLs\":{}", json!(member.peer_urls)),
+        ];
         if member.is_learner {
-            text.push_str(",\"isLearner\":true");
+            fields.push("\"isLearner\":true".to_owned());
         }
         if !member.name.is_empty() {
-            text.push_str(&format!(",\"name\":{}", json!(member.name)));
+            fields.push(format!("\"name\":{}", json!(member.name)));
         }
         if !member.client_urls.is_empty() {
-            text.push_str(&format!(",\"clientURLs\":{}", json!(member.client_urls)));
+            fields.push(format!("\"clientURLs\":{}", json!(member.client_urls)));
         }
-        text.push('}');
-        text
+        format!("{{{}}}", fields.join(","))
     });
     let members: Vec<String> = members.collect();
     plain(StatusCode::OK, Some(JSON), format!("[{}]\n", members.join(",")))

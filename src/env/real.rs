@@ -194,7 +194,8 @@ const IGNORED_SIGNALS: [libc::c_int; 9] = [
 /// Has the process ignore signals that Go programs ignore and that would end this one: agents and scripts send SIGUSR1 and
 /// SIGUSR2 to every server they know.
 pub fn ignore_unhandled_signals() {
-    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    // Go leaves the first one to the C library.
+    let real_time = libc::SIGRTMIN() + 1..=libc::SIGRTMAX();
     for signal in IGNORED_SIGNALS.into_iter().chain(real_time) {
         // SAFETY: both arguments are plain numbers, and ignoring a signal runs no code of ours.
         unsafe { libc::signal(signal, libc::SIG_IGN) };

@@ -327,16 +327,15 @@ impl Trust {
                     None => CertificateError::UnknownIssuer,
                 }
             }
-            CertificateError::BadSignature if self.signature_is_unknown(read) => Refused::Algorithm {
-                name,
-                algorithm: read.signed_with.clone(),
+            CertificateError::BadSignature | CertificateError::Other(_)
+                if self.signature_is_unknown(read) =>
+            {
+                Refused::Algorithm {
+                    name,
+                    algorithm: read.signed_with.clone(),
+                }
+                .into()
             }
-            .into(),
-            CertificateError::Other(_) if self.signature_is_unknown(read) => Refused::Algorithm {
-                name,
-                algorithm: read.signed_with.clone(),
-            }
-            .into(),
             other => other,
         }
     }

@@ -131,7 +131,7 @@ fn outlives_signals(program: &Path) {
         libc::SIGPWR,
         libc::SIGXCPU,
         libc::SIGXFSZ,
-        libc::SIGRTMIN(),
+        libc::SIGRTMIN() + 1,
         libc::SIGRTMAX(),
     ] {
         member.process().signal(signal);
