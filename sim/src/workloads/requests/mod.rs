@@ -2,6 +2,7 @@
 //! say, on keys of their own, and give these keys to leases whose ids are used again and again. What each answer must be is
 //! for the checker to say when all is over.
 
+mod features;
 mod json;
 mod sample;
 
@@ -269,7 +270,9 @@ impl Requester {
         let ids = self.leases_to_name(random);
         let id = lock(&self.log).next_id();
         let request = Sampler::new(random, &self.memory, id, &ids, short_of_space).sample();
-        count_features(&self.world, &request);
+        for feature in features::of(&request) {
+            self.world.count(feature, 1);
+        }
         let is_put = matches!(&request, Request::Put(put) if put.lease != 0);
         let leases = if let Request::Put(put) = &request {
             vec![put.lease]
@@ -397,110 +400,6 @@ impl Memory {
             if known.mod_revision <= record.mod_revision {
                 *known = record.clone();
             }
-        }
-    }
-}
-
-/// Counts what a request asks for.
-fn count_features(world: &World, request: &Request) {
-    let mut features = Vec::new();
-    match request {
-        Request::Range(range) => of_range(range, &mut features),
-        Request::Put(put) => of_put(put, &mut features),
-        Request::DeleteRange(delete) => of_delete(delete, &mut features),
-        Request::Txn(txn) => of_txn(txn, 0, &mut features),
-        Request::Revoke(_) => {}
-    }
-    for feature in features {
-        world.count(feature, 1);
-    }
-}
-
-type Features = Vec<&'static str>;
-
-/// Names what holds.
-fn note(features: &mut Features, table: &[(bool, &'static str)]) {
-    features.extend(table.iter().filter(|(holds, _)| *holds).map(|(_, name)| *name));
-}
-
-fn of_range(range: &pb::RangeRequest, features: &mut Features) {
-    let is_past = range.revision > 0;
-    let is_filtered = range.min_mod_revision
-        | range.max_mod_revision
-        | range.min_create_revision
-        | range.max_create_revision
-        != 0;
-    note(
-        features,
-        &[
-            (range.limit > 0 && !is_past, "asked: limit"),
-            (range.limit > 0 && is_past, "asked: limit in the past"),
-            (range.sort_order | range.sort_target != 0, "asked: sorted"),
-            (range.keys_only, "asked: keys only"),
-            (range.count_only && !is_past, "asked: count only"),
-            (range.count_only && is_past, "asked: count only in the past"),
-            (is_filtered, "asked: revision filters"),
-        ],
-    );
-}
-
-fn of_put(put: &pb::PutRequest, features: &mut Features) {
-    note(
-        features,
-        &[
-            (put.prev_kv, "asked: prev_kv of a put"),
-            (put.ignore_value, "asked: ignore value"),
-            (put.ignore_lease, "asked: ignore lease"),
-            (put.value.len() > 1_000, "asked: long value"),
-        ],
-    );
-}
-
-fn of_delete(delete: &pb::DeleteRangeRequest, features: &mut Features) {
-    note(
-        features,
-        &[
-            (!delete.range_end.is_empty(), "asked: delete of several keys"),
-            (delete.prev_kv, "asked: prev_kv of a delete"),
-        ],
-    );
-}
-
-fn of_txn(txn: &pb::TxnRequest, depth: usize, features: &mut Features) {
-    use callboard::proto::etcdserverpb::compare::CompareTarget;
-    use callboard::proto::etcdserverpb::request_op::Request as Operation;
-    note(
-        features,
-        &[
-            (depth == 1, "asked: nested transaction"),
-            (depth == 5, "asked: deep transaction"),
-            (depth == 50, "asked: too deep transaction"),
-            (
-                txn.success.len() + txn.failure.len() > 16,
-                "asked: wide transaction",
-            ),
-        ],
-    );
-    for compare in &txn.compare {
-        features.push(match compare.target() {
-            CompareTarget::Version => "asked: compare version",
-            CompareTarget::Create => "asked: compare create revision",
-            CompareTarget::Mod => "asked: compare mod revision",
-            CompareTarget::Value => "asked: compare value",
-            CompareTarget::Lease => "asked: compare lease",
-        });
-        note(
-            features,
-            &[(!compare.range_end.is_empty(), "asked: compare of a range")],
-        );
-    }
-    for operation in txn.success.iter().chain(&txn.failure) {
-        match &operation.request {
-            Some(Operation::RequestRange(range)) => of_range(range, features),
-            Some(Operation::RequestPut(put)) => of_put(put, features),
-            Some(Operation::RequestDeleteRange(delete)) => of_delete(delete, features),
-            Some(Operation::RequestTxn(nested)) => of_txn(nested, depth + 1, features),
-            None => {}
         }
     }
 }
