@@ -177,6 +177,9 @@ struct EngineWork {
     memtable_bytes: u64,
     /// The memtables that had been begun when the database was opened, less the merges that were due then.
     base: u64,
+    /// How large each memtable was when the engine had nothing to do. One that a start has filled is written to a table
+    /// only once something is added to it.
+    at_rest: Mutex<Vec<u64>>,
 }
 
 impl EngineWork {
@@ -187,22 +190,38 @@ impl EngineWork {
         };
         let due = keyspaces.iter().filter(is_due).count() as u64;
         let base = begun(&keyspaces).saturating_sub(due);
+        let at_rest = Mutex::new(sizes(&keyspaces));
         Self {
             keyspaces,
             memtable_bytes,
             base,
+            at_rest,
         }
     }
 
     /// Every memtable that was begun had one written to a table, and a look at what there is to merge.
     fn is_at_work(&self, database: &Database) -> bool {
-        let is_full = |keyspace: &Keyspace| {
-            keyspace.tree.active_memtable().size() > self.memtable_bytes
-                || keyspace.tree.sealed_memtable_count() > 0
-        };
-        self.keyspaces.iter().any(is_full)
-            || (database.compactions_completed() as u64) < begun(&self.keyspaces) - self.base
+        let mut at_rest = lock(&self.at_rest);
+        let sizes = sizes(&self.keyspaces);
+        let mut changes = sizes.iter().zip(at_rest.iter());
+        let is_at_work = changes.any(|(size, before)| *size > self.memtable_bytes && size != before)
+            || self
+                .keyspaces
+                .iter()
+                .any(|keyspace| keyspace.tree.sealed_memtable_count() > 0)
+            || (database.compactions_completed() as u64) < begun(&self.keyspaces) - self.base;
+        if !is_at_work {
+            *at_rest = sizes;
+        }
+        is_at_work
     }
+}
+
+fn sizes(keyspaces: &[Keyspace]) -> Vec<u64> {
+    let sizes = keyspaces
+        .iter()
+        .map(|keyspace| keyspace.tree.active_memtable().size());
+    sizes.collect()
 }
 
 /// How many memtables have been begun.

@@ -132,74 +132,86 @@ pub(super) fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> 
         return Ok(0);
     };
     let metadata = std::fs::metadata(directory)?;
-    lose_of(disks, &root, directory, (metadata.dev(), metadata.ino()), random)
+    // Names that the engine removes when it comes to it do not change what becomes of the others.
+    let random = random.next();
+    let inode = (metadata.dev(), metadata.ino());
+    Loss { root, random }.of(disks, directory, Path::new(""), inode)
 }
 
-fn lose_of(
-    disks: &mut Disks,
-    root: &Path,
-    directory: &Path,
-    inode: Inode,
-    random: &mut Stream,
-) -> Result<u64> {
-    let there = read(directory)?;
-    let synced = disks
-        .listings
-        .get(&inode)
-        .map_or_else(BTreeMap::new, |listing| listing.names.clone());
-    // All of it reached the disk, nothing, or some.
-    let share = *random.pick(&[0, 50, 100, 100]);
-    let mut lost = 0;
-    let mut result = there.clone();
-    for (name, named) in &there {
-        if synced.get(name) == Some(named) || random.chance(share) {
-            continue;
-        }
-        let path = directory.join(name);
-        if named.is_directory {
-            std::fs::remove_dir_all(&path)?;
-        } else {
-            std::fs::remove_file(&path)?;
-        }
-        lost += 1;
-        result.remove(name);
+/// A loss of power.
+struct Loss {
+    root: PathBuf,
+    random: u64,
+}
+
+impl Loss {
+    /// Random numbers for what has this path.
+    fn random(&self, path: &Path) -> Stream {
+        Stream::of(self.random, &path.to_string_lossy())
     }
-    for (name, named) in &synced {
-        let is_elsewhere = result.values().any(|other| other == named);
-        let was_moved = there.values().any(|other| other == named);
-        let is_taken = result.contains_key(name);
-        let comes_back = if was_moved {
-            !is_elsewhere
-        } else {
-            !random.chance(share)
-        };
-        if there.get(name) == Some(named) || is_taken || !(comes_back || replaced(&there, &result, name)) {
-            continue;
-        }
-        let path = directory.join(name);
-        if named.is_directory {
-            std::fs::create_dir(&path)?;
-            let metadata = std::fs::metadata(&path)?;
-            // It comes back as what it was, under a number of its own.
-            if let Some(listing) = disks.listings.remove(&named.inode) {
-                disks.listings.insert((metadata.dev(), metadata.ino()), listing);
+
+    /// Takes names from a directory; `path` is that from the machine's own on.
+    fn of(&self, disks: &mut Disks, directory: &Path, path: &Path, inode: Inode) -> Result<u64> {
+        let there = read(directory)?;
+        let listing = disks.listings.get(&inode);
+        let synced = listing.map_or_else(BTreeMap::new, |listing| listing.names.clone());
+        // All of it reached the disk, nothing, or some.
+        let share = *self.random(path).pick(&[0, 50, 100, 100]);
+        let is_kept = |name: &OsString| self.random(&path.join(name)).chance(share);
+        let mut lost = 0;
+        let mut result = there.clone();
+        for (name, named) in &there {
+            if synced.get(name) == Some(named) || is_kept(name) {
+                continue;
             }
-        } else {
-            std::fs::hard_link(kept(root, named.inode), &path)?;
+            let place = directory.join(name);
+            if named.is_directory {
+                std::fs::remove_dir_all(&place)?;
+            } else {
+                std::fs::remove_file(&place)?;
+            }
+            lost += 1;
+            result.remove(name);
         }
-        lost += 1;
-        result.insert(name.clone(), *named);
-    }
-    for name in result.keys() {
-        let path = directory.join(name);
-        let metadata = std::fs::metadata(&path)?;
-        if metadata.is_dir() {
-            lost += lose_of(disks, root, &path, (metadata.dev(), metadata.ino()), random)?;
+        for (name, named) in &synced {
+            let was_moved = there.values().any(|other| other == named);
+            let is_lost = if was_moved {
+                !result.values().any(|other| other == named)
+            } else {
+                !is_kept(name) || replaced(&there, &result, name)
+            };
+            if is_lost && !result.contains_key(name) {
+                self.bring_back(disks, &directory.join(name), *named)?;
+                lost += 1;
+                result.insert(name.clone(), *named);
+            }
         }
+        for name in result.keys() {
+            let below = directory.join(name);
+            let metadata = std::fs::metadata(&below)?;
+            if metadata.is_dir() {
+                let inode = (metadata.dev(), metadata.ino());
+                lost += self.of(disks, &below, &path.join(name), inode)?;
+            }
+        }
+        let metadata = std::fs::metadata(directory)?;
+        note(disks, &self.root, directory, (metadata.dev(), metadata.ino()))?;
+        Ok(lost)
     }
-    let metadata = std::fs::metadata(directory)?;
-    note(disks, root, directory, (metadata.dev(), metadata.ino()))?;
-    Ok(lost)
+
+    /// Gives what was removed its name again.
+    fn bring_back(&self, disks: &mut Disks, place: &Path, named: Named) -> Result<()> {
+        if !named.is_directory {
+            return std::fs::hard_link(kept(&self.root, named.inode), place);
+        }
+        std::fs::create_dir(place)?;
+        let metadata = std::fs::metadata(place)?;
+        // It comes back as what it was, under a number of its own.
+        if let Some(listing) = disks.listings.remove(&named.inode) {
+            disks.listings.insert((metadata.dev(), metadata.ino()), listing);
+        }
+        Ok(())
+    }
 }
 
 /// Whether another file had the name and has lost it: then the one before has it again.

@@ -49,8 +49,11 @@ fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> Result<Lost
         .filter(|file| file.path.starts_with(directory) && !file.unsynced.is_empty())
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
+    let seed = random.next();
     for tracked in files {
-        lose_of_file(tracked, random, &mut lost)?;
+        let path = tracked.path.strip_prefix(directory).unwrap_or(&tracked.path);
+        let mut random = Stream::of(seed, &path.to_string_lossy());
+        lose_of_file(tracked, &mut random, &mut lost)?;
     }
     lost.names = names::lose(disks, directory, random)?;
     Ok(lost)
