@@ -5,7 +5,7 @@
 //! of callers.
 
 use crate::support;
-use callboard::client::Channel;
+use callboard::client::{self, Channel};
 use callboard::proto::etcdserverpb as pb;
 use callboard::proto::v3lockpb::lock_client::LockClient;
 use callboard::proto::v3lockpb::{LockRequest, UnlockRequest};
@@ -81,7 +81,7 @@ fn usage(cluster: &mut Cluster) -> Usage {
     }
 }
 
-/// Another client: puts and gets, one after the other, with a pause, on a thread of its own.
+/// Another client: puts and gets by each member, one after the other, with a pause, on a thread of its own.
 struct Bystander {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Duration>>,
@@ -93,23 +93,21 @@ impl Bystander {
         let (stopped, members) = (Arc::clone(&stop), members.to_vec());
         let thread = std::thread::spawn(move || {
             block_on(async move {
-                let clients: Vec<Client> = members
-                    .iter()
-                    .map(|member| Client::new(&[*member], LIMIT))
-                    .collect();
-                let mut taken = vec![];
-                while !stopped.load(Ordering::Relaxed) {
-                    for client in &clients {
+                let ask = async |member: SocketAddr| {
+                    let client = Client::new(&[member], LIMIT);
+                    let mut taken = vec![];
+                    while !stopped.load(Ordering::Relaxed) {
                         let began = Instant::now();
                         client.put(b"bystander", b"x").await.acked().expect("a put");
                         taken.push(began.elapsed());
                         let began = Instant::now();
                         client.get(b"bystander").await.acked().expect("a get");
                         taken.push(began.elapsed());
+                        tokio::time::sleep(Duration::from_millis(5)).await;
                     }
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                taken
+                    taken
+                };
+                futures_util::future::join_all(members.into_iter().map(ask)).await.concat()
             })
         });
         Self { stop, thread }
@@ -117,6 +115,8 @@ impl Bystander {
 
     /// The 99th percentile of what its requests took, and how many there were.
     fn stop(self) -> (Duration, usize) {
+        // So that there are enough to speak of a percentile.
+        std::thread::sleep(Duration::from_secs(1));
         self.stop.store(true, Ordering::Relaxed);
         let mut taken = self.thread.join().expect("it got all its answers");
         taken.sort_unstable();
@@ -325,4 +325,78 @@ fn callers_on_few_connections_wait_for_one_lock() {
 #[test]
 fn callers_on_connections_of_their_own_wait_for_one_lock() {
     wait_for_one_lock(1, ALONE_BYTES_MAX);
+}
+
+/// What an idle stream of each kind may take, and a watcher on one.
+const STREAM_BYTES_MAX: u64 = 12 * 1024;
+const WATCHER_BYTES_MAX: u64 = 1024;
+
+#[test]
+fn idle_streams_take_little() {
+    const STREAMS: usize = 1_000;
+    const WATCHERS_PER_STREAM: usize = 20;
+    let mut cluster = Cluster::start(&support::callboard_bin(), 1);
+    let member = cluster.members[0].client;
+    block_on(async move {
+        let connect = || {
+            let endpoints = client::parse_endpoints([member.to_string()]).expect("an endpoint");
+            let options = client::Options {
+                request_timeout: LIMIT,
+                ..client::Options::default()
+            };
+            client::Client::start(endpoints, options).expect("an endpoint")
+        };
+        let other = Client::new(&[member], LIMIT);
+        grant(&other, 1..=1).await;
+        let watched = |number: usize| pb::WatchCreateRequest {
+            key: format!("key-{number:06}").into(),
+            ..pb::WatchCreateRequest::default()
+        };
+        let first = connect();
+        // What the first of each kind takes once is no stream's.
+        let warm = (
+            first.watch_stream(watched(0)).await.expect("a stream"),
+            first.keep_alive_stream(1).await.expect("a stream"),
+            first.observe("nobody".into()).await.expect("a stream"),
+        );
+        let mut last = usage(&mut cluster).memory[0];
+        let mut judge = |what: &str, count: usize, bytes_max: u64| {
+            let now = usage(&mut cluster).memory[0];
+            let grown = now.saturating_sub(std::mem::replace(&mut last, now));
+            println!("{what}: {:.2} KiB each", grown as f64 / 1024.0 / count as f64);
+            if is_judged() {
+                assert!(grown < SLACK_BYTES / 8 + count as u64 * bytes_max, "{what}: {grown} bytes");
+            }
+        };
+        let mut watches = vec![];
+        for number in 0..STREAMS {
+            let mut stream = first.watch_stream(watched(number)).await.expect("a stream");
+            assert!(stream.next().await.expect("sound").expect("an answer").created);
+            watches.push(stream);
+        }
+        judge("watch streams", STREAMS, STREAM_BYTES_MAX);
+        for (number, stream) in watches.iter_mut().enumerate() {
+            for watcher in 1..=WATCHERS_PER_STREAM {
+                stream.create(watched(STREAMS * watcher + number));
+            }
+            for _ in 0..WATCHERS_PER_STREAM {
+                assert!(stream.next().await.expect("sound").expect("an answer").created);
+            }
+        }
+        judge("watchers", STREAMS * WATCHERS_PER_STREAM, WATCHER_BYTES_MAX);
+        let (second, third) = (connect(), connect());
+        let mut keep_alives = vec![];
+        for _ in 0..STREAMS {
+            let mut stream = second.keep_alive_stream(1).await.expect("a stream");
+            assert!(stream.next().await.expect("sound").expect("an answer").ttl > 0);
+            keep_alives.push(stream);
+        }
+        judge("keep-alive streams", STREAMS, STREAM_BYTES_MAX);
+        let mut observers = vec![];
+        for _ in 0..STREAMS {
+            observers.push(third.observe("nobody".into()).await.expect("a stream"));
+        }
+        judge("observers", STREAMS, STREAM_BYTES_MAX);
+        drop((warm, watches, keep_alives, observers));
+    });
 }
