@@ -113,6 +113,7 @@ const COUNTED: &[&str] = &[
     "transfers cut",
     "trial: follower apart",
     "trial: leader apart",
+    "trial: lease ends under load",
     "trial: transfer fails",
     "trial: transfer resumes",
 ];

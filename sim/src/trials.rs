@@ -5,6 +5,7 @@
 //! |---|---|
 //! | a follower hears nobody for a while | its term stays, and so does the leader when it is back |
 //! | the leader hears nobody | it does not take itself for the leader for longer than two election timeouts |
+//! | clients keep a leader's admission full while a lease ends | the lease goes in time |
 //! | a member dies while it is brought a snapshot, and the sender gives up | it is brought another once it is back |
 //! | a member is cut off while it is brought a snapshot, until both ends notice | the transfer is resumed, and what arrives is whole |
 
@@ -17,6 +18,10 @@ use crate::random::Stream;
 use crate::rehearsal::DIRECTOR;
 use crate::workloads;
 use crate::world::elapsed;
+use callboard::client::Client;
+use callboard::limits::{self, Sizes};
+use callboard::proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest};
+use std::cell::Cell;
 use std::time::Duration;
 
 /// Of a hundred seeds, how many make each trial.
@@ -39,6 +44,15 @@ const NOTICED_MAX: Duration = Duration::from_secs(16);
 /// A transfer may be over before it can be disturbed.
 const ATTEMPTS_MAX: u64 = 3;
 
+/// A lease of this trial, which nothing is bound to, and one that nobody is ever granted.
+const TRIAL_LEASE: i64 = 0x7472_6961_6c00;
+const NO_LEASE: i64 = TRIAL_LEASE + 1;
+/// How long it lives: no less is granted.
+const TRIAL_TTL_S: i64 = 2;
+/// What has expired goes within this time where there is a leader: it looks every 100 ms, and disks and links are slow. A
+/// leader that is refused tries again only after longer.
+const EXPIRES_WITHIN: Duration = Duration::from_millis(2_500);
+
 /// Makes the trials of this seed.
 pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation> {
     let mut random = Stream::of(options.seed, "trials");
@@ -46,8 +60,12 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
         random.chance(PERCENT),
         random.chance(PERCENT),
         random.chance(TRANSFER_PERCENT),
+        Stream::of(options.seed, "trial of a lease").chance(PERCENT),
     ];
-    let [follower, leader, transfer] = trials;
+    let [follower, leader, transfer, lease] = trials;
+    if lease {
+        lease_ends_under_load(cluster).await?;
+    }
     if follower && options.members >= 3 {
         follower_apart(cluster, &mut random).await?;
         cluster.world.count("trial: follower apart", 1);
@@ -159,6 +177,67 @@ async fn leader_apart(cluster: &Cluster) -> Result<(), Violation> {
     cluster.event(leader, "heard again", "");
     calm(cluster).await?;
     Ok(())
+}
+
+async fn lease_ends_under_load(cluster: &Cluster) -> Result<(), Violation> {
+    let (leader, term) = calm(cluster).await?;
+    let clients = [0, 1, 2].map(|_| company::connect([leader], Duration::from_secs(5)));
+    let lease = LeaseGrantRequest {
+        id: TRIAL_LEASE,
+        ttl: TRIAL_TTL_S,
+    };
+    // Refused under an alarm: then there is nothing to see.
+    if clients[0].lease_grant(lease).await.is_err() {
+        return Ok(());
+    }
+    let usual = limits::sizes();
+    limits::set_sizes(Sizes {
+        proposals_waiting_max: 1,
+        ..usual
+    });
+    let stop = Cell::new(false);
+    let watch = async {
+        let is_gone = || {
+            let views = cluster.views(leader);
+            views.is_some_and(|views| {
+                let view = views.load();
+                view.leases().flatten().all(|(id, _)| id != TRIAL_LEASE)
+            })
+        };
+        let gone = until(Duration::from_secs(TRIAL_TTL_S as u64) + EXPIRES_WITHIN, is_gone).await;
+        stop.set(true);
+        gone
+    };
+    let (gone, one, two, three) = tokio::join!(
+        watch,
+        crowd(&clients[0], &stop),
+        crowd(&clients[1], &stop),
+        crowd(&clients[2], &stop)
+    );
+    limits::set_sizes(usual);
+    if !cluster.leads(leader) || cluster.standing(leader).term != term {
+        return Ok(());
+    }
+    if !gone {
+        return violation(format!(
+            "a lease of {TRIAL_TTL_S} s did not go within {EXPIRES_WITHIN:?} after its time, while its leader's clients \
+             were busy"
+        ));
+    }
+    if one + two + three > 0 {
+        cluster.world.count("trial: lease ends under load", 1);
+    }
+    Ok(())
+}
+
+/// One command after the other, none of which changes anything; how many were refused for there being too many.
+async fn crowd(client: &Client, stop: &Cell<bool>) -> u64 {
+    let mut refused = 0;
+    while !stop.get() {
+        let answer = client.lease_revoke(LeaseRevokeRequest { id: NO_LEASE }).await;
+        refused += u64::from(answer.is_err_and(|error| error.to_string().contains("too many requests")));
+    }
+    refused
 }
 
 /// How a transfer is disturbed.

@@ -105,6 +105,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
         let bytes = rewriter.output.len().min(out.remaining());
         out.put_slice(&rewriter.output[..bytes]);
         rewriter.output.advance(bytes);
+        if rewriter.output.is_empty() && rewriter.input.is_empty() {
+            // An idle connection need not keep what its first bytes were held in.
+            (rewriter.input, rewriter.output) = (BytesMut::new(), BytesMut::new());
+        }
         Poll::Ready(Ok(()))
     }
 }

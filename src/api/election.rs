@@ -38,7 +38,7 @@ async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<Cam
         place,
         header,
         before,
-    } = Place::enter(backend, &request.name, lease, request.value.clone()).await?;
+    } = Box::pin(Place::enter(backend, &request.name, lease, request.value.clone())).await?;
     let leader = LeaderKey {
         // Without what else came from the network with it: the caller may wait for long.
         name: Bytes::copy_from_slice(&request.name),
@@ -51,7 +51,7 @@ async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<Cam
     } else {
         drop(request);
     }
-    place.reach_front(ApiError::ElectionNotLeader).await?;
+    place.reach_front(backend, ApiError::ElectionNotLeader).await?;
     Ok(CampaignResponse {
         header,
         leader: Some(leader),

@@ -26,11 +26,11 @@ pub async fn lock(backend: &impl Backend, request: LockRequest) -> Result<Body, 
 async fn acquired(backend: &impl Backend, request: LockRequest) -> Result<LockResponse, Failure> {
     // In boxes, which go before the waiting begins.
     let lease = Box::pin(session(backend, request.lease)).await?;
-    let Entered { place, .. } = Place::enter(backend, &request.name, lease, Bytes::new()).await?;
+    let Entered { place, .. } = Box::pin(Place::enter(backend, &request.name, lease, Bytes::new())).await?;
     // It is a part of what came from the network, which would stay as long as the caller waits.
     drop(request);
     let key = place.key.clone();
-    let header = Some(place.reach_front(ApiError::SessionExpired).await?);
+    let header = Some(place.reach_front(backend, ApiError::SessionExpired).await?);
     Ok(LockResponse { header, key })
 }
 

@@ -18,6 +18,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// One stream of the Lease service. It ends when it is dropped.
 #[derive(Debug)]
 pub struct KeepAliveStream {
+    /// Bounded by its user, who knows how many leases there are and asks for each once in a while.
     requests: mpsc::UnboundedSender<pb::LeaseKeepAliveRequest>,
     responses: Streaming<pb::LeaseKeepAliveResponse>,
     connection: Arc<Connection>,

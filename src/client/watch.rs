@@ -26,6 +26,7 @@ const RESUME_DELAY_MAX: Duration = Duration::from_secs(1);
 /// One stream. It ends when it is dropped.
 #[derive(Debug)]
 pub struct WatchStream {
+    /// Bounded by its user: a request for each watcher that is created or ended.
     requests: mpsc::UnboundedSender<pb::WatchRequest>,
     responses: Streaming<pb::WatchResponse>,
     connection: Arc<Connection>,

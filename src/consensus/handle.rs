@@ -10,7 +10,7 @@ use crate::bound::{Admitted, Bound};
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::inbox::Inbox;
-use crate::limits::{DETAILS_WAITING_MAX, PROPOSALS_BYTES_MAX, PROPOSALS_WAITING_MAX, REQUEST_HEADER_BYTES};
+use crate::limits::{DETAILS_WAITING_MAX, PROPOSALS_BYTES_MAX, REQUEST_HEADER_BYTES, sizes};
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::log::{Command, command};
@@ -151,7 +151,7 @@ impl Handle {
     pub async fn propose(&self, request: command::Request) -> Result<Outcome, ProposeError> {
         check_size(&request, self.request_bytes_max)?;
         let max = WaitingMax {
-            commands: PROPOSALS_WAITING_MAX,
+            commands: sizes().proposals_waiting_max,
             bytes: PROPOSALS_BYTES_MAX,
         };
         self.propose_within(request, max).await

@@ -20,6 +20,8 @@ pub struct Waiters {
 struct Ring {
     /// The id of the first place.
     base: u64,
+    /// From the oldest that waits to the newest. Places in between that were answered take no more than what a member
+    /// answers in one request's timeout: the oldest is gone after that.
     places: VecDeque<Option<Waiter>>,
     waiting: usize,
     bytes: usize,

@@ -47,16 +47,18 @@ impl Bystander {
 async fn work(member: SocketAddr, stopped: &AtomicBool) -> Latencies {
     let client = Client::new(&[member], LIMIT);
     let mut latencies = Latencies::default();
+    // Others may look on at other members.
+    let key = format!("bystander {member}").into_bytes();
     let mut number = 0u64;
     while !stopped.load(Ordering::Relaxed) {
         number += 1;
         let value = number.to_string();
         let begin = Instant::now();
-        let put = client.put(b"bystander", value.as_bytes()).await.acked();
+        let put = client.put(&key, value.as_bytes()).await.acked();
         put.unwrap_or_else(|error| panic!("put {number}: {error}"));
         latencies.puts.push(begin.elapsed());
         let begin = Instant::now();
-        let got = client.get(b"bystander").await.acked();
+        let got = client.get(&key).await.acked();
         let got = got.unwrap_or_else(|error| panic!("get {number}: {error}"));
         latencies.gets.push(begin.elapsed());
         assert_eq!(got.expect("it was put").value, value, "a stale read");

@@ -132,7 +132,7 @@ impl Scene {
 }
 
 /// What the kernel says of a process's memory, in bytes.
-fn memory(id: u32, field: &str) -> u64 {
+pub fn memory(id: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kilobytes = line.expect("Linux says so").trim().trim_end_matches(" kB");

@@ -4,17 +4,17 @@
 //! `CALLBOARD_BIN` may name an etcd, whose figures are printed then instead of judged; `HOSTILE_WAITERS` another number
 //! of callers.
 
+use crate::bystander::Bystander;
+use crate::scene::{Scene, memory};
 use crate::support;
-use callboard::client::Channel;
+use crate::{ATTACK_MIN, P99_MAX};
+use callboard::client::{self, Channel};
 use callboard::proto::etcdserverpb as pb;
 use callboard::proto::v3lockpb::lock_client::LockClient;
 use callboard::proto::v3lockpb::{LockRequest, UnlockRequest};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use support::cluster::Cluster;
 use support::kv_client::{Client, block_on};
@@ -22,8 +22,6 @@ use tokio::task::{JoinHandle as Task, spawn_local};
 
 /// Nothing takes longer.
 const LIMIT: Duration = Duration::from_secs(120);
-/// What another client's put or get may take.
-const P99_MAX: Duration = Duration::from_millis(500);
 /// What a member's memory may grow by for each of its callers, on a connection that it shares and on one of its own.
 const SHARED_BYTES_MAX: u64 = 16 * 1024;
 const ALONE_BYTES_MAX: u64 = 64 * 1024;
@@ -38,16 +36,6 @@ fn waiters() -> usize {
 /// Figures of another program are only shown.
 fn is_judged() -> bool {
     std::env::var_os("CALLBOARD_BIN").is_none()
-}
-
-/// Bytes of memory that a member takes.
-fn resident_bytes(process: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line
-        .and_then(|line| line.split_whitespace().next())
-        .expect("Linux tells");
-    1024 * kilobytes.parse::<u64>().expect("a number")
 }
 
 /// Processor time that a process has taken.
@@ -76,51 +64,24 @@ fn usage(cluster: &mut Cluster) -> Usage {
         .map(|member| member.process().id())
         .collect();
     Usage {
-        memory: ids.iter().map(|id| resident_bytes(*id)).collect(),
+        memory: ids.iter().map(|id| memory(*id, "VmRSS:")).collect(),
         processors: ids.iter().map(|id| processor_time(*id)).sum(),
     }
 }
 
-/// Another client: puts and gets, one after the other, with a pause, on a thread of its own.
-struct Bystander {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Vec<Duration>>,
-}
+/// Others who put and get meanwhile, one at each member.
+struct Bystanders(Vec<Bystander>);
 
-impl Bystander {
+impl Bystanders {
     fn start(members: &[SocketAddr]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, members) = (Arc::clone(&stop), members.to_vec());
-        let thread = std::thread::spawn(move || {
-            block_on(async move {
-                let clients: Vec<Client> = members
-                    .iter()
-                    .map(|member| Client::new(&[*member], LIMIT))
-                    .collect();
-                let mut taken = vec![];
-                while !stopped.load(Ordering::Relaxed) {
-                    for client in &clients {
-                        let began = Instant::now();
-                        client.put(b"bystander", b"x").await.acked().expect("a put");
-                        taken.push(began.elapsed());
-                        let began = Instant::now();
-                        client.get(b"bystander").await.acked().expect("a get");
-                        taken.push(began.elapsed());
-                    }
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                taken
-            })
-        });
-        Self { stop, thread }
+        Self(members.iter().map(|member| Bystander::start(*member)).collect())
     }
 
-    /// The 99th percentile of what its requests took, and how many there were.
-    fn stop(self) -> (Duration, usize) {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut taken = self.thread.join().expect("it got all its answers");
-        taken.sort_unstable();
-        (taken[(taken.len() - 1) * 99 / 100], taken.len())
+    /// The longest of their 99th percentiles.
+    fn stop(self) -> Duration {
+        let latencies = self.0.into_iter().map(Bystander::stop);
+        let p99s = latencies.map(|latencies| latencies.put_p99().max(latencies.get_p99()));
+        p99s.max().expect("there is one")
     }
 }
 
@@ -234,7 +195,8 @@ async fn call(
 /// What a cluster makes of callers, so many on one connection.
 fn wait_for_one_lock(per_connection: usize, bytes_max: u64) {
     let count = waiters();
-    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
+    let mut scene = Scene::start(3);
+    let cluster = &mut scene.cluster;
     let members: Vec<SocketAddr> = cluster.members.iter().map(|member| member.client).collect();
     block_on(async move {
         let client = Client::new(&members[..1], LIMIT);
@@ -242,19 +204,21 @@ fn wait_for_one_lock(per_connection: usize, bytes_max: u64) {
         let holder = connect(members[0]).await;
         let held = lock(holder.clone(), count as i64 + 1).await;
         let term_before = term(&client).await;
-        let before = usage(&mut cluster);
-        let bystander = Bystander::start(&members);
+        let before = usage(cluster);
+        let bystanders = Bystanders::start(&members);
         let began = Instant::now();
         let callers = call(&members, 1..=count as i64, per_connection).await;
         wait_for_queue(&client, count + 1).await;
-        let (queued, (p99, requests)) = (began.elapsed(), bystander.stop());
-        let waiting = usage(&mut cluster);
+        let queued = began.elapsed();
+        tokio::time::sleep(ATTACK_MIN.saturating_sub(queued)).await;
+        let p99 = bystanders.stop();
+        let waiting = usage(cluster);
         let grown = before.memory.iter().zip(&waiting.memory);
         let grown: Vec<u64> = grown.map(|(before, now)| now.saturating_sub(*before)).collect();
         let processors = waiting.processors - before.processors;
         println!(
             "{count} callers, {per_connection} on a connection: queued after {queued:.2?}, {processors:.2?} of \
-             processors; memory grew by {:?} KiB on the members, {:.1} KiB a caller; p99 of {requests} other requests \
+             processors; memory grew by {:?} KiB on the members, {:.1} KiB a caller; p99 of other requests \
              {p99:.2?}",
             grown.iter().map(|bytes| bytes / 1024).collect::<Vec<_>>(),
             grown.iter().sum::<u64>() as f64 / 1024.0 / count as f64,
@@ -270,7 +234,7 @@ fn wait_for_one_lock(per_connection: usize, bytes_max: u64) {
             assert!(p99 < P99_MAX, "{p99:?}");
         }
 
-        let bystander = Bystander::start(&members);
+        let bystanders = Bystanders::start(&members);
         // Every fourth gives up.
         let mut expected = queue(&client).await;
         let mut leaving = 0;
@@ -297,11 +261,11 @@ fn wait_for_one_lock(per_connection: usize, bytes_max: u64) {
             }
         }
         let handed_on = began.elapsed();
-        let (p99, requests) = bystander.stop();
-        let passed = usage(&mut cluster).processors - waiting.processors;
+        let p99 = bystanders.stop();
+        let passed = usage(cluster).processors - waiting.processors;
         println!(
             "{leaving} left after {left:.2?}; {} passed it on within {handed_on:.2?}, {passed:.2?} of processors; p99 of \
-             {requests} other requests {p99:.2?}",
+             other requests {p99:.2?}",
             count - leaving,
         );
         assert_eq!(expected.remove(0), held);
@@ -325,4 +289,82 @@ fn callers_on_few_connections_wait_for_one_lock() {
 #[test]
 fn callers_on_connections_of_their_own_wait_for_one_lock() {
     wait_for_one_lock(1, ALONE_BYTES_MAX);
+}
+
+/// What an idle stream of each kind may take, and a watcher on one.
+const STREAM_BYTES_MAX: u64 = 12 * 1024;
+const WATCHER_BYTES_MAX: u64 = 1024;
+
+#[test]
+fn idle_streams_take_little() {
+    const STREAMS: usize = 1_000;
+    const WATCHERS_PER_STREAM: usize = 20;
+    let mut scene = Scene::start(1);
+    let cluster = &mut scene.cluster;
+    let member = cluster.members[0].client;
+    block_on(async move {
+        let connect = || {
+            let endpoints = client::parse_endpoints([member.to_string()]).expect("an endpoint");
+            let options = client::Options {
+                request_timeout: LIMIT,
+                ..client::Options::default()
+            };
+            client::Client::start(endpoints, options).expect("an endpoint")
+        };
+        let other = Client::new(&[member], LIMIT);
+        grant(&other, 1..=1).await;
+        let watched = |number: usize| pb::WatchCreateRequest {
+            key: format!("key-{number:06}").into(),
+            ..pb::WatchCreateRequest::default()
+        };
+        let first = connect();
+        // What the first of each kind takes once is no stream's.
+        let warm = (
+            first.watch_stream(watched(0)).await.expect("a stream"),
+            first.keep_alive_stream(1).await.expect("a stream"),
+            first.observe("nobody".into()).await.expect("a stream"),
+        );
+        let mut last = usage(cluster).memory[0];
+        let mut judge = |what: &str, count: usize, bytes_max: u64| {
+            let now = usage(cluster).memory[0];
+            let grown = now.saturating_sub(std::mem::replace(&mut last, now));
+            println!("{what}: {:.2} KiB each", grown as f64 / 1024.0 / count as f64);
+            if is_judged() {
+                assert!(
+                    grown < SLACK_BYTES / 8 + count as u64 * bytes_max,
+                    "{what}: {grown} bytes"
+                );
+            }
+        };
+        let mut watches = vec![];
+        for number in 0..STREAMS {
+            let mut stream = first.watch_stream(watched(number)).await.expect("a stream");
+            assert!(stream.next().await.expect("sound").expect("an answer").created);
+            watches.push(stream);
+        }
+        judge("watch streams", STREAMS, STREAM_BYTES_MAX);
+        for (number, stream) in watches.iter_mut().enumerate() {
+            for watcher in 1..=WATCHERS_PER_STREAM {
+                stream.create(watched(STREAMS * watcher + number));
+            }
+            for _ in 0..WATCHERS_PER_STREAM {
+                assert!(stream.next().await.expect("sound").expect("an answer").created);
+            }
+        }
+        judge("watchers", STREAMS * WATCHERS_PER_STREAM, WATCHER_BYTES_MAX);
+        let (second, third) = (connect(), connect());
+        let mut keep_alives = vec![];
+        for _ in 0..STREAMS {
+            let mut stream = second.keep_alive_stream(1).await.expect("a stream");
+            assert!(stream.next().await.expect("sound").expect("an answer").ttl > 0);
+            keep_alives.push(stream);
+        }
+        judge("keep-alive streams", STREAMS, STREAM_BYTES_MAX);
+        let mut observers = vec![];
+        for _ in 0..STREAMS {
+            observers.push(third.observe("nobody".into()).await.expect("a stream"));
+        }
+        judge("observers", STREAMS, STREAM_BYTES_MAX);
+        drop((warm, watches, keep_alives, observers));
+    });
 }

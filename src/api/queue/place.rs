@@ -18,8 +18,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 /// A place in a queue. If it is dropped before it has reached the front its key is deleted.
-pub(in crate::api) struct Place<B> {
-    backend: B,
+pub(in crate::api) struct Place {
     /// What all keys of the queue begin with.
     prefix: Bytes,
     pub key: Bytes,
@@ -28,36 +27,52 @@ pub(in crate::api) struct Place<B> {
 }
 
 /// How a place was come by.
-pub(in crate::api) struct Entered<B> {
-    pub place: Place<B>,
+pub(in crate::api) struct Entered {
+    pub place: Place,
     pub header: Option<ResponseHeader>,
     /// The lease had this place before, with this value.
     pub before: Option<Bytes>,
 }
 
-impl<B: Backend> Place<B> {
+impl Place {
     /// Takes the last place under a name, or the one that the lease has already.
-    pub async fn enter(backend: &B, name: &[u8], lease: i64, value: Bytes) -> Result<Entered<B>, Failure> {
+    pub async fn enter(
+        backend: &impl Backend,
+        name: &[u8],
+        lease: i64,
+        value: Bytes,
+    ) -> Result<Entered, Failure> {
         let permit = backend.queues().leaving().admit(backend)?;
         let entering = entered(backend.clone(), prefix(name), lease, value, permit);
         // On a task of its own: a caller that goes while its key is put leaves it to that task, and what the waiting that
         // follows takes does not include what entering took.
         let (sender, receiver) = oneshot::channel();
         env::spawn(async move {
-            if let Err(Ok(entered)) = sender.send(entering.await) {
-                entered.abandon();
-            }
+            // A caller that has gone leaves what it has put; what was there before stays.
+            let _ = sender.send(entering.await);
         });
-        receiver.await.unwrap_or(Err(ApiError::Stopped.into()))
+        let mut entered = receiver.await.unwrap_or(Err(ApiError::Stopped.into()))?;
+        entered.place.guard();
+        Ok(entered)
+    }
+
+    /// From here on the key is deleted if the place is dropped.
+    fn guard(&mut self) {
+        self.permit.guard(self.key.clone(), self.create_revision);
     }
 
     /// Waits until nobody is before it any more. From then on the lease decides how long it lasts. The header names a
     /// revision at which the place was at the front; `lost` is what to say if the key has gone meanwhile, with its lease
     /// or otherwise.
-    pub async fn reach_front(self, lost: ApiError) -> Result<ResponseHeader, Failure> {
-        let reached = self.wait(lost).await;
+    pub async fn reach_front(
+        self,
+        backend: &impl Backend,
+        lost: ApiError,
+    ) -> Result<ResponseHeader, Failure> {
+        let reached = self.wait(backend, lost).await;
+        // In a box, here and below: the waiting need not carry room for what comes before and after it.
         if reached.is_err()
-            && leave(&self.backend, &self.key, self.create_revision)
+            && Box::pin(leave(backend, &self.key, self.create_revision))
                 .await
                 .is_err()
         {
@@ -68,29 +83,27 @@ impl<B: Backend> Place<B> {
         reached
     }
 
-    async fn wait(&self, lost: ApiError) -> Result<ResponseHeader, Failure> {
-        let mut view = self.backend.view();
-        if !self.is_first(&view).await? {
+    async fn wait(&self, backend: &impl Backend, lost: ApiError) -> Result<ResponseHeader, Failure> {
+        let mut view = backend.view();
+        if !Box::pin(self.is_first(&view)).await? {
             drop(view);
-            let queues = self.backend.queues();
-            let waiting = queues.turn(&self.backend, &self.prefix, self.create_revision);
+            let queues = backend.queues();
+            let waiting = queues.turn(backend, &self.prefix, self.create_revision);
             match waiting.turn().await {
                 Ok(()) => {}
-                Err(QueueEnd::TooLong) => Box::pin(self.wait_alone()).await?,
+                Err(QueueEnd::TooLong) => Box::pin(self.wait_alone(backend)).await?,
                 Err(QueueEnd::Stopped) => return Err(ApiError::Stopped.into()),
                 Err(QueueEnd::Failed(reason)) => return Err(Failure::Other(reason)),
             }
             // The lease may have ended meanwhile, and this member may be behind.
-            self.backend.read_barrier().await?;
-            view = self.backend.view();
+            Box::pin(backend.read_barrier()).await?;
+            view = backend.view();
             if mutants::active(Mutant::LockWithoutSession) {
-                return Ok(header(&self.backend, view.revision()));
+                return Ok(header(backend, view.revision()));
             }
         }
         match view.get(&self.key)? {
-            Some(kv) if kv.create_revision == self.create_revision => {
-                Ok(header(&self.backend, view.revision()))
-            }
+            Some(kv) if kv.create_revision == self.create_revision => Ok(header(backend, view.revision())),
             _ => Err(lost.into()),
         }
     }
@@ -107,9 +120,9 @@ impl<B: Backend> Place<B> {
 
     /// Waits as if there were no other callers here: by walking over the queue for the key directly before its own, and
     /// watching that. For queues of which a member does not keep all keys in memory.
-    async fn wait_alone(&self) -> Result<(), Failure> {
+    async fn wait_alone(&self, backend: &impl Backend) -> Result<(), Failure> {
         loop {
-            let view = self.backend.view();
+            let view = backend.view();
             let mut before: Option<(i64, Bytes)> = None;
             walk(&view, &self.prefix, |key, created| {
                 let is_nearer = before.as_ref().is_none_or(|(nearest, _)| created > *nearest);
@@ -127,48 +140,18 @@ impl<B: Backend> Place<B> {
             let revision = view.revision();
             // One that is held on to keeps what it shows on the disk.
             drop(view);
-            self.wait_until_gone(&key, revision + 1).await?;
-        }
-    }
-
-    /// Waits until this key is deleted at this revision or later.
-    async fn wait_until_gone(&self, key: &[u8], start_revision: i64) -> Result<(), Failure> {
-        let deletes = Create {
-            keys: WatchedKeys::new(key, &[]),
-            wants: Wants {
-                puts: false,
-                deletes: true,
-                previous: false,
-            },
-            ..create(start_revision)
-        };
-        let told = Following::start(self.backend.watches(), deletes, false)
-            .next()
-            .await;
-        match told {
-            // The newest state tells what has happened in revisions that are compacted.
-            Ok(_) | Err(FollowError::Compacted) => Ok(()),
-            Err(error) => Err(error.into()),
+            wait_until_gone(backend, &key, revision + 1).await?;
         }
     }
 }
 
-impl<B> Entered<B> {
-    /// The caller went while it came in: what it has put is deleted, what was there before stays.
-    fn abandon(self) {
-        if self.before.is_some() {
-            self.place.permit.settle();
-        }
-    }
-}
-
-async fn entered<B: Backend>(
-    backend: B,
+async fn entered(
+    backend: impl Backend,
     prefix: Bytes,
     lease: i64,
     value: Bytes,
-    mut permit: PlacePermit,
-) -> Result<Entered<B>, Failure> {
+    permit: PlacePermit,
+) -> Result<Entered, Failure> {
     let key: Bytes = [&prefix[..], hex(lease).as_bytes()].concat().into();
     let answer = commit(
         &backend,
@@ -186,15 +169,17 @@ async fn entered<B: Backend>(
         Some(kv) => (kv.create_revision, Some(Bytes::copy_from_slice(&kv.value))),
         None => (answer.header.unwrap_or_default().revision, None),
     };
-    permit.guard(key.clone(), create_revision);
+    let mut place = Place {
+        prefix,
+        key,
+        create_revision,
+        permit,
+    };
+    if before.is_none() {
+        place.guard();
+    }
     Ok(Entered {
-        place: Place {
-            backend,
-            prefix,
-            key,
-            create_revision,
-            permit,
-        },
+        place,
         header: answer.header,
         before,
     })
@@ -205,5 +190,24 @@ fn found(response: &TxnResponse) -> Option<&KeyValue> {
     match &response.responses.first()?.response {
         Some(Response::ResponseRange(range)) => range.kvs.first(),
         _ => None,
+    }
+}
+
+/// Waits until this key is deleted at this revision or later.
+async fn wait_until_gone(backend: &impl Backend, key: &[u8], start_revision: i64) -> Result<(), Failure> {
+    let deletes = Create {
+        keys: WatchedKeys::new(key, &[]),
+        wants: Wants {
+            puts: false,
+            deletes: true,
+            previous: false,
+        },
+        ..create(start_revision)
+    };
+    let told = Following::start(backend.watches(), deletes, false).next().await;
+    match told {
+        // The newest state tells what has happened in revisions that are compacted.
+        Ok(_) | Err(FollowError::Compacted) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
