@@ -698,8 +698,9 @@ fn is_about_directory(error: &StartError) -> bool {
 /// not asked for.
 async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>>) -> End {
     let directory = config.data_dir.clone();
-    let is_rotten = matches!(lock(&process).trouble, Some(Trouble::Rotten(_)));
-    let before = is_rotten.then(|| disk::sums(&directory));
+    // A disk that fails cannot be put back as it was.
+    let is_suspect = !matches!(lock(&process).trouble, None | Some(Trouble::Ailing));
+    let before = is_suspect.then(|| disk::sums(&directory));
     let mut changed = None;
     let mut signal = std::pin::pin!(callboard::env::shutdown_signal());
     let ended = match Member::start(config, engine).await {
