@@ -131,7 +131,7 @@ pub struct StateDatabase {
     pub(super) descents: Mutex<Descents>,
     pub(super) options: StateOptions,
     /// What may go, as far as compactions have been applied.
-    applied_floors: Floors,
+    pub(super) applied_floors: Floors,
     /// The same as far as tables were dropped behind it.
     pub(super) dropped_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.

@@ -181,8 +181,27 @@ impl StateDatabase {
     pub fn collect_garbage(&self, live_bytes: u64) -> Result<(), StateError> {
         self.remove_retired_tables()?;
         self.remove_sealed_journals()?;
+        self.collect_compacted(live_bytes)?;
         for (place, keyspace) in OVERWRITTEN.into_iter().enumerate() {
             self.collect_garbage_of(place, keyspace, live_bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what compactions have left since the last time. Only those that wait for it have it done at once
+    /// ([`Self::reclaim`]); others would leave it until the next checkpoint, which on a member at rest never comes.
+    fn collect_compacted(&self, live_bytes: u64) -> Result<(), StateError> {
+        if self.applied_floors.get() == self.dropped_floors.get() {
+            return Ok(());
+        }
+        self.sync()?;
+        self.drop_compacted()?;
+        let stored_bytes: u64 = [StateKeyspace::Replaced, StateKeyspace::History]
+            .into_iter()
+            .map(|keyspace| self.keyspace(keyspace).disk_space())
+            .sum();
+        if stored_bytes > live_bytes + self.options.garbage_bytes_max {
+            self.reclaim()?;
         }
         Ok(())
     }

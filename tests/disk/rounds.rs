@@ -19,7 +19,14 @@ fn number(variable: &str, default: usize) -> usize {
 
 fn rounds(value_bytes: usize) {
     let rounds = number("CALLBOARD_DISK_ROUNDS", 3);
-    let megabytes = number("CALLBOARD_DISK_MB", if value_bytes < 1_000 { 5 } else { 120 });
+    let megabytes = number(
+        "CALLBOARD_DISK_MB",
+        match value_bytes {
+            100 => 1,
+            1_000 => 20,
+            _ => 120,
+        },
+    );
     let cluster = Cluster::start_with(&callboard_bin(), 1, &["--quota-backend-bytes=8000000000"]);
     let member = &cluster.members[0];
     let keys = megabytes * 1_000_000 / value_bytes;
