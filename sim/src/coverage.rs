@@ -98,6 +98,8 @@ const COUNTED: &[&str] = &[
     "asked: deep transaction",
     "asked: wide transaction",
     "asked: too deep transaction",
+    "asked: too deep",
+    "asked: too wide",
     "asked: compare version",
     "asked: compare create revision",
     "asked: compare mod revision",

@@ -5,6 +5,7 @@
 
 use super::body::{Body, PREFIX_BYTES};
 use super::bounds::has_few_fields;
+use super::compression::{self, Encoding};
 use super::large_work::LargeWork;
 use super::status::ApiError;
 use super::unread::{ConnectionBudget, Room, arrival};
@@ -33,6 +34,27 @@ pub struct Reading {
     pub bytes_max: usize,
     pub unread: ConnectionBudget,
     pub large: LargeWork,
+    pub encoding: Encoding,
+}
+
+impl Reading {
+    /// A message that has arrived, as it was before it was compressed.
+    async fn expanded(&self, data: Bytes, is_compressed: bool) -> Result<Bytes, Status> {
+        /// It may become a thousand times as long.
+        const GROWTH: usize = 64;
+        if !is_compressed {
+            return Ok(data);
+        }
+        self.encoding.check()?;
+        let bytes_max = self.bytes_max;
+        let work = data.len().saturating_mul(GROWTH);
+        // In a box: few clients compress.
+        Box::pin(
+            self.large
+                .run(work, move || compression::expand(&data, bytes_max)),
+        )
+        .await
+    }
 }
 
 /// Reads the one message of a call, and counts it.
@@ -74,23 +96,23 @@ pub async fn whole_message(
             && data.len() == PREFIX_BYTES + bytes
             && body.is_end_stream()
         {
-            message_bytes(&mut data, reading.bytes_max)?;
+            let (_, is_compressed) = message_bytes(&mut data, reading.bytes_max)?;
             call.received(data.len());
-            return Ok((data, None));
+            return Ok((reading.expanded(data, is_compressed).await?, None));
         }
         first = Some(data);
     }
     // In a box: nearly all are there at once.
-    let (data, room) = Box::pin(arriving_message(first, body, reading)).await?;
+    let (data, is_compressed, room) = Box::pin(arriving_message(first, body, reading)).await?;
     call.received(data.len());
-    Ok((data, room))
+    Ok((reading.expanded(data, is_compressed).await?, room))
 }
 
 async fn arriving_message(
     first: Option<Bytes>,
     mut body: impl RequestBody,
     reading: &Reading,
-) -> Result<(Bytes, Option<Room>), Status> {
+) -> Result<(Bytes, bool, Option<Room>), Status> {
     let prefixed = async {
         let mut data = match first {
             Some(data) => data,
@@ -102,7 +124,7 @@ async fn arriving_message(
         Ok(data)
     };
     let mut data = arrival(0, prefixed).await?;
-    let bytes = message_bytes(&mut data, reading.bytes_max)?;
+    let (bytes, is_compressed) = message_bytes(&mut data, reading.bytes_max)?;
     let room = if data.len() < bytes {
         Some(reading.unread.take(bytes).await?)
     } else {
@@ -125,7 +147,7 @@ async fn arriving_message(
         }
         Ok(data)
     };
-    Ok((arrival(bytes, rest).await?, room))
+    Ok((arrival(bytes, rest).await?, is_compressed, room))
 }
 
 fn no_message() -> Status {
@@ -194,17 +216,22 @@ impl<R: RequestBody> Requests<R> {
                 .as_ref()
                 .map_or(usize::MAX, |reading| reading.bytes_max);
             self.gather(PREFIX_BYTES).await?;
-            let bytes = message_bytes(&mut self.data, bytes_max)?;
+            let (bytes, is_compressed) = message_bytes(&mut self.data, bytes_max)?;
             self.gather(bytes).await?;
-            return Ok(Some((self.data.split_to(bytes), None)));
+            let data = self.data.split_to(bytes);
+            return Ok(Some(match &self.reading {
+                Some(reading) => (reading.expanded(data, is_compressed).await?, None),
+                None => (data, None),
+            }));
         };
         // In a box: nearly all are there at once.
         Box::pin(async move {
             arrival(0, self.gather(PREFIX_BYTES)).await?;
-            let bytes = message_bytes(&mut self.data, reading.bytes_max)?;
+            let (bytes, is_compressed) = message_bytes(&mut self.data, reading.bytes_max)?;
             let room = reading.unread.take(bytes).await?;
             arrival(bytes, self.gather(bytes)).await?;
-            Ok(Some((self.data.split_to(bytes), Some(room))))
+            let data = self.data.split_to(bytes);
+            Ok(Some((reading.expanded(data, is_compressed).await?, Some(room))))
         })
         .await
     }
@@ -224,20 +251,15 @@ fn announced(data: &[u8]) -> Option<usize> {
     Some(u32::from_be_bytes(*length) as usize)
 }
 
-/// Reads the prefix of a message: its length.
-fn message_bytes(data: &mut Bytes, bytes_max: usize) -> Result<usize, Status> {
-    let compressed = data.get_u8() != 0;
-    if compressed {
-        return Err(Status::unimplemented(
-            "grpc: Decompressor is not installed for grpc-encoding",
-        ));
-    }
+/// Reads the prefix of a message: its length, and whether it is compressed.
+fn message_bytes(data: &mut Bytes, bytes_max: usize) -> Result<(usize, bool), Status> {
+    let is_compressed = data.get_u8() != 0;
     let bytes = data.get_u32() as usize;
     if bytes > bytes_max {
         let text = format!("grpc: received message larger than max ({bytes} vs. {bytes_max})");
         return Err(Status::resource_exhausted(text));
     }
-    Ok(bytes)
+    Ok((bytes, is_compressed))
 }
 
 fn decode<M: Message + Default>(data: Bytes) -> Result<M, Status> {

@@ -13,6 +13,7 @@ pub mod bounds;
 #[doc(hidden)] // public for the fuzzer
 pub mod check;
 mod cluster;
+mod compression;
 mod cors;
 mod counted;
 mod election;

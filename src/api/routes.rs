@@ -3,6 +3,7 @@
 use super::backend::Backend;
 use super::body::Body;
 use super::bounds::TxnBounds;
+use super::compression::Encoding;
 use super::cors::Cors;
 use super::counted::Counted;
 use super::grpc::Reading;
@@ -163,8 +164,9 @@ impl<B: Backend> Routes<B> {
     }
 
     /// How the requests of a connection are read.
-    pub(super) fn reading(&self, budget: Option<&ConnectionBudget>) -> Reading {
+    pub(super) fn reading(&self, budget: Option<&ConnectionBudget>, encoding: Encoding) -> Reading {
         Reading {
+            encoding,
             bytes_max: message_bytes_max(&self.backend),
             unread: budget.cloned().unwrap_or_else(|| self.unread.connection()),
             large: self.large.clone(),
@@ -194,7 +196,7 @@ impl<B: Backend> Routes<B> {
             return Box::pin(self.route(request)).await;
         }
         let (parts, body) = request.into_parts();
-        let reading = self.reading(parts.extensions.get());
+        let reading = self.reading(parts.extensions.get(), Encoding::of(&parts.headers));
         let header_bytes = header_bytes(&parts.headers);
         let _room = if header_bytes > HEADERS_FREE_BYTES {
             match reading.unread.take(header_bytes).await {

@@ -22,6 +22,7 @@ pub mod text;
 use super::backend::Backend;
 use super::body::Body;
 use super::bounds::TxnBounds;
+use super::compression::Encoding;
 use super::grpc::{self, RequestBody, Requests};
 use super::large_work::LargeWork;
 use super::routes::Routes;
@@ -61,7 +62,7 @@ async fn perform<B: Backend>(
 ) -> Result<Response<Body>, Status> {
     let (parts, body) = request.into_parts();
     let metadata = metadata(&parts.headers)?;
-    let reading = routes.reading(parts.extensions.get());
+    let reading = routes.reading(parts.extensions.get(), Encoding::Identity);
     let parts_max = TxnBounds::of(routes.backend().limits().max_txn_ops).parts;
     let values_max = parts_max.saturating_mul(JSON_VALUES_PER_PART);
     let frames = if call.requests_stream {

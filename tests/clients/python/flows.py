@@ -5,6 +5,8 @@ import threading
 import time
 
 import etcd3
+import etcd3.etcdrpc
+import grpc
 
 LIMIT_S = 20
 
@@ -103,7 +105,33 @@ def members(client):
     client.defragment()
 
 
+def many_addresses(endpoints):
+    """gRPC's C core names the server by all of its addresses, and compresses if it is told to."""
+    target = "ipv4:" + ",".join(endpoints)
+    for compression in [grpc.Compression.NoCompression, grpc.Compression.Gzip]:
+        with grpc.insecure_channel(target, options=[("grpc.lb_policy_name", "round_robin")]) as channel:
+            kv = etcd3.etcdrpc.KVStub(channel)
+            for number in range(20):
+                value = b"%d" % number * 100
+                request = etcd3.etcdrpc.PutRequest(key=b"py/many", value=value)
+                kv.Put(request, timeout=LIMIT_S, compression=compression)
+                found = kv.Range(etcd3.etcdrpc.RangeRequest(key=b"py/many"), timeout=LIMIT_S, compression=compression)
+                assert found.kvs[0].value == value, found
+    # Not in its first request on a connection, but later.
+    for authority in ["http://a/b?c", "a b", "127.0.0.1:1,127.0.0.1:2"]:
+        options = [("grpc.default_authority", authority)]
+        with grpc.insecure_channel(endpoints[0], options=options) as channel:
+            kv = etcd3.etcdrpc.KVStub(channel)
+            kv.Range(etcd3.etcdrpc.RangeRequest(key=b"py/many"), timeout=LIMIT_S)
+    # As much metadata as tokens may need.
+    with grpc.insecure_channel(endpoints[0]) as channel:
+        kv = etcd3.etcdrpc.KVStub(channel)
+        metadata = [("token", "x" * 40_000)] + [("m%d" % number, "v") for number in range(150)]
+        kv.Range(etcd3.etcdrpc.RangeRequest(key=b"py/many"), timeout=LIMIT_S, metadata=metadata)
+
+
 def main(endpoints):
+    many_addresses(endpoints.split(","))
     connect = lambda endpoint: etcd3.client(*endpoint.split(":"), timeout=LIMIT_S)
     clients = [connect(endpoint) for endpoint in endpoints.split(",")]
     keys(clients[0])

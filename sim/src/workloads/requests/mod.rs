@@ -4,6 +4,7 @@
 
 mod features;
 mod json;
+mod out_of_bounds;
 mod sample;
 
 use super::{lease_id, machine};
@@ -249,7 +250,13 @@ async fn work(number: usize, options: Options, world: World, log: Arc<Mutex<Log>
             .collect(),
     };
     let short_of_space = options.space.quota_bytes.is_some();
+    let mut bounds = Stream::of(options.seed, &format!("out of bounds {number}"));
     loop {
+        if bounds.chance(3)
+            && let Err(violation) = out_of_bounds::ask(&mut bounds, &world, &requester.client).await
+        {
+            return world.violated(violation);
+        }
         if let Err(violation) = requester.step(&mut random, short_of_space).await {
             return world.violated(violation);
         }
