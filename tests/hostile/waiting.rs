@@ -158,23 +158,19 @@ struct Callers {
     holders: Rc<RefCell<Vec<String>>>,
 }
 
-/// Has callers with these leases wait for the lock and pass it on as soon as they have it, `per_connection` of them on
-/// one connection.
-async fn call(
-    members: &[SocketAddr],
-    leases: std::ops::RangeInclusive<i64>,
-    per_connection: usize,
-) -> Callers {
+/// Has callers with leases from 1 on wait for the lock and pass it on as soon as they have it, `per_connection` of them
+/// on each of these connections.
+fn call(channels: Vec<Channel>, per_connection: usize) -> Callers {
     let holders: Rc<RefCell<Vec<String>>> = Rc::default();
     let concurrent = Rc::new(Cell::new(0_usize));
     let mut tasks = vec![];
-    let leases: Vec<i64> = leases.collect();
-    for (index, leases) in leases.chunks(per_connection).enumerate() {
-        let channel = connect(members[index % members.len()]).await;
-        for lease in leases {
+    let mut lease = 0;
+    for channel in channels {
+        for _ in 0..per_connection {
+            lease += 1;
+            let lease = lease;
             let (channel, holders, concurrent) =
                 (channel.clone(), Rc::clone(&holders), Rc::clone(&concurrent));
-            let lease = *lease;
             tasks.push(spawn_local(async move {
                 let key = lock(channel.clone(), lease).await;
                 assert_eq!(
@@ -187,14 +183,13 @@ async fn call(
                 unlock(channel, &key).await;
             }));
         }
-        tokio::task::yield_now().await;
     }
     Callers { tasks, holders }
 }
 
 /// What a cluster makes of callers, so many on one connection.
 fn wait_for_one_lock(per_connection: usize, bytes_max: u64) {
-    let count = waiters();
+    let count = waiters() / per_connection * per_connection;
     let mut scene = Scene::start(3);
     let cluster = &mut scene.cluster;
     let members: Vec<SocketAddr> = cluster.members.iter().map(|member| member.client).collect();
@@ -205,9 +200,14 @@ fn wait_for_one_lock(per_connection: usize, bytes_max: u64) {
         let held = lock(holder.clone(), count as i64 + 1).await;
         let term_before = term(&client).await;
         let before = usage(cluster);
+        // Before others look on: what a storm of connections does is told elsewhere.
+        let mut channels = vec![];
+        for number in 0..count / per_connection {
+            channels.push(connect(members[number % members.len()]).await);
+        }
         let bystanders = Bystanders::start(&members);
         let began = Instant::now();
-        let callers = call(&members, 1..=count as i64, per_connection).await;
+        let callers = call(channels, per_connection);
         wait_for_queue(&client, count + 1).await;
         let queued = began.elapsed();
         tokio::time::sleep(ATTACK_MIN.saturating_sub(queued)).await;

@@ -514,7 +514,7 @@ fn a_caller_that_waits_takes_little() {
     /// What the task of a call holds while it waits for the lock, beside its place in the queue.
     const CALL_BYTES_MAX: usize = 4 * 1024;
     /// The part of it that is the lock's or the election's own.
-    const WAITING_BYTES_MAX: usize = 1024;
+    const WAITING_BYTES_MAX: usize = 1280;
     block_on(async {
         let (fake, routes) = stage(&[1], HubOptions::default()).await;
         let request = LockRequest {
