@@ -105,8 +105,6 @@ pub enum Mutant {
     ExpiryOfAnyTerm,
     /// An answer to a question for a read index counts for nothing once another question has been asked.
     LateAnswerIgnored,
-    /// A log that reaches as far as the state is kept, whatever the terms of its entries.
-    ConflictingTailKept,
     /// A snapshot's transfer goes on in whatever the same member sends at the same index.
     ResumedAcrossPacking,
     /// A member takes part in elections before it has heard what others know of it.
@@ -169,7 +167,6 @@ impl Mutant {
         Self::CheckQuorumOff,
         Self::ExpiryOfAnyTerm,
         Self::LateAnswerIgnored,
-        Self::ConflictingTailKept,
         Self::ResumedAcrossPacking,
         Self::TakesPartAtOnce,
         Self::OlderCopyAdmitted,
@@ -228,7 +225,6 @@ impl Mutant {
             Self::CheckQuorumOff => "check-quorum-off",
             Self::ExpiryOfAnyTerm => "expiry-of-any-term",
             Self::LateAnswerIgnored => "late-answer-ignored",
-            Self::ConflictingTailKept => "conflicting-tail-kept",
             Self::ResumedAcrossPacking => "resumed-across-packing",
             Self::TakesPartAtOnce => "takes-part-at-once",
             Self::OlderCopyAdmitted => "older-copy-admitted",

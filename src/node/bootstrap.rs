@@ -339,9 +339,7 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let log_term = term_at(&opened.recovered, applied);
     // An equal term at the same index means that the logs up to there are equal (section 5.3 of the Raft paper). A log that
     // merely reaches as far may be the tail that the snapshot was to replace.
-    let is_others = log_term != Some(applied_term)
-        && !(log_term.is_some() && mutants::active(Mutant::ConflictingTailKept));
-    if is_others {
+    if log_term != Some(applied_term) {
         if !opened.directory.state_came_as_snapshot(applied)? {
             return Err(match log_term {
                 None => StartError::LogBehindState {
