@@ -3,8 +3,9 @@
 use callboard::apply::machine::{InitialState, Machine, MachineOptions};
 use callboard::consensus::core::{Core, Timing};
 use callboard::consensus::log_store::LogStore;
+use callboard::consensus::start_check::Word;
 use callboard::ids::{LogIndex, MemberId, Term};
-use callboard::proto::peer::{ConfState, HardState, Message};
+use callboard::proto::peer::{ConfState, HardState, Message, Recollection};
 use callboard::storage::log::{Cut, LogDatabase, Recovered};
 use callboard::storage::state::{StateDatabase, StateOptions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -56,7 +57,13 @@ impl Member {
             heartbeat_ms: 100,
             election_ms: 1000,
         };
-        let core = Core::new(MemberId(id), timing, cut.index, store, Box::new(|_| 0)).expect("a sound start");
+        let mut core =
+            Core::new(MemberId(id), timing, cut.index, store, Box::new(|_| 0)).expect("a sound start");
+        for other in (1..=MEMBERS).filter(|other| *other != id) {
+            let nothing = Word::Remembers(Recollection::default());
+            core.hear(MemberId(other), nothing)
+                .expect("a disk that has promised nothing");
+        }
         Self {
             core,
             applied: MEMBERS,
