@@ -270,7 +270,13 @@ mod tests {
         let now = env::now();
         let later = now + SPACE_CALM;
         let steps = [
-            (now, Some(disk(1004)), None, Advice::Nothing, true),
+            (
+                now,
+                Some(disk(1000 + DISK_BYTES_PER_REQUEST_BYTE)),
+                None,
+                Advice::Nothing,
+                true,
+            ),
             // No alarm yet, but nothing more fits.
             (now, Some(disk(1000)), None, Advice::Nothing, false),
             (now, Some(disk(999)), None, Advice::Raise, false),
