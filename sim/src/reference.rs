@@ -61,11 +61,11 @@ impl<'a> Store<'a> {
         self.before + i64::from(!self.changes.is_empty())
     }
 
-    fn header(&self) -> Option<ResponseHeader> {
-        Some(ResponseHeader {
+    fn header(&self) -> ResponseHeader {
+        ResponseHeader {
             revision: self.revision(),
             ..ResponseHeader::default()
-        })
+        }
     }
 
     fn change(&mut self, key: Bytes, record: Option<KeyValue>) {
@@ -91,7 +91,7 @@ impl<'a> Store<'a> {
             .filter(|record| contains(&request.key, &request.range_end, &record.key));
         let mut found: Vec<KeyValue> = inside.map(|record| (**record).clone()).collect();
         let mut response = RangeResponse {
-            header: self.header(),
+            header: Some(self.header()),
             count: found.len() as i64,
             ..RangeResponse::default()
         };
@@ -127,7 +127,7 @@ impl<'a> Store<'a> {
         };
         self.change(request.key.clone(), Some(record));
         Ok(PutResponse {
-            header: self.header(),
+            header: Some(self.header()),
             prev_kv: previous
                 .filter(|_| request.prev_kv)
                 .map(|previous| (*previous).clone()),
@@ -144,7 +144,7 @@ impl<'a> Store<'a> {
             self.change(record.key.clone(), None);
         }
         DeleteRangeResponse {
-            header: self.header(),
+            header: Some(self.header()),
             deleted: found.len() as i64,
             prev_kvs: if request.prev_kv {
                 found.iter().map(|record| (**record).clone()).collect()
@@ -157,7 +157,7 @@ impl<'a> Store<'a> {
     pub fn txn(&mut self, request: &TxnRequest) -> Result<TxnResponse, Unpredicted> {
         let before = self.records.clone();
         let mut response = self.nested(request, &before)?;
-        response.header = self.header();
+        response.header = Some(self.header());
         Ok(response)
     }
 

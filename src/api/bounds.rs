@@ -103,7 +103,7 @@ fn level(encoded: &[u8], bounds: &mut TxnBounds) -> Result<(), Refused> {
 
 /// Whether a message holds at most so many fields, not looking into nested ones.
 pub fn has_few_fields(encoded: &[u8], fields_max: usize) -> bool {
-    Fields(encoded).take(fields_max + 1).filter(Result::is_ok).count() <= fields_max
+    Fields(encoded).take(fields_max + 1).flatten().count() <= fields_max
 }
 
 /// The fields of a message: their numbers, and the content of those that have a length.

@@ -53,7 +53,7 @@ fn body(mut frame: Bytes) -> Option<Bytes> {
 
 /// The commands of a batch, each with its tag and length; `None`, and then no more, where they cannot be told apart.
 fn frames(mut data: Bytes) -> impl Iterator<Item = Option<Bytes>> {
-    let mut next = move || {
+    let next = move || {
         if data.is_empty() {
             return None;
         }
@@ -71,7 +71,7 @@ fn frames(mut data: Bytes) -> impl Iterator<Item = Option<Bytes>> {
         }
         Some(frame)
     };
-    std::iter::from_fn(move || next())
+    std::iter::from_fn(next)
 }
 
 /// Encoded commands that decode as the applier decodes them.

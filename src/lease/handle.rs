@@ -198,7 +198,8 @@ mod tests {
             let ask = |count| leases.ask_here(vec![question; count]);
             {
                 let mut gone = pin!(ask(LEASE_QUESTIONS_MAX));
-                poll_fn(|context| Poll::Ready(assert!(gone.as_mut().poll(context).is_pending()))).await;
+                let polled = poll_fn(|context| Poll::Ready(gone.as_mut().poll(context))).await;
+                assert!(polled.is_pending());
             }
             assert_eq!(
                 ask(1).await,

@@ -104,7 +104,8 @@ pub struct Condition<'r, 's> {
 enum CompareWalk<'s> {
     /// The usual condition, on a number of one key, needs no value.
     Header(Header),
-    Records(RecordsAt<'s>, bool),
+    /// In a box: it is many times as large.
+    Records(Box<RecordsAt<'s>>, bool),
 }
 
 impl<'r, 's> Condition<'r, 's> {
@@ -114,7 +115,7 @@ impl<'r, 's> Condition<'r, 's> {
             KeyRange::Single(key) if compare.target != CompareTarget::Value as i32 => {
                 CompareWalk::Header(source.newest_header(key)?.unwrap_or_default())
             }
-            _ => CompareWalk::Records(RecordsAt::newest(source, &range)?, false),
+            _ => CompareWalk::Records(Box::new(RecordsAt::newest(source, &range)?), false),
         };
         Ok(Self { compare, walk })
     }

@@ -113,8 +113,7 @@ impl Member {
         let (transfers, transfer_thread) = TaskThread::start("transfer");
         let consensus = ConsensusParts::new(
             &opened,
-            transfers,
-            neighbours.clone(),
+            (neighbours.clone(), transfers),
             timing,
             Policy {
                 catch_up_entries: engine.catch_up_entries.unwrap_or(CATCH_UP_ENTRIES),
@@ -361,8 +360,7 @@ pub(super) struct ConsensusParts {
 impl ConsensusParts {
     fn new(
         opened: &Opened,
-        transfers: TaskThread,
-        neighbours: Neighbours,
+        (neighbours, transfers): (Neighbours, TaskThread),
         timing: Timing,
         policy: Policy,
         state_options: StateOptions,

@@ -147,7 +147,9 @@ impl Partial {
         // An engine that meets a full disk cannot go on, and what it has taken of the disk is missing elsewhere.
         self.lacks_room = env::disk_space(&self.path).is_ok_and(|disk| disk.free_bytes < needed);
         if self.lacks_room {
-            return Err(failed(&std::io::Error::from(std::io::ErrorKind::StorageFull)));
+            return Err(Status::resource_exhausted(
+                "the receiver's disk has no room for the snapshot; free some space there",
+            ));
         }
         let last = records.last().map(|record| SnapshotPosition {
             keyspace: record.keyspace,

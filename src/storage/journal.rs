@@ -165,6 +165,10 @@ impl Found {
     /// written to them.
     pub fn put_back(&self) -> Result<(), FileError> {
         for (path, length) in &self.lengths {
+            // The engine removes a journal that it has made tables of, and may have been at it already.
+            if !env::exists(path) {
+                continue;
+            }
             let mut file = DiskFile::open(path)?;
             let (offset, bytes) = match &self.torn {
                 Some(torn) if self.lengths.last().is_some_and(|(newest, _)| newest == path) => {

@@ -109,13 +109,12 @@ impl WatchHandle {
     /// For what a client may send as often as it likes: waits while too many requests wait for the hub.
     pub async fn request_in_turn(&self, stream: StreamId, request: Request) {
         let places = Arc::clone(&self.shared.places);
-        let place = match Arc::clone(&places).try_acquire_owned() {
-            Ok(place) => place,
+        let place = if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            place
+        } else {
             // In a box: idle streams need not carry room for it.
-            Err(_) => {
-                let place = Box::pin(places.acquire_owned()).await;
-                place.expect("the semaphore is never closed")
-            }
+            let place = Box::pin(places.acquire_owned()).await;
+            place.expect("the semaphore is never closed")
         };
         self.shared
             .inbox

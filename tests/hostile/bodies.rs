@@ -46,7 +46,7 @@ async fn unfinished_json(member: SocketAddr) {
     let send = async {
         stream.write_all(head.as_bytes()).await?;
         for _ in 0..159 {
-            stream.write_all(&[b' '; 100_000]).await?;
+            stream.write_all(&vec![b' '; 100_000]).await?;
         }
         std::io::Result::Ok(())
     };

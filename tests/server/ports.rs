@@ -74,7 +74,10 @@ fn the_peer_port_lists_members_and_serves_clients_nothing_else() {
     let list = async {
         let endpoints = callboard::client::parse_endpoints([peer.to_string()]).expect("an endpoint");
         let client = callboard::client::Client::start(endpoints, callboard::client::Options::default());
-        client.expect("a client").member_list(Default::default()).await
+        client
+            .expect("a client")
+            .member_list(callboard::proto::etcdserverpb::MemberListRequest::default())
+            .await
     };
     let list = kv_client::block_on(list).expect("the members");
     assert_eq!(list.members[0].name, "m1");

@@ -217,10 +217,7 @@ fn check_one(follow: &Follow, store: &Store, checked: &mut Checked) -> Result<()
                             check_previous(follow, event, store, change, checked)?;
                         }
                         other => {
-                            return violation(format!(
-                                "{event:?} came, where the store has {:?} next",
-                                other
-                            ));
+                            return violation(format!("{event:?} came, where the store has {other:?} next"));
                         }
                     }
                 }

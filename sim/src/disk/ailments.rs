@@ -157,6 +157,16 @@ pub fn hide_error(database: &Path) -> bool {
     found
 }
 
+/// How many syncs of a database's files were asked for since one has failed.
+pub fn syncs_since_error(database: &Path) -> u64 {
+    let disks = disks();
+    let files = disks.files.values();
+    files
+        .filter(|file| file.path.parent() == Some(database))
+        .map(|file| file.syncs_since)
+        .sum()
+}
+
 /// How many calls have failed so far.
 pub fn failed_calls(directory: &Path) -> u64 {
     let disks = disks();

@@ -23,7 +23,10 @@ mod power;
 mod rot;
 mod waits;
 
-pub use ailments::{Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, get_well, hide_error, scrap};
+pub use ailments::{
+    Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, get_well, hide_error, scrap,
+    syncs_since_error,
+};
 pub use engine::{engine_counts, seal_journals_after};
 pub use power::{Lost, lose_power};
 pub use rot::{Flip, difference, lose_sector, mend, rot, sums};
@@ -79,6 +82,8 @@ struct Tracked {
     writes_through: Option<RawFd>,
     /// Errors of syncs so far.
     errors: u64,
+    /// Syncs that were asked for after the first of them.
+    syncs_since: u64,
     /// How many of them each descriptor was told of: each is told of every error once, whoever met it.
     told: BTreeMap<RawFd, u64>,
 }
@@ -227,6 +232,7 @@ impl Disks {
                     unsynced,
                     writes_through: None,
                     errors: 0,
+                    syncs_since: 0,
                     told: BTreeMap::new(),
                 },
             );
@@ -251,6 +257,7 @@ impl Disks {
         if call == Call::Sync
             && let Some((file, _)) = self.tracked(descriptor)
         {
+            file.syncs_since += u64::from(file.errors > 0);
             if failure.is_some_and(|failure| !failure.is_crash) {
                 file.errors += 1;
                 for write in &mut file.unsynced {

@@ -5,6 +5,11 @@ use super::Stage;
 use super::engine_work;
 use crate::cluster::Trouble;
 use crate::disk::{self, Ailment};
+use crate::world::elapsed;
+use std::time::Duration;
+
+/// A member that has something to sync does so within this time.
+const SYNCS_WITHIN: Duration = Duration::from_secs(5);
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();
@@ -21,8 +26,9 @@ pub async fn strike(stage: &mut Stage) {
         if stage.random.chance(50) {
             stage.cluster.lose_power_of_dead(victim, &mut stage.random);
         }
-        stage.cluster.kill(victim).await;
     }
+    // One that has met no error yet would meet it later.
+    stage.cluster.kill(victim).await;
     stage.cluster.repair(victim).await;
     stage.restart(victim);
 }
@@ -51,6 +57,7 @@ fn fail_at_work(stage: &mut Stage, victim: usize) -> bool {
 /// An error in a sync of the log that the engine has not noted yet: what waits to be synced must not be acknowledged.
 async fn fail_in_secret(stage: &mut Stage, victim: usize) -> bool {
     let log = stage.cluster.members[victim].directory.join("log");
+    let deadline = elapsed() + SYNCS_WITHIN;
     for _ in 0..500 {
         if !stage.cluster.is_running(victim) {
             return false;
@@ -59,6 +66,14 @@ async fn fail_in_secret(stage: &mut Stage, victim: usize) -> bool {
             stage
                 .cluster
                 .event(victim, "! engine meets an error", "and has not said so");
+            // A member that has nothing to sync cannot know.
+            while stage.cluster.is_running(victim) && disk::syncs_since_error(&log) == 0 {
+                stage.cluster.resume(victim);
+                if elapsed() > deadline {
+                    return false;
+                }
+                stage.wait(1, 3).await;
+            }
             stage.cluster.world.count("errors that only an engine knew", 1);
             return true;
         }

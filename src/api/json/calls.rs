@@ -70,13 +70,11 @@ async fn make_room(
         return Ok(());
     }
     let wanted = known.unwrap_or(0).max(2 * taken).max(bytes).max(ROOM_STEP_BYTES);
-    match room {
-        Some(room) => room.grow(budget, wanted - taken).await,
-        None => {
-            *room = Some(budget.take(wanted).await?);
-            Ok(())
-        }
+    if let Some(room) = room {
+        return room.grow(budget, wanted - taken).await;
     }
+    *room = Some(budget.take(wanted).await?);
+    Ok(())
 }
 
 /// A request body as gRPC has it. One type for all: what handles calls is compiled for each type of body.

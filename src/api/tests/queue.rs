@@ -475,7 +475,8 @@ fn who_goes_while_its_key_is_put_leaves_none() {
         for polls in 0..8 {
             let mut caller = lock(&routes, 2);
             for _ in 0..polls {
-                poll_fn(|context| Poll::Ready(assert!(caller.as_mut().poll(context).is_pending()))).await;
+                let polled = poll_fn(|context| Poll::Ready(caller.as_mut().poll(context))).await;
+                assert!(polled.is_pending());
                 env::yield_now().await;
             }
             drop(caller);
@@ -483,7 +484,7 @@ fn who_goes_while_its_key_is_put_leaves_none() {
         }
         // One that has the lock already, and asks again and goes, keeps it.
         let mut again = lock(&routes, 1);
-        poll_fn(|context| Poll::Ready(drop(again.as_mut().poll(context)))).await;
+        drop(poll_fn(|context| Poll::Ready(again.as_mut().poll(context))).await);
         drop(again);
         while fake.queues.places() != 0 {
             env::yield_now().await;
