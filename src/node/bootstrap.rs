@@ -166,6 +166,8 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
     let directory = DataDirectory::open(&config.data_dir)?;
     if founding.is_some() {
         directory.clear_unclaimed()?;
+    } else {
+        check_owner_by_flags(config, &directory)?;
     }
     let state = StateDatabase::look(&directory.state_path()?)?;
     let log = LogDatabase::look(&directory.log_path())?;
@@ -290,6 +292,16 @@ fn found(config: &config::Server) -> Result<(Identity, InitialState), StartError
         },
         initial,
     ))
+}
+
+/// The same as far as the flags alone tell: an engine that has been opened may have made tables of its journals.
+fn check_owner_by_flags(config: &config::Server, directory: &DataDirectory) -> Result<(), StartError> {
+    match (directory.identity()?, found(config)) {
+        (Some(identity), Ok((configured, initial))) if configured.cluster == identity.cluster => {
+            check_owner(config, directory, identity.member, &initial.members)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The flags of a first start count no more, but those that name another member of the same cluster are no oversight: the

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 /// Looks at the disk, merges, and three seconds of calm.
-const HEAL_LIMIT: Duration = Duration::from_secs(60);
+const HEAL_LIMIT: Duration = Duration::from_mins(1);
 
 /// tmpfs file systems that are unmounted with this.
 struct Disks(Vec<PathBuf>);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const KEPT_BYTES: u64 = 192_000_000;
 
 /// From a compaction to the space.
-const SPACE_LIMIT: Duration = Duration::from_secs(60);
+const SPACE_LIMIT: Duration = Duration::from_mins(1);
 
 fn number(variable: &str, default: usize) -> usize {
     let text = std::env::var(variable).unwrap_or_default();

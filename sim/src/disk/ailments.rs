@@ -147,6 +147,11 @@ pub fn hide_error(database: &Path) -> bool {
         let Some(descriptor) = file.writes_through else {
             continue;
         };
+        // Whoever opens a file is not told of what others know. The engine notes its errors before it lets go of a journal
+        // that nobody else has open yet.
+        if file.told.keys().all(|opened| *opened == descriptor) {
+            continue;
+        }
         file.errors += 1;
         file.told.insert(descriptor, file.errors);
         for write in &mut file.unsynced {
