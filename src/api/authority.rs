@@ -80,10 +80,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
                 rewriter.input.extend_from_slice(&read[clear..]);
                 let is_end = read.is_empty();
                 out.set_filled(before + clear);
+                // At once: the client may wait for an answer to it before it sends more.
+                rewriter.advance();
                 if clear > 0 || is_end {
                     return Poll::Ready(Ok(()));
                 }
-                rewriter.advance();
                 continue;
             }
             let held = rewriter.input.len();
@@ -422,6 +423,43 @@ mod tests {
         }
         assert!(stream.rewriter.input.is_empty());
         (out, stream.rewriter.state)
+    }
+
+    /// A client that waits for an answer once it has sent everything.
+    struct Patient<'a>(Pieces<'a>);
+
+    impl AsyncRead for Patient<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            out: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            if self.0.0.is_empty() {
+                return Poll::Pending;
+            }
+            Pin::new(&mut self.0).poll_read(context, out)
+        }
+    }
+
+    #[test]
+    fn a_client_that_waits_for_an_answer_is_not_kept_waiting_for_what_it_has_sent() {
+        let [good, bad] = ["a:1", "a,b"].map(|authority| frame(1, 4, &block(authority, false)));
+        let bad = connection(&[good, frame(0, 1, &[0; 5]), bad]);
+        for piece_bytes in 1..=bad.len() {
+            let mut stream = ProperAuthority::new(Patient(Pieces(&bad, piece_bytes)));
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let mut out = vec![];
+            loop {
+                let mut space = [0; 100];
+                let mut space = ReadBuf::new(&mut space);
+                match Pin::new(&mut stream).poll_read(&mut context, &mut space) {
+                    Poll::Ready(read) => read.expect("no error"),
+                    Poll::Pending => break,
+                }
+                out.extend_from_slice(space.filled());
+            }
+            assert_eq!(out.len(), bad.len(), "{piece_bytes}");
+        }
     }
 
     fn connection(frames: &[Vec<u8>]) -> Vec<u8> {

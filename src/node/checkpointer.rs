@@ -146,7 +146,7 @@ impl Handler<Wake> for Checkpointer {
                 tracing::info!(
                     compact_revision = view.compact_revision(),
                     ?took,
-                    current_db_size_bytes = view.state.disk_bytes(),
+                    live_bytes = view.applied.usage.live_bytes(),
                     "reclaimed the space of compacted revisions"
                 );
                 applier.add(|work| work.push(ApplyWork::Republish));

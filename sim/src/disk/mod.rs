@@ -257,7 +257,8 @@ impl Disks {
         if call == Call::Sync
             && let Some((file, _)) = self.tracked(descriptor)
         {
-            file.syncs_since += u64::from(file.errors > 0);
+            // The engine's own is of no use to those who wait for what they have written.
+            file.syncs_since += u64::from(file.errors > 0 && !is_engines_thread());
             if failure.is_some_and(|failure| !failure.is_crash) {
                 file.errors += 1;
                 for write in &mut file.unsynced {

@@ -165,12 +165,12 @@ impl Loss {
                 continue;
             }
             let place = directory.join(name);
+            lost += u64::from(!is_engines(path, name));
             if named.is_directory {
                 std::fs::remove_dir_all(&place)?;
             } else {
                 std::fs::remove_file(&place)?;
             }
-            lost += 1;
             result.remove(name);
         }
         for (name, named) in &synced {
@@ -182,7 +182,7 @@ impl Loss {
             };
             if is_lost && !result.contains_key(name) {
                 self.bring_back(disks, &directory.join(name), *named)?;
-                lost += 1;
+                lost += u64::from(!is_engines(path, name));
                 result.insert(name.clone(), *named);
             }
         }
@@ -212,6 +212,16 @@ impl Loss {
         }
         Ok(())
     }
+}
+
+/// Whether this is a table, a list of them, or a file on its way to be one: when those go that are not in use any more is a
+/// matter of the engine.
+fn is_engines(directory: &Path, name: &OsString) -> bool {
+    let name = name.to_string_lossy();
+    let is_list = name
+        .strip_prefix('v')
+        .is_some_and(|number| number.parse::<u64>().is_ok());
+    is_list || name.starts_with(".tmp") || directory.ends_with("tables")
 }
 
 /// Whether another file had the name and has lost it: then the one before has it again.
