@@ -443,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_client_that_waits_for_an_answer_is_not_kept_waiting_for_what_it_has_sent() {
-        let [good, bad] = ["a:1", "a,b"].map(|authority| frame(1, 4, &block(authority, false)));
+        let [good, bad] = ["a:1", "a/b"].map(|authority| frame(1, 4, &block(authority, false)));
         let bad = connection(&[good, frame(0, 1, &[0; 5]), bad]);
         for piece_bytes in 1..=bad.len() {
             let mut stream = ProperAuthority::new(Patient(Pieces(&bad, piece_bytes)));
