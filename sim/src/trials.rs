@@ -41,6 +41,8 @@ const GIVEN_UP_MAX: Duration = Duration::from_secs(60);
 const ENTRIES_MAX: u64 = 150;
 /// After this long both ends of a transfer have noticed that nothing comes, and what has arrived is kept.
 const NOTICED_MAX: Duration = Duration::from_secs(16);
+/// What is cut off at all is cut off within this time.
+const CUT_WITHIN: Duration = Duration::from_secs(10);
 /// A transfer may be over before it can be disturbed.
 const ATTEMPTS_MAX: u64 = 3;
 
@@ -268,9 +270,19 @@ async fn disturb_transfer(
     for _ in 0..ATTEMPTS_MAX {
         let (leader, _) = calm(cluster).await?;
         let victim = follower(cluster, leader, random);
+        let lags_at = cluster.standing(victim).applied;
         cluster.event(victim, "! killed, to lag", "");
         cluster.kill(victim).await;
         write(cluster, leader, entries + random.between(5, 20)).await?;
+        // How many entries that makes, and when they are cut off, is the leader's to decide.
+        let is_cut = || {
+            let log = cluster.log(leader).map(|(log, _)| log.begins_behind());
+            log.is_some_and(|cut| cut.is_ok_and(|cut| cut.index.0 > lags_at))
+        };
+        if !until(CUT_WITHIN, is_cut).await {
+            cluster.restart(victim);
+            continue;
+        }
         let begun = world.messages("receiving a snapshot");
         let failed = world.messages("failed to send a snapshot");
         let resumed = world.messages("sending the snapshot goes on");

@@ -198,17 +198,7 @@ impl LogDatabase {
     }
 
     fn recover(&self) -> Result<Recovered, LogError> {
-        let cut = match self.read_meta(CUT_KEY)? {
-            None => Cut::default(),
-            Some(bytes) => {
-                let entry =
-                    Entry::decode(bytes).map_err(|error| self.corrupt(format!("the cut: {error}")))?;
-                Cut {
-                    index: LogIndex(entry.index),
-                    term: Term(entry.term),
-                }
-            }
-        };
+        let cut = self.begins_behind()?;
         let hard_state = match self.read_meta(HARD_STATE_KEY)? {
             None => HardState::default(),
             Some(bytes) => {
@@ -241,6 +231,18 @@ impl LogDatabase {
             cut,
             hard_state,
             terms,
+        })
+    }
+
+    /// The last entry that was cut off.
+    pub fn begins_behind(&self) -> Result<Cut, LogError> {
+        let Some(bytes) = self.read_meta(CUT_KEY)? else {
+            return Ok(Cut::default());
+        };
+        let entry = Entry::decode(bytes).map_err(|error| self.corrupt(format!("the cut: {error}")))?;
+        Ok(Cut {
+            index: LogIndex(entry.index),
+            term: Term(entry.term),
         })
     }
 

@@ -128,6 +128,7 @@ def many_addresses(endpoints):
         kv = etcd3.etcdrpc.KVStub(channel)
         metadata = [("token", "x" * 40_000)] + [("m%d" % number, "v") for number in range(150)]
         kv.Range(etcd3.etcdrpc.RangeRequest(key=b"py/many"), timeout=LIMIT_S, metadata=metadata)
+        kv.DeleteRange(etcd3.etcdrpc.DeleteRangeRequest(key=b"py/many"), timeout=LIMIT_S)
 
 
 def main(endpoints):
