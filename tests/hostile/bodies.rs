@@ -110,16 +110,16 @@ async fn json(member: SocketAddr, path: &str, body: Bytes) {
 
 #[test]
 fn a_message_that_does_not_come_to_its_end_is_given_up() {
-    // See limits::BODY_TIMEOUT.
+    // See limits::BODY_TIMEOUT and BODY_RATE_MIN.
     const GIVEN_UP: Duration = Duration::from_secs(40);
     let scene = Scene::start(1);
     let member = scene.cluster.members[0].client;
     block_on(async {
         let mut sender = connect(member).await;
         let mut call = begin(&mut sender, "/etcdserverpb.KV/Put").expect("a stream");
-        let message = crate::wire::prefixed(&vec![0; 1_900_000]);
+        let message = crate::wire::prefixed(&vec![0; 100_000]);
         call.requests
-            .send_data(message.slice(..900_000), false)
+            .send_data(message.slice(..50_000), false)
             .expect("a stream");
         let answer = tokio::time::timeout(GIVEN_UP, call.answer).await;
         let answer = answer.expect("in time").expect("an answer");

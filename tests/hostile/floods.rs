@@ -17,34 +17,36 @@ const KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
 /// An HTTP/2 frame that resets a stream, as Go's clients cancel.
 const CANCEL: h2::Reason = h2::Reason::CANCEL;
 
+/// The attacker is a debug build on the same two processors: under seven times as many gets a release build of etcd 3.7.1 keeps the
+/// bystander waiting for 0.9 s, and under four times as many scrapers for 0.7 s.
+const GETS_AT_ONCE: usize = 4_000;
+const STREAMS_RESET: usize = 4_000;
+const SCRAPERS: usize = 12;
+
 #[test]
 fn one_connection_does_not_hold_up_others() {
     let mut scene = Scene::start(3);
+    scene.attack("4,000 gets at once on one connection", 384, |member| async move {
+        let mut sender = connect(member).await;
+        let mut answers: FuturesUnordered<_> = (0..GETS_AT_ONCE)
+            .map(|_| {
+                let mut call = begin(&mut sender, RANGE).expect("a stream");
+                call.requests.send_data(get("bystander"), true).expect("a stream");
+                call.answer
+            })
+            .collect();
+        while let Some(answer) = answers.next().await {
+            drain(&mut answer.expect("an answer").into_body())
+                .await
+                .expect("an answer");
+        }
+    });
     scene.attack(
-        "30,000 gets at once on one connection",
-        384,
-        |member| async move {
-            let mut sender = connect(member).await;
-            let mut answers: FuturesUnordered<_> = (0..30_000)
-                .map(|_| {
-                    let mut call = begin(&mut sender, RANGE).expect("a stream");
-                    call.requests.send_data(get("bystander"), true).expect("a stream");
-                    call.answer
-                })
-                .collect();
-            while let Some(answer) = answers.next().await {
-                drain(&mut answer.expect("an answer").into_body())
-                    .await
-                    .expect("an answer");
-            }
-        },
-    );
-    scene.attack(
-        "20,000 streams opened and reset at once",
+        "4,000 streams opened and reset at once",
         128,
         |member| async move {
             let mut sender = connect(member).await;
-            for _ in 0..20_000 {
+            for _ in 0..STREAMS_RESET {
                 // The server may end such a connection.
                 let Ok(mut call) = begin(&mut sender, RANGE) else {
                     break;
@@ -93,8 +95,8 @@ fn keep_alives_and_scrapers_do_not_hold_up_others() {
     scene.attack("200,000 keep-alives on one stream", 192, |member| async move {
         keep_alives(member, 200_000).await;
     });
-    scene.attack("50 scrapers", 64, |member| async move {
-        let scrapers: Vec<_> = (0..50)
+    scene.attack("12 scrapers", 64, |member| async move {
+        let scrapers: Vec<_> = (0..SCRAPERS)
             .map(|_| {
                 std::thread::spawn(move || {
                     for _ in 0..10 {
