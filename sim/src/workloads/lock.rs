@@ -81,7 +81,8 @@ impl Contenders {
                 id: contender.lease,
                 ttl: 60,
             };
-            if client.lease_grant(grant).await.is_ok() {
+            let granted = client.lease_grant(grant).await;
+            if granted.is_ok() {
                 let held = contender.take().await;
                 contender.revoke().await;
                 if let Some(held) = held {
@@ -90,8 +91,11 @@ impl Contenders {
                 }
             }
             if elapsed() > deadline {
+                let granted = granted.map(|_| "granted");
                 let waiting = waiting(&client).await;
-                return violation(format!("healthy members do not hand the lock on: {waiting:?}"));
+                return violation(format!(
+                    "healthy members do not hand the lock on: the last lease is {granted:?}, waiting are {waiting:?}"
+                ));
             }
         }
         let holdings = lock(&self.holdings).clone();
