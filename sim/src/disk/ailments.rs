@@ -56,6 +56,9 @@ impl Call {
     }
 }
 
+/// Files that a member goes on without where the disk is full: it stops for no error of these.
+const SPARED: [&str; 2] = ["reserve", "contacts"];
+
 /// A disk that is ill.
 #[derive(Debug)]
 pub(super) struct Ailing {
@@ -64,6 +67,7 @@ pub(super) struct Ailing {
     /// Calls that still succeed.
     good_calls: u64,
     failed: u64,
+    first_failed: PathBuf,
     /// What is done as soon as a call has failed.
     at_first: Option<fn(&Path)>,
 }
@@ -107,8 +111,14 @@ impl Disks {
             ailing.good_calls -= 1;
             return None;
         }
-        ailing.failed += 1;
-        let is_first = ailing.failed == 1;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_spared =
+            ailing.ailment == Ailment::Full && SPARED.iter().any(|spared| name.starts_with(spared));
+        ailing.failed += u64::from(!is_spared);
+        let is_first = ailing.failed == 1 && !is_spared;
+        if is_first {
+            path.clone_into(&mut ailing.first_failed);
+        }
         if is_first && let Some(at_first) = ailing.at_first {
             at_first(&ailing.directory);
         }
@@ -132,6 +142,7 @@ pub fn fall_ill_and(directory: &Path, ailment: Ailment, good_calls: u64, at_firs
         ailment,
         good_calls,
         failed: 0,
+        first_failed: PathBuf::new(),
         at_first,
     });
 }
@@ -177,6 +188,14 @@ pub fn failed_calls(directory: &Path) -> u64 {
     let disks = disks();
     let ill = disks.ailing.iter().filter(|ailing| ailing.directory == directory);
     ill.map(|ailing| ailing.failed).sum()
+}
+
+/// The first file that a call to has failed for; none where that is not known.
+pub fn first_failed(directory: &Path) -> Option<PathBuf> {
+    let disks = disks();
+    let mut ill = disks.ailing.iter();
+    let ailing = ill.find(|ailing| ailing.directory == directory && ailing.failed > 0)?;
+    Some(ailing.first_failed.clone())
 }
 
 /// It is well again.

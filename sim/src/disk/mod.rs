@@ -24,7 +24,7 @@ mod rot;
 mod waits;
 
 pub use ailments::{
-    Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, get_well, hide_error, scrap,
+    Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, first_failed, get_well, hide_error, scrap,
     syncs_since_error,
 };
 pub use engine::{engine_counts, seal_journals_after};
@@ -142,6 +142,21 @@ fn disks() -> MutexGuard<'static, Disks> {
 /// Whether this thread is the storage engine's own, and no rehearsal's.
 fn is_engines_thread() -> bool {
     madsim::time::TimeHandle::try_current().is_none()
+}
+
+/// Lets this process have as many files open as the system allows: those of all simulated disks are, most of them twice.
+pub fn raise_open_files_max() {
+    let mut limits = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls are handed limits of ours; where they fail, the limit stays as it was.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) == 0 {
+            limits.rlim_cur = limits.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits);
+        }
+    }
 }
 
 /// Watches the files in a directory from now on.

@@ -66,7 +66,8 @@ pub(super) async fn must_stop(stage: &mut Stage, victim: usize) {
         }
     }
     let name = &stage.cluster.members[victim].name;
-    let text = format!("{name} goes on {STOP_MAX:?} after its disk returned an error");
+    let file = disk::first_failed(&stage.cluster.members[victim].directory);
+    let text = format!("{name} goes on {STOP_MAX:?} after its disk returned an error for {file:?}");
     stage.cluster.world.violated(Violation(text));
 }
 
