@@ -441,10 +441,10 @@ impl ConsensusParts {
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
             let metrics = self.service.metrics.to(self.identity.member, remote.member);
-            let transfers = self.transfers.clone();
+            let (transfers, contacts) = (self.transfers.clone(), self.service.contacts.clone());
             links.insert(
                 remote.member,
-                env::start(|_| Link::new(remote, inbox, stop, transfers, metrics)),
+                env::start(|_| Link::new(remote, inbox, stop, transfers, contacts, metrics)),
             );
         }
         let parts = actor::Parts {

@@ -85,6 +85,8 @@ pub struct Contacts(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     known: Mutex<ContactsFile>,
+    /// The start before this one.
+    before: Start,
     /// Held while the file is written, so that readers of `known` never wait for a disk.
     writing: Mutex<()>,
 }
@@ -126,6 +128,7 @@ impl Contacts {
         Ok(Self(Arc::new(Inner {
             path,
             known: Mutex::new(file),
+            before,
             writing: Mutex::new(()),
         })))
     }
@@ -133,6 +136,16 @@ impl Contacts {
     /// This start of this member.
     pub fn own(&self) -> Start {
         lock(&self.0.known).own
+    }
+
+    /// This start was refused as that of an older copy, so it does not count: else as many refused starts as the copy lacks
+    /// would make it look like the newest. Durable on return, unless the disk is full; blocks for a sync of the disk.
+    pub fn forget_start(&self) -> Result<(), DirectoryError> {
+        let _writing = lock(&self.0.writing);
+        let mut file = lock(&self.0.known).clone();
+        file.own = self.0.before;
+        write(&self.0.path, &file)?;
+        Ok(())
     }
 
     /// With which disk, and which start of it, another member was last heard.
@@ -174,6 +187,17 @@ mod tests {
     use super::*;
 
     const MEMBER: MemberId = MemberId(7);
+
+    #[test]
+    fn a_start_that_was_refused_does_not_count() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let first = Contacts::begin(directory.path()).expect("a first start").own();
+        for _ in 0..5 {
+            let refused = Contacts::begin(directory.path()).expect("a start");
+            assert_eq!((refused.own().count, refused.own().name_before), (2, first.name));
+            refused.forget_start().expect("written");
+        }
+    }
 
     #[test]
     fn starts_are_counted_and_contacts_are_kept() {
