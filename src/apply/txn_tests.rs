@@ -396,3 +396,23 @@ fn a_key_may_be_deleted_and_put_in_one_revision() {
     };
     assert_eq!(member.range(&past).kvs[0].value, "old");
 }
+
+#[test]
+fn a_range_that_cannot_be_sorted_is_refused_before_anything_is_carried_out() {
+    let mut member = TestMember::new();
+    let before = member.view().revision();
+    let mut unsortable = range("a", "");
+    unsortable.sort_order = 99;
+    let refused = member.run(TxnRequest {
+        success: vec![
+            put("a", "1").operation(),
+            unsortable.operation(),
+            put("b", "2").operation(),
+        ],
+        ..Default::default()
+    });
+    assert!(refused.is_err());
+    member.run(put("c", "3")).unwrap();
+    assert_eq!(member.view().revision(), before + 1);
+    assert_eq!(member.range(&everything()).kvs.len(), 1);
+}

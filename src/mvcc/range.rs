@@ -104,11 +104,17 @@ pub struct RangeScan<'s> {
     header_revision: i64,
 }
 
+/// How a range is to be sorted.
+pub fn sorting(request: &RangeRequest) -> Result<(SortOrder, SortTarget), MvccError> {
+    let invalid = |_| MvccError::InvalidSortOption;
+    let order = SortOrder::try_from(request.sort_order).map_err(invalid)?;
+    let target = SortTarget::try_from(request.sort_target).map_err(invalid)?;
+    Ok((order, target))
+}
+
 impl<'s> RangeScan<'s> {
     pub fn new(source: &dyn Source<'s>, request: &RangeRequest) -> Result<Self, MvccError> {
-        let invalid = |_| MvccError::InvalidSortOption;
-        let order = SortOrder::try_from(request.sort_order).map_err(invalid)?;
-        let target = SortTarget::try_from(request.sort_target).map_err(invalid)?;
+        let (order, target) = sorting(request)?;
         let range = KeyRange::new(request.key.clone(), request.range_end.clone());
         let records = RecordsAt::new(source, &range, request.revision)?;
         let filters = Filters::new(request);

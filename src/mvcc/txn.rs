@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 
 use crate::mvcc::MvccError;
-use crate::mvcc::range::RangeScan;
+use crate::mvcc::range::{RangeScan, sorting};
 use crate::mvcc::records::{RecordsAt, Source};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request;
@@ -189,6 +189,8 @@ fn holds_for(compare: &Compare, header: &Header, value: &[u8]) -> bool {
 /// What etcd checks of a range before a transaction starts. Unlike in a range of its own, a negative revision other than
 /// -1 counts as compacted here.
 pub fn check_range(source: &dyn Source<'_>, request: &RangeRequest) -> Result<(), MvccError> {
+    // Here, before the first operation: members that tell nobody what a range has found do not read it.
+    sorting(request)?;
     match request.revision {
         0 => Ok(()),
         revision if revision > source.revision() => Err(MvccError::FutureRevision),
