@@ -163,18 +163,33 @@ impl<B: Backend> Routes<B> {
         &self.unread
     }
 
-    /// How the requests of a connection are read.
-    pub(super) fn reading(&self, budget: Option<&ConnectionBudget>, encoding: Encoding) -> Reading {
+    /// How a request of a connection is read.
+    pub(super) fn reading(&self, unread: ConnectionBudget, encoding: Encoding) -> Reading {
         Reading {
             encoding,
             bytes_max: message_bytes_max(&self.backend),
-            unread: budget.cloned().unwrap_or_else(|| self.unread.connection()),
+            unread,
             large: self.large.clone(),
         }
     }
 
-    /// Answers one request. Runs on the task of the request.
+    /// Answers one request that has come on a connection of its own.
     pub async fn handle<R>(&self, request: Request<R>) -> Response<Body>
+    where
+        R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
+        R::Error: Into<axum::BoxError> + std::fmt::Display,
+    {
+        let budget = self.unread.connection();
+        // In a box: a request that is handed on would be there twice.
+        Box::pin(self.handle_within(&budget, request)).await
+    }
+
+    /// Answers one request within what its connection may leave unread. Runs on the task of the request.
+    pub(super) async fn handle_within<R>(
+        &self,
+        budget: &ConnectionBudget,
+        request: Request<R>,
+    ) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
@@ -190,13 +205,13 @@ impl<B: Backend> Routes<B> {
         }
         if self.port == Port::Metrics || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // In a box: what it needs shall not make the state of gRPC calls larger.
-            return Box::pin(self.handle_http(request)).await;
+            return Box::pin(self.handle_http(budget, request)).await;
         }
         if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
             return Box::pin(self.route(request)).await;
         }
         let (parts, body) = request.into_parts();
-        let reading = self.reading(parts.extensions.get(), Encoding::of(&parts.headers));
+        let reading = self.reading(budget.clone(), Encoding::of(&parts.headers));
         let header_bytes = header_bytes(&parts.headers);
         let _room = if header_bytes > HEADERS_FREE_BYTES {
             match reading.unread.take(header_bytes).await {
@@ -228,7 +243,7 @@ impl<B: Backend> Routes<B> {
         }
     }
 
-    async fn handle_http<R>(&self, request: Request<R>) -> Response<Body>
+    async fn handle_http<R>(&self, budget: &ConnectionBudget, request: Request<R>) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
@@ -249,7 +264,7 @@ impl<B: Backend> Routes<B> {
         } else if let Some(response) = http::redirect(request.method(), request.uri(), self.port, self.json) {
             response
         } else if let Some(route) = json::route(&path).filter(|_| self.json) {
-            json::respond(self, route, request).await
+            json::respond(self, route, budget, request).await
         } else if !is_answered {
             self.route(request).await
         } else if path == monitoring::LOG_LEVEL_PATH {

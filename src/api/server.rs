@@ -221,14 +221,13 @@ async fn serve_stream<B: Backend>(
     let activity = place.activity();
     let begun = Begun::default();
     let stream = ProperAuthority::new(InTurns::new(stream, begun.clone()));
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         begun.add();
-        let routes = Arc::clone(&routes);
+        let (routes, budget) = (Arc::clone(&routes), budget.clone());
         let busy = activity.begin();
-        request.extensions_mut().insert(budget.clone());
         // In a box, which goes once the answer begins: the task of a stream lives on, and would keep its room.
         Box::pin(async move {
-            let response = routes.handle(request).await;
+            let response = routes.handle_within(&budget, request).await;
             Ok::<_, Infallible>(response.map(|body| BusyBody { body, _busy: busy }))
         })
     });

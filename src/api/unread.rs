@@ -32,16 +32,19 @@ impl UnreadBodies {
 
     /// The room of one connection.
     pub fn connection(&self) -> ConnectionBudget {
-        ConnectionBudget {
+        ConnectionBudget(Arc::new(Budget {
             own: Arc::new(Semaphore::new(self.connection_bytes)),
             all: Arc::clone(&self.all),
-        }
+        }))
     }
 }
 
 /// The room of one connection. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ConnectionBudget {
+pub struct ConnectionBudget(Arc<Budget>);
+
+#[derive(Debug)]
+struct Budget {
     own: Arc<Semaphore>,
     all: Arc<Semaphore>,
 }
@@ -71,8 +74,8 @@ impl ConnectionBudget {
     /// Waits for room, though not for long.
     pub async fn take(&self, bytes: usize) -> Result<Room, Status> {
         let permits = u32::try_from(bytes).map_err(|_| refused())?;
-        let own = take(&self.own, permits).await?;
-        let all = take(&self.all, permits).await?;
+        let own = take(&self.0.own, permits).await?;
+        let all = take(&self.0.all, permits).await?;
         Ok(Room { own, all })
     }
 }

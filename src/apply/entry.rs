@@ -1,13 +1,14 @@
 //! The commands of a log entry: the one decoder, for the applier and for what lets commands into the log.
 //!
 //! The invariant: a command that reaches the log decodes. [`ReadableCommands`] is the only way in, and it decodes what it is made of
-//! exactly as the applier does later. Should a command in the log not decode all the same, for example because a member with other
+//! exactly as the applier does later, unless its type alone says that it decodes. Should a command in the log not decode all the same, for example because a member with other
 //! bounds proposed it, every member refuses it alike and goes on: decoding depends on nothing but the bytes, and
 //! stopping would stop every member, at each start again. An entry of which not even the frames of its commands can be told apart
 //! is damaged; there the member stops, since the others may have read what it cannot.
 
 use crate::mutants::{self, Mutant};
-use crate::proto::log::{Command, CommandBatch, CommandHead};
+use crate::proto::etcdserverpb::request_op::Request as Operation;
+use crate::proto::log::{Command, CommandBatch, CommandHead, command};
 use bytes::{Buf, Bytes};
 use prost::{DecodeError, Message};
 
@@ -28,13 +29,13 @@ pub fn commands(data: Bytes) -> Result<Vec<EntryCommand>, DecodeError> {
         Ok(batch) => Ok(batch.commands.into_iter().map(EntryCommand::Read).collect()),
         Err(error) => {
             let frames = frames(data).collect::<Option<Vec<_>>>().ok_or(error)?;
-            Ok(frames.into_iter().map(command).collect())
+            Ok(frames.into_iter().map(read_command).collect())
         }
     }
 }
 
 /// The command in a frame of its own.
-fn command(frame: Bytes) -> EntryCommand {
+fn read_command(frame: Bytes) -> EntryCommand {
     match CommandBatch::decode(frame.clone()) {
         Ok(mut batch) => EntryCommand::Read(batch.commands.pop().unwrap_or_default()),
         Err(error) => {
@@ -88,7 +89,7 @@ impl ReadableCommands {
             .encode_length_delimited(&mut frame)
             .expect("a vector grows");
         let frame = Bytes::from(frame);
-        if !mutants::active(Mutant::DepthUnchecked) {
+        if nests(command) && !mutants::active(Mutant::DepthUnchecked) {
             CommandBatch::decode(frame.clone())?;
         }
         Ok(Self(frame))
@@ -108,7 +109,7 @@ impl ReadableCommands {
         let mut kept = Vec::with_capacity(batch.len());
         let mut unreadable = 0;
         for frame in frames(batch) {
-            match frame.map(|frame| (command(frame.clone()), frame)) {
+            match frame.map(|frame| (read_command(frame.clone()), frame)) {
                 Some((EntryCommand::Read(command), frame)) => {
                     if keep(&command) {
                         kept.extend_from_slice(&frame);
@@ -133,12 +134,24 @@ impl ReadableCommands {
     }
 }
 
+/// Whether how deep a command is depends on what it holds. All others are as deep as their type, and what was encoded here then
+/// decodes.
+fn nests(command: &Command) -> bool {
+    let Some(command::Request::Txn(txn)) = &command.request else {
+        return false;
+    };
+    let mut branches = txn.success.iter().chain(&txn.failure);
+    branches.any(|operation| matches!(operation.request, Some(Operation::RequestTxn(_))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::apply::testing::{nested, put};
     use crate::limits::TXN_LEVELS_MAX;
+    use crate::proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
     use crate::proto::log::command::Request;
+    use crate::proto::log::{ExpiredLease, LeaseExpiry, MemberAttributes};
     use proptest::prelude::*;
 
     /// More levels than the decoder takes.
@@ -170,6 +183,38 @@ mod tests {
         assert!(ReadableCommands::of(&deepest).is_ok());
         let too_deep = numbered(1, Request::Txn(nested(TOO_DEEP)));
         assert!(ReadableCommands::of(&too_deep).is_err());
+    }
+
+    #[test]
+    fn what_does_not_nest_decodes_without_a_look() {
+        let flat = TxnRequest {
+            compare: vec![Compare::default()],
+            success: vec![RequestOp {
+                request: Some(Operation::RequestPut(put("a", "1"))),
+            }],
+            failure: vec![RequestOp::default()],
+        };
+        let requests = [
+            Request::Put(put("a", "1")),
+            Request::Txn(flat),
+            Request::LeaseExpiry(LeaseExpiry {
+                term: 1,
+                leases: vec![ExpiredLease::default()],
+            }),
+            Request::MemberAttributes(MemberAttributes {
+                name: "\u{fffd}".into(),
+                ..MemberAttributes::default()
+            }),
+        ];
+        for request in requests {
+            let command = numbered(1, request);
+            assert!(!nests(&command));
+            let let_in = ReadableCommands::of(&command).expect("nobody looks");
+            let read = CommandBatch::decode(let_in.as_bytes()).expect("it decodes");
+            assert_eq!(read.commands, [command]);
+        }
+        assert!(nests(&numbered(1, Request::Txn(nested(2)))));
+        assert!(!nests(&numbered(1, Request::Txn(nested(1)))));
     }
 
     #[test]

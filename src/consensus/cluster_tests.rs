@@ -199,12 +199,41 @@ fn a_read_needs_a_quorum_and_a_commit_of_the_term() {
             ..question
         };
         cluster.with(id, |member| member.core.read_index(question));
-        cluster.settle();
+        // The lonely one is not confirmed: who asks after it waits for a tick at most.
+        cluster.pass(1);
         assert_eq!(
             cluster.member(id).reads.pop(),
             Some((question, committed)),
             "asked by member {id}"
         );
+    }
+}
+
+#[test]
+fn questions_that_come_while_one_is_confirmed_are_confirmed_together() {
+    let mut cluster = led_by_one(3);
+    let asked = |nonce, count| ReadContext { nonce, count };
+    cluster.with(1, |member| member.core.read_index(asked(1, 1)));
+    let first = cluster.network.clone();
+    for (id, count) in [(1, 2), (2, 1), (3, 1)] {
+        cluster.with(id, |member| member.core.read_index(asked(id, count)));
+    }
+    let heartbeats = |cluster: &Cluster| {
+        let kinds = cluster.network.iter().map(|message| message.r#type);
+        kinds
+            .filter(|kind| *kind == MessageType::MsgHeartbeat as i32)
+            .count()
+    };
+    assert_eq!(heartbeats(&cluster), 2, "for the first question alone");
+    assert_eq!(first.len(), 2);
+    cluster.settle();
+    let committed = cluster.member(1).core.committed();
+    assert_eq!(
+        cluster.member(1).reads,
+        [(asked(1, 1), committed), (asked(1, 2), committed)]
+    );
+    for id in [2, 3] {
+        assert_eq!(cluster.member(id).reads, [(asked(id, 1), committed)]);
     }
 }
 

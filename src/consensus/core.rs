@@ -13,6 +13,7 @@ use super::handle::{MemberProgress, RaftDetails};
 use super::log_fetches::Stretch;
 use super::log_store::LogStore;
 use super::promises::{self, OlderCopy, Persisted, Promises, is_of_leader};
+use super::read_questions::{ReadQuestions, without_superseded};
 use super::start_check::{LogEnd, StartCheck, Word};
 use crate::apply::CommittedEntry;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -126,6 +127,7 @@ pub struct Core {
     applied: LogIndex,
     held: VecDeque<Held>,
     outputs: Outputs,
+    read_questions: ReadQuestions,
     promises: Promises,
     start_check: StartCheck,
     /// What was promised is not here: this member takes no part any more.
@@ -167,6 +169,7 @@ impl Core {
             applied,
             held: VecDeque::new(),
             outputs: Outputs::default(),
+            read_questions: ReadQuestions::default(),
             promises: Promises::default(),
             start_check: StartCheck::new(std::iter::empty(), 0),
             is_older_copy: false,
@@ -247,6 +250,7 @@ impl Core {
             return;
         }
         self.raw.tick();
+        self.confirm_questions();
         self.draw_election_timeout();
     }
 
@@ -342,6 +346,9 @@ impl Core {
         {
             return;
         }
+        if message.msg_type == MessageType::MsgReadIndex {
+            return self.take_question(message);
+        }
         match self.raw.step(message) {
             Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => {}
             Err(error) => tracing::warn!(%error, "raft refused a message"),
@@ -384,7 +391,33 @@ impl Core {
     /// Asks for an index up to which everything acknowledged so far is committed. The answer is in
     /// [`Outputs::reads`], or never comes: raft drops the question where no leader is known or the term has no commit.
     pub fn read_index(&mut self, context: ReadContext) {
-        self.raw.read_index(context.to_bytes());
+        self.take_question(ReadQuestions::own(context.to_bytes()));
+    }
+
+    fn take_question(&mut self, question: Message) {
+        let is_confirming = self.is_confirming();
+        if let Some(question) = self.read_questions.hold(question, is_confirming) {
+            self.ask(question);
+        }
+    }
+
+    /// Asks what waits, all at once.
+    fn confirm_questions(&mut self) {
+        for question in self.read_questions.take() {
+            self.ask(question);
+        }
+    }
+
+    fn ask(&mut self, question: Message) {
+        match self.raw.raft.step(question) {
+            Ok(()) | Err(raft::Error::ProposalDropped) => {}
+            Err(error) => tracing::warn!(%error, "raft refused a question for a read index"),
+        }
+    }
+
+    /// Whether this member leads and waits for the others to confirm it for a read.
+    fn is_confirming(&self) -> bool {
+        self.raw.raft.read_only.pending_read_count() > 0
     }
 
     /// Whether a question for a read index has a chance: raft drops it silently where no leader is known, and where the
@@ -481,6 +514,9 @@ impl Core {
 
     /// Turns raft's readies into outputs until there is none left.
     fn collect(&mut self) {
+        if !self.read_questions.is_empty() && !self.is_confirming() {
+            self.confirm_questions();
+        }
         self.draw_election_timeout();
         while !self.has_failed() && self.raw.has_ready() {
             let mut ready = self.raw.ready();
@@ -503,6 +539,7 @@ impl Core {
             self.release();
             self.draw_election_timeout();
         }
+        self.outputs.send = without_superseded(std::mem::take(&mut self.outputs.send));
         self.outputs.fetch = self.raw.store().take_fetches();
     }
 

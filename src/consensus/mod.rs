@@ -1,6 +1,6 @@
 //! The replicated log: raft-rs behind a pure core, an actor around it, and the log's disk on a thread of its own.
 //!
-//! Only `convert`, `core`, `log_fetches` and `log_store` know raft-rs; its rust-protobuf messages never leave this folder.
+//! Only `convert`, `core`, `log_fetches`, `log_store` and `read_questions` know raft-rs; its rust-protobuf messages never leave this folder.
 
 pub mod actor;
 mod admission;
@@ -24,6 +24,7 @@ mod log_writes;
 mod message_tests;
 pub mod promises;
 mod raft_log;
+mod read_questions;
 pub mod reads;
 pub mod start_check;
 #[cfg(test)]

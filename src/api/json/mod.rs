@@ -26,6 +26,7 @@ use super::compression::Encoding;
 use super::grpc::{self, RequestBody, Requests};
 use super::large_work::LargeWork;
 use super::routes::Routes;
+use super::unread::ConnectionBudget;
 use crate::limits::JSON_VALUES_PER_PART;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
@@ -45,12 +46,13 @@ pub fn route(path: &str) -> Option<&str> {
 pub async fn respond<B: Backend>(
     routes: &Routes<B>,
     route: &str,
+    budget: &ConnectionBudget,
     request: Request<impl RequestBody + 'static>,
 ) -> Response<Body> {
     let answer = match table::call(route) {
         None => Err(Status::not_found("Not Found")),
         Some(_) if request.method() != Method::POST => Err(Status::unimplemented("Method Not Allowed")),
-        Some(call) => perform(routes, call, request).await,
+        Some(call) => perform(routes, call, budget, request).await,
     };
     answer.unwrap_or_else(|status| errors::response(&status))
 }
@@ -58,11 +60,12 @@ pub async fn respond<B: Backend>(
 async fn perform<B: Backend>(
     routes: &Routes<B>,
     call: &'static Call,
+    budget: &ConnectionBudget,
     request: Request<impl RequestBody + 'static>,
 ) -> Result<Response<Body>, Status> {
     let (parts, body) = request.into_parts();
     let metadata = metadata(&parts.headers)?;
-    let reading = routes.reading(parts.extensions.get(), Encoding::Identity);
+    let reading = routes.reading(budget.clone(), Encoding::Identity);
     let parts_max = TxnBounds::of(routes.backend().limits().max_txn_ops).parts;
     let values_max = parts_max.saturating_mul(JSON_VALUES_PER_PART);
     let frames = if call.requests_stream {
