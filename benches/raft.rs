@@ -64,6 +64,7 @@ impl Member {
             core.hear(MemberId(other), nothing)
                 .expect("a disk that has promised nothing");
         }
+        core.start_counted();
         Self {
             core,
             applied: MEMBERS,

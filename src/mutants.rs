@@ -113,6 +113,8 @@ pub enum Mutant {
     OlderCopyAdmitted,
     /// Members remember of others only what the log says.
     ContactsForgotten,
+    /// A start counts before the member has heard whether it may take part.
+    StartCountsAtOnce,
 }
 
 impl Mutant {
@@ -171,6 +173,7 @@ impl Mutant {
         Self::TakesPartAtOnce,
         Self::OlderCopyAdmitted,
         Self::ContactsForgotten,
+        Self::StartCountsAtOnce,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -229,6 +232,7 @@ impl Mutant {
             Self::TakesPartAtOnce => "takes-part-at-once",
             Self::OlderCopyAdmitted => "older-copy-admitted",
             Self::ContactsForgotten => "contacts-forgotten",
+            Self::StartCountsAtOnce => "start-counts-at-once",
         }
     }
 }

@@ -27,6 +27,7 @@ use crate::node::checkpointer::CheckpointWork;
 use crate::peer::link::{Forward, Link, Send, SendSnapshot};
 use crate::proto::peer::{self, Recollection};
 use crate::stop::StopSignal;
+use crate::storage::contacts::Contacts;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
 use actix::{Actor, Addr, AsyncContext, Context, Handler};
@@ -90,6 +91,7 @@ pub struct Consensus {
     writes: LogWrites,
     log: LogDatabase,
     transfers: TaskThread,
+    contacts: Contacts,
     apply_lag: ApplyLag,
     election_timeout: Duration,
     metrics: Arc<ConsensusMetrics>,
@@ -110,6 +112,7 @@ pub struct Parts {
     pub checkpoints: Checkpoints,
     pub log: LogDatabase,
     pub transfers: TaskThread,
+    pub contacts: Contacts,
     pub metrics: Arc<ConsensusMetrics>,
 }
 
@@ -124,6 +127,7 @@ impl Consensus {
             apply_lag: ApplyLag::default(),
             neighbours: parts.neighbours,
             transfers: parts.transfers,
+            contacts: parts.contacts,
             links: parts.links,
             tick: parts.tick,
             commands: CommandQueue::default(),
@@ -169,6 +173,9 @@ impl Consensus {
             }
         }
         self.greet(incoming.greetings, incoming.words);
+        if incoming.start_counted {
+            self.core.start_counted();
+        }
         for (stretch, entries) in incoming.fetched {
             self.core.fetched(stretch, entries);
         }
@@ -332,6 +339,7 @@ impl Consensus {
             committed,
             reads,
             fetch,
+            count_start,
         } = self.core.take_outputs();
         if self.core.has_failed() {
             return self.stop_on_failure();
@@ -353,6 +361,9 @@ impl Consensus {
         self.send(send);
         for stretch in fetch {
             self.fetch(stretch);
+        }
+        if count_start {
+            self.count_start();
         }
         if !committed.is_empty() {
             self.apply_lag.handed_over(&committed);
@@ -446,6 +457,17 @@ impl Consensus {
             } = stretch;
             let entries = env::disk_read(|| read_entries(&log, low, high, bytes_max)).await;
             inbox.add(|incoming| incoming.fetched.push((stretch, entries)));
+        });
+    }
+
+    /// Has this start counted, durably, before this member takes part.
+    fn count_start(&self) {
+        let (contacts, neighbours) = (self.contacts.clone(), self.neighbours.clone());
+        self.transfers.spawn(async move {
+            match contacts.count_start() {
+                Ok(()) => neighbours.inbox.add(|incoming| incoming.start_counted = true),
+                Err(error) => neighbours.stop.fail(&error),
+            }
         });
     }
 
@@ -545,9 +567,8 @@ impl Actor for Consensus {
                 inbox.add(|incoming| incoming.ticked = true);
             }
         });
-        if self.core.is_single_voter() {
-            self.core.campaign();
-        }
+        // A member that decides alone has nobody to hear before its start counts.
+        self.carry_out();
     }
 }
 

@@ -84,6 +84,8 @@ pub struct Outputs {
     pub reads: Vec<(ReadContext, LogIndex)>,
     /// To be read from the log's disk, for [`Core::fetched`].
     pub fetch: Vec<Stretch>,
+    /// Enough members were heard: this start is to be counted on disk, for [`Core::start_counted`].
+    pub count_start: bool,
 }
 
 /// Names one question for a read index: never the same twice in a cluster, since raft ignores a repeated one.
@@ -255,7 +257,7 @@ impl Core {
     }
 
     /// Whether this member sends and answers raft's messages: not after a start, before enough others have said what they
-    /// remember of it.
+    /// remember of it, and this start counts.
     pub fn takes_part(&self) -> bool {
         self.start_check.takes_part() && !self.is_older_copy
     }
@@ -264,6 +266,15 @@ impl Core {
     #[cfg(test)]
     pub fn take_part(&mut self) {
         self.start_check.take_part();
+    }
+
+    /// This start counts from now on, and is on disk as one that does. A member that decides alone stands for election at
+    /// once: there is nobody to wait for.
+    pub fn start_counted(&mut self) {
+        self.start_check.counted();
+        if self.takes_part() && self.is_single_voter() {
+            self.campaign();
+        }
     }
 
     /// What this member remembers of another, which has dialled it.
@@ -303,7 +314,7 @@ impl Core {
             && !self.start_check.may_vote_for(self.log_end())
     }
 
-    /// Stands for election at once: for a cluster of one there is nobody to wait for.
+    /// Stands for election at once.
     pub fn campaign(&mut self) {
         if let Err(error) = self.raw.campaign() {
             tracing::warn!(%error, "cannot stand for election");
@@ -541,6 +552,7 @@ impl Core {
         }
         self.outputs.send = without_superseded(std::mem::take(&mut self.outputs.send));
         self.outputs.fetch = self.raw.store().take_fetches();
+        self.outputs.count_start |= !self.is_older_copy && self.start_check.take_count_request();
     }
 
     fn take_snapshot(&mut self, ready: &raft::Ready) {

@@ -31,6 +31,8 @@ pub struct Incoming {
     pub greetings: BTreeMap<MemberId, oneshot::Sender<Recollection>>,
     /// The last word of each member that this one has dialled.
     pub words: BTreeMap<MemberId, Word>,
+    /// This start counts, on disk.
+    pub start_counted: bool,
     /// The newest write that the log's disk has.
     pub persisted_write: u64,
     /// The newest index that the state has.

@@ -1,6 +1,8 @@
 //! What a member must have heard from the others before it takes part: after a start it sends nothing of raft's and answers
 //! nothing, until enough of them have said what they remember of it. Each says so in the handshake of a link.
 //!
+//! With enough of them heard, the start is counted on the member's own disk, and only then does it take part (`contacts`).
+//!
 //! Enough is one of these, and no other member's last word may be that it refuses this one:
 //!
 //! - all other voters;
@@ -47,8 +49,10 @@ pub type LogEnd = (u64, u64);
 pub struct StartCheck {
     words: BTreeMap<MemberId, Word>,
     election_ticks: u64,
-    /// Since the start, or since enough was heard.
+    /// Since the start, or since this member takes part.
     ticks: u64,
+    count_asked: bool,
+    is_counted: bool,
     takes_part: bool,
     furthest: LogEnd,
 }
@@ -56,12 +60,13 @@ pub struct StartCheck {
 impl StartCheck {
     /// `others` are the other voters.
     pub fn new(others: impl Iterator<Item = MemberId>, election_ticks: u64) -> Self {
-        let words: BTreeMap<_, _> = others.map(|member| (member, Word::Nothing)).collect();
         Self {
-            takes_part: words.is_empty(),
-            words,
+            words: others.map(|member| (member, Word::Nothing)).collect(),
             election_ticks,
             ticks: 0,
+            count_asked: false,
+            is_counted: false,
+            takes_part: false,
             furthest: LogEnd::default(),
         }
     }
@@ -85,6 +90,20 @@ impl StartCheck {
         self.look();
     }
 
+    /// Whether the start is to be counted now. True once.
+    pub fn take_count_request(&mut self) -> bool {
+        let asks = !self.count_asked && self.is_enough();
+        self.count_asked |= asks;
+        asks
+    }
+
+    /// The start is counted. Whether it may take part depends on what has been heard by now: a member may have refused it
+    /// meanwhile.
+    pub fn counted(&mut self) {
+        self.is_counted = true;
+        self.look();
+    }
+
     /// Whether this member may take part.
     pub fn takes_part(&self) -> bool {
         self.takes_part
@@ -102,7 +121,7 @@ impl StartCheck {
     }
 
     fn look(&mut self) {
-        if !self.takes_part && self.is_enough() {
+        if !self.takes_part && self.is_counted && self.is_enough() {
             self.takes_part = true;
             self.ticks = 0;
         }
@@ -134,8 +153,44 @@ mod tests {
         })
     }
 
+    /// With a start that is counted.
     fn among(voters: u64) -> StartCheck {
-        StartCheck::new((1..voters).map(MemberId), ELECTION_TICKS)
+        let mut check = StartCheck::new((1..voters).map(MemberId), ELECTION_TICKS);
+        check.counted();
+        check
+    }
+
+    #[test]
+    fn a_start_is_counted_once_enough_was_heard_and_takes_part_after_that() {
+        for voters in [1, 2, 3] {
+            let mut check = StartCheck::new((1..voters).map(MemberId), ELECTION_TICKS);
+            for member in 1..voters {
+                assert!(!check.take_count_request(), "{voters} voters");
+                check.hear(MemberId(member), remembers(1, 1));
+            }
+            assert!(check.take_count_request(), "{voters} voters");
+            check.tick();
+            assert!(
+                !check.take_count_request() && !check.takes_part(),
+                "{voters} voters"
+            );
+            check.counted();
+            assert!(check.takes_part(), "{voters} voters");
+        }
+    }
+
+    #[test]
+    fn a_refusal_while_the_start_is_counted_stands() {
+        let mut check = StartCheck::new((1..3).map(MemberId), ELECTION_TICKS);
+        for member in 1..3 {
+            check.hear(MemberId(member), remembers(1, 1));
+        }
+        assert!(check.take_count_request());
+        check.hear(MemberId(2), Word::Refused);
+        check.counted();
+        assert!(!check.takes_part());
+        check.hear(MemberId(2), remembers(1, 1));
+        assert!(check.takes_part());
     }
 
     #[test]

@@ -105,6 +105,7 @@ impl TestMember {
             committed,
             reads,
             fetch,
+            count_start: _,
         } = self.core.take_outputs();
         self.writes.extend(write);
         self.restore = restore.or(self.restore.take());

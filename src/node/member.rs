@@ -441,10 +441,10 @@ impl ConsensusParts {
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
             let metrics = self.service.metrics.to(self.identity.member, remote.member);
-            let (transfers, contacts) = (self.transfers.clone(), self.service.contacts.clone());
+            let transfers = self.transfers.clone();
             links.insert(
                 remote.member,
-                env::start(|_| Link::new(remote, inbox, stop, transfers, contacts, metrics)),
+                env::start(|_| Link::new(remote, inbox, stop, transfers, metrics)),
             );
         }
         let parts = actor::Parts {
@@ -459,6 +459,7 @@ impl ConsensusParts {
             checkpoints: self.checkpoints,
             log: self.log,
             transfers: self.transfers,
+            contacts: self.service.contacts,
             metrics: self.metrics,
         };
         env::start(|_| Consensus::new(parts));

@@ -20,7 +20,6 @@ use crate::mvcc::View;
 use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::{self, Batch, Envelope, LinkReply, Recollection};
 use crate::stop::StopSignal;
-use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;
 use actix::{Actor, AsyncContext, Context, Handler, Message};
@@ -94,7 +93,6 @@ pub struct Link {
     consensus: Arc<Inbox<Incoming>>,
     stop: StopSignal,
     transfers: TaskThread,
-    contacts: Contacts,
     outgoing: Option<mpsc::Sender<Envelope>>,
     snapshot_under_way: bool,
     /// The view that was sent last, and what it was called: as long as it is the same one, a transfer goes on where it broke
@@ -109,7 +107,6 @@ impl Link {
         consensus: Arc<Inbox<Incoming>>,
         stop: StopSignal,
         transfers: TaskThread,
-        contacts: Contacts,
         metrics: SentMetrics,
     ) -> Self {
         Self {
@@ -117,7 +114,6 @@ impl Link {
             consensus,
             stop,
             transfers,
-            contacts,
             outgoing: None,
             snapshot_under_way: false,
             streamed: (Weak::new(), 0),
@@ -158,7 +154,6 @@ impl Actor for Link {
     fn started(&mut self, context: &mut Context<Self>) {
         let (remote, stop, address) = (self.remote.clone(), self.stop.clone(), context.address());
         let (metrics, consensus) = (self.metrics.clone(), Arc::clone(&self.consensus));
-        let (transfers, contacts) = (self.transfers.clone(), self.contacts.clone());
         env::spawn_local(async move {
             let (mut attempt, mut refusals) = (0, 0);
             while address.connected() {
@@ -176,12 +171,7 @@ impl Actor for Link {
                 say(if is_refused { Word::Refused } else { Word::Nothing });
                 if refusals == REFUSALS_MAX {
                     let reason = format!("member {} refuses this one: {}", remote.member, status.message());
-                    return transfers.spawn(async move {
-                        if let Err(error) = contacts.forget_start() {
-                            tracing::warn!(%error, "cannot note that this start was refused");
-                        }
-                        stop.fail(&reason);
-                    });
+                    return stop.fail(&reason);
                 }
                 tracing::warn!(
                     remote_member = %remote.member, error = %status.message(), "lost or failed to make a peer connection"

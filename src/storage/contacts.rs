@@ -1,4 +1,4 @@
-//! What a member has on disk about starts: how often it has started itself, and which disk and which start of every other
+//! What a member has on disk about starts: how often it has taken part itself, and which disk and which start of every other
 //! member it has last taken messages from.
 //!
 //! Each start of a member has a number and a name drawn at random. Another member that has taken messages from it knows the
@@ -6,12 +6,18 @@
 //! otherwise, and is found out by that. A file of its own, since the log cannot tell it: it must be known before the first
 //! vote of a new cluster is counted.
 //!
+//! A start counts only when the member is about to take part. Until then its name is a candidate, which the next start takes
+//! again: an older copy that is started, and refused or killed, again and again makes the same start each time, and never
+//! comes to look like a newer disk.
+//!
 //! ```text
-//! <data-dir>/contacts     replaced at every start, and when another member comes with a start that is not noted yet
+//! <data-dir>/contacts     replaced when a name is drawn, when a start counts, and when another member comes with a start that
+//!                         is not noted yet
 //! ```
 
 use crate::env;
 use crate::ids::{Incarnation, MemberId};
+use crate::mutants::{self, Mutant};
 use crate::storage::directory::{DirectoryError, seal, unseal};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,7 +35,7 @@ pub struct Start {
     pub count: u64,
     /// Drawn at random.
     pub name: u64,
-    /// The name of the start before.
+    /// The name of the start before, of those that counted.
     pub name_before: u64,
 }
 
@@ -73,8 +79,26 @@ impl Contact {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct ContactsFile {
     format: u32,
+    /// The newest start that counts.
     own: Start,
+    /// The name of the start after it, which has not taken part as far as is known here; 0 if none is drawn.
+    #[serde(default)]
+    next: u64,
     members: BTreeMap<u64, Contact>,
+}
+
+impl ContactsFile {
+    /// The start that is made with this file.
+    fn started(&self) -> Start {
+        if self.next == 0 {
+            return self.own;
+        }
+        Start {
+            count: self.own.count + 1,
+            name: self.next,
+            name_before: self.own.name,
+        }
+    }
 }
 
 /// The file's content, shared by all links. Cheap to clone.
@@ -85,8 +109,8 @@ pub struct Contacts(Arc<Inner>);
 struct Inner {
     path: PathBuf,
     known: Mutex<ContactsFile>,
-    /// The start before this one.
-    before: Start,
+    /// This start.
+    own: Start,
     /// Held while the file is written, so that readers of `known` never wait for a disk.
     writing: Mutex<()>,
 }
@@ -96,8 +120,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Contacts {
-    /// Reads the file of a member's directory and notes one more start of its own there, durably. A start on a full disk is
-    /// not counted.
+    /// Reads the file of a member's directory and gives this start its number and name: durably, but it does not count yet.
+    /// On a full disk it is the newest start that counts which goes on.
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged, of a later format, or cannot be read or written for another reason than a full disk.
     pub fn begin(directory: &Path) -> Result<Self, DirectoryError> {
         let path = directory.join(FILE);
         let damaged = |what: String| DirectoryError::Damaged {
@@ -115,37 +143,42 @@ impl Contacts {
             return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
         }
         file.format = FORMAT;
-        let before = file.own;
-        file.own = Start {
-            count: before.count + 1,
-            name: env::random_u64().max(1),
-            name_before: before.name,
-        };
-        if !write(&path, &file)? {
-            // To the others it is the start before that goes on.
-            file.own = before;
+        if file.next == 0 {
+            file.next = env::random_u64().max(1);
+            if !write(&path, &file)? {
+                file.next = 0;
+            }
         }
-        Ok(Self(Arc::new(Inner {
+        let own = file.started();
+        let contacts = Self(Arc::new(Inner {
             path,
             known: Mutex::new(file),
-            before,
+            own,
             writing: Mutex::new(()),
-        })))
+        }));
+        if mutants::active(Mutant::StartCountsAtOnce) {
+            contacts.count_start()?;
+        }
+        Ok(contacts)
     }
 
     /// This start of this member.
     pub fn own(&self) -> Start {
-        lock(&self.0.known).own
+        self.0.own
     }
 
-    /// This start was refused as that of an older copy, so it does not count: else as many refused starts as the copy lacks
-    /// would make it look like the newest. Durable on return, unless the disk is full; blocks for a sync of the disk.
-    pub fn forget_start(&self) -> Result<(), DirectoryError> {
-        let _writing = lock(&self.0.writing);
-        let mut file = lock(&self.0.known).clone();
-        file.own = self.0.before;
-        write(&self.0.path, &file)?;
-        Ok(())
+    /// From now on this start counts, and the next one gets a name of its own. To be called before the member takes part.
+    /// Durable on return, unless the disk is full: then the next start has the name of this one, which the others know.
+    /// Blocks for a sync of the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written for another reason than a full disk.
+    pub fn count_start(&self) -> Result<(), DirectoryError> {
+        self.change(|file| {
+            file.own = self.0.own;
+            file.next = 0;
+        })
     }
 
     /// With which disk, and which start of it, another member was last heard.
@@ -155,10 +188,20 @@ impl Contacts {
 
     /// Notes with which disk another member is heard from now on. Durable on return, unless the disk is full; blocks for a
     /// sync of the disk.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written for another reason than a full disk.
     pub fn note(&self, member: MemberId, contact: Contact) -> Result<(), DirectoryError> {
+        self.change(|file| {
+            file.members.insert(member.0, contact);
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut ContactsFile)) -> Result<(), DirectoryError> {
         let _writing = lock(&self.0.writing);
         let mut file = lock(&self.0.known).clone();
-        file.members.insert(member.0, contact);
+        change(&mut file);
         write(&self.0.path, &file)?;
         *lock(&self.0.known) = file;
         Ok(())
@@ -189,14 +232,54 @@ mod tests {
     const MEMBER: MemberId = MemberId(7);
 
     #[test]
-    fn a_start_that_was_refused_does_not_count() {
+    fn starts_that_take_no_part_are_the_same_start() {
         let directory = tempfile::tempdir().expect("a directory");
-        let first = Contacts::begin(directory.path()).expect("a first start").own();
+        let begin = || Contacts::begin(directory.path()).expect("a start");
+        let first = begin();
+        first.count_start().expect("written");
+        let candidate = begin().own();
+        assert_eq!((candidate.count, candidate.name_before), (2, first.own().name));
         for _ in 0..5 {
-            let refused = Contacts::begin(directory.path()).expect("a start");
-            assert_eq!((refused.own().count, refused.own().name_before), (2, first.name));
-            refused.forget_start().expect("written");
+            let again = begin();
+            assert_eq!(again.own(), candidate);
+            // Another member can be heard before this one takes part.
+            let contact = Contact::new(Incarnation(1), candidate);
+            again.note(MEMBER, contact).expect("written");
         }
+        begin().count_start().expect("written");
+        let third = begin().own();
+        assert_eq!((third.count, third.name_before), (3, candidate.name));
+    }
+
+    /// The copy lacks two starts that the others have heard.
+    #[test]
+    fn an_older_copy_is_found_out_however_often_it_was_started() {
+        let (disk, copy) = (tempfile::tempdir(), tempfile::tempdir());
+        let (disk, copy) = (disk.expect("a directory"), copy.expect("a directory"));
+        let take_part = || {
+            let contacts = Contacts::begin(disk.path()).expect("a start");
+            contacts.count_start().expect("written");
+            contacts.own()
+        };
+        take_part();
+        let bytes = env::read_file(&disk.path().join(FILE)).expect("read");
+        env::write_file(&copy.path().join(FILE), &bytes.expect("a file")).expect("copied");
+        take_part();
+        let known = take_part();
+        for _ in 0..5 {
+            let refused = Contacts::begin(copy.path()).expect("a start").own();
+            assert!(!refused.can_follow(known), "{refused:?}");
+        }
+    }
+
+    /// Files of before names were drawn ahead: their last start may have counted without taking part.
+    #[test]
+    fn a_file_without_a_candidate_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let text = r#"{"format":1,"own":{"count":4,"name":40,"name_before":30},"members":{}}"#;
+        env::write_file(&directory.path().join(FILE), &seal(text)).expect("written");
+        let own = Contacts::begin(directory.path()).expect("a start").own();
+        assert_eq!((own.count, own.name_before), (5, 40));
     }
 
     #[test]
@@ -208,6 +291,7 @@ mod tests {
         assert_eq!(contacts.of(MEMBER), None);
         let contact = Contact::new(Incarnation(u64::MAX), first);
         contacts.note(MEMBER, contact).expect("written");
+        contacts.count_start().expect("written");
         let again = Contacts::begin(directory.path()).expect("a second start");
         assert_eq!(again.of(MEMBER), Some(contact));
         assert_eq!((again.own().count, again.own().name_before), (2, first.name));

@@ -51,6 +51,21 @@ fn is_refused_and_comes_back(cluster: &mut Cluster, copy: &Path) {
     assert_eq!(get(member, "without it").as_deref(), Some("2"));
 }
 
+/// Starts a member on a disk that may not take part, and kills it as soon as it has dialled another in vain.
+fn is_killed_early(member: &mut Member) {
+    let said_before = member.log_text().len();
+    member.start();
+    let has_dialled = poll::until(STOPS_WITHIN, || {
+        let said = member.log_text()[said_before..].to_owned();
+        let has_dialled = said.contains("lost or failed to make a peer connection");
+        has_dialled.then_some(()).ok_or(said)
+    });
+    has_dialled.unwrap_or_else(|said| panic!("{said}"));
+    member.kill();
+    let said = member.log_text()[said_before..].to_owned();
+    assert!(!said.contains("takes part"), "it took part:\n{said}");
+}
+
 /// The third member may have been the leader; what is handed to it in the moment of its death has an unknown outcome.
 fn others_have_a_leader(cluster: &Cluster) {
     let (first, second) = (&cluster.members[0], &cluster.members[1]);
@@ -121,6 +136,42 @@ fn is_refused_after_all_members_were_down() {
     for member in &mut cluster.members {
         member.kill();
     }
+    for member in &mut cluster.members[..2] {
+        member.start();
+    }
+    for member in &mut cluster.members[..2] {
+        member.wait_ready().unwrap_or_else(|error| panic!("{error}"));
+    }
+    is_refused_and_comes_back(&mut cluster, &older);
+}
+
+/// A start that is killed before anybody could refuse it does not count: else as many of those as the copy lacks would make it
+/// look like the newest disk.
+#[test]
+fn is_refused_after_it_was_started_and_killed_again_and_again() {
+    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
+    cluster.members[2].terminate();
+    let directory = cluster.members[2].data_dir.clone();
+    let older = directory.with_extension("older");
+    copy(&directory, &older);
+    for value in ["0", "1"] {
+        cluster.members[2].start_ready();
+        put(&cluster.members[2], "after", value);
+        cluster.members[2].kill();
+    }
+    // The others are there for half of these starts, and refuse it.
+    put_in_place(&older, &directory);
+    for _ in 0..3 {
+        is_killed_early(&mut cluster.members[2]);
+    }
+    for member in &mut cluster.members[..2] {
+        member.kill();
+    }
+    for _ in 0..3 {
+        is_killed_early(&mut cluster.members[2]);
+    }
+    std::fs::rename(&directory, &older).expect("renamed");
+    std::fs::rename(directory.with_extension("own"), &directory).expect("renamed");
     for member in &mut cluster.members[..2] {
         member.start();
     }

@@ -1,5 +1,6 @@
 //! A member starts with an older copy of its own disk, as a virtual machine does that is rolled back: it has forgotten votes
-//! and entries that it has promised to keep. It must stop before it takes part again. Then its own disk comes back.
+//! and entries that it has promised to keep. It must stop before it takes part again, however often it is started and killed
+//! before that. Then its own disk comes back.
 
 use super::Stage;
 use crate::checkers::Violation;
@@ -28,14 +29,20 @@ pub async fn strike(stage: &mut Stage) {
         .put_copy_in_place(victim)
         .expect("scratch files can be moved");
     stage.cluster.event(victim, "! older disk", "");
+    if stage.random.chance(50) {
+        restart_others(stage, victim).await;
+    }
     stage.wait(10, 1_000).await;
+    for _ in 0..stage.random.below(6) {
+        stage.restart(victim);
+        stage.wait(1, 800).await;
+        check_takes_no_part(stage, victim);
+        stage.cluster.kill(victim).await;
+        stage.wait(1, 100).await;
+    }
     stage.restart(victim);
     stage.wait(1_000, 10_000).await;
-    if stage.cluster.takes_part(victim) {
-        let name = &stage.cluster.members[victim].name;
-        let text = format!("{name} takes part with an older copy of its disk");
-        stage.cluster.world.violated(Violation(text));
-    }
+    check_takes_no_part(stage, victim);
     let refused = !stage.cluster.is_running(victim);
     let world = &stage.cluster.world;
     world.count("older disks refused", u64::from(refused));
@@ -46,4 +53,21 @@ pub async fn strike(stage: &mut Stage) {
         if refused { "the older one was refused" } else { "" },
     );
     stage.restart(victim);
+}
+
+/// What they remember in memory is gone: what they have on disk must do.
+async fn restart_others(stage: &Stage, victim: usize) {
+    for other in (0..stage.cluster.members.len()).filter(|other| *other != victim) {
+        if stage.cluster.kill(other).await {
+            stage.restart(other);
+        }
+    }
+}
+
+fn check_takes_no_part(stage: &Stage, victim: usize) {
+    if stage.cluster.takes_part(victim) {
+        let name = &stage.cluster.members[victim].name;
+        let text = format!("{name} takes part with an older copy of its disk");
+        stage.cluster.world.violated(Violation(text));
+    }
 }
