@@ -326,6 +326,11 @@ impl Play<'_> {
         if self.options.clients > 0 {
             trials::play(self.cluster, self.options).await?;
         }
+        if self.options.space.can_run_out() {
+            // Trials write; whoever is asked for something from here on is not refused for what they have left.
+            let everybody: Vec<_> = (0..self.options.members).collect();
+            quota::settle(self.cluster, self.world, &everybody).await?;
+        }
         self.contenders.review(self.cluster).await?;
         self.election.review()?;
         self.requesters.end_leases(self.options).await?;

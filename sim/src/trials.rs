@@ -9,14 +9,14 @@
 //! | a member dies while it is brought a snapshot, and the sender gives up | it is brought another once it is back |
 //! | a member is cut off while it is brought a snapshot, until both ends notice | the transfer is resumed, and what arrives is whole |
 
-use crate::checkers::{Violation, violation};
+use crate::checkers::{Violation, space, violation};
 use crate::cluster::Cluster;
 use crate::company;
 use crate::history::{Input, Outcome};
 use crate::options::Options;
 use crate::random::Stream;
 use crate::rehearsal::DIRECTOR;
-use crate::workloads;
+use crate::workloads::{self, quota};
 use crate::world::elapsed;
 use callboard::client::Client;
 use callboard::limits::{self, Sizes};
@@ -273,7 +273,7 @@ async fn disturb_transfer(
         let lags_at = cluster.standing(victim).applied;
         cluster.event(victim, "! killed, to lag", "");
         cluster.kill(victim).await;
-        write(cluster, leader, entries + random.between(5, 20)).await?;
+        write(cluster, leader, victim, entries + random.between(5, 20)).await?;
         // How many entries that makes, and when they are cut off, is the leader's to decide.
         let is_cut = || {
             let log = cluster.log(leader).map(|(log, _)| log.begins_behind());
@@ -341,18 +341,28 @@ async fn until(limit: Duration, holds: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Has so many entries written.
-async fn write(cluster: &Cluster, leader: usize, entries: u64) -> Result<(), Violation> {
+/// Has so many entries written while one member is away. Where the quota is smaller than that, space is freed as an operator
+/// would.
+async fn write(cluster: &Cluster, leader: usize, away: usize, entries: u64) -> Result<(), Violation> {
     let client = company::connect([leader], Duration::from_secs(5));
-    for _ in 0..entries {
+    let there: Vec<usize> = everybody(cluster)
+        .into_iter()
+        .filter(|number| *number != away)
+        .collect();
+    let mut written = 0;
+    while written < entries {
         let put = Input::Put { key: 0 };
         let (id, outcome) = workloads::carry_out(&cluster.world, DIRECTOR, &client, &put).await;
-        if let Outcome::Refused(reason) | Outcome::Unknown(reason) = outcome
-            && !reason.contains("database space exceeded")
-        {
-            return violation(format!(
-                "operation {id} of a healthy cluster was not answered: {reason}"
-            ));
+        match outcome {
+            Outcome::Answered(_) => written += 1,
+            refused if space::is_refusal(&refused) => {
+                quota::settle(cluster, &cluster.world, &there).await?;
+            }
+            Outcome::Refused(reason) | Outcome::Unknown(reason) => {
+                return violation(format!(
+                    "operation {id} of a healthy cluster was not answered: {reason}"
+                ));
+            }
         }
     }
     Ok(())

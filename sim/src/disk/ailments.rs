@@ -257,8 +257,7 @@ fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
 /// Removes a directory that nobody uses any more.
 pub fn scrap(directory: &Path) -> std::io::Result<()> {
     INSIDE.set(true);
-    let removed = std::fs::remove_dir_all(directory);
-    disks().files.retain(|_, file| !file.path.starts_with(directory));
+    let removed = names::scrap(&mut disks(), directory);
     INSIDE.set(false);
     removed
 }

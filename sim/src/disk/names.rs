@@ -23,7 +23,7 @@ pub(super) struct Listing {
     root: PathBuf,
     names: BTreeMap<OsString, Named>,
     /// Keeps its number from being given to another directory.
-    _directory: File,
+    directory: File,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,20 +88,71 @@ fn note(disks: &mut Disks, root: &Path, path: &Path, inode: Inode) -> Result<()>
     let gone: Vec<_> = before
         .into_iter()
         .flat_map(|before| before.names.values())
-        .filter(|named| !named.is_directory && !names.values().any(|other| other == *named))
-        .map(|named| kept(root, named.inode))
+        .filter(|named| !names.values().any(|other| other == *named))
+        .copied()
         .collect();
-    for path in gone {
-        // A file that has come to another directory keeps its name there.
-        let _ = std::fs::remove_file(path);
-    }
+    forget_gone(disks, root, gone);
     let listing = Listing {
         root: root.to_owned(),
         names,
-        _directory: File::open(path)?,
+        directory: File::open(path)?,
     };
     disks.listings.insert(inode, listing);
     Ok(())
+}
+
+/// Removes a disk's directory, and forgets what was kept of it.
+pub(super) fn scrap(disks: &mut Disks, directory: &Path) -> Result<()> {
+    let metadata = std::fs::metadata(directory)?;
+    std::fs::remove_dir_all(directory)?;
+    let named = Named {
+        inode: (metadata.dev(), metadata.ino()),
+        is_directory: true,
+    };
+    if let Some(listing) = disks.listings.get(&named.inode) {
+        let root = listing.root.clone();
+        forget_gone(disks, &root, vec![named]);
+    }
+    disks.files.retain(|_, file| !file.path.starts_with(directory));
+    forget_nameless(disks);
+    Ok(())
+}
+
+fn forget_nameless(disks: &mut Disks) {
+    disks.files.retain(|_, file| !has_gone(&file.reader));
+}
+
+/// Forgets what no loss of power brings back any more: removed files that keep no other name, and directories that have
+/// gone from one that was synced since, with all that is kept of them. Each holds a descriptor, of which a process has only
+/// so many.
+fn forget_gone(disks: &mut Disks, root: &Path, gone: Vec<Named>) {
+    let mut files = Vec::new();
+    let mut left = gone;
+    while let Some(named) = left.pop() {
+        if !named.is_directory {
+            // A file that has come to another directory keeps its name there.
+            let _ = std::fs::remove_file(kept(root, named.inode));
+            files.push(named.inode);
+            continue;
+        }
+        // One that was moved elsewhere stays.
+        let listing = disks.listings.get(&named.inode);
+        if listing.is_some_and(|listing| has_gone(&listing.directory))
+            && let Some(listing) = disks.listings.remove(&named.inode)
+        {
+            left.extend(listing.names.into_values());
+        }
+    }
+    for inode in files {
+        if disks.files.get(&inode).is_some_and(|file| has_gone(&file.reader)) {
+            disks.files.remove(&inode);
+        }
+    }
+}
+
+/// Whether this file has no name left.
+fn has_gone(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
 }
 
 /// All that is in a directory, and in those in it, is on the disk.
@@ -135,7 +186,9 @@ pub(super) fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> 
     // Names that the engine removes when it comes to it do not change what becomes of the others.
     let random = random.next();
     let inode = (metadata.dev(), metadata.ino());
-    Loss { root, random }.of(disks, directory, Path::new(""), inode)
+    let lost = Loss { root, random }.of(disks, directory, Path::new(""), inode)?;
+    forget_nameless(disks);
+    Ok(lost)
 }
 
 /// A loss of power.
@@ -168,6 +221,7 @@ impl Loss {
             lost += u64::from(!is_engines(path, name));
             if named.is_directory {
                 std::fs::remove_dir_all(&place)?;
+                forget_gone(disks, &self.root, vec![*named]);
             } else {
                 std::fs::remove_file(&place)?;
             }
