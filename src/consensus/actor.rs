@@ -4,7 +4,7 @@
 use super::apply_lag::ApplyLag;
 use super::checkpoint::Checkpoints;
 use super::commands::{CommandQueue, UnderWay};
-use super::commit_news::{CommitNews, NEWS_DELAY, Tell};
+use super::commit_news::{CommitNews, NEWS_DELAY};
 use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTBEAT};
 use super::delivery::Deliveries;
 use super::handle::{ReadError, Reader, SharedStatus};
@@ -194,10 +194,10 @@ impl Consensus {
         }
         self.commands.append(incoming.commands);
         if self.core.leadership().is_leader {
-            for batch in incoming.forwarded {
+            for (from, batch) in incoming.forwarded {
                 // What does not fit is lost like a message on the way: whoever waits for it hears so in time.
                 self.commands.push_forwarded(&batch, PROPOSALS_BYTES_MAX);
-                self.commit_news.forwarded();
+                self.commit_news.forwarded(from);
             }
         }
         self.reads.add(incoming.reads);
@@ -317,16 +317,16 @@ impl Consensus {
         if !self.leadership.is_leader || self.links.is_empty() {
             return;
         }
-        match self.commit_news.about(committed) {
-            Tell::Nothing => {}
-            Tell::Now => self.core.tell_commit(),
-            Tell::Later => {
-                let inbox = Arc::clone(&self.neighbours.inbox);
-                env::spawn_local(async move {
-                    env::sleep(NEWS_DELAY).await;
-                    inbox.add(|incoming| incoming.commit_news_due = true);
-                });
-            }
+        let telling = self.commit_news.about(committed, self.links.len());
+        for member in telling.now {
+            self.core.tell_commit_to(member);
+        }
+        if telling.later {
+            let inbox = Arc::clone(&self.neighbours.inbox);
+            env::spawn_local(async move {
+                env::sleep(NEWS_DELAY).await;
+                inbox.add(|incoming| incoming.commit_news_due = true);
+            });
         }
     }
 

@@ -399,6 +399,14 @@ impl Core {
         }
     }
 
+    /// The same for one of them.
+    pub fn tell_commit_to(&mut self, member: MemberId) {
+        let raft = &mut self.raw.raft;
+        if raft.state == StateRole::Leader && raft.prs().get(member.0).is_some() {
+            raft.send_append(member.0);
+        }
+    }
+
     /// Asks for an index up to which everything acknowledged so far is committed. The answer is in
     /// [`Outputs::reads`], or never comes: raft drops the question where no leader is known or the term has no commit.
     pub fn read_index(&mut self, context: ReadContext) {

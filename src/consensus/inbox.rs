@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 pub struct Incoming {
     pub commands: CommandQueue,
     /// Command batches that followers forwarded, for the leader to propose.
-    pub forwarded: Vec<ReadableCommands>,
+    pub forwarded: Vec<(MemberId, ReadableCommands)>,
     pub reads: Vec<Reader>,
     messages: Vec<peer::Message>,
     message_bytes: usize,

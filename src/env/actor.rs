@@ -15,17 +15,17 @@ where
     address
 }
 
-/// Runs an actor on a thread of its own.
+/// Runs an actor that uses no sockets on a thread of its own.
 pub fn run_actor<A>(name: &'static str, actor: A) -> super::ThreadHandle
 where
     A: Actor<Context = Context<A>> + Send,
 {
-    super::thread(name, 1, move || async move {
+    super::world::thread_without_sockets(name, move || async move {
         Context::new().into_future(actor).await;
     })
 }
 
-/// The same on a thread that yields to all others of this machine.
+/// Runs an actor on a thread of its own that yields to all others of this machine.
 pub fn run_actor_in_background<A>(name: &'static str, actor: A) -> super::ThreadHandle
 where
     A: Actor<Context = Context<A>> + Send,

@@ -34,6 +34,28 @@ impl ThreadHandle {
     }
 }
 
+/// Runs a future on a thread of its own that opens no sockets, and on which actors can be started too. It is woken by a word in
+/// memory where others have a descriptor written to and an event queue asked.
+pub fn thread_without_sockets<F, M>(name: &'static str, make: M) -> ThreadHandle
+where
+    F: Future<Output = ()> + 'static,
+    M: FnOnce() -> F + Send + 'static,
+{
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("the operating system refuses a clock");
+        tokio::task::LocalSet::new().block_on(&runtime, async move { make().await });
+    };
+    ThreadHandle(Some(spawn_thread(name, run)))
+}
+
+fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> std::thread::JoinHandle<()> {
+    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    handle.expect("the operating system refuses a thread")
+}
+
 /// Runs a future on threads of its own: one, on which actors can be started too, or a pool of `workers`.
 pub fn thread<F, M>(name: &'static str, workers: usize, make: M) -> ThreadHandle
 where
@@ -53,8 +75,7 @@ where
             .expect("the operating system refuses threads");
         tokio::task::LocalSet::new().block_on(&runtime, async move { make().await });
     };
-    let handle = std::thread::Builder::new().name(name.to_owned()).spawn(run);
-    ThreadHandle(Some(handle.expect("the operating system refuses a thread")))
+    ThreadHandle(Some(spawn_thread(name, run)))
 }
 
 /// Lets this thread, and those that it starts from now on, run only where no other wants to.

@@ -113,7 +113,7 @@ impl PeerService {
                 if unreadable > 0 {
                     tracing::warn!(remote_member = %from, unreadable, "dropped forwarded commands that cannot be read");
                 }
-                readable
+                (from, readable)
             })
             .collect();
         self.consensus.add(|incoming| {
@@ -125,7 +125,11 @@ impl PeerService {
                 message.from == from.0 && message.r#type != MessageType::MsgSnapshot as i32
             });
             incoming.add_messages(messages);
-            let waiting: usize = incoming.forwarded.iter().map(ReadableCommands::len).sum();
+            let waiting: usize = incoming
+                .forwarded
+                .iter()
+                .map(|(_, commands)| commands.len())
+                .sum();
             if waiting < PROPOSALS_BYTES_MAX {
                 incoming.forwarded.extend(forwarded);
             }

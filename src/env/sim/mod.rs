@@ -54,6 +54,15 @@ where
     ThreadHandle(())
 }
 
+/// The same: all threads of a node are tasks.
+pub fn thread_without_sockets<F, M>(name: &'static str, make: M) -> ThreadHandle
+where
+    F: Future<Output = ()> + 'static,
+    M: FnOnce() -> F + Send + 'static,
+{
+    thread(name, 1, make)
+}
+
 /// Simulated threads know no priorities.
 pub fn yield_to_all() {}
 
