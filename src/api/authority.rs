@@ -11,6 +11,7 @@
 //!
 //! Frames: RFC 9113, sections 3.4, 4.1 and 6.2. Header blocks: RFC 7541, sections 5 and 6.
 
+use super::pass_writes::pass_writes;
 use bytes::{Buf, Bytes, BytesMut};
 use httlib_huffman::DecoderSpeed;
 use hyper::http::uri::Authority;
@@ -18,7 +19,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER_BYTES: usize = 9;
@@ -114,35 +115,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for ProperAuthority<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
+pass_writes!(ProperAuthority);
 
 /// What has come in but not gone on yet is at most one frame.
 #[derive(Debug)]

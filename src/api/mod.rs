@@ -28,6 +28,7 @@ mod lease;
 mod lock;
 mod maintenance;
 mod monitoring;
+mod pass_writes;
 mod peer_port;
 mod places;
 mod ports;

@@ -1,13 +1,14 @@
 //! How much of one connection is looked at before others have their turn. A client that sends 100,000 requests at once has them begun
 //! in turns, between which the requests of others run; what it has sent beyond waits in its socket.
 
+use super::pass_writes::pass_writes;
 use crate::limits::{CONNECTION_TURN_BYTES, CONNECTION_TURN_REQUESTS};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 /// What a connection has begun in its turn.
 #[derive(Clone, Debug, Default)]
@@ -69,35 +70,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for InTurns<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for InTurns<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
-}
+pass_writes!(InTurns);
 
 #[cfg(test)]
 mod tests {
