@@ -259,7 +259,8 @@ impl std::fmt::Display for Flip {
         names.reverse();
         let names = names.join("/");
         match (self.before.as_slice(), self.after.as_slice()) {
-            ([before], [after]) => write!(f, "{names} at {}: {before:02x} -> {after:02x}", self.offset),
+            // The byte itself may be of a sum over the time at which the engine wrote a table.
+            ([before], [after]) => write!(f, "{names} at {}: bit {}", self.offset, (before ^ after).trailing_zeros()),
             (before, _) => write!(f, "{names} at {}: {} bytes lost", self.offset, before.len()),
         }
     }
