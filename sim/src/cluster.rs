@@ -694,12 +694,22 @@ fn is_about_directory(error: &StartError) -> bool {
     )
 }
 
+/// Whether every earlier start has come so far that it was refused or went on. Else the next one puts back what was cut off.
+fn is_decided(directory: &Path) -> bool {
+    let state = callboard::storage::directory::state_in_use(directory);
+    let databases = state.into_iter().chain([directory.join("log")]);
+    databases
+        .into_iter()
+        .all(|database| !database.join("torn").exists())
+}
+
 /// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was
 /// not asked for.
 async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>>) -> End {
     let directory = config.data_dir.clone();
     // A disk that fails cannot be put back as it was.
-    let is_suspect = !matches!(lock(&process).trouble, None | Some(Trouble::Ailing));
+    let is_suspect =
+        !matches!(lock(&process).trouble, None | Some(Trouble::Ailing)) && is_decided(&directory);
     let before = is_suspect.then(|| disk::sums(&directory));
     let mut changed = None;
     let mut signal = std::pin::pin!(callboard::env::shutdown_signal());

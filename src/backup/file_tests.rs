@@ -76,8 +76,10 @@ fn revisions_are_there_until_they_are_compacted() {
     assert_eq!(keys(&member), all);
     member.run(compact(4)).unwrap();
     assert_eq!(keys(&member), all[1..]);
+    // A watch may begin with the compact revision.
     member.run(compact(5)).unwrap();
-    assert_eq!(keys(&member), ["4.0 a=3", "6.0 x=4", "6.1 y=5"]);
+    let left = ["4.0 a=3", "5.0t b=", "6.0 x=4", "6.1 y=5"];
+    assert_eq!(keys(&member), left);
     let meta = content(&member).remove("meta").unwrap();
     let compacted = (
         b"finishedCompactRev".to_vec(),
@@ -85,7 +87,34 @@ fn revisions_are_there_until_they_are_compacted() {
     );
     assert!(meta.contains(&compacted), "{meta:?}");
     member.state().reclaim().unwrap();
-    assert_eq!(keys(&member), ["4.0 a=3", "6.0 x=4", "6.1 y=5"]);
+    assert_eq!(keys(&member), left);
+}
+
+#[test]
+fn the_newest_revision_is_told_where_nothing_is_left() {
+    let mut member = TestMember::new();
+    for key in ["a", "b", "c"] {
+        member.run(put(key, "1")).unwrap();
+    }
+    let operations = vec![
+        delete("c", "").operation(),
+        put("d", "2").operation(),
+        delete("a", "").operation(),
+    ];
+    let txn = TxnRequest {
+        success: operations,
+        ..Default::default()
+    };
+    member.run(txn).unwrap();
+    member.run(compact(5)).unwrap();
+    member.state().reclaim().unwrap();
+    assert_eq!(keys(&member), ["3.0 b=1", "5.0t c=", "5.1 d=2", "5.2t a="]);
+    let hash = member.view().hash_kv(0).unwrap().hash;
+    member.run(delete("a", "z")).unwrap();
+    member.run(compact(6)).unwrap();
+    member.state().reclaim().unwrap();
+    assert_eq!(keys(&member), ["6.0t b=", "6.1t d="]);
+    assert!(member.view().hash_kv(0).unwrap().hash != hash);
 }
 
 #[test]

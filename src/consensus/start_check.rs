@@ -15,9 +15,9 @@
 //!
 //! - it stops before it takes part if any member that it hears in time has heard it since the copy was made: on a later
 //!   start, which the others have on disk, or with a promise, which they have in memory (`promises`);
-//! - it can take part unnoticed only if all of those are down or out of reach for the time of patience, or, for a copy of
-//!   its newest start, if they have all started anew since. The first takes a second failure of as many members as a quorum
-//!   can lose; in the second the caution below keeps what was acknowledged.
+//! - it can take part unnoticed only if all of those are down or out of reach for the time of patience, or, for a copy that
+//!   was made after its newest start had its name, if they have all started anew since. The first takes a second failure of as
+//!   many members as a quorum can lose; in the second the caution below keeps what was acknowledged.
 //!
 //! For [`CAUTION_ELECTIONS`] election timeouts after that it gives no vote, its own included, to a log that is behind the
 //! furthest that it has heard of. An acknowledged entry that only an older copy of its disk would lack is in one of those logs.

@@ -125,7 +125,8 @@ pub fn allocate_file(path: &Path, bytes: u64) -> Result<(), FileError> {
     ))
 }
 
-fn remove_file(path: &Path) -> Result<(), FileError> {
+/// Removes a file; one that does not exist is no error. Its name may come back with the power until its directory is synced.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
         _ => Ok(()),

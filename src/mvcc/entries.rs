@@ -1,10 +1,10 @@
-//! What etcd keeps in its bucket `key`, in its order and its encoding: the newest of every key at the compact revision,
-//! and every change after it.
+//! What etcd keeps in its bucket `key`, in its order and its encoding: the newest of every key at the compact revision, what
+//! was deleted by the compact revision itself, and every change after it.
 //!
 //! An entry's key is the main revision, `_` and the sub revision, plus `t` for a delete; its value is the encoded
 //! `KeyValue`, of a delete the key alone (etcd: server/storage/mvcc/revision.go and kvstore_txn.go).
 //!
-//! The entries above the compact revision are listed by `history`. Those below are found by walking the keys, as many
+//! The entries from the compact revision on are listed by `history`: a watch may begin with it. Those below are found by walking the keys, as many
 //! at a time as fit into a bound and in several passes if they do not, so that memory does not grow with the keys.
 
 use std::collections::BinaryHeap;
@@ -50,6 +50,9 @@ pub(super) struct Wanted {
     pub seen_at: i64,
     /// If that reader sees nothing at all, those that a reader at the compact revision sees.
     pub or_when_compacted: bool,
+    /// Deletes by the compact revision too, which etcd's hashes leave out: a watch may begin with them, and where nothing else
+    /// is left they tell the newest revision (etcd: server/storage/mvcc/key_index.go, `keep`).
+    pub deletes_by_compact_revision: bool,
 }
 
 /// What a step has come to. Each costs about the same, so that scans can be cut into slices.
@@ -89,6 +92,7 @@ impl View {
             up_to: self.revision(),
             seen_at,
             or_when_compacted: false,
+            deletes_by_compact_revision: true,
         };
         EntryScan::new(self.clone(), wanted, pass_keys)
     }
@@ -113,6 +117,17 @@ impl EntryScan {
         Ok(scan)
     }
 
+    /// The newest revision whose entries are found by walking the keys.
+    fn collected_to(&self) -> i64 {
+        let compact_revision = self.view.compact_revision();
+        if self.wanted.deletes_by_compact_revision {
+            // What it has put is what a reader at it sees.
+            compact_revision - 1
+        } else {
+            compact_revision
+        }
+    }
+
     fn collect(&self, above: Place) -> Result<Phase, MvccError> {
         let all = KeyRange::From(Bytes::from_static(b"\0"));
         let records = RecordsAt::new(&self.view, &all, self.wanted.seen_at)?;
@@ -126,7 +141,7 @@ impl EntryScan {
 
     fn recent(&self) -> Result<Phase, MvccError> {
         let from = Place {
-            main: self.view.compact_revision().max(0) + 1,
+            main: self.collected_to().max(0) + 1,
             sub: 0,
         };
         Ok(Phase::Recent(self.view.history(from)?))
@@ -166,6 +181,7 @@ impl EntryScan {
     }
 
     fn step_collect(&mut self) -> Result<Option<Phase>, MvccError> {
+        let collected_to = self.collected_to();
         let Phase::Collect {
             records,
             above,
@@ -175,7 +191,6 @@ impl EntryScan {
         else {
             return Ok(None);
         };
-        let compact_revision = self.view.compact_revision();
         match records.step()? {
             Step::Skipped => {}
             Step::Found(key, found) => {
@@ -188,7 +203,7 @@ impl EntryScan {
                     Some(pushed) => pushed.place,
                     None => records.record(&key, found)?.place(),
                 };
-                if place.main <= compact_revision && place > *above {
+                if place.main <= collected_to && place > *above {
                     // A copy, so that the heap does not keep the blocks of tables in memory.
                     lowest.push((place, Bytes::copy_from_slice(&key), pushed));
                     if lowest.len() > self.pass_keys {
@@ -198,7 +213,7 @@ impl EntryScan {
                 }
             }
             Step::End if self.wanted.or_when_compacted && !self.any_seen => {
-                self.wanted.seen_at = compact_revision;
+                self.wanted.seen_at = self.view.compact_revision();
                 self.any_seen = true;
                 return Ok(Some(self.collect(FIRST)?));
             }

@@ -67,6 +67,7 @@ impl HashScan {
             up_to: hash_revision,
             seen_at: hash_revision,
             or_when_compacted: hash_revision != compact_revision,
+            deletes_by_compact_revision: false,
         };
         let hashed = KeyValueHash {
             hash: crc32c::crc32c(b"key"),

@@ -11,7 +11,7 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
-use crate::storage::contacts::Start;
+use crate::storage::contacts::{Contacts, Start};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::journal::Found;
 use crate::storage::log::{self, Cut, LogDatabase, LogError, Recovered};
@@ -169,12 +169,14 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
     } else {
         check_owner_by_flags(config, &directory)?;
     }
+    Contacts::check(directory.path())?;
     let state = StateDatabase::look(&directory.state_path()?)?;
     let log = LogDatabase::look(&directory.log_path())?;
     let files = Files { state, log };
     let opened = open_files(config, engine, origin, directory, founding, &files);
     match opened.and_then(reconcile) {
         Ok(opened) => {
+            files.accept()?;
             opened.directory.remove_stale_states()?;
             Ok(opened)
         }
@@ -192,6 +194,13 @@ struct Files {
 }
 
 impl Files {
+    /// The start goes on.
+    fn accept(&self) -> Result<(), DirectoryError> {
+        self.state.accept()?;
+        self.log.accept()?;
+        Ok(())
+    }
+
     /// Undoes what opening them has done. They are closed.
     fn put_back(&self) -> Result<(), DirectoryError> {
         if !mutants::active(Mutant::RefusedStartCuts) {

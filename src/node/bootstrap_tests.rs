@@ -180,6 +180,19 @@ fn what_is_refused_stays_as_it_was_found() {
         refused("no identity", |path| {
             std::fs::remove_file(path.join("identity")).expect("removed");
         });
+        refused("rotten contacts", |path| {
+            std::fs::write(path.join("contacts"), b"{}\n00000000\n").expect("written");
+        });
+        for keyspace in [
+            "log/keyspaces/0",
+            "log/keyspaces/1",
+            "state-1/keyspaces/0",
+            "state-1/keyspaces/4",
+        ] {
+            refused("lost list of tables", |path| {
+                std::fs::remove_file(path.join(keyspace).join("current")).expect("removed");
+            });
+        }
         refused("rotten name of the state", |path| {
             std::fs::write(path.join("state"), b"state-1 7\n00000000\n").expect("written");
         });
@@ -223,10 +236,92 @@ fn what_only_an_open_engine_tells_is_undone() {
     });
 }
 
+/// The engine makes tables of older journals, and removes those, as soon as it is open: also when the start is refused after
+/// that. What they held is in the tables then.
+#[test]
+fn what_older_journals_hold_outlives_a_refusal() {
+    env::block_on(async {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let (aside, early) = (path.join("aside"), path.join("early"));
+        let mut opened = start(path).expect("founded");
+        let first = opened.recovered.cut.index.next();
+        drop(opened);
+        copy(&path.join("state-1"), &early);
+        opened = start(path).expect("found again");
+        for index in 0..4 {
+            work(&mut opened, LogIndex(first.0 + index));
+        }
+        let cut = Cut {
+            index: first,
+            term: Term(1),
+        };
+        opened.log.cut(cut).expect("written");
+        drop(opened);
+        let is_whole = || {
+            let opened = start(path).expect("its own again");
+            assert_eq!(opened.machine.applied_index(), LogIndex(first.0 + 3));
+            assert_eq!(opened.recovered.terms.len(), 3);
+        };
+        is_whole();
+        // The database that is refused for what it says, and the one that is changed by that; which refusal comes.
+        for (other, changed) in [("state-1", "log"), ("log", "state-1")] {
+            let (other, changed) = (path.join(other), path.join(changed));
+            copy(&other, &aside);
+            if other.ends_with("log") {
+                let (log, _) = LogDatabase::open(&other, None).expect("sound");
+                log.spoil(first.next());
+            } else {
+                std::fs::remove_dir_all(&other).expect("removed");
+                copy(&early, &other);
+            }
+            let newest = std::fs::read_dir(&changed)
+                .expect("readable")
+                .flatten()
+                .find_map(|entry| {
+                    let name = entry.file_name().into_string().ok()?;
+                    name.strip_suffix(".jnl")?.parse::<u64>().ok()
+                });
+            let newest = newest.expect("a journal");
+            let next = changed.join(format!("{}.jnl", newest + 1));
+            std::fs::write(&next, []).expect("written");
+            tear(&next);
+            for _ in 0..2 {
+                let error = refusal(path, "a part of another time");
+                let expected = if other.ends_with("log") {
+                    matches!(error, StartError::Log(LogError::Corrupt { .. }))
+                } else {
+                    matches!(error, StartError::StateBehindLog { .. })
+                };
+                assert!(expected, "{error}");
+            }
+            assert!(std::fs::read(&next).expect("readable").ends_with(TORN));
+            std::fs::remove_dir_all(&other).expect("removed");
+            std::fs::rename(&aside, &other).expect("renamed");
+            is_whole();
+        }
+    });
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("made");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let path = entry.expect("readable").path();
+        let copied = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &copied);
+        } else {
+            std::fs::copy(&path, &copied).expect("copied");
+        }
+    }
+}
+
+const TORN: &[u8] = &[1, 9, 0, 0, 0];
+
 /// Has a journal end with what looks like the beginning of a batch.
 fn tear(journal: &Path) {
     let mut bytes = std::fs::read(journal).expect("readable");
-    bytes.extend(&[1, 9, 0, 0, 0]);
+    bytes.extend(TORN);
     std::fs::write(journal, &bytes).expect("written");
 }
 

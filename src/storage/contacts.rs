@@ -120,6 +120,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Contacts {
+    /// Whether the file of a member's directory can be read. Nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// If the file is damaged, of a later format, or cannot be read.
+    pub fn check(directory: &Path) -> Result<(), DirectoryError> {
+        read(directory).map(drop)
+    }
+
     /// Reads the file of a member's directory and gives this start its number and name: durably, but it does not count yet.
     /// On a full disk it is the newest start that counts which goes on.
     ///
@@ -127,21 +136,7 @@ impl Contacts {
     ///
     /// If the file is damaged, of a later format, or cannot be read or written for another reason than a full disk.
     pub fn begin(directory: &Path) -> Result<Self, DirectoryError> {
-        let path = directory.join(FILE);
-        let damaged = |what: String| DirectoryError::Damaged {
-            path: path.clone(),
-            what,
-        };
-        let mut file = match env::read_file(&path)? {
-            None => ContactsFile::default(),
-            Some(bytes) => {
-                let text = unseal(&path, &bytes)?;
-                serde_json::from_str::<ContactsFile>(&text).map_err(|error| damaged(error.to_string()))?
-            }
-        };
-        if file.format > FORMAT {
-            return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
-        }
+        let (path, mut file) = read(directory)?;
         file.format = FORMAT;
         if file.next == 0 {
             file.next = env::random_u64().max(1);
@@ -206,6 +201,23 @@ impl Contacts {
         *lock(&self.0.known) = file;
         Ok(())
     }
+}
+
+fn read(directory: &Path) -> Result<(PathBuf, ContactsFile), DirectoryError> {
+    let path = directory.join(FILE);
+    let Some(bytes) = env::read_file(&path)? else {
+        return Ok((path, ContactsFile::default()));
+    };
+    let damaged = |what: String| DirectoryError::Damaged {
+        path: path.clone(),
+        what,
+    };
+    let text = unseal(&path, &bytes)?;
+    let file: ContactsFile = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if file.format > FORMAT {
+        return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
+    }
+    Ok((path, file))
 }
 
 /// Writes the file durably; false if the disk is full. That is no reason to stop: the file only helps to find a mistake.

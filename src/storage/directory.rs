@@ -180,7 +180,7 @@ impl DataDirectory {
 
     /// Whether the state in use began as a snapshot at this index: then, and only then, it may be ahead of the log.
     pub fn state_came_as_snapshot(&self, index: LogIndex) -> Result<bool, DirectoryError> {
-        Ok(self.state_in_use()?.1 == Some(index))
+        Ok(read_state_in_use(&self.path)?.1 == Some(index))
     }
 
     /// Removes state directories that are not in use.
@@ -205,24 +205,34 @@ impl DataDirectory {
     }
 
     fn state_name(&self) -> Result<String, DirectoryError> {
-        Ok(self.state_in_use()?.0)
+        Ok(read_state_in_use(&self.path)?.0)
     }
+}
 
-    fn state_in_use(&self) -> Result<(String, Option<LogIndex>), DirectoryError> {
-        let path = self.path.join("state");
-        let Some(bytes) = env::read_file(&path)? else {
-            return Ok(("state-1".into(), None));
-        };
-        let text = unseal(&path, &bytes)?;
-        match text.split_once(' ').map(|(name, index)| (name, index.parse())) {
-            Some((name, Ok(index))) if name.starts_with("state-") && !name.contains('/') => {
-                Ok((name.to_owned(), Some(LogIndex(index))))
-            }
-            _ => Err(DirectoryError::Damaged {
-                path,
-                what: "it names no state directory".into(),
-            }),
+/// The state directory in use of the data directory at `path`, which need not be locked.
+///
+/// # Errors
+///
+/// If the file that names it cannot be read, or is damaged.
+pub fn state_in_use(path: &Path) -> Result<PathBuf, DirectoryError> {
+    Ok(path.join(read_state_in_use(path)?.0))
+}
+
+/// Its name, and the index of the snapshot that it began with.
+fn read_state_in_use(directory: &Path) -> Result<(String, Option<LogIndex>), DirectoryError> {
+    let path = directory.join("state");
+    let Some(bytes) = env::read_file(&path)? else {
+        return Ok(("state-1".into(), None));
+    };
+    let text = unseal(&path, &bytes)?;
+    match text.split_once(' ').map(|(name, index)| (name, index.parse())) {
+        Some((name, Ok(index))) if name.starts_with("state-") && !name.contains('/') => {
+            Ok((name.to_owned(), Some(LogIndex(index))))
         }
+        _ => Err(DirectoryError::Damaged {
+            path,
+            what: "it names no state directory".into(),
+        }),
     }
 }
 

@@ -8,12 +8,14 @@
 //!
 //! Looking changes nothing. A torn end is cut off afterwards ([`Found::cut`]), since the engine refuses some torn batches.
 //! Whether a journal of few batches was torn or has rotted cannot be told from itself alone: should it turn out that there
-//! was more, [`Found::put_back`] leaves it as it was found.
+//! was more, [`Found::put_back`] leaves it as it was found. Until that is decided the end is kept in a file beside
+//! (`journal_torn`), for a process that is killed in between.
 //!
 //! The layout is that of `journal_batch`; not here: what batches mean.
 
-use super::journal_batch::Batch;
+use super::journal_batch::{Batch, KeyspaceSet};
 use super::journal_damage::Remains;
+use super::journal_torn;
 use crate::env::{self, DiskFile, FileError};
 use crate::mutants::{self, Mutant};
 use std::path::{Path, PathBuf};
@@ -38,6 +40,7 @@ pub enum JournalError {
 /// A database's journals as they were found.
 #[derive(Debug, Default)]
 pub struct Found {
+    directory: PathBuf,
     /// With their lengths, oldest first: the engine cuts off the room at the end of the newest.
     lengths: Vec<(PathBuf, u64)>,
     /// How many sound batches they hold.
@@ -47,6 +50,8 @@ pub struct Found {
     /// Where the next batch will stand, as marks count; none if no batch tells.
     pub(super) position: Option<u64>,
     torn: Option<Torn>,
+    /// Of which keyspaces the batches hold items.
+    pub(super) keyspaces: KeyspaceSet,
 }
 
 /// The torn end of the newest journal.
@@ -61,12 +66,17 @@ struct Torn {
 }
 
 impl Found {
-    /// Looks at the journals of the database in a directory.
+    /// Looks at the journals of the database in a directory, once what a start has cut off is back that was killed before it
+    /// was decided.
     pub fn look(directory: &Path) -> Result<Self, JournalError> {
-        let mut found = Self::default();
+        let mut found = Self {
+            directory: directory.to_owned(),
+            ..Self::default()
+        };
         if !env::exists(directory) {
             return Ok(found);
         }
+        journal_torn::put_back(directory)?;
         let paths = list(directory)?;
         for path in &paths {
             found.look_at(path, Some(path) == paths.last())?;
@@ -86,6 +96,7 @@ impl Found {
             }
             self.sequence = batch.sequence;
             self.batches += 1;
+            self.keyspaces.add(batch.keyspaces);
             offset += batch.bytes;
             let position = batch.mark.map(|mark| mark.position).or(self.position);
             self.position = position.map(|position| position.wrapping_add(batch.bytes));
@@ -142,11 +153,12 @@ impl Found {
         self.torn.is_some()
     }
 
-    /// Cuts the torn end off, durably. Nobody may use the journals.
+    /// Cuts the torn end off, durably. Nobody may use the journals. Then either [`Self::put_back`] or [`Self::accept`] is due.
     pub fn cut(&self) -> Result<(), FileError> {
-        let (Some(torn), Some((path, _))) = (&self.torn, self.lengths.last()) else {
+        let (Some(torn), Some((path, length))) = (&self.torn, self.lengths.last()) else {
             return Ok(());
         };
+        journal_torn::keep(path, torn.offset, &torn.bytes, *length)?;
         let (offset, bytes) = (torn.offset, torn.bytes.len());
         if torn.is_followed {
             tracing::warn!(
@@ -179,7 +191,15 @@ impl Found {
             };
             file.write_rest(offset, bytes, *length)?;
         }
-        Ok(())
+        self.accept()
+    }
+
+    /// The start goes on: what was cut off is not needed any more. Durable on return.
+    pub fn accept(&self) -> Result<(), FileError> {
+        match self.torn {
+            Some(_) => journal_torn::forget(&self.directory),
+            None => Ok(()),
+        }
     }
 
     /// What is wrong with the journals if tables hold changes up to this sequence number. The engine syncs a journal before

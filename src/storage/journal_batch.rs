@@ -71,6 +71,36 @@ pub(super) struct Batch {
     pub bytes: u64,
     /// None if an older version wrote it.
     pub mark: Option<Mark>,
+    /// Of which keyspaces it holds items.
+    pub keyspaces: KeyspaceSet,
+}
+
+/// Numbers of keyspaces: those of our databases are small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyspaceSet(u64);
+
+impl KeyspaceSet {
+    fn of_header(header: &[u8]) -> Self {
+        let number = if header[0] == CLEAR {
+            &header[1..9]
+        } else {
+            &header[3..11]
+        };
+        let number = u64::from_le_bytes(number.try_into().expect("eight bytes"));
+        Self(
+            1_u64
+                .checked_shl(u32::try_from(number).unwrap_or(u32::MAX))
+                .unwrap_or(0),
+        )
+    }
+
+    pub fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    pub fn numbers(self) -> impl Iterator<Item = u32> {
+        (0..u64::BITS).filter(move |number| self.0 & (1 << number) != 0)
+    }
 }
 
 impl Batch {
@@ -85,11 +115,13 @@ impl Batch {
         let mut bytes = start.len() as u64;
         let mut sum = Xxh3::new();
         let mut mark = None;
+        let mut keyspaces = KeyspaceSet::default();
         for number in 0..items {
             let Some(item) = Item::read(read, &mut sum)? else {
                 return Ok(None);
             };
             bytes += item.bytes;
+            keyspaces.add(item.keyspaces);
             if number + 1 == items {
                 mark = item.mark;
             }
@@ -105,6 +137,7 @@ impl Batch {
             items,
             bytes,
             mark,
+            keyspaces,
         }))
     }
 
@@ -136,6 +169,7 @@ impl Batch {
 struct Item {
     bytes: u64,
     mark: Option<Mark>,
+    keyspaces: KeyspaceSet,
 }
 
 impl Item {
@@ -159,6 +193,7 @@ impl Item {
         sum.update(header);
         let mut left = content_bytes(header);
         let bytes = header.len() as u64 + left;
+        let keyspaces = KeyspaceSet::of_header(header);
         let is_short = left == (MARK_KEY.len() + MARK_BYTES) as u64;
         let mut mark = None;
         let mut buffer = [0; 4096];
@@ -173,7 +208,11 @@ impl Item {
                 mark = Mark::of_item(piece);
             }
         }
-        Ok(Some(Self { bytes, mark }))
+        Ok(Some(Self {
+            bytes,
+            mark,
+            keyspaces,
+        }))
     }
 }
 

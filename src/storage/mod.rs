@@ -9,6 +9,7 @@ pub mod directory;
 pub mod journal;
 mod journal_batch;
 mod journal_damage;
+mod journal_torn;
 mod journal_writer;
 pub mod log;
 pub mod manifest;

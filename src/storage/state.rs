@@ -150,17 +150,19 @@ impl std::fmt::Debug for StateDatabase {
 impl StateDatabase {
     /// Looks at the files of the database in `path`, and changes nothing.
     pub fn look(path: &Path) -> Result<Found, StateError> {
-        manifest::check(path)
-            .and_then(|()| Found::look(path))
-            .map_err(|source| StateError::journal(path, source))
+        manifest::look(path).map_err(|source| StateError::journal(path, source))
     }
 
     /// Opens or creates the database in the directory `path`.
     pub fn open(path: &Path, options: &StateOptions) -> Result<Arc<Self>, StateError> {
-        Self::open_found(path, options, &Self::look(path)?)
+        let found = Self::look(path)?;
+        let opened = Self::open_found(path, options, &found)?;
+        let accepted = found.accept();
+        accepted.map_err(|error| StateError::journal(path, JournalError::File(error)))?;
+        Ok(opened)
     }
 
-    /// Opens the database whose files were found like this.
+    /// Opens the database whose files were found like this. The caller decides on what was found ([`Found::cut`]).
     pub fn open_found(path: &Path, options: &StateOptions, found: &Found) -> Result<Arc<Self>, StateError> {
         let failed = |source| StateError::Open {
             path: path.to_owned(),

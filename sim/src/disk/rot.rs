@@ -2,7 +2,7 @@
 
 use super::INSIDE;
 use crate::random::{Stream, extend_fingerprint};
-use callboard::storage::{journal, manifest};
+use callboard::storage::{directory, journal, manifest};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Result;
@@ -149,7 +149,7 @@ fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
 /// A disk's unit.
 const SECTOR_BYTES: u64 = 512;
 
-/// Takes a sector, which holds something, from the journals below a directory, where a later batch shows that it was
+/// Takes a sector, which holds something, from the journals that a member uses, where a later batch shows that it was
 /// synced; says which, if there is one.
 pub fn lose_sector(directory: &Path, random: &mut Stream) -> Result<Option<Flip>> {
     INSIDE.set(true);
@@ -160,7 +160,13 @@ pub fn lose_sector(directory: &Path, random: &mut Stream) -> Result<Option<Flip>
 
 fn take_sector(directory: &Path, random: &mut Stream) -> Result<Option<Flip>> {
     let mut files = Vec::new();
-    files_below(directory, &mut files)?;
+    // A state that was replaced is there again if the power failed before its removal was on the disk.
+    let state = directory::state_in_use(directory).map_err(std::io::Error::other)?;
+    for database in [directory.join("log"), state] {
+        if database.exists() {
+            files_below(&database, &mut files)?;
+        }
+    }
     let mut sectors = Vec::new();
     for path in files {
         if path.extension().is_some_and(|extension| extension == "jnl") {
@@ -259,7 +265,8 @@ impl std::fmt::Display for Flip {
         names.reverse();
         let names = names.join("/");
         match (self.before.as_slice(), self.after.as_slice()) {
-            ([before], [after]) => write!(f, "{names} at {}: {before:02x} -> {after:02x}", self.offset),
+            // The byte itself may be of a sum over the time at which the engine wrote a table.
+            ([before], [after]) => write!(f, "{names} at {}: bit {}", self.offset, (before ^ after).trailing_zeros()),
             (before, _) => write!(f, "{names} at {}: {} bytes lost", self.offset, before.len()),
         }
     }

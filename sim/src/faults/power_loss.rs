@@ -18,10 +18,11 @@ pub async fn strike(stage: &mut Stage) {
     }
 }
 
-/// Takes the power of a member's machine.
+/// Takes the power of a member's machine, whether its process runs or not.
 pub async fn take_power(stage: &mut Stage, victim: usize) {
     stage.cluster.event(victim, "! power loss", "");
-    if let Some(lost) = stage.cluster.cut_power(victim, &mut stage.random).await {
-        stage.cluster.note_lost(victim, lost);
+    match stage.cluster.cut_power(victim, &mut stage.random).await {
+        Some(lost) => stage.cluster.note_lost(victim, lost),
+        None => stage.cluster.lose_power_of_dead(victim, &mut stage.random),
     }
 }
