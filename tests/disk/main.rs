@@ -7,6 +7,8 @@
 //! CALLBOARD_BIN=/usr/bin/etcd CALLBOARD_DISK_ROUNDS=20 CALLBOARD_DISK_MB=300 cargo test --release --test disk rounds -- --nocapture
 //! ```
 //!
+//! With `CALLBOARD_DISK_SETTLE_S=60` each round also tells what is used a minute after its compaction.
+//!
 //! Full disks are small tmpfs file systems. Where the machine forbids mounting, these tests say so and pass.
 #![cfg(not(madsim))]
 #![allow(clippy::disallowed_methods)] // the tests live in the real world

@@ -58,6 +58,7 @@ fn rounds(value_bytes: usize) {
             compacted.elapsed(),
             status.db_size / 1_000_000
         );
+        settle(&member.data_dir, compacted);
         let used = used.expect("the space of what was deleted");
         if is_callboard {
             let told = || {
@@ -70,6 +71,20 @@ fn rounds(value_bytes: usize) {
             };
             poll::until(SPACE_LIMIT, told).expect("dbSize");
         }
+    }
+}
+
+/// Tells what is used so long after a compaction, if CALLBOARD_DISK_SETTLE_S says how long.
+fn settle(data_dir: &std::path::Path, compacted: Instant) {
+    let time = Duration::from_secs(number("CALLBOARD_DISK_SETTLE_S", 0) as u64);
+    if time > Duration::ZERO {
+        std::thread::sleep(time.saturating_sub(compacted.elapsed()));
+        let used = used_bytes(data_dir) - used_bytes_of_reserve(data_dir);
+        println!(
+            "  {} MB {:?} after the compaction",
+            used / 1_000_000,
+            compacted.elapsed()
+        );
     }
 }
 
