@@ -11,7 +11,7 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
-use crate::storage::contacts::Start;
+use crate::storage::contacts::{Contacts, Start};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::journal::Found;
 use crate::storage::log::{self, Cut, LogDatabase, LogError, Recovered};
@@ -168,6 +168,7 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
         directory.clear_unclaimed()?;
     } else {
         check_owner_by_flags(config, &directory)?;
+        Contacts::look(directory.path())?;
     }
     let state = StateDatabase::look(&directory.state_path()?)?;
     let log = LogDatabase::look(&directory.log_path())?;

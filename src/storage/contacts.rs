@@ -96,24 +96,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Contacts {
+    /// Whether a member can start with the file of its directory. Changes nothing: to be called before anything else has
+    /// changed, so that a start that is refused for this file leaves all others as they were.
+    pub fn look(directory: &Path) -> Result<(), DirectoryError> {
+        read(&directory.join(FILE)).map(drop)
+    }
+
     /// Reads the file of a member's directory and notes one more start of its own there, durably. A start on a full disk is
     /// not counted.
     pub fn begin(directory: &Path) -> Result<Self, DirectoryError> {
         let path = directory.join(FILE);
-        let damaged = |what: String| DirectoryError::Damaged {
-            path: path.clone(),
-            what,
-        };
-        let mut file = match env::read_file(&path)? {
-            None => ContactsFile::default(),
-            Some(bytes) => {
-                let text = unseal(&path, &bytes)?;
-                serde_json::from_str::<ContactsFile>(&text).map_err(|error| damaged(error.to_string()))?
-            }
-        };
-        if file.format > FORMAT {
-            return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
-        }
+        let mut file = read(&path)?;
         file.format = FORMAT;
         let before = file.own;
         file.own = Start {
@@ -163,6 +156,23 @@ impl Contacts {
         *lock(&self.0.known) = file;
         Ok(())
     }
+}
+
+/// The file as it was found; one that nothing is noted in where there is none.
+fn read(path: &Path) -> Result<ContactsFile, DirectoryError> {
+    let damaged = |what: String| DirectoryError::Damaged {
+        path: path.to_owned(),
+        what,
+    };
+    let Some(bytes) = env::read_file(path)? else {
+        return Ok(ContactsFile::default());
+    };
+    let text = unseal(path, &bytes)?;
+    let file: ContactsFile = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if file.format > FORMAT {
+        return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
+    }
+    Ok(file)
 }
 
 /// Writes the file durably; false if the disk is full. That is no reason to stop: the file only helps to find a mistake.
