@@ -115,8 +115,9 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> 
         // What was in the file may come back with the power, and stays where nothing reaches the disk any more.
         // SAFETY: plain numbers.
         if unsafe { ftruncate64(descriptor, 0) } != 0 {
-            // SAFETY: libc's errno of this thread, and a descriptor that nobody else knows.
+            // SAFETY: libc's errno of this thread.
             let error = unsafe { *libc::__errno_location() };
+            // SAFETY: a descriptor that nobody else knows.
             unsafe { libc::close(descriptor) };
             return fail(error);
         }

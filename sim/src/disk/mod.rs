@@ -437,9 +437,10 @@ impl Disks {
 /// After a good sync there remains what an earlier one has failed to write, unless it has been cut off since: then what stands
 /// in its place is on the disk.
 fn keep_doomed(unsynced: &mut Vec<Write>) {
-    let cuts = unsynced.iter().enumerate().rev();
-    let mut cuts = cuts.filter(|(_, write)| write.bytes == 0 && !write.doomed);
-    let cut = cuts.next().map(|(number, write)| (number, write.offset));
+    let cut = unsynced
+        .iter()
+        .rposition(|write| write.bytes == 0 && !write.doomed)
+        .map(|number| (number, unsynced[number].offset));
     let mut number = 0;
     unsynced.retain(|write| {
         let is_cut_off = cut.is_some_and(|(last, offset)| number < last && write.offset >= offset);
