@@ -138,6 +138,10 @@ pub fn exists(path: &Path) -> bool {
     path.exists()
 }
 
+pub fn is_directory(path: &Path) -> bool {
+    path.is_dir()
+}
+
 /// The names in a directory, sorted.
 pub fn list_directory(path: &Path) -> Result<Vec<String>, FileError> {
     let mut names = Vec::new();

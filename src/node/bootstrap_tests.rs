@@ -177,6 +177,10 @@ fn what_is_refused_stays_as_it_was_found() {
             flip(&path.join("log/0.jnl"), 100);
         });
         refused("rotten identity", |path| flip(&path.join("identity"), 9));
+        refused("rotten contacts", |path| {
+            Contacts::begin(path).expect("written");
+            flip(&path.join("contacts"), 9);
+        });
         refused("no identity", |path| {
             std::fs::remove_file(path.join("identity")).expect("removed");
         });

@@ -76,6 +76,12 @@ impl Found {
         if !env::exists(directory) {
             return Ok(found);
         }
+        // A process that was killed, or whose engine met an error, may have made or replaced a file and not come to sync its
+        // directory. Entries would be written to that file, and others removed because it is there; then its name must not
+        // go with the power.
+        for made in directories(directory)? {
+            env::sync_directory(&made)?;
+        }
         journal_torn::put_back(directory)?;
         let paths = list(directory)?;
         for path in &paths {
@@ -235,6 +241,24 @@ pub fn known_synced(path: &Path) -> Result<u64, FileError> {
 pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     let numbers = numbers(directory)?.into_iter();
     Ok(numbers.map(|number| path_of(directory, number)).collect())
+}
+
+/// The directories in which the engine makes, replaces and removes files of a database: its own, and those of its keyspaces
+/// with their tables.
+fn directories(database: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let keyspaces = database.join("keyspaces");
+    let mut found = vec![database.to_owned()];
+    if !env::exists(&keyspaces) {
+        return Ok(found);
+    }
+    for name in env::list_directory(&keyspaces)? {
+        let keyspace = keyspaces.join(name);
+        let tables = keyspace.join("tables");
+        found.extend(env::exists(&tables).then_some(tables));
+        found.extend(env::is_directory(&keyspace).then_some(keyspace));
+    }
+    found.push(keyspaces);
+    Ok(found)
 }
 
 /// The number of the newest one.

@@ -56,6 +56,24 @@ fn entry(index: u64, bytes: usize) -> Entry {
     }
 }
 
+#[test]
+fn a_look_syncs_every_directory_in_which_the_engine_makes_files() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let database = directory.path().join("log");
+    assert_eq!(Found::look(&database).expect("nothing there").batches, 0);
+    log(&database);
+    let mut found = directories(&database).expect("readable");
+    found.sort();
+    let mut expected = vec![database.clone(), database.join("keyspaces")];
+    for name in env::list_directory(&database.join("keyspaces")).expect("readable") {
+        let keyspace = database.join("keyspaces").join(name);
+        expected.extend([keyspace.join("tables"), keyspace]);
+    }
+    expected.sort();
+    assert!(expected.len() > 3, "{expected:?}");
+    assert_eq!(found, expected);
+}
+
 fn written(path: &Path) -> Vec<u8> {
     let mut file = DiskFile::open(path).expect("readable");
     file.rest(0).expect("readable")

@@ -32,6 +32,10 @@ fn fail(error: c_int) -> c_int {
     -1
 }
 
+fn is_empty(descriptor: c_int) -> bool {
+    super::status(descriptor).is_some_and(|status| status.st_size == 0)
+}
+
 /// # Safety
 /// That of libc's function of this name; the same holds for those below.
 #[unsafe(no_mangle)]
@@ -102,10 +106,21 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> 
         }
     }
     let real = real!(c"open64" as unsafe extern "C" fn(*const c_char, c_int, mode_t) -> c_int);
-    // SAFETY: the caller's arguments, as they are.
-    let descriptor = unsafe { real(path, flags, mode) };
+    // SAFETY: the caller's arguments, as they are, but for the cut, which follows as a call of its own.
+    let descriptor = unsafe { real(path, flags & !libc::O_TRUNC, mode) };
     if descriptor >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY {
         decide(|disks| disks.after_open(descriptor));
+    }
+    if descriptor >= 0 && flags & libc::O_TRUNC != 0 && !is_empty(descriptor) {
+        // What was in the file may come back with the power, and stays where nothing reaches the disk any more.
+        // SAFETY: plain numbers.
+        if unsafe { ftruncate64(descriptor, 0) } != 0 {
+            // SAFETY: libc's errno of this thread.
+            let error = unsafe { *libc::__errno_location() };
+            // SAFETY: a descriptor that nobody else knows.
+            unsafe { libc::close(descriptor) };
+            return fail(error);
+        }
     }
     descriptor
 }

@@ -419,7 +419,7 @@ impl Disks {
     fn before_sync(&mut self, descriptor: RawFd) -> Way {
         match self.standing(descriptor, Call::Sync) {
             Ok((file, _)) => {
-                file.unsynced.retain(|write| write.doomed);
+                keep_doomed(&mut file.unsynced);
                 Way::Through
             }
             // The engine's own thread may outlive its process a little. It gives a file its name once that is synced, by
@@ -432,6 +432,21 @@ impl Disks {
             Err(way) => way,
         }
     }
+}
+
+/// After a good sync there remains what an earlier one has failed to write, unless it has been cut off since: then what stands
+/// in its place is on the disk.
+fn keep_doomed(unsynced: &mut Vec<Write>) {
+    let cut = unsynced
+        .iter()
+        .rposition(|write| write.bytes == 0 && !write.doomed)
+        .map(|number| (number, unsynced[number].offset));
+    let mut number = 0;
+    unsynced.retain(|write| {
+        let is_cut_off = cut.is_some_and(|(last, offset)| number < last && write.offset >= offset);
+        number += 1;
+        write.doomed && !is_cut_off
+    });
 }
 
 fn status(descriptor: RawFd) -> Option<libc::stat64> {

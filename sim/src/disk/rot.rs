@@ -266,7 +266,12 @@ impl std::fmt::Display for Flip {
         let names = names.join("/");
         match (self.before.as_slice(), self.after.as_slice()) {
             // The byte itself may be of a sum over the time at which the engine wrote a table.
-            ([before], [after]) => write!(f, "{names} at {}: bit {}", self.offset, (before ^ after).trailing_zeros()),
+            ([before], [after]) => write!(
+                f,
+                "{names} at {}: bit {}",
+                self.offset,
+                (before ^ after).trailing_zeros()
+            ),
             (before, _) => write!(f, "{names} at {}: {} bytes lost", self.offset, before.len()),
         }
     }

@@ -124,6 +124,7 @@ fn compactions(history: &History) -> BTreeSet<i64> {
 async fn watch_on(number: usize, options: Options, follows: Arc<Mutex<Vec<Follow>>>) {
     let mut random = Stream::of(options.seed, &format!("watcher {number}"));
     let mut newest = 0;
+    let mut compacted = None;
     for life in 0.. {
         let members = if random.chance(50) {
             0..options.members
@@ -132,7 +133,13 @@ async fn watch_on(number: usize, options: Options, follows: Arc<Mutex<Vec<Follow
             only..only + 1
         };
         let client = company::connect(members, Duration::from_millis(random.between(500, 4_000)));
-        let request = sample(&mut random, options.keys, newest);
+        let mut request = sample(&mut random, options.keys, newest);
+        // Whoever comes too late may begin where the compaction has, as its answer says: of what changed there, the record
+        // before may be missing.
+        if let Some(revision) = compacted.take().filter(|_| random.chance(50)) {
+            request.start_revision = revision;
+            request.prev_kv = true;
+        }
         let place = {
             let mut follows = lock(&follows);
             follows.push(follow_of(format!("w{number}.{life}"), &request));
@@ -148,7 +155,12 @@ async fn watch_on(number: usize, options: Options, follows: Arc<Mutex<Vec<Follow
             let follow = &mut lock(&follows)[place];
             match seen {
                 Told::From(revision) => follow.from = follow.from.or(Some(revision)),
-                Told::Seen(seen) => follow.seen.push(seen),
+                Told::Seen(seen) => {
+                    if let Seen::Compacted(revision) = seen {
+                        compacted = Some(revision);
+                    }
+                    follow.seen.push(seen);
+                }
             }
             newest = newest.max(follow.through());
         })
