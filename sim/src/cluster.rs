@@ -14,7 +14,7 @@ use callboard::mvcc::view::Views;
 use callboard::node::backend::MemberBackend;
 use callboard::node::bootstrap::{EngineOptions, StartError};
 use callboard::node::member::Member;
-use callboard::storage::contacts::Contact;
+use callboard::storage::contacts::{Contact, Start};
 use callboard::storage::directory::Identity;
 use callboard::storage::log::LogDatabase;
 use callboard::storage::state::{StateDatabase, StateOptions};
@@ -316,6 +316,11 @@ impl Cluster {
             backend.is_some_and(|backend| backend.contacts.of(identity.member) == Some(contact))
         };
         self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
+    }
+
+    /// The start of a member, if it runs.
+    pub fn start_of(&self, number: usize) -> Option<Start> {
+        self.identity(number).map(|identity| identity.start)
     }
 
     /// Whether a member answers what raft's messages ask.

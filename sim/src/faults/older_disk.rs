@@ -8,17 +8,22 @@ use crate::cluster::Trouble;
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();
+    // A start that does not count yet leaves its name to the next one, which the copy would then make too.
+    let counts = stage.cluster.takes_part(victim);
+    let copied = stage.cluster.start_of(victim);
     if !stage.cluster.kill(victim).await {
         return;
     }
-    if !stage.cluster.is_idle(victim) || !stage.cluster.copy_disk(victim) {
+    if !counts || !stage.cluster.is_idle(victim) || !stage.cluster.copy_disk(victim) {
         return stage.restart(victim);
     }
     stage.wait(10, 200).await;
     stage.restart(victim);
     stage.wait(3_000, 10_000).await;
-    // If a member has not heard this start, nobody can tell it that the copy is older. A cluster of one has nobody else.
-    if !stage.cluster.start_is_known(victim)
+    // On a full disk a start has the name of the one before. If a member has not heard this start, nobody can tell it that the
+    // copy is older. A cluster of one has nobody else.
+    if stage.cluster.start_of(victim) == copied
+        || !stage.cluster.start_is_known(victim)
         || !stage.cluster.kill(victim).await
         || !stage.cluster.trouble(victim, Trouble::Older)
     {
