@@ -1,10 +1,10 @@
 //! The commands of a log entry: the one decoder, for the applier and for what lets commands into the log.
 //!
-//! The invariant: a command that reaches the log decodes. [`ReadableCommands`] is the only way in, and it decodes what it is made of
-//! exactly as the applier does later, unless its type alone says that it decodes. Should a command in the log not decode all the same, for example because a member with other
-//! bounds proposed it, every member refuses it alike and goes on: decoding depends on nothing but the bytes, and
-//! stopping would stop every member, at each start again. An entry of which not even the frames of its commands can be told apart
-//! is damaged; there the member stops, since the others may have read what it cannot.
+//! The invariant: a command that reaches the log decodes. [`ReadableCommands`] is the only way in, and it decodes what it is made
+//! of exactly as the applier does later, unless its type alone says that it decodes. Should a command in the log not decode all
+//! the same, for example because a member with other bounds proposed it, every member refuses it alike and goes on: decoding
+//! depends on nothing but the bytes, and stopping would stop every member, at each start again. An entry of which not even the
+//! frames of its commands can be told apart is damaged; there the member stops, since the others may have read what it cannot.
 
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
