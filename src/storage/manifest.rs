@@ -1,6 +1,7 @@
 //! What a look at the storage engine's lists of tables tells before the engine opens them: whether each is the one that
 //! was made last, byte for byte. The engine keeps a checksum of them and does not compare it; a list that has rotted makes
-//! it panic, or open an older one.
+//! it panic, or open an older one. The file that names the format comes first: by the time the engine has read that of the
+//! second database, it has changed the first.
 //!
 //! A keyspace without a list is one that was being made, to the engine: it removes all of its tables, and passes over what
 //! journals hold for it. So is every keyspace if the list of the one that names them is missing.
@@ -13,6 +14,8 @@ use crate::storage::journal::{Found, JournalError};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
+/// What the file `version` holds: the engine's name and the version of its format.
+const VERSION: &[u8] = b"FJL\x03";
 /// Number, sum and kind of sum.
 const CURRENT_BYTES: usize = NUMBER_BYTES + 16 + 1;
 const NUMBER_BYTES: usize = 8;
@@ -23,7 +26,7 @@ pub fn look(directory: &Path) -> Result<Found, JournalError> {
     let found = Found::look(directory)?;
     for number in found.keyspaces.numbers() {
         let keyspace = directory.join("keyspaces").join(number.to_string());
-        if !env::exists(&keyspace.join("current")) {
+        if !has_list(&keyspace) {
             return missing(
                 &keyspace,
                 "it is missing, and journals hold changes of its keyspace",
@@ -33,12 +36,13 @@ pub fn look(directory: &Path) -> Result<Found, JournalError> {
     Ok(found)
 }
 
+fn rotten<T>(path: PathBuf, what: &'static str) -> Result<T, JournalError> {
+    let offset = 0;
+    Err(JournalError::Rotten { path, offset, what })
+}
+
 fn missing<T>(keyspace: &Path, what: &'static str) -> Result<T, JournalError> {
-    Err(JournalError::Rotten {
-        path: keyspace.join("current"),
-        offset: 0,
-        what,
-    })
+    rotten(keyspace.join("current"), what)
 }
 
 /// Checks the lists of the database in a directory.
@@ -47,16 +51,29 @@ pub fn check(directory: &Path) -> Result<(), JournalError> {
     if !env::exists(&keyspaces) {
         return Ok(());
     }
+    let version = directory.join("version");
+    let first = keyspaces.join("0");
+    match env::read_file(&version)? {
+        Some(bytes) if bytes != VERSION => {
+            return rotten(version, "it does not name the format of the files beside it");
+        }
+        None if has_list(&first) => {
+            return rotten(version, "it is missing, and names the format of the files beside it");
+        }
+        _ => {}
+    }
     let names = env::list_directory(&keyspaces)?;
     for name in &names {
         check_one(&keyspaces.join(name))?;
     }
-    let has_list = |keyspace: &Path| env::exists(&keyspace.join("current"));
-    let first = keyspaces.join("0");
     if !has_list(&first) && names.iter().any(|name| has_list(&keyspaces.join(name))) {
         return missing(&first, "it is missing, and names the other keyspaces");
     }
     Ok(())
+}
+
+fn has_list(keyspace: &Path) -> bool {
+    env::exists(&keyspace.join("current"))
 }
 
 /// The list of a keyspace that the content of its `current` names; none if that is too short to name one.
@@ -73,13 +90,6 @@ fn check_one(keyspace: &Path) -> Result<(), JournalError> {
             return missing(keyspace, "it is missing, and tables are there");
         }
         return Ok(()); // it was being made when the process ended
-    };
-    let rotten = |path: PathBuf, what| {
-        Err(JournalError::Rotten {
-            path,
-            offset: 0,
-            what,
-        })
     };
     let Ok(current) = <[u8; CURRENT_BYTES]>::try_from(current) else {
         return rotten(path, "it is longer or shorter than what was written");
@@ -111,6 +121,16 @@ mod tests {
         drop(log);
         check(directory.path()).expect("sound");
         let keyspaces = directory.path().join("keyspaces");
+        let version = directory.path().join("version");
+        for place in 0..VERSION.len() * 8 {
+            let mut rotten = VERSION.to_vec();
+            rotten[place / 8] ^= 1 << (place % 8);
+            std::fs::write(&version, &rotten).expect("written");
+            check(directory.path()).expect_err("a rotten version");
+        }
+        std::fs::remove_file(&version).expect("removed");
+        check(directory.path()).expect_err("no version");
+        std::fs::write(&version, VERSION).expect("written");
         let mut broken = 0;
         for keyspace in env::list_directory(&keyspaces).expect("a directory") {
             let keyspace = keyspaces.join(keyspace);
