@@ -9,6 +9,7 @@ use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// How much of the end of a file is read at a time: less than a hole's neighbours are worth.
@@ -316,6 +317,31 @@ impl SyncedFile {
 /// Blocks this thread for a moment, while another one works with the disk.
 pub fn wait_for_disk() {
     std::thread::sleep(DISK_WAIT);
+}
+
+/// How many storage engines are being opened.
+static ENGINES_OPENED: AtomicUsize = AtomicUsize::new(0);
+
+/// While a storage engine is opened: in the simulator, no engine's own thread gets to a disk. What that has to do is
+/// counted first, and cannot be done already when it is.
+#[derive(Debug)]
+pub struct EnginesHeld(());
+
+/// Holds them.
+pub fn hold_engines() -> EnginesHeld {
+    ENGINES_OPENED.fetch_add(1, Ordering::AcqRel);
+    EnginesHeld(())
+}
+
+impl Drop for EnginesHeld {
+    fn drop(&mut self) {
+        ENGINES_OPENED.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Whether they are held.
+pub fn are_engines_held() -> bool {
+    ENGINES_OPENED.load(Ordering::Acquire) > 0
 }
 
 /// Makes the names in a directory durable.

@@ -28,9 +28,10 @@ mod tests;
 
 pub use actor::{run_actor, run_actor_in_background, start};
 pub use files::{
-    DirectoryLock, DiskFile, DiskSpace, FileError, SyncedFile, WAITS_FOR_ENGINES, allocate_file,
-    create_directory, disk_space, exists, file_length, is_directory, list_directory, lock_directory,
-    read_file, remove_directory, remove_file, rename, sync_directory, wait_for_disk, write_file,
+    DirectoryLock, DiskFile, DiskSpace, EnginesHeld, FileError, SyncedFile, WAITS_FOR_ENGINES, allocate_file,
+    are_engines_held, create_directory, disk_space, exists, file_length, hold_engines, is_directory,
+    list_directory, lock_directory, read_file, remove_directory, remove_file, rename, sync_directory,
+    wait_for_disk, write_file,
 };
 pub use http::{Executor, Timer};
 pub use process::{

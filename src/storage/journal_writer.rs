@@ -8,7 +8,7 @@
 
 use super::journal::{self, Found};
 use super::journal_batch::{MARK_KEY, Mark, batch_bytes, item_bytes};
-use crate::env::{self, SyncedFile};
+use crate::env::{self, EnginesHeld, SyncedFile};
 use crate::mutants::{self, Mutant};
 use fjall::{AbstractTree, Database, Keyspace, OwnedWriteBatch, PersistMode, UserKey, UserValue};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ struct Newest {
 }
 
 impl Journal {
-    /// For a database that was opened with these journals, and that nobody has written to since. Marks go to the first of
+    /// For a database that was opened with these journals, and that nobody has written to since, with engines held. Marks go to the first of
     /// its keyspaces.
     pub fn new(
         database: &Database,
@@ -50,6 +50,7 @@ impl Journal {
         memtable_bytes: u64,
         directory: &Path,
         found: &Found,
+        held: EnginesHeld,
     ) -> Result<Self, fjall::Error> {
         let random = || env::random_u64() >> (u64::BITS - POSITION_BITS);
         let position = found.position.unwrap_or_else(random);
@@ -69,6 +70,7 @@ impl Journal {
             has_failed: AtomicBool::new(false),
             engine: EngineWork::new(keyspaces, memtable_bytes),
         };
+        drop(held);
         this.settle()?;
         // The engine makes directories there for keyspaces, and leaves it at that.
         env::sync_directory(&directory.join("keyspaces")).map_err(std::io::Error::other)?;

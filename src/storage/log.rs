@@ -151,7 +151,9 @@ impl LogDatabase {
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .journal_compression(fjall::CompressionType::None);
+        let held = env::hold_engines();
         let database = env::with_patient_threads(|| builder.open()).map_err(engine)?;
+        let held = held; // not longer than the database: closing that waits for the engine
         let options = move || {
             KeyspaceCreateOptions::default()
                 .max_memtable_size(memtable_bytes.unwrap_or(MEMTABLE_BYTES))
@@ -168,7 +170,7 @@ impl LogDatabase {
             .map_err(|error| LogError::of_journal(path, error))?;
         let memtable_bytes = memtable_bytes.unwrap_or(MEMTABLE_BYTES);
         let journal =
-            Journal::new(&database, &[&meta, &entries], memtable_bytes, path, found).map_err(engine)?;
+            Journal::new(&database, &[&meta, &entries], memtable_bytes, path, found, held).map_err(engine)?;
         let log = Self {
             database,
             entries,

@@ -58,7 +58,10 @@ pub fn check(directory: &Path) -> Result<(), JournalError> {
             return rotten(version, "it does not name the format of the files beside it");
         }
         None if has_list(&first) => {
-            return rotten(version, "it is missing, and names the format of the files beside it");
+            return rotten(
+                version,
+                "it is missing, and names the format of the files beside it",
+            );
         }
         _ => {}
     }

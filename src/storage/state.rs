@@ -181,7 +181,9 @@ impl StateDatabase {
             .with_compaction_filter_factories(Arc::new(move |name| {
                 state_filter::factory(name, &filter_floors)
             }));
+        let held = env::hold_engines();
         let database = env::with_patient_threads(|| engine.open()).map_err(failed)?;
+        let held = held; // not longer than the database: closing that waits for the engine
         let open = |keyspace: StateKeyspace| {
             database
                 .keyspace(keyspace.name(), || keyspace_options(keyspace, options))
@@ -200,7 +202,8 @@ impl StateDatabase {
         found.check_tables(tables.max().unwrap_or(0)).map_err(damaged)?;
         let [current, replaced, history, meta, leases] = &keyspaces;
         let all = [meta, current, replaced, history, leases];
-        let journal = Journal::new(&database, &all, options.memtable_bytes, path, found).map_err(failed)?;
+        let journal =
+            Journal::new(&database, &all, options.memtable_bytes, path, found, held).map_err(failed)?;
         let this = Self {
             path: path.to_owned(),
             database,

@@ -104,6 +104,9 @@ pub fn rot(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>
     flips
 }
 
+/// How much of a journal's end, in chunks of 16 bytes, is hit more often: what has rotted there looks torn.
+const END_CHUNKS: usize = 16;
+
 fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
     let mut files = Vec::new();
     files_below(directory, &mut files)?;
@@ -115,19 +118,19 @@ fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
         .collect();
     let mut flips = Vec::new();
     for _ in 0..bits {
-        let among = if random.chance(50) && !journals.is_empty() {
-            &journals
-        } else {
-            &files
-        };
+        let is_journal = random.chance(50) && !journals.is_empty();
+        let among = if is_journal { &journals } else { &files };
         if among.is_empty() {
             break;
         }
         let path = random.pick(among).clone();
         let file = File::options().read(true).write(true).open(&path)?;
-        let places = written(&file)?;
+        let mut places = written(&file)?;
         if places.is_empty() {
             continue;
+        }
+        if is_journal && random.chance(25) {
+            places.drain(..places.len().saturating_sub(END_CHUNKS));
         }
         let offset = (*random.pick(&places) + random.below(16)).min(file.metadata()?.len() - 1);
         let mut byte = [0];
