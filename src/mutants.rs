@@ -115,6 +115,8 @@ pub enum Mutant {
     ContactsForgotten,
     /// A start counts before the member has heard whether it may take part.
     StartCountsAtOnce,
+    /// A connection whose place a newer one has taken stays open, and nobody listens.
+    ReplacedConnectionStays,
 }
 
 impl Mutant {
@@ -174,6 +176,7 @@ impl Mutant {
         Self::OlderCopyAdmitted,
         Self::ContactsForgotten,
         Self::StartCountsAtOnce,
+        Self::ReplacedConnectionStays,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -233,6 +236,7 @@ impl Mutant {
             Self::OlderCopyAdmitted => "older-copy-admitted",
             Self::ContactsForgotten => "contacts-forgotten",
             Self::StartCountsAtOnce => "start-counts-at-once",
+            Self::ReplacedConnectionStays => "replaced-connection-stays",
         }
     }
 }

@@ -337,7 +337,13 @@ impl Cluster {
         self.identity(number).map(|identity| identity.member.0)
     }
 
-    fn identity(&self, number: usize) -> Option<Identity> {
+    /// Does something on a member's machine, as long as its process runs.
+    pub fn on_machine(&self, number: usize, task: impl Future<Output = ()> + Send + 'static) {
+        self.members[number].node.spawn(task);
+    }
+
+    /// Who a member is, if it runs.
+    pub fn identity(&self, number: usize) -> Option<Identity> {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().map(|backend| backend.identity)
     }

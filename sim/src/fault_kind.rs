@@ -62,6 +62,7 @@ fault_kinds! {
     ClientCut "client-cut" "Clients and a member lose sight of each other, one way or both.",
     Corruption "corruption" "Bits flip on the way between two members.",
     HalfOpen "half-open" "Connections are forgotten on the way; neither end is told.",
+    LateConnection "late-connection" "A connection that a member has given up reaches another one behind the one that they use.",
     TransferCut "transfer-cut" "A member that lags is brought a snapshot, and its links are cut while that is on its way.",
     OlderDisk "older-disk" "A member starts with an older copy of its own disk.",
     SlowLinks "slow-links" "What members send each other takes up to 300 ms longer, each way.",

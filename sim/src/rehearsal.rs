@@ -200,6 +200,9 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {
+            for number in 0..options.members {
+                cluster.event(number, "at the end", "");
+            }
             world.violated(violation);
         } else if let Err(violation) = audience.review(&cluster, &play.observer.records()).await {
             world.violated(violation);

@@ -319,29 +319,33 @@ pub fn wait_for_disk() {
     std::thread::sleep(DISK_WAIT);
 }
 
-/// How many storage engines are being opened.
-static ENGINES_OPENED: AtomicUsize = AtomicUsize::new(0);
+/// How many threads hold the storage engines' own back.
+static ENGINES_HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// While a storage engine is opened: in the simulator, no engine's own thread gets to a disk. What that has to do is
-/// counted first, and cannot be done already when it is.
+/// In the simulator, storage engines' own threads do nothing as long as this lives: whoever gives one something to do goes
+/// on until all of it is given, and what it has to do is counted before any of it is done. Elsewhere it does nothing.
 #[derive(Debug)]
 pub struct EnginesHeld(());
 
-/// Holds them.
+/// Holds them back.
 pub fn hold_engines() -> EnginesHeld {
-    ENGINES_OPENED.fetch_add(1, Ordering::AcqRel);
+    if WAITS_FOR_ENGINES {
+        ENGINES_HELD.fetch_add(1, Ordering::AcqRel);
+    }
     EnginesHeld(())
 }
 
 impl Drop for EnginesHeld {
     fn drop(&mut self) {
-        ENGINES_OPENED.fetch_sub(1, Ordering::AcqRel);
+        if WAITS_FOR_ENGINES {
+            ENGINES_HELD.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
-/// Whether they are held.
+/// Whether they are held back.
 pub fn are_engines_held() -> bool {
-    ENGINES_OPENED.load(Ordering::Acquire) > 0
+    ENGINES_HELD.load(Ordering::Acquire) > 0
 }
 
 /// Makes the names in a directory durable.

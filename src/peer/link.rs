@@ -190,6 +190,36 @@ async fn keep_open(
     metrics: &SentMetrics,
     report: impl Fn(mpsc::Sender<Envelope>, Recollection),
 ) -> Result<Infallible, Status> {
+    let Stream {
+        outgoing,
+        replies,
+        version,
+        recollection,
+    } = open(remote, attempt).await?;
+    tracing::info!(remote_member = %remote.member, version, "established a peer connection");
+    report(outgoing.clone(), recollection);
+    let asked = Cell::new(None);
+    metrics.active.set(1);
+    let ended = tokio::select! {
+        biased;
+        ended = answers(replies, &asked, &metrics.round_trip_seconds) => ended,
+        never = beat(&outgoing, &asked) => match never {},
+    };
+    metrics.active.set(0);
+    metrics.disconnected.inc();
+    ended
+}
+
+/// A stream to a remote member, after the handshake.
+pub struct Stream {
+    outgoing: mpsc::Sender<Envelope>,
+    replies: Streaming<LinkReply>,
+    version: String,
+    recollection: Recollection,
+}
+
+/// Opens a stream to the remote member, over the next of its addresses.
+pub async fn open(remote: &Remote, attempt: usize) -> Result<Stream, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
     let hello = envelope::wrap_hello(&identity::hello(remote.own, remote.member));
@@ -204,23 +234,16 @@ async fn keep_open(
             .ok_or_else(|| Status::unavailable("closed during the handshake"))?;
         let recollection =
             envelope::unwrap_handshake(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
-        Ok::<_, Status>((replies, reply.version, recollection))
+        Ok(Stream {
+            outgoing,
+            replies,
+            version: reply.version,
+            recollection,
+        })
     };
-    let (replies, version, recollection) = env::timeout(HANDSHAKE_TIMEOUT, handshake)
+    env::timeout(HANDSHAKE_TIMEOUT, handshake)
         .await
-        .map_err(|_| Status::deadline_exceeded("no answer to the handshake"))??;
-    tracing::info!(remote_member = %remote.member, version, "established a peer connection");
-    report(outgoing.clone(), recollection);
-    let asked = Cell::new(None);
-    metrics.active.set(1);
-    let ended = tokio::select! {
-        biased;
-        ended = answers(replies, &asked, &metrics.round_trip_seconds) => ended,
-        never = beat(&outgoing, &asked) => match never {},
-    };
-    metrics.active.set(0);
-    metrics.disconnected.inc();
-    ended
+        .map_err(|_| Status::deadline_exceeded("no answer to the handshake"))?
 }
 
 /// When the question under way was asked.

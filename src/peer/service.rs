@@ -102,6 +102,10 @@ impl PeerService {
         }
     }
 
+    fn is_replaced(&self, session: Session) -> bool {
+        !self.sessions.is_current(session) && !mutants::active(Mutant::ReplacedConnectionStays)
+    }
+
     fn take_in(&self, session: Session, batch: Batch) {
         let from = session.member;
         // Before the lock. What does not decode is dropped like a message that was lost: its sender's caller hears so in time.
@@ -237,6 +241,11 @@ impl Peer for PeerService {
                 }
                 match next {
                     Ok(Ok(Some(envelope))) => match envelope::unwrap(envelope) {
+                        // One that its member had given up may arrive behind the one that it uses. Nothing that comes over
+                        // this one counts any more, and its member would not know.
+                        Ok(_) if service.is_replaced(session) => {
+                            break Status::aborted("a newer connection has taken its place");
+                        }
                         // Without room an answer is under way already.
                         Ok(batch) if batch == Batch::default() => {
                             let _ = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));

@@ -103,7 +103,10 @@ impl Journal {
             synced: self.synced.load(Ordering::Acquire),
         };
         batch.insert(&self.marks, MARK_KEY, mark.to_bytes());
-        batch.commit()?;
+        let held = env::hold_engines();
+        let committed = batch.commit();
+        drop(held);
+        committed?;
         *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
         self.written.store(*next, Ordering::Release);
         self.settle()
@@ -153,7 +156,10 @@ impl Journal {
 
     /// Has what a keyspace holds in memory written to a table, and waits for it.
     pub fn flush(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
-        keyspace.rotate_memtable()?;
+        let held = env::hold_engines();
+        let rotated = keyspace.rotate_memtable();
+        drop(held);
+        rotated?;
         while keyspace.tree.sealed_memtable_count() > 0 {
             // Whoever should write it may be gone.
             self.check()?;
@@ -177,8 +183,10 @@ impl Journal {
 struct EngineWork {
     keyspaces: Vec<Keyspace>,
     memtable_bytes: u64,
-    /// The memtables that had been begun when the database was opened, less the merges that were due then.
-    base: u64,
+    /// Those that had been begun when the database was opened.
+    begun_before: u64,
+    /// The merges, or tables with a merge each, that were due then.
+    due: u64,
     /// How large each memtable was when the engine had nothing to do. One that a start has filled is written to a table
     /// only once something is added to it.
     at_rest: Mutex<Vec<u64>>,
@@ -191,17 +199,18 @@ impl EngineWork {
             keyspace.tree.sealed_memtable_count() > 0 || keyspace.tree.l0_run_count() > 0
         };
         let due = keyspaces.iter().filter(is_due).count() as u64;
-        let base = begun(&keyspaces).saturating_sub(due);
+        let begun_before = begun(&keyspaces);
         let at_rest = Mutex::new(sizes(&keyspaces));
         Self {
             keyspaces,
             memtable_bytes,
-            base,
+            begun_before,
+            due,
             at_rest,
         }
     }
 
-    /// Every memtable that was begun had one written to a table, and a look at what there is to merge.
+    /// Every memtable that was begun since had one written to a table, and a look at what there is to merge.
     fn is_at_work(&self, database: &Database) -> bool {
         let mut at_rest = lock(&self.at_rest);
         let sizes = sizes(&self.keyspaces);
@@ -211,7 +220,8 @@ impl EngineWork {
                 .keyspaces
                 .iter()
                 .any(|keyspace| keyspace.tree.sealed_memtable_count() > 0)
-            || (database.compactions_completed() as u64) < begun(&self.keyspaces) - self.base;
+            || (database.compactions_completed() as u64)
+                < begun(&self.keyspaces) - self.begun_before + self.due;
         if !is_at_work {
             *at_rest = sizes;
         }

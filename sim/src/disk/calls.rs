@@ -2,6 +2,7 @@
 //! The other definitions of these names in this program are libc's own.
 
 use super::{Disks, Way, decide};
+use callboard::env;
 use libc::{c_char, c_int, c_void, mode_t, off64_t, size_t, ssize_t};
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
@@ -142,12 +143,15 @@ unsafe extern "C" fn lseek64(descriptor: c_int, offset: off64_t, whence: c_int) 
     // SAFETY: the caller's arguments, as they are.
     let place = unsafe { real(descriptor, offset, whence) };
     if whence == libc::SEEK_CUR && offset == 0 && place > 0 {
-        let mut told = place;
+        let mut told = None;
         decide(|disks| {
-            told = disks.position_told(descriptor, place as u64) as off64_t;
+            told = disks.position_told(descriptor, place as u64);
             Way::Through
         });
-        return told;
+        if let Some(told) = told {
+            wait_while_held();
+            return told as off64_t;
+        }
     }
     place
 }
@@ -256,4 +260,44 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     let real = real!(c"unlink" as unsafe extern "C" fn(*const c_char) -> c_int);
     // SAFETY: the caller's argument, as it is.
     unsafe { real(path) }
+}
+
+/// A storage engine's own thread waits where it holds nothing that others wait for: before it begins, and where it asks how
+/// full the journal is before it makes a table.
+fn wait_while_held() {
+    while env::are_engines_held() {
+        std::thread::yield_now();
+    }
+}
+
+/// The first thing that a thread does.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_setname_np(thread: libc::pthread_t, name: *const c_char) -> c_int {
+    type SetName = unsafe extern "C" fn(libc::pthread_t, *const c_char) -> c_int;
+    let real = real!(c"pthread_setname_np" as SetName);
+    // SAFETY: the caller's arguments, as they are.
+    let outcome = unsafe { real(thread, name) };
+    // SAFETY: the caller's string.
+    if unsafe { CStr::from_ptr(name) }.to_bytes().starts_with(b"fjall") {
+        wait_while_held();
+    }
+    outcome
+}
+
+/// The storage engine rests for a millisecond after each merge, and who simulates would wait for that.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_nanosleep(
+    clock: libc::clockid_t,
+    flags: c_int,
+    time: *const libc::timespec,
+    left: *mut libc::timespec,
+) -> c_int {
+    type Sleep =
+        unsafe extern "C" fn(libc::clockid_t, c_int, *const libc::timespec, *mut libc::timespec) -> c_int;
+    if super::is_engines_thread() {
+        return 0;
+    }
+    let real = real!(c"clock_nanosleep" as Sleep);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(clock, flags, time, left) }
 }

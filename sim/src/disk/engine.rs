@@ -49,23 +49,19 @@ impl Disks {
             .find(|engines| path.starts_with(&engines.root))
     }
 
-    /// Where a descriptor is said to stand.
-    pub(super) fn position_told(&mut self, descriptor: RawFd, place: u64) -> u64 {
+    /// Where the engine's own thread is told that a journal ends.
+    pub(super) fn position_told(&mut self, descriptor: RawFd, place: u64) -> Option<u64> {
         if !is_engines_thread() {
-            return place;
+            return None;
         }
-        let Some((file, _)) = self.tracked(descriptor) else {
-            return place;
-        };
+        let (file, _) = self.tracked(descriptor)?;
         let path = file.path.clone();
-        let Some(engines) = self.engines(&path).filter(|_| is_journal(&path)) else {
-            return place;
-        };
+        let engines = self.engines(&path).filter(|_| is_journal(&path))?;
         if place <= engines.journal_bytes {
-            return place;
+            return Some(place);
         }
         engines.counts.journals_sealed += 1;
-        place.max(JOURNAL_BYTES_MAX + 1)
+        Some(place.max(JOURNAL_BYTES_MAX + 1))
     }
 }
 

@@ -16,6 +16,7 @@ mod half_open;
 mod ill_disk;
 mod isolate_leader;
 mod kill;
+mod late_connection;
 mod lost_sector;
 mod narrow_link;
 mod older_disk;
@@ -114,6 +115,7 @@ async fn strike(kind: FaultKind, stage: &mut Stage) {
         FaultKind::ClientCut => client_cut::strike(stage).await,
         FaultKind::Corruption => corruption::strike(stage).await,
         FaultKind::HalfOpen => half_open::strike(stage).await,
+        FaultKind::LateConnection => late_connection::strike(stage),
         FaultKind::TransferCut => transfer_cut::strike(stage).await,
         FaultKind::OlderDisk => older_disk::strike(stage).await,
         FaultKind::SlowLinks => slow_links::strike(stage).await,
