@@ -97,6 +97,14 @@ pub fn mutant(name: &str) -> Result<Mutant, String> {
 }
 
 impl Fixed {
+    /// The same of the code as it is.
+    pub fn without_mutant(&self) -> Self {
+        Self {
+            mutant: None,
+            ..self.clone()
+        }
+    }
+
     /// The flags that fix the same things.
     pub fn flags(&self) -> String {
         let mut flags = String::new();

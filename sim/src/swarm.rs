@@ -74,8 +74,18 @@ impl Swarm {
                             break;
                         }
                         let story = stories.get(seed as usize % stories.len().max(1));
-                        let told = story.and_then(|story| tell(story, seed, fixed));
-                        let (options, verdict) = told.unwrap_or_else(|| self.seed(seed, fixed));
+                        let rehearse = |fixed: &Fixed| {
+                            let told = story.and_then(|story| tell(story, seed, fixed));
+                            told.unwrap_or_else(|| self.seed(seed, fixed))
+                        };
+                        let (options, mut verdict) = rehearse(fixed);
+                        if fixed.mutant.is_some()
+                            && !verdict.passed()
+                            && !rehearse(&fixed.without_mutant()).1.passed()
+                        {
+                            eprintln!("seed {seed} fails without the mistake too: it shows nothing");
+                            verdict.violations.clear();
+                        }
                         let mut summary = summary.lock().expect("nobody panics with it");
                         summary.add(seed, &verdict);
                         if print {
