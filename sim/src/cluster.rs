@@ -385,8 +385,9 @@ impl Cluster {
         };
         if trouble != Trouble::Ailing || disk::failed_calls(&member.directory) > 0 {
             self.kill(number).await;
-            self.wait_for_death(number).await;
         }
+        // One that has just ended by itself is judged by what was wrong with its disk.
+        self.wait_for_death(number).await;
         let undone = match &trouble {
             Trouble::Ailing => {
                 disk::get_well(&member.directory);
@@ -441,7 +442,8 @@ impl Cluster {
     }
 
     async fn wait_for_death(&self, number: usize) {
-        while lock(&self.members[number].process).dying {
+        let is_there = |process: &Process| process.dying || process.leaving;
+        while is_there(&lock(&self.members[number].process)) {
             madsim::time::sleep(DEATH).await;
         }
     }
