@@ -322,8 +322,8 @@ pub fn wait_for_disk() {
 /// How many storage engines are being opened.
 static ENGINES_OPENED: AtomicUsize = AtomicUsize::new(0);
 
-/// While a storage engine is opened: in the simulator, no engine's own thread gets to a disk. What that has to do is
-/// counted first, and cannot be done already when it is.
+/// While a storage engine is opened: in the simulator, no engine's own thread begins. What it has to do is counted first, and
+/// cannot be done already when it is.
 #[derive(Debug)]
 pub struct EnginesHeld(());
 

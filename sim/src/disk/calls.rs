@@ -2,6 +2,7 @@
 //! The other definitions of these names in this program are libc's own.
 
 use super::{Disks, Way, decide};
+use callboard::env;
 use libc::{c_char, c_int, c_void, mode_t, off64_t, size_t, ssize_t};
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
@@ -256,4 +257,23 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     let real = real!(c"unlink" as unsafe extern "C" fn(*const c_char) -> c_int);
     // SAFETY: the caller's argument, as it is.
     unsafe { real(path) }
+}
+
+/// What the names of the storage engine's threads begin with.
+const ENGINES_THREAD: &[u8] = b"fjall";
+
+/// A thread takes its name before it does anything else. The storage engine's wait there while engines are held: later, one
+/// may hold a lock that whoever opens the database waits for.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn pthread_setname_np(thread: libc::pthread_t, name: *const c_char) -> c_int {
+    // SAFETY: the caller's string.
+    let is_engines = unsafe { CStr::from_ptr(name) }
+        .to_bytes()
+        .starts_with(ENGINES_THREAD);
+    while is_engines && env::are_engines_held() {
+        env::wait_for_disk();
+    }
+    let real = real!(c"pthread_setname_np" as unsafe extern "C" fn(libc::pthread_t, *const c_char) -> c_int);
+    // SAFETY: the caller's arguments, as they are.
+    unsafe { real(thread, name) }
 }

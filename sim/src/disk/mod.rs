@@ -33,7 +33,6 @@ pub use rot::{Flip, difference, lose_sector, mend, rot, sums};
 pub use waits::forbidden_wait;
 
 use ailments::{Ailing, Call};
-use callboard::env;
 use libc::{c_int, off64_t};
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -121,9 +120,6 @@ thread_local! {
 fn decide(question: impl FnOnce(&mut Disks) -> Way) -> Way {
     if !WATCHING.load(Ordering::Acquire) || INSIDE.get() {
         return Way::Through;
-    }
-    while env::are_engines_held() && is_engines_thread() {
-        env::wait_for_disk();
     }
     INSIDE.set(true);
     let way = question(&mut disks());
