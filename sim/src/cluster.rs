@@ -60,6 +60,8 @@ pub struct MemberNode {
 #[derive(Default)]
 struct Process {
     running: bool,
+    /// How many were started before it.
+    life: u64,
     /// Killed, and not all of it is gone yet.
     dying: bool,
     /// It ended by itself, and was not seen off yet.
@@ -258,6 +260,13 @@ impl Cluster {
     /// Whether a member's process is there, started or not.
     pub fn is_running(&self, number: usize) -> bool {
         lock(&self.members[number].process).running
+    }
+
+    /// Which process of a member's is there, started or not: one that was killed and the one that was started after it are
+    /// not the same.
+    pub fn life(&self, number: usize) -> Option<u64> {
+        let process = lock(&self.members[number].process);
+        process.running.then_some(process.life)
     }
 
     /// Does something to a member's disk, unless something was done to it already.
@@ -477,6 +486,7 @@ impl Cluster {
                 return false;
             }
             process.running = true;
+            process.life += 1;
             process.stopping = false;
         }
         network::lighten(member_address(number));

@@ -13,7 +13,7 @@ use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
 use crate::storage::contacts::{Contacts, Start};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
-use crate::storage::journal::Found;
+use crate::storage::journal::{Engine, Found};
 use crate::storage::log::{self, Cut, LogDatabase, LogError, Recovered};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::storage::state_error::StateError;
@@ -158,6 +158,10 @@ pub struct Opened {
 
 /// Opens the member in the configured data directory, or founds it there. What is refused stays as it was found: all that
 /// can be looked at is looked at before anything is changed, and what only an open engine tells is undone.
+///
+/// The work of engines cannot be undone: they remove older journals, and a torn end must not be put back in a journal that
+/// they have begun another one behind. Where there is such work, all is opened with engines at rest first. That is rare: an
+/// engine is done with an older journal soon after it has begun the next.
 pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Result<Opened, StartError> {
     let mut founding = None;
     if !DataDirectory::is_claimed(&config.data_dir) {
@@ -172,16 +176,27 @@ pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Res
     Contacts::check(directory.path())?;
     let state = StateDatabase::look(&directory.state_path()?)?;
     let log = LogDatabase::look(&directory.log_path())?;
-    let files = Files { state, log };
-    let opened = open_files(config, engine, origin, directory, founding, &files);
+    let start = Opening {
+        config,
+        options: engine,
+        origin,
+        directory: Arc::new(directory),
+        files: Files { state, log },
+    };
+    let tried = if founding.is_none() && start.files.have_work() {
+        start.try_out()
+    } else {
+        Ok(())
+    };
+    let opened = tried.and_then(|()| start.open_files(founding, Engine::Works));
     match opened.and_then(reconcile) {
         Ok(opened) => {
-            files.accept()?;
+            start.files.accept()?;
             opened.directory.remove_stale_states()?;
             Ok(opened)
         }
         Err(error) => {
-            files.put_back()?;
+            start.files.put_back()?;
             Err(error)
         }
     }
@@ -194,6 +209,11 @@ struct Files {
 }
 
 impl Files {
+    /// Whether engines that are opened have something to do.
+    const fn have_work(&self) -> bool {
+        self.state.has_older() || self.log.has_older()
+    }
+
     /// The start goes on.
     fn accept(&self) -> Result<(), DirectoryError> {
         self.state.accept()?;
@@ -211,55 +231,74 @@ impl Files {
     }
 }
 
-fn open_files(
-    config: &config::Server,
-    engine: &EngineOptions,
+/// A data directory that was looked at and is to be opened.
+struct Opening<'a> {
+    config: &'a config::Server,
+    options: &'a EngineOptions,
     origin: u64,
-    directory: DataDirectory,
-    founding: Option<(Identity, InitialState)>,
-    files: &Files,
-) -> Result<Opened, StartError> {
-    let state = StateDatabase::open_found(&directory.state_path()?, &engine.state, &files.state)?;
-    let (mut machine, views) = Machine::open(state, origin, engine.machine.clone())?;
-    let (log, mut recovered) =
-        LogDatabase::open_found(&directory.log_path(), engine.log_memtable_bytes, &files.log)?;
-    let is_new = founding.is_some();
-    let identity = if let Some((identity, initial)) = founding {
-        let cut = Cut {
-            index: initial.applied_index,
-            term: initial.applied_term,
+    directory: Arc<DataDirectory>,
+    files: Files,
+}
+
+impl Opening<'_> {
+    /// Opens all of it with engines at rest, and closes it again.
+    fn try_out(&self) -> Result<(), StartError> {
+        let opened = self.open_files(None, Engine::Rests)?;
+        begins_again(&opened)?;
+        Ok(())
+    }
+
+    fn open_files(
+        &self,
+        founding: Option<(Identity, InitialState)>,
+        engine: Engine,
+    ) -> Result<Opened, StartError> {
+        let (directory, files, options) = (&self.directory, &self.files, self.options);
+        let state =
+            StateDatabase::open_found(&directory.state_path()?, &options.state, &files.state, engine)?;
+        let (mut machine, views) = Machine::open(state, self.origin, options.machine.clone())?;
+        let memtable_bytes = options.log_memtable_bytes;
+        let (log, mut recovered) =
+            LogDatabase::open_found(&directory.log_path(), memtable_bytes, &files.log, engine)?;
+        let is_new = founding.is_some();
+        let identity = if let Some((identity, initial)) = founding {
+            let cut = Cut {
+                index: initial.applied_index,
+                term: initial.applied_term,
+            };
+            let hard_state = HardState {
+                term: cut.term.0,
+                vote: 0,
+                commit: cut.index.0,
+            };
+            log.reset(cut, &hard_state)?;
+            recovered = Recovered {
+                cut,
+                hard_state,
+                terms: Vec::new(),
+            };
+            super::announce::founded(identity, &initial.members);
+            machine.initialize(initial)?;
+            directory.claim(identity)?;
+            identity
+        } else {
+            let identity = directory
+                .identity()?
+                .ok_or_else(|| StartError::Raft("the identity has gone".into()))?;
+            let members = &views.load().cluster.members;
+            check_owner(self.config, directory, identity.member, members)?;
+            identity
         };
-        let hard_state = HardState {
-            term: cut.term.0,
-            vote: 0,
-            commit: cut.index.0,
-        };
-        log.reset(cut, &hard_state)?;
-        recovered = Recovered {
-            cut,
-            hard_state,
-            terms: Vec::new(),
-        };
-        super::announce::founded(identity, &initial.members);
-        machine.initialize(initial)?;
-        directory.claim(identity)?;
-        identity
-    } else {
-        let identity = directory
-            .identity()?
-            .ok_or_else(|| StartError::Raft("the identity has gone".into()))?;
-        check_owner(config, &directory, identity.member, &views.load().cluster.members)?;
-        identity
-    };
-    Ok(Opened {
-        directory: Arc::new(directory),
-        identity,
-        machine,
-        views,
-        log,
-        recovered,
-        is_new,
-    })
+        Ok(Opened {
+            directory: Arc::clone(directory),
+            identity,
+            machine,
+            views,
+            log,
+            recovered,
+            is_new,
+        })
+    }
 }
 
 /// A new member of a new cluster. Like etcd's, its log begins behind one entry per member, in term 1.
@@ -342,8 +381,8 @@ fn check_owner(
 
 /// Log and state are synced apart: after a crash the state may be behind the log, which replays the rest. A state that
 /// came as a snapshot may be ahead of an old log, or in the middle of one that it conflicts with, which is then discarded.
-/// Anything else is a loss.
-fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
+/// Anything else is a loss. Changes nothing; says whether the log is to be discarded.
+fn begins_again(opened: &Opened) -> Result<bool, StartError> {
     let applied = opened.machine.applied_index();
     let cut = opened.recovered.cut.index;
     let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
@@ -360,22 +399,32 @@ fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
     let log_term = term_at(&opened.recovered, applied);
     // An equal term at the same index means that the logs up to there are equal (section 5.3 of the Raft paper). A log that
     // merely reaches as far may be the tail that the snapshot was to replace.
-    if log_term != Some(applied_term) {
-        if !opened.directory.state_came_as_snapshot(applied)? {
-            return Err(match log_term {
-                None => StartError::LogBehindState {
-                    log_path,
-                    last,
-                    applied,
-                },
-                Some(log_term) => StartError::LogNotOfState {
-                    log_path,
-                    applied,
-                    log_term,
-                    state_term: applied_term,
-                },
-            });
-        }
+    if log_term == Some(applied_term) {
+        return Ok(false);
+    }
+    if opened.directory.state_came_as_snapshot(applied)? {
+        return Ok(true);
+    }
+    Err(match log_term {
+        None => StartError::LogBehindState {
+            log_path,
+            last,
+            applied,
+        },
+        Some(log_term) => StartError::LogNotOfState {
+            log_path,
+            applied,
+            log_term,
+            state_term: applied_term,
+        },
+    })
+}
+
+/// Has log and state agree, or says why they cannot.
+fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
+    let applied = opened.machine.applied_index();
+    if begins_again(&opened)? {
+        let applied_term = opened.views.load().applied_term();
         tracing::info!(
             consistent_index = applied.get(),
             snapshot_index = applied.get(),

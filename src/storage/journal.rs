@@ -37,6 +37,25 @@ pub enum JournalError {
     },
 }
 
+/// What the engine does in a database that is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// As soon as the database is open it makes tables of what older journals hold, and removes these; it may begin another
+    /// journal behind the newest.
+    Works,
+    /// Nothing: it has no thread. Journals stay as they are, but for the room at the end of the newest. Nobody may write.
+    Rests,
+}
+
+impl Engine {
+    pub(super) const fn threads(self) -> usize {
+        match self {
+            Self::Works => 1,
+            Self::Rests => 0,
+        }
+    }
+}
+
 /// A database's journals as they were found.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -154,6 +173,11 @@ impl Found {
         is_in_place && (is_first || follows(batch, self.sequence))
     }
 
+    /// Whether there are others than the newest: an engine that works makes tables of them.
+    pub const fn has_older(&self) -> bool {
+        self.lengths.len() > 1
+    }
+
     /// Whether a torn end will be cut off.
     pub const fn is_torn(&self) -> bool {
         self.torn.is_some()
@@ -183,7 +207,7 @@ impl Found {
     /// written to them.
     pub fn put_back(&self) -> Result<(), FileError> {
         for (path, length) in &self.lengths {
-            // The engine removes a journal that it has made tables of, and may have been at it already.
+            // An engine that works removes a journal that it has made tables of, and may have been at it already.
             if !env::exists(path) {
                 continue;
             }

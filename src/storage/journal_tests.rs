@@ -205,7 +205,7 @@ fn what_was_cut_off_can_be_put_back() {
         torn,
         "a look changes nothing"
     );
-    drop(LogDatabase::open_found(directory.path(), None, &found).expect("torn"));
+    drop(LogDatabase::open_found(directory.path(), None, &found, Engine::Works).expect("torn"));
     let left = std::fs::read(&path).expect("readable");
     assert!(left.len() < torn.len());
     found.put_back().expect("writable");
@@ -363,6 +363,6 @@ fn a_journal_that_lacks_what_tables_hold_has_rotted() {
     left[2 * SECTOR_BYTES..3 * SECTOR_BYTES].fill(0);
     std::fs::write(&path, &left).expect("written");
     let found = Found::look(directory.path()).expect("torn, as far as it tells itself");
-    let error = LogDatabase::open_found(directory.path(), None, &found).expect_err("rot");
+    let error = LogDatabase::open_found(directory.path(), None, &found, Engine::Works).expect_err("rot");
     assert!(error.to_string().contains("tables hold"), "{error}");
 }

@@ -95,7 +95,7 @@ impl<'a> Kept<'a> {
 mod tests {
     use super::*;
     use crate::proto::peer::Entry;
-    use crate::storage::journal::Found;
+    use crate::storage::journal::{Engine, Found};
     use crate::storage::log::LogDatabase;
 
     fn entry(index: u64) -> Entry {
@@ -133,7 +133,7 @@ mod tests {
         assert!(journal() != before);
         let found = Found::look(path).expect("torn");
         assert!(journal() == before && found.is_torn() && !path.join(FILE).exists());
-        drop(LogDatabase::open_found(path, None, &found).expect("torn"));
+        drop(LogDatabase::open_found(path, None, &found, Engine::Works).expect("torn"));
         let found = Found::look(path).expect("torn");
         assert!(journal() == before && found.is_torn());
         // A start that goes on forgets it.
@@ -149,7 +149,7 @@ mod tests {
         let path = directory.path();
         torn(path);
         let found = Found::look(path).expect("torn");
-        let (log, _) = LogDatabase::open_found(path, None, &found).expect("torn");
+        let (log, _) = LogDatabase::open_found(path, None, &found, Engine::Works).expect("torn");
         assert!(path.join(FILE).exists());
         log.append(&[entry(4)], false, None).expect("written");
         log.sync().expect("synced");

@@ -42,15 +42,15 @@ struct Newest {
 }
 
 impl Journal {
-    /// For a database that was opened with these journals, and that nobody has written to since, with engines held. Marks go to the first of
-    /// its keyspaces.
+    /// For a database that was opened with these journals, and that nobody has written to since, with engines held; not held
+    /// where this one rests. Marks go to the first of its keyspaces.
     pub fn new(
         database: &Database,
         keyspaces: &[&Keyspace],
         memtable_bytes: u64,
         directory: &Path,
         found: &Found,
-        held: EnginesHeld,
+        held: Option<EnginesHeld>,
     ) -> Result<Self, fjall::Error> {
         let random = || env::random_u64() >> (u64::BITS - POSITION_BITS);
         let position = found.position.unwrap_or_else(random);
@@ -70,8 +70,10 @@ impl Journal {
             has_failed: AtomicBool::new(false),
             engine: EngineWork::new(keyspaces, memtable_bytes),
         };
-        drop(held);
-        this.settle()?;
+        if held.is_some() {
+            drop(held);
+            this.settle()?;
+        }
         // The engine makes directories there for keyspaces, and leaves it at that.
         env::sync_directory(&directory.join("keyspaces")).map_err(std::io::Error::other)?;
         Ok(this)

@@ -16,7 +16,7 @@ use crate::ids::{LogIndex, Term};
 use crate::limits::OpenFiles;
 use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
-use crate::storage::journal::{Found, JournalError};
+use crate::storage::journal::{Engine, Found, JournalError};
 use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
@@ -129,7 +129,7 @@ impl LogDatabase {
     /// Opens the log in `path`, or makes an empty one, and checks every record of it.
     pub fn open(path: &Path, memtable_bytes: Option<u64>) -> Result<(Self, Recovered), LogError> {
         let found = Self::look(path)?;
-        let opened = Self::open_found(path, memtable_bytes, &found)?;
+        let opened = Self::open_found(path, memtable_bytes, &found, Engine::Works)?;
         found.accept()?;
         Ok(opened)
     }
@@ -139,20 +139,21 @@ impl LogDatabase {
         path: &Path,
         memtable_bytes: Option<u64>,
         found: &Found,
+        engine: Engine,
     ) -> Result<(Self, Recovered), LogError> {
-        let engine = |source| LogError::Engine {
+        let failed = |source| LogError::Engine {
             path: path.to_owned(),
             source,
         };
         found.cut()?;
         let builder = Database::builder(path)
-            .worker_threads(1)
+            .worker_threads_unchecked(engine.threads())
             .max_cached_files(Some(OpenFiles::of(env::open_files_max()).tables))
             .cache_size(CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .journal_compression(fjall::CompressionType::None);
-        let held = env::hold_engines();
-        let database = env::with_patient_threads(|| builder.open()).map_err(engine)?;
+        let held = (engine == Engine::Works).then(env::hold_engines);
+        let database = env::with_patient_threads(|| builder.open()).map_err(failed)?;
         let held = held; // not longer than the database: closing that waits for the engine
         let options = move || {
             KeyspaceCreateOptions::default()
@@ -162,15 +163,15 @@ impl LogDatabase {
                     fjall::CompressionType::None,
                 ))
         };
-        let entries = database.keyspace("entries", options).map_err(engine)?;
-        let meta = database.keyspace("meta", options).map_err(engine)?;
+        let entries = database.keyspace("entries", options).map_err(failed)?;
+        let meta = database.keyspace("meta", options).map_err(failed)?;
         let tables = [&entries, &meta].map(|keyspace| keyspace.tree.get_highest_persisted_seqno());
         found
             .check_tables(tables.into_iter().flatten().max().unwrap_or(0))
             .map_err(|error| LogError::of_journal(path, error))?;
         let memtable_bytes = memtable_bytes.unwrap_or(MEMTABLE_BYTES);
         let journal =
-            Journal::new(&database, &[&meta, &entries], memtable_bytes, path, found, held).map_err(engine)?;
+            Journal::new(&database, &[&meta, &entries], memtable_bytes, path, found, held).map_err(failed)?;
         let log = Self {
             database,
             entries,

@@ -22,7 +22,7 @@ use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOpt
 use crate::env;
 use crate::limits::{GARBAGE_BYTES_MAX, MERGE_BYTES_MAX, OpenFiles};
 use crate::metrics::StoreMetrics;
-use crate::storage::journal::{Found, JournalError};
+use crate::storage::journal::{Engine, Found, JournalError};
 use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
 use crate::storage::open_snapshots::{OpenSnapshots, StateSnapshot};
@@ -156,14 +156,19 @@ impl StateDatabase {
     /// Opens or creates the database in the directory `path`.
     pub fn open(path: &Path, options: &StateOptions) -> Result<Arc<Self>, StateError> {
         let found = Self::look(path)?;
-        let opened = Self::open_found(path, options, &found)?;
+        let opened = Self::open_found(path, options, &found, Engine::Works)?;
         let accepted = found.accept();
         accepted.map_err(|error| StateError::journal(path, JournalError::File(error)))?;
         Ok(opened)
     }
 
     /// Opens the database whose files were found like this. The caller decides on what was found ([`Found::cut`]).
-    pub fn open_found(path: &Path, options: &StateOptions, found: &Found) -> Result<Arc<Self>, StateError> {
+    pub fn open_found(
+        path: &Path,
+        options: &StateOptions,
+        found: &Found,
+        engine: Engine,
+    ) -> Result<Arc<Self>, StateError> {
         let failed = |source| StateError::Open {
             path: path.to_owned(),
             source,
@@ -172,8 +177,8 @@ impl StateDatabase {
         found.cut().map_err(|error| damaged(JournalError::File(error)))?;
         let floors = Arc::new(Floors::default());
         let filter_floors = Arc::clone(&floors);
-        let engine = Database::builder(path)
-            .worker_threads(1)
+        let builder = Database::builder(path)
+            .worker_threads_unchecked(engine.threads())
             .max_cached_files(Some(OpenFiles::of(env::open_files_max()).tables))
             .cache_size(options.block_cache_bytes)
             .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
@@ -181,8 +186,8 @@ impl StateDatabase {
             .with_compaction_filter_factories(Arc::new(move |name| {
                 state_filter::factory(name, &filter_floors)
             }));
-        let held = env::hold_engines();
-        let database = env::with_patient_threads(|| engine.open()).map_err(failed)?;
+        let held = (engine == Engine::Works).then(env::hold_engines);
+        let database = env::with_patient_threads(|| builder.open()).map_err(failed)?;
         let held = held; // not longer than the database: closing that waits for the engine
         let open = |keyspace: StateKeyspace| {
             database

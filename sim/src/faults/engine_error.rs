@@ -16,13 +16,14 @@ pub async fn strike(stage: &mut Stage) {
     if stage.cluster.databases(victim).is_none() || !stage.cluster.trouble(victim, Trouble::Ailing) {
         return;
     }
+    let life = stage.cluster.life(victim);
     let has_failed = if stage.random.chance(50) {
-        fail_in_secret(stage, victim).await
+        fail_in_secret(stage, victim, life).await
     } else {
         fail_at_work(stage, victim)
     };
     if has_failed {
-        super::ill_disk::must_stop(stage, victim).await;
+        super::ill_disk::must_stop(stage, victim, life).await;
         if stage.random.chance(50) {
             stage.cluster.lose_power_of_dead(victim, &mut stage.random);
         }
@@ -55,19 +56,20 @@ fn fail_at_work(stage: &mut Stage, victim: usize) -> bool {
 }
 
 /// An error in a sync of the log that the engine has not noted yet: what waits to be synced must not be acknowledged.
-async fn fail_in_secret(stage: &mut Stage, victim: usize) -> bool {
+async fn fail_in_secret(stage: &mut Stage, victim: usize, life: Option<u64>) -> bool {
     let log = stage.cluster.members[victim].directory.join("log");
     let deadline = elapsed() + SYNCS_WITHIN;
     for _ in 0..500 {
-        if !stage.cluster.is_running(victim) {
+        if stage.cluster.life(victim) != life {
             return false;
         }
         if disk::hide_error(&log) {
             stage
                 .cluster
                 .event(victim, "! engine meets an error", "and has not said so");
-            // A member that has nothing to sync cannot know.
-            while stage.cluster.is_running(victim) && disk::syncs_since_error(&log) == 0 {
+            // A member that has nothing to sync cannot know. Nor can a process that is started later: who was to be told of
+            // the error is gone, and a start reads what is on the disk.
+            while stage.cluster.life(victim) == life && disk::syncs_since_error(&log) == 0 {
                 stage.cluster.resume(victim);
                 if elapsed() > deadline {
                     return false;

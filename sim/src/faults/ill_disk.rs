@@ -39,7 +39,8 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
     let failed = disk::failed_calls(&directory);
     if failed > 0 {
         stage.cluster.world.count(counter(ailment), 1);
-        must_stop(stage, victim).await;
+        let life = stage.cluster.life(victim);
+        must_stop(stage, victim, life).await;
         if ailment == Ailment::Syncs && stage.random.chance(50) {
             stage.cluster.lose_power_of_dead(victim, &mut stage.random);
         }
@@ -55,13 +56,13 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
     stage.restart(victim);
 }
 
-/// A paused process cannot stop: it is let go on, whenever another fault pauses it. One that another fault ended has
-/// stopped, too.
-pub(super) async fn must_stop(stage: &mut Stage, victim: usize) {
+/// The process of a member's that was told of an error, if it is still there, must end. A paused one cannot stop: it is let
+/// go on, whenever another fault pauses it. One that another fault ended has stopped, too.
+pub(super) async fn must_stop(stage: &mut Stage, victim: usize, life: Option<u64>) {
     let deadline = crate::world::elapsed() + STOP_MAX;
     while crate::world::elapsed() < deadline {
         stage.cluster.resume(victim);
-        if stage.wait_for_end(victim, LOOK_AGAIN).await {
+        if stage.wait_for_end(victim, life, LOOK_AGAIN).await {
             return;
         }
     }

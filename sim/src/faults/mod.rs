@@ -66,10 +66,11 @@ impl Stage {
         Some((first, if other >= first { other + 1 } else { other }))
     }
 
-    /// Waits until a member's process has ended, but not for ever; whether it has.
-    async fn wait_for_end(&mut self, member: usize, limit: Duration) -> bool {
+    /// Waits until this process of a member's has ended, but not for ever; whether it has. Another fault may start the next
+    /// one at once.
+    async fn wait_for_end(&mut self, member: usize, life: Option<u64>, limit: Duration) -> bool {
         let deadline = crate::world::elapsed() + limit;
-        while self.cluster.is_running(member) {
+        while life.is_some() && self.cluster.life(member) == life {
             if crate::world::elapsed() >= deadline {
                 return false;
             }

@@ -16,7 +16,8 @@ pub async fn strike(stage: &mut Stage) {
 /// Asks a member to stop, and waits until it has.
 pub async fn stop(stage: &mut Stage, member: usize) {
     stage.cluster.event(member, "! asked to stop", "");
-    if stage.cluster.ask_to_stop(member) && stage.wait_for_end(member, STOP_MAX).await {
+    let life = stage.cluster.life(member);
+    if stage.cluster.ask_to_stop(member) && stage.wait_for_end(member, life, STOP_MAX).await {
         stage.cluster.event(member, "stopped", "");
         stage.cluster.world.count("members stopped in order", 1);
     }
