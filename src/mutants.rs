@@ -117,6 +117,8 @@ pub enum Mutant {
     StartCountsAtOnce,
     /// A connection whose place a newer one has taken stays open, and nobody listens.
     ReplacedConnectionStays,
+    /// What a member remembers counts also if it answers with another disk than its own.
+    AnswersUnchecked,
 }
 
 impl Mutant {
@@ -177,6 +179,7 @@ impl Mutant {
         Self::ContactsForgotten,
         Self::StartCountsAtOnce,
         Self::ReplacedConnectionStays,
+        Self::AnswersUnchecked,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -237,6 +240,7 @@ impl Mutant {
             Self::ContactsForgotten => "contacts-forgotten",
             Self::StartCountsAtOnce => "start-counts-at-once",
             Self::ReplacedConnectionStays => "replaced-connection-stays",
+            Self::AnswersUnchecked => "answers-unchecked",
         }
     }
 }

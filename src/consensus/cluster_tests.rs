@@ -600,12 +600,13 @@ fn what_is_promised_is_remembered_by_leaders_and_followers() {
             acknowledged_term: term,
             last_index: last,
             last_term: term,
+            hello: None,
         };
         assert_eq!(promised, expected, "{of} to {at}");
         let heard = cluster
             .member(of)
             .core
-            .hear(MemberId(at), Word::Remembers(promised));
+            .hear(MemberId(at), Word::Remembers(promised.clone()));
         assert_eq!(heard, Ok(()), "it keeps what it has promised");
         // A copy of its disk from before it did anything.
         let mut copy = TestMember::new(of, &[1, 2, 3], Box::new(|_| 0));

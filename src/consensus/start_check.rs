@@ -1,5 +1,6 @@
 //! What a member must have heard from the others before it takes part: after a start it sends nothing of raft's and answers
-//! nothing, until enough of them have said what they remember of it. Each says so in the handshake of a link.
+//! nothing, until enough of them have said what they remember of it. Each says so in the handshake of a link, and with which
+//! disk it answers: what it remembers on another disk than its own does not count.
 //!
 //! With enough of them heard, the start is counted on the member's own disk, and only then does it take part (`contacts`).
 //!

@@ -44,6 +44,7 @@ use crate::lease::{self, LeaseHandle};
 use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, READS_WAITING_MAX};
 use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
+use crate::peer::identity::Acquaintance;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::peer::sessions::Sessions;
@@ -393,8 +394,11 @@ impl ConsensusParts {
         });
         let metrics = &backend.metrics;
         let service = PeerService {
-            own: opened.identity,
-            views: opened.views.clone(),
+            acquaintance: Acquaintance {
+                own: opened.identity,
+                views: opened.views.clone(),
+                contacts: backend.contacts.clone(),
+            },
             consensus: Arc::clone(&neighbours.inbox),
             directory: Arc::clone(&opened.directory),
             state_options,
@@ -404,7 +408,6 @@ impl ConsensusParts {
             hashes,
             metrics: Arc::clone(&metrics.peers),
             transfers: transfers.clone(),
-            contacts: backend.contacts.clone(),
             sessions: Sessions::default(),
         };
         Self {
@@ -442,9 +445,10 @@ impl ConsensusParts {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
             let metrics = self.service.metrics.to(self.identity.member, remote.member);
             let transfers = self.transfers.clone();
+            let acquaintance = self.service.acquaintance.clone();
             links.insert(
                 remote.member,
-                env::start(|_| Link::new(remote, inbox, stop, transfers, metrics)),
+                env::start(|_| Link::new(remote, inbox, acquaintance, stop, transfers, metrics)),
             );
         }
         let parts = actor::Parts {
@@ -459,7 +463,7 @@ impl ConsensusParts {
             checkpoints: self.checkpoints,
             log: self.log,
             transfers: self.transfers,
-            contacts: self.service.contacts,
+            contacts: self.service.acquaintance.contacts,
             metrics: self.metrics,
         };
         env::start(|_| Consensus::new(parts));

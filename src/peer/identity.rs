@@ -2,9 +2,10 @@
 
 use crate::ids::{Incarnation, MemberId};
 use crate::mutants::{self, Mutant};
+use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::Hello;
-use crate::storage::contacts::{Contact, Start};
+use crate::storage::contacts::{Contact, Contacts, Start};
 use crate::storage::directory::Identity;
 use tonic::{Code, Status};
 
@@ -33,6 +34,25 @@ pub fn contact(hello: &Hello) -> Contact {
         name_before: hello.start_name_before,
     };
     Contact::new(Incarnation(hello.incarnation), start)
+}
+
+/// What this member judges others by.
+#[derive(Clone)]
+pub struct Acquaintance {
+    pub own: Identity,
+    pub views: Views,
+    /// With what the others were heard last.
+    pub contacts: Contacts,
+}
+
+impl Acquaintance {
+    /// Whether a member is to be heard that comes like this, or answers so.
+    pub fn check(&self, hello: &Hello) -> Result<MemberId, Status> {
+        let from = MemberId(hello.from);
+        let view = self.views.load();
+        check(self.own, hello, view.member(from), self.contacts.of(from))?;
+        Ok(from)
+    }
 }
 
 /// The status code of a refusal that repeating will not change: the dialling member must stop.

@@ -1,7 +1,7 @@
 //! The accepting end of peer links: checks who is dialling, unwraps what it sends and hands it to consensus.
 
 use super::envelope;
-use super::identity::{self, VERSION};
+use super::identity::{self, Acquaintance, VERSION};
 use super::link::SILENCE_MAX;
 use super::sessions::{Session, Sessions};
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
@@ -16,15 +16,14 @@ use crate::lease::{AskError, LeaseHandle};
 use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::metrics::PeerFamilies;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::Views;
 use crate::proto::peer::peer_server::Peer;
 use crate::proto::peer::{
     Batch, Envelope, Hello, LeaseAnswers, LeaseQuestions, LinkReply, Message, Recollection, SnapshotChunk,
     SnapshotReply, StateQuestion,
 };
 use crate::stop::StopSignal;
-use crate::storage::contacts::{Contact, Contacts};
-use crate::storage::directory::{DataDirectory, Identity};
+use crate::storage::contacts::Contact;
+use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateOptions;
 use prost::Message as _;
 use raft::eraftpb::MessageType;
@@ -36,8 +35,7 @@ use tonic::{Request, Response, Status, Streaming};
 /// The service, as one member offers it.
 #[derive(Clone)]
 pub struct PeerService {
-    pub own: Identity,
-    pub views: Views,
+    pub acquaintance: Acquaintance,
     pub consensus: Arc<Inbox<Incoming>>,
     pub directory: Arc<DataDirectory>,
     pub state_options: StateOptions,
@@ -46,8 +44,6 @@ pub struct PeerService {
     pub leases: LeaseHandle,
     pub hashes: HashHandle,
     pub metrics: Arc<PeerFamilies>,
-    /// With what the others were heard last.
-    pub contacts: Contacts,
     pub sessions: Sessions,
     /// Where snapshots are received: opening, writing and syncing a state takes its time.
     pub transfers: TaskThread,
@@ -55,14 +51,10 @@ pub struct PeerService {
 
 impl PeerService {
     fn greet(&self, hello: &Hello) -> Result<MemberId, Status> {
-        let view = self.views.load();
-        let from = MemberId(hello.from);
-        identity::check(self.own, hello, view.member(from), self.contacts.of(from)).inspect_err(
-            |status| {
-                tracing::warn!(remote_member = %from, reason = status.message(), "refused a peer");
-            },
-        )?;
-        Ok(from)
+        self.acquaintance.check(hello).inspect_err(|status| {
+            let from = MemberId(hello.from);
+            tracing::warn!(remote_member = %from, reason = status.message(), "refused a peer");
+        })
     }
 
     /// What this member remembers of one that has dialled it. Whatever an earlier connection brought has been looked at by
@@ -73,21 +65,22 @@ impl PeerService {
         self.consensus
             .add(|incoming| incoming.greetings.insert(from, answer));
         let recollection = recollection.await;
-        Ok((
-            session,
-            recollection.map_err(|_| Status::unavailable("this member stops"))?,
-        ))
+        let recollection = Recollection {
+            hello: Some(identity::hello(self.acquaintance.own, from)),
+            ..recollection.map_err(|_| Status::unavailable("this member stops"))?
+        };
+        Ok((session, recollection))
     }
 
     /// Notes with which disk a member is heard, before anything counts that it says: durably, on a thread that may wait for
     /// a disk. A member that starts says nothing before it has heard enough others, so a wrong disk that one of them refuses
     /// is not noted by the rest.
     async fn note(&self, from: MemberId, contact: Contact) -> Result<(), Status> {
-        if self.contacts.of(from) == Some(contact) {
+        if self.acquaintance.contacts.of(from) == Some(contact) {
             return Ok(());
         }
         let (written, outcome) = oneshot::channel();
-        let contacts = self.contacts.clone();
+        let contacts = self.acquaintance.contacts.clone();
         self.transfers.spawn(async move {
             // Whoever waits may have gone.
             let _ = written.send(contacts.note(from, contact));
