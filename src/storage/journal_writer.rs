@@ -72,7 +72,9 @@ impl Journal {
         };
         if held.is_some() {
             drop(held);
-            this.settle()?;
+            // An error that the engine meets in its own work is told to whoever uses the database next, here as elsewhere: it is
+            // no part of the opening, and what the engine has done until then is not undone.
+            let _ = this.settle();
         }
         // The engine makes directories there for keyspaces, and leaves it at that.
         env::sync_directory(&directory.join("keyspaces")).map_err(std::io::Error::other)?;
