@@ -290,6 +290,11 @@ pub(super) fn newest(directory: &Path) -> Result<Option<u64>, FileError> {
     Ok(numbers(directory)?.pop())
 }
 
+/// The number of the oldest one after another.
+pub(super) fn oldest_behind(directory: &Path, number: u64) -> Result<Option<u64>, FileError> {
+    Ok(numbers(directory)?.into_iter().find(|other| *other > number))
+}
+
 fn numbers(directory: &Path) -> Result<Vec<u64>, FileError> {
     let mut numbers: Vec<u64> = env::list_directory(directory)?
         .iter()

@@ -140,13 +140,30 @@ impl Journal {
         let mut newest = lock(&self.file);
         loop {
             newest.file.sync_data()?;
-            // A journal is begun only when nothing more is written to the one before.
-            let number = newest.number + 1;
-            let Some(file) = SyncedFile::open(&journal::path_of(&self.directory, number))? else {
-                return Ok(());
-            };
-            *newest = Newest { number, file };
+            match self.behind(newest.number)? {
+                Some(next) => *newest = next,
+                None => return Ok(()),
+            }
         }
+    }
+
+    /// The next journal that is there. One is begun only when nothing more is written to the one before.
+    fn behind(&self, number: u64) -> Result<Option<Newest>, fjall::Error> {
+        let open = |number| {
+            let file = SyncedFile::open(&journal::path_of(&self.directory, number))?;
+            Ok::<_, fjall::Error>(file.map(|file| Newest { number, file }))
+        };
+        let mut next = open(number + 1)?;
+        // They are removed oldest first, whichever are in tables: since the last look several may have been begun, and all but
+        // the newest have gone. The one in use is there always, if not the one that was found a moment ago.
+        while next.is_none() && !env::exists(&journal::path_of(&self.directory, number)) {
+            let later = journal::oldest_behind(&self.directory, number).map_err(std::io::Error::other)?;
+            next = match later {
+                Some(later) => open(later)?,
+                None => return Err(std::io::Error::other("the engine has no journal").into()),
+            };
+        }
+        Ok(next)
     }
 
     /// Whether the engine can go on. One that has met an error of its disk never can.
@@ -270,5 +287,40 @@ impl JournalBatch {
         let key = key.into();
         self.item_bytes += item_bytes(key.len(), 0);
         self.batch.remove(keyspace, key);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // does what the engine does with journals
+mod tests {
+    use super::*;
+    use fjall::KeyspaceCreateOptions;
+
+    #[test]
+    fn the_journal_in_use_is_synced_however_many_have_come_and_gone() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let database = Database::builder(path).open().expect("a new database");
+        let keyspace = database
+            .keyspace("some", KeyspaceCreateOptions::default)
+            .expect("a keyspace");
+        let found = Found::look(path).expect("sound");
+        let journal = Journal::new(&database, &[&keyspace], 1 << 20, path, &found, None).expect("a journal");
+        let begin = |number| std::fs::write(journal::path_of(path, number), "").expect("written");
+        let remove = |number| std::fs::remove_file(journal::path_of(path, number)).expect("removed");
+        let in_use = || {
+            journal.sync().expect("synced");
+            lock(&journal.file).number
+        };
+        assert_eq!(in_use(), 0);
+        begin(1);
+        assert_eq!(in_use(), 1, "the next one");
+        remove(0);
+        assert_eq!(in_use(), 1, "an older one has gone");
+        remove(1);
+        begin(4);
+        begin(5);
+        assert_eq!(in_use(), 5, "several have come, and the first of them have gone");
+        assert_eq!(in_use(), 5);
     }
 }
