@@ -116,6 +116,7 @@ const COUNTED: &[&str] = &[
     "trial: follower apart",
     "trial: leader apart",
     "trial: lease ends under load",
+    "trial: late connection",
     "trial: transfer fails",
     "trial: transfer resumes",
 ];

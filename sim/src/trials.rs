@@ -6,12 +6,14 @@
 //! | a follower hears nobody for a while | its term stays, and so does the leader when it is back |
 //! | the leader hears nobody | it does not take itself for the leader for longer than two election timeouts |
 //! | clients keep a leader's admission full while a lease ends | the lease goes in time |
+//! | a connection that the leader had given up reaches a follower behind the one that they use | the follower goes on hearing the leader |
 //! | a member dies while it is brought a snapshot, and the sender gives up | it is brought another once it is back |
 //! | a member is cut off while it is brought a snapshot, until both ends notice | the transfer is resumed, and what arrives is whole |
 
 use crate::checkers::{Violation, space, violation};
 use crate::cluster::Cluster;
 use crate::company;
+use crate::faults::late_connection;
 use crate::history::{Input, Outcome};
 use crate::options::Options;
 use crate::random::Stream;
@@ -46,6 +48,11 @@ const CUT_WITHIN: Duration = Duration::from_secs(10);
 /// A transfer may be over before it can be disturbed.
 const ATTEMPTS_MAX: u64 = 3;
 
+/// A follower hears again within this time from a leader that it did not hear for a moment.
+const HEARD_WITHIN: Duration = Duration::from_secs(10);
+/// After so long a connection that was begun is there.
+const CONNECTED_AFTER: Duration = Duration::from_millis(500);
+
 /// A lease of this trial, which nothing is bound to, and one that nobody is ever granted.
 const TRIAL_LEASE: i64 = 0x7472_6961_6c00;
 const NO_LEASE: i64 = TRIAL_LEASE + 1;
@@ -67,6 +74,10 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
     let [follower, leader, transfer, lease] = trials;
     if lease {
         lease_ends_under_load(cluster).await?;
+    }
+    if Stream::of(options.seed, "trial of a connection").chance(PERCENT) && options.members >= 2 {
+        connection_comes_late(cluster, &mut random).await?;
+        cluster.world.count("trial: late connection", 1);
     }
     if follower && options.members >= 3 {
         follower_apart(cluster, &mut random).await?;
@@ -126,6 +137,22 @@ fn follower(cluster: &Cluster, leader: usize, random: &mut Stream) -> usize {
         .filter(|number| *number != leader)
         .collect();
     *random.pick(&others)
+}
+
+async fn connection_comes_late(cluster: &Cluster, random: &mut Stream) -> Result<(), Violation> {
+    let (leader, _) = calm(cluster).await?;
+    let hearer = follower(cluster, leader, random);
+    late_connection::open(cluster, leader, hearer);
+    madsim::time::sleep(CONNECTED_AFTER).await;
+    write(cluster, leader, usize::MAX, 1).await?;
+    let commit = cluster.standing(leader).commit;
+    if until(HEARD_WITHIN, || cluster.standing(hearer).applied >= commit).await {
+        return Ok(());
+    }
+    violation(format!(
+        "{} does not hear its leader, {}, for {HEARD_WITHIN:?}",
+        cluster.members[hearer].name, cluster.members[leader].name
+    ))
 }
 
 async fn follower_apart(cluster: &Cluster, random: &mut Stream) -> Result<(), Violation> {

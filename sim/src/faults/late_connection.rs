@@ -2,28 +2,30 @@
 //! was on its way over a bad road arrives when that is mended.
 
 use super::Stage;
-use crate::cluster::member_address;
+use crate::cluster::{Cluster, member_address};
 use callboard::cluster::MemberUrl;
+use callboard::ids::MemberId;
 use callboard::peer::link::{self, Remote};
 
 pub fn strike(stage: &mut Stage) {
-    let Some((from, to)) = stage.pair() else { return };
-    let cluster = &stage.cluster;
+    if let Some((from, to)) = stage.pair() {
+        open(&stage.cluster, from, to);
+    }
+}
+
+/// Has such a connection come from one member to another, if they run. It is given up as soon as it is answered.
+pub fn open(cluster: &Cluster, from: usize, to: usize) {
     let (Some(own), Some(member)) = (cluster.identity(from), cluster.member_id(to)) else {
         return;
     };
-    cluster.event(
-        from,
-        "! late connection",
-        &format!("to {}", cluster.members[to].name),
-    );
+    let name = &cluster.members[to].name;
+    cluster.event(from, "! late connection", &format!("to {name}"));
     let url = format!("http://{}:2380", member_address(to));
     let remote = Remote {
         own,
-        member: callboard::ids::MemberId(member),
+        member: MemberId(member),
         urls: vec![MemberUrl::parse(&url).expect("a URL")],
         dialler: None,
     };
-    // Given up as soon as it is answered.
     cluster.on_machine(from, async move { drop(link::open(&remote, 0).await) });
 }

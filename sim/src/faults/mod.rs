@@ -16,7 +16,7 @@ mod half_open;
 mod ill_disk;
 mod isolate_leader;
 mod kill;
-mod late_connection;
+pub mod late_connection;
 mod lost_sector;
 mod narrow_link;
 mod older_disk;
