@@ -44,7 +44,7 @@ use crate::lease::{self, LeaseHandle};
 use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, READS_WAITING_MAX};
 use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
-use crate::peer::identity::Acquaintance;
+use crate::peer::identity::IdentityCheck;
 use crate::peer::link::{Link, Remote};
 use crate::peer::service::PeerService;
 use crate::peer::sessions::Sessions;
@@ -394,7 +394,7 @@ impl ConsensusParts {
         });
         let metrics = &backend.metrics;
         let service = PeerService {
-            acquaintance: Acquaintance {
+            identity_check: IdentityCheck {
                 own: opened.identity,
                 views: opened.views.clone(),
                 contacts: backend.contacts.clone(),
@@ -445,10 +445,10 @@ impl ConsensusParts {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
             let metrics = self.service.metrics.to(self.identity.member, remote.member);
             let transfers = self.transfers.clone();
-            let acquaintance = self.service.acquaintance.clone();
+            let identity_check = self.service.identity_check.clone();
             links.insert(
                 remote.member,
-                env::start(|_| Link::new(remote, inbox, acquaintance, stop, transfers, metrics)),
+                env::start(|_| Link::new(remote, inbox, identity_check, stop, transfers, metrics)),
             );
         }
         let parts = actor::Parts {
@@ -463,7 +463,7 @@ impl ConsensusParts {
             checkpoints: self.checkpoints,
             log: self.log,
             transfers: self.transfers,
-            contacts: self.service.acquaintance.contacts,
+            contacts: self.service.identity_check.contacts,
             metrics: self.metrics,
         };
         env::start(|_| Consensus::new(parts));

@@ -38,14 +38,14 @@ pub fn contact(hello: &Hello) -> Contact {
 
 /// What this member judges others by.
 #[derive(Clone)]
-pub struct Acquaintance {
+pub struct IdentityCheck {
     pub own: Identity,
     pub views: Views,
     /// With what the others were heard last.
     pub contacts: Contacts,
 }
 
-impl Acquaintance {
+impl IdentityCheck {
     /// Whether a member is to be heard that comes like this, or answers so.
     pub fn check(&self, hello: &Hello) -> Result<MemberId, Status> {
         let from = MemberId(hello.from);

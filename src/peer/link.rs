@@ -6,7 +6,7 @@
 //! find what was damaged inside a batch, but a damaged length or window, of which no sum is kept, can leave both ends
 //! waiting for bytes that never come, on a connection that answers pings.
 
-use super::identity::Acquaintance;
+use super::identity::IdentityCheck;
 use super::{envelope, identity, snapshot_send};
 use crate::client::{Channel, ChannelOptions, KeepAlive};
 use crate::cluster::MemberUrl;
@@ -92,7 +92,7 @@ pub struct Remote {
 pub struct Link {
     remote: Remote,
     consensus: Arc<Inbox<Incoming>>,
-    acquaintance: Acquaintance,
+    identity_check: IdentityCheck,
     stop: StopSignal,
     transfers: TaskThread,
     outgoing: Option<mpsc::Sender<Envelope>>,
@@ -107,7 +107,7 @@ impl Link {
     pub fn new(
         remote: Remote,
         consensus: Arc<Inbox<Incoming>>,
-        acquaintance: Acquaintance,
+        identity_check: IdentityCheck,
         stop: StopSignal,
         transfers: TaskThread,
         metrics: SentMetrics,
@@ -115,7 +115,7 @@ impl Link {
         Self {
             remote,
             consensus,
-            acquaintance,
+            identity_check,
             stop,
             transfers,
             outgoing: None,
@@ -158,7 +158,7 @@ impl Actor for Link {
     fn started(&mut self, context: &mut Context<Self>) {
         let (remote, stop, address) = (self.remote.clone(), self.stop.clone(), context.address());
         let (metrics, consensus) = (self.metrics.clone(), Arc::clone(&self.consensus));
-        let acquaintance = self.acquaintance.clone();
+        let identity_check = self.identity_check.clone();
         env::spawn_local(async move {
             let (mut attempt, mut refusals) = (0, 0);
             while address.connected() {
@@ -169,7 +169,7 @@ impl Actor for Link {
                     say(Word::Remembers(recollection));
                     address.do_send(Connected(outgoing));
                 };
-                let Err(status) = keep_open(&remote, &acquaintance, attempt, &metrics, report).await;
+                let Err(status) = keep_open(&remote, &identity_check, attempt, &metrics, report).await;
                 attempt += 1;
                 let is_refused = status.code() == identity::REFUSED;
                 refusals = if is_refused { refusals + 1 } else { 0 };
@@ -190,10 +190,10 @@ impl Actor for Link {
 
 /// What a member remembers counts only if it has its own disk: a blank one remembers nothing, and an older copy too little.
 /// It is told so when it dials.
-fn check_answer(acquaintance: &Acquaintance, recollection: &Recollection) -> Result<(), Status> {
+fn check_answer(identity_check: &IdentityCheck, recollection: &Recollection) -> Result<(), Status> {
     let hello = recollection.hello.as_ref();
     let hello = hello.ok_or_else(|| Status::data_loss("it does not say who it is"))?;
-    match acquaintance.check(hello) {
+    match identity_check.check(hello) {
         Err(status) if !mutants::active(Mutant::AnswersUnchecked) => Err(Status::aborted(status.message())),
         _ => Ok(()),
     }
@@ -202,7 +202,7 @@ fn check_answer(acquaintance: &Acquaintance, recollection: &Recollection) -> Res
 /// Connects to the remote member and waits until that ends, which it always does with an error.
 async fn keep_open(
     remote: &Remote,
-    acquaintance: &Acquaintance,
+    identity_check: &IdentityCheck,
     attempt: usize,
     metrics: &SentMetrics,
     report: impl Fn(mpsc::Sender<Envelope>, Recollection),
@@ -213,7 +213,7 @@ async fn keep_open(
         version,
         recollection,
     } = open(remote, attempt).await?;
-    check_answer(acquaintance, &recollection)?;
+    check_answer(identity_check, &recollection)?;
     tracing::info!(remote_member = %remote.member, version, "established a peer connection");
     report(outgoing.clone(), recollection);
     let asked = Cell::new(None);

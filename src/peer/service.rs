@@ -1,7 +1,7 @@
 //! The accepting end of peer links: checks who is dialling, unwraps what it sends and hands it to consensus.
 
 use super::envelope;
-use super::identity::{self, Acquaintance, VERSION};
+use super::identity::{self, IdentityCheck, VERSION};
 use super::link::SILENCE_MAX;
 use super::sessions::{Session, Sessions};
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
@@ -35,7 +35,7 @@ use tonic::{Request, Response, Status, Streaming};
 /// The service, as one member offers it.
 #[derive(Clone)]
 pub struct PeerService {
-    pub acquaintance: Acquaintance,
+    pub identity_check: IdentityCheck,
     pub consensus: Arc<Inbox<Incoming>>,
     pub directory: Arc<DataDirectory>,
     pub state_options: StateOptions,
@@ -51,7 +51,7 @@ pub struct PeerService {
 
 impl PeerService {
     fn greet(&self, hello: &Hello) -> Result<MemberId, Status> {
-        self.acquaintance.check(hello).inspect_err(|status| {
+        self.identity_check.check(hello).inspect_err(|status| {
             let from = MemberId(hello.from);
             tracing::warn!(remote_member = %from, reason = status.message(), "refused a peer");
         })
@@ -66,7 +66,7 @@ impl PeerService {
             .add(|incoming| incoming.greetings.insert(from, answer));
         let recollection = recollection.await;
         let recollection = Recollection {
-            hello: Some(identity::hello(self.acquaintance.own, from)),
+            hello: Some(identity::hello(self.identity_check.own, from)),
             ..recollection.map_err(|_| Status::unavailable("this member stops"))?
         };
         Ok((session, recollection))
@@ -76,11 +76,11 @@ impl PeerService {
     /// a disk. A member that starts says nothing before it has heard enough others, so a wrong disk that one of them refuses
     /// is not noted by the rest.
     async fn note(&self, from: MemberId, contact: Contact) -> Result<(), Status> {
-        if self.acquaintance.contacts.of(from) == Some(contact) {
+        if self.identity_check.contacts.of(from) == Some(contact) {
             return Ok(());
         }
         let (written, outcome) = oneshot::channel();
-        let contacts = self.acquaintance.contacts.clone();
+        let contacts = self.identity_check.contacts.clone();
         self.transfers.spawn(async move {
             // Whoever waits may have gone.
             let _ = written.send(contacts.note(from, contact));

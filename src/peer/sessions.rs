@@ -1,5 +1,6 @@
 //! The newest connection of every member: what came over an earlier one counts no more once a new handshake is answered, and
-//! the earlier one is ended. A member that starts again is told what is remembered of it; nothing that it said before may be counted after that.
+//! the earlier one is ended. A member that starts again is told what is remembered of it; nothing that it said before may be
+//! counted after that.
 
 use crate::ids::MemberId;
 use std::collections::BTreeMap;
