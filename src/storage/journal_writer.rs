@@ -113,6 +113,7 @@ impl Journal {
         committed?;
         *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
         self.written.store(*next, Ordering::Release);
+        self.engine.relieve()?;
         self.settle()
     }
 
@@ -200,6 +201,9 @@ impl Journal {
     }
 }
 
+/// So many batches wait for the engine's own thread to begin another memtable.
+const BATCHES_BEYOND_MAX: u64 = 50;
+
 /// What the engine's own thread was given to do.
 struct EngineWork {
     keyspaces: Vec<Keyspace>,
@@ -208,6 +212,8 @@ struct EngineWork {
     begun_before: u64,
     /// The merges, or tables with a merge each, that were due then.
     due: u64,
+    /// Batches in a row after which some memtable was full.
+    batches_beyond: AtomicU64,
     /// How large each memtable was when the engine had nothing to do. One that a start has filled is written to a table
     /// only once something is added to it.
     at_rest: Mutex<Vec<u64>>,
@@ -227,8 +233,29 @@ impl EngineWork {
             memtable_bytes,
             begun_before,
             due,
+            batches_beyond: AtomicU64::new(0),
             at_rest,
         }
+    }
+
+    /// After each batch, a full memtable has the engine asked to begin another one. Its own thread, which takes the requests out
+    /// of a queue of 1,000, asks itself for more: if it finds the queue full, it waits for ever. So whoever writes begins the
+    /// memtable before there are many; behind four that are not in tables yet, the engine holds writes up by itself.
+    fn relieve(&self) -> Result<(), fjall::Error> {
+        let is_full = |keyspace: &&Keyspace| keyspace.tree.active_memtable().size() > self.memtable_bytes;
+        let full: Vec<_> = self.keyspaces.iter().filter(is_full).collect();
+        if full.is_empty() {
+            self.batches_beyond.store(0, Ordering::Relaxed);
+            return Ok(());
+        }
+        if self.batches_beyond.fetch_add(1, Ordering::Relaxed) < BATCHES_BEYOND_MAX {
+            return Ok(());
+        }
+        self.batches_beyond.store(0, Ordering::Relaxed);
+        for keyspace in full {
+            keyspace.rotate_memtable()?;
+        }
+        Ok(())
     }
 
     /// Every memtable that was begun since had one written to a table, and a look at what there is to merge.
