@@ -350,4 +350,31 @@ mod tests {
         assert_eq!(in_use(), 5, "several have come, and the first of them have gone");
         assert_eq!(in_use(), 5);
     }
+
+    #[test]
+    fn a_full_memtable_is_replaced_by_whoever_writes_if_the_engine_does_not_come_to_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let database = Database::builder(path)
+            .worker_threads_unchecked(0)
+            .open()
+            .expect("a new database");
+        let memtable_bytes = 1 << 10;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes);
+        let keyspace = database.keyspace("some", options).expect("a keyspace");
+        let found = Found::look(path).expect("sound");
+        let journal =
+            Journal::new(&database, &[&keyspace], memtable_bytes, path, &found, None).expect("a journal");
+        let write = || {
+            let mut batch = journal.batch(1);
+            batch.insert(&keyspace, b"key".as_slice(), vec![0; 2 << 10]);
+            journal.commit(batch).expect("written");
+        };
+        for _ in 0..BATCHES_BEYOND_MAX {
+            write();
+        }
+        assert_eq!(keyspace.tree.sealed_memtable_count(), 0);
+        write();
+        assert_eq!(keyspace.tree.sealed_memtable_count(), 1);
+    }
 }
