@@ -107,14 +107,14 @@ impl Journal {
             synced: self.synced.load(Ordering::Acquire),
         };
         batch.insert(&self.marks, MARK_KEY, mark.to_bytes());
-        let held = env::hold_engines();
-        let committed = batch.commit();
-        drop(held);
-        committed?;
+        {
+            let _held = env::hold_engines();
+            batch.commit()
+        }?;
         *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
         self.written.store(*next, Ordering::Release);
-        self.engine.relieve()?;
-        self.settle()
+        self.settle()?;
+        self.engine.replace_full_memtables()
     }
 
     /// Makes everything durable that was written before the call. Blocks.
@@ -178,10 +178,7 @@ impl Journal {
 
     /// Has what a keyspace holds in memory written to a table, and waits for it.
     pub fn flush(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
-        let held = env::hold_engines();
-        let rotated = keyspace.rotate_memtable();
-        drop(held);
-        rotated?;
+        begin_memtable(keyspace)?;
         while keyspace.tree.sealed_memtable_count() > 0 {
             // Whoever should write it may be gone.
             self.check()?;
@@ -199,6 +196,12 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// Begins another memtable, and leaves it to the engine to make a table of the one before.
+fn begin_memtable(keyspace: &Keyspace) -> Result<(), fjall::Error> {
+    let _held = env::hold_engines();
+    keyspace.rotate_memtable().map(drop)
 }
 
 /// So many batches wait for the engine's own thread to begin another memtable.
@@ -241,7 +244,7 @@ impl EngineWork {
     /// After each batch, a full memtable has the engine asked to begin another one. Its own thread, which takes the requests out
     /// of a queue of 1,000, asks itself for more: if it finds the queue full, it waits for ever. So whoever writes begins the
     /// memtable before there are many; behind four that are not in tables yet, the engine holds writes up by itself.
-    fn relieve(&self) -> Result<(), fjall::Error> {
+    fn replace_full_memtables(&self) -> Result<(), fjall::Error> {
         let is_full = |keyspace: &&Keyspace| keyspace.tree.active_memtable().size() > self.memtable_bytes;
         let full: Vec<_> = self.keyspaces.iter().filter(is_full).collect();
         if full.is_empty() {
@@ -253,7 +256,7 @@ impl EngineWork {
         }
         self.batches_beyond.store(0, Ordering::Relaxed);
         for keyspace in full {
-            keyspace.rotate_memtable()?;
+            begin_memtable(keyspace)?;
         }
         Ok(())
     }
