@@ -6,10 +6,10 @@
 //! memory of it ([`Found::look`]). Where one does not read on, `journal_damage` tells what is torn from what has rotted;
 //! only the newest may end torn, since the others were synced when their successor was begun.
 //!
-//! Looking changes nothing, but that it puts back what a start has cut off that was killed undecided. A torn end is cut off afterwards ([`Found::cut`]), since the engine refuses some torn batches.
-//! Whether a journal of few batches was torn or has rotted cannot be told from itself alone: should it turn out that there
-//! was more, [`Found::put_back`] leaves it as it was found. Until that is decided the end is kept in a file beside
-//! (`journal_torn`), for a process that is killed in between.
+//! Looking changes nothing, but that it puts back what a start has cut off that was killed undecided. A torn end is cut off
+//! afterwards ([`Found::cut`]), since the engine refuses some torn batches. Whether a journal of few batches was torn or has
+//! rotted cannot be told from itself alone: should it turn out that there was more, [`Found::put_back`] leaves it as it was
+//! found. Until that is decided the end is kept in a file beside (`journal_torn`), for a process that is killed in between.
 //!
 //! The layout is that of `journal_batch`; not here: what batches mean.
 
