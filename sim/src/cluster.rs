@@ -1,6 +1,9 @@
 //! The members under rehearsal: each a simulated machine with an address and a scratch directory of its own, running the
 //! real member from its flags up. What faults do to machines and links goes through here.
 
+mod disks;
+mod links;
+
 use crate::checkers::Violation;
 use crate::disk::{self, Flip, Lost};
 use crate::options::Options;
@@ -42,10 +45,6 @@ pub struct Cluster {
     /// What the members may store; None for more than anybody writes.
     pub quota_bytes: Option<u64>,
     runtime: Handle,
-}
-
-fn set_cut(from: IpAddr, to: IpAddr, is_cut: bool) {
-    network::change_road(from, to, |road| road.is_cut = is_cut);
 }
 
 /// One member's machine.
@@ -119,6 +118,11 @@ pub fn member_of(directory: &Path) -> Option<usize> {
 /// The address of a member's machine.
 pub fn member_address(number: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number as u8 + 1).into()
+}
+
+/// Where other members reach one.
+pub fn peer_url(number: usize) -> String {
+    format!("http://{}:{PEER_PORT}", member_address(number))
 }
 
 /// The address of a client's machine.
@@ -269,21 +273,6 @@ impl Cluster {
         process.running.then_some(process.life)
     }
 
-    /// Does something to a member's disk, unless something was done to it already.
-    pub fn trouble(&self, number: usize, trouble: Trouble) -> bool {
-        let mut process = lock(&self.members[number].process);
-        if process.trouble.is_some() {
-            return false;
-        }
-        process.trouble = Some(trouble);
-        true
-    }
-
-    /// What was done to it turns out to be something else.
-    pub fn change_trouble(&self, number: usize, trouble: Trouble) {
-        lock(&self.members[number].process).trouble = Some(trouble);
-    }
-
     /// Whether nothing of a member's process is there.
     pub fn is_idle(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);
@@ -357,97 +346,9 @@ impl Cluster {
         process.backend.as_ref().map(|backend| backend.identity)
     }
 
-    /// Cuts the power of a machine whose process has ended: what it had not synced is gone.
-    pub fn lose_power_of_dead(&self, number: usize, random: &mut Stream) {
-        if !self.is_idle(number) {
-            return;
-        }
-        let directory = &self.members[number].directory;
-        let lost = disk::lose_power(directory, random).expect("scratch files can be written");
-        self.note_lost(number, lost);
-    }
-
-    /// Tells what a loss of power took.
-    pub fn note_lost(&self, number: usize, lost: Lost) {
-        let note = format!(
-            "{} unsynced writes lost, {} torn, {} files out of order, {} names",
-            lost.writes, lost.torn, lost.reordered, lost.names
-        );
-        self.event(number, "power is off", &note);
-        self.world.count("unsynced writes lost", lost.writes);
-        self.world.count("torn writes", lost.torn);
-        self.world
-            .count("files with later writes than those lost", lost.reordered);
-        self.world.count("names lost", lost.names);
-    }
-
     /// Whether a member's process has come so far that it serves.
     pub fn has_started(&self, number: usize) -> bool {
         lock(&self.members[number].process).backend.is_some()
-    }
-
-    /// Undoes what was done to a member's disk; its process has ended when this returns, if anything was noticed.
-    pub async fn repair(&self, number: usize) {
-        let member = &self.members[number];
-        let Some(trouble) = lock(&member.process).trouble.clone() else {
-            return;
-        };
-        if trouble != Trouble::Ailing || disk::failed_calls(&member.directory) > 0 {
-            self.kill(number).await;
-        }
-        // One that has just ended by itself is judged by what was wrong with its disk.
-        self.wait_for_death(number).await;
-        let undone = match &trouble {
-            Trouble::Ailing => {
-                disk::get_well(&member.directory);
-                Ok(())
-            }
-            Trouble::Rotten(flips) => disk::mend(flips),
-            Trouble::Altered => Ok(()),
-            Trouble::Blank | Trouble::Older => disk::scrap(&member.directory)
-                .and_then(|()| disk::carry(&aside(&member.directory), &member.directory)),
-            Trouble::Swapped(other) => {
-                self.kill(*other).await;
-                self.wait_for_death(*other).await;
-                lock(&self.members[*other].process).trouble = None;
-                self.exchange_disks(number, *other)
-            }
-        };
-        undone.expect("scratch files can be written");
-        lock(&member.process).trouble = None;
-    }
-
-    /// Puts a disk with nothing on it in the place of a member's, whose process must not run.
-    pub fn replace_disk(&self, number: usize) -> std::io::Result<()> {
-        let directory = &self.members[number].directory;
-        disk::carry(directory, &aside(directory))?;
-        callboard::env::create_directory(directory).map_err(std::io::Error::other)
-    }
-
-    /// Copies the disk of a member whose process must not do anything meanwhile. False if there is a copy already.
-    pub fn copy_disk(&self, number: usize) -> bool {
-        let directory = &self.members[number].directory;
-        let copy = copied(directory);
-        if copy.exists() {
-            return false;
-        }
-        disk::copy(directory, &copy).expect("scratch files can be copied");
-        true
-    }
-
-    /// Puts the copy of a member's disk in its place. Its process must not run.
-    pub fn put_copy_in_place(&self, number: usize) -> std::io::Result<()> {
-        let directory = &self.members[number].directory;
-        disk::carry(directory, &aside(directory))?;
-        disk::carry(&copied(directory), directory)
-    }
-
-    /// Swaps the disks of two members, whose processes must not run.
-    pub fn exchange_disks(&self, one: usize, other: usize) -> std::io::Result<()> {
-        let (one, other) = (&self.members[one].directory, &self.members[other].directory);
-        disk::carry(one, &aside(one))?;
-        disk::carry(other, one)?;
-        disk::carry(&aside(one), other)
     }
 
     async fn wait_for_death(&self, number: usize) {
@@ -518,52 +419,14 @@ impl Cluster {
 
     /// Silences one direction between two members.
     #[allow(clippy::unused_self)] // the roads are the cluster's
-    pub fn cut(&self, from: usize, to: usize) {
-        set_cut(member_address(from), member_address(to), true);
-    }
-
     /// Damages so many of a thousand pieces that go one way between two members.
     #[allow(clippy::unused_self)] // the roads are the cluster's
-    pub fn garble(&self, from: usize, to: usize, permille: u64) {
-        network::change_road(member_address(from), member_address(to), |road| {
-            road.corrupt_permille = permille;
-        });
-    }
-
     /// Makes everything that goes one way between two members take longer.
     #[allow(clippy::unused_self)] // the roads are the cluster's
-    pub fn delay(&self, from: usize, to: usize, delay: Duration) {
-        network::change_road(member_address(from), member_address(to), |road| {
-            road.delay = delay
-        });
-    }
-
     /// Lets it be heard again, undamaged and without delay.
     #[allow(clippy::unused_self)] // the roads are the cluster's
-    pub fn mend(&self, from: usize, to: usize) {
-        set_cut(member_address(from), member_address(to), false);
-        self.garble(from, to, 0);
-        self.delay(from, to, Duration::ZERO);
-    }
-
-    /// The machines of all members and clients.
-    pub fn all_addresses(&self) -> Vec<IpAddr> {
-        let members = (0..self.members.len()).map(member_address);
-        members.chain(self.clients.iter().copied()).collect()
-    }
-
     /// Cuts or mends the roads between a member's machine and another.
     #[allow(clippy::unused_self)] // the roads are the cluster's
-    pub fn clog(&self, number: usize, other: IpAddr, inwards: bool, outwards: bool, is_cut: bool) {
-        let own = member_address(number);
-        if inwards {
-            set_cut(other, own, is_cut);
-        }
-        if outwards {
-            set_cut(own, other, is_cut);
-        }
-    }
-
     /// A running member's databases, if nothing was done to its disk.
     pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
         let is_well = lock(&self.members[number].process).trouble.is_none();
@@ -578,18 +441,6 @@ impl Cluster {
             .paused_since
             .is_none()
             .then(|| (Arc::clone(&backend.views.load().state), log))
-    }
-
-    /// Cuts these members off from all others.
-    pub fn cut_off(&self, members: &[usize]) {
-        for from in 0..self.members.len() {
-            for to in members {
-                if !members.contains(&from) {
-                    self.cut(from, *to);
-                    self.cut(*to, from);
-                }
-            }
-        }
     }
 
     /// Has these members run, all of them, and hear each other.
@@ -611,17 +462,6 @@ impl Cluster {
             self.restart(*number);
         }
         self.mend_all(members);
-    }
-
-    /// Mends everything among these members.
-    pub fn mend_all(&self, members: &[usize]) {
-        for from in members {
-            for to in members {
-                if from != to {
-                    self.mend(*from, *to);
-                }
-            }
-        }
     }
 
     /// The state of a member that has started.
@@ -675,16 +515,6 @@ impl Cluster {
         self.world
             .event(&self.members[number].name, event, self.standing(number), note);
     }
-}
-
-/// Where a disk is kept that another one has taken the place of.
-fn aside(directory: &Path) -> PathBuf {
-    directory.with_extension("aside")
-}
-
-/// Where the copy of a disk is kept.
-fn copied(directory: &Path) -> PathBuf {
-    directory.with_extension("copy")
 }
 
 /// How members run their storage engines.
@@ -782,7 +612,7 @@ async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>
 fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
     let url = |port| format!("http://{}:{port}", member_address(number));
     let cluster: Vec<_> = (0..options.members)
-        .map(|number| format!("m{}=http://{}:{PEER_PORT}", number + 1, member_address(number)))
+        .map(|number| format!("m{}={}", number + 1, peer_url(number)))
         .collect();
     let flags = [
         "callboard".to_owned(),

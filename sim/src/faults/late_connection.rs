@@ -2,7 +2,7 @@
 //! was on its way over a bad road arrives when that is mended.
 
 use super::Stage;
-use crate::cluster::{Cluster, member_address};
+use crate::cluster::{Cluster, peer_url};
 use callboard::cluster::MemberUrl;
 use callboard::ids::MemberId;
 use callboard::peer::link::{self, Remote};
@@ -20,11 +20,10 @@ pub fn open(cluster: &Cluster, from: usize, to: usize) {
     };
     let name = &cluster.members[to].name;
     cluster.event(from, "! late connection", &format!("to {name}"));
-    let url = format!("http://{}:2380", member_address(to));
     let remote = Remote {
         own,
         member: MemberId(member),
-        urls: vec![MemberUrl::parse(&url).expect("a URL")],
+        urls: vec![MemberUrl::parse(&peer_url(to)).expect("a URL")],
         dialler: None,
     };
     cluster.on_machine(from, async move { drop(link::open(&remote, 0).await) });

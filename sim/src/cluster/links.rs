@@ -1,0 +1,73 @@
+//! What goes wrong with the links between machines, and is put right again.
+
+use super::{Cluster, member_address};
+use callboard::env::network;
+use std::net::IpAddr;
+use std::time::Duration;
+
+impl Cluster {
+    pub fn cut(&self, from: usize, to: usize) {
+        set_cut(member_address(from), member_address(to), true);
+    }
+
+    pub fn garble(&self, from: usize, to: usize, permille: u64) {
+        network::change_road(member_address(from), member_address(to), |road| {
+            road.corrupt_permille = permille;
+        });
+    }
+
+    pub fn delay(&self, from: usize, to: usize, delay: Duration) {
+        network::change_road(member_address(from), member_address(to), |road| {
+            road.delay = delay
+        });
+    }
+
+    pub fn mend(&self, from: usize, to: usize) {
+        set_cut(member_address(from), member_address(to), false);
+        self.garble(from, to, 0);
+        self.delay(from, to, Duration::ZERO);
+    }
+
+    /// The machines of all members and clients.
+    pub fn all_addresses(&self) -> Vec<IpAddr> {
+        let members = (0..self.members.len()).map(member_address);
+        members.chain(self.clients.iter().copied()).collect()
+    }
+
+    pub fn clog(&self, number: usize, other: IpAddr, inwards: bool, outwards: bool, is_cut: bool) {
+        let own = member_address(number);
+        if inwards {
+            set_cut(other, own, is_cut);
+        }
+        if outwards {
+            set_cut(own, other, is_cut);
+        }
+    }
+
+    /// Cuts these members off from all others.
+    pub fn cut_off(&self, members: &[usize]) {
+        for from in 0..self.members.len() {
+            for to in members {
+                if !members.contains(&from) {
+                    self.cut(from, *to);
+                    self.cut(*to, from);
+                }
+            }
+        }
+    }
+
+    /// Mends everything among these members.
+    pub fn mend_all(&self, members: &[usize]) {
+        for from in members {
+            for to in members {
+                if from != to {
+                    self.mend(*from, *to);
+                }
+            }
+        }
+    }
+}
+
+fn set_cut(from: IpAddr, to: IpAddr, is_cut: bool) {
+    network::change_road(from, to, |road| road.is_cut = is_cut);
+}
