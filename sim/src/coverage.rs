@@ -119,6 +119,9 @@ const COUNTED: &[&str] = &[
     "trial: late connection",
     "trial: transfer fails",
     "trial: transfer resumes",
+    "trial: transfer overtaken",
+    "trial: transfer repacked",
+    "trial: slow links",
 ];
 
 /// What one rehearsal has reached.

@@ -234,7 +234,7 @@ fn weather(options: &Options) {
 }
 
 /// Nothing is wrong anywhere, except with what belongs to a single member.
-fn fair_weather() {
+pub fn fair_weather() {
     network::set_weather(Weather::default());
     network::mend_everything();
     callboard::env::set_disk_sync_us_max(2_000);

@@ -51,7 +51,7 @@ impl Cluster {
         let Some(trouble) = lock(&member.process).trouble.clone() else {
             return;
         };
-        if trouble != Trouble::Ailing || disk::failed_calls(&member.directory) > 0 {
+        if trouble != Trouble::Ailing || disk::has_met_error(&member.directory) {
             self.kill(number).await;
         }
         // One that has just ended by itself is judged by what was wrong with its disk.

@@ -190,6 +190,12 @@ pub fn failed_calls(directory: &Path) -> u64 {
     ill.map(|ailing| ailing.failed).sum()
 }
 
+/// Whether anything on it has met an error, told of or not.
+pub fn has_met_error(directory: &Path) -> bool {
+    let hidden = |file: &super::Tracked| file.errors > 0 && file.path.starts_with(directory);
+    failed_calls(directory) > 0 || disks().files.values().any(hidden)
+}
+
 /// The first file that a call to has failed for; none where that is not known.
 pub fn first_failed(directory: &Path) -> Option<PathBuf> {
     let disks = disks();

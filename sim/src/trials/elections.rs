@@ -1,0 +1,65 @@
+//! Members that hear nobody for a while, in a cluster that is well otherwise.
+
+use super::{ELECTION_TIMEOUT, calm, everybody, follower};
+use crate::checkers::{Violation, violation};
+use crate::cluster::Cluster;
+use crate::random::Stream;
+use crate::world::elapsed;
+use std::time::Duration;
+
+/// A leader that hears from no quorum steps down within this time: it looks once in an election timeout whether it heard of
+/// a quorum since the last look. What was on its way counts, and so do clocks that are slow.
+const LEADS_ALONE_MAX: Duration = Duration::from_millis(2_300);
+
+pub async fn follower_apart(cluster: &Cluster, random: &mut Stream) -> Result<(), Violation> {
+    let (leader, term) = calm(cluster).await?;
+    let apart = follower(cluster, leader, random);
+    let name = &cluster.members[apart].name;
+    cluster.event(apart, "! cut off from all others", "");
+    cluster.cut_off(&[apart]);
+    let until = elapsed() + Duration::from_millis(random.between(3_000, 8_000));
+    while elapsed() < until {
+        let own = cluster.standing(apart).term;
+        if own != term {
+            return violation(format!(
+                "{name} hears from nobody, and its term went from {term} to {own}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.mend_all(&everybody(cluster));
+    cluster.event(apart, "heard again", "");
+    let until = elapsed() + 3 * ELECTION_TIMEOUT;
+    while elapsed() < until {
+        let standing = cluster.standing(leader);
+        if !cluster.leads(leader) || standing.term != term {
+            return violation(format!(
+                "{} led in term {term} and was deposed when {name} was back: its term is {} now",
+                cluster.members[leader].name, standing.term
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+pub async fn leader_apart(cluster: &Cluster) -> Result<(), Violation> {
+    let (leader, term) = calm(cluster).await?;
+    let name = &cluster.members[leader].name;
+    cluster.event(leader, "! cut off from all others", "");
+    cluster.cut_off(&[leader]);
+    let deadline = elapsed() + LEADS_ALONE_MAX;
+    while cluster.leads(leader) {
+        if elapsed() > deadline {
+            return violation(format!(
+                "{name} hears from no quorum, and still takes itself for the leader of term {term} after \
+                 {LEADS_ALONE_MAX:?}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(20)).await;
+    }
+    cluster.mend_all(&everybody(cluster));
+    cluster.event(leader, "heard again", "");
+    calm(cluster).await?;
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Trials of a cluster that is well, one after another, each with a leader that nothing else disturbs: what elections in the
+//! safety phase would put right before anybody could see that it was wrong.
+//!
+//! | what is done | what must be true |
+//! |---|---|
+//! | a follower hears nobody for a while | its term stays, and so does the leader when it is back |
+//! | the leader hears nobody | it does not take itself for the leader for longer than two election timeouts |
+//! | clients keep a leader's admission full while a lease ends | the lease goes in time |
+//! | a connection that the leader had given up reaches a follower behind the one that they use | the follower goes on hearing the leader |
+//! | the leader's links are slow, their round trips a little shorter than an election timeout | a follower's clients are answered, and the leader stays |
+//! | the transfer of a snapshot is disturbed, in four ways | see `transfer` |
+
+mod elections;
+mod lease;
+mod links;
+mod transfer;
+
+use crate::checkers::{Violation, space, violation};
+use crate::cluster::Cluster;
+use crate::company;
+use crate::history::{Input, Outcome};
+use crate::options::Options;
+use crate::random::Stream;
+use crate::rehearsal::DIRECTOR;
+use crate::workloads::{self, quota};
+use crate::world::elapsed;
+use std::time::Duration;
+
+/// Of a hundred seeds, how many make each trial.
+const PERCENT: u64 = 35;
+/// Few seeds have logs that are short enough for this one.
+const TRANSFER_PERCENT: u64 = 90;
+/// The members' election timeout, which is etcd's default.
+const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
+/// A cluster that serves answers within this time.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// A healthy cluster comes to rest within this time.
+const CALM_MAX: Duration = Duration::from_secs(30);
+
+/// Makes the trials of this seed.
+pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation> {
+    let members = options.members;
+    let drawn = |name: &str, percent: u64| {
+        let mut random = Stream::of(options.seed, name);
+        random.chance(percent).then_some(random)
+    };
+    let count = |name| cluster.world.count(name, 1);
+    if drawn("trial: lease ends under load", PERCENT).is_some() && lease::ends_under_load(cluster).await? {
+        count("trial: lease ends under load");
+    }
+    if let Some(mut random) = drawn("trial: late connection", PERCENT)
+        && members >= 2
+    {
+        links::connection_comes_late(cluster, &mut random).await?;
+        count("trial: late connection");
+    }
+    if let Some(mut random) = drawn("trial: slow links", PERCENT)
+        && members >= 2
+    {
+        links::leader_is_far(cluster, &mut random).await?;
+        count("trial: slow links");
+    }
+    if let Some(mut random) = drawn("trial: follower apart", PERCENT)
+        && members >= 3
+    {
+        elections::follower_apart(cluster, &mut random).await?;
+        count("trial: follower apart");
+    }
+    if drawn("trial: leader apart", PERCENT).is_some() && members >= 2 {
+        elections::leader_apart(cluster).await?;
+        count("trial: leader apart");
+    }
+    if let Some(random) = drawn("trial: transfer", TRANSFER_PERCENT)
+        && let Some(trial) = transfer::Trial::of(options, random)
+        && let Some(disturbed) = trial.play(cluster).await?
+    {
+        count(disturbed);
+    }
+    Ok(())
+}
+
+/// A leader whom all follow, and its term.
+async fn calm(cluster: &Cluster) -> Result<(usize, u64), Violation> {
+    let deadline = elapsed() + CALM_MAX;
+    let mut since = elapsed();
+    let mut last = None;
+    loop {
+        let terms: Vec<u64> = (0..cluster.members.len())
+            .map(|number| cluster.standing(number).term)
+            .collect();
+        let now = cluster
+            .leader()
+            .filter(|_| terms.iter().all(|term| *term == terms[0]))
+            .map(|leader| (leader, terms[0]));
+        if now != last {
+            (since, last) = (elapsed(), now);
+        }
+        if let Some(found) = now.filter(|_| elapsed() - since > 2 * ELECTION_TIMEOUT) {
+            return Ok(found);
+        }
+        if elapsed() > deadline {
+            return violation(format!(
+                "a healthy cluster does not agree on a leader within {CALM_MAX:?}: terms {terms:?}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn everybody(cluster: &Cluster) -> Vec<usize> {
+    (0..cluster.members.len()).collect()
+}
+
+/// Anybody but the leader.
+fn follower(cluster: &Cluster, leader: usize, random: &mut Stream) -> usize {
+    *random.pick(&all_but(cluster, &[leader]))
+}
+
+/// Waits until something holds, but not for ever; whether it does.
+async fn until(limit: Duration, holds: impl Fn() -> bool) -> bool {
+    let deadline = elapsed() + limit;
+    while !holds() {
+        if elapsed() > deadline {
+            return false;
+        }
+        madsim::time::sleep(Duration::from_millis(1)).await;
+    }
+    true
+}
+
+/// All but these.
+fn all_but(cluster: &Cluster, apart: &[usize]) -> Vec<usize> {
+    let mut others = everybody(cluster);
+    others.retain(|number| !apart.contains(number));
+    others
+}
+
+/// Has so many entries written while only these members are there. Where the quota is smaller than that, space is freed as
+/// an operator would.
+async fn write(cluster: &Cluster, via: usize, there: &[usize], entries: u64) -> Result<(), Violation> {
+    let mut written = 0;
+    while written < entries {
+        let refused = answers(cluster, via, &Input::Put { key: 0 }).await?;
+        if refused {
+            quota::settle(cluster, &cluster.world, there).await?;
+        } else {
+            written += 1;
+        }
+    }
+    Ok(())
+}
+
+/// Asks one member and has an answer in time. Whether that is a refusal for want of space.
+async fn answers(cluster: &Cluster, via: usize, input: &Input) -> Result<bool, Violation> {
+    let client = company::connect([via], ANSWERED_WITHIN);
+    let (id, outcome) = workloads::carry_out(&cluster.world, DIRECTOR, &client, input).await;
+    match outcome {
+        Outcome::Answered(_) => Ok(false),
+        refused if space::is_refusal(&refused) => Ok(true),
+        Outcome::Refused(reason) | Outcome::Unknown(reason) => violation(format!(
+            "operation {id} of a healthy cluster was not answered by {}: {reason}",
+            cluster.members[via].name
+        )),
+    }
+}
