@@ -24,8 +24,8 @@ mod rot;
 mod waits;
 
 pub use ailments::{
-    Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, first_failed, get_well, has_met_error, hide_error,
-    scrap, syncs_since_error,
+    Ailment, carry, copy, failed_calls, fall_ill, fall_ill_and, first_failed, get_well, has_met_error,
+    hide_error, scrap, syncs_since_error,
 };
 pub use engine::{engine_counts, seal_journals_after};
 pub use power::{Lost, lose_power};
