@@ -117,6 +117,8 @@ pub enum Mutant {
     StartCountsAtOnce,
     /// A connection whose place a newer one has taken stays open, and nobody listens.
     ReplacedConnectionStays,
+    /// Certificates are read on the thread that shakes hands, which may be the one that carries raft.
+    CertificatesReadInPlace,
     /// What a member remembers counts also if it answers with another disk than its own.
     AnswersUnchecked,
 }
@@ -179,6 +181,7 @@ impl Mutant {
         Self::ContactsForgotten,
         Self::StartCountsAtOnce,
         Self::ReplacedConnectionStays,
+        Self::CertificatesReadInPlace,
         Self::AnswersUnchecked,
     ];
 
@@ -240,6 +243,7 @@ impl Mutant {
             Self::ContactsForgotten => "contacts-forgotten",
             Self::StartCountsAtOnce => "start-counts-at-once",
             Self::ReplacedConnectionStays => "replaced-connection-stays",
+            Self::CertificatesReadInPlace => "certificates-read-in-place",
             Self::AnswersUnchecked => "answers-unchecked",
         }
     }

@@ -3,6 +3,7 @@
 
 mod disks;
 mod links;
+mod process;
 
 use crate::checkers::Violation;
 use crate::disk::{self, Flip, Lost};
@@ -11,18 +12,14 @@ use crate::random::Stream;
 use crate::trace::Standing;
 use crate::world::World;
 use callboard::api::RaftStatus;
-use callboard::config::{self, Invocation, Server};
-use callboard::env::{First, clock, network};
+use callboard::env::{clock, network};
 use callboard::mvcc::view::Views;
 use callboard::node::backend::MemberBackend;
-use callboard::node::bootstrap::{EngineOptions, StartError};
-use callboard::node::member::Member;
 use callboard::storage::contacts::{Contact, Start};
 use callboard::storage::directory::Identity;
 use callboard::storage::log::LogDatabase;
-use callboard::storage::state::{StateDatabase, StateOptions};
+use callboard::storage::state::StateDatabase;
 use madsim::runtime::{Handle, NodeHandle};
-use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -44,6 +41,8 @@ pub struct Cluster {
     pub clients: Vec<IpAddr>,
     /// What the members may store; None for more than anybody writes.
     pub quota_bytes: Option<u64>,
+    /// Members speak TLS with each other.
+    peer_tls: bool,
     runtime: Handle,
 }
 
@@ -121,8 +120,9 @@ pub fn member_address(number: usize) -> IpAddr {
 }
 
 /// Where other members reach one.
-pub fn peer_url(number: usize) -> String {
-    format!("http://{}:{PEER_PORT}", member_address(number))
+fn peer_url(number: usize, is_secure: bool) -> String {
+    let scheme = if is_secure { "https" } else { "http" };
+    format!("{scheme}://{}:{PEER_PORT}", member_address(number))
 }
 
 /// The address of a client's machine.
@@ -144,8 +144,8 @@ impl Cluster {
         for number in 0..options.members {
             let name = format!("m{}", number + 1);
             let directory = scratch.join(&name);
-            let config = member_config(options, number, &directory);
-            let engine = engine_options(options);
+            let config = process::member_config(options, number, &directory);
+            let engine = process::engine_options(options);
             let process = Arc::new(Mutex::new(Process {
                 running: true,
                 ..Process::default()
@@ -155,7 +155,7 @@ impl Cluster {
                 .create_node()
                 .name(&name)
                 .init(move || {
-                    let life = live(config.clone(), engine.clone(), Arc::clone(&shared));
+                    let life = process::live(config.clone(), engine.clone(), Arc::clone(&shared));
                     let exits = exits.clone();
                     async move {
                         let end = life.await;
@@ -179,8 +179,12 @@ impl Cluster {
             world,
             clients: (0..options.clients).map(client_address).collect(),
             quota_bytes: options.space.quota_bytes,
+            peer_tls: options.peer_tls,
             runtime,
         });
+        cluster
+            .world
+            .count("clusters with TLS between members", u64::from(options.peer_tls));
         madsim::task::spawn_local(Self::see_off(Rc::downgrade(&cluster), exited));
         cluster
     }
@@ -514,128 +518,5 @@ impl Cluster {
     pub fn event(&self, number: usize, event: &str, note: &str) {
         self.world
             .event(&self.members[number].name, event, self.standing(number), note);
-    }
-}
-
-/// How members run their storage engines.
-fn engine_options(options: &Options) -> EngineOptions {
-    let engine = &options.engine;
-    EngineOptions {
-        state: StateOptions {
-            memtable_bytes: engine.memtable_bytes,
-            table_bytes: engine.table_bytes,
-            first_level_tables: engine.first_level_tables,
-            ..StateOptions::simulator()
-        },
-        log_memtable_bytes: Some(engine.memtable_bytes),
-        catch_up_entries: Some(options.catch_up_entries),
-        ..EngineOptions::default()
-    }
-}
-
-/// Whether a start was refused for what its data directory holds.
-fn is_about_directory(error: &StartError) -> bool {
-    matches!(
-        error,
-        StartError::Directory(_)
-            | StartError::Log(_)
-            | StartError::State(_)
-            | StartError::Machine(_)
-            | StartError::LogBehindState { .. }
-            | StartError::StateBehindLog { .. }
-            | StartError::AnothersDirectory { .. }
-    )
-}
-
-/// Whether every earlier start has come so far that it was refused or went on. Else the next one puts back what was cut off.
-fn is_decided(directory: &Path) -> bool {
-    let state = callboard::storage::directory::state_in_use(directory);
-    let databases = state.into_iter().chain([directory.join("log")]);
-    databases
-        .into_iter()
-        .all(|database| !database.join("torn").exists())
-}
-
-/// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was
-/// not asked for.
-async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>>) -> End {
-    let directory = config.data_dir.clone();
-    // A disk that fails cannot be put back as it was.
-    let is_suspect =
-        !matches!(lock(&process).trouble, None | Some(Trouble::Ailing)) && is_decided(&directory);
-    let before = is_suspect.then(|| disk::sums(&directory));
-    let mut changed = None;
-    let mut signal = std::pin::pin!(callboard::env::shutdown_signal());
-    let ended = match Member::start(config, engine).await {
-        Ok(member) => {
-            {
-                let mut process = lock(&process);
-                process.backend = Some(member.backend().clone());
-                process.log = Some(member.log().clone());
-            }
-            let published = callboard::env::first(member.publish(), member.failed(), signal.as_mut()).await;
-            let ended = match published {
-                First::One(()) => {
-                    callboard::env::first(std::future::pending::<()>(), member.failed(), signal.as_mut())
-                        .await
-                }
-                ended => ended,
-            };
-            match ended {
-                First::Three(_) => member.stop().await.err(),
-                First::Two(reason) => Some(reason),
-                First::One(()) => None,
-            }
-        }
-        Err(error) => {
-            // What is refused later than that was in order.
-            let before = before.filter(|_| is_about_directory(&error));
-            changed = before.and_then(|before| disk::difference(&before, &disk::sums(&directory)));
-            Some(error.to_string())
-        }
-    };
-    // The process is gone at once, with all its threads.
-    disk::freeze(&directory);
-    let mut process = lock(&process);
-    process.running = false;
-    process.dying = true;
-    process.leaving = true;
-    process.backend = None;
-    process.log = None;
-    End {
-        reason: ended,
-        changed,
-    }
-}
-
-/// The configuration that an operator's flags would give.
-fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
-    let url = |port| format!("http://{}:{port}", member_address(number));
-    let cluster: Vec<_> = (0..options.members)
-        .map(|number| format!("m{}={}", number + 1, peer_url(number)))
-        .collect();
-    let flags = [
-        "callboard".to_owned(),
-        format!("--name=m{}", number + 1),
-        format!("--data-dir={}", directory.display()),
-        format!("--listen-client-urls={}", url(CLIENT_PORT)),
-        format!("--advertise-client-urls={}", url(CLIENT_PORT)),
-        format!("--listen-peer-urls={}", url(PEER_PORT)),
-        format!("--initial-advertise-peer-urls={}", url(PEER_PORT)),
-        format!("--initial-cluster={}", cluster.join(",")),
-        format!("--snapshot-count={}", options.snapshot_count),
-        format!("--corrupt-check-time={}ms", options.hashes_ms),
-        format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),
-        format!(
-            "--feature-gates=InitialCorruptCheck={},CompactHashCheck={}",
-            options.initial_check,
-            options.hashes_ms > 0
-        ),
-        format!("--scrub-bytes-per-second={}", options.scrub_bytes_per_second),
-    ];
-    let flags = flags.into_iter().chain(options.space.flags());
-    match config::parse(flags.map(OsString::from), []) {
-        Ok(Invocation::Server(config)) => *config,
-        other => panic!("the flags of a simulated member are right: {other:?}"),
     }
 }

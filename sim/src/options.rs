@@ -49,6 +49,8 @@ pub struct Options {
     pub faults: Vec<FaultKind>,
     /// Between two comparisons of the members' hashes; 0 for none.
     pub hashes_ms: u64,
+    /// Members speak TLS with each other, with certificates that they make themselves.
+    pub peer_tls: bool,
     /// Members compare their hashes at their start.
     pub initial_check: bool,
     /// How fast members read their data back from disk; 0 for not at all.
@@ -186,6 +188,7 @@ impl Options {
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
             hashes_ms,
+            peer_tls: Stream::of(seed, "tls").chance(20),
             initial_check: checks.chance(40),
             scrub_bytes_per_second: *checks.pick(&[0, 10_000, 1_000_000]),
             sizes: crate::sizes::draw(seed),
@@ -219,6 +222,7 @@ impl Options {
             engine: Engine::default(),
             faults: Vec::new(),
             hashes_ms: 0,
+            peer_tls: false,
             initial_check: false,
             scrub_bytes_per_second: 0,
             sizes: Sizes {
@@ -244,7 +248,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} space={} engine={} hashes_ms={} initial_check={} scrub={} sizes={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} space={} engine={} peer_tls={} hashes_ms={} initial_check={} scrub={} sizes={} faults={faults}",
             self.seed,
             self.members,
             self.clients,
@@ -261,6 +265,7 @@ impl fmt::Display for Options {
             self.mix,
             self.space,
             self.engine,
+            self.peer_tls,
             self.hashes_ms,
             self.initial_check,
             self.scrub_bytes_per_second,

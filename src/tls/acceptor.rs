@@ -34,7 +34,7 @@ impl Acceptor {
     }
 
     async fn accept(&self, stream: FirstByte) -> Result<Stream, HandshakeError> {
-        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.current());
+        let acceptor = tokio_rustls::TlsAcceptor::from(self.config.current().await);
         let stream = acceptor.accept(stream).await?;
         Ok(Stream::Secure(Box::new(stream.into())))
     }

@@ -66,7 +66,7 @@ impl Connector {
             .unwrap_or(host);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name(host.to_owned()))?;
-        let connector = tokio_rustls::TlsConnector::from(self.config.current());
+        let connector = tokio_rustls::TlsConnector::from(self.config.current().await);
         let stream = connector.connect(name, FirstByte::none(stream)).await?;
         Ok(Stream::Secure(Box::new(stream.into())))
     }

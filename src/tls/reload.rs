@@ -2,8 +2,14 @@
 
 use super::TlsError;
 use crate::env;
+use crate::mutants::{self, Mutant};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Files that are not read within this time are taken for unchanged.
+const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// The bytes of all files, in the order of their names.
 pub type Contents = Vec<Vec<u8>>;
@@ -15,6 +21,8 @@ pub struct Reloaded<T> {
     files: Vec<PathBuf>,
     build: Build<T>,
     kept: Mutex<Kept<T>>,
+    /// To read the files.
+    turns: Arc<Semaphore>,
 }
 
 struct Kept<T> {
@@ -25,7 +33,7 @@ struct Kept<T> {
 }
 
 impl<T> Kept<T> {
-    fn complain(&mut self, error: &TlsError) {
+    fn complain(&mut self, error: &dyn std::fmt::Display) {
         let complaint = error.to_string();
         if self.complaint.as_ref() != Some(&complaint) {
             tracing::warn!(%error, "new certificates cannot be used; the ones before stay");
@@ -34,7 +42,7 @@ impl<T> Kept<T> {
     }
 }
 
-impl<T> Reloaded<T> {
+impl<T: Send + Sync + 'static> Reloaded<T> {
     /// Reads the files for the first time, when all must be in order.
     pub fn new(
         files: Vec<PathBuf>,
@@ -50,32 +58,56 @@ impl<T> Reloaded<T> {
                 complaint: None,
                 current,
             }),
+            turns: Arc::new(Semaphore::new(1)),
         })
     }
 
-    /// What the files make now, or made when they were in order last.
-    pub fn current(&self) -> Arc<T> {
-        if self.files.is_empty() {
-            return Arc::clone(&self.lock().current);
+    /// What the files make now, or made when they were in order last. Who shakes hands may be on a thread that must not wait
+    /// for a disk, so they are read elsewhere, once at a time; a disk that stands still keeps nobody waiting for long.
+    pub async fn current(self: &Arc<Self>) -> Arc<T> {
+        if mutants::active(Mutant::CertificatesReadInPlace) {
+            self.refresh();
+        } else if !self.files.is_empty() {
+            let refreshed = async {
+                // Never closed.
+                let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
+                    return;
+                };
+                let this = Arc::clone(self);
+                env::blocking(move || {
+                    this.refresh();
+                    drop(turn);
+                })
+                .await;
+            };
+            if env::timeout(READ_WITHIN, refreshed).await.is_err() {
+                self.lock().complain(&format!("not read within {READ_WITHIN:?}"));
+            }
         }
-        let contents = read(&self.files);
-        let mut kept = self.lock();
-        match contents {
-            Ok(contents) if contents == kept.contents => kept.complaint = None,
-            Ok(contents) => match (self.build)(&contents) {
-                Ok(built) => {
-                    tracing::info!(files = %self.names(), "took new certificates");
-                    *kept = Kept {
-                        contents,
-                        complaint: None,
-                        current: Arc::new(built),
-                    };
-                }
-                Err(error) => kept.complain(&error),
-            },
-            Err(error) => kept.complain(&error),
+        Arc::clone(&self.lock().current)
+    }
+
+    /// Reads the files, and builds again what they make if they have changed.
+    fn refresh(&self) {
+        let contents = match read(&self.files) {
+            Ok(contents) => contents,
+            Err(error) => return self.lock().complain(&error),
+        };
+        if contents == self.lock().contents {
+            self.lock().complaint = None;
+            return;
         }
-        Arc::clone(&kept.current)
+        match (self.build)(&contents) {
+            Ok(built) => {
+                tracing::info!(files = %self.names(), "took new certificates");
+                *self.lock() = Kept {
+                    contents,
+                    complaint: None,
+                    current: Arc::new(built),
+                };
+            }
+            Err(error) => self.lock().complain(&error),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept<T>> {
@@ -101,8 +133,8 @@ fn read(files: &[PathBuf]) -> Result<Contents, TlsError> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_cannot_be_used_leaves_what_was_there() {
+    #[tokio::test]
+    async fn what_cannot_be_used_leaves_what_was_there() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("number");
         let write = |text: &str| env::write_file(&path, text.as_bytes()).expect("a scratch file");
@@ -119,15 +151,38 @@ mod tests {
             Err(TlsError::Missing(_))
         ));
         write("1");
-        let reloaded = Reloaded::new(files, build).expect("a number");
-        assert_eq!(*reloaded.current(), 1);
+        let reloaded = Arc::new(Reloaded::new(files, build).expect("a number"));
+        assert_eq!(*reloaded.current().await, 1);
         write("one");
-        assert_eq!(*reloaded.current(), 1);
+        assert_eq!(*reloaded.current().await, 1);
         assert!(reloaded.lock().complaint.is_some());
         write("2");
-        assert_eq!(*reloaded.current(), 2);
+        assert_eq!(*reloaded.current().await, 2);
         env::remove_directory(directory.path()).expect("removed");
-        assert_eq!(*reloaded.current(), 2);
+        assert_eq!(*reloaded.current().await, 2);
         assert!(reloaded.lock().complaint.is_some());
+    }
+
+    /// Has a file stand for a disk that stands still.
+    #[tokio::test]
+    async fn a_disk_that_stands_still_leaves_what_was_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("number");
+        env::write_file(&path, b"1").expect("a scratch file");
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        let build = move |contents: &Contents| {
+            if contents[0] == b"2" {
+                let _ = wait.lock().expect("one at a time").recv();
+            }
+            Ok(contents[0].clone())
+        };
+        let reloaded = Arc::new(Reloaded::new(vec![path.clone()], build).expect("some bytes"));
+        env::write_file(&path, b"2").expect("a scratch file");
+        for _ in 0..2 {
+            assert_eq!(*reloaded.current().await, b"1");
+        }
+        drop(go_on);
+        assert_eq!(*reloaded.current().await, b"2");
     }
 }

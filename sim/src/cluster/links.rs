@@ -1,11 +1,32 @@
-//! What goes wrong with the links between machines, and is put right again.
+//! The links between machines: how one is dialled, what goes wrong with them, and how that is put right again.
 
-use super::{Cluster, member_address};
+use super::{Cluster, member_address, peer_url};
+use callboard::cluster::MemberUrl;
 use callboard::env::network;
+use callboard::ids::MemberId;
+use callboard::peer::link::Remote;
+use callboard::tls::Settings;
 use std::net::IpAddr;
 use std::time::Duration;
 
 impl Cluster {
+    /// What one member needs to dial another, if both have run.
+    pub fn remote(&self, from: usize, to: usize) -> Option<Remote> {
+        let dialler = self.peer_tls.then(|| {
+            let settings = Settings {
+                self_signed: true,
+                ..Settings::default()
+            };
+            settings.connector().expect("no file is read")
+        });
+        Some(Remote {
+            own: self.identity(from)?,
+            member: MemberId(self.member_id(to)?),
+            urls: vec![MemberUrl::parse(&peer_url(to, self.peer_tls)).expect("a URL")],
+            dialler,
+        })
+    }
+
     pub fn cut(&self, from: usize, to: usize) {
         set_cut(member_address(from), member_address(to), true);
     }

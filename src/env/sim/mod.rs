@@ -78,8 +78,11 @@ pub fn processors() -> usize {
 
 /// Carries out something that takes long, after others had their turn.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    super::yield_now().await;
-    Some(work())
+    let elsewhere = async {
+        super::yield_now().await;
+        work()
+    };
+    Some(threads::on("blocking", elsewhere).await)
 }
 
 /// Runs a task beside the current one.

@@ -1,0 +1,140 @@
+//! What runs on a member's machine: its flags, its engines' options, and one life of its process.
+
+use super::{End, Process, Trouble, endpoint, lock, peer_url};
+use crate::disk;
+use crate::options::Options;
+use callboard::config::{self, Invocation, Server};
+use callboard::env::First;
+use callboard::node::bootstrap::{EngineOptions, StartError};
+use callboard::node::member::Member;
+use callboard::storage::state::StateOptions;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+/// How members run their storage engines.
+pub(super) fn engine_options(options: &Options) -> EngineOptions {
+    let engine = &options.engine;
+    EngineOptions {
+        state: StateOptions {
+            memtable_bytes: engine.memtable_bytes,
+            table_bytes: engine.table_bytes,
+            first_level_tables: engine.first_level_tables,
+            ..StateOptions::simulator()
+        },
+        log_memtable_bytes: Some(engine.memtable_bytes),
+        catch_up_entries: Some(options.catch_up_entries),
+        ..EngineOptions::default()
+    }
+}
+
+/// Whether a start was refused for what its data directory holds.
+fn is_about_directory(error: &StartError) -> bool {
+    matches!(
+        error,
+        StartError::Directory(_)
+            | StartError::Log(_)
+            | StartError::State(_)
+            | StartError::Machine(_)
+            | StartError::LogBehindState { .. }
+            | StartError::StateBehindLog { .. }
+            | StartError::AnothersDirectory { .. }
+    )
+}
+
+/// Whether every earlier start has come so far that it was refused or went on. Else the next one puts back what was cut off.
+fn is_decided(directory: &Path) -> bool {
+    let state = callboard::storage::directory::state_in_use(directory);
+    let databases = state.into_iter().chain([directory.join("log")]);
+    databases
+        .into_iter()
+        .all(|database| !database.join("torn").exists())
+}
+
+/// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was
+/// not asked for.
+pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>>) -> End {
+    let directory = config.data_dir.clone();
+    // A disk that fails cannot be put back as it was.
+    let is_suspect =
+        !matches!(lock(&process).trouble, None | Some(Trouble::Ailing)) && is_decided(&directory);
+    let before = is_suspect.then(|| disk::sums(&directory));
+    let mut changed = None;
+    let mut signal = std::pin::pin!(callboard::env::shutdown_signal());
+    let ended = match Member::start(config, engine).await {
+        Ok(member) => {
+            {
+                let mut process = lock(&process);
+                process.backend = Some(member.backend().clone());
+                process.log = Some(member.log().clone());
+            }
+            let published = callboard::env::first(member.publish(), member.failed(), signal.as_mut()).await;
+            let ended = match published {
+                First::One(()) => {
+                    callboard::env::first(std::future::pending::<()>(), member.failed(), signal.as_mut())
+                        .await
+                }
+                ended => ended,
+            };
+            match ended {
+                First::Three(_) => member.stop().await.err(),
+                First::Two(reason) => Some(reason),
+                First::One(()) => None,
+            }
+        }
+        Err(error) => {
+            // What is refused later than that was in order.
+            let before = before.filter(|_| is_about_directory(&error));
+            changed = before.and_then(|before| disk::difference(&before, &disk::sums(&directory)));
+            Some(error.to_string())
+        }
+    };
+    // The process is gone at once, with all its threads.
+    disk::freeze(&directory);
+    let mut process = lock(&process);
+    process.running = false;
+    process.dying = true;
+    process.leaving = true;
+    process.backend = None;
+    process.log = None;
+    End {
+        reason: ended,
+        changed,
+    }
+}
+
+/// The configuration that an operator's flags would give.
+pub(super) fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
+    let url = format!("http://{}", endpoint(number));
+    let cluster: Vec<_> = (0..options.members)
+        .map(|number| format!("m{}={}", number + 1, peer_url(number, options.peer_tls)))
+        .collect();
+    let flags = [
+        "callboard".to_owned(),
+        format!("--name=m{}", number + 1),
+        format!("--data-dir={}", directory.display()),
+        format!("--listen-client-urls={url}"),
+        format!("--advertise-client-urls={url}"),
+        format!("--listen-peer-urls={}", peer_url(number, options.peer_tls)),
+        format!(
+            "--initial-advertise-peer-urls={}",
+            peer_url(number, options.peer_tls)
+        ),
+        format!("--peer-auto-tls={}", options.peer_tls),
+        format!("--initial-cluster={}", cluster.join(",")),
+        format!("--snapshot-count={}", options.snapshot_count),
+        format!("--corrupt-check-time={}ms", options.hashes_ms),
+        format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),
+        format!(
+            "--feature-gates=InitialCorruptCheck={},CompactHashCheck={}",
+            options.initial_check,
+            options.hashes_ms > 0
+        ),
+        format!("--scrub-bytes-per-second={}", options.scrub_bytes_per_second),
+    ];
+    let flags = flags.into_iter().chain(options.space.flags());
+    match config::parse(flags.map(OsString::from), []) {
+        Ok(Invocation::Server(config)) => *config,
+        other => panic!("the flags of a simulated member are right: {other:?}"),
+    }
+}
