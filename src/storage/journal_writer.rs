@@ -114,7 +114,8 @@ impl Journal {
         *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
         self.written.store(*next, Ordering::Release);
         self.settle()?;
-        self.engine.replace_full_memtables()
+        self.engine.replace_full_memtables()?;
+        self.settle()
     }
 
     /// Makes everything durable that was written before the call. Blocks.

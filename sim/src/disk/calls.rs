@@ -262,8 +262,9 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
     unsafe { real(path) }
 }
 
-/// A storage engine's own thread waits where it holds nothing that others wait for: before it begins, and where it asks how
-/// full the journal is before it makes a table.
+/// A storage engine's own thread waits before it begins, and where it asks how full the journal is before it makes a table.
+/// There it has the journal's lock, which whoever writes waits for: nobody holds engines back who has not let this one come to
+/// rest.
 fn wait_while_held() {
     while env::are_engines_held() {
         std::thread::yield_now();
