@@ -55,7 +55,8 @@ impl Security {
         let clients = clients.any(|urls| secure(urls).is_some());
         let dialler = (!peer.is_empty() || !peer.trusted_ca_file.is_empty()).then(|| peer.connector());
         Ok(Self {
-            peers: acceptor(&peer, peers, PEERS)?,
+            // The thread that serves members carries raft.
+            peers: acceptor(&peer, peers, PEERS)?.map(Acceptor::paced),
             clients: acceptor(&client, clients, CLIENTS)?,
             dialler: dialler.transpose().map_err(|source| failed(PEERS, source))?,
         })

@@ -1,6 +1,7 @@
 //! The accepting end: a listener that may speak TLS, plain, or both on one port, as etcd's can when the same address is
 //! given with both schemes.
 
+use super::pace::Pace;
 use super::reload::Reloaded;
 use super::stream::FirstByte;
 use super::{HandshakeError, Stream};
@@ -18,6 +19,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<Reloaded<ServerConfig>>,
+    /// For a port on a thread that others need.
+    pace: Option<Arc<Pace>>,
 }
 
 impl fmt::Debug for Acceptor {
@@ -30,12 +33,26 @@ impl Acceptor {
     pub(super) fn new(config: Reloaded<ServerConfig>) -> Self {
         Self {
             config: Arc::new(config),
+            pace: None,
+        }
+    }
+
+    /// The same, whose handshakes take no more than half of their thread's time.
+    #[must_use]
+    pub fn paced(self) -> Self {
+        Self {
+            pace: Some(Arc::default()),
+            ..self
         }
     }
 
     async fn accept(&self, stream: FirstByte) -> Result<Stream, HandshakeError> {
         let acceptor = tokio_rustls::TlsAcceptor::from(self.config.current().await);
-        let stream = acceptor.accept(stream).await?;
+        let handshake = acceptor.accept(stream);
+        let stream = match &self.pace {
+            Some(pace) => pace.spread(handshake).await?,
+            None => handshake.await?,
+        };
         Ok(Stream::Secure(Box::new(stream.into())))
     }
 }

@@ -16,6 +16,7 @@ mod connector;
 mod error;
 mod explain;
 mod material;
+mod pace;
 mod reload;
 mod settings;
 mod signatures;

@@ -130,6 +130,7 @@ fn read(files: &[PathBuf]) -> Result<Contents, TlsError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // the tests own the executor
 mod tests {
     use super::*;
 
@@ -163,7 +164,7 @@ mod tests {
         assert!(reloaded.lock().complaint.is_some());
     }
 
-    /// Has a file stand for a disk that stands still.
+    /// What is built of the file waits, as whoever reads a disk that stands still would.
     #[tokio::test]
     async fn a_disk_that_stands_still_leaves_what_was_there() {
         let directory = tempfile::tempdir().expect("a directory");
