@@ -8,6 +8,7 @@ mod bodies;
 mod bystander;
 mod connections;
 mod floods;
+mod handshakes;
 mod heavy;
 mod requests;
 mod scene;

@@ -30,9 +30,14 @@ impl Scene {
 
     /// The same, with more flags for every member.
     pub fn start_with(members: usize, flags: &[&str]) -> Self {
+        Self::start_by(|| Cluster::start_with(&support::callboard_bin(), members, flags))
+    }
+
+    /// The same with a cluster of the test's own.
+    pub fn start_by(start: impl FnOnce() -> Cluster) -> Self {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         Self {
-            cluster: Cluster::start_with(&support::callboard_bin(), members, flags),
+            cluster: start(),
             _turn: turn,
         }
     }
