@@ -9,7 +9,7 @@
 //!
 //! That each record that arrives is the sender's is judged at the end of the rehearsal, where all stores are compared.
 
-use super::{ANSWERED_WITHIN, ELECTION_TIMEOUT, all_but, calm, everybody, follower, until, write};
+use super::{ANSWERED_WITHIN, ELECTION_TIMEOUT, all_but, answers, calm, everybody, follower, until, write};
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::company;
@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::random::Stream;
 use crate::rehearsal::{DIRECTOR, fair_weather};
 use crate::workloads;
+use crate::world::elapsed;
 use callboard::env::network::{self, Weather};
 use callboard::limits::{self, Sizes};
 use std::time::Duration;
@@ -123,7 +124,9 @@ impl Trial {
         for _ in 0..ATTEMPTS_MAX {
             let attempt = self.attempt(cluster).await;
             fair_weather();
-            outcome = outcome.and_then(|before| attempt.map(|disturbed| disturbed || before));
+            let served = all_serve(cluster).await;
+            outcome = outcome.and_then(|before| Ok(attempt? || before));
+            outcome = outcome.and_then(|disturbed| served.map(|()| disturbed));
             // Only in some places is a record there no more, so this one is tried in several.
             if outcome.is_err() || outcome == Ok(true) && self.how != Disturbance::Repacked {
                 break;
@@ -272,4 +275,22 @@ impl Trial {
             }
         }
     }
+}
+
+/// Waits until every member answers: whoever asks for something after a trial is not kept waiting by what it has left.
+async fn all_serve(cluster: &Cluster) -> Result<(), Violation> {
+    let deadline = elapsed() + GIVEN_UP_MAX;
+    let get = Input::Get {
+        key: 0,
+        serializable: false,
+    };
+    for number in everybody(cluster) {
+        while let Err(violation) = answers(cluster, number, &get).await {
+            if elapsed() > deadline {
+                return Err(violation);
+            }
+            madsim::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
 }
