@@ -114,8 +114,12 @@ impl Journal {
         *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
         self.written.store(*next, Ordering::Release);
         self.settle()?;
-        self.engine.replace_full_memtables()?;
-        self.settle()
+        // One at a time: the engine, at work on one, holds the lock that the next begins under.
+        for keyspace in self.engine.overdue() {
+            begin_memtable(keyspace)?;
+            self.settle()?;
+        }
+        Ok(())
     }
 
     /// Makes everything durable that was written before the call. Blocks.
@@ -242,24 +246,20 @@ impl EngineWork {
         }
     }
 
-    /// After each batch, a full memtable has the engine asked to begin another one. Its own thread, which takes the requests out
-    /// of a queue of 1,000, asks itself for more: if it finds the queue full, it waits for ever. So whoever writes begins the
-    /// memtable before there are many; behind four that are not in tables yet, the engine holds writes up by itself.
-    fn replace_full_memtables(&self) -> Result<(), fjall::Error> {
+    /// Keyspaces whose full memtables the engine should have begun anew and has not. After each batch, it is asked to. Its own
+    /// thread, which takes the requests out of a queue of 1,000, asks itself for more: if it finds the queue full, it waits for
+    /// ever. So whoever writes begins the memtable before there are many; behind four that are not in tables yet, the engine
+    /// holds writes up by itself.
+    fn overdue(&self) -> Vec<&Keyspace> {
         let is_full = |keyspace: &&Keyspace| keyspace.tree.active_memtable().size() > self.memtable_bytes;
         let full: Vec<_> = self.keyspaces.iter().filter(is_full).collect();
         if full.is_empty() {
             self.batches_beyond.store(0, Ordering::Relaxed);
-            return Ok(());
+        } else if self.batches_beyond.fetch_add(1, Ordering::Relaxed) >= BATCHES_BEYOND_MAX {
+            self.batches_beyond.store(0, Ordering::Relaxed);
+            return full;
         }
-        if self.batches_beyond.fetch_add(1, Ordering::Relaxed) < BATCHES_BEYOND_MAX {
-            return Ok(());
-        }
-        self.batches_beyond.store(0, Ordering::Relaxed);
-        for keyspace in full {
-            begin_memtable(keyspace)?;
-        }
-        Ok(())
+        Vec::new()
     }
 
     /// Every memtable that was begun since had one written to a table, and a look at what there is to merge.
