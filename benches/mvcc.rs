@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use callboard::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
 use callboard::ids::{LogIndex, Term};
 use callboard::mvcc::range::Progress;
 use callboard::mvcc::view::{View, Views};
 use callboard::proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, ResponseHeader};
 use callboard::proto::log::command::Request;
 use callboard::proto::log::{Command, CommandBatch};
+use callboard::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
 use callboard::storage::state::{StateDatabase, StateOptions};
 use criterion::{Criterion, criterion_group};
 use prost::Message;

@@ -1,11 +1,11 @@
 //! What consensus itself costs: from a proposal until all three members may apply it, without network, disk or actors.
 
-use callboard::apply::machine::{InitialState, Machine, MachineOptions};
 use callboard::consensus::core::{Core, Timing};
 use callboard::consensus::log_store::LogStore;
 use callboard::consensus::start_check::Word;
 use callboard::ids::{LogIndex, MemberId, Term};
 use callboard::proto::peer::{ConfState, HardState, Message, Recollection};
+use callboard::state::machine::{InitialState, Machine, MachineOptions};
 use callboard::storage::log::{Cut, LogDatabase, Recovered};
 use callboard::storage::state::{StateDatabase, StateOptions};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};

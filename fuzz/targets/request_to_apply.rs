@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use callboard::api::bounds::TxnBounds;
 use callboard::api::check;
-use callboard::apply::entry::{self, EntryCommand, ReadableCommands};
-use callboard::apply::machine::{InitialState, MachineOptions};
-use callboard::apply::{CommittedEntry, Machine};
+use callboard::state::entry::{self, EntryCommand, ReadableCommands};
+use callboard::state::machine::{InitialState, MachineOptions};
+use callboard::state::{CommittedEntry, Machine};
 use callboard::ids::{LogIndex, Term};
 use callboard::proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,

@@ -148,9 +148,9 @@ impl<'a> Iterator for Fields<'a> {
 mod tests {
     use super::*;
     use crate::api::check;
-    use crate::apply::testing::{nested, put};
     use crate::proto::etcdserverpb::request_op::Request;
     use crate::proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
+    use crate::state::testing::{nested, put};
     use proptest::prelude::*;
     use prost::Message;
 

@@ -8,7 +8,6 @@ use super::body::{self, Body};
 use super::check;
 use super::large_work::LargeWork;
 use super::status::{ApiError, Failure};
-use crate::apply::machine::Outcome;
 use crate::env;
 use crate::limits::{REPLY_BYTES_MAX, sizes};
 use crate::metrics::Operations;
@@ -26,6 +25,7 @@ use crate::proto::etcdserverpb::{
 use crate::proto::log::command::Request;
 use crate::quota;
 use crate::quota::watching::{command, own_alarm};
+use crate::state::machine::Outcome;
 use std::sync::Arc;
 use tonic::Status;
 

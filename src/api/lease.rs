@@ -8,7 +8,6 @@ use super::body::{Body, frame};
 use super::grpc::{Reading, RequestBody, Requests, requires_leader};
 use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
-use crate::apply::machine::Outcome;
 use crate::lease::{AskError, Question, TTL_MAX};
 use crate::limits::LEASE_STREAM_QUESTIONS_MAX;
 use crate::proto::etcdserverpb::{
@@ -16,6 +15,7 @@ use crate::proto::etcdserverpb::{
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use crate::proto::log::command::Request;
+use crate::state::machine::Outcome;
 use crate::watch::HubStream;
 use ::http::HeaderMap;
 use bytes::Bytes;

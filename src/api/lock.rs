@@ -10,10 +10,10 @@ use super::check;
 use super::kv::{propose, unexpected};
 use super::queue::{Entered, Place, session, status};
 use super::status::{ApiError, Failure};
-use crate::apply::machine::Outcome;
 use crate::proto::etcdserverpb::DeleteRangeRequest;
 use crate::proto::log::command::Request;
 use crate::proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+use crate::state::machine::Outcome;
 use bytes::Bytes;
 use tonic::Status;
 

@@ -4,7 +4,6 @@ use super::backend::{Backend, fill, header};
 use super::body::Body;
 use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
-use crate::apply::Outcome;
 use crate::config;
 use crate::env;
 use crate::limits;
@@ -17,6 +16,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request;
+use crate::state::Outcome;
 use crate::storage::state_alarms::RaisedAlarm;
 use prost::Message;
 use std::sync::Arc;

@@ -141,7 +141,7 @@ fn failed(error: BackupError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::testing::{TestMember, put};
+    use crate::state::testing::{TestMember, put};
     use tonic::Code;
 
     #[test]

@@ -2,8 +2,8 @@
 //! (etcd: api/v3rpc/rpctypes/error.go and server/etcdserver/api/v3rpc/util.go).
 
 use super::backend::{ProposeError, ReadError};
-use crate::apply::ApplyError;
 use crate::mvcc::MvccError;
+use crate::state::ApplyError;
 use crate::storage::state_error::StateError;
 use tonic::{Code, Status};
 

@@ -1,12 +1,13 @@
 //! The flags themselves, and how the environment joins them (etcd's pkg/flags/flag.go).
 
 use super::arguments::{Normalised, SWITCHES};
-use super::server::{Notice, Server};
+use super::server::Server;
 use super::tls_flags::TlsFlags;
 use super::values::{
     Origins, UrlList, boolean, duration, optional_urls, origins, signed, unsigned, unsigned_32, urls,
 };
 use super::{Error, Invocation};
+use crate::logging::Notice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};

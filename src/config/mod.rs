@@ -16,7 +16,7 @@ mod values;
 mod tests;
 
 pub use error::Error;
-pub use server::{ClusterState, Notice, NoticeLevel, Server};
+pub use server::{ClusterState, Server};
 pub use tls_flags::Tls;
 
 use std::ffi::OsString;

@@ -8,7 +8,7 @@ use super::values::duration;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
 use crate::compactor::Retention;
 use crate::corruption::{CheckOptions, ScrubOptions};
-use crate::logging;
+use crate::logging::{self, Notice};
 use crate::quota::Rules;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -63,38 +63,6 @@ pub struct Server {
 pub enum ClusterState {
     New,
     Existing,
-}
-
-/// A log record from the time before there was a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    pub level: NoticeLevel,
-    pub message: &'static str,
-    pub fields: Vec<(&'static str, String)>,
-}
-
-/// How important it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoticeLevel {
-    Info,
-    Warn,
-}
-
-impl Notice {
-    pub(super) fn info<const N: usize>(message: &'static str, fields: [(&'static str, &String); N]) -> Self {
-        Self {
-            level: NoticeLevel::Info,
-            message,
-            fields: fields.map(|(name, value)| (name, value.clone())).into(),
-        }
-    }
-
-    pub(super) fn warn<const N: usize>(message: &'static str, fields: [(&'static str, &String); N]) -> Self {
-        Self {
-            level: NoticeLevel::Warn,
-            ..Self::info(message, fields)
-        }
-    }
 }
 
 impl Server {

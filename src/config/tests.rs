@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::compactor::Retention;
+use crate::logging::NoticeLevel;
 use std::time::Duration;
 
 fn run(line: &str, environment: &[(&str, &str)]) -> Result<Invocation, Error> {

@@ -1,8 +1,8 @@
 //! The flags about TLS (etcd: server/embed/config.go, the group "Security").
 
-use super::server::Notice;
 use super::values::{boolean, unsigned_32};
 use super::{Error, flags::Flags};
+use crate::logging::Notice;
 use crate::tls::{Settings, Version, suite_is_known};
 use clap::{ArgAction, Args};
 

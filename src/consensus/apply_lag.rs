@@ -1,9 +1,9 @@
 //! How far the applier is behind what is committed. Entries that it has not applied stay in memory, so there is a bound:
 //! beyond it a leader proposes nothing more, and a follower takes no more entries, which their leader sends again.
 
-use crate::apply::CommittedEntry;
 use crate::ids::LogIndex;
 use crate::limits::sizes;
+use crate::state::CommittedEntry;
 use std::collections::VecDeque;
 
 /// Entries that were handed to the applier and are not applied.

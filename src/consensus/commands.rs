@@ -1,10 +1,10 @@
 //! Commands on their way into the log: encoded once, gathered into entries, and proposed as fast as the entries under
 //! way allow.
 
-use crate::apply::entry::ReadableCommands;
 use crate::ids::LogIndex;
 use crate::limits::sizes;
 use crate::proto::log::Command;
+use crate::state::entry::ReadableCommands;
 use std::collections::VecDeque;
 
 /// Encoded commands, cut into pieces that each fit one entry. The bytes of a piece are those of a

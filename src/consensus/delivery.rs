@@ -5,9 +5,9 @@
 
 use super::handle::{ProposeError, ReadError, Reader};
 use super::inbox::Incoming;
-use crate::apply::Outcome;
 use crate::env;
 use crate::inbox::Inbox;
+use crate::state::Outcome;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 

@@ -4,8 +4,6 @@
 use super::delivery::Deliveries;
 use super::inbox::Incoming;
 use super::waiters::{Waiters, WaitingMax};
-use crate::apply::entry::ReadableCommands;
-use crate::apply::{ApplyError, Outcome, Reply};
 use crate::bound::{Admitted, Bound};
 use crate::env;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -14,6 +12,8 @@ use crate::limits::{DETAILS_WAITING_MAX, PROPOSALS_BYTES_MAX, REQUEST_HEADER_BYT
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::log::{Command, command};
+use crate::state::entry::ReadableCommands;
+use crate::state::{ApplyError, Outcome, Reply};
 use prost::Message;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

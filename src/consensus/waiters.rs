@@ -3,8 +3,8 @@
 
 use super::delivery::{Answer, Delivery};
 use super::handle::ProposeError;
-use crate::apply::Reply;
 use crate::env::Instant;
+use crate::state::Reply;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -156,8 +156,8 @@ impl Ring {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::Outcome;
     use crate::env;
+    use crate::state::Outcome;
 
     fn reply(id: u64) -> Reply {
         Reply {

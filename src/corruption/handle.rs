@@ -1,7 +1,6 @@
 //! What a member knows of its own state's sums, from any thread: digests at once, hashes by the thread that reads them.
 
 use super::actor::CheckWork;
-use crate::apply::digests::Digests;
 use crate::ids::LogIndex;
 use crate::inbox::Inbox;
 use crate::limits::HASHES_WAITING_MAX;
@@ -9,6 +8,7 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::{MvccError, Views};
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
+use crate::state::digests::Digests;
 use crate::tls::Connector;
 use std::sync::Arc;
 use tokio::sync::oneshot;

@@ -1,12 +1,12 @@
 //! The way to the lessor, from any thread: what the log has done, and questions.
 
-use crate::apply::leases::{LeaseChange, LeaseSink};
 use crate::bound::{Admitted, Bound};
 use crate::env;
 use crate::inbox::Inbox;
 use crate::limits::{LEASE_NEWS_MAX, LEASE_QUESTIONS_MAX};
 use crate::mvcc::View;
 pub use crate::proto::peer::{LeaseAnswer as Answer, LeaseQuestion as Question};
+use crate::state::leases::{LeaseChange, LeaseSink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

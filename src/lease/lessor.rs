@@ -2,10 +2,10 @@
 //! milliseconds on any steady clock of the caller's.
 
 use super::queue::Queue;
-use crate::apply::leases::LeaseChange;
 use crate::ids::Term;
 use crate::limits::sizes;
 use crate::proto::log::{ExpiredLease, LeaseCheckpoint};
+use crate::state::leases::LeaseChange;
 use crate::storage::state_leases::LeaseRecord;
 use std::collections::BTreeMap;
 

@@ -2,9 +2,9 @@
 
 use super::lessor::{Lessor, LessorOptions, Remaining, Renewal};
 use super::ttl_min;
-use crate::apply::leases::LeaseChange;
 use crate::ids::Term;
 use crate::proto::log::LeaseCheckpoint;
+use crate::state::leases::LeaseChange;
 use crate::storage::state_leases::LeaseRecord;
 use proptest::prelude::*;
 use std::collections::BTreeMap;

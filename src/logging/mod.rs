@@ -5,9 +5,11 @@
 //! `raft` get `"logger":"raft"`. Other crates' records are shown from `warn` on. Rotation and journald are not here.
 
 mod line;
+mod notice;
 mod sparse;
 mod time;
 
+pub use notice::{Notice, NoticeLevel, replay};
 pub use sparse::Sparse;
 use std::io::Write;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -122,23 +124,6 @@ pub fn start(options: Options) {
     LEVEL.store(options.level as u8, Ordering::Relaxed);
     let subscriber = tracing_subscriber::registry().with(Lines { options });
     let _ = tracing::subscriber::set_global_default(subscriber);
-}
-
-/// Logs what configuration had to say before there was a log.
-pub fn replay(notices: &[crate::config::Notice]) {
-    use crate::config::NoticeLevel;
-    for notice in notices {
-        let fields: serde_json::Map<String, serde_json::Value> = notice
-            .fields
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
-            .collect();
-        let fields = serde_json::Value::Object(fields);
-        match notice.level {
-            NoticeLevel::Info => tracing::info!(flatten = %fields, "{}", notice.message),
-            NoticeLevel::Warn => tracing::warn!(flatten = %fields, "{}", notice.message),
-        }
-    }
 }
 
 struct Lines {

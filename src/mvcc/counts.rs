@@ -256,8 +256,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::apply::testing::{TestMember, ToOperation, compact, delete, put};
     use crate::proto::etcdserverpb::{RangeRequest, TxnRequest};
+    use crate::state::testing::{TestMember, ToOperation, compact, delete, put};
 
     fn count(view: &View, key: &str, range_end: &str) -> (i64, usize) {
         let range = KeyRange::new(Bytes::from(key.to_owned()), Bytes::from(range_end.to_owned()));

@@ -1,12 +1,12 @@
 //! HashKV against numbers that etcd 3.7.1 and 3.4.23 answered for the same histories (3.7.1 after a restart, since it
 //! remembers for the compact revision itself the hash from before the compaction).
 
-use crate::apply::testing::{TestMember, ToOperation, compact, delete, put};
 use crate::mvcc::MvccError;
 use crate::mvcc::hash::{HashScan, KeyValueHash};
 use crate::mvcc::range::Progress;
 use crate::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, TxnRequest};
 use crate::proto::log::command::Request;
+use crate::state::testing::{TestMember, ToOperation, compact, delete, put};
 
 /// Checks (revision asked for, hash, compact revision, hashed revision), before and after space is reclaimed, in one
 /// go and in passes of a single key.

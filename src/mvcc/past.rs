@@ -323,8 +323,8 @@ pub(crate) fn pushed_record(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::testing::{TestMember, compact, delete, put};
     use crate::mvcc::records::RecordsAt;
+    use crate::state::testing::{TestMember, compact, delete, put};
 
     /// Keys and mod revisions.
     fn listed(mut next: impl FnMut() -> Option<(Bytes, i64)>) -> Vec<(Bytes, i64)> {

@@ -1,10 +1,10 @@
 //! Ranges: options, sorting with its quirks, the past, slices.
 
-use crate::apply::testing::{TestMember, bytes, compact, delete, everything, put, range};
 use crate::mvcc::MvccError;
 use crate::mvcc::range::Progress;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use crate::state::testing::{TestMember, bytes, compact, delete, everything, put, range};
 use prost::Message;
 
 /// Revisions 2 to 9: a=9 (versions 1 and 2), b=8, c=7, d deleted, e=5 (created last).

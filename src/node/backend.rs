@@ -1,8 +1,6 @@
 //! A running member as the API sees it.
 
-use super::checkpointer::CheckpointWork;
 use crate::api::{self, Backend, ProposeError, ReadError};
-use crate::apply::Outcome;
 use crate::consensus::{Handle, RaftDetails};
 use crate::inbox::Inbox;
 use crate::lease::LeaseHandle;
@@ -10,6 +8,8 @@ use crate::metrics::Metrics;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::quota::Space;
+use crate::state::Outcome;
+use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;

@@ -1,8 +1,6 @@
 //! From a data directory to a member's parts: the first start founds the member, every later one finds it again. The
 //! initial-* flags count the first time only, as with etcd.
 
-use crate::apply::machine::{InitialState, MachineOptions};
-use crate::apply::{Machine, MachineError};
 use crate::config;
 use crate::env;
 use crate::ids::{Incarnation, LogIndex, MemberId, Term};
@@ -11,6 +9,8 @@ use crate::mutants::{self, Mutant};
 use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
+use crate::state::machine::{InitialState, MachineOptions};
+use crate::state::{Machine, MachineError};
 use crate::storage::contacts::{Contacts, Start};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};
 use crate::storage::journal::{Engine, Found};

@@ -3,8 +3,8 @@
 #![allow(clippy::disallowed_methods)] // tests break files
 
 use super::*;
-use crate::apply::CommittedEntry;
 use crate::proto::peer::Entry;
+use crate::state::CommittedEntry;
 use crate::storage::state::StateKeyspace;
 use crate::storage::state_meta::APPLIED_KEY;
 use std::collections::BTreeMap;

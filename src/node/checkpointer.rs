@@ -1,7 +1,7 @@
 //! Slow work on the disk, on a thread of its own: syncing the state so that the log can be cut, reclaiming what a compaction,
 //! a cut, deletions and overwritten values left behind, and removing a state that a snapshot has replaced. Writing, applying and reading go on meanwhile.
 
-use crate::apply::actor::ApplyWork;
+use crate::apply::ApplyWork;
 use crate::consensus::inbox::Incoming;
 use crate::env;
 use crate::ids::LogIndex;
@@ -9,12 +9,12 @@ use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
 use crate::mvcc::Views;
 use crate::stop::StopSignal;
+use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::oneshot;
 
 /// Between two looks whether the last reader of a replaced state has gone.
 const REPLACED_INTERVAL: Duration = Duration::from_secs(1);
@@ -25,17 +25,6 @@ const TABLES_INTERVAL: Duration = Duration::from_secs(1);
 /// On a member where nothing is applied, garbage is collected within so many looks, a minute: then there is no need to
 /// publish its view anew.
 const IDLE_LOOKS_MAX: u32 = 60;
-
-/// What the checkpointer has to do.
-#[derive(Debug, Default)]
-pub struct CheckpointWork {
-    /// Sync the state and tell consensus up to where.
-    pub checkpoint: bool,
-    /// Reclaim the space of compacted revisions, then tell whoever asked.
-    pub reclaim: Vec<oneshot::Sender<()>>,
-    /// Remove these, which are not in use any more, once nobody reads them.
-    pub replaced: Vec<Arc<StateDatabase>>,
-}
 
 /// The actor.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use super::entrance::{self, Entrance};
 use super::ports::{ClientParts, Closing, HubStart, Ports, hub_options};
 use super::security::Security;
 use crate::api;
-use crate::apply::actor::{Applier, SlowApplies};
+use crate::apply::{Applier, SlowApplies};
 use crate::bound::Bound;
 use crate::cluster::MemberUrl;
 use crate::compactor;

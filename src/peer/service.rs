@@ -6,7 +6,6 @@ use super::link::SILENCE_MAX;
 use super::sessions::{Session, Sessions};
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
-use crate::apply::entry::ReadableCommands;
 use crate::consensus::inbox::Incoming;
 use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};
@@ -21,6 +20,7 @@ use crate::proto::peer::{
     Batch, Envelope, Hello, LeaseAnswers, LeaseQuestions, LinkReply, Message, Recollection, SnapshotChunk,
     SnapshotReply, StateQuestion,
 };
+use crate::state::entry::ReadableCommands;
 use crate::stop::StopSignal;
 use crate::storage::contacts::Contact;
 use crate::storage::directory::DataDirectory;

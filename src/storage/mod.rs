@@ -3,6 +3,7 @@
 //! `state*` is the state database: everything a member has applied. It is not synced with every batch; after a crash
 //! it is a prefix, and the log replays the rest.
 
+pub mod checkpoint_work;
 pub mod contacts;
 pub mod descent;
 pub mod directory;

@@ -4,11 +4,11 @@
 use super::catch_up::Read;
 use super::handle::{HubWork, Request, WatchHandle};
 use super::hub::{Hub, HubOptions};
-use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted};
 use crate::env;
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::WatchMetrics;
 use crate::mvcc::Views;
+use crate::state::changes::{AppliedChanges, ChangeSink, Wanted};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::fmt;
 use std::sync::Arc;

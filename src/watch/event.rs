@@ -4,11 +4,11 @@
 //! followed by such elements, so that responses to many watchers share them.
 
 use super::interests::{Match, Wants};
-use crate::apply::changes::AppliedChange;
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::changes::ChangeKind;
 use crate::proto::mvccpb::KeyValue;
+use crate::state::changes::AppliedChange;
 use crate::storage::state_record::Record;
 use bytes::{Buf, Bytes};
 use prost::Message;

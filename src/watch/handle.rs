@@ -2,9 +2,9 @@
 
 use super::catch_up::ReadOutcome;
 use super::hub::{Create, Opened, StreamId};
-use crate::apply::changes::{AppliedChange, AppliedChanges, ChangeSink, Wanted};
 use crate::inbox::Inbox;
 use crate::limits::{WATCH_REQUESTS_MAX, sizes};
+use crate::state::changes::{AppliedChange, AppliedChanges, ChangeSink, Wanted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};

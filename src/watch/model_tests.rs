@@ -3,9 +3,9 @@
 
 use super::event::Event;
 use super::*;
-use crate::apply::changes::{AppliedChange, AppliedChanges};
 use crate::proto::etcdserverpb::WatchResponse;
 use crate::proto::mvccpb::event::EventType;
+use crate::state::changes::{AppliedChange, AppliedChanges};
 use crate::storage::state_keys::Place;
 use crate::storage::state_record::{NewRecord, Record};
 use proptest::prelude::*;

@@ -4,7 +4,7 @@ use super::event::{self, Encoded, Event};
 use super::hub::{Hub, State, Stream, Watcher};
 use super::interests::of_interest;
 use super::outbox::Message;
-use crate::apply::changes::AppliedChanges;
+use crate::state::changes::AppliedChanges;
 use slab::Slab;
 
 /// All changes of the revisions after `after`, up to and with `revision`.

@@ -7,14 +7,14 @@
 
 use std::sync::Arc;
 
-use crate::apply::ApplyError;
-use crate::apply::pending::Pending;
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmResponse, AlarmType, ResponseHeader};
 use crate::proto::log::command::Request;
 use crate::proto::log::{AlarmCommand, Member};
 use crate::quota;
+use crate::state::ApplyError;
+use crate::state::pending::Pending;
 use crate::storage::state_alarms::{Alarms, RaisedAlarm};
 
 /// Whether a command may be carried out under the alarms that are raised.

@@ -8,13 +8,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::apply::alarms;
-use crate::apply::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
-use crate::apply::digests::Digests;
-use crate::apply::entry::{self, EntryCommand};
-use crate::apply::leases::{self, LeaseSink};
-use crate::apply::pending::Pending;
-use crate::apply::{ApplyError, Failure, MachineError, txn};
 use crate::ids::{LogIndex, Term};
 use crate::limits::{HEADER_CACHE_BYTES_DEFAULT, sizes};
 use crate::metrics::StoreMetrics;
@@ -27,6 +20,13 @@ use crate::proto::etcdserverpb::{
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
+use crate::state::alarms;
+use crate::state::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
+use crate::state::digests::Digests;
+use crate::state::entry::{self, EntryCommand};
+use crate::state::leases::{self, LeaseSink};
+use crate::state::pending::Pending;
+use crate::state::{ApplyError, Failure, MachineError, txn};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_alarms::{self, Alarms};
 use crate::storage::state_error::StateError;

@@ -1,7 +1,6 @@
 //! The applier: an actor on a thread of its own that carries out committed entries in order, answers who waits for
 //! them, and lets reads go on once their index is applied. What an entry means is the machine's concern.
 
-use super::{CommittedEntry, Machine};
 use crate::consensus::delivery::Deliveries;
 use crate::consensus::handle::{Reader, SharedStatus};
 use crate::consensus::inbox::Incoming;
@@ -10,8 +9,9 @@ use crate::env;
 use crate::ids::LogIndex;
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
-use crate::node::checkpointer::CheckpointWork;
+use crate::state::{CommittedEntry, Machine};
 use crate::stop::StopSignal;
+use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateDatabase;
 use actix::{Actor, AsyncContext, Context, Handler};

@@ -10,8 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::apply::pending::Pending;
-use crate::apply::{ApplyError, Failure};
 use crate::ids::Term;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::records::stored_range;
@@ -20,6 +18,8 @@ use crate::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, ResponseHeader,
 };
 use crate::proto::log::{LeaseCheckpoints, LeaseExpiry};
+use crate::state::pending::Pending;
+use crate::state::{ApplyError, Failure};
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_leases::{

@@ -1,16 +1,16 @@
 //! Puts, deletes and transactions: what etcd answers, header by header.
 
-use crate::apply::ApplyError;
-use crate::apply::machine::Outcome;
-use crate::apply::testing::{
-    TestMember, ToCommand, ToOperation, bytes, compact, delete, everything, put, range,
-};
 use crate::limits::KEY_BYTES_MAX;
 use crate::mvcc::txn;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
+use crate::state::ApplyError;
+use crate::state::machine::Outcome;
+use crate::state::testing::{
+    TestMember, ToCommand, ToOperation, bytes, compact, delete, everything, put, range,
+};
 
 fn run_txn(member: &mut TestMember, request: TxnRequest) -> TxnResponse {
     let Outcome::Txn(response) = member.run(request).unwrap() else {

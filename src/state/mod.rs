@@ -3,7 +3,6 @@
 //! No clock, no randomness, no order of a hash map: every member that applies the same entries holds the same records.
 //! Mirrors the writing half of etcd's server/etcdserver/txn and server/etcdserver/apply.
 
-pub mod actor;
 #[cfg(test)]
 mod alarm_tests;
 mod alarms;

@@ -6,10 +6,6 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 
-use crate::apply::ApplyError;
-use crate::apply::machine::Outcome;
-use crate::apply::testing::{TestMember, ToCommand, ToOperation, compact};
-use crate::apply::usage_tests::live_bytes;
 use crate::mvcc::hash::KeyValueHash;
 use crate::mvcc::range::RangeScan;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -21,6 +17,10 @@ use crate::proto::etcdserverpb::{
 };
 use crate::proto::log::command::Request;
 use crate::proto::mvccpb::KeyValue;
+use crate::state::ApplyError;
+use crate::state::machine::Outcome;
+use crate::state::testing::{TestMember, ToCommand, ToOperation, compact};
+use crate::state::usage_tests::live_bytes;
 
 const KEYS: [&[u8]; 8] = [b"\0", b"\0\0", b"a", b"a\0", b"a\0\xff", b"ab", b"b", b"\xff\xff"];
 

@@ -147,11 +147,11 @@ fn nests(command: &Command) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::testing::{nested, put};
     use crate::limits::TXN_LEVELS_MAX;
     use crate::proto::etcdserverpb::{Compare, RequestOp, TxnRequest};
     use crate::proto::log::command::Request;
     use crate::proto::log::{ExpiredLease, LeaseExpiry, MemberAttributes};
+    use crate::state::testing::{nested, put};
     use proptest::prelude::*;
 
     /// More levels than the decoder takes.

@@ -6,8 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::apply::ApplyError;
-use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome, Reply};
 use crate::ids::{LogIndex, Term};
 use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::request_op;
@@ -17,6 +15,8 @@ use crate::proto::etcdserverpb::{
 };
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
+use crate::state::ApplyError;
+use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome, Reply};
 use crate::storage::state::{StateDatabase, StateOptions};
 
 pub(crate) const ORIGIN: u64 = 7;

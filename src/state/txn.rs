@@ -5,8 +5,6 @@
 
 use bytes::Bytes;
 
-use crate::apply::pending::Pending;
-use crate::apply::{ApplyError, Failure};
 use crate::limits::KEY_BYTES_MAX;
 use crate::mvcc::records::RecordsAt;
 use crate::mvcc::txn::{self, Plan, Planned};
@@ -16,6 +14,8 @@ use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, ResponseHeader, ResponseOp, TxnRequest,
     TxnResponse,
 };
+use crate::state::pending::Pending;
+use crate::state::{ApplyError, Failure};
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::{Header, Record};

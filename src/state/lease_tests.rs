@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::apply::ApplyError;
-use crate::apply::machine::Outcome;
-use crate::apply::testing::{TestMember, bytes, delete, everything, put};
 use crate::proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
 use crate::proto::log::command::Request;
 use crate::proto::log::{ExpiredLease, LeaseCheckpoint, LeaseCheckpoints, LeaseExpiry};
+use crate::state::ApplyError;
+use crate::state::machine::Outcome;
+use crate::state::testing::{TestMember, bytes, delete, everything, put};
 use crate::storage::state_leases::LeaseRecord;
 
 /// The term of [`TestMember`]'s entries.

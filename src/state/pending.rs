@@ -11,13 +11,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::apply::cache::HeaderCache;
-use crate::apply::changes::{AppliedChange, Watched};
-use crate::apply::leases::PendingLeases;
 use crate::metrics::Operations;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
 use crate::mvcc::records::{Source, Stored};
+use crate::state::cache::HeaderCache;
+use crate::state::changes::{AppliedChange, Watched};
+use crate::state::leases::PendingLeases;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_alarms::{self, SharedAlarms};
 use crate::storage::state_error::StateError;

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 
-use crate::apply::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
-use crate::apply::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, nested, put};
-use crate::apply::{ApplyError, MachineError};
 use crate::ids::{LogIndex, Term};
 use crate::mvcc::MvccError;
 use crate::proto::log::command::Request;
 use crate::proto::log::{ClusterVersion, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
+use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
+use crate::state::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, nested, put};
+use crate::state::{ApplyError, MachineError};
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use crate::storage::state_error::StateError;
 use crate::storage::state_snapshot::{Cursor, StateImport};
