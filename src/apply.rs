@@ -1,14 +1,11 @@
 //! The applier: an actor on a thread of its own that carries out committed entries in order, answers who waits for
 //! them, and lets reads go on once their index is applied. What an entry means is the machine's concern.
 
-use crate::consensus::delivery::Deliveries;
-use crate::consensus::handle::{Reader, SharedStatus};
-use crate::consensus::inbox::Incoming;
-use crate::consensus::waiters::Waiters;
 use crate::env;
 use crate::ids::LogIndex;
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
+use crate::requests::{Deliveries, Reader, SharedStatus, Waiters};
 use crate::state::{CommittedEntry, Machine};
 use crate::stop::StopSignal;
 use crate::storage::checkpoint_work::CheckpointWork;
@@ -31,12 +28,21 @@ pub enum ApplyWork {
     Replace(Arc<StateDatabase>, LogIndex),
 }
 
+/// Who is told how far the applier is.
+pub trait ApplyProgress: Send + Sync {
+    /// Everything up to here is applied. Nobody waits for this: it may be noticed with whatever comes next.
+    fn applied(&self, index: LogIndex);
+
+    /// The state of a snapshot is in use, and holds everything up to here.
+    fn replaced(&self, index: LogIndex);
+}
+
 /// The actor.
 pub struct Applier {
     pub machine: Machine,
     pub directory: Arc<DataDirectory>,
     pub inbox: Arc<Inbox<Vec<ApplyWork>>>,
-    pub consensus: Arc<Inbox<Incoming>>,
+    pub progress: Arc<dyn ApplyProgress>,
     pub checkpointer: Arc<Inbox<CheckpointWork>>,
     pub waiters: Arc<Waiters>,
     pub deliveries: Arc<Deliveries>,
@@ -137,7 +143,7 @@ impl Applier {
         self.status.applied_index.store(last.index.0, Ordering::Release);
         self.deliveries.extend(self.waiters.complete(replies));
         // Consensus learns it with whatever comes next, at the latest with a tick: nobody waits for it there.
-        self.consensus.note(|incoming| incoming.applied = last.index);
+        self.progress.applied(last.index);
         Ok(())
     }
 
@@ -159,10 +165,7 @@ impl Applier {
             ));
         }
         self.status.applied_index.store(applied.0, Ordering::Release);
-        self.consensus.add(|incoming| {
-            incoming.applied = applied;
-            incoming.state_replaced = true;
-        });
+        self.progress.replaced(applied);
         Ok(())
     }
 

@@ -28,6 +28,7 @@ pub mod mvcc;
 pub mod node;
 pub mod peer;
 pub mod quota;
+pub mod requests;
 pub mod state;
 pub mod stop;
 pub mod storage;

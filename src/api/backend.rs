@@ -1,7 +1,6 @@
 //! What the API needs from the member behind it.
 
 pub use super::queue::Queues;
-pub use crate::consensus::{ProposeError, RaftDetails, RaftStatus, ReadError};
 use crate::ids::{ClusterId, MemberId};
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
@@ -9,6 +8,7 @@ use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
+pub use crate::requests::{ProposeError, RaftDetails, RaftStatus, ReadError};
 use crate::state::machine::Outcome;
 use crate::watch::{Permission, WatchHandle};
 use std::future::Future;

@@ -1,11 +1,11 @@
 //! Lets time pass, and has the cluster compact what is due.
 
 use super::core::{Compactor, Retention};
-use crate::consensus::{Handle, ProposeError};
 use crate::env;
 use crate::mvcc::view::Views;
 use crate::proto::etcdserverpb::CompactionRequest;
 use crate::proto::log::command::Request;
+use crate::requests::{Handle, ProposeError};
 use crate::state::ApplyError;
 use std::sync::atomic::Ordering;
 

@@ -9,7 +9,6 @@
 
 use super::admission::{self, Standing};
 use super::convert;
-use super::handle::{MemberProgress, RaftDetails};
 use super::log_fetches::Stretch;
 use super::log_store::LogStore;
 use super::promises::{self, OlderCopy, Persisted, Promises, is_of_leader};
@@ -19,6 +18,7 @@ use crate::ids::{LogIndex, MemberId, Term};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::{self, Recollection};
+use crate::requests::{MemberProgress, RaftDetails};
 use crate::state::CommittedEntry;
 use crate::storage::log::{Cut, LogError};
 use bytes::Bytes;

@@ -1,12 +1,14 @@
 //! Everything that reaches the consensus actor, in one place, taken all at once.
 
 use super::commands::CommandQueue;
-use super::handle::{RaftDetails, Reader};
 use super::log_fetches::Stretch;
 use super::start_check::Word;
+use crate::apply::ApplyProgress;
 use crate::ids::{LogIndex, MemberId};
-use crate::limits::{PEER_MESSAGES_BYTES_MAX, PEER_MESSAGES_MAX};
+use crate::inbox::Inbox;
+use crate::limits::{DETAILS_WAITING_MAX, PEER_MESSAGES_BYTES_MAX, PEER_MESSAGES_MAX};
 use crate::proto::peer::{self, Recollection};
+use crate::requests::{NewRequest, RaftDetails, Reader, RequestSink};
 use crate::state::entry::ReadableCommands;
 use crate::storage::log::LogError;
 use crate::storage::state::StateDatabase;
@@ -79,4 +81,37 @@ pub struct ArrivedSnapshot {
     pub state: Arc<StateDatabase>,
     /// Held until the state is in use or refused: the next snapshot is written to the same place.
     pub place: OwnedSemaphorePermit,
+}
+
+impl RequestSink for Inbox<Incoming> {
+    fn add(&self, request: NewRequest<'_>) -> bool {
+        let (_, wake_due) = self.add_quietly(|incoming| match request {
+            NewRequest::Commands(commands) => incoming.commands.push(commands),
+            NewRequest::Read(reader) => incoming.reads.push(reader),
+            NewRequest::Details(asked) => {
+                if incoming.details_asked.len() < DETAILS_WAITING_MAX {
+                    incoming.details_asked.push(asked);
+                }
+            }
+            NewRequest::HandOverLeadership => incoming.hand_over_leadership = true,
+        });
+        wake_due
+    }
+
+    fn wake(&self) {
+        Inbox::wake(self);
+    }
+}
+
+impl ApplyProgress for Inbox<Incoming> {
+    fn applied(&self, index: LogIndex) {
+        self.note(|incoming| incoming.applied = index);
+    }
+
+    fn replaced(&self, index: LogIndex) {
+        Inbox::add(self, |incoming| {
+            incoming.applied = index;
+            incoming.state_replaced = true;
+        });
+    }
 }

@@ -12,8 +12,6 @@ pub mod commands;
 mod commit_news;
 mod convert;
 pub mod core;
-pub mod delivery;
-pub mod handle;
 pub mod inbox;
 mod log_fetches;
 pub mod log_store;
@@ -29,10 +27,7 @@ pub mod reads;
 pub mod start_check;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod waiters;
 pub mod writer;
-
-pub use handle::{Handle, ProposeError, RaftDetails, RaftStatus, ReadError, check_size};
 
 /// Raft's form of a configuration, for [`log_store::LogStore`].
 pub fn conf_state(state: &crate::proto::peer::ConfState) -> raft::eraftpb::ConfState {

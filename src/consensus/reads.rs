@@ -6,10 +6,10 @@
 //! nobody could read where a round trip takes longer than the time between two questions.
 
 use super::core::ReadContext;
-use super::handle::Reader;
 use crate::env::Instant;
 use crate::limits::READ_ROUNDS_MAX;
 use crate::mutants::{self, Mutant};
+use crate::requests::Reader;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -130,8 +130,8 @@ impl Reads {
 mod tests {
     use super::*;
     use crate::bound::Bound;
-    use crate::consensus::handle::ReadError;
     use crate::env;
+    use crate::requests::ReadError;
     use tokio::sync::oneshot;
 
     fn reader(deadline: Instant) -> (Reader, oneshot::Receiver<Result<(), ReadError>>) {

@@ -7,7 +7,6 @@
 use super::forward::Forwarder;
 use super::handle::{Answer, AskError, Asked, LeaseHandle, LessorWork, News};
 use super::lessor::{Lessor, LessorOptions, Renewal};
-use crate::consensus::Handle;
 use crate::env;
 use crate::ids::{MemberId, Term};
 use crate::inbox::Wake;
@@ -18,6 +17,7 @@ use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::proto::log::{LeaseCheckpoint, LeaseCheckpoints, LeaseExpiry};
 use crate::proto::peer::LeaseQuestion;
+use crate::requests::Handle;
 use crate::state::leases::LeaseChange;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;

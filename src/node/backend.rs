@@ -1,13 +1,13 @@
 //! A running member as the API sees it.
 
 use crate::api::{self, Backend, ProposeError, ReadError};
-use crate::consensus::{Handle, RaftDetails};
 use crate::inbox::Inbox;
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
 use crate::mvcc::{View, Views};
 use crate::proto::log::command::Request;
 use crate::quota::Space;
+use crate::requests::{Handle, RaftDetails};
 use crate::state::Outcome;
 use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::contacts::Contacts;

@@ -29,11 +29,11 @@ use crate::compactor;
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
 use crate::consensus::checkpoint::{Checkpoints, Policy};
+use crate::consensus::conf_state;
 use crate::consensus::core::{Core, TICKS_PER_HEARTBEAT, Timing};
 use crate::consensus::log_store::LogStore;
 use crate::consensus::reads::Reads;
 use crate::consensus::writer::LogWriter;
-use crate::consensus::{Handle, conf_state};
 use crate::corruption::HashHandle;
 use crate::corruption::actor::Checker;
 use crate::corruption::initial::InitialCheck;
@@ -51,6 +51,7 @@ use crate::peer::sessions::Sessions;
 use crate::peer::snapshot_receive::Arrivals;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::quota::{self, Space};
+use crate::requests::Handle;
 use crate::stop::StopSignal;
 use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
@@ -253,10 +254,7 @@ async fn hand_over_leadership(backend: &MemberBackend) {
     if !leads() || backend.views.load().cluster.conf_state.voters.len() <= 1 {
         return;
     }
-    backend
-        .handle
-        .inbox
-        .add(|incoming| incoming.hand_over_leadership = true);
+    backend.handle.hand_over_leadership();
     let deadline = env::now() + HAND_OVER_TIMEOUT;
     while leads() && env::now() < deadline {
         env::sleep(Duration::from_millis(10)).await;
@@ -272,7 +270,7 @@ fn make_backend(
     (contacts, metrics, dialler): (Contacts, Arc<Metrics>, Option<Connector>),
 ) -> MemberBackend {
     let handle = Handle {
-        inbox: Arc::clone(&neighbours.inbox),
+        sink: Arc::clone(&neighbours.inbox) as _,
         waiters: Arc::clone(&neighbours.waiters),
         deliveries: Arc::clone(&neighbours.deliveries),
         status: Arc::clone(&neighbours.status),
@@ -511,7 +509,7 @@ fn start_workers(
         machine,
         directory,
         inbox: Arc::clone(&neighbours.applier),
-        consensus: Arc::clone(&neighbours.inbox),
+        progress: Arc::clone(&neighbours.inbox) as _,
         checkpointer: Arc::clone(&neighbours.checkpointer),
         waiters: Arc::clone(&neighbours.waiters),
         deliveries: Arc::clone(&neighbours.deliveries),

@@ -243,7 +243,7 @@ async fn serve_clients(
         env::spawn_local(compactor::run(compactor));
     }
     let deliveries = Arc::clone(&backend.handle.deliveries);
-    env::spawn(deliveries.run(Arc::clone(&backend.handle.inbox)));
+    env::spawn(deliveries.run(Arc::clone(&backend.handle.sink)));
     if parts.opened.wait_for(|opened| *opened).await.is_err() {
         return;
     }

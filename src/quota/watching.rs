@@ -1,6 +1,5 @@
 //! Keeps an eye on a member's space, and has the cluster raise or lower the member's alarm.
 
-use crate::consensus::Handle;
 use crate::env;
 use crate::ids::MemberId;
 use crate::limits::SPACE_LOOK_INTERVAL;
@@ -12,6 +11,7 @@ use crate::proto::log::command::Request;
 use crate::quota::Space;
 use crate::quota::reserve::Reserve;
 use crate::quota::watcher::{Advice, Seen, Watcher};
+use crate::requests::Handle;
 use crate::storage::state_alarms::RaisedAlarm;
 use std::path::PathBuf;
 

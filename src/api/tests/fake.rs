@@ -1,8 +1,6 @@
 //! A member without consensus: what is proposed is applied at once, to a real state in a scratch directory.
 
 use crate::api::{Backend, Identity, Limits, ProposeError, Queues, RaftStatus, ReadError};
-use crate::consensus::RaftDetails;
-use crate::consensus::check_size;
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
@@ -10,6 +8,8 @@ use crate::mvcc::view::{View, Views};
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
 use crate::quota::{Rules, Space};
+use crate::requests::RaftDetails;
+use crate::requests::check_size;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::watch::WatchHandle;

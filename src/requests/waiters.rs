@@ -1,8 +1,8 @@
 //! Who waits for the outcome of which command, and what those commands take together. Ids count up, so a ring finds a waiter without hashing, and the oldest
 //! deadline is always in front.
 
-use super::delivery::{Answer, Delivery};
-use super::handle::ProposeError;
+use super::deliveries::{Answer, Delivery};
+use super::errors::ProposeError;
 use crate::env::Instant;
 use crate::state::Reply;
 use std::collections::VecDeque;

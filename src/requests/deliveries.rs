@@ -3,10 +3,10 @@
 //! answers are queued, and one task on the network thread hands them out: one wake-up per batch. In the other
 //! direction, the same task wakes the consensus actor once for all requests that arrived together.
 
-use super::handle::{ProposeError, ReadError, Reader};
-use super::inbox::Incoming;
+use super::errors::{ProposeError, ReadError};
+use super::reader::Reader;
+use super::sink::RequestSink;
 use crate::env;
-use crate::inbox::Inbox;
 use crate::state::Outcome;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
@@ -55,7 +55,7 @@ impl Deliveries {
     }
 
     /// Hands out answers and passes wake-ups on, for ever. To be spawned where the requests run.
-    pub async fn run(self: Arc<Self>, consensus: Arc<Inbox<Incoming>>) {
+    pub async fn run(self: Arc<Self>, sink: Arc<dyn RequestSink>) {
         loop {
             self.notify.notified().await;
             for delivery in self.take() {
@@ -66,7 +66,7 @@ impl Deliveries {
             }
             // The requests that became ready together run first, so that one wake-up serves all of them.
             env::yield_now().await;
-            consensus.wake();
+            sink.wake();
         }
     }
 }

@@ -1,0 +1,143 @@
+//! What the rest of a member may ask of consensus, from any thread: propose a command, wait for a linearizable point,
+//! see who leads.
+
+use super::deliveries::Deliveries;
+use super::errors::{ProposeError, ReadError};
+use super::reader::Reader;
+use super::sink::{NewRequest, RequestSink};
+use super::status::{RaftDetails, RaftStatus, SharedStatus};
+use super::waiters::{Waiters, WaitingMax};
+use crate::bound::Bound;
+use crate::env;
+use crate::limits::{PROPOSALS_BYTES_MAX, REQUEST_HEADER_BYTES, sizes};
+use crate::metrics::ConsensusMetrics;
+use crate::mutants::{self, Mutant};
+use crate::proto::log::{Command, command};
+use crate::state::entry::ReadableCommands;
+use crate::state::{ApplyError, Outcome, Reply};
+use prost::Message;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Whether a request is small enough, with what etcd puts around it in its log.
+pub fn check_size(request: &command::Request, bytes_max: usize) -> Result<(), ProposeError> {
+    if request.encoded_len() + REQUEST_HEADER_BYTES > bytes_max {
+        return Err(ProposeError::TooLarge);
+    }
+    Ok(())
+}
+
+/// The way into consensus. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(crate) sink: Arc<dyn RequestSink>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) deliveries: Arc<Deliveries>,
+    pub(crate) status: Arc<SharedStatus>,
+    /// Tells this process's commands from those of others, and of the process before it.
+    pub(crate) origin: u64,
+    pub(crate) request_timeout: Duration,
+    pub(crate) request_bytes_max: usize,
+    /// Reads that wait, wherever they are.
+    pub(crate) reads: Bound,
+    pub(crate) metrics: Arc<ConsensusMetrics>,
+}
+
+impl Handle {
+    /// Has a command carried out by the cluster. No error but those named at [`ProposeError`] says that it was not.
+    pub async fn propose(&self, request: command::Request) -> Result<Outcome, ProposeError> {
+        check_size(&request, self.request_bytes_max)?;
+        let max = WaitingMax {
+            commands: sizes().proposals_waiting_max,
+            bytes: PROPOSALS_BYTES_MAX,
+        };
+        self.propose_within(request, max).await
+    }
+
+    /// The same for what the member does by itself: the ends of leases and the like are not kept back by clients' load.
+    /// Whoever calls it has few under way.
+    pub async fn propose_own(&self, request: command::Request) -> Result<Outcome, ProposeError> {
+        self.propose_within(request, WaitingMax::NONE).await
+    }
+
+    async fn propose_within(
+        &self,
+        request: command::Request,
+        max: WaitingMax,
+    ) -> Result<Outcome, ProposeError> {
+        let mut command = Command {
+            origin: self.origin,
+            id: 0,
+            request: Some(request),
+        };
+        let deadline = env::now() + self.request_timeout;
+        let (id, answer) = self
+            .waiters
+            .register(deadline, command.encoded_len(), max)
+            .ok_or(ProposeError::TooManyRequests)?;
+        command.id = id;
+        // Outside the inbox's lock.
+        let Ok(commands) = ReadableCommands::of(&command) else {
+            drop(self.waiters.complete(vec![Reply {
+                id,
+                outcome: Err(ApplyError::Unreadable),
+            }]));
+            return Err(ApplyError::Unreadable.into());
+        };
+        drop(command);
+        self.send(NewRequest::Commands(&commands));
+        drop(commands);
+        let outcome = answer.await.unwrap_or(Err(ProposeError::Stopped));
+        if matches!(
+            outcome,
+            Err(ProposeError::Timeout | ProposeError::TimeoutLeaderFailure)
+        ) {
+            self.metrics.failed_proposals.inc();
+        }
+        outcome
+    }
+
+    /// Waits until this member has applied everything that was acknowledged anywhere before the call.
+    pub async fn read_barrier(&self) -> Result<(), ReadError> {
+        if mutants::active(Mutant::ReadWithoutIndex) {
+            return Ok(());
+        }
+        let admitted = self.reads.admit().ok_or(ReadError::TooManyRequests)?;
+        let (sender, answer) = oneshot::channel();
+        let reader = Reader {
+            answer: sender,
+            deadline: env::now() + self.request_timeout,
+            _admitted: admitted,
+        };
+        self.send(NewRequest::Read(reader));
+        answer.await.unwrap_or(Err(ReadError::Stopped))
+    }
+
+    pub fn status(&self) -> RaftStatus {
+        self.status.load()
+    }
+
+    /// What raft says of itself; nothing once it has stopped, or while too many ask.
+    pub async fn details(&self) -> Option<RaftDetails> {
+        let (asked, answer) = oneshot::channel();
+        self.send(NewRequest::Details(asked));
+        answer.await.ok()
+    }
+
+    /// How many commands wait for their outcome.
+    pub fn proposals_pending(&self) -> usize {
+        self.waiters.waiting()
+    }
+
+    /// Has another member elected, if this one leads.
+    pub fn hand_over_leadership(&self) {
+        self.send(NewRequest::HandOverLeadership);
+    }
+
+    fn send(&self, request: NewRequest<'_>) {
+        if self.sink.add(request) {
+            self.deliveries.request_wake();
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! A request from its caller to its reply: counted, sent to consensus, waited for, answered.
+//!
+//! What becomes of it in between is the concern of `consensus` and `apply`, which take requests through [`RequestSink`] and
+//! answer them through [`Deliveries`].
+
+mod deliveries;
+mod errors;
+mod handle;
+mod reader;
+mod sink;
+mod status;
+mod waiters;
+
+pub use deliveries::Deliveries;
+pub use errors::{ProposeError, ReadError};
+pub use handle::{Handle, check_size};
+pub use reader::Reader;
+pub use sink::{NewRequest, RequestSink};
+pub use status::{MemberProgress, RaftDetails, RaftStatus, SharedStatus};
+pub use waiters::Waiters;
