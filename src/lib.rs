@@ -33,6 +33,7 @@ pub mod state;
 pub mod stop;
 pub mod storage;
 pub mod tls;
+pub mod version;
 pub mod watch;
 
 pub use callboard_proto as proto;

@@ -8,9 +8,9 @@ use super::ports::Port;
 use super::routes::Routes;
 use super::status::Failure;
 use super::{kv, monitoring};
-use crate::config;
 use crate::proto::etcdserverpb::{AlarmType, RangeRequest};
 use crate::storage::state_alarms::RaisedAlarm;
+use crate::version;
 use ::http::header::{self, HeaderName};
 use ::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use bytes::Bytes;
@@ -176,8 +176,8 @@ pub(super) fn version(backend: &impl Backend) -> Response<Body> {
     };
     let text = format!(
         "{{\"etcdserver\":\"{}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{}\"}}",
-        config::VERSION,
-        config::CLUSTER_VERSION
+        version::SERVER,
+        version::CLUSTER
     );
     plain(StatusCode::OK, Some(JSON), text)
 }

@@ -23,8 +23,8 @@ use crate::proto::etcdserverpb::{
     TxnResponse,
 };
 use crate::proto::log::command::Request;
-use crate::quota;
 use crate::quota::watching::{command, own_alarm};
+use crate::state::cost;
 use crate::state::machine::Outcome;
 use std::sync::Arc;
 use tonic::Status;
@@ -196,7 +196,7 @@ fn is_point_get(request: &RangeRequest) -> bool {
 
 /// Has a write carried out, if there is room for it.
 pub(super) async fn propose(backend: &impl Backend, request: Request) -> Result<Outcome, Failure> {
-    let cost = quota::cost(&request);
+    let cost = cost::cost(&request);
     if cost > 0 {
         let view = backend.view();
         if !backend.space().takes(view.applied.usage.live_bytes(), cost) {
@@ -208,7 +208,7 @@ pub(super) async fn propose(backend: &impl Backend, request: Request) -> Result<
             }
             return Err(ApiError::NoSpace.into());
         }
-    } else if quota::deletes(&request) && !backend.space().takes_deletion() {
+    } else if cost::deletes(&request) && !backend.space().takes_deletion() {
         return Err(ApiError::NoSpace.into());
     }
     Ok(backend.propose(request).await?)

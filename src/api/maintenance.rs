@@ -4,7 +4,6 @@ use super::backend::{Backend, fill, header};
 use super::body::Body;
 use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
-use crate::config;
 use crate::env;
 use crate::limits;
 use crate::mvcc::View;
@@ -18,6 +17,7 @@ use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request;
 use crate::state::Outcome;
 use crate::storage::state_alarms::RaisedAlarm;
+use crate::version;
 use prost::Message;
 use std::sync::Arc;
 use tokio::sync::{Mutex, oneshot};
@@ -33,7 +33,7 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let sizes = sizes(backend, &view);
     Body::message(&StatusResponse {
         header: Some(header(backend, view.revision())),
-        version: config::VERSION.to_owned(),
+        version: version::SERVER.to_owned(),
         db_size: sizes.stored_bytes as i64,
         db_size_in_use: sizes.in_use_bytes as i64,
         leader: raft.leader.get(),
@@ -42,7 +42,7 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
         raft_applied_index: raft.applied_index.get(),
         errors: errors.collect(),
         is_learner: members.any(|member| member.id == own_id && member.is_learner),
-        storage_version: config::CLUSTER_VERSION.to_owned(),
+        storage_version: version::CLUSTER.to_owned(),
         db_size_quota: sizes.quota_bytes,
         downgrade_info: Some(DowngradeInfo::default()),
     })

@@ -8,12 +8,12 @@ use super::body::Body;
 use super::http::{JSON, method_not_allowed, plain};
 use super::maintenance;
 use super::routes::Routes;
-use crate::config;
 use crate::env::{self, ProcessUsage};
 use crate::limits::METRICS_TEXT_AGE_MAX;
 use crate::logging;
 use crate::metrics::{CONTENT_TYPE, Observed};
 use crate::requests::RaftDetails;
+use crate::version;
 use ::http::{Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -62,7 +62,7 @@ fn observe(backend: &impl Backend) -> Observed {
     let sizes = maintenance::sizes(backend, &view);
     Observed {
         member: own,
-        version: config::VERSION,
+        version: version::SERVER,
         cluster_version: view.cluster.version.clone(),
         has_leader: raft.leader.get() != 0,
         is_leader: raft.leader == own,

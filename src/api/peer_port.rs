@@ -8,13 +8,13 @@ use super::backend::Backend;
 use super::body::Body;
 use super::http::{JSON, TEXT, error, method_not_allowed, not_found, plain, version};
 use super::maintenance;
-use crate::config;
 use crate::env;
 use crate::lease::Question;
 use crate::proto::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
     ResponseHeader,
 };
+use crate::version;
 use ::http::header::HeaderName;
 use ::http::{HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
@@ -157,7 +157,7 @@ fn probing() -> Response<Body> {
 
 fn stream(backend: &impl Backend) -> Response<Body> {
     let mut response = with_cluster_id(backend, error(StatusCode::PRECONDITION_FAILED, INCOMPATIBLE));
-    let version = HeaderValue::from_static(config::VERSION);
+    let version = HeaderValue::from_static(version::SERVER);
     response.headers_mut().insert(SERVER_VERSION, version);
     response
 }

@@ -8,11 +8,11 @@ use super::body::{Body, Messages, frame};
 use super::status::{ApiError, Failure};
 use crate::backup::BackupFile;
 use crate::backup::file::BackupError;
-use crate::config::CLUSTER_VERSION;
 use crate::env;
 use crate::limits::{BACKUP_CHUNK_TIMEOUT, sizes};
 use crate::mvcc::View;
 use crate::proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
+use crate::version;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
@@ -79,7 +79,7 @@ impl Sending {
         let total_bytes = file.bytes();
         tracing::info!(
             total_bytes,
-            storage_version = CLUSTER_VERSION,
+            storage_version = version::CLUSTER,
             "sending database snapshot to client"
         );
         self.left = total_bytes;
@@ -122,7 +122,7 @@ impl Sending {
             header: None,
             remaining_bytes: self.left,
             blob,
-            version: CLUSTER_VERSION.to_owned(),
+            version: version::CLUSTER.to_owned(),
         })?;
         let sent = env::timeout(self.patience, self.messages.send(message)).await;
         sent.map_err(|_| Status::deadline_exceeded("the client does not read"))?

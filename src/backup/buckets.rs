@@ -3,10 +3,10 @@
 //! What only etcd knows, such as what a downgrade leaves behind, is not there; buckets that stay empty here are, since etcd
 //! expects all of them.
 
-use crate::config::CLUSTER_VERSION;
 use crate::limits::sizes;
 use crate::mvcc::entries::{EntryScan, EntryStep, put_revision};
 use crate::mvcc::{MvccError, View};
+use crate::version;
 use bytes::Bytes;
 use prost::Message;
 use serde::Serialize;
@@ -223,7 +223,7 @@ fn meta(view: &View) -> Vec<(Bytes, Bytes)> {
         ("consistent_index", Some(number(view.applied.index))),
         ("finishedCompactRev", compacted.clone()),
         ("scheduledCompactRev", compacted),
-        ("storageVersion", Some(CLUSTER_VERSION.into())),
+        ("storageVersion", Some(version::CLUSTER.into())),
         ("term", Some(number(view.applied.term))),
     ];
     let all = all.into_iter();

@@ -21,12 +21,6 @@ pub use tls_flags::Tls;
 
 use std::ffi::OsString;
 
-/// The version that clients and other members are told: etcd's, whose behaviour this is.
-pub const VERSION: &str = "3.7.1";
-
-/// What the cluster version and the storage version look like at this version.
-pub const CLUSTER_VERSION: &str = "3.7.0";
-
 /// What follows the program's name when it is not the server that is asked for.
 const SUBCOMMANDS: [&str; 1] = ["bench"];
 
@@ -68,7 +62,8 @@ pub fn parse(
 /// What `--version` prints: four lines, of which scripts read the first.
 fn version_text() -> String {
     format!(
-        "etcd Version: {VERSION}\nGit SHA: {}\nGo Version: rustc {}\nGo OS/Arch: {}/{}\n",
+        "etcd Version: {}\nGit SHA: {}\nGo Version: rustc {}\nGo OS/Arch: {}/{}\n",
+        crate::version::SERVER,
         option_env!("CALLBOARD_GIT_SHA").unwrap_or("Not provided"),
         env!("CARGO_PKG_RUST_VERSION"),
         std::env::consts::OS,

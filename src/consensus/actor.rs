@@ -7,6 +7,7 @@ use super::commands::{CommandQueue, UnderWay};
 use super::commit_news::{CommitNews, NEWS_DELAY};
 use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTBEAT};
 use super::inbox::{ArrivedSnapshot, Incoming};
+use super::links::MemberLinks;
 use super::log_fetches::Stretch;
 use super::log_store::read_entries;
 use super::log_writes::LogWrites;
@@ -20,7 +21,6 @@ use crate::inbox::{Inbox, Wake};
 use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
-use crate::peer::link::{Forward, Link, Send, SendSnapshot};
 use crate::proto::peer::{self, Recollection};
 use crate::requests::{Deliveries, ReadError, Reader, SharedStatus, Waiters};
 use crate::stop::StopSignal;
@@ -28,7 +28,7 @@ use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::contacts::Contacts;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
-use actix::{Actor, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, AsyncContext, Context, Handler};
 use bytes::Bytes;
 use raft::eraftpb::MessageType;
 use std::collections::BTreeMap;
@@ -72,7 +72,7 @@ pub struct Consensus {
     origin: u64,
     core: Core,
     neighbours: Neighbours,
-    links: BTreeMap<MemberId, Addr<Link>>,
+    links: Box<dyn MemberLinks>,
     tick: Duration,
     /// What waits for a leader, or for the leader's entries under way.
     commands: CommandQueue,
@@ -103,7 +103,7 @@ pub struct Parts {
     pub origin: u64,
     pub core: Core,
     pub neighbours: Neighbours,
-    pub links: BTreeMap<MemberId, Addr<Link>>,
+    pub links: Box<dyn MemberLinks>,
     pub tick: Duration,
     pub election_timeout: Duration,
     pub reads: Reads,
@@ -296,12 +296,12 @@ impl Consensus {
                         .proposed(index, committed, self.commands.is_empty());
                 }
             }
-        } else if let Some(link) = self.links.get(&leadership.leader) {
+        } else if self.links.has(leadership.leader) {
             while let Some(piece) = self.commands.pop() {
                 if mutants::active(Mutant::ForwardTwice) {
-                    link.do_send(Forward(Bytes::from(piece.clone())));
+                    self.links.forward(leadership.leader, Bytes::from(piece.clone()));
                 }
-                link.do_send(Forward(Bytes::from(piece)));
+                self.links.forward(leadership.leader, Bytes::from(piece));
             }
         }
     }
@@ -312,10 +312,10 @@ impl Consensus {
         if due && self.commit_news.time_is_up(committed) {
             return self.core.tell_commit();
         }
-        if !self.leadership.is_leader || self.links.is_empty() {
+        if !self.leadership.is_leader || self.links.count() == 0 {
             return;
         }
-        let telling = self.commit_news.about(committed, self.links.len());
+        let telling = self.commit_news.about(committed, self.links.count());
         for member in telling.now {
             self.core.tell_commit_to(member);
         }
@@ -427,9 +427,7 @@ impl Consensus {
             }
         }
         for (member, messages) in by_member {
-            if let Some(link) = self.links.get(&member) {
-                link.do_send(Send(messages));
-            }
+            self.links.send(member, messages);
         }
     }
 
@@ -440,8 +438,8 @@ impl Consensus {
                 .as_ref()
                 .map_or(0, |snapshot| snapshot.index),
         );
-        match (self.core.store().take_snapshot_view(index), self.links.get(&to)) {
-            (Some(view), Some(link)) => link.do_send(SendSnapshot { announcement, view }),
+        match self.core.store().take_snapshot_view(index) {
+            Some(view) if self.links.has(to) => self.links.send_snapshot(to, announcement, view),
             _ => self.core.report_snapshot(to, false),
         }
     }

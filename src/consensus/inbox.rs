@@ -85,7 +85,7 @@ pub struct ArrivedSnapshot {
 
 impl RequestSink for Inbox<Incoming> {
     fn add(&self, request: NewRequest<'_>) -> bool {
-        let (_, wake_due) = self.add_quietly(|incoming| match request {
+        let ((), wake_due) = self.add_quietly(|incoming| match request {
             NewRequest::Commands(commands) => incoming.commands.push(commands),
             NewRequest::Read(reader) => incoming.reads.push(reader),
             NewRequest::Details(asked) => {

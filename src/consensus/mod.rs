@@ -13,6 +13,7 @@ mod commit_news;
 mod convert;
 pub mod core;
 pub mod inbox;
+pub mod links;
 mod log_fetches;
 pub mod log_store;
 #[cfg(test)]

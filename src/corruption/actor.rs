@@ -1,7 +1,7 @@
 //! The checker: an actor on a thread of its own that yields to all others. It computes hashes for whoever asks, and
 //! compares this member with the others while it leads.
 
-use super::ask::Asker;
+use super::ask::ask_others;
 use super::compare::{Comparison, compare_twice};
 use super::handle::{HashHandle, HashTask, KnownHash};
 use super::scrub::{self, ScrubOptions};
@@ -13,6 +13,7 @@ use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::MvccError;
 use crate::mvcc::range::Progress;
+use crate::peer::caller::PeerCaller;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmRequest, AlarmType};
 use crate::proto::log::AlarmCommand;
@@ -52,6 +53,7 @@ pub struct CheckOptions {
 pub struct Checker {
     pub own: Identity,
     pub hashes: HashHandle,
+    pub caller: PeerCaller,
     pub consensus: Handle,
     pub log: LogDatabase,
     pub options: CheckOptions,
@@ -155,7 +157,7 @@ impl Checker {
     /// are by now.
     async fn compare_digests(self) {
         let own = self.own.member;
-        let mut asker = Asker::new(self.own, &self.hashes);
+        let mut caller = self.caller.clone();
         let mut noted = LogIndex(0);
         let mut found_same = LogIndex(0);
         let mut patience = Patience::default();
@@ -174,7 +176,7 @@ impl Checker {
             };
             let question = Question::DigestAt(index.0);
             let mut sums = vec![(own, digest)];
-            for (member, answer) in asker.ask_others(question, DIGEST_TIMEOUT).await {
+            for (member, answer) in ask_others(&mut caller, question, DIGEST_TIMEOUT).await {
                 if let Ok(answer) = answer
                     && let Some(digest) = answer.digest
                 {
@@ -196,7 +198,7 @@ impl Checker {
     }
 
     async fn compare_hashes(self, every: Duration) {
-        let mut asker = Asker::new(self.own, &self.hashes);
+        let mut caller = self.caller.clone();
         let mut patience = Patience::default();
         let mut wait = every;
         loop {
@@ -209,14 +211,14 @@ impl Checker {
                 revision: 0,
                 compact_revision: -1,
             };
-            if self.compare_once(&mut asker, question, &mut patience).await == Looked::Undecided {
+            if self.compare_once(&mut caller, question, &mut patience).await == Looked::Undecided {
                 wait = every.min(DIGEST_INTERVAL);
             }
         }
     }
 
     async fn compare_compact_hashes(self, every: Duration) {
-        let mut asker = Asker::new(self.own, &self.hashes);
+        let mut caller = self.caller.clone();
         let mut found_same = -1;
         let mut patience = Patience::default();
         let mut wait = every;
@@ -234,7 +236,7 @@ impl Checker {
                 revision: compact_revision,
                 compact_revision,
             };
-            match self.compare_once(&mut asker, question, &mut patience).await {
+            match self.compare_once(&mut caller, question, &mut patience).await {
                 Looked::AllSame => found_same = compact_revision,
                 Looked::Undecided => wait = every.min(DIGEST_INTERVAL),
                 Looked::Other => {}
@@ -244,13 +246,13 @@ impl Checker {
 
     async fn compare_once(
         &self,
-        asker: &mut Asker,
+        caller: &mut PeerCaller,
         question: HashQuestion,
         patience: &mut Patience,
     ) -> Looked {
         let own = self.own.member;
         let within = self.consensus.request_timeout;
-        let comparisons = match compare_twice(own, &self.hashes, asker, question, within).await {
+        let comparisons = match compare_twice(own, &self.hashes, caller, question, within).await {
             Ok(comparisons) => comparisons,
             Err(error) => {
                 tracing::warn!(local_member_id = %own, %error, "failed to check hash KV");

@@ -1,9 +1,10 @@
 //! HashKV of this member beside that of the others, at one revision and as if all had compacted the same.
 
-use super::ask::Asker;
+use super::ask::ask_others;
 use super::handle::{HashError, HashHandle, KnownHash};
 use crate::ids::MemberId;
 use crate::mvcc::MvccError;
+use crate::peer::caller::PeerCaller;
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
 use std::time::Duration;
@@ -27,11 +28,11 @@ fn sum(hash: u32, compact_revision: i64) -> u64 {
 pub(super) async fn compare_twice(
     own: MemberId,
     hashes: &HashHandle,
-    asker: &mut Asker,
+    caller: &mut PeerCaller,
     question: HashQuestion,
     within: Duration,
 ) -> Result<Vec<Comparison>, HashError> {
-    let history = compare(own, hashes, asker, question, within).await?;
+    let history = compare(own, hashes, caller, question, within).await?;
     let revision = history.own.revision;
     if history.own.compact_revision == revision {
         return Ok(vec![history]);
@@ -40,7 +41,7 @@ pub(super) async fn compare_twice(
         revision,
         compact_revision: revision,
     };
-    match compare(own, hashes, asker, question, within).await {
+    match compare(own, hashes, caller, question, within).await {
         Ok(newest) => Ok(vec![history, newest]),
         // Compacted in between.
         Err(HashError::Mvcc(MvccError::Compacted)) => Ok(vec![history]),
@@ -52,7 +53,7 @@ pub(super) async fn compare_twice(
 async fn compare(
     own: MemberId,
     hashes: &HashHandle,
-    asker: &mut Asker,
+    caller: &mut PeerCaller,
     question: HashQuestion,
     within: Duration,
 ) -> Result<Comparison, HashError> {
@@ -67,7 +68,7 @@ async fn compare(
         revision: known.revision,
         compact_revision: known.compact_revision,
     };
-    for (member, outcome) in asker.ask_others(Question::Hash(question), within).await {
+    for (member, outcome) in ask_others(caller, Question::Hash(question), within).await {
         let answer = match outcome {
             Ok(answer) => answer,
             Err(status) => {

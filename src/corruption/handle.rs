@@ -6,10 +6,10 @@ use crate::inbox::Inbox;
 use crate::limits::HASHES_WAITING_MAX;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::{MvccError, Views};
+use crate::peer::answers::StateAnswerer;
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
 use crate::state::digests::Digests;
-use crate::tls::Connector;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
@@ -47,8 +47,6 @@ pub struct HashHandle {
     pub views: Views,
     pub digests: Digests,
     pub inbox: Arc<Inbox<CheckWork>>,
-    /// For peer URLs of other members that say https.
-    pub dialler: Option<Connector>,
 }
 
 impl HashHandle {
@@ -66,9 +64,11 @@ impl HashHandle {
         }
         Ok(hashed.await.map_err(|_| HashError::Stopped)??)
     }
+}
 
-    /// What another member is told.
-    pub async fn answer(&self, question: Option<Question>) -> StateAnswer {
+#[tonic::async_trait]
+impl StateAnswerer for HashHandle {
+    async fn answer_state(&self, question: Option<Question>) -> StateAnswer {
         let mut answer = StateAnswer::default();
         match question {
             Some(Question::DigestAt(index)) => {

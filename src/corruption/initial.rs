@@ -3,11 +3,11 @@
 //! etcd stops at any difference. Here a member that a majority of the cluster agrees with starts all the same: it is the
 //! others that are wrong.
 
-use super::ask::Asker;
 use super::compare::compare_twice;
 use super::handle::{HashError, HashHandle};
 use super::verdict::{self, Verdict};
 use crate::ids::MemberId;
+use crate::peer::caller::PeerCaller;
 use crate::proto::peer::HashQuestion;
 use crate::storage::directory::Identity;
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub enum InitialCheckError {
 pub struct InitialCheck {
     pub own: Identity,
     pub hashes: HashHandle,
+    pub caller: PeerCaller,
     /// The others answer within this time, or are not compared.
     pub timeout: Duration,
 }
@@ -44,8 +45,8 @@ impl InitialCheck {
             revision: 0,
             compact_revision: -1,
         };
-        let mut asker = Asker::new(self.own, &self.hashes);
-        let compared = compare_twice(own, &self.hashes, &mut asker, question, self.timeout).await;
+        let mut caller = self.caller.clone();
+        let compared = compare_twice(own, &self.hashes, &mut caller, question, self.timeout).await;
         let members = self.hashes.views.load().cluster.members.len();
         for compared in compared.map_err(|error| InitialCheckError::Hash(own, error))? {
             match verdict::judge(&compared.sums, members) {

@@ -4,7 +4,7 @@
 //! Questions are answered in rounds: one confirmation of leadership, or one call to the leader, serves all that came
 //! before it began.
 
-use super::forward::Forwarder;
+use super::forward;
 use super::handle::{Answer, AskError, Asked, LeaseHandle, LessorWork, News};
 use super::lessor::{Lessor, LessorOptions, Renewal};
 use crate::env;
@@ -14,6 +14,7 @@ use crate::limits::{LEASE_COMMANDS_IN_FLIGHT, LEASE_FORWARD_MAX, sizes};
 use crate::metrics::LeaseMetrics;
 use crate::mutants::{self, Mutant};
 use crate::mvcc::{View, Views};
+use crate::peer::caller::PeerCaller;
 use crate::proto::log::command::Request;
 use crate::proto::log::{LeaseCheckpoint, LeaseCheckpoints, LeaseExpiry};
 use crate::proto::peer::LeaseQuestion;
@@ -22,7 +23,6 @@ use crate::state::leases::LeaseChange;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::state_error::StateError;
-use crate::tls::Connector;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,8 +43,7 @@ pub struct Parts {
     pub consensus: Handle,
     pub views: Views,
     pub own: Identity,
-    /// For peer URLs that say https.
-    pub dialler: Option<Connector>,
+    pub caller: PeerCaller,
     pub options: LessorOptions,
     pub stop: StopSignal,
     pub metrics: Arc<LeaseMetrics>,
@@ -63,7 +62,7 @@ pub struct LessorActor {
     held: BTreeMap<i64, Vec<Asked>>,
     round_under_way: bool,
     /// Away while a call to the leader is under way.
-    forwarder: Option<Forwarder>,
+    caller: Option<PeerCaller>,
     commands_under_way: usize,
     /// Something was due since the last tick.
     found_due: bool,
@@ -80,13 +79,7 @@ impl fmt::Debug for LessorActor {
 impl LessorActor {
     /// Takes up the leases of the newest view.
     pub fn new(parts: Parts) -> Self {
-        let forwarder = Forwarder {
-            own: parts.own,
-            views: parts.views.clone(),
-            dialler: parts.dialler.clone(),
-            connection: None,
-            attempts: 0,
-        };
+        let caller = parts.caller.clone();
         let mut actor = Self {
             lessor: Lessor::new(parts.options),
             parts,
@@ -95,7 +88,7 @@ impl LessorActor {
             later: Vec::new(),
             held: BTreeMap::new(),
             round_under_way: false,
-            forwarder: Some(forwarder),
+            caller: Some(caller),
             commands_under_way: 0,
             found_due: false,
         };
@@ -354,20 +347,20 @@ impl LessorActor {
         if self.waiting.is_empty() {
             return;
         }
-        let Some(mut forwarder) = self.forwarder.take() else {
+        let Some(mut caller) = self.caller.take() else {
             return;
         };
         let count = self.waiting.len().min(LEASE_FORWARD_MAX);
         let asked: Vec<Asked> = self.waiting.drain(..count).collect();
         let questions: Vec<LeaseQuestion> = asked.iter().map(|asked| asked.question).collect();
         let ask = async move {
-            let answers = forwarder.ask(leader, questions).await;
-            (forwarder, asked, answers)
+            let answers = forward::ask(&mut caller, leader, questions).await;
+            (caller, asked, answers)
         };
         context.spawn(
             ask.into_actor(self)
-                .map(|(forwarder, asked, answers), actor, context| {
-                    actor.forwarder = Some(forwarder);
+                .map(|(caller, asked, answers), actor, context| {
+                    actor.caller = Some(caller);
                     match answers {
                         Ok(answers) => actor.take_answers(asked, answers),
                         Err(error) => {

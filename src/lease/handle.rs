@@ -5,12 +5,14 @@ use crate::env;
 use crate::inbox::Inbox;
 use crate::limits::{LEASE_NEWS_MAX, LEASE_QUESTIONS_MAX};
 use crate::mvcc::View;
+use crate::peer::answers::LeaseAnswerer;
 pub use crate::proto::peer::{LeaseAnswer as Answer, LeaseQuestion as Question};
 use crate::state::leases::{LeaseChange, LeaseSink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tonic::Status;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +178,16 @@ impl LeaseSink for LeaseHandle {
             work.news_changes = 0;
             work.news.push(News::Replaced(view));
         });
+    }
+}
+
+#[tonic::async_trait]
+impl LeaseAnswerer for LeaseHandle {
+    async fn answer_leases(&self, questions: Vec<Question>) -> Result<Vec<Answer>, Status> {
+        self.ask_here(questions).await.map_err(|error| match error {
+            AskError::NotLeading => Status::failed_precondition(error.to_string()),
+            _ => Status::unavailable(error.to_string()),
+        })
     }
 }
 

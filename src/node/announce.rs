@@ -6,6 +6,7 @@ use crate::config::{self, ClusterState};
 use crate::limits::CATCH_UP_ENTRIES;
 use crate::proto::log::Member;
 use crate::storage::directory::Identity;
+use crate::version;
 use serde_json::json;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ fn texts(urls: &[MemberUrl]) -> Vec<&str> {
 pub fn starting(config: &config::Server, catch_up_entries: Option<u64>) {
     let duration = |milliseconds| format!("{:?}", Duration::from_millis(milliseconds));
     let fields = json!({
-        "etcd-version": config::VERSION,
+        "etcd-version": version::SERVER,
         "name": config.name,
         "data-dir": config.data_dir,
         "heartbeat-interval": duration(config.heartbeat_interval_ms),
@@ -92,10 +93,7 @@ pub fn version(before: &str, version: &str) {
     tracing::info!(cluster_version = version, "enabled capabilities for version");
     if before != version {
         tracing::info!(cluster_version = version, "set the cluster version");
-        tracing::info!(
-            new_storage_version = config::CLUSTER_VERSION,
-            "updated storage version"
-        );
+        tracing::info!(new_storage_version = version::CLUSTER, "updated storage version");
     }
 }
 

@@ -5,6 +5,7 @@ use crate::inbox::Inbox;
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
 use crate::mvcc::{View, Views};
+use crate::peer::caller::PeerCaller;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
 use crate::requests::{Handle, RaftDetails};
@@ -12,7 +13,6 @@ use crate::state::Outcome;
 use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
-use crate::tls::Connector;
 use crate::watch::WatchHandle;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -32,8 +32,8 @@ pub struct MemberBackend {
     pub space: Space,
     /// With what the other members were heard last.
     pub contacts: Contacts,
-    /// For peer URLs of other members that say https.
-    pub dialler: Option<Connector>,
+    /// For what this member asks others.
+    pub caller: PeerCaller,
 }
 
 impl Backend for MemberBackend {

@@ -24,7 +24,6 @@ use super::security::Security;
 use crate::api;
 use crate::apply::{Applier, SlowApplies};
 use crate::bound::Bound;
-use crate::cluster::MemberUrl;
 use crate::compactor;
 use crate::config;
 use crate::consensus::actor::{self, Consensus, Neighbours};
@@ -44,8 +43,10 @@ use crate::lease::{self, LeaseHandle};
 use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, READS_WAITING_MAX};
 use crate::metrics::{ConsensusMetrics, Metrics};
 use crate::mvcc::Views;
+use crate::peer::caller::PeerCaller;
 use crate::peer::identity::IdentityCheck;
 use crate::peer::link::{Link, Remote};
+use crate::peer::links::Links;
 use crate::peer::service::PeerService;
 use crate::peer::sessions::Sessions;
 use crate::peer::snapshot_receive::Arrivals;
@@ -58,9 +59,9 @@ use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateOptions;
 use crate::tls::Connector;
+use crate::version;
 use crate::watch::WatchHandle;
 use crate::watch::reader::WatchReader;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -108,6 +109,7 @@ impl Member {
         let check = InitialCheck {
             own: opened.identity,
             hashes: checker.hashes.clone(),
+            caller: backend.caller.clone(),
             timeout: backend.handle.request_timeout,
         };
         let is_checked = config.initial_corrupt_check && !opened.is_new;
@@ -235,7 +237,7 @@ impl Member {
             while backend.views.load().cluster.version.is_empty() {
                 if backend.handle.status.is_leader.load(Ordering::Acquire) {
                     let version = ClusterVersion {
-                        version: config::CLUSTER_VERSION.into(),
+                        version: version::CLUSTER.into(),
                     };
                     if let Err(error) = backend.handle.propose_own(Request::ClusterVersion(version)).await {
                         tracing::warn!(%error, "failed to set the cluster version");
@@ -297,7 +299,7 @@ fn make_backend(
         metrics,
         space: Space::new(config.space),
         contacts,
-        dialler,
+        caller: PeerCaller::new(opened.identity, opened.views.clone(), dialler),
     }
 }
 
@@ -317,7 +319,7 @@ fn client_parts(
             consensus: consensus.clone(),
             views: views.clone(),
             own: backend.identity,
-            dialler: backend.dialler.clone(),
+            caller: backend.caller.clone(),
             options: LessorOptions::new(config.election_timeout_ms),
             stop,
             metrics: Arc::clone(&backend.metrics.lease),
@@ -380,16 +382,7 @@ impl ConsensusParts {
             .members
             .iter()
             .filter(|member| member.id != opened.identity.member.0);
-        let remotes = others.map(|member| Remote {
-            own: opened.identity,
-            member: MemberId(member.id),
-            urls: member
-                .peer_urls
-                .iter()
-                .filter_map(|url| MemberUrl::parse(url).ok())
-                .collect(),
-            dialler: backend.dialler.clone(),
-        });
+        let remotes = others.map(|member| backend.caller.remote(MemberId(member.id)));
         let metrics = &backend.metrics;
         let service = PeerService {
             identity_check: IdentityCheck {
@@ -402,8 +395,8 @@ impl ConsensusParts {
             state_options,
             arrivals: Arrivals::default(),
             stop: neighbours.stop.clone(),
-            leases: backend.leases.clone(),
-            hashes,
+            leases: Arc::new(backend.leases.clone()),
+            hashes: Arc::new(hashes),
             metrics: Arc::clone(&metrics.peers),
             transfers: transfers.clone(),
             sessions: Sessions::default(),
@@ -438,13 +431,13 @@ impl ConsensusParts {
             self.store,
             Box::new(env::random_below),
         )?;
-        let mut links = BTreeMap::new();
+        let mut links = Links::default();
         for remote in self.remotes {
             let (inbox, stop) = (Arc::clone(&self.neighbours.inbox), self.neighbours.stop.clone());
             let metrics = self.service.metrics.to(self.identity.member, remote.member);
             let transfers = self.transfers.clone();
             let identity_check = self.service.identity_check.clone();
-            links.insert(
+            links.add(
                 remote.member,
                 env::start(|_| Link::new(remote, inbox, identity_check, stop, transfers, metrics)),
             );
@@ -454,7 +447,7 @@ impl ConsensusParts {
             origin: self.origin,
             core,
             neighbours: self.neighbours,
-            links,
+            links: Box::new(links),
             tick: Duration::from_millis(self.timing.heartbeat_ms) / TICKS_PER_HEARTBEAT,
             election_timeout: Duration::from_millis(self.timing.election_ms),
             reads: Reads::new(env::random_u64()),
@@ -476,8 +469,8 @@ fn checker(opened: &Opened, backend: &MemberBackend, config: &config::Server) ->
             views: opened.views.clone(),
             digests: opened.machine.digests().clone(),
             inbox: Arc::default(),
-            dialler: backend.dialler.clone(),
         },
+        caller: backend.caller.clone(),
         consensus: backend.handle.clone(),
         log: opened.log.clone(),
         options: config.checks,

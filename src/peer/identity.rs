@@ -7,10 +7,8 @@ use crate::proto::log::Member;
 use crate::proto::peer::Hello;
 use crate::storage::contacts::{Contact, Contacts, Start};
 use crate::storage::directory::Identity;
+use crate::version;
 use tonic::{Code, Status};
-
-/// The version that members tell each other, and clients are told.
-pub const VERSION: &str = "3.7.1";
 
 /// What a member says when it dials another.
 pub fn hello(own: Identity, to: MemberId) -> Hello {
@@ -19,7 +17,7 @@ pub fn hello(own: Identity, to: MemberId) -> Hello {
         from: own.member.0,
         to: to.0,
         incarnation: own.incarnation.0,
-        version: VERSION.into(),
+        version: version::SERVER.into(),
         start_count: own.start.count,
         start_name: own.start.name,
         start_name_before: own.start.name_before,

@@ -1,9 +1,12 @@
 //! What members send each other: one link actor per remote member, gRPC streams on the peer URL, and the service that
 //! takes the other end in. Both ends run on the consensus thread, so that no scan delays a heartbeat.
 
+pub mod answers;
+pub mod caller;
 pub mod envelope;
 pub mod identity;
 pub mod link;
+pub mod links;
 pub mod service;
 pub mod sessions;
 pub mod snapshot_receive;

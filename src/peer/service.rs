@@ -1,17 +1,16 @@
 //! The accepting end of peer links: checks who is dialling, unwraps what it sends and hands it to consensus.
 
+use super::answers::{LeaseAnswerer, StateAnswerer};
 use super::envelope;
-use super::identity::{self, IdentityCheck, VERSION};
+use super::identity::{self, IdentityCheck};
 use super::link::SILENCE_MAX;
 use super::sessions::{Session, Sessions};
 use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
 use crate::consensus::inbox::Incoming;
-use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
-use crate::lease::{AskError, LeaseHandle};
 use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::metrics::PeerFamilies;
 use crate::mutants::{self, Mutant};
@@ -25,6 +24,7 @@ use crate::stop::StopSignal;
 use crate::storage::contacts::Contact;
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateOptions;
+use crate::version;
 use prost::Message as _;
 use raft::eraftpb::MessageType;
 use std::sync::Arc;
@@ -41,8 +41,8 @@ pub struct PeerService {
     pub state_options: StateOptions,
     pub arrivals: Arrivals,
     pub stop: StopSignal,
-    pub leases: LeaseHandle,
-    pub hashes: HashHandle,
+    pub leases: Arc<dyn LeaseAnswerer>,
+    pub hashes: Arc<dyn StateAnswerer>,
     pub metrics: Arc<PeerFamilies>,
     pub sessions: Sessions,
     /// Where snapshots are received: opening, writing and syncing a state takes its time.
@@ -222,7 +222,7 @@ impl Peer for PeerService {
         let (from, contact) = (self.greet(&hello)?, identity::contact(&hello));
         let (session, recollection) = self.recollect(from).await?;
         let (replies, stream) = mpsc::channel(1);
-        let greeted = replies.try_send(Ok(envelope::seal_handshake(VERSION, &recollection)));
+        let greeted = replies.try_send(Ok(envelope::seal_handshake(version::SERVER, &recollection)));
         greeted.map_err(|_| Status::internal("an empty channel is full"))?;
         let service = self.clone();
         let metrics = self.metrics.from(from);
@@ -241,7 +241,7 @@ impl Peer for PeerService {
                         }
                         // Without room an answer is under way already.
                         Ok(batch) if batch == Batch::default() => {
-                            let _ = replies.try_send(Ok(envelope::seal_link_reply(VERSION)));
+                            let _ = replies.try_send(Ok(envelope::seal_link_reply(version::SERVER)));
                         }
                         Ok(batch) => match service.note(from, contact).await {
                             Ok(()) => service.take_in(session, batch),
@@ -310,21 +310,18 @@ impl Peer for PeerService {
         let envelope = request.into_inner();
         self.greet(&envelope::unwrap_hello(&envelope).map_err(damaged)?)?;
         let LeaseQuestions { questions } = envelope::unwrap_call(envelope).map_err(damaged)?;
-        match self.leases.ask_here(questions).await {
-            Ok(answers) => Ok(Response::new(envelope::wrap_call(
-                None,
-                &LeaseAnswers { answers },
-            ))),
-            Err(error @ AskError::NotLeading) => Err(Status::failed_precondition(error.to_string())),
-            Err(error) => Err(Status::unavailable(error.to_string())),
-        }
+        let answers = self.leases.answer_leases(questions).await?;
+        Ok(Response::new(envelope::wrap_call(
+            None,
+            &LeaseAnswers { answers },
+        )))
     }
 
     async fn ask_state(&self, request: Request<Envelope>) -> Result<Response<Envelope>, Status> {
         let envelope = request.into_inner();
         self.greet(&envelope::unwrap_hello(&envelope).map_err(damaged)?)?;
         let StateQuestion { question } = envelope::unwrap_call(envelope).map_err(damaged)?;
-        let answer = self.hashes.answer(question).await;
+        let answer = self.hashes.answer_state(question).await;
         Ok(Response::new(envelope::wrap_call(None, &answer)))
     }
 }

@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
+use super::cost::cost;
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmResponse, AlarmType, ResponseHeader};
 use crate::proto::log::command::Request;
 use crate::proto::log::{AlarmCommand, Member};
-use crate::quota;
 use crate::state::ApplyError;
 use crate::state::pending::Pending;
 use crate::storage::state_alarms::{Alarms, RaisedAlarm};
@@ -20,10 +20,7 @@ use crate::storage::state_alarms::{Alarms, RaisedAlarm};
 /// Whether a command may be carried out under the alarms that are raised.
 pub(super) fn admit(pending: &Pending, request: &Request) -> Result<(), ApplyError> {
     let alarms = &pending.alarms;
-    if mutants::active(Mutant::RefusedByOwnDisk)
-        && pending.state.disk_bytes() > 20_000
-        && quota::cost(request) > 0
-    {
+    if mutants::active(Mutant::RefusedByOwnDisk) && pending.state.disk_bytes() > 20_000 && cost(request) > 0 {
         return Err(ApplyError::NoSpace);
     }
     let writes = matches!(
@@ -42,7 +39,7 @@ pub(super) fn admit(pending: &Pending, request: &Request) -> Result<(), ApplyErr
     if mutants::active(Mutant::TxnUnderNospace) && matches!(request, Request::Txn(_)) {
         return Ok(());
     }
-    if alarms.any(AlarmType::Nospace) && quota::cost(request) > 0 {
+    if alarms.any(AlarmType::Nospace) && cost(request) > 0 {
         return Err(ApplyError::NoSpace);
     }
     Ok(())

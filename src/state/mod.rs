@@ -8,6 +8,7 @@ mod alarm_tests;
 mod alarms;
 mod cache;
 pub mod changes;
+pub mod cost;
 pub mod digests;
 pub mod entry;
 #[cfg(test)]

@@ -1,0 +1,23 @@
+//! The ways to the other members, as consensus uses them.
+
+use crate::ids::MemberId;
+use crate::mvcc::View;
+use crate::proto::peer;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// A link to each of the other members. What is for a member without one is dropped, like what gets lost on its way.
+pub trait MemberLinks {
+    fn count(&self) -> usize;
+
+    fn has(&self, member: MemberId) -> bool;
+
+    /// Raft messages, in order. A member that they cannot be sent to is reported as out of reach.
+    fn send(&self, member: MemberId, messages: Vec<peer::Message>);
+
+    /// An encoded command batch for the leader to propose.
+    fn forward(&self, leader: MemberId, commands: Bytes);
+
+    /// A snapshot: raft's announcement and the state it stands for. What became of it is reported.
+    fn send_snapshot(&self, member: MemberId, announcement: peer::Message, view: Arc<View>);
+}

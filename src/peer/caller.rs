@@ -1,0 +1,131 @@
+//! Calls to other members' peer ports: what is asked once and answered, beside the links' streams.
+//!
+//! What is asked, and what an answer means, is the concern of whoever calls.
+
+use super::link::{self, Remote};
+use super::{envelope, identity};
+use crate::client::Channel;
+use crate::cluster::MemberUrl;
+use crate::env;
+use crate::ids::MemberId;
+use crate::mvcc::Views;
+use crate::proto::peer::peer_client::PeerClient;
+use crate::storage::directory::Identity;
+use crate::tls::Connector;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tonic::Status;
+
+/// What other members answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `LeaseQuestions`, answered with `LeaseAnswers`.
+    AskLeases,
+    /// `StateQuestion`, answered with `StateAnswer`.
+    AskState,
+}
+
+/// Who calls. A clone has connections of its own.
+#[derive(Debug)]
+pub struct PeerCaller {
+    own: Identity,
+    views: Views,
+    /// For peer URLs that say https.
+    dialler: Option<Connector>,
+    /// To those that were called last; each is kept until a call fails.
+    connections: BTreeMap<MemberId, PeerClient<Channel>>,
+    attempts: usize,
+}
+
+impl Clone for PeerCaller {
+    fn clone(&self) -> Self {
+        Self::new(self.own, self.views.clone(), self.dialler.clone())
+    }
+}
+
+impl PeerCaller {
+    pub fn new(own: Identity, views: Views, dialler: Option<Connector>) -> Self {
+        Self {
+            own,
+            views,
+            dialler,
+            connections: BTreeMap::new(),
+            attempts: 0,
+        }
+    }
+
+    /// The members but this one.
+    pub fn others(&self) -> Vec<MemberId> {
+        let view = self.views.load();
+        let ids = view.cluster.members.iter().map(|member| MemberId(member.id));
+        ids.filter(|id| *id != self.own.member).collect()
+    }
+
+    /// Where a member is; without a URL if it is not in the membership.
+    pub fn remote(&self, member: MemberId) -> Remote {
+        let view = self.views.load();
+        let urls = view.member(member).map(|member| member.peer_urls.as_slice());
+        let urls = urls.unwrap_or_default().iter();
+        Remote {
+            own: self.own,
+            member,
+            urls: urls.filter_map(|url| MemberUrl::parse(url).ok()).collect(),
+            dialler: self.dialler.clone(),
+        }
+    }
+
+    /// What each of these answers within the time, all called at once. Connections to others are closed.
+    pub async fn call<A: Message + Default>(
+        &mut self,
+        members: &[MemberId],
+        call: Call,
+        question: &impl Message,
+        within: Duration,
+    ) -> Vec<(MemberId, Result<A, Status>)> {
+        self.attempts += 1;
+        let mut known = std::mem::take(&mut self.connections);
+        let called = members.iter().map(|member| {
+            let (remote, known) = (self.remote(*member), known.remove(member));
+            let attempt = self.attempts;
+            async move {
+                let answer = env::timeout(within, call_one(&remote, known, attempt, call, question)).await;
+                let late = || Status::deadline_exceeded("no answer in time");
+                answer.unwrap_or_else(|env::Elapsed| Err(late()))
+            }
+        });
+        let outcomes = futures_util::future::join_all(called).await;
+        let answers = members.iter().zip(outcomes).map(|(member, outcome)| {
+            let answer = outcome.map(|(connection, answer)| {
+                self.connections.insert(*member, connection);
+                answer
+            });
+            (*member, answer)
+        });
+        answers.collect()
+    }
+}
+
+async fn call_one<A: Message + Default>(
+    remote: &Remote,
+    known: Option<PeerClient<Channel>>,
+    attempt: usize,
+    call: Call,
+    question: &impl Message,
+) -> Result<(PeerClient<Channel>, A), Status> {
+    let mut client = match known {
+        Some(client) => client,
+        None => link::connect(remote, attempt).await?,
+    };
+    let hello = identity::hello(remote.own, remote.member);
+    let request = envelope::wrap_call(Some(&hello), question);
+    let answer = match call {
+        Call::AskLeases => client.ask_leases(request).await,
+        Call::AskState => client.ask_state(request).await,
+    };
+    let answer = envelope::unwrap_call(answer?.into_inner());
+    Ok((
+        client,
+        answer.map_err(|error| Status::data_loss(error.to_string()))?,
+    ))
+}
