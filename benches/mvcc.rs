@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callboard::ids::{LogIndex, Term};
-use callboard::mvcc::range::Progress;
-use callboard::mvcc::view::{View, Views};
 use callboard::proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, ResponseHeader};
 use callboard::proto::log::command::Request;
 use callboard::proto::log::{Command, CommandBatch};
 use callboard::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
+use callboard::state::mvcc::range::Progress;
+use callboard::state::mvcc::view::{View, Views};
 use callboard::storage::state::{StateDatabase, StateOptions};
 use criterion::{Criterion, criterion_group};
 use prost::Message;

@@ -24,7 +24,6 @@ pub mod limits;
 pub mod logging;
 pub mod metrics;
 pub mod mutants;
-pub mod mvcc;
 pub mod node;
 pub mod peer;
 pub mod quota;

@@ -5,7 +5,7 @@ use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::observer::records_at;
 use crate::world::elapsed;
-use callboard::mvcc::view::View;
+use callboard::state::mvcc::view::View;
 use callboard::storage::directory::state_number;
 use prost::Message;
 use std::time::Duration;
@@ -83,7 +83,7 @@ fn replaced_state(cluster: &Cluster) -> Result<Option<String>, Violation> {
 }
 
 /// Everything in a store, named and encoded.
-fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::mvcc::MvccError> {
+fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::state::mvcc::MvccError> {
     let compacted = view.compact_revision();
     let mut contents = vec![
         ("revision".to_owned(), view.revision().to_be_bytes().to_vec()),

@@ -12,10 +12,10 @@ use crate::random::fingerprint;
 use crate::records::{Change, RecordPast};
 use crate::workloads::{APART, key_and_value, key_number};
 use callboard::ids::LogIndex;
-use callboard::mvcc::changes::ChangeKind;
-use callboard::mvcc::view::View;
 use callboard::proto::etcdserverpb::{AlarmType, RangeRequest};
 use callboard::proto::mvccpb::KeyValue;
+use callboard::state::mvcc::changes::ChangeKind;
+use callboard::state::mvcc::view::View;
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -254,7 +254,7 @@ fn clients_changes(changes: &[Change]) -> Vec<Held> {
 }
 
 /// Everything that is held at a revision.
-pub fn records_at(view: &View, revision: i64) -> Result<Vec<KeyValue>, callboard::mvcc::MvccError> {
+pub fn records_at(view: &View, revision: i64) -> Result<Vec<KeyValue>, callboard::state::mvcc::MvccError> {
     let everything = RangeRequest {
         key: vec![0].into(),
         range_end: vec![0].into(),
@@ -265,7 +265,10 @@ pub fn records_at(view: &View, revision: i64) -> Result<Vec<KeyValue>, callboard
 }
 
 /// The next revisions after one, with what each did.
-fn changes_after(view: &View, revision: i64) -> Result<Vec<(i64, Vec<Change>)>, callboard::mvcc::MvccError> {
+fn changes_after(
+    view: &View,
+    revision: i64,
+) -> Result<Vec<(i64, Vec<Change>)>, callboard::state::mvcc::MvccError> {
     let mut revisions: Vec<(i64, Vec<Change>)> = Vec::new();
     for change in view.changes(revision + 1, CHANGES_MAX)? {
         let (main, is_put) = (change.place.main, change.kind == ChangeKind::Put);

@@ -11,11 +11,6 @@ use super::status::{ApiError, Failure};
 use crate::env;
 use crate::limits::{REPLY_BYTES_MAX, sizes};
 use crate::metrics::Operations;
-use crate::mvcc::MvccError;
-use crate::mvcc::range::{Progress, RangeScan};
-use crate::mvcc::reply::{EncodedTxn, RangeReply};
-use crate::mvcc::txn::{self, Condition};
-use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
@@ -26,6 +21,11 @@ use crate::proto::log::command::Request;
 use crate::quota::watching::{command, own_alarm};
 use crate::state::cost;
 use crate::state::machine::Outcome;
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::range::{Progress, RangeScan};
+use crate::state::mvcc::reply::{EncodedTxn, RangeReply};
+use crate::state::mvcc::txn::{self, Condition};
+use crate::state::mvcc::view::View;
 use std::sync::Arc;
 use tonic::Status;
 

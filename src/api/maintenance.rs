@@ -6,9 +6,6 @@ use super::kv::{propose, unexpected};
 use super::status::{ApiError, Failure};
 use crate::env;
 use crate::limits;
-use crate::mvcc::View;
-use crate::mvcc::hash::KeyValueHash;
-use crate::mvcc::range::Progress;
 use crate::proto::etcdserverpb::{
     AlarmRequest, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
     HashRequest, HashResponse, StatusRequest, StatusResponse,
@@ -16,6 +13,9 @@ use crate::proto::etcdserverpb::{
 use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request;
 use crate::state::Outcome;
+use crate::state::mvcc::View;
+use crate::state::mvcc::hash::KeyValueHash;
+use crate::state::mvcc::range::Progress;
 use crate::storage::state_alarms::RaisedAlarm;
 use crate::version;
 use prost::Message;

@@ -2,8 +2,8 @@
 //! (etcd: api/v3rpc/rpctypes/error.go and server/etcdserver/api/v3rpc/util.go).
 
 use super::backend::{ProposeError, ReadError};
-use crate::mvcc::MvccError;
 use crate::state::ApplyError;
+use crate::state::mvcc::MvccError;
 use crate::storage::state_error::StateError;
 use tonic::{Code, Status};
 

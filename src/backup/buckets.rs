@@ -4,8 +4,8 @@
 //! expects all of them.
 
 use crate::limits::sizes;
-use crate::mvcc::entries::{EntryScan, EntryStep, put_revision};
-use crate::mvcc::{MvccError, View};
+use crate::state::mvcc::entries::{EntryScan, EntryStep, put_revision};
+use crate::state::mvcc::{MvccError, View};
 use crate::version;
 use bytes::Bytes;
 use prost::Message;

@@ -3,10 +3,10 @@
 use super::bolt::PAGE_BYTES;
 use super::reader::{Content, read};
 use super::{BackupFile, buckets::Bucket, file::BackupError};
-use crate::mvcc::View;
 use crate::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, TxnRequest};
 use crate::proto::log::command::Request;
 use crate::proto::mvccpb::KeyValue;
+use crate::state::mvcc::View;
 use crate::state::testing::{TestMember, ToOperation, compact, delete, put};
 use prost::Message;
 use std::sync::Arc;

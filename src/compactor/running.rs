@@ -2,11 +2,11 @@
 
 use super::core::{Compactor, Retention};
 use crate::env;
-use crate::mvcc::view::Views;
 use crate::proto::etcdserverpb::CompactionRequest;
 use crate::proto::log::command::Request;
 use crate::requests::{Handle, ProposeError};
 use crate::state::ApplyError;
+use crate::state::mvcc::view::Views;
 use std::sync::atomic::Ordering;
 
 /// What it works with.

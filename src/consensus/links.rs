@@ -1,8 +1,8 @@
 //! The ways to the other members, as consensus uses them.
 
 use crate::ids::MemberId;
-use crate::mvcc::View;
 use crate::proto::peer;
+use crate::state::mvcc::View;
 use bytes::Bytes;
 use std::sync::Arc;
 

@@ -4,11 +4,11 @@
 use super::core::{Core, LogWrite, Outputs, ReadContext, Restore, Timing};
 use super::log_store::{LogStore, read_entries};
 use crate::ids::{LogIndex, MemberId, Term};
-use crate::mvcc::Views;
 use crate::proto::etcdserverpb::PutRequest;
 use crate::proto::log::{Command, CommandBatch, command::Request};
 use crate::proto::peer;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
+use crate::state::mvcc::Views;
 use crate::storage::log::{Cut, LogDatabase, Recovered};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::storage::state_snapshot::StateImport;

@@ -11,8 +11,6 @@ use crate::ids::{LogIndex, MemberId};
 use crate::inbox::Wake;
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::MvccError;
-use crate::mvcc::range::Progress;
 use crate::peer::caller::PeerCaller;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmRequest, AlarmType};
@@ -21,6 +19,8 @@ use crate::proto::log::command::Request;
 use crate::proto::peer::HashQuestion;
 use crate::proto::peer::state_question::Question;
 use crate::requests::Handle;
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::range::Progress;
 use crate::storage::directory::Identity;
 use crate::storage::log::LogDatabase;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
@@ -117,7 +117,7 @@ impl Handler<Wake> for Checker {
     }
 }
 
-async fn hash(views: &crate::mvcc::Views, mut question: HashQuestion) -> Result<KnownHash, MvccError> {
+async fn hash(views: &crate::state::mvcc::Views, mut question: HashQuestion) -> Result<KnownHash, MvccError> {
     if mutants::active(Mutant::HashesComparedApart) {
         question.revision = 0;
     }

@@ -3,10 +3,10 @@
 use super::ask::ask_others;
 use super::handle::{HashError, HashHandle, KnownHash};
 use crate::ids::MemberId;
-use crate::mvcc::MvccError;
 use crate::peer::caller::PeerCaller;
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
+use crate::state::mvcc::MvccError;
 use std::time::Duration;
 
 /// What came of it.

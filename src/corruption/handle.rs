@@ -5,11 +5,11 @@ use crate::ids::LogIndex;
 use crate::inbox::Inbox;
 use crate::limits::HASHES_WAITING_MAX;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::{MvccError, Views};
 use crate::peer::answers::StateAnswerer;
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
 use crate::state::digests::Digests;
+use crate::state::mvcc::{MvccError, Views};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 

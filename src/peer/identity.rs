@@ -2,9 +2,9 @@
 
 use crate::ids::{Incarnation, MemberId};
 use crate::mutants::{self, Mutant};
-use crate::mvcc::Views;
 use crate::proto::log::Member;
 use crate::proto::peer::Hello;
+use crate::state::mvcc::Views;
 use crate::storage::contacts::{Contact, Contacts, Start};
 use crate::storage::directory::Identity;
 use crate::version;

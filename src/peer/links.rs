@@ -3,8 +3,8 @@
 use super::link::{Forward, Link, Send, SendSnapshot};
 use crate::consensus::links::MemberLinks;
 use crate::ids::MemberId;
-use crate::mvcc::View;
 use crate::proto::peer;
+use crate::state::mvcc::View;
 use actix::Addr;
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -3,7 +3,6 @@
 use crate::env;
 use crate::ids::MemberId;
 use crate::limits::SPACE_LOOK_INTERVAL;
-use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{AlarmRequest, AlarmType};
 use crate::proto::log::AlarmCommand;
@@ -12,6 +11,7 @@ use crate::quota::Space;
 use crate::quota::reserve::Reserve;
 use crate::quota::watcher::{Advice, Seen, Watcher};
 use crate::requests::Handle;
+use crate::state::mvcc::view::{View, Views};
 use crate::storage::state_alarms::RaisedAlarm;
 use std::path::PathBuf;
 

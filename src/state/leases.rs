@@ -12,12 +12,12 @@ use bytes::Bytes;
 
 use crate::ids::Term;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::records::stored_range;
-use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, ResponseHeader,
 };
 use crate::proto::log::{LeaseCheckpoints, LeaseExpiry};
+use crate::state::mvcc::records::stored_range;
+use crate::state::mvcc::view::View;
 use crate::state::pending::Pending;
 use crate::state::{ApplyError, Failure};
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};

@@ -12,7 +12,6 @@ use crate::ids::{LogIndex, Term};
 use crate::limits::{HEADER_CACHE_BYTES_DEFAULT, sizes};
 use crate::metrics::StoreMetrics;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::{
     AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
     LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
@@ -25,6 +24,7 @@ use crate::state::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
 use crate::state::digests::Digests;
 use crate::state::entry::{self, EntryCommand};
 use crate::state::leases::{self, LeaseSink};
+use crate::state::mvcc::view::{View, Views};
 use crate::state::pending::Pending;
 use crate::state::{ApplyError, Failure, MachineError, txn};
 use crate::storage::state::{StateDatabase, StateKeyspace};

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 
 use crate::ids::{LogIndex, Term};
-use crate::mvcc::MvccError;
 use crate::proto::log::command::Request;
 use crate::proto::log::{ClusterVersion, Member, MemberAttributes};
 use crate::proto::peer::ConfState;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
+use crate::state::mvcc::MvccError;
 use crate::state::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, nested, put};
 use crate::state::{ApplyError, MachineError};
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};

@@ -19,6 +19,7 @@ pub mod machine;
 mod machine_tests;
 #[cfg(test)]
 mod model_tests;
+pub mod mvcc;
 mod pending;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -30,7 +31,7 @@ mod usage_tests;
 
 pub use machine::{CommittedEntry, Machine, Outcome, Reply};
 
-use crate::mvcc::MvccError;
+use crate::state::mvcc::MvccError;
 use crate::storage::state_error::StateError;
 
 /// Why a command changed nothing. Every member comes to the same refusal.

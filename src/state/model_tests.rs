@@ -6,8 +6,6 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 
-use crate::mvcc::hash::KeyValueHash;
-use crate::mvcc::range::RangeScan;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request as Op;
 use crate::proto::etcdserverpb::response_op::Response;
@@ -19,6 +17,8 @@ use crate::proto::log::command::Request;
 use crate::proto::mvccpb::KeyValue;
 use crate::state::ApplyError;
 use crate::state::machine::Outcome;
+use crate::state::mvcc::hash::KeyValueHash;
+use crate::state::mvcc::range::RangeScan;
 use crate::state::testing::{TestMember, ToCommand, ToOperation, compact};
 use crate::state::usage_tests::live_bytes;
 

@@ -13,11 +13,11 @@ use prost::Message;
 
 use crate::metrics::Operations;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::past::{Changes, Past, Pushed, StoredPast};
-use crate::mvcc::records::{Source, Stored};
 use crate::state::cache::HeaderCache;
 use crate::state::changes::{AppliedChange, Watched};
 use crate::state::leases::PendingLeases;
+use crate::state::mvcc::past::{Changes, Past, Pushed, StoredPast};
+use crate::state::mvcc::records::{Source, Stored};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_alarms::{self, SharedAlarms};
 use crate::storage::state_error::StateError;

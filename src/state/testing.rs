@@ -7,7 +7,6 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::ids::{LogIndex, Term};
-use crate::mvcc::view::{View, Views};
 use crate::proto::etcdserverpb::request_op;
 use crate::proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, RequestOp,
@@ -17,6 +16,7 @@ use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
 use crate::state::ApplyError;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome, Reply};
+use crate::state::mvcc::view::{View, Views};
 use crate::storage::state::{StateDatabase, StateOptions};
 
 pub(crate) const ORIGIN: u64 = 7;

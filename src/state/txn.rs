@@ -6,14 +6,14 @@
 use bytes::Bytes;
 
 use crate::limits::KEY_BYTES_MAX;
-use crate::mvcc::records::RecordsAt;
-use crate::mvcc::txn::{self, Plan, Planned};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, ResponseHeader, ResponseOp, TxnRequest,
     TxnResponse,
 };
+use crate::state::mvcc::records::RecordsAt;
+use crate::state::mvcc::txn::{self, Plan, Planned};
 use crate::state::pending::Pending;
 use crate::state::{ApplyError, Failure};
 use crate::storage::state_error::StateError;

@@ -1,13 +1,13 @@
 //! Puts, deletes and transactions: what etcd answers, header by header.
 
 use crate::limits::KEY_BYTES_MAX;
-use crate::mvcc::txn;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use crate::state::ApplyError;
 use crate::state::machine::Outcome;
+use crate::state::mvcc::txn;
 use crate::state::testing::{
     TestMember, ToCommand, ToOperation, bytes, compact, delete, everything, put, range,
 };

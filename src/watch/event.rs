@@ -6,9 +6,9 @@
 use super::interests::{Match, Wants};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
-use crate::mvcc::changes::ChangeKind;
 use crate::proto::mvccpb::KeyValue;
 use crate::state::changes::AppliedChange;
+use crate::state::mvcc::changes::ChangeKind;
 use crate::storage::state_record::Record;
 use bytes::{Buf, Bytes};
 use prost::Message;

@@ -4,7 +4,7 @@
 use super::event::Event;
 use super::keys::WatchedKeys;
 use super::range_index::RangeIndex;
-use crate::mvcc::changes::ChangeKind;
+use crate::state::mvcc::changes::ChangeKind;
 use hashbrown::HashTable;
 use slab::Slab;
 use smallvec::{SmallVec, smallvec};

@@ -2,10 +2,10 @@
 
 use super::event::{Content, Event};
 use super::*;
-use crate::mvcc::changes::ChangeKind;
 use crate::proto::etcdserverpb::WatchResponse;
 use crate::proto::mvccpb::KeyValue;
 use crate::state::changes::{AppliedChange, AppliedChanges};
+use crate::state::mvcc::changes::ChangeKind;
 use crate::storage::state_keys::Place;
 use crate::storage::state_record::{NewRecord, Record};
 use prost::Message as _;

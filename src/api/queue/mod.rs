@@ -21,7 +21,6 @@ use super::check;
 use super::kv::{propose, unexpected};
 use super::lease;
 use super::status::{ApiError, Failure};
-use crate::mvcc::View;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::{
@@ -30,6 +29,7 @@ use crate::proto::etcdserverpb::{
 use crate::proto::log::command::Request;
 use crate::proto::mvccpb::KeyValue;
 use crate::state::machine::Outcome;
+use crate::state::mvcc::View;
 use crate::watch::{Create, Ending, FollowError, Wants};
 use bytes::Bytes;
 use std::sync::Arc;

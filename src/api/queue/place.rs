@@ -109,7 +109,7 @@ impl Place {
     }
 
     /// Whether nobody is before it, as far as a short look tells: most locks are free when they are asked for.
-    async fn is_first(&self, view: &crate::mvcc::View) -> Result<bool, Failure> {
+    async fn is_first(&self, view: &crate::state::mvcc::View) -> Result<bool, Failure> {
         let mut looked_at = 0;
         let whole = walk(view, &self.prefix, |_, created| {
             looked_at += 1;

@@ -4,13 +4,13 @@ use crate::api::{Backend, Identity, Limits, ProposeError, Queues, RaftStatus, Re
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
-use crate::mvcc::view::{View, Views};
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
 use crate::quota::{Rules, Space};
 use crate::requests::RaftDetails;
 use crate::requests::check_size;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
+use crate::state::mvcc::view::{View, Views};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::watch::WatchHandle;
 use prost::Message;

@@ -1,9 +1,9 @@
 //! Ranges: options, sorting with its quirks, the past, slices.
 
-use crate::mvcc::MvccError;
-use crate::mvcc::range::Progress;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, ResponseHeader};
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::range::Progress;
 use crate::state::testing::{TestMember, bytes, compact, delete, everything, put, range};
 use prost::Message;
 

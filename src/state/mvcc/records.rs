@@ -8,8 +8,8 @@ use std::ops::RangeBounds;
 use bytes::Bytes;
 use fjall::{Readable, Snapshot};
 
-use crate::mvcc::MvccError;
-use crate::mvcc::past::{Past, PastWalk, Pushed};
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::past::{Past, PastWalk, Pushed};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;

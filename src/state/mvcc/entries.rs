@@ -12,10 +12,10 @@ use std::collections::BinaryHeap;
 use bytes::Bytes;
 
 use crate::mutants::{self, Mutant};
-use crate::mvcc::MvccError;
-use crate::mvcc::past::{Changes, Past, Pushed, pushed_record};
-use crate::mvcc::records::{Found, RecordsAt, Source, Step};
-use crate::mvcc::view::View;
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::past::{Changes, Past, Pushed, pushed_record};
+use crate::state::mvcc::records::{Found, RecordsAt, Source, Step};
+use crate::state::mvcc::view::View;
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};

@@ -13,14 +13,14 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::mutants::{self, Mutant};
-use crate::mvcc::MvccError;
-use crate::mvcc::counts::CountScan;
-use crate::mvcc::records::{Found, RecordsAt, Source, Step};
-use crate::mvcc::reply::{EncodedKvs, RangeReply};
-use crate::mvcc::view::View;
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::mvccpb::KeyValue;
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::counts::CountScan;
+use crate::state::mvcc::records::{Found, RecordsAt, Source, Step};
+use crate::state::mvcc::reply::{EncodedKvs, RangeReply};
+use crate::state::mvcc::view::View;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::Record;
 

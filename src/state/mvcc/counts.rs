@@ -13,9 +13,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 
 use crate::limits::{COUNT_STRETCHES_MAX, sizes};
-use crate::mvcc::past::{Changes, stored_changes};
-use crate::mvcc::records::Stored;
-use crate::mvcc::view::View;
+use crate::state::mvcc::past::{Changes, stored_changes};
+use crate::state::mvcc::records::Stored;
+use crate::state::mvcc::view::View;
 use crate::storage::state::StateKeyspace;
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::{KeyRange, Place};
@@ -351,7 +351,7 @@ mod tests {
                             ..Default::default()
                         };
                         let view = member.view();
-                        let walked = crate::mvcc::range::RangeScan::new(&*view, &request).unwrap().run().unwrap();
+                        let walked = crate::state::mvcc::range::RangeScan::new(&*view, &request).unwrap().run().unwrap();
                         let counted = view.range(&request).unwrap().run().unwrap();
                         prop_assert_eq!(counted.count, walked.count);
                     }

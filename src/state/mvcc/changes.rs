@@ -1,9 +1,9 @@
 //! Changes in revision order, for watchers that have fallen behind and for hashes.
 
-use crate::mvcc::MvccError;
-use crate::mvcc::past::{Changes, stored_changes};
-use crate::mvcc::view::View;
 use crate::proto::mvccpb::KeyValue;
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::past::{Changes, stored_changes};
+use crate::state::mvcc::view::View;
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::Place;

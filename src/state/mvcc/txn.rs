@@ -5,14 +5,14 @@
 
 use std::cmp::Ordering;
 
-use crate::mvcc::MvccError;
-use crate::mvcc::range::{RangeScan, sorting};
-use crate::mvcc::records::{RecordsAt, Source};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
     Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest,
 };
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::range::{RangeScan, sorting};
+use crate::state::mvcc::records::{RecordsAt, Source};
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::Header;

@@ -1,11 +1,11 @@
 //! HashKV against numbers that etcd 3.7.1 and 3.4.23 answered for the same histories (3.7.1 after a restart, since it
 //! remembers for the compact revision itself the hash from before the compaction).
 
-use crate::mvcc::MvccError;
-use crate::mvcc::hash::{HashScan, KeyValueHash};
-use crate::mvcc::range::Progress;
 use crate::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, TxnRequest};
 use crate::proto::log::command::Request;
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::hash::{HashScan, KeyValueHash};
+use crate::state::mvcc::range::Progress;
 use crate::state::testing::{TestMember, ToOperation, compact, delete, put};
 
 /// Checks (revision asked for, hash, compact revision, hashed revision), before and after space is reclaimed, in one

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use fjall::Readable;
 
 use crate::limits::sizes;
-use crate::mvcc::records::{Found, Step, Stored, stored_range};
+use crate::state::mvcc::records::{Found, Step, Stored, stored_range};
 use crate::storage::open_snapshots::StateSnapshot;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
@@ -323,7 +323,7 @@ pub(crate) fn pushed_record(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mvcc::records::RecordsAt;
+    use crate::state::mvcc::records::RecordsAt;
     use crate::state::testing::{TestMember, compact, delete, put};
 
     /// Keys and mod revisions.

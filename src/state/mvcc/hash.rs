@@ -1,15 +1,15 @@
 //! HashKV: etcd's checksum of the key space up to a revision.
 //!
 //! CRC-32C over the bytes `key`, then over key and value of every entry of etcd's bucket in revision order (etcd:
-//! server/storage/mvcc/hash.go); see [`entries`](crate::mvcc::entries) for those. Entries at or below the compact
+//! server/storage/mvcc/hash.go); see [`entries`](crate::state::mvcc::entries) for those. Entries at or below the compact
 //! revision count only if they are what a reader at the hashed revision sees; if that reader sees nothing at all, those
 //! count that a reader at the compact revision sees.
 
 use crate::limits::sizes;
-use crate::mvcc::MvccError;
-use crate::mvcc::entries::{EntryScan, EntryStep, Wanted};
-use crate::mvcc::range::Progress;
-use crate::mvcc::view::View;
+use crate::state::mvcc::MvccError;
+use crate::state::mvcc::entries::{EntryScan, EntryStep, Wanted};
+use crate::state::mvcc::range::Progress;
+use crate::state::mvcc::view::View;
 
 /// What HashKV answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

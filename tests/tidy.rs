@@ -1,0 +1,154 @@
+//! The architecture as a test: folders stand in layers, and each imports only from those below it.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test reads the sources as they are on disk"
+)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Folders and single files of `src/`, lowest first. What stands in one row does not know of each other either.
+const LAYERS: &[&[&str]] = &[
+    &[
+        "bound", "env", "ids", "inbox", "limits", "mutants", "stop", "version",
+    ],
+    &["cluster", "logging", "metrics", "tls"],
+    &["client", "storage"],
+    &["bench", "state"],
+    &["backup", "requests", "watch"],
+    &["apply", "compactor", "quota"],
+    &["consensus"],
+    &["peer"],
+    &["corruption", "lease"],
+    &["api", "config"],
+    &["node"],
+];
+
+/// In the first rows, all may import each other.
+const FREE_LAYERS: usize = 1;
+
+/// The wire messages are a crate of their own below all of these.
+const PROTO: &str = "proto";
+
+fn layer_of(room: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&room))
+}
+
+/// A source file: the folder or single file of `src/` that it belongs to, its path and its text.
+struct Source {
+    room: String,
+    path: PathBuf,
+    text: String,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).expect("a directory of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            let inside = path.strip_prefix(&root).expect("it is below the root");
+            let first = inside.iter().next().expect("a file has a name").to_string_lossy();
+            found.push(Source {
+                room: first.trim_end_matches(".rs").to_owned(),
+                text: std::fs::read_to_string(&path).expect("a source is text"),
+                path,
+            });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// What follows each `crate::` outside of comments, with its line.
+fn imports(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let code = text.lines().enumerate();
+    let code = code.filter(|(_, line)| !line.trim_start().starts_with("//"));
+    code.flat_map(|(number, line)| {
+        let uses = line.match_indices("crate::").filter(move |(at, _)| {
+            let before = line[..*at].chars().next_back();
+            before.is_none_or(|before| !before.is_alphanumeric() && before != '_')
+        });
+        uses.map(move |(at, found)| {
+            let rest = &line[at + found.len()..];
+            let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_');
+            (number + 1, &rest[..end.unwrap_or(rest.len())])
+        })
+    })
+}
+
+/// Imports of one source that go against the layers.
+fn faults(source: &Source) -> Vec<String> {
+    let at = |line| format!("{}:{line}", source.path.display());
+    let Some(own) = layer_of(&source.room) else {
+        return vec![format!(
+            "{}: `{}` stands in no layer",
+            source.path.display(),
+            source.room
+        )];
+    };
+    let wrong = imports(&source.text).filter_map(|(line, room)| {
+        if room == source.room || room == PROTO {
+            return None;
+        }
+        match layer_of(room) {
+            None => Some(format!("{}: `{room}` stands in no layer", at(line))),
+            Some(layer) if layer < own => None,
+            Some(layer) if layer == own && own < FREE_LAYERS => None,
+            Some(_) => Some(format!("{}: `{}` may not import `{room}`", at(line), source.room)),
+        }
+    });
+    wrong.collect()
+}
+
+#[test]
+fn folders_import_only_what_is_below_them() {
+    for (depth, layer) in LAYERS.iter().enumerate() {
+        println!("{depth:>2}  {}", layer.join(" "));
+    }
+    let sources = sources();
+    let modules = sources
+        .iter()
+        .filter(|source| !["lib", "main"].contains(&source.room.as_str()));
+    let faults: Vec<String> = modules.flat_map(faults).collect();
+    assert!(faults.is_empty(), "against the layers:\n{}", faults.join("\n"));
+    let known: BTreeSet<_> = sources.iter().map(|source| source.room.as_str()).collect();
+    let gone = LAYERS.iter().flat_map(|layer| layer.iter());
+    let gone: Vec<_> = gone.filter(|room| !known.contains(**room)).collect();
+    assert!(
+        gone.is_empty(),
+        "these stand in a layer and do not exist: {gone:?}"
+    );
+}
+
+#[test]
+fn an_import_against_the_layers_is_found() {
+    let source = |room: &str, text: &str| Source {
+        room: room.to_owned(),
+        path: PathBuf::from("made_up.rs"),
+        text: text.to_owned(),
+    };
+    let cases = [
+        ("state", "use crate::consensus::core::Core;", 1),
+        ("consensus", "use crate::state::Machine;", 0),
+        ("consensus", "use crate::{state, peer};", 1),
+        ("peer", "fn f() { crate::lease::handle() }", 1),
+        ("lease", "use crate::corruption::HashHandle;", 1),
+        ("storage", "// see crate::node\nuse crate::env;", 0),
+        ("env", "use crate::limits::X;", 0),
+        ("nowhere", "", 1),
+        ("env", "use crate::nowhere::X;", 1),
+    ];
+    for (room, text, expected) in cases {
+        assert_eq!(faults(&source(room, text)).len(), expected, "{room}: {text}");
+    }
+}
