@@ -1,8 +1,9 @@
 //! Callboard: an etcd-compatible store made of actors.
 //!
-//! The folders are the architecture. A write travels `api` -> `consensus` -> `storage::log` and `peer` -> `apply` ->
-//! `mvcc` -> `storage::state`; a read travels `api` -> `consensus` (read index) -> `mvcc`. Nothing outside [`env`]
-//! touches clocks, threads, sockets, files or randomness, so that the very same code runs on real sockets and inside
+//! The folders are the architecture, in layers (`docs/architecture.md`). A write travels `api` -> `requests` -> `consensus` ->
+//! `storage::log` and `peer` -> `apply` -> `state` -> `storage::state`; a read travels `api` -> `requests` -> `consensus` (read
+//! index) -> `apply` -> `state::mvcc`. Nothing outside [`env`] touches clocks, threads, sockets, files or randomness, so that
+//! the very same code runs on real sockets and inside
 //! the deterministic simulator.
 
 pub mod api;

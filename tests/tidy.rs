@@ -1,4 +1,5 @@
-//! The architecture as a test: folders stand in layers, and each imports only from those below it.
+//! The architecture as a test: folders stand in layers, and each imports only from those below it. Beside that, what documents
+//! name must exist.
 
 #![allow(
     clippy::disallowed_methods,
@@ -151,4 +152,86 @@ fn an_import_against_the_layers_is_found() {
     for (room, text, expected) in cases {
         assert_eq!(faults(&source(room, text)).len(), expected, "{room}: {text}");
     }
+}
+
+const DOCUMENTS: &[&str] = &[
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/architecture.md",
+    "docs/benchmarks.md",
+    "docs/compatibility.md",
+    "sim/README.md",
+];
+
+/// Files that a document names: in links, in code (`src/…`, `tests/…`, or a file of `src/` as the architecture names it), and
+/// behind `cargo test --test`.
+fn named_files(document: &str, text: &str) -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let beside = root.join(document);
+    let beside = beside.parent().expect("a document is in a directory");
+    let mut named = Vec::new();
+    for link in text.split("](").skip(1) {
+        let target = link.split(')').next().unwrap_or_default();
+        if !target.starts_with("http") {
+            named.push(beside.join(target.split('#').next().unwrap_or_default()));
+        }
+    }
+    // Inside a pair of backticks, or a line of a block.
+    for word in text.split(['`', '\n', ' ']) {
+        let first = word.split('/').next().unwrap_or_default();
+        let is_path = word.contains('/')
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
+        if is_path && ["src", "tests", "docs", "fuzz", "sim"].contains(&first) {
+            named.push(root.join(word));
+        } else if is_path && document == "docs/architecture.md" && layer_of(first).is_some() {
+            named.push(root.join("src").join(word));
+        }
+    }
+    for test in text.split("cargo test --test ").skip(1) {
+        let name = test
+            .split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+            .unwrap_or_default();
+        let alone = root.join("tests").join(format!("{name}.rs"));
+        named.push(if alone.exists() {
+            alone
+        } else {
+            root.join("tests").join(name).join("main.rs")
+        });
+    }
+    named
+}
+
+#[test]
+fn what_documents_name_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut gone = Vec::new();
+    let mut named = 0;
+    for document in DOCUMENTS {
+        let text = std::fs::read_to_string(root.join(document)).expect("the document is there");
+        for file in named_files(document, &text) {
+            named += 1;
+            if !file.exists() {
+                gone.push(format!("{document} names {}", file.display()));
+            }
+        }
+    }
+    println!("{named} files are named");
+    assert!(gone.is_empty(), "{}", gone.join("\n"));
+    let made_up = named_files(
+        "README.md",
+        "run `tests/gone`, [read](docs/gone.md), `cargo test --test gone`",
+    );
+    assert_eq!(made_up.len(), 3);
+    assert!(made_up.iter().all(|file| !file.exists()));
+}
+
+#[test]
+fn the_first_page_is_short() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("README.md")).expect("it is there");
+    let lines = text.lines().count();
+    assert!(lines <= 80, "README.md has {lines} lines");
 }
