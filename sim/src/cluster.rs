@@ -185,14 +185,14 @@ impl Cluster {
         cluster
             .world
             .count("clusters with TLS between members", u64::from(options.peer_tls));
-        madsim::task::spawn_local(Self::see_off(Rc::downgrade(&cluster), exited));
+        madsim::task::spawn_local(Self::reap(Rc::downgrade(&cluster), exited));
         cluster
     }
 
     /// Takes away what is left of processes that ended by themselves. Where nothing was done to their disks, no process
     /// should unless it was asked to.
     /// What listens is never told that it is over, so it holds nothing that outlives the rehearsal.
-    async fn see_off(cluster: Weak<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
+    async fn reap(cluster: Weak<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
         while let Some(Exit { number, end }) = exited.recv().await {
             let Some(this) = cluster.upgrade() else { return };
             let member = &this.members[number];
@@ -422,15 +422,15 @@ impl Cluster {
     }
 
     /// Silences one direction between two members.
-    #[allow(clippy::unused_self)] // the roads are the cluster's
+    #[allow(clippy::unused_self)] // the routes are the cluster's
     /// Damages so many of a thousand pieces that go one way between two members.
-    #[allow(clippy::unused_self)] // the roads are the cluster's
+    #[allow(clippy::unused_self)] // the routes are the cluster's
     /// Makes everything that goes one way between two members take longer.
-    #[allow(clippy::unused_self)] // the roads are the cluster's
+    #[allow(clippy::unused_self)] // the routes are the cluster's
     /// Lets it be heard again, undamaged and without delay.
-    #[allow(clippy::unused_self)] // the roads are the cluster's
-    /// Cuts or mends the roads between a member's machine and another.
-    #[allow(clippy::unused_self)] // the roads are the cluster's
+    #[allow(clippy::unused_self)] // the routes are the cluster's
+    /// Cuts or mends the routes between a member's machine and another.
+    #[allow(clippy::unused_self)] // the routes are the cluster's
     /// A running member's databases, if nothing was done to its disk.
     pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
         let is_well = lock(&self.members[number].process).trouble.is_none();

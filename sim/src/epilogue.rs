@@ -8,8 +8,8 @@
 //! | another version on the disk of a stopped member; then a put builds on it | the leader's comparison of digests |
 
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::{Cluster, Trouble};
-use crate::company;
 use crate::disk;
 use crate::options::Options;
 use crate::random::Stream;
@@ -108,7 +108,7 @@ async fn put_unless(
     is_expected: impl Fn(&str) -> bool,
 ) -> Result<(), Violation> {
     let everybody = 0..cluster.members.len();
-    let client = company::connect(everybody, Duration::from_secs(5));
+    let client = clients::connect(everybody, Duration::from_secs(5));
     let deadline = elapsed() + NOTICED_MAX;
     loop {
         let request = PutRequest {

@@ -30,11 +30,11 @@ mod trace;
 #[cfg(madsim)]
 mod audit;
 #[cfg(madsim)]
+mod clients;
+#[cfg(madsim)]
 mod cluster;
 #[cfg(madsim)]
 mod command;
-#[cfg(madsim)]
-mod company;
 #[cfg(madsim)]
 mod disk;
 #[cfg(madsim)]

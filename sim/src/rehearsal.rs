@@ -1,8 +1,8 @@
 //! One rehearsal: safety under trouble, then liveness on a healthy core, then the audit.
 
 use crate::checkers::{Violation, compaction, linearizable, revisions, space, violation};
+use crate::clients::{self, Clients};
 use crate::cluster::Cluster;
-use crate::company::{self, Company};
 use crate::coverage::Counters;
 use crate::faults::schedule;
 use crate::history::{Input, Outcome};
@@ -14,11 +14,11 @@ use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
 use crate::workloads::election::Election;
-use crate::workloads::lease::Tenants;
+use crate::workloads::lease::LeaseHolders;
 use crate::workloads::lock::Contenders;
-use crate::workloads::quota::{self, Steward};
+use crate::workloads::quota::{self, Operator};
 use crate::workloads::requests::Requesters;
-use crate::workloads::watch::Audience;
+use crate::workloads::watch::Watchers;
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, epilogue, trials, workloads};
 use callboard::env::First;
@@ -169,10 +169,10 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     weather(options);
     network::settle(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
     let cluster = Cluster::start(options, world.clone(), scratch);
-    let company = Company::start(options, world);
-    let audience = Audience::start(options, world);
-    let tenants = Tenants::start(options, world);
-    let steward = Steward::start(options, world, &cluster);
+    let clients = Clients::start(options, world);
+    let watchers = Watchers::start(options, world);
+    let lease_holders = LeaseHolders::start(options, world);
+    let operator = Operator::start(options, world, &cluster);
     let contenders = Contenders::start(options, world);
     let election = Election::start(options, world);
     let requesters = Requesters::start(options, world);
@@ -180,10 +180,10 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         options,
         world,
         cluster: &cluster,
-        company: &company,
+        clients: &clients,
         observer: Observer::default(),
         safe_until: Cell::new(Duration::ZERO),
-        tenants: &tenants,
+        lease_holders: &lease_holders,
         contenders: &contenders,
         election: &election,
         requesters: &requesters,
@@ -192,8 +192,8 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
         Some(story) => play.tell(story).await,
         None => play.safety().await,
     }
-    tenants.leave();
-    steward.leave();
+    lease_holders.leave();
+    operator.leave();
     contenders.leave();
     election.leave();
     requesters.leave();
@@ -204,7 +204,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
                 cluster.event(number, "at the end", "");
             }
             world.violated(violation);
-        } else if let Err(violation) = audience.review(&cluster, &play.observer.records()).await {
+        } else if let Err(violation) = watchers.review(&cluster, &play.observer.records()).await {
             world.violated(violation);
         } else if story.is_none()
             && let Err(violation) = epilogue::play(&cluster, options).await
@@ -214,8 +214,8 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     }
     count_network(world);
     let simulated = elapsed();
-    company.leave();
-    audience.leave();
+    clients.leave();
+    watchers.leave();
     for number in 0..options.members {
         cluster.kill(number).await;
     }
@@ -257,11 +257,11 @@ struct Play<'a> {
     options: &'a Options,
     world: &'a World,
     cluster: &'a Rc<Cluster>,
-    company: &'a Company,
+    clients: &'a Clients,
     observer: Observer,
     /// When the safety phase was over.
     safe_until: Cell<Duration>,
-    tenants: &'a Tenants,
+    lease_holders: &'a LeaseHolders,
     contenders: &'a Contenders,
     election: &'a Election,
     requesters: &'a Requesters,
@@ -272,7 +272,7 @@ impl Play<'_> {
     async fn safety(&self) {
         let strikes = schedule::draw(self.options);
         let hand = madsim::task::spawn_local(schedule::play(Rc::clone(self.cluster), strikes));
-        while !self.company.is_done() && elapsed() < SAFETY_MAX {
+        while !self.clients.is_done() && elapsed() < SAFETY_MAX {
             madsim::time::sleep(LOOK_EVERY).await;
             if let Err(violation) = self.observer.look(self.cluster) {
                 self.world.violated(violation);
@@ -282,7 +282,7 @@ impl Play<'_> {
             }
         }
         self.safe_until.set(elapsed());
-        self.company.stop();
+        self.clients.stop();
         hand.abort();
         let counters = self.world.counters();
         let count = |name| counters.get(name).copied().unwrap_or(0);
@@ -337,7 +337,7 @@ impl Play<'_> {
         self.contenders.review(self.cluster).await?;
         self.election.review()?;
         self.requesters.end_leases(self.options).await?;
-        self.tenants.review(self.cluster).await?;
+        self.lease_holders.review(self.cluster).await?;
         self.rest().await?;
         audit::replaced_states_go(self.cluster).await
     }
@@ -398,7 +398,7 @@ impl Play<'_> {
     /// A member answers a write and a read.
     async fn serves(&self, number: usize) -> Result<(), Violation> {
         let deadline = elapsed() + LIVENESS_MAX;
-        let client = company::connect([number], Duration::from_secs(5));
+        let client = clients::connect([number], Duration::from_secs(5));
         let get = Input::Get {
             key: 0,
             serializable: false,
@@ -427,7 +427,7 @@ impl Play<'_> {
         let timeout = Duration::from_secs(2);
         let clients: Vec<_> = members
             .iter()
-            .map(|number| company::connect([*number], timeout))
+            .map(|number| clients::connect([*number], timeout))
             .collect();
         loop {
             let mut answers = Vec::new();
@@ -441,7 +441,7 @@ impl Play<'_> {
             }
             let same = answers.windows(2).all(|pair| pair[0] == pair[1]) && answers[0].is_ok();
             // Clients may still wait for members that are not healed.
-            if same && (self.company.is_done() || members.len() < self.options.members) {
+            if same && (self.clients.is_done() || members.len() < self.options.members) {
                 return Ok(());
             }
             if elapsed() > deadline {

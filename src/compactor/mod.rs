@@ -6,4 +6,4 @@ mod core;
 mod running;
 
 pub use core::Retention;
-pub use running::{Parts, run};
+pub use running::{CompactorOptions, run};

@@ -11,14 +11,14 @@ use std::sync::atomic::Ordering;
 
 /// What it works with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct CompactorOptions {
     pub retention: Retention,
     pub views: Views,
     pub consensus: Handle,
 }
 
 /// Compacts as long as the member runs.
-pub async fn run(parts: Parts) {
+pub async fn run(parts: CompactorOptions) {
     let begin = env::now();
     let mut compactor = Compactor::new(parts.retention);
     loop {

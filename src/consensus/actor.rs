@@ -97,7 +97,7 @@ pub struct Consensus {
 }
 
 /// What a consensus actor is made of.
-pub struct Parts {
+pub struct ConsensusOptions {
     pub member: MemberId,
     /// Under which this process proposes.
     pub origin: u64,
@@ -115,7 +115,7 @@ pub struct Parts {
 }
 
 impl Consensus {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: ConsensusOptions) -> Self {
         Self {
             member: parts.member,
             origin: parts.origin,

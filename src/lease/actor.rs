@@ -38,7 +38,7 @@ const LEASE_BYTES_MAX: usize = 64;
 
 /// What the actor is started with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct LessorActorOptions {
     pub handle: LeaseHandle,
     pub consensus: Handle,
     pub views: Views,
@@ -52,7 +52,7 @@ pub struct Parts {
 /// The actor.
 pub struct LessorActor {
     lessor: Lessor,
-    parts: Parts,
+    parts: LessorActorOptions,
     started: env::Instant,
     /// For the next round.
     waiting: Vec<Asked>,
@@ -78,7 +78,7 @@ impl fmt::Debug for LessorActor {
 
 impl LessorActor {
     /// Takes up the leases of the newest view.
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: LessorActorOptions) -> Self {
         let caller = parts.caller.clone();
         let mut actor = Self {
             lessor: Lessor::new(parts.options),

@@ -314,7 +314,7 @@ fn client_parts(
     let (views, consensus) = (backend.views.clone(), backend.handle.clone());
     ClientParts {
         hub,
-        lessor: lease::actor::Parts {
+        lessor: lease::actor::LessorActorOptions {
             handle: backend.leases.clone(),
             consensus: consensus.clone(),
             views: views.clone(),
@@ -325,18 +325,20 @@ fn client_parts(
             metrics: Arc::clone(&backend.metrics.lease),
         },
         opened,
-        space: quota::watching::Parts {
+        space: quota::watching::SpaceWatchOptions {
             own: backend.identity.member,
             space: backend.space.clone(),
             views: views.clone(),
             consensus: consensus.clone(),
             data_dir: config.data_dir.clone(),
         },
-        compactor: config.auto_compaction.map(|retention| compactor::Parts {
-            retention,
-            views,
-            consensus,
-        }),
+        compactor: config
+            .auto_compaction
+            .map(|retention| compactor::CompactorOptions {
+                retention,
+                views,
+                consensus,
+            }),
         cors: api::Cors::new(&config.cors),
         json: config.enable_grpc_gateway,
     }
@@ -442,7 +444,7 @@ impl ConsensusParts {
                 env::start(|_| Link::new(remote, inbox, identity_check, stop, transfers, metrics)),
             );
         }
-        let parts = actor::Parts {
+        let parts = actor::ConsensusOptions {
             member: self.identity.member,
             origin: self.origin,
             core,

@@ -19,7 +19,7 @@ use crate::peer::service::PeerService;
 use crate::proto::peer::peer_server::PeerServer;
 use crate::quota;
 use crate::tls::{Acceptor, Listener, Ways};
-use crate::watch::actor::{Parts, WatchHub};
+use crate::watch::actor::{WatchHub, WatchHubOptions};
 use crate::watch::{HubOptions, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -187,10 +187,10 @@ pub(super) type PeerParts = (ConsensusParts, Entrance);
 /// What the client port's thread makes its actors of.
 pub(super) struct ClientParts {
     pub(super) hub: HubStart,
-    pub(super) lessor: lease::actor::Parts,
-    pub(super) space: quota::watching::Parts,
+    pub(super) lessor: lease::actor::LessorActorOptions,
+    pub(super) space: quota::watching::SpaceWatchOptions,
     /// None if nothing is compacted by itself.
-    pub(super) compactor: Option<compactor::Parts>,
+    pub(super) compactor: Option<compactor::CompactorOptions>,
     pub(super) cors: api::Cors,
     /// Whether the JSON form of the API is answered.
     pub(super) json: bool,
@@ -207,7 +207,7 @@ pub(super) struct HubStart {
 impl HubStart {
     fn start(self, backend: &MemberBackend) {
         let status = Arc::clone(&backend.handle.status);
-        let parts = Parts {
+        let parts = WatchHubOptions {
             handle: backend.watches.clone(),
             views: backend.views.clone(),
             reader: self.reads,

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 /// What it works with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct SpaceWatchOptions {
     pub own: MemberId,
     pub space: Space,
     pub views: Views,
@@ -44,7 +44,7 @@ pub fn command(own: MemberId, action: AlarmAction) -> Request {
 }
 
 /// Watches as long as the member runs.
-pub async fn watch(parts: Parts) {
+pub async fn watch(parts: SpaceWatchOptions) {
     let mut watcher = Watcher::new(parts.space.clone());
     let reserve = Reserve::new(&parts.data_dir, parts.space.rules());
     loop {

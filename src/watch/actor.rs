@@ -19,7 +19,7 @@ use std::time::Duration;
 const LOOKS_WITHOUT_LEADER: u32 = 3;
 
 /// What the actor is started with.
-pub struct Parts {
+pub struct WatchHubOptions {
     pub handle: WatchHandle,
     pub views: Views,
     pub reader: Arc<Inbox<Option<Read>>>,
@@ -34,7 +34,7 @@ pub struct Parts {
 /// The actor.
 pub struct WatchHub {
     hub: Hub,
-    parts: Parts,
+    parts: WatchHubOptions,
     started: env::Instant,
     /// When the timer that is set next goes off.
     timer_ms: Option<u64>,
@@ -51,7 +51,7 @@ impl fmt::Debug for WatchHub {
 }
 
 impl WatchHub {
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: WatchHubOptions) -> Self {
         Self {
             hub: Hub::new(parts.options, parts.views.load().revision()),
             parts,

@@ -3,8 +3,8 @@
 
 use super::steps::{Access, Blow, Name, Scenario, Step};
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::{Cluster, Trouble};
-use crate::company;
 use crate::disk::{self, Ailment};
 use crate::history::{Input, Key, Outcome};
 use crate::random::Stream;
@@ -331,7 +331,7 @@ impl<'a> Telling<'a> {
     /// Asks one member, and only that, while the story goes on.
     fn start(&self, input: Input, via: &str) -> Result<(), Violation> {
         let world = self.cluster.world.clone();
-        let client = company::connect([self.member(via)?], STARTED_MAX);
+        let client = clients::connect([self.member(via)?], STARTED_MAX);
         madsim::task::spawn_local(async move {
             workloads::carry_out(&world, DIRECTOR, &client, &input).await;
         });
@@ -342,7 +342,7 @@ impl<'a> Telling<'a> {
     async fn ask(&self, input: Input, via: &str, answered: bool, within: Duration) -> Result<(), Violation> {
         let world = &self.cluster.world;
         let deadline = elapsed() + within;
-        let client = company::connect([self.member(via)?], within);
+        let client = clients::connect([self.member(via)?], within);
         loop {
             let (id, outcome) = workloads::carry_out(world, DIRECTOR, &client, &input).await;
             match outcome {

@@ -2,8 +2,8 @@
 
 use super::{calm, until};
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::Cluster;
-use crate::company;
 use callboard::client::Client;
 use callboard::limits::{self, Sizes};
 use callboard::proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest};
@@ -22,7 +22,7 @@ const EXPIRES_WITHIN: Duration = Duration::from_millis(2_500);
 /// Whether there was something to see.
 pub async fn ends_under_load(cluster: &Cluster) -> Result<bool, Violation> {
     let (leader, term) = calm(cluster).await?;
-    let clients = [0, 1, 2].map(|_| company::connect([leader], Duration::from_secs(5)));
+    let clients = [0, 1, 2].map(|_| clients::connect([leader], Duration::from_secs(5)));
     let lease = LeaseGrantRequest {
         id: TRIAL_LEASE,
         ttl: TRIAL_TTL_S,

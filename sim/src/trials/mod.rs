@@ -16,8 +16,8 @@ mod links;
 mod transfer;
 
 use crate::checkers::{Violation, space, violation};
+use crate::clients;
 use crate::cluster::Cluster;
-use crate::company;
 use crate::history::{Input, Outcome};
 use crate::options::Options;
 use crate::random::Stream;
@@ -152,7 +152,7 @@ async fn write(cluster: &Cluster, via: usize, there: &[usize], entries: u64) -> 
 
 /// Asks one member and has an answer in time. Whether that is a refusal for want of space.
 async fn answers(cluster: &Cluster, via: usize, input: &Input) -> Result<bool, Violation> {
-    let client = company::connect([via], ANSWERED_WITHIN);
+    let client = clients::connect([via], ANSWERED_WITHIN);
     let (id, outcome) = workloads::carry_out(&cluster.world, DIRECTOR, &client, input).await;
     match outcome {
         Outcome::Answered(_) => Ok(false),

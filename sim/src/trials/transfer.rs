@@ -11,8 +11,8 @@
 
 use super::{ANSWERED_WITHIN, ELECTION_TIMEOUT, all_but, answers, calm, everybody, follower, until, write};
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::Cluster;
-use crate::company;
 use crate::history::Input;
 use crate::options::Options;
 use crate::random::Stream;
@@ -188,7 +188,7 @@ impl Trial {
             // Most of what is sent are changes that are applied again after a loss of power.
             let revision = views.load().revision();
             let compact = Input::Compact { revision };
-            let client = company::connect([leader], ANSWERED_WITHIN);
+            let client = clients::connect([leader], ANSWERED_WITHIN);
             // It may have been compacted up to there already.
             workloads::carry_out(&cluster.world, DIRECTOR, &client, &compact).await;
             madsim::time::sleep(RECLAIMED_AFTER).await;
@@ -221,7 +221,7 @@ impl Trial {
             cluster.event(other, "! killed, to leave the leader alone", "");
             cluster.kill(other).await;
         }
-        let (world, client) = (cluster.world.clone(), company::connect([leader], GIVEN_UP_MAX));
+        let (world, client) = (cluster.world.clone(), clients::connect([leader], GIVEN_UP_MAX));
         madsim::task::spawn_local(async move {
             workloads::carry_out(&world, DIRECTOR, &client, &Input::Put { key: 0 }).await;
         });

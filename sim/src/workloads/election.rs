@@ -5,7 +5,7 @@ use super::{lease_id, machine};
 use crate::checkers::holders::{self, Holding};
 use crate::checkers::proclaims::{self, Observed, Told};
 use crate::checkers::{Violation, violation};
-use crate::company;
+use crate::clients;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::world::World;
@@ -109,7 +109,7 @@ fn connect(options: &Options, random: &mut Stream) -> Client {
     } else {
         only..only + 1
     };
-    company::connect(members, Duration::from_millis(random.between(300, 6_000)))
+    clients::connect(members, Duration::from_millis(random.between(300, 6_000)))
 }
 
 /// One candidate's machine: stands again and again until the rehearsal ends.

@@ -1,10 +1,10 @@
-//! Leases: tenants on machines of their own that take a lease, attach a key to it, keep it alive for a while, and then
+//! Leases: lease holders on machines of their own that take a lease, attach a key to it, keep it alive for a while, and then
 //! give it back or let it run out, looking after their key all the time.
 
 use crate::checkers::leases::Tenancy;
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::Cluster;
-use crate::company;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::world::{World, elapsed};
@@ -28,12 +28,12 @@ const SETTLE_MAX: Duration = Duration::from_secs(30);
 
 /// Everybody who holds leases.
 #[derive(Clone, Debug)]
-pub struct Tenants {
+pub struct LeaseHolders {
     nodes: Vec<NodeId>,
     world: World,
 }
 
-impl Tenants {
+impl LeaseHolders {
     /// Sends everybody to take leases.
     pub fn start(options: &Options, world: &World) -> Self {
         let mut nodes = Vec::new();
@@ -63,7 +63,7 @@ impl Tenants {
         }
     }
 
-    /// Waits until no member holds a lease or a key of one any more. The members are healthy, the tenants have left.
+    /// Waits until no member holds a lease or a key of one any more. The members are healthy, the lease holders have left.
     pub async fn review(&self, cluster: &Cluster) -> Result<(), Violation> {
         let deadline = elapsed() + Duration::from_secs(TTL_MAX) + SETTLE_MAX;
         for number in 0..cluster.members.len() {
@@ -106,7 +106,7 @@ fn left_on(cluster: &Cluster, number: usize) -> Result<Option<String>, Violation
 async fn live(number: usize, options: Options, world: World) {
     let mut random = Stream::of(options.seed, &format!("tenant {number}"));
     let timeout = Duration::from_millis(random.between(500, 4_000));
-    let client = company::connect(0..options.members, timeout);
+    let client = clients::connect(0..options.members, timeout);
     for life in 1.. {
         let holder = Holder {
             client: client.clone(),

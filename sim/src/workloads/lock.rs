@@ -4,8 +4,8 @@
 use super::{lease_id, machine};
 use crate::checkers::holders::{self, Holding};
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::Cluster;
-use crate::company;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::world::{World, elapsed};
@@ -67,7 +67,7 @@ impl Contenders {
 
     /// Has the lock handed on once more, and checks who held it. The members are healthy, the contenders have left.
     pub async fn review(&self, cluster: &Cluster) -> Result<(), Violation> {
-        let client = company::connect(0..cluster.members.len(), HANDED_ON_MAX);
+        let client = clients::connect(0..cluster.members.len(), HANDED_ON_MAX);
         let deadline = elapsed() + Duration::from_secs(TTL_MAX) + HANDED_ON_MAX;
         let mut attempt = 0;
         loop {
@@ -141,7 +141,7 @@ async fn live(number: usize, options: Options, world: World, holdings: Arc<Mutex
             only..only + 1
         };
         let contender = Contender {
-            client: company::connect(members, Duration::from_millis(random.between(300, 6_000))),
+            client: clients::connect(members, Duration::from_millis(random.between(300, 6_000))),
             name: format!("h{number}.{life}"),
             lease: lease_id(number, life),
         };

@@ -1,11 +1,11 @@
-//! Space: a steward on a machine of its own that looks after alarms, makes room when there is none, raises the alarm by hand
+//! Space: an operator on a machine of its own that looks after alarms, makes room when there is none, raises the alarm by hand
 //! to see that nothing is written meanwhile, and takes space away from disks. In the end the director does what an
 //! operator would: makes room, and waits until the members lower their alarms by themselves.
 
 use super::{carry_out, put};
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::Cluster;
-use crate::company;
 use crate::disk;
 use crate::history::{Input, Outcome};
 use crate::options::Options;
@@ -24,8 +24,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The number under which the steward's requests stand in the history.
-const STEWARD: usize = 97;
+/// The number under which the operator's requests stand in the history.
+const OPERATOR: usize = 97;
 /// No member's id: none lowers what is raised in its name. Each alarm raised by hand has the next one, so that a request to
 /// lower the one before, which comes late, does not lower it.
 const NOBODY: u64 = 0;
@@ -34,12 +34,12 @@ pub const FORBIDDEN_KEY: &str = "forbidden";
 /// Members with room lower their alarms within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
-/// The steward.
+/// The operator.
 #[derive(Clone, Copy, Debug)]
-pub struct Steward(Option<NodeId>);
+pub struct Operator(Option<NodeId>);
 
-impl Steward {
-    /// Sends the steward to work, where there is any.
+impl Operator {
+    /// Sends the operator to work, where there is any.
     pub fn start(options: &Options, world: &World, cluster: &Cluster) -> Self {
         if !options.space.can_run_out() {
             return Self(None);
@@ -72,7 +72,7 @@ impl Steward {
 
 async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
     let mut random = Stream::of(options.seed, "steward");
-    let client = company::connect(0..options.members, Duration::from_secs(3));
+    let client = clients::connect(0..options.members, Duration::from_secs(3));
     for round in NOBODY.. {
         madsim::time::sleep(Duration::from_millis(random.between(100, 3_000))).await;
         if options.space.shortages && random.chance(20) {
@@ -92,7 +92,7 @@ async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
         if !alarms.is_empty() {
             world.count("alarms seen", alarms.len() as u64);
             madsim::time::sleep(Duration::from_millis(random.between(0, 4_000))).await;
-            make_room(&client, &world, STEWARD).await;
+            make_room(&client, &world, OPERATOR).await;
         }
     }
 }
@@ -119,14 +119,14 @@ async fn forbid(client: &Client, world: &World, random: &mut Stream, name: u64) 
 async fn write_under_alarm(client: &Client, world: &World, random: &mut Stream) -> Result<(), Violation> {
     let (what, accepted) = match random.below(5) {
         0 => {
-            let (_, outcome) = carry_out(world, STEWARD, client, &put::sample(0)).await;
+            let (_, outcome) = carry_out(world, OPERATOR, client, &put::sample(0)).await;
             ("a put", matches!(outcome, Outcome::Answered(_)))
         }
         1 => {
             let swap = Input::Swap {
                 expected: vec![(0, None)],
             };
-            let (_, outcome) = carry_out(world, STEWARD, client, &swap).await;
+            let (_, outcome) = carry_out(world, OPERATOR, client, &swap).await;
             ("a transaction", matches!(outcome, Outcome::Answered(_)))
         }
         2 => {
@@ -206,7 +206,7 @@ async fn make_room(client: &Client, world: &World, who: usize) {
 /// here, and waits until these members have lowered theirs.
 pub async fn settle(cluster: &Cluster, world: &World, members: &[usize]) -> Result<(), Violation> {
     let deadline = elapsed() + SETTLE_MAX;
-    let client = company::connect(members.iter().copied(), Duration::from_secs(5));
+    let client = clients::connect(members.iter().copied(), Duration::from_secs(5));
     let own: Vec<u64> = members
         .iter()
         .filter_map(|number| cluster.member_id(*number))

@@ -1,10 +1,10 @@
-//! Watch: an audience of clients on machines of their own that watch keys, lose their connections, go on, and ask how far
+//! Watch: an watchers of clients on machines of their own that watch keys, lose their connections, go on, and ask how far
 //! they have got, while others write. What they saw is checked when all is over.
 
 use crate::checkers::watch::{Follow, Seen, SeenEvent, Store, check};
 use crate::checkers::{Violation, violation};
+use crate::clients;
 use crate::cluster::Cluster;
-use crate::company;
 use crate::history::{History, Input, Operation, key_name};
 use crate::options::Options;
 use crate::random::Stream;
@@ -29,16 +29,16 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// Everybody who watches. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Audience {
+pub struct Watchers {
     follows: Arc<Mutex<Vec<Follow>>>,
     nodes: Vec<NodeId>,
     world: World,
 }
 
-impl Audience {
+impl Watchers {
     /// Sends everybody to watch.
     pub fn start(options: &Options, world: &World) -> Self {
-        let mut audience = Self {
+        let mut watchers = Self {
             follows: Arc::default(),
             nodes: Vec::new(),
             world: world.clone(),
@@ -46,7 +46,7 @@ impl Audience {
         for number in 0..MACHINES {
             let name = format!("w{number}");
             let address: IpAddr = Ipv4Addr::new(10, 0, 3, number as u8 + 1).into();
-            let (options, follows) = (options.clone(), Arc::clone(&audience.follows));
+            let (options, follows) = (options.clone(), Arc::clone(&watchers.follows));
             let node = Handle::current()
                 .create_node()
                 .name(&name)
@@ -54,9 +54,9 @@ impl Audience {
                 .init(move || watch_on(number, options.clone(), Arc::clone(&follows)))
                 .build();
             world.name(node.id(), &name);
-            audience.nodes.push(node.id());
+            watchers.nodes.push(node.id());
         }
-        audience
+        watchers
     }
 
     /// Waits until all have seen all, and checks what they saw. The members are healthy and nobody writes any more.
@@ -132,7 +132,7 @@ async fn watch_on(number: usize, options: Options, follows: Arc<Mutex<Vec<Follow
             let only = random.below(options.members as u64) as usize;
             only..only + 1
         };
-        let client = company::connect(members, Duration::from_millis(random.between(500, 4_000)));
+        let client = clients::connect(members, Duration::from_millis(random.between(500, 4_000)));
         let mut request = sample(&mut random, options.keys, newest);
         // Whoever comes too late may begin where the compaction has, as its answer says: of what changed there, the record
         // before may be missing.

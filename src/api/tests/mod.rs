@@ -16,7 +16,7 @@ use super::{Body, Routes};
 use crate::env;
 use crate::stop::StopSignal;
 use crate::watch::HubOptions;
-use crate::watch::actor::{Parts, WatchHub};
+use crate::watch::actor::{WatchHub, WatchHubOptions};
 use crate::watch::reader::WatchReader;
 use ::http::{Request, Response};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -120,7 +120,7 @@ impl Reading {
 fn start_hub(fake: &Fake, options: HubOptions) {
     let reader = Arc::default();
     let leader = Arc::clone(&fake.leader);
-    let parts = Parts {
+    let parts = WatchHubOptions {
         handle: fake.watches.clone(),
         views: fake.views.clone(),
         reader: Arc::clone(&reader),

@@ -1,7 +1,7 @@
-//! The simulated network: machines by their addresses, the roads between them, and what is wrong with each. Streams over
+//! The simulated network: machines by their addresses, the routes between them, and what is wrong with each. Streams over
 //! it are in `stream`.
 //!
-//! It behaves as TCP over IP does where that shows: what is sent on a road that is cut arrives after it is mended, later
+//! It behaves as TCP over IP does where that shows: what is sent on a route that is cut arrives after it is mended, later
 //! the longer it was cut; opening a connection over it takes until it is mended; a machine without power says nothing at
 //! all, and one that is back resets connections of its former life.
 
@@ -19,7 +19,7 @@ const RESEND_AFTER: Duration = Duration::from_millis(200);
 /// Waiting longer each time, but never longer than this.
 pub(super) const RESEND_AFTER_MAX: Duration = Duration::from_secs(4);
 
-/// What all roads are like.
+/// What all routes are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
     pub latency_us_min: u64,
@@ -41,9 +41,9 @@ impl Default for Weather {
     }
 }
 
-/// What is wrong with a road, one way.
+/// What is wrong with a route, one way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Road {
+pub struct Route {
     /// Nothing arrives.
     pub is_cut: bool,
     /// Pieces in which a bit flips, in a thousand.
@@ -78,7 +78,7 @@ pub struct Counts {
 pub(super) struct Network {
     addresses: BTreeMap<madsim::task::NodeId, IpAddr>,
     weather: Weather,
-    roads: BTreeMap<(IpAddr, IpAddr), Road>,
+    routes: BTreeMap<(IpAddr, IpAddr), Route>,
     slow: BTreeMap<IpAddr, SlowReading>,
     /// Machines without power.
     dark: BTreeSet<IpAddr>,
@@ -107,7 +107,7 @@ pub fn own_address() -> IpAddr {
     with(|network| network.addresses.get(&machine).copied()).unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
-/// Changes what all roads are like.
+/// Changes what all routes are like.
 pub fn set_weather(weather: Weather) {
     with(|network| network.weather = weather);
 }
@@ -117,13 +117,13 @@ pub fn counts() -> Counts {
     with(|network| network.counts)
 }
 
-/// Changes what is wrong with a road.
-pub fn change_road(from: IpAddr, to: IpAddr, change: impl FnOnce(&mut Road)) {
+/// Changes what is wrong with a route.
+pub fn change_road(from: IpAddr, to: IpAddr, change: impl FnOnce(&mut Route)) {
     with(|network| {
-        let road = network.roads.entry((from, to)).or_default();
-        change(road);
-        if *road == Road::default() {
-            network.roads.remove(&(from, to));
+        let route = network.routes.entry((from, to)).or_default();
+        change(route);
+        if *route == Route::default() {
+            network.routes.remove(&(from, to));
         }
     });
     // Who waits for a window may learn now that the other end is gone.
@@ -138,10 +138,10 @@ pub fn read_slowly(machine: IpAddr, how: Option<SlowReading>) {
     });
 }
 
-/// Mends all roads, and has everybody read as fast as they can. Machines without power stay dark.
+/// Mends all routes, and has everybody read as fast as they can. Machines without power stay dark.
 pub fn mend_everything() {
     with(|network| {
-        network.roads.clear();
+        network.routes.clear();
         network.slow.clear();
     });
     wake(|_| true);
@@ -184,7 +184,7 @@ impl Network {
     }
 
     pub(super) fn is_cut(&self, from: IpAddr, to: IpAddr) -> bool {
-        let is_cut = self.roads.get(&(from, to)).is_some_and(|road| road.is_cut);
+        let is_cut = self.routes.get(&(from, to)).is_some_and(|route| route.is_cut);
         is_cut || self.dark.contains(&from) || self.dark.contains(&to)
     }
 
@@ -199,7 +199,7 @@ impl Network {
         self.slow.get(&machine).copied()
     }
 
-    /// How long a piece is on its way over a road that is open.
+    /// How long a piece is on its way over a route that is open.
     pub(super) fn travel(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Duration {
         let Weather {
             latency_us_min,
@@ -214,16 +214,16 @@ impl Network {
             time += RESEND_AFTER;
             self.counts.lost += 1;
         }
-        let Some(road) = self.roads.get(&(from, to)) else {
+        let Some(route) = self.routes.get(&(from, to)) else {
             return time;
         };
-        if let Some(rate) = road.bytes_per_second {
+        if let Some(rate) = route.bytes_per_second {
             time += Duration::from_micros(bytes as u64 * 1_000_000 / rate.max(1));
         }
-        time + road.delay
+        time + route.delay
     }
 
-    /// When what was held up at a cut road is tried again.
+    /// When what was held up at a cut route is tried again.
     pub(super) fn first_retry(&mut self, now: Instant) -> (Instant, Duration) {
         self.counts.held_up += 1;
         (now + RESEND_AFTER, 2 * RESEND_AFTER)
@@ -231,7 +231,7 @@ impl Network {
 
     /// Which bit of a piece flips on the way.
     pub(super) fn flipped_bit(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Option<u64> {
-        let permille = self.roads.get(&(from, to))?.corrupt_permille;
+        let permille = self.routes.get(&(from, to))?.corrupt_permille;
         if permille == 0 || crate::env::random_below(1000) >= permille {
             return None;
         }

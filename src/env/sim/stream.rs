@@ -1,4 +1,4 @@
-//! Simulated connections: two pipes with bounded windows, one each way, over the roads of `network`.
+//! Simulated connections: two pipes with bounded windows, one each way, over the routes of `network`.
 
 #![allow(clippy::disallowed_methods)] // this is the seam
 
@@ -55,7 +55,7 @@ struct Piece {
 #[derive(Clone, Copy, Debug)]
 enum Due {
     At(Instant),
-    /// The road was cut: when it is tried again, and how long after that.
+    /// The route was cut: when it is tried again, and how long after that.
     Retry(Instant, Duration),
 }
 
@@ -132,7 +132,7 @@ impl Pipe {
         }
     }
 
-    /// When the next piece can be read: now, at a moment, or nobody knows. What was held up at a cut road sets out as
+    /// When the next piece can be read: now, at a moment, or nobody knows. What was held up at a cut route sets out as
     /// soon as a retry finds it open, with all that waits behind it.
     fn next_arrival(&self, now: Instant) -> Option<Instant> {
         let mut inner = self.lock();

@@ -11,7 +11,7 @@ use super::{lease_id, machine};
 use crate::checkers::leases::Tenancy;
 use crate::checkers::requests::{self, Answer, Asked, End, Request};
 use crate::checkers::{Judged, Violation};
-use crate::company;
+use crate::clients;
 use crate::options::Options;
 use crate::random::Stream;
 use crate::records::RecordPast;
@@ -113,7 +113,7 @@ impl Requesters {
 
     /// Revokes what leases have long to live. The members are healthy, the machines are off.
     pub async fn end_leases(&self, options: &Options) -> Result<(), Violation> {
-        let client = company::connect(0..options.members, Duration::from_secs(5));
+        let client = clients::connect(0..options.members, Duration::from_secs(5));
         let deadline = elapsed() + SETTLE_MAX;
         for machine in 0..self.nodes.len() {
             for number in 1..=LEASES {
@@ -234,7 +234,7 @@ async fn work(number: usize, options: Options, world: World, log: Arc<Mutex<Log>
     let pause_ms_max = *random.pick(&[20, 100, 300]);
     let machine = FIRST_LEASE_HOLDER + number;
     let mut requester = Requester {
-        client: company::connect(0..options.members, timeout),
+        client: clients::connect(0..options.members, timeout),
         timeout,
         members: options.members,
         world: world.clone(),

@@ -20,24 +20,24 @@ const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
 
 /// The clients of a rehearsal, as its director sees them.
 #[derive(Clone, Debug)]
-pub struct Company {
+pub struct Clients {
     /// Operations that nobody has begun yet.
     left: Arc<AtomicU64>,
     working: Arc<AtomicU64>,
     nodes: Vec<NodeId>,
 }
 
-impl Company {
+impl Clients {
     /// Sends everybody to work.
     pub fn start(options: &Options, world: &World) -> Self {
-        let mut company = Self {
+        let mut clients = Self {
             left: Arc::new(AtomicU64::new(options.operations)),
             working: Arc::new(AtomicU64::new(options.clients as u64)),
             nodes: Vec::new(),
         };
         for number in 0..options.clients {
             let name = format!("c{number}");
-            let (options, shared_world, shared) = (options.clone(), world.clone(), company.clone());
+            let (options, shared_world, shared) = (options.clone(), world.clone(), clients.clone());
             let node = Handle::current()
                 .create_node()
                 .name(&name)
@@ -45,9 +45,9 @@ impl Company {
                 .build();
             world.name(node.id(), &name);
             network::settle(node.id(), client_address(number));
-            company.nodes.push(node.id());
+            clients.nodes.push(node.id());
         }
-        company
+        clients
     }
 
     /// Lets nobody begin anything new.
@@ -87,13 +87,13 @@ pub fn connect(members: impl IntoIterator<Item = usize>, timeout: Duration) -> C
     Client::start(endpoints, options).expect("there are members")
 }
 
-async fn work(number: usize, options: Options, world: World, company: Company) {
+async fn work(number: usize, options: Options, world: World, clients: Clients) {
     let mut random = Stream::of(options.seed, &format!("client {number}"));
     let timeout = Duration::from_millis(random.between(500, 8_000));
     let pause_ms_max = *random.pick(&[0, 10, 50, 200]);
     let client = connect(0..options.members, timeout);
     let mut memory = Memory::default();
-    while company.take() {
+    while clients.take() {
         let input = workloads::sample(&mut random, &options.mix, options.keys, &memory);
         let (id, outcome) = workloads::carry_out(&world, number, &client, &input).await;
         if let Outcome::Answered(answer) = &outcome {
@@ -105,7 +105,7 @@ async fn work(number: usize, options: Options, world: World, company: Company) {
         }
         madsim::time::sleep(Duration::from_millis(random.between(0, pause_ms_max))).await;
     }
-    company.working.fetch_sub(1, Ordering::Relaxed);
+    clients.working.fetch_sub(1, Ordering::Relaxed);
     // The machine stays up: its connections are closed with the rehearsal.
     std::future::pending::<()>().await;
 }
