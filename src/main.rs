@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 #[derive(clap::Parser)]
 #[command(name = "callboard", disable_help_subcommand = true)]
 enum Program {
-    /// Puts load on an etcd v3 endpoint and reports throughput and latency.
+    /// Load generator for servers with etcd's v3 API.
     Bench(bench::Options),
 }
 

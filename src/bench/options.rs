@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How many requests are sent when neither `--total` nor `--duration` says.
 const TOTAL_DEFAULT: u64 = 10_000;
 
-/// Puts load on a server that speaks etcd's v3 API.
+/// Load generator for servers with etcd's v3 API.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     #[command(subcommand)]
@@ -24,9 +24,9 @@ pub enum Command {
     Txn(PutOptions),
     /// Reads and writes keys.
     Mixed(MixedOptions),
-    /// Writes keys, and has watchers of all of them count what they are told.
+    /// Writes keys while watchers of all of them count events.
     Watch(WatchOptions),
-    /// Grants leases, and leaves them to end by themselves.
+    /// Grants leases and lets them expire.
     Lease(LeaseOptions),
 }
 
@@ -57,19 +57,19 @@ pub struct RangeOptions {
     pub common: CommonOptions,
     #[command(flatten)]
     pub read: ReadOptions,
-    /// Read the whole key space with every request.
+    /// Read the whole key space in every request.
     #[arg(long, conflicts_with = "prefix")]
     pub range_whole: bool,
-    /// Read all keys with this prefix with every request.
+    /// Read all keys with this prefix in every request.
     #[arg(long)]
     pub prefix: Option<String>,
-    /// At most so many keys per answer; 0 is no limit.
+    /// Maximum keys per response; 0 means no limit.
     #[arg(long, default_value_t = 0)]
     pub limit: i64,
-    /// Ask for the number of keys only.
+    /// Request only the number of keys.
     #[arg(long)]
     pub count_only: bool,
-    /// Ask for keys without values.
+    /// Request keys without values.
     #[arg(long)]
     pub keys_only: bool,
 }
@@ -81,7 +81,7 @@ pub struct MixedOptions {
     pub common: CommonOptions,
     #[command(flatten)]
     pub read: ReadOptions,
-    /// The share of reads among all requests, from 0 to 1.
+    /// Share of reads among all requests, from 0 to 1.
     #[arg(long, default_value_t = 0.5, value_parser = parse_ratio)]
     pub read_ratio: f64,
 }
@@ -91,19 +91,19 @@ pub struct MixedOptions {
 pub struct WatchOptions {
     #[command(flatten)]
     pub common: CommonOptions,
-    /// How many watchers.
+    /// Number of watchers.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub watchers: u32,
-    /// How many streams share the watchers; one for each if not given.
+    /// Number of streams that share the watchers; one per watcher by default.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub streams: Option<u32>,
-    /// How many connections, apart from those of the writers, share the streams.
+    /// Number of connections that share the streams, besides those of the writers.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub watch_connections: u32,
-    /// Ask for the records before the changes, too.
+    /// Request previous values, too.
     #[arg(long)]
     pub prev_kv: bool,
-    /// Give each watcher a key of its own instead of all keys; whether events are missing is not known then.
+    /// Let each watcher watch one key instead of all keys; missing events are not detected then.
     #[arg(long)]
     pub single_keys: bool,
 }
@@ -113,7 +113,7 @@ pub struct WatchOptions {
 pub struct LeaseOptions {
     #[command(flatten)]
     pub common: CommonOptions,
-    /// How long a lease lives, in seconds.
+    /// Lease TTL in seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(i64).range(1..=9_000_000_000))]
     pub ttl: i64,
 }
@@ -121,7 +121,7 @@ pub struct LeaseOptions {
 /// Options of everything that reads.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ReadOptions {
-    /// Whether reads see everything that was acknowledged before them.
+    /// Consistency of reads.
     #[arg(long, value_enum, default_value_t = Consistency::Linearizable)]
     pub consistency: Consistency,
 }
@@ -129,67 +129,67 @@ pub struct ReadOptions {
 /// What a read may miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Consistency {
-    /// Nothing: confirmed by a majority of the members.
+    /// Linearizable: confirmed by a quorum.
     Linearizable,
-    /// The newest writes: answered by the member that was asked.
+    /// Serializable: answered by one member, possibly stale.
     Serializable,
 }
 
 /// Options of all commands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonOptions {
-    /// Servers, separated by commas. Connections are spread over them in turn.
+    /// Servers, comma-separated. Connections are distributed over them round-robin.
     #[arg(long, default_value = "127.0.0.1:2379", value_delimiter = ',')]
     pub endpoints: Vec<String>,
-    /// How many connections to open.
+    /// Number of connections.
     #[arg(long, alias = "conns", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub connections: u32,
-    /// How many clients send one request after the other. They are spread over the connections in turn.
+    /// Number of clients, each with one request at a time, distributed over the connections round-robin.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clients: u32,
-    /// Keys are the numbers below this one.
+    /// Number of distinct keys.
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub key_space: u64,
-    /// Take keys in turn, not at random.
+    /// Use keys sequentially instead of randomly.
     #[arg(long)]
     pub sequential: bool,
-    /// The length of a key; the number in it is padded with zeros on the left.
+    /// Key length in bytes; the number in it is padded with zeros.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=32_768))]
     pub key_bytes: u32,
-    /// The length of a value. Each is a piece of the same random bytes, so that no server can compress them away.
+    /// Value length in bytes. Values are random, so that servers cannot compress them.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(0..=16_777_216))]
     pub value_bytes: u32,
-    /// Send at most so many requests per second; 0 is no limit.
+    /// Maximum requests per second; 0 means no limit.
     #[arg(long, default_value_t = 0)]
     pub rate: u64,
-    /// Stop after so many requests. Default: 10000, or no limit if there is a --duration.
+    /// Number of requests. Default: 10000, or no limit with --duration.
     #[arg(long)]
     pub total: Option<u64>,
     /// Stop after this time, for example 30s.
     #[arg(long, value_parser = parse_duration)]
     pub duration: Option<Duration>,
-    /// Send the same load for this time first, without counting it.
+    /// Warm-up time that is not counted.
     #[arg(long, default_value = "0s", value_parser = parse_duration)]
     pub warm_up: Duration,
-    /// Write this many of the keys first, without counting them.
+    /// Number of keys to write first, not counted.
     #[arg(long, default_value_t = 0)]
     pub prepopulate: u64,
-    /// How long to wait for an answer.
+    /// Request timeout.
     #[arg(long, default_value = "10s", value_parser = parse_duration)]
     pub timeout: Duration,
-    /// Certificate authorities for https endpoints; the system's if not given.
+    /// CA file for https endpoints; the system's CAs by default.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub cacert: String,
-    /// A certificate to show.
+    /// Client certificate.
     #[arg(long, default_value = "", hide_default_value = true, requires = "key")]
     pub cert: String,
-    /// Its key.
+    /// Private key of the client certificate.
     #[arg(long, default_value = "", hide_default_value = true, requires = "cert")]
     pub key: String,
-    /// Take every server's certificate.
+    /// Skip verification of server certificates.
     #[arg(long)]
     pub insecure_skip_tls_verify: bool,
-    /// How to print the report.
+    /// Output format of the report.
     #[arg(long, value_enum, default_value_t = Output::Text)]
     pub output: Output,
 }
@@ -214,7 +214,7 @@ impl CommonOptions {
     }
 }
 
-/// How to print the report.
+/// Output format of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
     Text,

@@ -20,7 +20,7 @@ use std::time::Duration;
     name = "callboard",
     disable_version_flag = true,
     args_override_self = true,
-    after_help = "Subcommands: bench. `callboard bench --help` tells more."
+    after_help = "Subcommands: bench. See `callboard bench --help`."
 )]
 pub struct Flags {
     /// Human-readable name of this member.
@@ -29,81 +29,81 @@ pub struct Flags {
     /// Path to the data directory; <name>.etcd if empty.
     #[arg(long, default_value = "")]
     pub data_dir: String,
-    /// URLs to listen on for clients, between commas.
+    /// URLs to listen on for clients, comma-separated.
     #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
     pub listen_client_urls: UrlList,
-    /// This member's client URLs, as others shall dial them. Needed when --listen-client-urls is given.
+    /// Client URLs that this member advertises. Required with --listen-client-urls.
     #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
     pub advertise_client_urls: UrlList,
-    /// URLs to listen on for other members, between commas.
+    /// URLs to listen on for other members, comma-separated.
     #[arg(long, default_value = "http://localhost:2380", value_parser = urls)]
     pub listen_peer_urls: UrlList,
-    /// This member's peer URLs, as others shall dial them.
+    /// Peer URLs that this member advertises to the others.
     #[arg(long, default_value = "http://localhost:2380", value_parser = urls)]
     pub initial_advertise_peer_urls: UrlList,
-    /// The members of a new cluster: name=url,name=url.
+    /// Members of a new cluster: name=url,name=url.
     #[arg(long, default_value = "default=http://localhost:2380")]
     pub initial_cluster: String,
-    /// Goes into the ids of a new cluster, so that two clusters of the same URLs can be told apart.
+    /// Token from which the ids of a new cluster are derived; clusters with the same URLs need different tokens.
     #[arg(long, default_value = "etcd-cluster")]
     pub initial_cluster_token: String,
-    /// `new`, or `existing` for a member that joins.
+    /// `new`, or `existing` to join a cluster.
     #[arg(long, default_value = "new", value_parser = cluster_state)]
     pub initial_cluster_state: String,
-    /// Milliseconds between heartbeats.
+    /// Heartbeat interval in milliseconds.
     #[arg(long, default_value = "100", value_parser = unsigned)]
     pub heartbeat_interval: u64,
-    /// Milliseconds without a heartbeat until an election.
+    /// Election timeout in milliseconds.
     #[arg(long, default_value = "1000", value_parser = unsigned)]
     pub election_timeout: u64,
-    /// Applied entries between two cuts of the log.
+    /// Number of applied entries after which the log is truncated.
     #[arg(long, default_value = "10000", value_parser = unsigned)]
     pub snapshot_count: u64,
-    /// What one request may take, in bytes.
+    /// Maximum size of a request in bytes.
     #[arg(long, default_value = "1572864", value_parser = unsigned_32)]
     pub max_request_bytes: u32,
-    /// Operations in one transaction.
+    /// Maximum number of operations in a transaction.
     #[arg(long, default_value = "128", value_parser = unsigned_32)]
     pub max_txn_ops: u32,
-    /// Requests under way on one connection.
+    /// Maximum number of concurrent requests on a connection.
     #[arg(long, default_value = "4294967295", value_parser = unsigned_32)]
     pub max_concurrent_streams: u32,
-    /// Between two reports of progress to watchers that ask for them, for example 10m. At least 100ms.
+    /// Interval between progress notifications to watchers that request them, for example 10m; at least 100ms.
     #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
         allow_hyphen_values = true)]
     pub watch_progress_notify_interval: Duration,
-    /// Answer the JSON form of the API on client URLs.
+    /// Serve the JSON API on client URLs.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub enable_grpc_gateway: bool,
-    /// Origins whose web pages may use the API, between commas; * for all.
+    /// Allowed CORS origins, comma-separated; * for all.
     #[arg(long, default_value = "*", value_parser = origins)]
     pub cors: Origins,
-    /// Ask for votes before raising the term.
+    /// Run a pre-vote before an election.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub pre_vote: bool,
-    /// Refuse changes of members that would lose the quorum. Only true so far.
+    /// Reject membership changes that would lose the quorum. Only true is supported.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub strict_reconfig_check: bool,
-    /// The API of etcd 2. Only false so far.
+    /// Serve the v2 API. Only false is supported.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub enable_v2: bool,
-    /// Bytes that may live: all revisions that are not compacted. 0 for 2 GiB, negative for no limit. Beyond it writes are
-    /// refused until there is room.
+    /// Maximum live bytes: all revisions that are not compacted. Beyond it, writes are rejected. 0 means 2 GiB, a negative
+    /// value no limit.
     #[arg(long, default_value = "0", value_parser = signed, allow_hyphen_values = true)]
     pub quota_backend_bytes: i64,
-    /// Bytes that must stay free on the disk: with less, writes are refused until there is room. 0 for 256 MiB, or a quarter
-    /// of a small disk; negative for none. Callboard's own.
+    /// Free bytes to keep on the disk: with fewer, writes are rejected. 0 means 256 MiB, or a quarter of a small disk; a
+    /// negative value none. Not in etcd.
     #[arg(long, default_value = "0", value_parser = signed, allow_hyphen_values = true)]
     pub quota_free_disk_bytes: i64,
     /// `periodic` or `revision`.
     #[arg(long, default_value = "periodic")]
     pub auto_compaction_mode: String,
-    /// What the leader keeps when it compacts by itself: a period, such as 30m (a bare number counts hours), or a number of
-    /// revisions. 0 for all.
+    /// Retention of automatic compaction: a period, such as 30m (a bare number means hours), or a number of revisions. 0
+    /// disables it.
     #[arg(long, default_value = "0", allow_hyphen_values = true)]
     pub auto_compaction_retention: String,
     #[command(flatten)]
@@ -111,26 +111,26 @@ pub struct Flags {
     /// Experimental features: Name=true,Name=false.
     #[arg(long, default_value = "")]
     pub feature_gates: String,
-    /// Compare with the other members before serving anybody, as --feature-gates=InitialCorruptCheck=true does.
+    /// Compare with the other members before serving clients; same as --feature-gates=InitialCorruptCheck=true.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub experimental_initial_corrupt_check: bool,
-    /// Between two comparisons of all that the members hold, for example 10m. 0s: none.
+    /// Interval between corruption checks of the whole state, for example 10m; 0s disables them.
     #[arg(long, alias = "experimental-corrupt-check-time", default_value = "0s", value_parser = duration,
         allow_hyphen_values = true)]
     pub corrupt_check_time: Duration,
-    /// Compare what members hold at the newest compaction, as --feature-gates=CompactHashCheck=true does.
+    /// Compare hashes at the newest compaction; same as --feature-gates=CompactHashCheck=true.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub experimental_compact_hash_check_enabled: bool,
-    /// Between two such comparisons.
+    /// Interval between compaction hash checks.
     #[arg(long, alias = "experimental-compact-hash-check-time", default_value = "1m", value_parser = duration,
         allow_hyphen_values = true)]
     pub compact_hash_check_time: Duration,
-    /// How fast all data is read back from the disk and checked, once an hour. 0: not at all. etcd has no such flag.
+    /// Rate of the hourly scrub, which reads all data from the disk and verifies it; 0 disables it. Not in etcd.
     #[arg(long, default_value = "4194304", value_parser = unsigned)]
     pub scrub_bytes_per_second: u64,
-    /// Only zap: one JSON object a line, in its layout.
+    /// Only zap: JSON lines in its layout.
     #[arg(long, default_value = "zap")]
     pub logger: String,
     /// `stderr`, `stdout`, or `default`, which is stderr.
@@ -142,17 +142,17 @@ pub struct Flags {
     /// `json` or `console`.
     #[arg(long, default_value = "json")]
     pub log_format: String,
-    /// URLs to answer /metrics, /health, /livez and /readyz on, besides those for clients; between commas.
+    /// Additional URLs that serve /metrics, /health, /livez and /readyz, comma-separated.
     #[arg(long, default_value = "", value_parser = optional_urls)]
     pub listen_metrics_urls: UrlList,
-    /// `basic`, or `extensive`, which adds how long calls take.
+    /// `basic`, or `extensive` to add latency histograms of calls.
     #[arg(long, default_value = "basic")]
     pub metrics: String,
-    /// What applying a batch may take until a warning is logged, for example 100ms.
+    /// Log a warning when applying a batch takes longer, for example 100ms.
     #[arg(long, alias = "experimental-warning-apply-duration", default_value = "100ms", value_parser = duration,
         allow_hyphen_values = true)]
     pub warning_apply_duration: Duration,
-    /// Profiles of a Go program. Only false.
+    /// Go profiling. Only false is supported.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub enable_pprof: bool,

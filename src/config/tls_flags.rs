@@ -9,81 +9,81 @@ use clap::{ArgAction, Args};
 /// Certificates and what is asked of others'.
 #[derive(Debug, Args)]
 pub struct TlsFlags {
-    /// The certificate that clients are shown; read again when it changes.
+    /// Server certificate towards clients; reloaded when it changes.
     #[arg(long, default_value = "")]
     pub cert_file: String,
-    /// Its key.
+    /// Private key of --cert-file.
     #[arg(long, default_value = "")]
     pub key_file: String,
-    /// What this member shows where it is a client itself; the certificate above if empty.
+    /// Client certificate of this member; --cert-file if empty.
     #[arg(long, default_value = "")]
     pub client_cert_file: String,
-    /// Its key.
+    /// Private key of --client-cert-file.
     #[arg(long, default_value = "")]
     pub client_key_file: String,
-    /// Clients must show a certificate that one of the system's certificate authorities, or of the file's, has signed.
+    /// Require client certificates, signed by a CA of --trusted-ca-file or of the system.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub client_cert_auth: bool,
-    /// Serial numbers of certificates that clients must not show, a revocation list in DER.
+    /// Revocation list (CRL, DER) for client certificates.
     #[arg(long, default_value = "")]
     pub client_crl_file: String,
-    /// Names, between commas, of which a client's certificate must have one.
+    /// Allowed names in client certificates, comma-separated.
     #[arg(long, default_value = "")]
     pub client_cert_allowed_hostname: String,
-    /// Certificate authorities of clients; with it, clients must show a certificate.
+    /// CA file for client certificates; requires them.
     #[arg(long, default_value = "")]
     pub trusted_ca_file: String,
-    /// Make a certificate for clients, which they cannot verify.
+    /// Generate a self-signed certificate for clients.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub auto_tls: bool,
-    /// The certificate that other members are shown; read again when it changes.
+    /// Certificate towards other members; reloaded when it changes.
     #[arg(long, default_value = "")]
     pub peer_cert_file: String,
-    /// Its key.
+    /// Private key of --peer-cert-file.
     #[arg(long, default_value = "")]
     pub peer_key_file: String,
-    /// What this member shows where it dials other members; the certificate above if empty.
+    /// Client certificate towards other members; --peer-cert-file if empty.
     #[arg(long, default_value = "")]
     pub peer_client_cert_file: String,
-    /// Its key.
+    /// Private key of --peer-client-cert-file.
     #[arg(long, default_value = "")]
     pub peer_client_key_file: String,
-    /// Members must show a certificate that one of the system's certificate authorities, or of the file's, has signed.
+    /// Require members' certificates, signed by a CA of --peer-trusted-ca-file or of the system.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub peer_client_cert_auth: bool,
-    /// Certificate authorities of the other members; with it, they must show a certificate.
+    /// CA file for members' certificates; requires them.
     #[arg(long, default_value = "")]
     pub peer_trusted_ca_file: String,
-    /// Make a certificate for the other members, which nobody verifies.
+    /// Generate a self-signed certificate for other members.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub peer_auto_tls: bool,
-    /// Years that the certificates of --auto-tls and --peer-auto-tls count.
+    /// Validity of generated certificates in years.
     #[arg(long, default_value = "1", value_parser = unsigned_32)]
     pub self_signed_cert_validity: u32,
-    /// Serial numbers of certificates that members must not show, a revocation list in DER.
+    /// Revocation list (CRL, DER) for members' certificates.
     #[arg(long, default_value = "")]
     pub peer_crl_file: String,
-    /// Common names, between commas, of which a member's certificate must have one.
+    /// Allowed common names in members' certificates, comma-separated.
     #[arg(long, default_value = "")]
     pub peer_cert_allowed_cn: String,
-    /// Names, between commas, of which a member's certificate must have one.
+    /// Allowed names in members' certificates, comma-separated.
     #[arg(long, default_value = "")]
     pub peer_cert_allowed_hostname: String,
-    /// Cipher suites of TLS 1.2, between commas, the best first; all that are sound if empty.
+    /// Cipher suites of TLS 1.2 in order of preference, comma-separated; all secure ones if empty.
     #[arg(long, default_value = "")]
     pub cipher_suites: String,
-    /// Whether a member may dial from an address that its certificate does not name. It always may so far.
+    /// Skip the check of a member's address against its certificate. Always skipped.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub peer_skip_client_san_verification: bool,
-    /// TLS1.2 or TLS1.3.
+    /// Minimum TLS version: TLS1.2 or TLS1.3.
     #[arg(long, default_value = "TLS1.2")]
     pub tls_min_version: String,
-    /// TLS1.2 or TLS1.3; the newest if empty.
+    /// Maximum TLS version: TLS1.2 or TLS1.3; the newest if empty.
     #[arg(long, default_value = "")]
     pub tls_max_version: String,
 }
