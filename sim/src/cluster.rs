@@ -72,6 +72,8 @@ struct Process {
     log: Option<LogDatabase>,
     /// What was done to its disk; meanwhile it may stop by itself.
     trouble: Option<Trouble>,
+    /// Bits of its disk have flipped at some time: it may have found them, and its alarm may come later than the repair.
+    has_rotted: bool,
 }
 
 /// What was done to a disk, and how it can be undone.

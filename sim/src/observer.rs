@@ -11,7 +11,7 @@ use crate::model::{Known, Past, State};
 use crate::random::fingerprint;
 use crate::records::{Change, RecordPast};
 use crate::workloads::{APART, key_and_value, key_number};
-use callboard::ids::LogIndex;
+use callboard::ids::{LogIndex, MemberId};
 use callboard::proto::etcdserverpb::{AlarmType, RangeRequest};
 use callboard::proto::mvccpb::KeyValue;
 use callboard::state::mvcc::changes::ChangeKind;
@@ -67,7 +67,7 @@ impl Observer {
                     cluster.world.no_space(|reasons| reasons.seen_at(now));
                 }
                 let name = &cluster.members[number].name;
-                seen.look_at_state(number, name, &view)?;
+                seen.look_at_state(number, cluster, &view)?;
                 if logs_due {
                     let checkpointed = look_at_leases(name, &view)?;
                     cluster.world.count("leases seen with a checkpoint", checkpointed);
@@ -97,9 +97,17 @@ impl Observer {
 }
 
 impl Seen {
-    fn look_at_state(&mut self, number: usize, name: &str, view: &View) -> Result<(), Violation> {
-        if view.alarms.any(AlarmType::Corrupt) {
-            return violation("the alarm CORRUPT is raised, and nobody's data was altered");
+    fn look_at_state(&mut self, number: usize, cluster: &Cluster, view: &View) -> Result<(), Violation> {
+        let name = &cluster.members[number].name;
+        let corrupt = view
+            .alarms
+            .iter()
+            .filter(|raised| raised.alarm == AlarmType::Corrupt as i32);
+        for raised in corrupt {
+            let member = view.member(MemberId(raised.member_id));
+            if !member.is_some_and(|member| cluster.has_rotted(&member.name)) {
+                return violation("the alarm CORRUPT is raised, and nobody's data was altered");
+            }
         }
         // After a loss of power a member may serve an older state again.
         let mut from = self.revisions[number].min(view.revision());

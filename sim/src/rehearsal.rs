@@ -13,6 +13,7 @@ use crate::record::Record;
 use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
 use crate::trace::Trace;
+use crate::workloads::corrupt_alarm;
 use crate::workloads::election::Election;
 use crate::workloads::lease::LeaseHolders;
 use crate::workloads::lock::Contenders;
@@ -373,6 +374,7 @@ impl Play<'_> {
             .map(|number| self.cluster.members[*number].name.as_str())
             .collect();
         self.world.note("core healed", &names.join(","));
+        self.disarm_corrupt(&core).await?;
         if self.options.space.can_run_out() {
             quota::settle(self.cluster, self.world, &core).await?;
         }
@@ -384,6 +386,7 @@ impl Play<'_> {
         everybody.sort_unstable();
         self.cluster.heal(&everybody).await;
         self.world.note("all healed", "");
+        self.disarm_corrupt(&everybody).await?;
         self.agree(&everybody).await?;
         if self.options.space.can_run_out() {
             // Who was cut off may have had a request to raise the alarm, waiting for a leader.
@@ -393,6 +396,16 @@ impl Play<'_> {
             self.cluster.event(number, "healthy", "");
         }
         Ok(())
+    }
+
+    /// Disks are repaired: what their members have found is over.
+    async fn disarm_corrupt(&self, members: &[usize]) -> Result<(), Violation> {
+        if corrupt_alarm::disarm(self.cluster, members, LIVENESS_MAX).await {
+            return Ok(());
+        }
+        violation(format!(
+            "the alarm CORRUPT cannot be disarmed within {LIVENESS_MAX:?}"
+        ))
     }
 
     /// A member answers a write and a read.

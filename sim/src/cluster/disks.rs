@@ -18,7 +18,15 @@ impl Cluster {
 
     /// What was done to it turns out to be something else.
     pub fn change_trouble(&self, number: usize, trouble: Trouble) {
-        lock(&self.members[number].process).trouble = Some(trouble);
+        let mut process = lock(&self.members[number].process);
+        process.has_rotted |= matches!(&trouble, Trouble::Rotten(flips) if !flips.is_empty());
+        process.trouble = Some(trouble);
+    }
+
+    /// Whether bits have ever flipped on the disk of the member of this name.
+    pub fn has_rotted(&self, name: &str) -> bool {
+        let mut named = self.members.iter().filter(|member| member.name == name);
+        named.any(|member| lock(&member.process).has_rotted)
     }
 
     /// Cuts the power of a machine whose process has ended: what it had not synced is gone.

@@ -1,9 +1,15 @@
 //! Bits flip in the files of a member that does not run. It must notice, at its start or when it reads them, and stop;
-//! or do without what is rotten, when it can get that from elsewhere. It never serves a wrong value.
+//! or do without what is rotten, when it can get that from elsewhere, or raise the alarm CORRUPT when it reads its disk back. It
+//! never serves a wrong value.
 
 use super::Stage;
 use crate::cluster::Trouble;
 use crate::disk;
+use crate::workloads::corrupt_alarm;
+use std::time::Duration;
+
+/// An operator tries to disarm the alarm for so long while other faults strike; who recovers tries again.
+const DISARM_MAX: Duration = Duration::from_secs(10);
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();
@@ -29,4 +35,6 @@ pub async fn strike(stage: &mut Stage) {
         if noticed { "it was noticed" } else { "" },
     );
     stage.restart(victim);
+    let everybody: Vec<_> = (0..stage.cluster.members.len()).collect();
+    corrupt_alarm::disarm(&stage.cluster, &everybody, DISARM_MAX).await;
 }

@@ -3,6 +3,7 @@
 
 mod backup;
 mod compact;
+pub mod corrupt_alarm;
 mod delete_range;
 pub mod election;
 mod get;

@@ -1,0 +1,46 @@
+//! What an operator does about members that have found their own disk damaged: once the disk is repaired, the alarm CORRUPT is
+//! disarmed, and clients can write again.
+
+use crate::clients;
+use crate::cluster::Cluster;
+use crate::world::elapsed;
+use callboard::proto::etcdserverpb::alarm_request::AlarmAction;
+use callboard::proto::etcdserverpb::{AlarmRequest, AlarmType};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// For which members the alarm is raised, as any of these members sees it.
+fn raised(cluster: &Cluster, members: &[usize]) -> BTreeSet<u64> {
+    let views = members.iter().filter_map(|number| cluster.views(*number));
+    let alarms = views.flat_map(|views| views.load().alarms.iter().collect::<Vec<_>>());
+    let corrupt = alarms.filter(|raised| raised.alarm == AlarmType::Corrupt as i32);
+    corrupt.map(|raised| raised.member_id).collect()
+}
+
+/// Disarms the alarm until none of these members sees it any more; gives up after a while. Whether it is over.
+pub async fn disarm(cluster: &Cluster, members: &[usize], within: Duration) -> bool {
+    let deadline = elapsed() + within;
+    let mut corrupt = raised(cluster, members);
+    if corrupt.is_empty() {
+        return true;
+    }
+    cluster.world.count("alarms for bit rot", corrupt.len() as u64);
+    let client = clients::connect(members.iter().copied(), Duration::from_secs(3));
+    while !corrupt.is_empty() {
+        if elapsed() > deadline {
+            return false;
+        }
+        for member_id in corrupt {
+            let request = AlarmRequest {
+                action: AlarmAction::Deactivate as i32,
+                member_id,
+                alarm: AlarmType::Corrupt as i32,
+            };
+            // Tried again where it fails.
+            let _ = client.alarm(request).await;
+        }
+        madsim::time::sleep(Duration::from_millis(200)).await;
+        corrupt = raised(cluster, members);
+    }
+    true
+}
