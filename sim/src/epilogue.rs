@@ -198,12 +198,8 @@ async fn noticed(cluster: &Cluster, member: usize) -> Result<(), Violation> {
     let mut replaced = false;
     until(&format!("the alarm CORRUPT for {name}"), || {
         let views = (0..cluster.members.len()).filter_map(|number| cluster.views(number));
-        let mut raised = views.flat_map(|views| {
-            let alarms = views.load().alarms.iter().collect::<Vec<_>>();
-            alarms
-                .into_iter()
-                .filter(|raised| raised.alarm == AlarmType::Corrupt as i32)
-        });
+        let mut raised =
+            views.flat_map(|views| views.load().alarms.of(AlarmType::Corrupt).collect::<Vec<_>>());
         named.extend(raised.next().map(|raised| raised.member_id));
         replaced = named.is_empty() && is_same_everywhere(cluster);
         replaced || !named.is_empty()

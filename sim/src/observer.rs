@@ -99,11 +99,7 @@ impl Observer {
 impl Seen {
     fn look_at_state(&mut self, number: usize, cluster: &Cluster, view: &View) -> Result<(), Violation> {
         let name = &cluster.members[number].name;
-        let corrupt = view
-            .alarms
-            .iter()
-            .filter(|raised| raised.alarm == AlarmType::Corrupt as i32);
-        for raised in corrupt {
+        for raised in view.alarms.of(AlarmType::Corrupt) {
             let member = view.member(MemberId(raised.member_id));
             if !member.is_some_and(|member| cluster.has_rotted(&member.name)) {
                 return violation("the alarm CORRUPT is raised, and nobody's data was altered");

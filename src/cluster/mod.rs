@@ -2,7 +2,7 @@
 //!
 //! Everything here is pure. Ids are computed as etcd does (server/etcdserver/api/membership), so that a cluster started
 //! with the same flags has the same ids and the output of `member list` can be compared. Dialling members is `peer`'s
-//! work, changing the membership that of `consensus` and `apply`.
+//! work, changing the membership that of `consensus` and `state`.
 
 mod id;
 mod initial;

@@ -1,6 +1,6 @@
 //! Leases in time: who counts down, who keeps alive, who tells the log that a lease has expired.
 //!
-//! What a lease is and which keys it holds is decided by the log (`apply::leases`). When it ends is known to the leader
+//! What a lease is and which keys it holds is decided by the log (`state::leases`). When it ends is known to the leader
 //! alone: its lessor keeps the deadlines, answers whoever keeps leases alive, and proposes what has expired. The lessors
 //! of the other members know the leases, so that they can take over at once, and pass questions on to the leader.
 //! Mirrors etcd's server/lease and the lease part of server/etcdserver/v3_server.go.

@@ -8,6 +8,7 @@ use crate::client::Channel;
 use crate::cluster::MemberUrl;
 use crate::env;
 use crate::ids::MemberId;
+use crate::proto::peer::Hello;
 use crate::proto::peer::peer_client::PeerClient;
 use crate::state::mvcc::Views;
 use crate::storage::directory::Identity;
@@ -86,10 +87,10 @@ impl PeerCaller {
         self.attempts += 1;
         let mut known = std::mem::take(&mut self.connections);
         let called = members.iter().map(|member| {
-            let (remote, known) = (self.remote(*member), known.remove(member));
-            let attempt = self.attempts;
+            let known = known.remove(member).ok_or_else(|| self.remote(*member));
+            let (hello, attempt) = (identity::hello(self.own, *member), self.attempts);
             async move {
-                let answer = env::timeout(within, call_one(&remote, known, attempt, call, question)).await;
+                let answer = env::timeout(within, call_one(known, attempt, call, &hello, question)).await;
                 let late = || Status::deadline_exceeded("no answer in time");
                 answer.unwrap_or_else(|env::Elapsed| Err(late()))
             }
@@ -106,19 +107,19 @@ impl PeerCaller {
     }
 }
 
+/// Over the connection that is there, or a new one to where the member is.
 async fn call_one<A: Message + Default>(
-    remote: &Remote,
-    known: Option<PeerClient<Channel>>,
+    known: Result<PeerClient<Channel>, Remote>,
     attempt: usize,
     call: Call,
+    hello: &Hello,
     question: &impl Message,
 ) -> Result<(PeerClient<Channel>, A), Status> {
     let mut client = match known {
-        Some(client) => client,
-        None => link::connect(remote, attempt).await?,
+        Ok(client) => client,
+        Err(remote) => link::connect(&remote, attempt).await?,
     };
-    let hello = identity::hello(remote.own, remote.member);
-    let request = envelope::wrap_call(Some(&hello), question);
+    let request = envelope::wrap_call(Some(hello), question);
     let answer = match call {
         Call::AskLeases => client.ask_leases(request).await,
         Call::AskState => client.ask_state(request).await,

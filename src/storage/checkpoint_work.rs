@@ -1,4 +1,4 @@
-//! What there is to do on the disk that is slow, and that nobody waits for who applies or answers.
+//! Slow work on the disk, as the applier and consensus ask for it; neither waits for it.
 
 use super::state::StateDatabase;
 use std::sync::Arc;

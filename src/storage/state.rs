@@ -7,7 +7,7 @@
 //! after a power loss the database is a prefix of what was applied, and the log replays the rest. The log may only be
 //! cut behind what [`StateDatabase::sync`] has covered.
 //!
-//! Nothing here knows etcd's semantics; that is `mvcc` (reading) and `apply` (writing).
+//! Nothing here knows etcd's semantics; that is `state`, whose `mvcc` reads.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};

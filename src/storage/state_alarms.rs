@@ -56,9 +56,14 @@ impl Alarms {
         self.raised.iter().copied()
     }
 
+    /// Those of one kind, of all members.
+    pub fn of(&self, kind: AlarmType) -> impl Iterator<Item = RaisedAlarm> + '_ {
+        self.iter().filter(move |raised| raised.alarm == kind as i32)
+    }
+
     /// Whether any member has raised it.
     pub fn any(&self, kind: AlarmType) -> bool {
-        self.iter().any(|raised| raised.alarm == kind as i32)
+        self.of(kind).next().is_some()
     }
 
     pub fn get(&self, member_id: u64, alarm: i32) -> Option<RaisedAlarm> {

@@ -12,8 +12,7 @@ use std::time::Duration;
 /// For which members the alarm is raised, as any of these members sees it.
 fn raised(cluster: &Cluster, members: &[usize]) -> BTreeSet<u64> {
     let views = members.iter().filter_map(|number| cluster.views(*number));
-    let alarms = views.flat_map(|views| views.load().alarms.iter().collect::<Vec<_>>());
-    let corrupt = alarms.filter(|raised| raised.alarm == AlarmType::Corrupt as i32);
+    let corrupt = views.flat_map(|views| views.load().alarms.of(AlarmType::Corrupt).collect::<Vec<_>>());
     corrupt.map(|raised| raised.member_id).collect()
 }
 

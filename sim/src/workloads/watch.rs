@@ -1,4 +1,4 @@
-//! Watch: an watchers of clients on machines of their own that watch keys, lose their connections, go on, and ask how far
+//! Watch: watchers on machines of their own that watch keys, lose their connections, go on, and ask how far
 //! they have got, while others write. What they saw is checked when all is over.
 
 use crate::checkers::watch::{Follow, Seen, SeenEvent, Store, check};

@@ -1,6 +1,6 @@
 //! Revisions: reading the key space as it is or was, transactions' conditions, hashes and changes.
 //!
-//! A [`View`](view::View) is the state after one applied batch. Everything here reads; writing is `apply`'s.
+//! A [`View`](view::View) is the state after one applied batch. Everything here reads; writing is the rest of `state`'s.
 //! Mirrors etcd's server/storage/mvcc and the reading half of server/etcdserver/txn.
 
 pub mod changes;
