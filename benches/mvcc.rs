@@ -14,9 +14,10 @@ use callboard::ids::{LogIndex, Term};
 use callboard::proto::etcdserverpb::{CompactionRequest, PutRequest, RangeRequest, ResponseHeader};
 use callboard::proto::log::command::Request;
 use callboard::proto::log::{Command, CommandBatch};
+use callboard::state::Payload;
 use callboard::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
 use callboard::state::mvcc::range::Progress;
-use callboard::state::mvcc::view::{View, Views};
+use callboard::state::{View, Views};
 use callboard::storage::state::{StateDatabase, StateOptions};
 use criterion::{Criterion, criterion_group};
 use prost::Message;
@@ -83,14 +84,15 @@ impl Member {
             .map(|request| Command {
                 origin: 7,
                 id: 0,
+                caller: None,
                 request: Some(request),
             })
             .collect();
-        let data = Bytes::from(CommandBatch { commands }.encode_to_vec());
+        let data = CommandBatch { commands }.encode_to_vec();
         CommittedEntry {
             index: LogIndex(self.index),
             term: Term(1),
-            data,
+            payload: Payload::Commands(data.into()),
         }
     }
 

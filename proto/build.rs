@@ -28,6 +28,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .bytes(".")
+        // Most commands have none.
+        .boxed("callboard.log.Command.caller")
         .build_transport(false)
         .compile_fds(descriptors)?;
     Ok(())

@@ -74,7 +74,7 @@ impl SlowApplies {
         };
         tracing::warn!(
             took = ?took, expected_duration = ?self.limit, prefix = "", request = %format_args!("entries {} to {}", first.index, last.index),
-            bytes = entries.iter().map(|entry| entry.data.len()).sum::<usize>(), "apply request took too long"
+            bytes = entries.iter().map(|entry| entry.payload.data().len()).sum::<usize>(), "apply request took too long"
         );
     }
 }

@@ -9,7 +9,7 @@ use callboard::api::bounds::TxnBounds;
 use callboard::api::check;
 use callboard::state::entry::{self, EntryCommand, ReadableCommands};
 use callboard::state::machine::{InitialState, MachineOptions};
-use callboard::state::{CommittedEntry, Machine};
+use callboard::state::{CommittedEntry, Machine, Payload};
 use callboard::ids::{LogIndex, Term};
 use callboard::proto::etcdserverpb::{
     CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
@@ -77,6 +77,7 @@ fuzz_target!(|data: &[u8]| {
     let command = Command {
         origin: ORIGIN,
         id: 1,
+        caller: None,
         request: Some(request),
     };
     let commands = ReadableCommands::of(&command).expect("what was accepted can be read back");
@@ -84,7 +85,7 @@ fuzz_target!(|data: &[u8]| {
         let entry = CommittedEntry {
             index: LogIndex(machine.applied_index().get() + 1),
             term: Term(1),
-            data: Bytes::copy_from_slice(commands.as_bytes()),
+            payload: Payload::Commands(Bytes::copy_from_slice(commands.as_bytes())),
         };
         let replies = machine.apply(&[entry]).expect("what was accepted can be applied");
         assert_eq!(replies.len(), 1);

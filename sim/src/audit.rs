@@ -5,7 +5,7 @@ use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::observer::records_at;
 use crate::world::elapsed;
-use callboard::state::mvcc::view::View;
+use callboard::state::View;
 use callboard::storage::directory::state_number;
 use prost::Message;
 use std::time::Duration;

@@ -14,7 +14,7 @@ use crate::world::World;
 use callboard::api::RaftStatus;
 use callboard::env::{clock, network};
 use callboard::node::backend::MemberBackend;
-use callboard::state::mvcc::view::Views;
+use callboard::state::Views;
 use callboard::storage::contacts::{Contact, Start};
 use callboard::storage::directory::Identity;
 use callboard::storage::log::LogDatabase;

@@ -14,8 +14,8 @@ use crate::workloads::{APART, key_and_value, key_number};
 use callboard::ids::{LogIndex, MemberId};
 use callboard::proto::etcdserverpb::{AlarmType, RangeRequest};
 use callboard::proto::mvccpb::KeyValue;
+use callboard::state::View;
 use callboard::state::mvcc::changes::ChangeKind;
-use callboard::state::mvcc::view::View;
 use std::cell::RefCell;
 use std::time::Duration;
 

@@ -7,9 +7,9 @@ use crate::metrics::Metrics;
 use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
-pub use crate::requests::{ProposeError, RaftDetails, RaftStatus, ReadError};
+pub use crate::requests::{Caller, ProposeError, RaftDetails, RaftStatus, ReadError};
+use crate::state::View;
 use crate::state::machine::Outcome;
-use crate::state::mvcc::view::View;
 use crate::watch::{Permission, WatchHandle};
 use std::future::Future;
 use std::sync::Arc;
@@ -21,7 +21,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Has a write agreed on and applied, and gives what came of it. It is proposed once and never again: after an error
     /// other than `Apply`, `TooLarge` and `TooManyRequests` it may have happened all the same.
-    fn propose(&self, request: Request) -> impl Future<Output = Result<Outcome, ProposeError>> + Send;
+    fn propose(
+        &self,
+        caller: &Caller,
+        request: Request,
+    ) -> impl Future<Output = Result<Outcome, ProposeError>> + Send;
 
     /// A linearizable point: afterwards [`Backend::view`] holds every write that was acknowledged before the call.
     fn read_barrier(&self) -> impl Future<Output = Result<(), ReadError>> + Send;
@@ -42,7 +46,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn leases(&self) -> &LeaseHandle;
 
     /// What decides which keys the caller of a stream may watch; nothing if all is permitted.
-    fn watch_permission(&self, _headers: &::http::HeaderMap) -> Option<Permission> {
+    fn watch_permission(&self, _caller: &Caller) -> Option<Permission> {
         None
     }
 

@@ -19,6 +19,7 @@ use crate::proto::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest,
     ProclaimResponse, ResignRequest, ResignResponse,
 };
+use crate::requests::Caller;
 use crate::watch::{Create, Followed, Following, Wants, WatchedKeys};
 use ::http::HeaderMap;
 use bytes::Bytes;
@@ -26,19 +27,34 @@ use std::collections::VecDeque;
 use tonic::Status;
 
 /// Answers when the caller leads.
-pub async fn campaign(backend: &impl Backend, request: CampaignRequest) -> Result<Body, Status> {
-    let response = elected(backend, request).await.map_err(status)?;
+pub async fn campaign(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: CampaignRequest,
+) -> Result<Body, Status> {
+    let response = elected(backend, caller, request).await.map_err(status)?;
     Ok(Body::message(&response))
 }
 
-async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<CampaignResponse, Failure> {
+async fn elected(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: CampaignRequest,
+) -> Result<CampaignResponse, Failure> {
     // In boxes, which go before the waiting begins.
-    let lease = Box::pin(session(backend, request.lease)).await?;
+    let lease = Box::pin(session(backend, caller, request.lease)).await?;
     let Entered {
         place,
         header,
         before,
-    } = Box::pin(Place::enter(backend, &request.name, lease, request.value.clone())).await?;
+    } = Box::pin(Place::enter(
+        backend,
+        caller,
+        &request.name,
+        lease,
+        request.value.clone(),
+    ))
+    .await?;
     let leader = LeaderKey {
         // Without what else came from the network with it: the caller may wait for long.
         name: Bytes::copy_from_slice(&request.name),
@@ -47,7 +63,7 @@ async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<Cam
         lease,
     };
     if before.is_some_and(|value| value != request.value) {
-        Box::pin(proclaimed(backend, &leader, request.value)).await?;
+        Box::pin(proclaimed(backend, caller, &leader, request.value)).await?;
     } else {
         drop(request);
     }
@@ -59,13 +75,17 @@ async fn elected(backend: &impl Backend, request: CampaignRequest) -> Result<Cam
 }
 
 /// Changes what the leader proclaims.
-pub async fn proclaim(backend: &impl Backend, request: ProclaimRequest) -> Result<Body, Status> {
+pub async fn proclaim(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: ProclaimRequest,
+) -> Result<Body, Status> {
     let Some(mut leader) = request.leader else {
         return Err(ApiError::MissingLeaderKey.into());
     };
     let proclaimed = async {
-        leader.lease = session(backend, leader.lease).await?;
-        proclaimed(backend, &leader, request.value).await
+        leader.lease = session(backend, caller, leader.lease).await?;
+        proclaimed(backend, caller, &leader, request.value).await
     };
     let header = proclaimed.await.map_err(status)?;
     Ok(Body::message(&ProclaimResponse { header }))
@@ -73,6 +93,7 @@ pub async fn proclaim(backend: &impl Backend, request: ProclaimRequest) -> Resul
 
 async fn proclaimed(
     backend: &impl Backend,
+    caller: &Caller,
     leader: &LeaderKey,
     value: Bytes,
 ) -> Result<Option<ResponseHeader>, Failure> {
@@ -80,6 +101,7 @@ async fn proclaimed(
     let fenced = !mutants::active(Mutant::ProclaimUnfenced);
     let answer = commit(
         backend,
+        caller,
         TxnRequest {
             compare: if fenced { vec![fence] } else { vec![] },
             success: vec![put(&leader.key, value, leader.lease)],
@@ -95,7 +117,7 @@ async fn proclaimed(
 }
 
 /// Gives up the lead, or the candidacy. Who has neither is not told so.
-pub async fn resign(backend: &impl Backend, request: ResignRequest) -> Result<Body, Status> {
+pub async fn resign(backend: &impl Backend, caller: &Caller, request: ResignRequest) -> Result<Body, Status> {
     let Some(leader) = request.leader else {
         return Err(ApiError::MissingLeaderKey.into());
     };
@@ -104,7 +126,7 @@ pub async fn resign(backend: &impl Backend, request: ResignRequest) -> Result<Bo
         success: vec![delete(&leader.key)],
         failure: vec![],
     };
-    let header = commit(backend, resigned).await.map_err(status)?.header;
+    let header = commit(backend, caller, resigned).await.map_err(status)?.header;
     Ok(Body::message(&ResignResponse { header }))
 }
 

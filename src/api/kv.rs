@@ -3,29 +3,26 @@
 //! Mirrors etcd's server/etcdserver/api/v3rpc/key.go and v3_server.go. A linearizable read waits for the barrier and then
 //! reads the newest view; a serializable one reads the view at once. A transaction that only reads is not proposed.
 
-use super::backend::{Backend, fill, header};
+use super::backend::{Backend, header};
 use super::body::{self, Body};
 use super::check;
 use super::large_work::LargeWork;
-use super::status::{ApiError, Failure};
+use super::proposal::propose;
+use super::status::Failure;
 use crate::env;
 use crate::limits::{REPLY_BYTES_MAX, sizes};
 use crate::metrics::Operations;
-use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RangeResponse, TxnRequest,
     TxnResponse,
 };
-use crate::proto::log::command::Request;
-use crate::quota::watching::{command, own_alarm};
-use crate::state::cost;
-use crate::state::machine::Outcome;
+use crate::requests::Caller;
+use crate::state::View;
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::range::{Progress, RangeScan};
 use crate::state::mvcc::reply::{EncodedTxn, RangeReply};
 use crate::state::mvcc::txn::{self, Condition};
-use crate::state::mvcc::view::View;
 use std::sync::Arc;
 use tonic::Status;
 
@@ -53,45 +50,37 @@ pub async fn range(backend: &impl Backend, large: &LargeWork, request: RangeRequ
     Ok(Body::pieces(pieces, bytes))
 }
 
-pub async fn put(backend: &impl Backend, request: PutRequest) -> Result<Body, Status> {
+pub async fn put(backend: &impl Backend, caller: &Caller, request: PutRequest) -> Result<Body, Status> {
     check::put(&request)?;
-    match propose(backend, Request::Put(request)).await? {
-        Outcome::Put(mut response) => {
-            fill(backend, &mut response.header);
-            Ok(Body::message(&response))
-        }
-        other => Err(unexpected(&other).into()),
-    }
+    Ok(Body::message(&propose(backend, caller, request).await?))
 }
 
-pub async fn delete_range(backend: &impl Backend, request: DeleteRangeRequest) -> Result<Body, Status> {
+pub async fn delete_range(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: DeleteRangeRequest,
+) -> Result<Body, Status> {
     check::delete_range(&request)?;
-    match propose(backend, Request::DeleteRange(request)).await? {
-        Outcome::DeleteRange(mut response) => {
-            fill(backend, &mut response.header);
-            Ok(Body::message(&response))
-        }
-        other => Err(unexpected(&other).into()),
-    }
+    Ok(Body::message(&propose(backend, caller, request).await?))
 }
 
 /// A transaction that has been checked ([`super::check::read_txn`]).
-pub async fn txn(backend: &impl Backend, large: &LargeWork, request: TxnRequest) -> Result<Body, Status> {
+pub async fn txn(
+    backend: &impl Backend,
+    caller: &Caller,
+    large: &LargeWork,
+    request: TxnRequest,
+) -> Result<Body, Status> {
     if txn::is_read_only(&request) {
         // In a box: others need not carry room for it.
         return Box::pin(read_only(backend, large, request)).await;
     }
-    match propose(backend, Request::Txn(request)).await? {
-        Outcome::Txn(mut response) => {
-            debug_assert!(
-                nested_headers_carry_revisions_only(&response),
-                "etcd leaves the rest empty"
-            );
-            fill(backend, &mut response.header);
-            Ok(Body::message(&response))
-        }
-        other => Err(unexpected(&other).into()),
-    }
+    let response = propose(backend, caller, request).await?;
+    debug_assert!(
+        nested_headers_carry_revisions_only(&response),
+        "etcd leaves the rest empty"
+    );
+    Ok(Body::message(&response))
 }
 
 /// A transaction of which [`txn::is_read_only`] holds, in slices.
@@ -110,11 +99,11 @@ async fn read_only(backend: &impl Backend, large: &LargeWork, request: TxnReques
         &request.failure
     };
     for range in txn::ranges(branch) {
-        txn::check_range(&*view, range).map_err(Failure::from)?;
+        txn::check_range(&view.keys, range).map_err(Failure::from)?;
     }
     let mut response = EncodedTxn::new(&header(backend, view.revision()), succeeded);
     for range in txn::ranges(branch) {
-        let scan = RangeScan::new(&*view, range).map_err(Failure::from)?;
+        let scan = RangeScan::new(&view.keys, range).map_err(Failure::from)?;
         response.push(run_large(scan, large, response.bytes()).await?);
         env::yield_now().await;
     }
@@ -129,7 +118,7 @@ async fn read_only(backend: &impl Backend, large: &LargeWork, request: TxnReques
 }
 
 async fn holds(view: &View, compare: &Compare) -> Result<bool, MvccError> {
-    let mut condition = Condition::new(view, compare)?;
+    let mut condition = Condition::new(&view.keys, compare)?;
     loop {
         if let Some(holds) = condition.advance(sizes().scan_slice_keys)? {
             return Ok(holds);
@@ -138,14 +127,12 @@ async fn holds(view: &View, compare: &Compare) -> Result<bool, MvccError> {
     }
 }
 
-pub async fn compact(backend: &impl Backend, request: CompactionRequest) -> Result<Body, Status> {
-    match propose(backend, Request::Compaction(request)).await? {
-        Outcome::Compaction(mut response) => {
-            fill(backend, &mut response.header);
-            Ok(Body::message(&response))
-        }
-        other => Err(unexpected(&other).into()),
-    }
+pub async fn compact(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: CompactionRequest,
+) -> Result<Body, Status> {
+    Ok(Body::message(&propose(backend, caller, request).await?))
 }
 
 /// The state to read from.
@@ -192,32 +179,6 @@ fn is_point_get(request: &RangeRequest) -> bool {
         && request.max_mod_revision == 0
         && request.min_create_revision == 0
         && request.max_create_revision == 0
-}
-
-/// Has a write carried out, if there is room for it.
-pub(super) async fn propose(backend: &impl Backend, request: Request) -> Result<Outcome, Failure> {
-    let cost = cost::cost(&request);
-    if cost > 0 {
-        let view = backend.view();
-        if !backend.space().takes(view.applied.usage.live_bytes(), cost) {
-            let own = backend.identity().member_id;
-            // All are to know, though not once for each request that is refused.
-            if own_alarm(&view, own).is_none() {
-                // Refused all the same if it does not come through, as by etcd.
-                let _ = backend.propose(command(own, AlarmAction::Activate)).await;
-            }
-            return Err(ApiError::NoSpace.into());
-        }
-    } else if cost::deletes(&request) && !backend.space().takes_deletion() {
-        return Err(ApiError::NoSpace.into());
-    }
-    Ok(backend.propose(request).await?)
-}
-
-/// The log answered a question that was not asked: a broken invariant, but no reason to take the member down.
-pub(super) fn unexpected(outcome: &Outcome) -> Failure {
-    tracing::error!(outcome = ?std::mem::discriminant(outcome), "a command came to another command's outcome");
-    Failure::Other("the outcome belongs to another command".to_owned())
 }
 
 fn nested_headers_carry_revisions_only(response: &TxnResponse) -> bool {

@@ -3,10 +3,10 @@
 //! Mirrors etcd's server/etcdserver/api/v3rpc/lease.go. Unlike etcd's, a keep-alive stream takes many questions at a time;
 //! the answers come in their order.
 
-use super::backend::{Backend, fill, header};
+use super::backend::{Backend, header};
 use super::body::{Body, frame};
 use super::grpc::{Reading, RequestBody, Requests, requires_leader};
-use super::kv::{propose, unexpected};
+use super::proposal::propose;
 use super::status::{ApiError, Failure};
 use crate::lease::{AskError, Question, TTL_MAX};
 use crate::limits::LEASE_STREAM_QUESTIONS_MAX;
@@ -14,8 +14,7 @@ use crate::proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
-use crate::proto::log::command::Request;
-use crate::state::machine::Outcome;
+use crate::requests::Caller;
 use crate::watch::HubStream;
 use ::http::HeaderMap;
 use bytes::Bytes;
@@ -24,13 +23,18 @@ use futures_util::{Stream, StreamExt};
 use std::task::Poll;
 use tonic::Status;
 
-pub async fn grant(backend: &impl Backend, request: LeaseGrantRequest) -> Result<Body, Status> {
-    Ok(Body::message(&granted(backend, request).await?))
+pub async fn grant(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: LeaseGrantRequest,
+) -> Result<Body, Status> {
+    Ok(Body::message(&granted(backend, caller, request).await?))
 }
 
 /// Grants a lease, under an id of its own if none is asked for.
 pub(super) async fn granted(
     backend: &impl Backend,
+    caller: &Caller,
     mut request: LeaseGrantRequest,
 ) -> Result<LeaseGrantResponse, Failure> {
     if request.ttl > TTL_MAX {
@@ -42,27 +46,20 @@ pub(super) async fn granted(
         if chosen_here {
             request.id = backend.leases().next_id();
         }
-        match propose(backend, Request::LeaseGrant(request)).await {
-            Ok(Outcome::LeaseGrant(mut response)) => {
-                fill(backend, &mut response.header);
-                return Ok(response);
-            }
-            Ok(other) => return Err(unexpected(&other)),
+        match propose(backend, caller, request).await {
             // Nothing has happened, and the client has not asked for this one.
             Err(Failure::Known(ApiError::LeaseExists)) if chosen_here => {}
-            Err(failure) => return Err(failure),
+            outcome => return outcome,
         }
     }
 }
 
-pub async fn revoke(backend: &impl Backend, request: LeaseRevokeRequest) -> Result<Body, Status> {
-    match propose(backend, Request::LeaseRevoke(request)).await? {
-        Outcome::LeaseRevoke(mut response) => {
-            fill(backend, &mut response.header);
-            Ok(Body::message(&response))
-        }
-        other => Err(unexpected(&other).into()),
-    }
+pub async fn revoke(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: LeaseRevokeRequest,
+) -> Result<Body, Status> {
+    Ok(Body::message(&propose(backend, caller, request).await?))
 }
 
 pub async fn time_to_live(backend: &impl Backend, request: LeaseTimeToLiveRequest) -> Result<Body, Status> {

@@ -1,8 +1,8 @@
 //! The Maintenance service, as far as it exists. Mirrors etcd's server/etcdserver/api/v3rpc/maintenance.go.
 
-use super::backend::{Backend, fill, header};
+use super::backend::{Backend, header};
 use super::body::Body;
-use super::kv::{propose, unexpected};
+use super::proposal::propose;
 use super::status::{ApiError, Failure};
 use crate::env;
 use crate::limits;
@@ -11,9 +11,8 @@ use crate::proto::etcdserverpb::{
     HashRequest, HashResponse, StatusRequest, StatusResponse,
 };
 use crate::proto::log::AlarmCommand;
-use crate::proto::log::command::Request;
-use crate::state::Outcome;
-use crate::state::mvcc::View;
+use crate::requests::Caller;
+use crate::state::View;
 use crate::state::mvcc::hash::KeyValueHash;
 use crate::state::mvcc::range::Progress;
 use crate::storage::state_alarms::RaisedAlarm;
@@ -79,18 +78,12 @@ fn alarm_text(alarm: RaisedAlarm) -> String {
 }
 
 /// Through the log, the list too: it holds whatever was raised before anywhere.
-pub async fn alarm(backend: &impl Backend, request: AlarmRequest) -> Result<Body, Status> {
+pub async fn alarm(backend: &impl Backend, caller: &Caller, request: AlarmRequest) -> Result<Body, Status> {
     let command = AlarmCommand {
         request: Some(request),
         by_member: false,
     };
-    match propose(backend, Request::Alarm(command)).await? {
-        Outcome::Alarm(mut response) => {
-            fill(backend, &mut response.header);
-            Ok(Body::message(&response))
-        }
-        other => Err(unexpected(&other).into()),
-    }
+    Ok(Body::message(&propose(backend, caller, command).await?))
 }
 
 pub async fn hash_kv(backend: &impl Backend, request: HashKvRequest) -> Result<Body, Status> {

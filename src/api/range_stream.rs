@@ -9,7 +9,7 @@ use super::kv::{run, view};
 use super::status::Failure;
 use crate::proto::etcdserverpb::range_request::SortTarget;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader};
-use crate::state::mvcc::view::View;
+use crate::state::View;
 use bytes::Bytes;
 use prost::Message;
 use std::sync::Arc;

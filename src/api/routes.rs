@@ -4,6 +4,7 @@ use super::backend::Backend;
 use super::body::Body;
 use super::bounds::TxnBounds;
 use super::compression::Encoding;
+use super::connection::Connection;
 use super::cors::Cors;
 use super::counted::Counted;
 use super::grpc::Reading;
@@ -24,6 +25,7 @@ use crate::proto::etcdserverpb::{
     AuthUserGrantRoleRequest, AuthUserListRequest, AuthUserRevokeRoleRequest, AuthenticateRequest,
 };
 use crate::proto::health::HealthListRequest;
+use crate::requests::Caller;
 use ::http::{HeaderMap, Method, Request, Response, header};
 use bytes::Bytes;
 use std::pin::pin;
@@ -57,6 +59,13 @@ const NOT_YET: [&str; 6] = [
     "/etcdserverpb.Maintenance/MoveLeader",
     "/etcdserverpb.Maintenance/Downgrade",
 ];
+
+/// A gRPC call but for its messages.
+pub(super) struct CallHead<'a> {
+    pub caller: &'a Caller,
+    pub path: &'a str,
+    pub headers: &'a HeaderMap,
+}
 
 /// Everything that one port answers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -158,11 +167,6 @@ impl<B: Backend> Routes<B> {
         &self.backend
     }
 
-    /// What of requests may be there in part.
-    pub(super) fn unread(&self) -> &UnreadBodies {
-        &self.unread
-    }
-
     /// How a request of a connection is read.
     pub(super) fn reading(&self, unread: ConnectionBudget, encoding: Encoding) -> Reading {
         Reading {
@@ -179,15 +183,23 @@ impl<B: Backend> Routes<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
-        let budget = self.unread.connection();
+        let connection = self.connection(Caller::default());
         // In a box: a request that is handed on would be there twice.
-        Box::pin(self.handle_within(&budget, request)).await
+        Box::pin(self.handle_within(&connection, request)).await
     }
 
-    /// Answers one request within what its connection may leave unread. Runs on the task of the request.
+    /// A new connection.
+    pub(super) fn connection(&self, caller: Caller) -> Connection {
+        Connection {
+            unread: self.unread.connection(),
+            caller,
+        }
+    }
+
+    /// Answers one request of a connection. Runs on the task of the request.
     pub(super) async fn handle_within<R>(
         &self,
-        budget: &ConnectionBudget,
+        connection: &Connection,
         request: Request<R>,
     ) -> Response<Body>
     where
@@ -205,13 +217,13 @@ impl<B: Backend> Routes<B> {
         }
         if self.port == Port::Metrics || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // In a box: what it needs shall not make the state of gRPC calls larger.
-            return Box::pin(self.handle_http(budget, request)).await;
+            return Box::pin(self.handle_http(connection, request)).await;
         }
         if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
             return Box::pin(self.route(request)).await;
         }
         let (parts, body) = request.into_parts();
-        let reading = self.reading(budget.clone(), Encoding::of(&parts.headers));
+        let reading = self.reading(connection.unread.clone(), Encoding::of(&parts.headers));
         let header_bytes = header_bytes(&parts.headers);
         let _room = if header_bytes > HEADERS_FREE_BYTES {
             match reading.unread.take(header_bytes).await {
@@ -221,10 +233,12 @@ impl<B: Backend> Routes<B> {
         } else {
             None
         };
-        grpc::response(
-            self.invoke(parts.uri.path(), &parts.headers, body, &reading)
-                .await,
-        )
+        let head = CallHead {
+            caller: &connection.caller,
+            path: parts.uri.path(),
+            headers: &parts.headers,
+        };
+        grpc::response(self.invoke(&head, body, &reading).await)
     }
 
     /// Other members, and tools that ask what etcd's members ask each other.
@@ -243,7 +257,7 @@ impl<B: Backend> Routes<B> {
         }
     }
 
-    async fn handle_http<R>(&self, budget: &ConnectionBudget, request: Request<R>) -> Response<Body>
+    async fn handle_http<R>(&self, connection: &Connection, request: Request<R>) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
@@ -264,7 +278,7 @@ impl<B: Backend> Routes<B> {
         } else if let Some(response) = http::redirect(request.method(), request.uri(), self.port, self.json) {
             response
         } else if let Some(route) = json::route(&path).filter(|_| self.json) {
-            json::respond(self, route, budget, request).await
+            json::respond(self, route, connection, request).await
         } else if !is_answered {
             self.route(request).await
         } else if path == monitoring::LOG_LEVEL_PATH {
@@ -283,18 +297,18 @@ impl<B: Backend> Routes<B> {
     /// Answers a gRPC call, of whatever form its messages came in.
     pub(super) async fn invoke(
         &self,
-        path: &str,
-        headers: &HeaderMap,
+        head: &CallHead<'_>,
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,
     ) -> Result<Body, Status> {
-        let call = self.backend.metrics().grpc.begin(path);
+        let headers = head.headers;
+        let call = self.backend.metrics().grpc.begin(head.path);
         let result = {
             let reply = pin!(async {
                 if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(ApiError::NoLeader.into());
                 }
-                self.call(&call, path, headers, body, reading).await
+                self.call(&call, head, body, reading).await
             });
             grpc::within_deadline(headers, reply).await
         };
@@ -333,17 +347,18 @@ impl<B: Backend> Routes<B> {
     async fn call(
         &self,
         call: &Call,
-        path: &str,
-        headers: &HeaderMap,
+        head: &CallHead<'_>,
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,
     ) -> Result<Body, Status> {
-        let (backend, large) = (&self.backend, &self.large);
-        match path {
+        let (backend, caller, large) = (&self.backend, head.caller, &self.large);
+        match head.path {
             "/etcdserverpb.KV/Range" => {
                 kv::range(backend, large, grpc::flat_message(body, reading, call).await?).await
             }
-            "/etcdserverpb.KV/Put" => kv::put(backend, grpc::flat_message(body, reading, call).await?).await,
+            "/etcdserverpb.KV/Put" => {
+                kv::put(backend, caller, grpc::flat_message(body, reading, call).await?).await
+            }
             "/etcdserverpb.KV/Txn" => {
                 let request = {
                     let (encoded, _room) = grpc::whole_message(body, reading, call).await?;
@@ -352,37 +367,37 @@ impl<B: Backend> Routes<B> {
                         .run(encoded.len(), move || check::read_txn(encoded, bounds))
                         .await?
                 };
-                kv::txn(backend, large, request).await
+                kv::txn(backend, caller, large, request).await
             }
             // In a box: every call would carry room for it.
-            _ => Box::pin(self.call_other(call, path, headers, body, reading)).await,
+            _ => Box::pin(self.call_other(call, head, body, reading)).await,
         }
     }
 
     async fn call_other(
         &self,
         call: &Call,
-        path: &str,
-        headers: &HeaderMap,
+        head: &CallHead<'_>,
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,
     ) -> Result<Body, Status> {
-        let backend = &self.backend;
+        let (backend, path) = (&self.backend, head.path);
+        let CallHead { caller, headers, .. } = *head;
         macro_rules! message {
             () => {
                 grpc::message(body, reading, call).await?
             };
         }
         match path {
-            "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, message!()).await,
-            "/etcdserverpb.KV/Compact" => kv::compact(backend, message!()).await,
+            "/etcdserverpb.KV/DeleteRange" => kv::delete_range(backend, caller, message!()).await,
+            "/etcdserverpb.KV/Compact" => kv::compact(backend, caller, message!()).await,
             "/etcdserverpb.KV/RangeStream" => range_stream::range_stream(backend, message!()).await,
             "/etcdserverpb.Watch/Watch" => {
                 let body = Counted::new(body, call);
-                Ok(watch::watch(backend, headers, body, reading))
+                Ok(watch::watch(backend, caller, headers, body, reading))
             }
-            "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, message!()).await,
-            "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, message!()).await,
+            "/etcdserverpb.Lease/LeaseGrant" => lease::grant(backend, caller, message!()).await,
+            "/etcdserverpb.Lease/LeaseRevoke" => lease::revoke(backend, caller, message!()).await,
             "/etcdserverpb.Lease/LeaseKeepAlive" => {
                 let body = Counted::new(body, call);
                 Ok(lease::keep_alive(backend, headers, body, reading))
@@ -391,7 +406,7 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
-            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, message!()).await,
+            "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, caller, message!()).await,
             "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv(backend, message!()).await,
             "/etcdserverpb.Maintenance/Hash" => maintenance::hash_all(backend, message!()).await,
             "/etcdserverpb.Maintenance/Defragment" => {
@@ -402,13 +417,15 @@ impl<B: Backend> Routes<B> {
                 Box::pin(self.call_auth(call, path, body, reading)).await
             }
             // In boxes of their own: they wait long, and the others here would carry room for what they need.
-            "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, message!())).await,
-            "/v3lockpb.Lock/Unlock" => lock::unlock(backend, message!()).await,
-            "/v3electionpb.Election/Campaign" => Box::pin(election::campaign(backend, message!())).await,
-            "/v3electionpb.Election/Proclaim" => election::proclaim(backend, message!()).await,
+            "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, caller, message!())).await,
+            "/v3lockpb.Lock/Unlock" => lock::unlock(backend, caller, message!()).await,
+            "/v3electionpb.Election/Campaign" => {
+                Box::pin(election::campaign(backend, caller, message!())).await
+            }
+            "/v3electionpb.Election/Proclaim" => election::proclaim(backend, caller, message!()).await,
             "/v3electionpb.Election/Leader" => Box::pin(election::leader(backend, message!())).await,
             "/v3electionpb.Election/Observe" => Ok(election::observe(backend, headers, message!())),
-            "/v3electionpb.Election/Resign" => election::resign(backend, message!()).await,
+            "/v3electionpb.Election/Resign" => election::resign(backend, caller, message!()).await,
             "/grpc.health.v1.Health/Check" => health::check(&message!()),
             "/grpc.health.v1.Health/List" => {
                 let _: HealthListRequest = message!();

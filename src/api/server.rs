@@ -9,6 +9,7 @@ use super::wire_settings;
 use crate::env::{self, Executor};
 use crate::limits::{CONNECTIONS_MAX, LEAVING_CONNECTION_MAX};
 use crate::logging::Sparse;
+use crate::requests::Caller;
 use crate::tls::{Listener, Stream, Ways};
 use ::http::Request;
 use hyper::body::Incoming;
@@ -216,18 +217,21 @@ async fn serve_stream<B: Backend>(
     phases: Arc<Phases>,
     place: &Place,
 ) {
-    let budget = routes.unread().connection();
+    let caller = Caller {
+        certificate_name: stream.certificate_name(),
+    };
+    let shared = routes.connection(caller);
     let routes = Arc::new(routes);
     let activity = place.activity();
     let begun = Begun::default();
     let stream = ProperAuthority::new(InTurns::new(stream, begun.clone()));
     let service = service_fn(move |request: Request<Incoming>| {
         begun.add();
-        let (routes, budget) = (Arc::clone(&routes), budget.clone());
+        let (routes, shared) = (Arc::clone(&routes), shared.clone());
         let busy = activity.begin();
         // In a box, which goes once the answer begins: the task of a stream lives on, and would keep its room.
         Box::pin(async move {
-            let response = routes.handle_within(&budget, request).await;
+            let response = routes.handle_within(&shared, request).await;
             Ok::<_, Infallible>(response.map(|body| BusyBody { body, _busy: busy }))
         })
     });

@@ -11,7 +11,7 @@ use crate::backup::file::BackupError;
 use crate::env;
 use crate::limits::{BACKUP_CHUNK_TIMEOUT, sizes};
 use crate::proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
-use crate::state::mvcc::View;
+use crate::state::View;
 use crate::version;
 use bytes::Bytes;
 use futures_util::StreamExt;

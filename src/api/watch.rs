@@ -13,6 +13,7 @@ use crate::limits::sizes;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
+use crate::requests::Caller;
 use crate::watch::{
     Create, Ending, Message, Opened, Outbox, Request, StreamId, Taken, Wants, WatchHandle, WatchedKeys,
 };
@@ -29,6 +30,7 @@ use tonic::Status;
 /// Begins a stream. `headers` are those of the call.
 pub fn watch<B: Backend>(
     backend: &B,
+    caller: &Caller,
     headers: &HeaderMap,
     body: impl RequestBody + 'static,
     reading: &Reading,
@@ -41,7 +43,7 @@ pub fn watch<B: Backend>(
         Request::Open(Opened {
             outbox: Arc::clone(&outbox),
             require_leader: super::grpc::requires_leader(headers),
-            permission: backend.watch_permission(headers),
+            permission: backend.watch_permission(caller),
             progress_due_ms: 0,
         }),
     );

@@ -4,8 +4,9 @@
 //! expects all of them.
 
 use crate::limits::sizes;
+use crate::state::View;
+use crate::state::mvcc::MvccError;
 use crate::state::mvcc::entries::{EntryScan, EntryStep, put_revision};
-use crate::state::mvcc::{MvccError, View};
 use crate::version;
 use bytes::Bytes;
 use prost::Message;

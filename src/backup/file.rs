@@ -3,7 +3,8 @@
 
 use super::bolt::{self, Child, INLINE_BYTES_MAX, META_PAGES, NodeSize, PAGE_BYTES};
 use super::buckets::{Bucket, Entries};
-use crate::state::mvcc::{MvccError, View};
+use crate::state::View;
+use crate::state::mvcc::MvccError;
 use bytes::Bytes;
 use std::ops::Range;
 use std::sync::Arc;

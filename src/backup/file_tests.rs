@@ -6,7 +6,7 @@ use super::{BackupFile, buckets::Bucket, file::BackupError};
 use crate::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, TxnRequest};
 use crate::proto::log::command::Request;
 use crate::proto::mvccpb::KeyValue;
-use crate::state::mvcc::View;
+use crate::state::View;
 use crate::state::testing::{TestMember, ToOperation, compact, delete, put};
 use prost::Message;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::proto::etcdserverpb::CompactionRequest;
 use crate::proto::log::command::Request;
 use crate::requests::{Handle, ProposeError};
 use crate::state::ApplyError;
-use crate::state::mvcc::view::Views;
+use crate::state::Views;
 use std::sync::atomic::Ordering;
 
 /// What it works with.

@@ -16,8 +16,9 @@ pub struct ApplyLag {
 impl ApplyLag {
     pub fn handed_over(&mut self, entries: &[CommittedEntry]) {
         for entry in entries {
-            self.entries.push_back((entry.index, entry.data.len()));
-            self.bytes += entry.data.len();
+            let bytes = entry.payload.data().len();
+            self.entries.push_back((entry.index, bytes));
+            self.bytes += bytes;
         }
     }
 
@@ -39,14 +40,14 @@ mod tests {
     use super::*;
     use crate::ids::Term;
     use crate::limits::APPLY_LAG_BYTES_MAX;
-    use bytes::Bytes;
+    use crate::state::Payload;
 
     #[test]
     fn entries_count_until_they_are_applied() {
         let entry = |index| CommittedEntry {
             index: LogIndex(index),
             term: Term(1),
-            data: Bytes::from(vec![0; APPLY_LAG_BYTES_MAX / 2]),
+            payload: Payload::Commands(vec![0; APPLY_LAG_BYTES_MAX / 2].into()),
         };
         let mut lag = ApplyLag::default();
         lag.handed_over(&[entry(4), entry(5)]);

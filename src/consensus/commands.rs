@@ -121,7 +121,9 @@ impl UnderWay {
 mod tests {
     use super::*;
     use crate::limits::{ENTRIES_IN_FLIGHT_MAX, ENTRY_BYTES_MAX, IN_FLIGHT_BYTES_SMALL};
+    use crate::proto::etcdserverpb::LeaseRevokeRequest;
     use crate::proto::log::CommandBatch;
+    use crate::proto::log::command::Request;
     use prost::Message;
 
     fn readable(command: &Command) -> ReadableCommands {
@@ -151,7 +153,8 @@ mod tests {
             .map(|id| Command {
                 origin: 7,
                 id,
-                request: None,
+                request: Some(Request::LeaseRevoke(LeaseRevokeRequest { id: 1 })),
+                ..Command::default()
             })
             .collect();
         for command in &commands[..60] {
@@ -182,7 +185,8 @@ mod tests {
             queue.push(&readable(&Command {
                 origin: 7,
                 id,
-                request: None,
+                request: Some(Request::LeaseRevoke(LeaseRevokeRequest { id: 1 })),
+                ..Command::default()
             }));
         }
         let before = queue.bytes;

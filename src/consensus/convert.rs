@@ -2,6 +2,7 @@
 //! as `Bytes`, without a copy; bytes from the network only ever meet prost.
 
 use crate::proto::peer;
+use crate::state::Payload;
 use raft::eraftpb;
 
 /// A message type or entry type that raft does not know.
@@ -16,6 +17,16 @@ pub fn entry_to_wire(entry: eraftpb::Entry) -> peer::Entry {
         index: entry.index,
         data: entry.data,
         context: entry.context,
+    }
+}
+
+/// What a committed entry holds.
+pub fn payload(entry: eraftpb::Entry) -> Payload {
+    match entry.entry_type {
+        eraftpb::EntryType::EntryNormal => Payload::of_normal(entry.context, entry.data),
+        eraftpb::EntryType::EntryConfChange | eraftpb::EntryType::EntryConfChangeV2 => {
+            Payload::Configuration(entry.data)
+        }
     }
 }
 

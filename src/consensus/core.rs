@@ -20,9 +20,9 @@ use crate::mutants::{self, Mutant};
 use crate::proto::peer::{self, Recollection};
 use crate::requests::{MemberProgress, RaftDetails};
 use crate::state::CommittedEntry;
+use crate::state::entry::FORMAT;
 use crate::storage::log::{Cut, LogError};
-use bytes::Bytes;
-use raft::eraftpb::{ConfState, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfState, Message, MessageType};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
@@ -389,7 +389,7 @@ impl Core {
         if self.raw.raft.state != StateRole::Leader {
             return false;
         }
-        self.raw.propose(Vec::new(), commands).is_ok()
+        self.raw.propose(vec![FORMAT], commands).is_ok()
     }
 
     /// Tells the others what is committed, if this member leads. Entries and heartbeats tell it as well.
@@ -620,15 +620,10 @@ impl Core {
 
     fn take_committed(&mut self, entries: Vec<raft::eraftpb::Entry>) {
         for entry in entries {
-            let data = if entry.entry_type == EntryType::EntryNormal {
-                entry.data
-            } else {
-                Bytes::new()
-            };
             self.outputs.committed.push(CommittedEntry {
                 index: LogIndex(entry.index),
                 term: Term(entry.term),
-                data,
+                payload: convert::payload(entry),
             });
         }
     }

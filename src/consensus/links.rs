@@ -2,7 +2,7 @@
 
 use crate::ids::MemberId;
 use crate::proto::peer;
-use crate::state::mvcc::View;
+use crate::state::View;
 use bytes::Bytes;
 use std::sync::Arc;
 

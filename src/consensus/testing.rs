@@ -7,8 +7,8 @@ use crate::ids::{LogIndex, MemberId, Term};
 use crate::proto::etcdserverpb::PutRequest;
 use crate::proto::log::{Command, CommandBatch, command::Request};
 use crate::proto::peer;
+use crate::state::Views;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
-use crate::state::mvcc::Views;
 use crate::storage::log::{Cut, LogDatabase, Recovered};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::storage::state_snapshot::StateImport;
@@ -110,7 +110,7 @@ impl TestMember {
         self.writes.extend(write);
         self.restore = restore.or(self.restore.take());
         for entry in &committed {
-            self.history.push((entry.index.0, entry.data.to_vec()));
+            self.history.push((entry.index.0, entry.payload.data().to_vec()));
         }
         self.committed.extend(committed);
         self.reads.extend(reads);
@@ -313,8 +313,8 @@ pub(crate) fn put(key: &str) -> Vec<u8> {
     };
     let command = Command {
         origin: 7,
-        id: 0,
         request: Some(Request::Put(request)),
+        ..Command::default()
     };
     let commands = vec![command];
     CommandBatch { commands }.encode_to_vec()

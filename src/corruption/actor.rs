@@ -117,7 +117,7 @@ impl Handler<Wake> for Checker {
     }
 }
 
-async fn hash(views: &crate::state::mvcc::Views, mut question: HashQuestion) -> Result<KnownHash, MvccError> {
+async fn hash(views: &crate::state::Views, mut question: HashQuestion) -> Result<KnownHash, MvccError> {
     if mutants::active(Mutant::HashesComparedApart) {
         question.revision = 0;
     }
@@ -333,7 +333,7 @@ impl Checker {
             request: Some(request),
             by_member: false,
         };
-        if let Err(error) = self.consensus.propose(Request::Alarm(command)).await {
+        if let Err(error) = self.consensus.propose_own(Request::Alarm(command)).await {
             tracing::warn!(%member, %error, "failed to raise the alarm CORRUPT");
         }
     }

@@ -8,8 +8,9 @@ use crate::mutants::{self, Mutant};
 use crate::peer::answers::StateAnswerer;
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{HashQuestion, StateAnswer};
+use crate::state::Views;
 use crate::state::digests::Digests;
-use crate::state::mvcc::{MvccError, Views};
+use crate::state::mvcc::MvccError;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 

@@ -1,7 +1,7 @@
 //! Rounds through all files of a member, so slow that nobody notices. What is looked at: `storage::scrub`.
 
 use crate::env;
-use crate::state::mvcc::Views;
+use crate::state::Views;
 use crate::storage::journal::{self, JournalScan, ScanStep};
 use crate::storage::log::LogDatabase;
 use crate::storage::scrub::{TableFile, TableScan};

@@ -17,9 +17,9 @@ use crate::peer::caller::PeerCaller;
 use crate::proto::log::command::Request;
 use crate::proto::log::{LeaseCheckpoint, LeaseCheckpoints, LeaseExpiry};
 use crate::proto::peer::LeaseQuestion;
-use crate::requests::Handle;
+use crate::requests::{Caller, Handle};
 use crate::state::leases::LeaseChange;
-use crate::state::mvcc::{View, Views};
+use crate::state::{View, Views};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::state_error::StateError;
@@ -416,7 +416,7 @@ impl LessorActor {
         let consensus = self.parts.consensus.clone();
         let propose = async move {
             if mutants::active(Mutant::LeaseExpiryAdmitted) {
-                consensus.propose(request).await
+                consensus.propose(&Caller::default(), request).await
             } else {
                 // Past the clients' admission: a lease ends in time also while their writes are refused.
                 consensus.propose_own(request).await

@@ -7,9 +7,9 @@ use crate::metrics::Metrics;
 use crate::peer::caller::PeerCaller;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
-use crate::requests::{Handle, RaftDetails};
+use crate::requests::{Caller, Handle, RaftDetails};
 use crate::state::Outcome;
-use crate::state::mvcc::{View, Views};
+use crate::state::{View, Views};
 use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
@@ -41,9 +41,9 @@ impl Backend for MemberBackend {
         self.views.load()
     }
 
-    async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
+    async fn propose(&self, caller: &Caller, request: Request) -> Result<Outcome, ProposeError> {
         let physical = matches!(&request, Request::Compaction(compaction) if compaction.physical);
-        let outcome = self.handle.propose(request).await?;
+        let outcome = self.handle.propose(caller, request).await?;
         if physical {
             let (done, reclaimed) = oneshot::channel();
             self.checkpointer.add(|work| work.reclaim.push(done));

@@ -8,8 +8,8 @@ use crate::limits::{CATCH_UP_BYTES, SMALL_DISK_BYTES, STAGGER_PERCENT_MAX, lower
 use crate::mutants::{self, Mutant};
 use crate::proto::log::Member;
 use crate::proto::peer::{ConfState, HardState};
+use crate::state::Views;
 use crate::state::machine::{InitialState, MachineOptions};
-use crate::state::mvcc::Views;
 use crate::state::{Machine, MachineError};
 use crate::storage::contacts::{Contacts, Start};
 use crate::storage::directory::{DataDirectory, DirectoryError, Identity};

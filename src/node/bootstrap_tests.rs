@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::proto::peer::Entry;
-use crate::state::CommittedEntry;
+use crate::state::{CommittedEntry, Payload};
 use crate::storage::state::StateKeyspace;
 use crate::storage::state_meta::APPLIED_KEY;
 use std::collections::BTreeMap;
@@ -73,7 +73,7 @@ fn work(opened: &mut Opened, index: LogIndex) {
     let committed = CommittedEntry {
         index,
         term: Term(1),
-        data: bytes::Bytes::new(),
+        payload: Payload::Empty,
     };
     opened.machine.apply(&[committed]).expect("applied");
     opened.machine.state().sync().expect("synced");
@@ -425,7 +425,7 @@ fn with_a_tail_and_a_state(directory: &Path, term: u64, came_as_snapshot: bool) 
     let committed = [(first, term.min(2)), (second, term)].map(|(index, term)| CommittedEntry {
         index,
         term: Term(term),
-        data: bytes::Bytes::new(),
+        payload: Payload::Empty,
     });
     opened.machine.apply(&committed).expect("applied");
     opened.machine.state().sync().expect("synced");

@@ -7,7 +7,7 @@ use crate::env;
 use crate::ids::LogIndex;
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
-use crate::state::mvcc::Views;
+use crate::state::Views;
 use crate::stop::StopSignal;
 use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::log::LogDatabase;

@@ -52,7 +52,7 @@ use crate::peer::snapshot_receive::Arrivals;
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::quota::{self, Space};
 use crate::requests::Handle;
-use crate::state::mvcc::Views;
+use crate::state::Views;
 use crate::stop::StopSignal;
 use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;

@@ -10,7 +10,7 @@ use crate::env;
 use crate::ids::MemberId;
 use crate::proto::peer::Hello;
 use crate::proto::peer::peer_client::PeerClient;
-use crate::state::mvcc::Views;
+use crate::state::Views;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;
 use prost::Message;

@@ -4,7 +4,7 @@ use crate::ids::{Incarnation, MemberId};
 use crate::mutants::{self, Mutant};
 use crate::proto::log::Member;
 use crate::proto::peer::Hello;
-use crate::state::mvcc::Views;
+use crate::state::Views;
 use crate::storage::contacts::{Contact, Contacts, Start};
 use crate::storage::directory::Identity;
 use crate::version;

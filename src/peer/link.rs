@@ -19,7 +19,7 @@ use crate::metrics::SentMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::{self, Batch, Envelope, LinkReply, Recollection};
-use crate::state::mvcc::View;
+use crate::state::View;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;

@@ -4,7 +4,7 @@ use super::link::{Forward, Link, Send, SendSnapshot};
 use crate::consensus::links::MemberLinks;
 use crate::ids::MemberId;
 use crate::proto::peer;
-use crate::state::mvcc::View;
+use crate::state::View;
 use actix::Addr;
 use bytes::Bytes;
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use crate::env;
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::{self, SnapshotPosition, SnapshotReply};
-use crate::state::mvcc::View;
+use crate::state::View;
 use crate::storage::state_error::StateError;
 use crate::storage::state_snapshot::Cursor;
 use std::time::Duration;

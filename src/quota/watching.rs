@@ -11,7 +11,7 @@ use crate::quota::Space;
 use crate::quota::reserve::Reserve;
 use crate::quota::watcher::{Advice, Seen, Watcher};
 use crate::requests::Handle;
-use crate::state::mvcc::view::{View, Views};
+use crate::state::{View, Views};
 use crate::storage::state_alarms::RaisedAlarm;
 use std::path::PathBuf;
 

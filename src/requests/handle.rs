@@ -1,6 +1,7 @@
 //! What the rest of a member may ask of consensus, from any thread: propose a command, wait for a linearizable point,
 //! see who leads.
 
+use super::caller::Caller;
 use super::deliveries::Deliveries;
 use super::errors::{ProposeError, ReadError};
 use super::reader::Reader;
@@ -46,29 +47,32 @@ pub struct Handle {
 
 impl Handle {
     /// Has a command carried out by the cluster. No error but those named at [`ProposeError`] says that it was not.
-    pub async fn propose(&self, request: command::Request) -> Result<Outcome, ProposeError> {
+    pub async fn propose(&self, caller: &Caller, request: command::Request) -> Result<Outcome, ProposeError> {
         check_size(&request, self.request_bytes_max)?;
         let max = WaitingMax {
             commands: sizes().proposals_waiting_max,
             bytes: PROPOSALS_BYTES_MAX,
         };
-        self.propose_within(request, max).await
+        self.propose_within(request, caller, max).await
     }
 
     /// The same for what the member does by itself: the ends of leases and the like are not kept back by clients' load.
     /// Whoever calls it has few under way.
     pub async fn propose_own(&self, request: command::Request) -> Result<Outcome, ProposeError> {
-        self.propose_within(request, WaitingMax::NONE).await
+        self.propose_within(request, &Caller::default(), WaitingMax::NONE)
+            .await
     }
 
     async fn propose_within(
         &self,
         request: command::Request,
+        caller: &Caller,
         max: WaitingMax,
     ) -> Result<Outcome, ProposeError> {
         let mut command = Command {
             origin: self.origin,
             id: 0,
+            caller: caller.to_wire(),
             request: Some(request),
         };
         let deadline = env::now() + self.request_timeout;

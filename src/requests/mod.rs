@@ -3,6 +3,7 @@
 //! What becomes of it in between is the concern of `consensus` and `apply`, which take requests through [`RequestSink`] and
 //! answer them through [`Deliveries`].
 
+mod caller;
 mod deliveries;
 mod errors;
 mod handle;
@@ -11,6 +12,7 @@ mod sink;
 mod status;
 mod waiters;
 
+pub use caller::Caller;
 pub use deliveries::Deliveries;
 pub use errors::{ProposeError, ReadError};
 pub use handle::{Handle, check_size};

@@ -7,20 +7,67 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use prost::Message;
+
 use super::cost::cost;
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
-use crate::proto::etcdserverpb::{AlarmResponse, AlarmType, ResponseHeader};
+use crate::proto::etcdserverpb::{AlarmResponse, AlarmType};
 use crate::proto::log::command::Request;
 use crate::proto::log::{AlarmCommand, Member};
 use crate::state::ApplyError;
-use crate::state::pending::Pending;
-use crate::storage::state_alarms::{Alarms, RaisedAlarm};
+use crate::state::components::State;
+use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::{self, Alarms, RaisedAlarm, SharedAlarms};
+use crate::storage::state_error::StateError;
+use crate::storage::state_meta::{self, Applied, Change};
+
+/// The alarms that are raised.
+#[derive(Debug)]
+pub(crate) struct RaisedAlarms {
+    all: SharedAlarms,
+    is_changed: bool,
+}
+
+impl RaisedAlarms {
+    pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
+        let stored: Option<Alarms> = state_meta::load(database, state_alarms::ALARMS_KEY)?;
+        Ok(Self {
+            all: Arc::new(stored.unwrap_or_default()),
+            is_changed: false,
+        })
+    }
+
+    pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
+        if std::mem::take(&mut self.is_changed) {
+            let key = state_alarms::ALARMS_KEY;
+            let alarms = state_meta::encode(key, &*self.all);
+            batch.insert(StateKeyspace::Meta, Bytes::from_static(key), alarms);
+        }
+    }
+
+    /// Another one as soon as anything changes.
+    pub(crate) fn all(&self) -> &SharedAlarms {
+        &self.all
+    }
+
+    fn set(&mut self, applied: &mut Applied, alarms: Alarms) {
+        if alarms == *self.all {
+            return;
+        }
+        let sum = u64::from(crc32c::crc32c(&alarms.encode_to_vec()));
+        applied.digest(Change::Alarms, &[sum]);
+        self.all = Arc::new(alarms);
+        self.is_changed = true;
+    }
+}
 
 /// Whether a command may be carried out under the alarms that are raised.
-pub(super) fn admit(pending: &Pending, request: &Request) -> Result<(), ApplyError> {
-    let alarms = &pending.alarms;
-    if mutants::active(Mutant::RefusedByOwnDisk) && pending.state.disk_bytes() > 20_000 && cost(request) > 0 {
+pub(super) fn admit(state: &State, request: &Request) -> Result<(), ApplyError> {
+    let alarms = state.alarms.all();
+    if mutants::active(Mutant::RefusedByOwnDisk) && state.database.disk_bytes() > 20_000 && cost(request) > 0
+    {
         return Err(ApplyError::NoSpace);
     }
     let writes = matches!(
@@ -46,10 +93,10 @@ pub(super) fn admit(pending: &Pending, request: &Request) -> Result<(), ApplyErr
 }
 
 /// Raises or lowers an alarm, or lists them. Answers with those that the request was about.
-pub(super) fn change(pending: &mut Pending, command: AlarmCommand) -> AlarmResponse {
+pub(super) fn change(state: &mut State, command: AlarmCommand) -> AlarmResponse {
     let request = command.request.unwrap_or_default();
     let (member_id, alarm) = (request.member_id, request.alarm);
-    let mut alarms = (*pending.alarms).clone();
+    let mut alarms = (**state.alarms.all()).clone();
     let answer = match AlarmAction::try_from(request.action) {
         Ok(AlarmAction::Get) => list(&alarms, alarm),
         Ok(AlarmAction::Activate) if alarm != AlarmType::None as i32 => {
@@ -73,21 +120,18 @@ pub(super) fn change(pending: &mut Pending, command: AlarmCommand) -> AlarmRespo
         // etcd answers no alarm with nothing. Over an unknown action it falls.
         _ => vec![],
     };
-    pending.set_alarms(Arc::new(alarms));
+    state.alarms.set(&mut state.applied, alarms);
     AlarmResponse {
-        header: Some(ResponseHeader {
-            revision: pending.revision(),
-            ..Default::default()
-        }),
+        header: Some(state.header()),
         alarms: answer.into_iter().map(RaisedAlarm::to_member).collect(),
     }
 }
 
 /// Members that are gone cannot lower what they have raised.
-pub(super) fn forget_all_but(pending: &mut Pending, members: &[Member]) {
-    let mut alarms = (*pending.alarms).clone();
+pub(super) fn forget_all_but(state: &mut State, members: &[Member]) {
+    let mut alarms = (**state.alarms.all()).clone();
     alarms.retain(|alarm| !alarm.by_member || members.iter().any(|member| member.id == alarm.member_id));
-    pending.set_alarms(Arc::new(alarms));
+    state.alarms.set(&mut state.applied, alarms);
 }
 
 /// The alarms of one kind; of all with `NONE`.

@@ -1,16 +1,53 @@
-//! The commands of a log entry: the one decoder, for the applier and for what lets commands into the log.
+//! What entries of the log hold: the one decoder of their commands, for the applier and for what lets commands into the log.
 //!
 //! The invariant: a command that reaches the log decodes. [`ReadableCommands`] is the only way in, and it decodes what it is made
 //! of exactly as the applier does later, unless its type alone says that it decodes. Should a command in the log not decode all
 //! the same, for example because a member with other bounds proposed it, every member refuses it alike and goes on: decoding
 //! depends on nothing but the bytes, and stopping would stop every member, at each start again. An entry of which not even the
 //! frames of its commands can be told apart is damaged; there the member stops, since the others may have read what it cannot.
+//! So it does at a command of a kind that it does not know: members of a newer version carry that out.
 
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::log::{Command, CommandBatch, CommandHead, command};
 use bytes::{Buf, Bytes};
 use prost::{DecodeError, Message};
+
+/// How the data of an entry is to be read, in the entry's `context`. A member that meets a later one stops: whatever it made of
+/// the entry, the others would make something else of it.
+pub const FORMAT: u8 = 1;
+
+/// What an entry of the log holds. Wherever it is used each kind is named, so that none is taken for an empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// Nothing: a leader begins its term with it.
+    Empty,
+    /// An encoded `callboard.log.CommandBatch`.
+    Commands(Bytes),
+    /// A change of raft's configuration, as raft encodes it.
+    Configuration(Bytes),
+    /// Something that this version does not read, with the context that says what.
+    Unknown { context: Bytes, data: Bytes },
+}
+
+impl Payload {
+    /// That of an entry that is not a change of configuration.
+    pub fn of_normal(context: Bytes, data: Bytes) -> Self {
+        match (&context[..], data.is_empty()) {
+            ([], true) => Self::Empty,
+            ([FORMAT], _) => Self::Commands(data),
+            _ => Self::Unknown { context, data },
+        }
+    }
+
+    /// As it is in the log.
+    pub fn data(&self) -> &[u8] {
+        match self {
+            Self::Empty => &[],
+            Self::Commands(data) | Self::Configuration(data) | Self::Unknown { data, .. } => data,
+        }
+    }
+}
 
 /// Field 1 of `callboard.log.CommandBatch`, length-delimited: a command within its batch.
 pub const COMMAND_TAG: u8 = 0x0a;
@@ -23,15 +60,35 @@ pub enum EntryCommand {
     Unreadable(CommandHead, DecodeError),
 }
 
-/// The commands of an entry, in order. An error means that they cannot be told apart.
-pub fn commands(data: Bytes) -> Result<Vec<EntryCommand>, DecodeError> {
-    match CommandBatch::decode(data.clone()) {
-        Ok(batch) => Ok(batch.commands.into_iter().map(EntryCommand::Read).collect()),
+/// Why an entry has no commands that this member could carry out.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub enum EntryError {
+    #[error("its commands cannot be told apart: {0}")]
+    Frames(DecodeError),
+    #[error("it has a command of a kind that this version does not know")]
+    UnknownCommand,
+}
+
+/// The commands of an entry, in order.
+pub fn commands(data: Bytes) -> Result<Vec<EntryCommand>, EntryError> {
+    let commands: Vec<_> = match CommandBatch::decode(data.clone()) {
+        Ok(batch) => batch.commands.into_iter().map(EntryCommand::Read).collect(),
         Err(error) => {
-            let frames = frames(data).collect::<Option<Vec<_>>>().ok_or(error)?;
-            Ok(frames.into_iter().map(read_command).collect())
+            let frames = frames(data).collect::<Option<Vec<_>>>();
+            let frames = frames.ok_or(EntryError::Frames(error))?;
+            frames.into_iter().map(read_command).collect()
         }
+    };
+    let is_unknown = |command: &EntryCommand| matches!(command, EntryCommand::Read(read) if !is_known(read));
+    if commands.iter().any(is_unknown) {
+        return Err(EntryError::UnknownCommand);
     }
+    Ok(commands)
+}
+
+/// A kind that this version does not know is decoded as none.
+fn is_known(command: &Command) -> bool {
+    command.request.is_some()
 }
 
 /// The command in a frame of its own.
@@ -95,27 +152,30 @@ impl ReadableCommands {
         Ok(Self(frame))
     }
 
-    /// What of a batch from another member decodes, and how many commands of it do not. Where they cannot be told apart the rest of
-    /// the batch counts as one.
+    /// What of a batch from another member can be read, and how many commands of it cannot. Where they cannot be told apart the rest
+    /// of the batch counts as one.
     pub fn within(batch: Bytes) -> (Self, usize) {
-        if mutants::active(Mutant::DepthUnchecked) || CommandBatch::decode(batch.clone()).is_ok() {
+        let is_readable = |batch: &CommandBatch| batch.commands.iter().all(is_known);
+        if mutants::active(Mutant::DepthUnchecked)
+            || CommandBatch::decode(batch.clone()).is_ok_and(|batch| is_readable(&batch))
+        {
             return (Self(batch), 0);
         }
         Self::filter(batch, |_| true)
     }
 
-    /// Those commands that are to be kept, and how many were taken out because they do not decode.
+    /// Those commands that are to be kept, and how many were taken out because they cannot be read.
     pub fn filter(batch: Bytes, keep: impl Fn(&Command) -> bool) -> (Self, usize) {
         let mut kept = Vec::with_capacity(batch.len());
         let mut unreadable = 0;
         for frame in frames(batch) {
             match frame.map(|frame| (read_command(frame.clone()), frame)) {
-                Some((EntryCommand::Read(command), frame)) => {
+                Some((EntryCommand::Read(command), frame)) if is_known(&command) => {
                     if keep(&command) {
                         kept.extend_from_slice(&frame);
                     }
                 }
-                Some((EntryCommand::Unreadable(..), _)) | None => unreadable += 1,
+                Some(_) | None => unreadable += 1,
             }
         }
         (Self(kept.into()), unreadable)
@@ -161,6 +221,7 @@ mod tests {
         Command {
             origin: 7,
             id,
+            caller: None,
             request: Some(request),
         }
     }
@@ -175,6 +236,20 @@ mod tests {
         let batch = CommandBatch { commands };
         let bytes = batch.encode_to_vec().into();
         (batch.commands, bytes)
+    }
+
+    #[test]
+    fn no_entry_is_taken_for_another_kind() {
+        let data = Bytes::from_static(b"x");
+        let of = |context: &'static [u8], data: &Bytes| {
+            Payload::of_normal(Bytes::from_static(context), data.clone())
+        };
+        assert_eq!(of(&[], &Bytes::new()), Payload::Empty);
+        assert_eq!(of(&[FORMAT], &data), Payload::Commands(data.clone()));
+        for context in [&[][..], &[FORMAT + 1], &[FORMAT, 0]] {
+            assert!(matches!(of(context, &data), Payload::Unknown { .. }));
+        }
+        assert!(matches!(of(&[0], &Bytes::new()), Payload::Unknown { .. }));
     }
 
     #[test]
@@ -244,6 +319,34 @@ mod tests {
         assert_eq!((kept.commands, unreadable), (vec![commands[0].clone()], 2));
     }
 
+    #[test]
+    fn a_command_of_an_unknown_kind_is_not_let_in_and_never_taken_for_an_empty_one() {
+        let (commands, _) = batch();
+        // Field 999, as a later version may have it.
+        let unknown = [
+            &numbered(4, Request::Put(put("c", "3"))).encode_to_vec()[..9],
+            &[0xba, 0x3e, 0],
+        ]
+        .concat();
+        let known = CommandBatch {
+            commands: vec![commands[0].clone()],
+        };
+        let mut bytes = known.encode_to_vec();
+        bytes.extend_from_slice(&[COMMAND_TAG, unknown.len() as u8]);
+        bytes.extend_from_slice(&unknown);
+        let decoded = CommandBatch::decode(&bytes[..]).expect("it decodes");
+        assert_eq!(
+            decoded.commands[1].request, None,
+            "which is why it has to be looked at"
+        );
+        assert_eq!(
+            super::commands(bytes.clone().into()),
+            Err(EntryError::UnknownCommand)
+        );
+        let (kept, unreadable) = ReadableCommands::within(bytes.into());
+        assert_eq!((kept.as_bytes(), unreadable), (&known.encode_to_vec()[..], 1));
+    }
+
     proptest! {
         #[test]
         fn whatever_comes_in_decodes_once_it_is_let_in(
@@ -257,7 +360,7 @@ mod tests {
                 bytes.extend_from_slice(&piece);
             }
             let (kept, _) = ReadableCommands::within(bytes.into());
-            prop_assert!(CommandBatch::decode(kept.as_bytes()).is_ok());
+            prop_assert!(super::commands(Bytes::copy_from_slice(kept.as_bytes())).is_ok());
         }
     }
 }

@@ -13,12 +13,12 @@ use bytes::Bytes;
 use crate::ids::Term;
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{
-    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, ResponseHeader,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
 };
 use crate::proto::log::{LeaseCheckpoints, LeaseExpiry};
+use crate::state::components::State;
 use crate::state::mvcc::records::stored_range;
-use crate::state::mvcc::view::View;
-use crate::state::pending::Pending;
+use crate::state::view::View;
 use crate::state::{ApplyError, Failure};
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
@@ -26,7 +26,7 @@ use crate::storage::state_leases::{
     LeaseRecord, attachment_key, attachment_value, attachments_of, decode_attachment, decode_lease,
     encode_lease, lease_key,
 };
-use crate::storage::state_meta::Change;
+use crate::storage::state_meta::{Applied, Change};
 
 /// What has happened to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,9 +45,10 @@ pub trait LeaseSink: Send {
     fn replaced(&self, view: Arc<View>);
 }
 
-/// Changes that are not written yet.
-#[derive(Debug, Default)]
-pub(crate) struct PendingLeases {
+/// The leases, with changes that are not written yet.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    database: Arc<StateDatabase>,
     /// None: revoked.
     leases: BTreeMap<i64, Option<LeaseRecord>>,
     /// Whether the lease holds the key.
@@ -56,35 +57,41 @@ pub(crate) struct PendingLeases {
     pub(crate) noted: Vec<LeaseChange>,
 }
 
-impl PendingLeases {
-    pub(crate) fn get(&self, state: &StateDatabase, id: i64) -> Result<Option<LeaseRecord>, StateError> {
+impl Leases {
+    pub(crate) fn new(database: Arc<StateDatabase>) -> Self {
+        Self {
+            database,
+            leases: BTreeMap::new(),
+            attachments: BTreeMap::new(),
+            noted: vec![],
+        }
+    }
+
+    pub(crate) fn get(&self, id: i64) -> Result<Option<LeaseRecord>, StateError> {
         if let Some(record) = self.leases.get(&id) {
             return Ok(*record);
         }
         let key = lease_key(id);
-        let stored = state.get(StateKeyspace::Leases, &key)?;
+        let stored = self.database.get(StateKeyspace::Leases, &key)?;
         let lease = stored.map(|stored| decode_lease(&key, &stored)).transpose()?;
         Ok(lease.map(|(_, record)| record))
     }
 
-    pub(super) fn set(&mut self, id: i64, record: LeaseRecord) {
+    fn set(&mut self, applied: &mut Applied, id: i64, record: LeaseRecord) {
+        let numbers = [id, record.ttl, record.remaining_ttl].map(|number| number as u64);
+        applied.digest(Change::Lease, &numbers);
+        applied.digest(Change::Lease, &[record.granted_at]);
         self.leases.insert(id, Some(record));
     }
 
     /// The lease `id`, which is not 0, holds `key` from now on, or does not any more.
-    pub(crate) fn attach(
-        &mut self,
-        state: &StateDatabase,
-        id: i64,
-        key: &Bytes,
-        holds: bool,
-    ) -> Result<(), StateError> {
+    pub(crate) fn attach(&mut self, id: i64, key: &Bytes, holds: bool) -> Result<(), StateError> {
         if holds
-            && let Some(lease) = self.get(state, id)?
+            && let Some(lease) = self.get(id)?
             && lease.keyless
         {
             let keyless = false;
-            self.set(id, LeaseRecord { keyless, ..lease });
+            self.leases.insert(id, Some(LeaseRecord { keyless, ..lease }));
         }
         let keys = self.attachments.entry(id).or_default();
         keys.insert(key.clone(), holds);
@@ -92,11 +99,11 @@ impl PendingLeases {
     }
 
     /// The keys that a lease holds, in order.
-    fn keys(&self, state: &StateDatabase, id: i64) -> Result<BTreeSet<Bytes>, StateError> {
+    fn keys(&self, id: i64) -> Result<BTreeSet<Bytes>, StateError> {
         let mut keys = BTreeSet::new();
         for stored in stored_range(
-            state,
-            &state.snapshot(),
+            &self.database,
+            &self.database.snapshot(),
             StateKeyspace::Leases,
             attachments_of(id),
         ) {
@@ -134,15 +141,8 @@ impl PendingLeases {
     }
 }
 
-fn header(pending: &Pending) -> ResponseHeader {
-    ResponseHeader {
-        revision: pending.revision(),
-        ..Default::default()
-    }
-}
-
 pub(super) fn grant(
-    pending: &mut Pending,
+    state: &mut State,
     request: &LeaseGrantRequest,
     index: u64,
 ) -> Result<LeaseGrantResponse, Failure> {
@@ -150,7 +150,7 @@ pub(super) fn grant(
     if id == 0 {
         return Err(ApplyError::LeaseNotFound.into());
     }
-    if pending.lease(id)?.is_some() {
+    if state.leases.get(id)?.is_some() {
         return Err(ApplyError::LeaseExists.into());
     }
     let record = LeaseRecord {
@@ -159,49 +159,46 @@ pub(super) fn grant(
         granted_at: index,
         keyless: true,
     };
-    pending.set_lease(id, record);
-    pending.applied.usage.lease_granted();
-    pending.leases.noted.push(LeaseChange::Granted { id, record });
+    state.leases.set(&mut state.applied, id, record);
+    state.applied.usage.lease_granted();
+    state.leases.noted.push(LeaseChange::Granted { id, record });
     Ok(LeaseGrantResponse {
-        header: Some(header(pending)),
+        header: Some(state.header()),
         id,
         ttl,
         error: String::new(),
     })
 }
 
-pub(super) fn revoke(
-    pending: &mut Pending,
-    request: LeaseRevokeRequest,
-) -> Result<LeaseRevokeResponse, Failure> {
-    let Some(lease) = pending.lease(request.id)? else {
+pub(super) fn revoke(state: &mut State, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Failure> {
+    let Some(lease) = state.leases.get(request.id)? else {
         return Err(ApplyError::LeaseNotFound.into());
     };
-    end(pending, request.id, lease)?;
+    end(state, request.id, lease)?;
     Ok(LeaseRevokeResponse {
-        header: Some(header(pending)),
+        header: Some(state.header()),
     })
 }
 
 /// Deletes a lease and all that it holds, in the order of the keys.
-fn end(pending: &mut Pending, id: i64, lease: LeaseRecord) -> Result<(), StateError> {
-    let before = pending.done;
+fn end(state: &mut State, id: i64, lease: LeaseRecord) -> Result<(), StateError> {
+    let before = state.keys.done;
     let keys = if lease.keyless {
         BTreeSet::new()
     } else {
-        pending.leases.keys(&pending.state, id)?
+        state.leases.keys(id)?
     };
     for key in keys {
         let missing = || StateError::corrupt("leases", &key, "a lease holds a key that is not there");
-        let newest = pending.newest_header(&key)?.ok_or_else(missing)?;
-        pending.done.deletes += 1;
-        pending.delete(&key, &newest)?;
+        let newest = state.keys.newest_header(&key)?.ok_or_else(missing)?;
+        state.keys.done.deletes += 1;
+        state.delete(&key, &newest)?;
     }
-    pending.done.end_request(&before);
-    pending.applied.digest(Change::LeaseEnd, &[id as u64]);
-    pending.leases.leases.insert(id, None);
-    pending.applied.usage.lease_ended();
-    pending.leases.noted.push(LeaseChange::Revoked { id });
+    state.keys.done.end_request(&before);
+    state.applied.digest(Change::LeaseEnd, &[id as u64]);
+    state.leases.leases.insert(id, None);
+    state.applied.usage.lease_ended();
+    state.leases.noted.push(LeaseChange::Revoked { id });
     Ok(())
 }
 
@@ -214,29 +211,31 @@ fn check_term(term: u64, entry_term: Term) -> Result<(), ApplyError> {
 }
 
 /// Each lease ends in a revision of its own, as if it had been revoked alone.
-pub(super) fn expire(pending: &mut Pending, expiry: &LeaseExpiry, entry_term: Term) -> Result<(), Failure> {
+pub(super) fn expire(state: &mut State, expiry: &LeaseExpiry, entry_term: Term) -> Result<(), Failure> {
     if !mutants::active(Mutant::ExpiryOfAnyTerm) {
         check_term(expiry.term, entry_term)?;
     }
     for expired in &expiry.leases {
-        let lease = pending.lease(expired.id)?;
+        let lease = state.leases.get(expired.id)?;
         if let Some(lease) = lease.filter(|lease| lease.granted_at == expired.granted_at) {
-            end(pending, expired.id, lease)?;
-            pending.end_command();
+            end(state, expired.id, lease)?;
+            state.end_command();
         }
     }
     Ok(())
 }
 
 pub(super) fn checkpoint(
-    pending: &mut Pending,
+    state: &mut State,
     request: &LeaseCheckpoints,
     entry_term: Term,
 ) -> Result<(), Failure> {
     check_term(request.term, entry_term)?;
     for checkpoint in &request.checkpoints {
         let (id, remaining_ttl) = (checkpoint.id, checkpoint.remaining_ttl);
-        let Some(lease) = pending.lease(id)? else { continue };
+        let Some(lease) = state.leases.get(id)? else {
+            continue;
+        };
         if lease.granted_at != checkpoint.granted_at {
             continue;
         }
@@ -244,9 +243,9 @@ pub(super) fn checkpoint(
             remaining_ttl,
             ..lease
         };
-        pending.set_lease(id, record);
+        state.leases.set(&mut state.applied, id, record);
         let change = LeaseChange::Checkpointed { id, remaining_ttl };
-        pending.leases.noted.push(change);
+        state.leases.noted.push(change);
     }
     Ok(())
 }

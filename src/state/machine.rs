@@ -6,39 +6,34 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::ids::{LogIndex, Term};
 use crate::limits::{HEADER_CACHE_BYTES_DEFAULT, sizes};
 use crate::metrics::StoreMetrics;
-use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{
     AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, PutResponse, ResponseHeader, TxnResponse,
+    LeaseRevokeResponse, PutResponse, TxnResponse,
 };
 use crate::proto::log::command::Request;
-use crate::proto::log::{Command, Member, MemberAttributes};
+use crate::proto::log::{Command, Member};
 use crate::proto::peer::ConfState;
 use crate::state::alarms;
 use crate::state::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
+use crate::state::components::State;
 use crate::state::digests::Digests;
-use crate::state::entry::{self, EntryCommand};
+use crate::state::entry::{self, EntryCommand, Payload};
 use crate::state::leases::{self, LeaseSink};
-use crate::state::mvcc::view::{View, Views};
-use crate::state::pending::Pending;
+use crate::state::view::Views;
 use crate::state::{ApplyError, Failure, MachineError, txn};
-use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_alarms::{self, Alarms};
+use crate::storage::state::StateDatabase;
 use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{self, Applied, Cluster, SharedCluster};
+use crate::storage::state_meta::{Cluster, SharedCluster};
 
 /// One entry of the replicated log.
 #[derive(Clone, Debug)]
 pub struct CommittedEntry {
     pub index: LogIndex,
     pub term: Term,
-    /// An encoded `callboard.log.CommandBatch`; empty for entries that only raft cares about.
-    pub data: Bytes,
+    pub payload: Payload,
 }
 
 /// What a command has come to.
@@ -87,7 +82,7 @@ pub struct InitialState {
 
 /// See the head of the file.
 pub struct Machine {
-    pending: Pending,
+    state: State,
     views: Views,
     origin: u64,
     options: MachineOptions,
@@ -98,19 +93,19 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Takes up what `state` holds. `origin` is the number under which this process proposes.
+    /// Takes up what `database` holds. `origin` is the number under which this process proposes.
     pub fn open(
-        state: Arc<StateDatabase>,
+        database: Arc<StateDatabase>,
         origin: u64,
         options: MachineOptions,
     ) -> Result<(Self, Views), MachineError> {
-        let pending = load(state, &options)?;
-        let views = Views::new(view(&pending));
+        let state = State::load(database, options.header_cache_bytes)?;
+        let views = Views::new(state.view());
         let digests = Digests::default();
-        digests.restart(LogIndex(pending.applied.index), pending.applied.digest);
+        digests.restart(LogIndex(state.applied.index), state.applied.digest);
         Ok((
             Self {
-                pending,
+                state,
                 views: views.clone(),
                 origin,
                 options,
@@ -135,13 +130,13 @@ impl Machine {
 
     /// Counts operations from now on.
     pub fn set_metrics(&mut self, metrics: Arc<StoreMetrics>) {
-        self.pending.state.set_metrics(&metrics);
+        self.state.database.set_metrics(&metrics);
         self.metrics = Some(metrics);
     }
 
     /// Whether [`Self::initialize`] has been called on this data directory, or a snapshot has filled it.
     pub fn is_initialized(&self) -> bool {
-        self.pending.applied.index > 0 || !self.pending.cluster.members.is_empty()
+        self.state.applied.index > 0 || !self.state.membership.cluster().members.is_empty()
     }
 
     /// Writes and syncs the first state of an empty data directory.
@@ -156,15 +151,16 @@ impl Machine {
             conf_state,
             cluster_version,
         } = initial;
-        self.pending.applied.index = applied_index.get();
-        self.pending.applied.term = applied_term.get();
-        self.pending.set_cluster(Cluster {
-            members: sorted(members),
+        self.state.applied.index = applied_index.get();
+        self.state.applied.term = applied_term.get();
+        let cluster = Cluster {
+            members,
             conf_state,
             version: cluster_version,
-        });
+        };
+        self.state.membership.set(&mut self.state.applied, cluster);
         self.commit_and_publish()?;
-        self.pending.state.sync()?;
+        self.state.database.sync()?;
         self.restart_digests();
         Ok(())
     }
@@ -176,27 +172,23 @@ impl Machine {
 
     fn restart_digests(&self) {
         self.digests
-            .restart(self.applied_index(), self.pending.applied.digest);
+            .restart(self.applied_index(), self.state.applied.digest);
     }
 
     /// Applies entries in log order. After an error nothing more can be applied.
     pub fn apply(&mut self, entries: &[CommittedEntry]) -> Result<Vec<Reply>, MachineError> {
         let mut replies = vec![];
         let mut digests = vec![];
-        self.pending.watched = Watched::new(self.wanted());
+        self.state.keys.watched = Watched::new(self.wanted());
         for entry in entries {
-            if entry.index.get() <= self.pending.applied.index {
+            if entry.index.get() <= self.state.applied.index {
                 continue;
             }
             self.check_index(entry.index)?;
-            if self.pending.bytes() >= sizes().apply_batch_bytes {
-                self.pending.commit()?;
+            if self.state.keys.bytes() >= sizes().apply_batch_bytes {
+                self.state.commit()?;
             }
-            let commands = entry::commands(entry.data.clone()).map_err(|source| MachineError::Entry {
-                index: entry.index.get(),
-                source,
-            })?;
-            for command in commands {
+            for command in commands(entry)? {
                 let (origin, id, outcome) = match command {
                     EntryCommand::Read(command) => {
                         let (origin, id) = (command.origin, command.id);
@@ -208,14 +200,14 @@ impl Machine {
                         (head.origin, head.id, Err(ApplyError::Unreadable))
                     }
                 };
-                self.pending.end_command();
+                self.state.end_command();
                 if origin == self.origin {
                     replies.push(Reply { id, outcome });
                 }
             }
-            self.pending.applied.index = entry.index.get();
-            self.pending.applied.term = entry.term.get();
-            digests.push(self.pending.applied.digest);
+            self.state.applied.index = entry.index.get();
+            self.state.applied.term = entry.term.get();
+            digests.push(self.state.applied.digest);
         }
         if !digests.is_empty() {
             self.commit_and_publish()?;
@@ -232,29 +224,26 @@ impl Machine {
         conf_state: ConfState,
         members: Vec<Member>,
     ) -> Result<(), MachineError> {
-        if index.get() <= self.pending.applied.index {
+        if index.get() <= self.state.applied.index {
             return Ok(());
         }
         self.check_index(index)?;
-        let version = self.pending.cluster.version.clone();
-        alarms::forget_all_but(&mut self.pending, &members);
-        self.pending.applied.index = index.get();
-        self.pending.applied.term = term.get();
-        self.pending.set_cluster(Cluster {
-            members: sorted(members),
-            conf_state,
-            version,
-        });
+        alarms::forget_all_but(&mut self.state, &members);
+        self.state.applied.index = index.get();
+        self.state.applied.term = term.get();
+        self.state
+            .membership
+            .set_members(&mut self.state.applied, members, conf_state);
         self.commit_and_publish()?;
-        self.digests.extend(&[self.pending.applied.digest]);
+        self.digests.extend(&[self.state.applied.digest]);
         Ok(())
     }
 
     /// Goes on with another database, which a snapshot has filled.
-    pub fn replace(&mut self, state: Arc<StateDatabase>) -> Result<(), MachineError> {
-        self.pending = load(state, &self.options)?;
+    pub fn replace(&mut self, database: Arc<StateDatabase>) -> Result<(), MachineError> {
+        self.state = State::load(database, self.options.header_cache_bytes)?;
         if let Some(metrics) = &self.metrics {
-            self.pending.state.set_metrics(metrics);
+            self.state.database.set_metrics(metrics);
         }
         self.restart_digests();
         self.publish();
@@ -267,29 +256,29 @@ impl Machine {
     /// Publishes the same state again. The newest view keeps the tables that it has seen: after space was reclaimed
     /// on a member where nothing is written, this lets the old ones go.
     pub fn republish(&self) {
-        self.views.publish(view(&self.pending));
+        self.views.publish(self.state.view());
     }
 
     pub fn applied_index(&self) -> LogIndex {
-        LogIndex(self.pending.applied.index)
+        LogIndex(self.state.applied.index)
     }
 
     /// -1 as long as nothing has been compacted.
     pub fn compact_revision(&self) -> i64 {
-        self.pending.applied.compact_revision
+        self.state.applied.compact_revision
     }
 
     pub fn state(&self) -> &Arc<StateDatabase> {
-        &self.pending.state
+        &self.state.database
     }
 
     /// Who is in the cluster; another one as soon as that changes.
     pub fn cluster(&self) -> &SharedCluster {
-        &self.pending.cluster
+        self.state.membership.cluster()
     }
 
     fn check_index(&self, found: LogIndex) -> Result<(), MachineError> {
-        let expected = self.pending.applied.index + 1;
+        let expected = self.state.applied.index + 1;
         if found.get() == expected {
             Ok(())
         } else {
@@ -301,7 +290,7 @@ impl Machine {
     }
 
     fn commit_and_publish(&mut self) -> Result<(), MachineError> {
-        self.pending.commit()?;
+        self.state.commit()?;
         self.publish();
         Ok(())
     }
@@ -309,14 +298,14 @@ impl Machine {
     /// The view first: whoever begins to watch in between finds there what is not handed over.
     fn publish(&mut self) {
         let after = self.views.load().revision();
-        let revision = self.pending.applied.revision;
-        let watched = std::mem::take(&mut self.pending.watched);
-        let leases = std::mem::take(&mut self.pending.leases.noted);
-        let done = std::mem::take(&mut self.pending.done);
+        let revision = self.state.applied.revision;
+        let watched = std::mem::take(&mut self.state.keys.watched);
+        let leases = std::mem::take(&mut self.state.leases.noted);
+        let done = std::mem::take(&mut self.state.keys.done);
         if let Some(metrics) = &self.metrics {
             metrics.add(&done);
         }
-        self.views.publish(view(&self.pending));
+        self.views.publish(self.state.view());
         if !leases.is_empty()
             && let Some(sink) = &self.lease_sink
         {
@@ -346,43 +335,42 @@ impl Machine {
         command: Command,
         entry: &CommittedEntry,
     ) -> Result<Result<Outcome, ApplyError>, StateError> {
-        let pending = &mut self.pending;
+        let state = &mut self.state;
         if let Some(request) = &command.request
-            && let Err(refused) = alarms::admit(pending, request)
+            && let Err(refused) = alarms::admit(state, request)
         {
             return Ok(Err(refused));
         }
         let outcome = match command.request {
-            Some(Request::Put(request)) => txn::put(pending, &request).map(Outcome::Put),
-            Some(Request::DeleteRange(request)) => txn::delete_range(pending, &request)
+            Some(Request::Put(request)) => txn::put(state, &request).map(Outcome::Put),
+            Some(Request::DeleteRange(request)) => txn::delete_range(state, &request)
                 .map(Outcome::DeleteRange)
                 .map_err(Failure::from),
             Some(Request::Txn(request)) => {
-                txn::txn(pending, &request, command.origin == self.origin).map(Outcome::Txn)
+                txn::txn(state, &request, command.origin == self.origin).map(Outcome::Txn)
             }
-            Some(Request::Compaction(request)) => compact(pending, &request).map(Outcome::Compaction),
+            Some(Request::Compaction(request)) => compact(state, &request).map(Outcome::Compaction),
             Some(Request::LeaseGrant(request)) => {
-                leases::grant(pending, &request, entry.index.get()).map(Outcome::LeaseGrant)
+                leases::grant(state, &request, entry.index.get()).map(Outcome::LeaseGrant)
             }
-            Some(Request::LeaseRevoke(request)) => leases::revoke(pending, request).map(Outcome::LeaseRevoke),
+            Some(Request::LeaseRevoke(request)) => leases::revoke(state, request).map(Outcome::LeaseRevoke),
             Some(Request::LeaseExpiry(expiry)) => {
-                leases::expire(pending, &expiry, entry.term).map(|()| Outcome::Done)
+                leases::expire(state, &expiry, entry.term).map(|()| Outcome::Done)
             }
             Some(Request::LeaseCheckpoints(checkpoints)) => {
-                leases::checkpoint(pending, &checkpoints, entry.term).map(|()| Outcome::Done)
+                leases::checkpoint(state, &checkpoints, entry.term).map(|()| Outcome::Done)
             }
-            Some(Request::MemberAttributes(attributes)) => set_attributes(pending, attributes)
+            Some(Request::MemberAttributes(attributes)) => state
+                .membership
+                .set_attributes(&mut state.applied, attributes)
                 .map(|()| Outcome::Done)
                 .map_err(Failure::from),
             Some(Request::ClusterVersion(version)) => {
-                let cluster = Cluster {
-                    version: version.version,
-                    ..(*pending.cluster).clone()
-                };
-                pending.set_cluster(cluster);
+                state.membership.set_version(&mut state.applied, version.version);
                 Ok(Outcome::Done)
             }
-            Some(Request::Alarm(command)) => Ok(Outcome::Alarm(alarms::change(pending, command))),
+            Some(Request::Alarm(command)) => Ok(Outcome::Alarm(alarms::change(state, command))),
+            // Refused where entries are read.
             None => Ok(Outcome::Done),
         };
         match outcome {
@@ -393,73 +381,33 @@ impl Machine {
     }
 }
 
-fn load(state: Arc<StateDatabase>, options: &MachineOptions) -> Result<Pending, StateError> {
-    let applied = match state.get(StateKeyspace::Meta, state_meta::APPLIED_KEY)? {
-        Some(stored) => state_meta::decode(state_meta::APPLIED_KEY, &stored)?,
-        None => Applied::empty(),
-    };
-    let cluster = match state.get(StateKeyspace::Meta, state_meta::CLUSTER_KEY)? {
-        Some(stored) => state_meta::decode(state_meta::CLUSTER_KEY, &stored)?,
-        None => Cluster::default(),
-    };
-    let alarms = match state.get(StateKeyspace::Meta, state_alarms::ALARMS_KEY)? {
-        Some(stored) => state_meta::decode(state_alarms::ALARMS_KEY, &stored)?,
-        None => Alarms::default(),
-    };
-    Ok(Pending::new(
-        state,
-        options.header_cache_bytes,
-        applied,
-        Arc::new(cluster),
-        Arc::new(alarms),
-    ))
-}
-
-fn view(pending: &Pending) -> View {
-    View::new(
-        Arc::clone(&pending.state),
-        pending.applied.clone(),
-        Arc::clone(&pending.cluster),
-        Arc::clone(&pending.alarms),
-    )
-}
-
-fn sorted(mut members: Vec<Member>) -> Vec<Member> {
-    members.sort_by_key(|member| member.id);
-    members
+/// The commands of an entry, if it has any.
+fn commands(entry: &CommittedEntry) -> Result<Vec<EntryCommand>, MachineError> {
+    let index = entry.index.get();
+    match &entry.payload {
+        Payload::Empty => Ok(vec![]),
+        Payload::Commands(data) => {
+            entry::commands(data.clone()).map_err(|source| MachineError::Entry { index, source })
+        }
+        Payload::Configuration(_) => Err(MachineError::Configuration { index }),
+        Payload::Unknown { context, .. } => Err(MachineError::Format {
+            index,
+            context: context.clone(),
+        }),
+    }
 }
 
 /// Raises the watermark below which the past is gone; the space comes back later.
-fn compact(pending: &mut Pending, request: &CompactionRequest) -> Result<CompactionResponse, Failure> {
-    if request.revision <= pending.applied.compact_revision {
+fn compact(state: &mut State, request: &CompactionRequest) -> Result<CompactionResponse, Failure> {
+    if request.revision <= state.applied.compact_revision {
         return Err(ApplyError::Compacted.into());
     }
-    if request.revision > pending.applied.revision {
+    if request.revision > state.applied.revision {
         return Err(ApplyError::FutureRevision.into());
     }
-    let replaced = pending.replaced_up_to(request.revision)?;
-    pending.applied.compact(request.revision, replaced);
-    let header = Some(ResponseHeader {
-        revision: pending.applied.revision,
-        ..Default::default()
-    });
-    Ok(CompactionResponse { header })
-}
-
-fn set_attributes(pending: &mut Pending, attributes: MemberAttributes) -> Result<(), ApplyError> {
-    let mut cluster = (*pending.cluster).clone();
-    let found = cluster
-        .members
-        .iter_mut()
-        .find(|member| member.id == attributes.member_id);
-    let member = found.ok_or(ApplyError::MemberNotFound)?;
-    let is_other_disk = member.incarnation != 0 && member.incarnation != attributes.incarnation;
-    if is_other_disk && !mutants::active(Mutant::BlankDiskAdmitted) {
-        return Err(ApplyError::IncarnationConflict);
-    }
-    member.incarnation = attributes.incarnation;
-    member.name = attributes.name;
-    member.client_urls = attributes.client_urls;
-    pending.set_cluster(cluster);
-    Ok(())
+    let replaced = state.keys.replaced_up_to(&state.applied, request.revision)?;
+    state.applied.compact(request.revision, replaced);
+    Ok(CompactionResponse {
+        header: Some(state.header()),
+    })
 }

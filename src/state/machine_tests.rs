@@ -9,7 +9,7 @@ use crate::proto::peer::ConfState;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
 use crate::state::mvcc::MvccError;
 use crate::state::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, nested, put};
-use crate::state::{ApplyError, MachineError};
+use crate::state::{ApplyError, MachineError, Payload};
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use crate::storage::state_error::StateError;
 use crate::storage::state_snapshot::{Cursor, StateImport};
@@ -64,19 +64,35 @@ fn entries_are_applied_once_and_without_holes() {
     let empty = CommittedEntry {
         index: LogIndex(6),
         term: Term(8),
-        data: Bytes::new(),
+        payload: Payload::Empty,
     };
     assert_eq!(member.machine.apply(&[empty]).unwrap(), []);
     assert_eq!((member.view().applied.index, member.view().applied.term), (6, 8));
     let broken = CommittedEntry {
         index: LogIndex(7),
         term: Term(8),
-        data: Bytes::from_static(b"\xff\xff"),
+        payload: Payload::Commands(Bytes::from_static(b"\xff\xff")),
     };
     assert!(matches!(
         member.machine.apply(&[broken]),
         Err(MachineError::Entry { index: 7, .. })
     ));
+    let of_another_kind = [
+        Payload::Configuration(Bytes::new()),
+        Payload::Unknown {
+            context: Bytes::from_static(&[2]),
+            data: Bytes::new(),
+        },
+    ];
+    for payload in of_another_kind {
+        let entry = CommittedEntry {
+            index: LogIndex(7),
+            term: Term(8),
+            payload,
+        };
+        let refused = member.machine.apply(&[entry]).expect_err("it is not empty");
+        assert!(refused.to_string().contains("upgrade this member"), "{refused}");
+    }
 }
 
 #[test]

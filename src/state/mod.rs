@@ -8,19 +8,21 @@ mod alarm_tests;
 mod alarms;
 mod cache;
 pub mod changes;
+mod components;
 pub mod cost;
 pub mod digests;
 pub mod entry;
+mod key_space;
 #[cfg(test)]
 mod lease_tests;
 pub mod leases;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
+mod membership;
 #[cfg(test)]
 mod model_tests;
 pub mod mvcc;
-mod pending;
 #[cfg(test)]
 pub(crate) mod testing;
 mod txn;
@@ -28,8 +30,11 @@ mod txn;
 mod txn_tests;
 #[cfg(test)]
 mod usage_tests;
+pub mod view;
 
+pub use entry::Payload;
 pub use machine::{CommittedEntry, Machine, Outcome, Reply};
+pub use view::{View, Views};
 
 use crate::state::mvcc::MvccError;
 use crate::storage::state_error::StateError;
@@ -83,7 +88,17 @@ pub enum MachineError {
         "log entry {index} cannot be read ({source}); the log is damaged or was written by a newer version: upgrade \
          this member, or remove it, wipe its data directory and add it again"
     )]
-    Entry { index: u64, source: prost::DecodeError },
+    Entry { index: u64, source: entry::EntryError },
+    #[error(
+        "log entry {index} is of another format ({context:?}) than this version reads; it was written by a newer version: \
+         upgrade this member"
+    )]
+    Format { index: u64, context: bytes::Bytes },
+    #[error(
+        "log entry {index} changes who is in the cluster, which this version does not carry out; it was written by a newer \
+         version: upgrade this member"
+    )]
+    Configuration { index: u64 },
     #[error(
         "log entry {found} came where {expected} was due; the log has a hole: restart the member, and if this \
              repeats remove it, wipe its data directory and add it again"

@@ -15,8 +15,9 @@ use crate::proto::etcdserverpb::{
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, CommandBatch, Member};
 use crate::state::ApplyError;
+use crate::state::Payload;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome, Reply};
-use crate::state::mvcc::view::{View, Views};
+use crate::state::{View, Views};
 use crate::storage::state::{StateDatabase, StateOptions};
 
 pub(crate) const ORIGIN: u64 = 7;
@@ -132,14 +133,15 @@ pub(crate) fn entry(index: u64, requests: impl IntoIterator<Item = Request>) -> 
         .map(|(id, request)| Command {
             origin: ORIGIN,
             id: id as u64,
+            caller: None,
             request: Some(request),
         })
         .collect();
-    let data = Bytes::from(CommandBatch { commands }.encode_to_vec());
+    let data = CommandBatch { commands }.encode_to_vec();
     CommittedEntry {
         index: LogIndex(index),
         term: Term(3),
-        data,
+        payload: Payload::Commands(data.into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Puts, deletes and transactions on the pending state.
+//! Puts, deletes and transactions on the state.
 //!
 //! Mirrors etcd's server/etcdserver/txn: everything that can be refused is refused before the first change, so that a
 //! refused command has changed nothing.
@@ -12,38 +12,31 @@ use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, ResponseHeader, ResponseOp, TxnRequest,
     TxnResponse,
 };
+use crate::state::components::State;
 use crate::state::mvcc::records::RecordsAt;
 use crate::state::mvcc::txn::{self, Plan, Planned};
-use crate::state::pending::Pending;
 use crate::state::{ApplyError, Failure};
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::{Header, Record};
 
-fn header(revision: i64) -> ResponseHeader {
-    ResponseHeader {
-        revision,
-        ..Default::default()
-    }
-}
-
-pub(crate) fn put(pending: &mut Pending, request: &PutRequest) -> Result<PutResponse, Failure> {
-    let previous = check_put(pending, request)?;
-    Ok(put_checked(pending, request, previous.as_ref())?)
+pub(crate) fn put(state: &mut State, request: &PutRequest) -> Result<PutResponse, Failure> {
+    let previous = check_put(state, request)?;
+    Ok(put_checked(state, request, previous.as_ref())?)
 }
 
 /// Returns the header of the key's newest record.
-fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Header>, Failure> {
+fn check_put(state: &State, request: &PutRequest) -> Result<Option<Header>, Failure> {
     if request.key.is_empty() {
         return Err(ApplyError::EmptyKey.into());
     }
     if request.key.len() > KEY_BYTES_MAX {
         return Err(ApplyError::KeyTooLong.into());
     }
-    if request.lease != 0 && pending.lease(request.lease)?.is_none() {
+    if request.lease != 0 && state.leases.get(request.lease)?.is_none() {
         return Err(ApplyError::LeaseNotFound.into());
     }
-    let previous = pending.newest_header(&request.key)?;
+    let previous = state.keys.newest_header(&request.key)?;
     if (request.ignore_value || request.ignore_lease) && previous.is_none() {
         return Err(ApplyError::KeyNotFound.into());
     }
@@ -51,12 +44,12 @@ fn check_put(pending: &Pending, request: &PutRequest) -> Result<Option<Header>, 
 }
 
 fn put_checked(
-    pending: &mut Pending,
+    state: &mut State,
     request: &PutRequest,
     previous: Option<&Header>,
 ) -> Result<PutResponse, StateError> {
     let replaced = if request.ignore_value || request.prev_kv {
-        pending.newest_record(&request.key)?
+        state.keys.newest_record(&request.key)?
     } else {
         None
     };
@@ -69,47 +62,47 @@ fn put_checked(
         Some(previous) if request.ignore_lease => previous.lease,
         _ => request.lease,
     };
-    pending.done.puts += 1;
-    pending.done.put_bytes += (request.key.len() + value.len()) as u64;
-    pending.put(&request.key, &value, lease, previous)?;
+    state.keys.done.puts += 1;
+    state.keys.done.put_bytes += (request.key.len() + value.len()) as u64;
+    state.put(&request.key, &value, lease, previous)?;
     let prev_kv = replaced
         .filter(|_| request.prev_kv)
         .map(|replaced| replaced.key_value(request.key.clone()));
     Ok(PutResponse {
-        header: Some(header(pending.revision())),
+        header: Some(state.header()),
         prev_kv,
     })
 }
 
 pub(crate) fn delete_range(
-    pending: &mut Pending,
+    state: &mut State,
     request: &DeleteRangeRequest,
 ) -> Result<DeleteRangeResponse, StateError> {
-    pending.done.deletes += 1;
+    state.keys.done.deletes += 1;
     let range = KeyRange::new(request.key.clone(), request.range_end.clone());
     let mut response = DeleteRangeResponse::default();
-    for (key, record) in newest_in(pending, &range)? {
-        pending.delete(&key, &record.header)?;
+    for (key, record) in newest_in(state, &range)? {
+        state.delete(&key, &record.header)?;
         response.deleted += 1;
         if request.prev_kv {
             response.prev_kvs.push(record.key_value(key));
         }
     }
-    response.header = Some(header(pending.revision()));
+    response.header = Some(state.header());
     Ok(response)
 }
 
 /// The newest records of a range, in memory of their own.
-fn newest_in(pending: &Pending, range: &KeyRange) -> Result<Vec<(Bytes, Record)>, StateError> {
+fn newest_in(state: &State, range: &KeyRange) -> Result<Vec<(Bytes, Record)>, StateError> {
     if let KeyRange::Single(key) = range {
-        let record = pending.newest_record(key)?;
+        let record = state.keys.newest_record(key)?;
         return Ok(record
             .map(|record| (Bytes::copy_from_slice(key), record))
             .into_iter()
             .collect());
     }
     let mut found = vec![];
-    let mut records = RecordsAt::newest(&pending, range)?;
+    let mut records = RecordsAt::newest(&state, range)?;
     while let Some((key, record)) = records.next_record()? {
         found.push((Bytes::copy_from_slice(&key), record.detached()));
     }
@@ -118,55 +111,51 @@ fn newest_in(pending: &Pending, range: &KeyRange) -> Result<Vec<(Bytes, Record)>
 
 /// Carries a transaction out. Ranges change nothing, so they are read only where somebody is told what they found.
 pub(crate) fn txn(
-    pending: &mut Pending,
+    state: &mut State,
     request: &TxnRequest,
     is_answered: bool,
 ) -> Result<TxnResponse, Failure> {
-    let plan = txn::plan(&&*pending, request)?;
-    check(pending, &plan)?;
-    let before = pending.done;
-    let mut response = execute(pending, &plan, is_answered)?;
-    pending.done.end_request(&before);
-    response.header = Some(header(pending.revision()));
+    let plan = txn::plan(&&*state, request)?;
+    check(state, &plan)?;
+    let before = state.keys.done;
+    let mut response = execute(state, &plan, is_answered)?;
+    state.keys.done.end_request(&before);
+    response.header = Some(state.header());
     Ok(response)
 }
 
-fn check(pending: &Pending, plan: &Plan<'_>) -> Result<(), Failure> {
+fn check(state: &State, plan: &Plan<'_>) -> Result<(), Failure> {
     for operation in &plan.operations {
         match operation {
-            Planned::Operation(Request::RequestRange(range)) => txn::check_range(&pending, range)?,
+            Planned::Operation(Request::RequestRange(range)) => txn::check_range(&state, range)?,
             Planned::Operation(Request::RequestPut(put)) => {
-                check_put(pending, put)?;
+                check_put(state, put)?;
             }
-            Planned::Txn(nested) => check(pending, nested)?,
+            Planned::Txn(nested) => check(state, nested)?,
             Planned::Operation(_) | Planned::Empty => {}
         }
     }
     Ok(())
 }
 
-fn execute(pending: &mut Pending, plan: &Plan<'_>, is_answered: bool) -> Result<TxnResponse, Failure> {
+fn execute(state: &mut State, plan: &Plan<'_>, is_answered: bool) -> Result<TxnResponse, Failure> {
     let mut responses = Vec::with_capacity(plan.operations.len());
     for operation in &plan.operations {
         let response = match operation {
             Planned::Operation(Request::RequestRange(range)) => {
-                pending.done.ranges += 1;
-                let found = is_answered.then(|| txn::range(&&*pending, range)).transpose()?;
+                state.keys.done.ranges += 1;
+                let found = is_answered.then(|| txn::range(&&*state, range)).transpose()?;
                 Some(Response::ResponseRange(found.unwrap_or_default()))
             }
             Planned::Operation(Request::RequestPut(put)) => {
-                let previous = pending.newest_header(&put.key)?;
-                Some(Response::ResponsePut(put_checked(
-                    pending,
-                    put,
-                    previous.as_ref(),
-                )?))
+                let previous = state.keys.newest_header(&put.key)?;
+                Some(Response::ResponsePut(put_checked(state, put, previous.as_ref())?))
             }
             Planned::Operation(Request::RequestDeleteRange(delete)) => {
-                Some(Response::ResponseDeleteRange(delete_range(pending, delete)?))
+                Some(Response::ResponseDeleteRange(delete_range(state, delete)?))
             }
             Planned::Txn(nested) => {
-                let mut response = execute(pending, nested, is_answered)?;
+                let mut response = execute(state, nested, is_answered)?;
                 response.header = Some(ResponseHeader::default());
                 Some(Response::ResponseTxn(response))
             }

@@ -214,11 +214,11 @@ fn conditions_compare_as_etcd_does() {
             compare: vec![condition.clone()],
             ..Default::default()
         };
-        let plan = txn::plan(&*member.view(), &request).unwrap();
+        let plan = txn::plan(&member.view().keys, &request).unwrap();
         assert_eq!(plan.succeeded, expected, "{condition:?}");
         for keys_max in [1, 2] {
             let view = member.view();
-            let mut slices = txn::Condition::new(&*view, &condition).unwrap();
+            let mut slices = txn::Condition::new(&view.keys, &condition).unwrap();
             let holds = (0..10).find_map(|_| slices.advance(keys_max).unwrap());
             assert_eq!(holds, Some(expected), "{condition:?} in slices of {keys_max}");
         }

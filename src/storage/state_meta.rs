@@ -11,6 +11,7 @@ use prost::Message;
 use crate::limits::COMPACTIONS_REMEMBERED_MAX;
 use crate::proto::log::Member;
 use crate::proto::peer::ConfState;
+use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_usage::Usage;
 
@@ -148,6 +149,12 @@ pub fn encode(key: &[u8], message: &impl Message) -> Vec<u8> {
 
 pub fn decode<M: Message + Default>(key: &[u8], value: &Bytes) -> Result<M, StateError> {
     decode_in(NAME, key, value)
+}
+
+/// The record under a key of `meta`, if there is one.
+pub fn load<M: Message + Default>(database: &StateDatabase, key: &[u8]) -> Result<Option<M>, StateError> {
+    let stored = database.get(StateKeyspace::Meta, key)?;
+    stored.map(|stored| decode(key, &stored)).transpose()
 }
 
 /// The same for a record of another keyspace.

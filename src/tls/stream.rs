@@ -1,8 +1,10 @@
 //! A connection, plain or not.
 
+use super::checks::common_name;
 use crate::env;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -14,6 +16,19 @@ pub enum Stream {
     Told(FirstByte),
     /// Boxed, since it is some thousand bytes large.
     Secure(Box<tokio_rustls::TlsStream<FirstByte>>),
+}
+
+impl Stream {
+    /// The common name of the certificate that the other end has shown; none where it has shown none, or none that was asked for.
+    pub fn certificate_name(&self) -> Option<Arc<str>> {
+        let Self::Secure(stream) = self else {
+            return None;
+        };
+        let (_, connection) = stream.get_ref();
+        let end = connection.peer_certificates()?.first()?;
+        // It was read before, when it was verified.
+        common_name(end).ok().flatten().map(Arc::from)
+    }
 }
 
 /// A connection whose first byte may have been looked at.

@@ -23,10 +23,10 @@ use super::backend::Backend;
 use super::body::Body;
 use super::bounds::TxnBounds;
 use super::compression::Encoding;
+use super::connection::Connection;
 use super::grpc::{self, RequestBody, Requests};
 use super::large_work::LargeWork;
-use super::routes::Routes;
-use super::unread::ConnectionBudget;
+use super::routes::{CallHead, Routes};
 use crate::limits::JSON_VALUES_PER_PART;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
@@ -46,13 +46,13 @@ pub fn route(path: &str) -> Option<&str> {
 pub async fn respond<B: Backend>(
     routes: &Routes<B>,
     route: &str,
-    budget: &ConnectionBudget,
+    connection: &Connection,
     request: Request<impl RequestBody + 'static>,
 ) -> Response<Body> {
     let answer = match table::call(route) {
         None => Err(Status::not_found("Not Found")),
         Some(_) if request.method() != Method::POST => Err(Status::unimplemented("Method Not Allowed")),
-        Some(call) => perform(routes, call, budget, request).await,
+        Some(call) => perform(routes, call, connection, request).await,
     };
     answer.unwrap_or_else(|status| errors::response(&status))
 }
@@ -60,12 +60,12 @@ pub async fn respond<B: Backend>(
 async fn perform<B: Backend>(
     routes: &Routes<B>,
     call: &'static Call,
-    budget: &ConnectionBudget,
+    connection: &Connection,
     request: Request<impl RequestBody + 'static>,
 ) -> Result<Response<Body>, Status> {
     let (parts, body) = request.into_parts();
     let metadata = metadata(&parts.headers)?;
-    let reading = routes.reading(budget.clone(), Encoding::Identity);
+    let reading = routes.reading(connection.unread.clone(), Encoding::Identity);
     let parts_max = TxnBounds::of(routes.backend().limits().max_txn_ops).parts;
     let values_max = parts_max.saturating_mul(JSON_VALUES_PER_PART);
     let frames = if call.requests_stream {
@@ -76,7 +76,12 @@ async fn perform<B: Backend>(
         let read = move || text::read(&call.request, &text, values_max);
         Frames::one(reading.large.run(text_bytes, read).await?)
     };
-    let reply = routes.invoke(call.rpc, &metadata, frames, &reading).await;
+    let head = CallHead {
+        caller: &connection.caller,
+        path: call.rpc,
+        headers: &metadata,
+    };
+    let reply = routes.invoke(&head, frames, &reading).await;
     let large = reading.large;
     if call.replies_stream {
         return Ok(lines(large, call, reply).await);

@@ -10,7 +10,7 @@ use crate::api::status::Failure;
 use crate::env;
 use crate::limits::{SCAN_SLICE_KEYS, sizes};
 use crate::proto::mvccpb::event::EventType;
-use crate::state::mvcc::View;
+use crate::state::View;
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
 use crate::watch::{Create, Ending, FollowError, Followed, Following, Wants, WatchedKeys};

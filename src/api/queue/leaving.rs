@@ -9,6 +9,7 @@ use crate::api::backend::Backend;
 use crate::api::status::{ApiError, Failure};
 use crate::env;
 use crate::limits::{LEAVES_IN_FLIGHT, PLACES_MAX};
+use crate::requests::Caller;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use std::collections::VecDeque;
@@ -30,22 +31,30 @@ pub(super) struct Leaving {
 struct State {
     /// Places that are not settled: their callers wait, or their keys are to be deleted.
     places: usize,
-    /// Keys to delete, with the revisions that created them.
-    gone: VecDeque<(Bytes, i64)>,
+    gone: VecDeque<Abandoned>,
     is_running: bool,
+}
+
+/// A key to delete on behalf of its caller.
+#[derive(Debug)]
+struct Abandoned {
+    caller: Caller,
+    key: Bytes,
+    create_revision: i64,
 }
 
 /// Counts a place until it is settled.
 #[derive(Debug)]
 pub(super) struct PlacePermit {
     leaving: Arc<Leaving>,
-    /// To be deleted when this is dropped.
+    caller: Caller,
+    /// To be deleted when this is dropped, and the revision that created it.
     key: Option<(Bytes, i64)>,
 }
 
 impl Leaving {
     /// Room for one more place. Has the task run.
-    pub fn admit<B: Backend>(self: &Arc<Self>, backend: &B) -> Result<PlacePermit, Failure> {
+    pub fn admit<B: Backend>(self: &Arc<Self>, backend: &B, caller: &Caller) -> Result<PlacePermit, Failure> {
         let mut state = self.state();
         if state.places >= PLACES_MAX {
             return Err(ApiError::TooManyRequests.into());
@@ -58,12 +67,13 @@ impl Leaving {
         }
         Ok(PlacePermit {
             leaving: Arc::clone(self),
+            caller: caller.clone(),
             key: None,
         })
     }
 
     /// The next keys to delete; none if there are no places any more, and the task ends.
-    async fn next(&self) -> Option<Vec<(Bytes, i64)>> {
+    async fn next(&self) -> Option<Vec<Abandoned>> {
         loop {
             {
                 let mut state = self.state();
@@ -91,6 +101,10 @@ impl Leaving {
 }
 
 impl PlacePermit {
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// This key is to be deleted if the place is dropped.
     pub fn guard(&mut self, key: Bytes, create_revision: i64) {
         self.key = Some((key, create_revision));
@@ -106,7 +120,11 @@ impl Drop for PlacePermit {
     fn drop(&mut self) {
         let mut state = self.leaving.state();
         match self.key.take() {
-            Some(key) => state.gone.push_back(key),
+            Some((key, create_revision)) => state.gone.push_back(Abandoned {
+                caller: std::mem::take(&mut self.caller),
+                key,
+                create_revision,
+            }),
             None => state.places -= 1,
         }
         drop(state);
@@ -116,14 +134,17 @@ impl Drop for PlacePermit {
 
 async fn run(backend: impl Backend, leaving: Arc<Leaving>) {
     while let Some(batch) = leaving.next().await {
-        let outcomes = join_all(batch.iter().map(|(key, created)| leave(&backend, key, *created))).await;
+        let deletions = batch
+            .iter()
+            .map(|gone| leave(&backend, &gone.caller, &gone.key, gone.create_revision));
+        let outcomes = join_all(deletions).await;
         let mut again = vec![];
-        for (place, outcome) in batch.into_iter().zip(outcomes) {
+        for (gone, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
                 // Only a key that is still the same is deleted: twice does no harm.
                 Err(Failure::Known(
                     ApiError::TooManyRequests | ApiError::Timeout | ApiError::TimeoutLeaderFailure,
-                )) => again.push(place),
+                )) => again.push(gone),
                 Err(error) => {
                     // It goes with its lease.
                     tracing::debug!(%error, "cannot delete the key of a caller that has gone");

@@ -15,21 +15,20 @@ mod place;
 pub use follower::Queues;
 pub(super) use place::{Entered, Place};
 
-use super::backend::{Backend, fill};
+use super::backend::Backend;
 use super::bounds::TxnBounds;
 use super::check;
-use super::kv::{propose, unexpected};
 use super::lease;
+use super::proposal::propose;
 use super::status::{ApiError, Failure};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::{
     Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RequestOp, TxnRequest, TxnResponse,
 };
-use crate::proto::log::command::Request;
 use crate::proto::mvccpb::KeyValue;
-use crate::state::machine::Outcome;
-use crate::state::mvcc::View;
+use crate::requests::Caller;
+use crate::state::View;
 use crate::watch::{Create, Ending, FollowError, Wants};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -39,17 +38,22 @@ use tonic::Status;
 const LEASE_TTL: i64 = 60;
 
 /// Deletes a key if it is still the one that was created at this revision.
-async fn leave(backend: &impl Backend, key: &Bytes, create_revision: i64) -> Result<(), Failure> {
+async fn leave(
+    backend: &impl Backend,
+    caller: &Caller,
+    key: &Bytes,
+    create_revision: i64,
+) -> Result<(), Failure> {
     let delete = TxnRequest {
         compare: vec![created_at(key, create_revision)],
         success: vec![delete(key)],
         failure: vec![],
     };
-    commit(backend, delete).await.map(drop)
+    commit(backend, caller, delete).await.map(drop)
 }
 
 /// The lease of a caller: its own, or a new one if it has none.
-pub(super) async fn session(backend: &impl Backend, lease: i64) -> Result<i64, Failure> {
+pub(super) async fn session(backend: &impl Backend, caller: &Caller, lease: i64) -> Result<i64, Failure> {
     if lease != 0 {
         return Ok(lease);
     }
@@ -57,7 +61,7 @@ pub(super) async fn session(backend: &impl Backend, lease: i64) -> Result<i64, F
         ttl: LEASE_TTL,
         id: 0,
     };
-    Ok(lease::granted(backend, request).await?.id)
+    Ok(lease::granted(backend, caller, request).await?.id)
 }
 
 /// The newest state, and the oldest key under a name in it, if there is one.
@@ -107,15 +111,13 @@ fn hex(lease: i64) -> String {
 }
 
 /// Has a transaction agreed on.
-pub(super) async fn commit(backend: &impl Backend, request: TxnRequest) -> Result<TxnResponse, Failure> {
+pub(super) async fn commit(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: TxnRequest,
+) -> Result<TxnResponse, Failure> {
     check::txn(&request, TxnBounds::of(backend.limits().max_txn_ops))?;
-    match propose(backend, Request::Txn(request)).await? {
-        Outcome::Txn(mut response) => {
-            fill(backend, &mut response.header);
-            Ok(response)
-        }
-        other => Err(unexpected(&other)),
-    }
+    propose(backend, caller, request).await
 }
 
 /// True of a key that was created at this revision, or with 0 of one that is not there.

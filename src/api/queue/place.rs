@@ -13,6 +13,7 @@ use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::response_op::Response;
 use crate::proto::etcdserverpb::{RangeRequest, ResponseHeader, TxnRequest, TxnResponse};
 use crate::proto::mvccpb::KeyValue;
+use crate::requests::Caller;
 use crate::watch::{Create, FollowError, Following, Wants, WatchedKeys};
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -38,11 +39,12 @@ impl Place {
     /// Takes the last place under a name, or the one that the lease has already.
     pub async fn enter(
         backend: &impl Backend,
+        caller: &Caller,
         name: &[u8],
         lease: i64,
         value: Bytes,
     ) -> Result<Entered, Failure> {
-        let permit = backend.queues().leaving().admit(backend)?;
+        let permit = backend.queues().leaving().admit(backend, caller)?;
         let entering = entered(backend.clone(), prefix(name), lease, value, permit);
         // On a task of its own: a caller that goes while its key is put leaves it to that task, and what the waiting that
         // follows takes does not include what entering took.
@@ -72,9 +74,14 @@ impl Place {
         let reached = self.wait(backend, lost).await;
         // In a box, here and below: the waiting need not carry room for what comes before and after it.
         if reached.is_err()
-            && Box::pin(leave(backend, &self.key, self.create_revision))
-                .await
-                .is_err()
+            && Box::pin(leave(
+                backend,
+                self.permit.caller(),
+                &self.key,
+                self.create_revision,
+            ))
+            .await
+            .is_err()
         {
             // Left to those who try again.
             return reached;
@@ -109,7 +116,7 @@ impl Place {
     }
 
     /// Whether nobody is before it, as far as a short look tells: most locks are free when they are asked for.
-    async fn is_first(&self, view: &crate::state::mvcc::View) -> Result<bool, Failure> {
+    async fn is_first(&self, view: &crate::state::View) -> Result<bool, Failure> {
         let mut looked_at = 0;
         let whole = walk(view, &self.prefix, |_, created| {
             looked_at += 1;
@@ -155,6 +162,7 @@ async fn entered(
     let key: Bytes = [&prefix[..], hex(lease).as_bytes()].concat().into();
     let answer = commit(
         &backend,
+        permit.caller(),
         TxnRequest {
             compare: vec![created_at(&key, 0)],
             success: vec![put(&key, value, lease)],

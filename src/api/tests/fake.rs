@@ -5,12 +5,12 @@ use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
 use crate::proto::log::command::Request;
-use crate::proto::log::{Command, CommandBatch, Member};
+use crate::proto::log::{self, Command, CommandBatch, Member};
 use crate::quota::{Rules, Space};
-use crate::requests::RaftDetails;
-use crate::requests::check_size;
+use crate::requests::{Caller, RaftDetails, check_size};
+use crate::state::Payload;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
-use crate::state::mvcc::view::{View, Views};
+use crate::state::{View, Views};
 use crate::storage::state::{StateDatabase, StateOptions};
 use crate::watch::WatchHandle;
 use prost::Message;
@@ -31,6 +31,8 @@ pub struct Fake {
     pub leader: Arc<AtomicU64>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
+    /// On whose behalf what was proposed, in order.
+    pub callers: Arc<Mutex<Vec<Option<Box<log::Caller>>>>>,
     _directory: Arc<tempfile::TempDir>,
 }
 
@@ -74,6 +76,7 @@ impl Fake {
                 lease_ttl_min: 2,
             },
             metrics,
+            callers: Arc::default(),
             _directory: Arc::new(directory),
         }
     }
@@ -92,7 +95,7 @@ impl Backend for Fake {
         self.views.load()
     }
 
-    async fn propose(&self, request: Request) -> Result<Outcome, ProposeError> {
+    async fn propose(&self, caller: &Caller, request: Request) -> Result<Outcome, ProposeError> {
         if !self.has_leader() {
             return Err(ProposeError::Timeout);
         }
@@ -102,15 +105,20 @@ impl Backend for Fake {
         let command = Command {
             origin: ORIGIN,
             id: index,
+            caller: caller.to_wire(),
             request: Some(request),
         };
+        self.callers
+            .lock()
+            .expect("no test panics here")
+            .push(command.caller.clone());
         let batch = CommandBatch {
             commands: vec![command],
         };
         let entry = CommittedEntry {
             index: LogIndex(index),
             term: Term(2),
-            data: batch.encode_to_vec().into(),
+            payload: Payload::Commands(batch.encode_to_vec().into()),
         };
         let mut replies = machine.apply(&[entry]).expect("the state is sound");
         Ok(replies.pop().expect("one command, one reply").outcome?)

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::ApiError;
-use crate::api::unread::UnreadBodies;
+use crate::api::Caller;
 use crate::env::block_on;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::request_op::Request as Operation;
@@ -502,8 +502,8 @@ fn leases_are_granted_and_revoked() {
 #[test]
 fn a_call_carries_little() {
     let routes = Routes::new(Fake::new());
-    let budget = UnreadBodies::new(0).connection();
-    let call = routes.handle_within(&budget, Request::new(Full::new(Bytes::new())));
+    let connection = routes.connection(Caller::default());
+    let call = routes.handle_within(&connection, Request::new(Full::new(Bytes::new())));
     let bytes = std::mem::size_of_val(&call);
     assert!(bytes <= 2 * 1024, "{bytes} bytes");
 }

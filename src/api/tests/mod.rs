@@ -1,6 +1,7 @@
 //! The API over a member without consensus.
 
 mod backup;
+mod caller;
 mod fake;
 mod grpc;
 mod health;

@@ -1,7 +1,7 @@
 //! The plain HTTP paths; texts were taken from etcd 3.7.1.
 
 use super::*;
-use crate::api::{Backend, Cors};
+use crate::api::{Backend, Caller, Cors};
 use crate::env::block_on;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
@@ -250,7 +250,11 @@ fn alarms_are_seen() {
                 by_member: false,
             };
             let fake = fake.clone();
-            async move { fake.propose(Proposed::Alarm(command)).await.unwrap() }
+            async move {
+                fake.propose(&Caller::default(), Proposed::Alarm(command))
+                    .await
+                    .unwrap()
+            }
         };
         let unhealthy = |reason| (503, format!("{{\"health\":\"false\",\"reason\":\"{reason}\"}}\n"));
         let healthy = || (200, "{\"health\":\"true\",\"reason\":\"\"}".to_owned());
@@ -324,11 +328,13 @@ fn the_hash_covers_all_that_is_replicated_and_is_the_same_on_members_that_hold_t
             }),
         ];
         for change in changes {
-            one.propose(change.clone()).await.expect("applied");
+            one.propose(&Caller::default(), change.clone())
+                .await
+                .expect("applied");
             let changed = hash(&routes_one).await;
             assert!(!seen.contains(&changed), "{change:?} is not covered");
             seen.push(changed);
-            other.propose(change).await.expect("applied");
+            other.propose(&Caller::default(), change).await.expect("applied");
             assert_eq!(hash(&routes_other).await, changed);
         }
     });

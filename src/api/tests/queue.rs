@@ -2,7 +2,7 @@
 
 use super::fake::Fake;
 use super::{Reading, call, framed, start_hub};
-use crate::api::{Queues, Routes};
+use crate::api::{Caller, Queues, Routes};
 use crate::env::{self, block_on};
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
@@ -522,8 +522,9 @@ fn a_caller_that_waits_takes_little() {
             name: "l".into(),
             lease: 1,
         };
-        let waiting = crate::api::lock::lock(&fake, request.clone());
-        let campaign = crate::api::election::campaign(&fake, CampaignRequest::default());
+        let caller = Caller::default();
+        let waiting = crate::api::lock::lock(&fake, &caller, request.clone());
+        let campaign = crate::api::election::campaign(&fake, &caller, CampaignRequest::default());
         let call = routes.handle(
             Request::post("http://x/v3lockpb.Lock/Lock")
                 .body(Full::new(framed(&request)))

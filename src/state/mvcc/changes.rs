@@ -3,7 +3,7 @@
 use crate::proto::mvccpb::KeyValue;
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::past::{Changes, stored_changes};
-use crate::state::mvcc::view::View;
+use crate::state::mvcc::view::KeyView;
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::Place;
@@ -23,7 +23,7 @@ pub struct Change {
     pub kv: KeyValue,
 }
 
-impl View {
+impl KeyView {
     /// Everything that was written from `from` on.
     pub(crate) fn history(&self, from: Place) -> Result<Changes<'static, HistoryEntry>, StateError> {
         stored_changes(&self.state, &self.snapshot, from)

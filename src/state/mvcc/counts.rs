@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::limits::{COUNT_STRETCHES_MAX, sizes};
 use crate::state::mvcc::past::{Changes, stored_changes};
 use crate::state::mvcc::records::Stored;
-use crate::state::mvcc::view::View;
+use crate::state::mvcc::view::KeyView;
 use crate::storage::state::StateKeyspace;
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::{KeyRange, Place};
@@ -85,7 +85,7 @@ impl Counts {
 
 /// A count under way, of the newest keys of a view.
 pub(crate) struct CountScan {
-    view: View,
+    view: KeyView,
     counts: Counts,
     /// What is left to count.
     range: KeyRange,
@@ -110,7 +110,7 @@ struct Walk {
 }
 
 impl CountScan {
-    pub(crate) fn new(view: View, range: KeyRange) -> Result<Self, StateError> {
+    pub(crate) fn new(view: KeyView, range: KeyRange) -> Result<Self, StateError> {
         let known = view.counts.load_full();
         let behind = view.revision() - known.revision;
         let is_useful =
@@ -259,7 +259,7 @@ mod tests {
     use crate::proto::etcdserverpb::{RangeRequest, TxnRequest};
     use crate::state::testing::{TestMember, ToOperation, compact, delete, put};
 
-    fn count(view: &View, key: &str, range_end: &str) -> (i64, usize) {
+    fn count(view: &KeyView, key: &str, range_end: &str) -> (i64, usize) {
         let range = KeyRange::new(Bytes::from(key.to_owned()), Bytes::from(range_end.to_owned()));
         let mut scan = CountScan::new(view.clone(), range).unwrap();
         let (mut keys, mut steps) = (0, 0);
@@ -351,7 +351,7 @@ mod tests {
                             ..Default::default()
                         };
                         let view = member.view();
-                        let walked = crate::state::mvcc::range::RangeScan::new(&*view, &request).unwrap().run().unwrap();
+                        let walked = crate::state::mvcc::range::RangeScan::new(&view.keys, &request).unwrap().run().unwrap();
                         let counted = view.range(&request).unwrap().run().unwrap();
                         prop_assert_eq!(counted.count, walked.count);
                     }

@@ -15,7 +15,7 @@ use crate::mutants::{self, Mutant};
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::past::{Changes, Past, Pushed, pushed_record};
 use crate::state::mvcc::records::{Found, RecordsAt, Source, Step};
-use crate::state::mvcc::view::View;
+use crate::state::mvcc::view::KeyView;
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
@@ -69,7 +69,7 @@ pub enum EntryStep {
 
 /// A walk through entries under way.
 pub struct EntryScan {
-    view: View,
+    view: KeyView,
     past: Box<dyn Past<'static>>,
     wanted: Wanted,
     any_seen: bool,
@@ -80,7 +80,7 @@ pub struct EntryScan {
 /// Before every change.
 const FIRST: Place = Place { main: 0, sub: 0 };
 
-impl View {
+impl KeyView {
     /// The whole bucket. So many keys are kept in memory at once.
     pub fn entries(&self, pass_keys: usize) -> Result<EntryScan, MvccError> {
         let seen_at = if mutants::active(Mutant::BackupForgetsReplaced) {
@@ -99,7 +99,7 @@ impl View {
 }
 
 impl EntryScan {
-    pub(super) fn new(view: View, wanted: Wanted, pass_keys: usize) -> Result<Self, MvccError> {
+    pub(super) fn new(view: KeyView, wanted: Wanted, pass_keys: usize) -> Result<Self, MvccError> {
         let compacted = view.compact_revision() > 0;
         let mut scan = Self {
             past: view.past(),

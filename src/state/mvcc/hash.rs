@@ -9,7 +9,7 @@ use crate::limits::sizes;
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::entries::{EntryScan, EntryStep, Wanted};
 use crate::state::mvcc::range::Progress;
-use crate::state::mvcc::view::View;
+use crate::state::mvcc::view::KeyView;
 
 /// What HashKV answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct HashScan {
     buffer: Vec<u8>,
 }
 
-impl View {
+impl KeyView {
     /// The hash up to `revision`, at once; 0 means the newest.
     pub fn hash_kv(&self, revision: i64) -> Result<KeyValueHash, MvccError> {
         let mut scan = self.hash_scan(revision)?;
@@ -54,7 +54,7 @@ impl View {
 }
 
 impl HashScan {
-    pub(super) fn new(view: View, revision: i64, pass_keys: usize) -> Result<Self, MvccError> {
+    pub(super) fn new(view: KeyView, revision: i64, pass_keys: usize) -> Result<Self, MvccError> {
         let compact_revision = view.compact_revision();
         if revision > 0 && revision < compact_revision {
             return Err(MvccError::Compacted);

@@ -27,7 +27,7 @@ fn check(member: &TestMember, expected: &[(i64, u32, i64, i64)]) {
                 expected,
                 "revision {revision} reclaimed {reclaimed}"
             );
-            let mut scan = HashScan::new((*view).clone(), revision, 1).unwrap();
+            let mut scan = HashScan::new(view.keys.clone(), revision, 1).unwrap();
             while scan.advance(1).unwrap() == Progress::More {}
             assert_eq!(
                 scan.into_hash(),

@@ -1,6 +1,6 @@
 //! Revisions: reading the key space as it is or was, transactions' conditions, hashes and changes.
 //!
-//! A [`View`](view::View) is the state after one applied batch. Everything here reads; writing is the rest of `state`'s.
+//! A [`KeyView`] is the key space as of one applied batch. Everything here reads; writing is the rest of `state`'s.
 //! Mirrors etcd's server/storage/mvcc and the reading half of server/etcdserver/txn.
 
 pub mod changes;
@@ -18,7 +18,7 @@ pub mod reply;
 pub mod txn;
 pub mod view;
 
-pub use view::{View, Views};
+pub use view::KeyView;
 
 use crate::storage::state_error::StateError;
 

@@ -348,7 +348,7 @@ mod tests {
         let view = member.view();
         let range = KeyRange::Between(Bytes::from_static(b"k1"), Bytes::from_static(b"k5"));
         for revision in 20..view.revision() {
-            let mut records = RecordsAt::new(&*view, &range, revision).unwrap();
+            let mut records = RecordsAt::new(&view.keys, &range, revision).unwrap();
             let expected = listed(|| {
                 let (key, record) = records.next_record().unwrap()?;
                 Some((key, record.header.mod_revision))

@@ -20,7 +20,7 @@ use crate::state::mvcc::MvccError;
 use crate::state::mvcc::counts::CountScan;
 use crate::state::mvcc::records::{Found, RecordsAt, Source, Step};
 use crate::state::mvcc::reply::{EncodedKvs, RangeReply};
-use crate::state::mvcc::view::View;
+use crate::state::mvcc::view::KeyView;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::Record;
 
@@ -84,7 +84,7 @@ enum Gather {
 pub struct RangeScan<'s> {
     records: RecordsAt<'s>,
     /// Set if the keys behind the last one gathered can be counted without a walk: the view, and the whole range.
-    count_from: Option<(View, KeyRange)>,
+    count_from: Option<(KeyView, KeyRange)>,
     counting: Option<CountScan>,
     gather: Gather,
     filters: Filters,
@@ -167,7 +167,7 @@ impl<'s> RangeScan<'s> {
     }
 
     /// Counts what need not be gathered by what is known of `view`, which the scan reads, instead of walking it.
-    pub(crate) fn counting(mut self, view: &View, request: &RangeRequest) -> Result<Self, MvccError> {
+    pub(crate) fn counting(mut self, view: &KeyView, request: &RangeRequest) -> Result<Self, MvccError> {
         let is_newest = request.revision <= 0 || request.revision == view.revision();
         let range = KeyRange::new(request.key.clone(), request.range_end.clone());
         if is_newest && !matches!(range, KeyRange::Single(_)) {

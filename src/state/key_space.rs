@@ -1,4 +1,5 @@
-//! Changes that have been decided but not written yet, laid over what the database holds.
+//! The key space as the applier changes it: changes that have been decided but not written yet, laid over what the database
+//! holds.
 //!
 //! One applied batch is one engine batch; until it is written, later commands of the batch must see what earlier ones
 //! did. Several puts of one key become one insert into `current`.
@@ -9,43 +10,33 @@ use std::iter::Peekable;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::metrics::Operations;
 use crate::mutants::{self, Mutant};
 use crate::state::cache::HeaderCache;
 use crate::state::changes::{AppliedChange, Watched};
-use crate::state::leases::PendingLeases;
+use crate::state::leases::Leases;
 use crate::state::mvcc::past::{Changes, Past, Pushed, StoredPast};
-use crate::state::mvcc::records::{Source, Stored};
-use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_alarms::{self, SharedAlarms};
+use crate::state::mvcc::records::Stored;
+use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
-use crate::storage::state_leases::LeaseRecord;
-use crate::storage::state_meta::{self, Applied, Change, Cluster};
+use crate::storage::state_meta::{Applied, Change};
 use crate::storage::state_packed::{Packed, PackedWriter};
 use crate::storage::state_record::{Header, NewRecord, Record};
 use crate::storage::state_replaced::{Previous, Replacement};
 use crate::storage::state_usage::revision_bytes;
 
-pub(crate) struct Pending {
-    pub(crate) state: Arc<StateDatabase>,
+pub(crate) struct KeySpace {
+    database: Arc<StateDatabase>,
     cache: RefCell<HeaderCache>,
     /// What the database said last: a transaction that compares a key and then writes it asks twice.
     last_read: RefCell<Option<(Vec<u8>, Option<Record>)>>,
-    /// As it will be once the batch is written; the revision excludes the command under way.
-    pub(crate) applied: Applied,
-    pub(crate) cluster: Arc<Cluster>,
-    cluster_changed: bool,
-    pub(crate) alarms: SharedAlarms,
-    alarms_changed: bool,
     /// None: deleted.
     current: BTreeMap<Bytes, Option<Record>>,
     history: PackedWriter<HistoryEntry>,
     replaced: PackedWriter<Replacement>,
-    pub(crate) leases: PendingLeases,
     bytes: usize,
     /// Changes of the command under way.
     changes: u32,
@@ -55,27 +46,21 @@ pub(crate) struct Pending {
     pub(crate) done: Operations,
 }
 
-impl Pending {
-    pub(crate) fn new(
-        state: Arc<StateDatabase>,
-        cache_bytes: u64,
-        applied: Applied,
-        cluster: Arc<Cluster>,
-        alarms: SharedAlarms,
-    ) -> Self {
+/// What a change of a key changes beside it.
+pub(crate) struct Beside<'a> {
+    pub applied: &'a mut Applied,
+    pub leases: &'a mut Leases,
+}
+
+impl KeySpace {
+    pub(crate) fn new(database: Arc<StateDatabase>, cache_bytes: u64) -> Self {
         Self {
-            state,
+            database,
             cache: RefCell::new(HeaderCache::new(cache_bytes)),
             last_read: RefCell::new(None),
-            applied,
-            cluster,
-            cluster_changed: false,
-            alarms,
-            alarms_changed: false,
             current: BTreeMap::new(),
             history: PackedWriter::default(),
             replaced: PackedWriter::default(),
-            leases: PendingLeases::default(),
             bytes: 0,
             changes: 0,
             watched: Watched::default(),
@@ -89,47 +74,19 @@ impl Pending {
     }
 
     /// The newest revision, as a range inside the command under way sees it.
-    pub(crate) fn revision(&self) -> i64 {
-        self.applied.revision + i64::from(self.changes > 0)
+    pub(crate) fn revision(&self, applied: &Applied) -> i64 {
+        applied.revision + i64::from(self.changes > 0)
     }
 
     /// Ends a command: if it changed anything, the revision has advanced.
-    pub(crate) fn end_command(&mut self) {
-        self.applied.revision = self.revision();
+    pub(crate) fn end_command(&mut self, applied: &mut Applied) {
+        applied.revision = self.revision(applied);
         self.changes = 0;
     }
 
-    pub(crate) fn set_cluster(&mut self, cluster: Cluster) {
-        let sum = u64::from(crc32c::crc32c(&cluster.encode_to_vec()));
-        self.applied.digest(Change::Cluster, &[sum]);
-        self.cluster = Arc::new(cluster);
-        self.cluster_changed = true;
-    }
-
-    pub(crate) fn set_lease(&mut self, id: i64, record: LeaseRecord) {
-        let numbers = [id, record.ttl, record.remaining_ttl].map(|number| number as u64);
-        self.applied.digest(Change::Lease, &numbers);
-        self.applied.digest(Change::Lease, &[record.granted_at]);
-        self.leases.set(id, record);
-    }
-
-    pub(crate) fn set_alarms(&mut self, alarms: SharedAlarms) {
-        if alarms == self.alarms {
-            return;
-        }
-        let sum = u64::from(crc32c::crc32c(&alarms.encode_to_vec()));
-        self.applied.digest(Change::Alarms, &[sum]);
-        self.alarms_changed = true;
-        self.alarms = alarms;
-    }
-
-    pub(crate) fn lease(&self, id: i64) -> Result<Option<LeaseRecord>, StateError> {
-        self.leases.get(&self.state, id)
-    }
-
-    fn next_place(&mut self) -> Place {
+    fn next_place(&mut self, applied: &Applied) -> Place {
         let place = Place {
-            main: self.applied.revision + 1,
+            main: applied.revision + 1,
             sub: self.changes,
         };
         self.changes += 1;
@@ -149,7 +106,7 @@ impl Pending {
         {
             return Ok(record.clone());
         }
-        let stored = self.state.get(StateKeyspace::Current, key)?;
+        let stored = self.database.get(StateKeyspace::Current, key)?;
         let record = stored
             .map(|stored| Record::decode("current", key, stored))
             .transpose()?
@@ -176,12 +133,13 @@ impl Pending {
     /// Writes a new version of `key` over `previous`, which must be its newest record.
     pub(crate) fn put(
         &mut self,
+        beside: &mut Beside<'_>,
         key: &[u8],
         value: &[u8],
         lease: i64,
         previous: Option<&Header>,
     ) -> Result<(), StateError> {
-        let place = self.next_place();
+        let place = self.next_place(beside.applied);
         let (create_revision, version) = previous.map_or((place.main, 1), |previous| {
             (previous.create_revision, previous.version + 1)
         });
@@ -193,45 +151,57 @@ impl Pending {
             value,
             lease,
         });
-        self.applied.digest(Change::Put, &[u64::from(record.sum())]);
+        beside.applied.digest(Change::Put, &[u64::from(record.sum())]);
         self.note_change(place.main, &key, Some(&record))?;
-        self.replace(&key, place, previous, false)?;
+        self.replace(beside.applied, &key, place, previous, false)?;
         let replaced = previous.map_or(0, |previous| revision_bytes(&key, previous.value_bytes as usize));
-        self.applied
+        beside
+            .applied
             .usage
             .change(revision_bytes(&key, value.len()), replaced);
-        self.hand_over(&key, previous, lease)?;
+        self.hand_over(beside.leases, &key, previous, lease)?;
         HistoryEntry::push(&mut self.history, place, &key, Some(&record));
         self.bytes += 2 * (key.len() + record.stored().len());
-        self.applied.keys += u64::from(previous.is_none());
+        beside.applied.keys += u64::from(previous.is_none());
         self.cache.get_mut().insert(&key, record.header);
         self.current.insert(key, Some(record));
         Ok(())
     }
 
     /// Deletes `key`, whose newest record is `previous`.
-    pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
-        let place = self.next_place();
+    pub(crate) fn delete(
+        &mut self,
+        beside: &mut Beside<'_>,
+        key: &Bytes,
+        previous: &Header,
+    ) -> Result<(), StateError> {
+        let place = self.next_place(beside.applied);
         let sum = u64::from(crc32c::crc32c(key));
         let numbers = [sum, place.main as u64, u64::from(place.sub)];
-        self.applied.digest(Change::Delete, &numbers);
+        beside.applied.digest(Change::Delete, &numbers);
         self.note_change(place.main, key, None)?;
-        self.replace(key, place, Some(previous), true)?;
+        self.replace(beside.applied, key, place, Some(previous), true)?;
         // A deletion itself goes with the same compaction as what it has deleted.
         let deletion = revision_bytes(key, 0);
         let replaced = deletion + revision_bytes(key, previous.value_bytes as usize);
-        self.applied.usage.change(deletion, replaced);
-        self.hand_over(key, Some(previous), 0)?;
+        beside.applied.usage.change(deletion, replaced);
+        self.hand_over(beside.leases, key, Some(previous), 0)?;
         HistoryEntry::push(&mut self.history, place, key, None);
         self.bytes += 2 * key.len();
-        self.applied.keys = self.applied.keys.saturating_sub(1);
+        beside.applied.keys = beside.applied.keys.saturating_sub(1);
         self.cache.get_mut().remove(key);
         self.current.insert(key.clone(), None);
         Ok(())
     }
 
     /// From the lease that holds `key` to another; 0 is none.
-    fn hand_over(&mut self, key: &Bytes, previous: Option<&Header>, lease: i64) -> Result<(), StateError> {
+    fn hand_over(
+        &mut self,
+        leases: &mut Leases,
+        key: &Bytes,
+        previous: Option<&Header>,
+        lease: i64,
+    ) -> Result<(), StateError> {
         let before = previous.map_or(0, |previous| previous.lease);
         if before == lease {
             return Ok(());
@@ -239,7 +209,7 @@ impl Pending {
         for (id, holds) in [(before, false), (lease, true)] {
             let stays = !holds && mutants::active(Mutant::LeaseKeepsKey);
             if id != 0 && !stays {
-                self.leases.attach(&self.state, id, key, holds)?;
+                leases.attach(id, key, holds)?;
                 self.bytes += key.len();
             }
         }
@@ -269,6 +239,7 @@ impl Pending {
     /// about to go; see `Applied::compact`.
     fn replace(
         &mut self,
+        applied: &Applied,
         key: &Bytes,
         place: Place,
         previous: Option<&Header>,
@@ -276,7 +247,7 @@ impl Pending {
     ) -> Result<(), StateError> {
         let previous = match previous {
             None => Previous::Nothing,
-            Some(previous) if previous.mod_revision > self.applied.compact_revision => {
+            Some(previous) if previous.mod_revision > applied.compact_revision => {
                 Previous::InHistory(previous.place())
             }
             Some(_) => {
@@ -294,7 +265,7 @@ impl Pending {
             key: key.clone(),
             previous,
             deleted,
-            replaced_before: self.applied.usage.replaced_bytes(),
+            replaced_before: applied.usage.replaced_bytes(),
         };
         replacement.push(&mut self.replaced);
         self.bytes += key.len();
@@ -302,19 +273,18 @@ impl Pending {
     }
 
     /// What all changes up to a revision have replaced, in bytes.
-    pub(crate) fn replaced_up_to(&self, revision: i64) -> Result<u64, StateError> {
+    pub(crate) fn replaced_up_to(&self, applied: &Applied, revision: i64) -> Result<u64, StateError> {
         let behind = Place {
             main: revision + 1,
             sub: 0,
         };
         let first = self.pending_past().replacements(behind)?.next().transpose()?;
-        Ok(first.map_or(self.applied.usage.replaced_bytes(), |first| first.replaced_before))
+        Ok(first.map_or(applied.usage.replaced_bytes(), |first| first.replaced_before))
     }
 
-    /// Writes everything in one engine batch.
-    pub(crate) fn commit(&mut self) -> Result<(), StateError> {
+    /// Hands everything over to be written.
+    pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
         assert_eq!(self.changes, 0, "a batch ends between commands");
-        let mut batch = self.state.batch(self.current.len() + 4);
         for (key, record) in std::mem::take(&mut self.current) {
             match record {
                 Some(record) => batch.insert(StateKeyspace::Current, key, record.stored().clone()),
@@ -330,73 +300,19 @@ impl Pending {
                 batch.insert(keyspace, Bytes::copy_from_slice(&key), record);
             }
         }
-        if mutants::active(Mutant::AppliedIndexApart) {
-            std::mem::replace(&mut batch, self.state.batch(2)).commit()?;
-        }
-        let applied = state_meta::encode(state_meta::APPLIED_KEY, &self.applied);
-        batch.insert(
-            StateKeyspace::Meta,
-            Bytes::from_static(state_meta::APPLIED_KEY),
-            applied,
-        );
-        if self.cluster_changed {
-            let cluster = state_meta::encode(state_meta::CLUSTER_KEY, &*self.cluster);
-            batch.insert(
-                StateKeyspace::Meta,
-                Bytes::from_static(state_meta::CLUSTER_KEY),
-                cluster,
-            );
-        }
-        if self.alarms_changed {
-            let alarms = state_meta::encode(state_alarms::ALARMS_KEY, &*self.alarms);
-            batch.insert(
-                StateKeyspace::Meta,
-                Bytes::from_static(state_alarms::ALARMS_KEY),
-                alarms,
-            );
-        }
-        self.leases.write(&mut batch);
+        self.bytes = 0;
         // From here on the database says something else.
         *self.last_read.borrow_mut() = None;
-        batch.commit()?;
-        self.state.note_compaction(&self.applied);
-        self.cluster_changed = false;
-        self.alarms_changed = false;
-        self.bytes = 0;
-        Ok(())
-    }
-}
-
-impl<'s> Source<'s> for &'s Pending {
-    fn revision(&self) -> i64 {
-        Pending::revision(self)
     }
 
-    fn compact_revision(&self) -> i64 {
-        self.applied.compact_revision
+    /// Keys with changes that are not handed over yet.
+    pub(crate) fn changed_keys(&self) -> usize {
+        self.current.len()
     }
 
-    fn newest(&self, key: &[u8]) -> Result<Option<Record>, StateError> {
-        self.newest_record(key)
-    }
-
-    fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError> {
-        Pending::newest_header(self, key)
-    }
-
-    fn current(&self, range: &KeyRange) -> Stored<'s> {
-        self.pending_past().current(range)
-    }
-
-    fn past(&self) -> Box<dyn Past<'s> + 's> {
-        Box::new(self.pending_past())
-    }
-}
-
-impl Pending {
-    fn pending_past(&self) -> PendingPast<'_> {
+    pub(crate) fn pending_past(&self) -> PendingPast<'_> {
         PendingPast {
-            below: StoredPast::new(Arc::clone(&self.state), self.state.snapshot()),
+            below: StoredPast::new(Arc::clone(&self.database), self.database.snapshot()),
             current: &self.current,
             history: &self.history,
             replaced: &self.replaced,
@@ -405,7 +321,7 @@ impl Pending {
 }
 
 /// The past in the middle of a batch: what is not written yet, over what the database has.
-struct PendingPast<'s> {
+pub(crate) struct PendingPast<'s> {
     below: StoredPast,
     current: &'s BTreeMap<Bytes, Option<Record>>,
     history: &'s PackedWriter<HistoryEntry>,

@@ -1,0 +1,99 @@
+//! Requests of clients that the log carries: proposed with their caller, answered with their own kind of response.
+
+use super::backend::{Backend, fill};
+use super::status::{ApiError, Failure};
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::{
+    AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
+    ResponseHeader, TxnRequest, TxnResponse,
+};
+use crate::proto::log::AlarmCommand;
+use crate::proto::log::command::Request;
+use crate::quota::watching::{command, own_alarm};
+use crate::requests::Caller;
+use crate::state::cost;
+use crate::state::machine::Outcome;
+use futures_util::FutureExt;
+use std::future::Future;
+
+/// A request, and what it comes to.
+pub(super) trait Proposal {
+    type Response;
+
+    fn into_request(self) -> Request;
+
+    /// None if it is the outcome of another kind of request.
+    fn response(outcome: Outcome) -> Option<Self::Response>;
+
+    fn header(response: &mut Self::Response) -> &mut Option<ResponseHeader>;
+}
+
+macro_rules! proposals {
+    ($($request:ident $kind:ident $response:ident;)+) => {$(
+        impl Proposal for $request {
+            type Response = $response;
+
+            fn into_request(self) -> Request {
+                Request::$kind(self)
+            }
+
+            fn response(outcome: Outcome) -> Option<$response> {
+                match outcome {
+                    Outcome::$kind(response) => Some(response),
+                    _ => None,
+                }
+            }
+
+            fn header(response: &mut $response) -> &mut Option<ResponseHeader> {
+                &mut response.header
+            }
+        }
+    )+};
+}
+
+proposals! {
+    PutRequest Put PutResponse;
+    DeleteRangeRequest DeleteRange DeleteRangeResponse;
+    TxnRequest Txn TxnResponse;
+    CompactionRequest Compaction CompactionResponse;
+    LeaseGrantRequest LeaseGrant LeaseGrantResponse;
+    LeaseRevokeRequest LeaseRevoke LeaseRevokeResponse;
+    AlarmCommand Alarm AlarmResponse;
+}
+
+/// Has a request carried out, if there is room for it. Not an `async fn`: what waits would hold the request twice.
+pub(super) fn propose<P: Proposal>(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: P,
+) -> impl Future<Output = Result<P::Response, Failure>> + Send {
+    carry_out(backend, caller, request.into_request()).map(|outcome| {
+        let Some(mut response) = P::response(outcome?) else {
+            // A broken invariant, but no reason to take the member down.
+            tracing::error!("a command came to another command's outcome");
+            return Err(Failure::Other("the outcome belongs to another command".to_owned()));
+        };
+        fill(backend, P::header(&mut response));
+        Ok(response)
+    })
+}
+
+async fn carry_out(backend: &impl Backend, caller: &Caller, request: Request) -> Result<Outcome, Failure> {
+    let cost = cost::cost(&request);
+    if cost > 0 {
+        let view = backend.view();
+        if !backend.space().takes(view.applied.usage.live_bytes(), cost) {
+            let own = backend.identity().member_id;
+            // All are to know, though not once for each request that is refused.
+            if own_alarm(&view, own).is_none() {
+                // Refused all the same if it does not come through, as by etcd.
+                let _ = Box::pin(backend.propose(caller, command(own, AlarmAction::Activate))).await;
+            }
+            return Err(ApiError::NoSpace.into());
+        }
+    } else if cost::deletes(&request) && !backend.space().takes_deletion() {
+        return Err(ApiError::NoSpace.into());
+    }
+    Ok(backend.propose(caller, request).await?)
+}

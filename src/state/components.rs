@@ -1,0 +1,148 @@
+//! The replicated state as the applier holds it: what has been applied so far, in components with records of their own, and the
+//! one engine batch in which their changes are written.
+//!
+//! A component has `load`, which reads its records, and `write`, which adds those that have changed to the batch. What admits
+//! and what carries out its commands stands beside it. A new one is a field here, a line in [`State::load`] and in
+//! [`State::commit`], and, if others read it, a field of [`View`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::mutants::{self, Mutant};
+use crate::proto::etcdserverpb::ResponseHeader;
+use crate::state::alarms::RaisedAlarms;
+use crate::state::key_space::{Beside, KeySpace};
+use crate::state::leases::Leases;
+use crate::state::membership::Membership;
+use crate::state::mvcc::past::Past;
+use crate::state::mvcc::records::{Source, Stored};
+use crate::state::view::View;
+use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_error::StateError;
+use crate::storage::state_keys::KeyRange;
+use crate::storage::state_meta::{self, Applied};
+use crate::storage::state_record::{Header, Record};
+
+/// See the head of the file.
+pub(crate) struct State {
+    pub(crate) database: Arc<StateDatabase>,
+    /// As it will be once the batch is written; the revision excludes the command under way.
+    pub(crate) applied: Applied,
+    pub(crate) keys: KeySpace,
+    pub(crate) leases: Leases,
+    pub(crate) alarms: RaisedAlarms,
+    pub(crate) membership: Membership,
+}
+
+impl State {
+    pub(crate) fn load(database: Arc<StateDatabase>, header_cache_bytes: u64) -> Result<Self, StateError> {
+        Ok(Self {
+            applied: state_meta::load(&database, state_meta::APPLIED_KEY)?.unwrap_or_else(Applied::empty),
+            keys: KeySpace::new(Arc::clone(&database), header_cache_bytes),
+            leases: Leases::new(Arc::clone(&database)),
+            alarms: RaisedAlarms::load(&database)?,
+            membership: Membership::load(&database)?,
+            database,
+        })
+    }
+
+    /// Writes everything in one engine batch.
+    pub(crate) fn commit(&mut self) -> Result<(), StateError> {
+        let mut batch = self.database.batch(self.keys.changed_keys() + 4);
+        self.keys.write(&mut batch);
+        if mutants::active(Mutant::AppliedIndexApart) {
+            std::mem::replace(&mut batch, self.database.batch(2)).commit()?;
+        }
+        let applied = state_meta::encode(state_meta::APPLIED_KEY, &self.applied);
+        batch.insert(
+            StateKeyspace::Meta,
+            Bytes::from_static(state_meta::APPLIED_KEY),
+            applied,
+        );
+        self.membership.write(&mut batch);
+        self.alarms.write(&mut batch);
+        self.leases.write(&mut batch);
+        batch.commit()?;
+        self.database.note_compaction(&self.applied);
+        Ok(())
+    }
+
+    /// What readers see of it. Everything must be written.
+    pub(crate) fn view(&self) -> View {
+        View::new(
+            Arc::clone(&self.database),
+            self.applied.clone(),
+            Arc::clone(self.membership.cluster()),
+            Arc::clone(self.alarms.all()),
+        )
+    }
+
+    /// The newest revision, as a range inside the command under way sees it.
+    pub(crate) fn revision(&self) -> i64 {
+        self.keys.revision(&self.applied)
+    }
+
+    /// Ends a command: if it changed anything, the revision has advanced.
+    pub(crate) fn end_command(&mut self) {
+        self.keys.end_command(&mut self.applied);
+    }
+
+    /// As much of a response's header as the state knows.
+    pub(crate) fn header(&self) -> ResponseHeader {
+        ResponseHeader {
+            revision: self.revision(),
+            ..ResponseHeader::default()
+        }
+    }
+
+    /// Writes a new version of `key` over `previous`, which must be its newest record.
+    pub(crate) fn put(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        lease: i64,
+        previous: Option<&Header>,
+    ) -> Result<(), StateError> {
+        let mut beside = Beside {
+            applied: &mut self.applied,
+            leases: &mut self.leases,
+        };
+        self.keys.put(&mut beside, key, value, lease, previous)
+    }
+
+    /// Deletes `key`, whose newest record is `previous`.
+    pub(crate) fn delete(&mut self, key: &Bytes, previous: &Header) -> Result<(), StateError> {
+        let mut beside = Beside {
+            applied: &mut self.applied,
+            leases: &mut self.leases,
+        };
+        self.keys.delete(&mut beside, key, previous)
+    }
+}
+
+impl<'s> Source<'s> for &'s State {
+    fn revision(&self) -> i64 {
+        State::revision(self)
+    }
+
+    fn compact_revision(&self) -> i64 {
+        self.applied.compact_revision
+    }
+
+    fn newest(&self, key: &[u8]) -> Result<Option<Record>, StateError> {
+        self.keys.newest_record(key)
+    }
+
+    fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError> {
+        self.keys.newest_header(key)
+    }
+
+    fn current(&self, range: &KeyRange) -> Stored<'s> {
+        self.keys.pending_past().current(range)
+    }
+
+    fn past(&self) -> Box<dyn Past<'s> + 's> {
+        Box::new(self.keys.pending_past())
+    }
+}

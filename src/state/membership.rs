@@ -1,0 +1,96 @@
+//! The members, raft's configuration and the cluster version, as the log makes them.
+//!
+//! Mirrors the replicated half of etcd's server/etcdserver/api/membership/cluster.go.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::mutants::{self, Mutant};
+use crate::proto::log::{Member, MemberAttributes};
+use crate::proto::peer::ConfState;
+use crate::state::ApplyError;
+use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
+use crate::storage::state_error::StateError;
+use crate::storage::state_meta::{self, Applied, Change, Cluster, SharedCluster};
+
+/// See the head of the file.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    cluster: SharedCluster,
+    is_changed: bool,
+}
+
+impl Membership {
+    pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
+        let stored: Option<Cluster> = state_meta::load(database, state_meta::CLUSTER_KEY)?;
+        Ok(Self {
+            cluster: Arc::new(stored.unwrap_or_default()),
+            is_changed: false,
+        })
+    }
+
+    pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
+        if std::mem::take(&mut self.is_changed) {
+            let key = state_meta::CLUSTER_KEY;
+            let cluster = state_meta::encode(key, &*self.cluster);
+            batch.insert(StateKeyspace::Meta, Bytes::from_static(key), cluster);
+        }
+    }
+
+    /// Another one as soon as anything changes.
+    pub(crate) fn cluster(&self) -> &SharedCluster {
+        &self.cluster
+    }
+
+    /// Other members, and the configuration that they make for raft.
+    pub(crate) fn set_members(&mut self, applied: &mut Applied, members: Vec<Member>, conf_state: ConfState) {
+        let version = self.cluster.version.clone();
+        let cluster = Cluster {
+            members,
+            conf_state,
+            version,
+        };
+        self.set(applied, cluster);
+    }
+
+    pub(crate) fn set_version(&mut self, applied: &mut Applied, version: String) {
+        let cluster = Cluster {
+            version,
+            ..(*self.cluster).clone()
+        };
+        self.set(applied, cluster);
+    }
+
+    /// What a member says of itself. One that comes back with another disk has lost what it had promised.
+    pub(crate) fn set_attributes(
+        &mut self,
+        applied: &mut Applied,
+        attributes: MemberAttributes,
+    ) -> Result<(), ApplyError> {
+        let mut cluster = (*self.cluster).clone();
+        let found = cluster
+            .members
+            .iter_mut()
+            .find(|member| member.id == attributes.member_id);
+        let member = found.ok_or(ApplyError::MemberNotFound)?;
+        let is_other_disk = member.incarnation != 0 && member.incarnation != attributes.incarnation;
+        if is_other_disk && !mutants::active(Mutant::BlankDiskAdmitted) {
+            return Err(ApplyError::IncarnationConflict);
+        }
+        member.incarnation = attributes.incarnation;
+        member.name = attributes.name;
+        member.client_urls = attributes.client_urls;
+        self.set(applied, cluster);
+        Ok(())
+    }
+
+    pub(crate) fn set(&mut self, applied: &mut Applied, mut cluster: Cluster) {
+        cluster.members.sort_by_key(|member| member.id);
+        let sum = u64::from(crc32c::crc32c(&cluster.encode_to_vec()));
+        applied.digest(Change::Cluster, &[sum]);
+        self.cluster = Arc::new(cluster);
+        self.is_changed = true;
+    }
+}

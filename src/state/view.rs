@@ -1,0 +1,115 @@
+//! Views: the state after one applied batch, for any number of readers, without a lock.
+//!
+//! The applier publishes one after each batch. A reader takes the newest and keeps it for as long as its request
+//! lasts: a whole long list comes from one view. Holding a view keeps replaced data in memory and on disk.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::proto::log::Member;
+use crate::state::mvcc::KeyView;
+use crate::storage::state::{StateDatabase, StateKeyspace};
+use crate::storage::state_alarms::SharedAlarms;
+use crate::storage::state_error::StateError;
+use crate::storage::state_leases::{self, LeaseRecord};
+use crate::storage::state_meta::{Applied, SharedCluster};
+use crate::storage::state_snapshot::{Cursor, StateRecords};
+
+/// See the head of the file. Keys are read from it as from its [`KeyView`].
+#[derive(Clone, Debug)]
+pub struct View {
+    pub keys: KeyView,
+    /// Members, raft's configuration and the cluster version.
+    pub cluster: SharedCluster,
+    pub alarms: SharedAlarms,
+}
+
+impl Deref for View {
+    type Target = KeyView;
+
+    fn deref(&self) -> &KeyView {
+        &self.keys
+    }
+}
+
+impl View {
+    /// Everything that `database` holds now. Only between two batches does what was read of it before describe it.
+    pub(crate) fn new(
+        database: Arc<StateDatabase>,
+        applied: Applied,
+        cluster: SharedCluster,
+        alarms: SharedAlarms,
+    ) -> Self {
+        Self {
+            keys: KeyView::new(database, applied),
+            cluster,
+            alarms,
+        }
+    }
+
+    /// The newest log entry that is part of this state.
+    pub fn applied_index(&self) -> LogIndex {
+        LogIndex(self.applied.index)
+    }
+
+    /// The term of that entry.
+    pub fn applied_term(&self) -> Term {
+        Term(self.applied.term)
+    }
+
+    /// What the membership says of one member.
+    pub fn member(&self, id: MemberId) -> Option<&Member> {
+        self.cluster.members.iter().find(|member| member.id == id.0)
+    }
+
+    /// All leases, by id.
+    pub fn leases(&self) -> impl Iterator<Item = Result<(i64, LeaseRecord), StateError>> + Send + use<> {
+        let stored = self.stored(StateKeyspace::Leases, state_leases::all_leases());
+        stored.map(|stored| {
+            let (key, value) = stored?;
+            state_leases::decode_lease(&key, &value)
+        })
+    }
+
+    /// All leases and the keys that they hold, as they are stored.
+    pub fn lease_records(&self) -> impl Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send + use<> {
+        self.stored::<_, Bytes>(StateKeyspace::Leases, ..)
+    }
+
+    /// The keys that a lease holds, in order.
+    pub fn lease_keys(&self, id: i64) -> impl Iterator<Item = Result<Bytes, StateError>> + Send + use<> {
+        let stored = self.stored(StateKeyspace::Leases, state_leases::attachments_of(id));
+        stored.map(|stored| {
+            let (key, value) = stored?;
+            state_leases::decode_attachment(&key, &value)
+        })
+    }
+
+    /// All records of all keyspaces, from after `cursor` on.
+    pub fn records(&self, after: Option<&Cursor>) -> Result<StateRecords, StateError> {
+        StateRecords::new(Arc::clone(&self.state), self.snapshot.clone(), after)
+    }
+}
+
+/// Where the newest view is found.
+#[derive(Clone, Debug)]
+pub struct Views(Arc<ArcSwap<View>>);
+
+impl Views {
+    pub(crate) fn new(view: View) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(view)))
+    }
+
+    pub fn load(&self) -> Arc<View> {
+        self.0.load_full()
+    }
+
+    pub(crate) fn publish(&self, mut view: View) {
+        view.keys.counts = Arc::clone(&self.0.load().counts);
+        self.0.store(Arc::new(view));
+    }
+}
