@@ -33,6 +33,9 @@ pub trait ApplyProgress: Send + Sync {
     /// Everything up to here is applied. Nobody waits for this: it may be noticed with whatever comes next.
     fn applied(&self, index: LogIndex);
 
+    /// What the newest view says of the members is not what it said before.
+    fn members_changed(&self);
+
     /// The state of a snapshot is in use, and holds everything up to here.
     fn replaced(&self, index: LogIndex);
 }
@@ -139,6 +142,7 @@ impl Applier {
             // Who may speak for a member is not forgotten with the power: a blank disk would be let in until the log has
             // been replayed.
             self.machine.state().sync().map_err(|error| error.to_string())?;
+            self.progress.members_changed();
         }
         self.status.applied_index.store(last.index.0, Ordering::Release);
         self.deliveries.extend(self.waiters.complete(replies));
@@ -165,6 +169,7 @@ impl Applier {
             ));
         }
         self.status.applied_index.store(applied.0, Ordering::Release);
+        self.progress.members_changed();
         self.progress.replaced(applied);
         Ok(())
     }

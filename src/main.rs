@@ -4,7 +4,7 @@ use callboard::config::{self, Invocation};
 use callboard::limits::FULL_DISK_INTERVAL;
 use callboard::limits::OPEN_FILES_ADVISED;
 use callboard::node::bootstrap::EngineOptions;
-use callboard::node::member::Member;
+use callboard::node::member::{Ended, Member};
 use callboard::quota::reserve::Reserve;
 use callboard::{bench, env, logging};
 use std::process::ExitCode;
@@ -66,33 +66,12 @@ fn serve(config: config::Server) -> ExitCode {
     reserve.release_if_full();
     let (code, signal) = env::block_on(async {
         let engine = EngineOptions::production().on_disk_of(&config.data_dir);
-        let member = match Member::start(config, engine).await {
-            Ok(member) => member,
-            Err(error) => {
+        match Member::run(config, engine, env::shutdown_signal(), |_| {}).await {
+            Ended::Asked(signal, Ok(())) => (ExitCode::SUCCESS, Some(signal)),
+            Ended::Asked(_, Err(_)) => (ExitCode::FAILURE, None),
+            Ended::Failed(_) => (ExitCode::FAILURE, restart_on_full_disk(&reserve).await),
+            Ended::Refused(error) => {
                 tracing::error!(%error, "cannot start this member");
-                return (ExitCode::FAILURE, restart_on_full_disk(&reserve).await);
-            }
-        };
-        let mut signal = std::pin::pin!(env::shutdown_signal());
-        let published = env::first(member.publish(), member.failed(), signal.as_mut()).await;
-        let ended = match published {
-            env::First::One(()) => {
-                env::first(std::future::pending::<()>(), member.failed(), signal.as_mut()).await
-            }
-            ended => ended,
-        };
-        match ended {
-            env::First::Three(signal) => {
-                tracing::info!(
-                    signal = env::signal_name(signal),
-                    "received signal; shutting down"
-                );
-                match member.stop().await {
-                    Ok(()) => (ExitCode::SUCCESS, Some(signal)),
-                    Err(_) => (ExitCode::FAILURE, None),
-                }
-            }
-            env::First::One(()) | env::First::Two(_) => {
                 (ExitCode::FAILURE, restart_on_full_disk(&reserve).await)
             }
         }

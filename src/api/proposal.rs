@@ -72,7 +72,9 @@ pub(super) fn propose<P: Proposal>(
         let Some(mut response) = P::response(outcome?) else {
             // A broken invariant, but no reason to take the member down.
             tracing::error!("a command came to another command's outcome");
-            return Err(Failure::Other("the outcome belongs to another command".to_owned()));
+            return Err(Failure::Other(
+                "the outcome belongs to another command".to_owned(),
+            ));
         };
         fill(backend, P::header(&mut response));
         Ok(response)

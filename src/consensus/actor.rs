@@ -151,6 +151,9 @@ impl Consensus {
         if incoming.persisted_write > 0 {
             self.core.persisted(incoming.persisted_write);
         }
+        if incoming.members_changed {
+            self.links.refresh();
+        }
         if incoming.state_replaced {
             self.finish_restore();
         }

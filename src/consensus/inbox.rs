@@ -41,6 +41,8 @@ pub struct Incoming {
     pub applied: LogIndex,
     /// The newest index that the state's disk has.
     pub state_synced: LogIndex,
+    /// The members are others now, or elsewhere.
+    pub members_changed: bool,
     /// The state of an accepted snapshot is in use.
     pub state_replaced: bool,
     pub hand_over_leadership: bool,
@@ -106,6 +108,10 @@ impl RequestSink for Inbox<Incoming> {
 impl ApplyProgress for Inbox<Incoming> {
     fn applied(&self, index: LogIndex) {
         self.note(|incoming| incoming.applied = index);
+    }
+
+    fn members_changed(&self) {
+        Inbox::add(self, |incoming| incoming.members_changed = true);
     }
 
     fn replaced(&self, index: LogIndex) {

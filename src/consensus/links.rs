@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 /// A link to each of the other members. What is for a member without one is dropped, like what gets lost on its way.
 pub trait MemberLinks {
+    /// The members are others now, or elsewhere: ends the links to those that have gone, and begins new ones.
+    fn refresh(&mut self);
+
     fn count(&self) -> usize;
 
     fn has(&self, member: MemberId) -> bool;

@@ -1,8 +1,14 @@
 //! A running member as the API sees it.
 
+use super::bootstrap::Opened;
 use crate::api::{self, Backend, ProposeError, ReadError};
+use crate::bound::Bound;
+use crate::config;
+use crate::consensus::actor::Neighbours;
 use crate::inbox::Inbox;
+use crate::lease;
 use crate::lease::LeaseHandle;
+use crate::limits::READS_WAITING_MAX;
 use crate::metrics::Metrics;
 use crate::peer::caller::PeerCaller;
 use crate::proto::log::command::Request;
@@ -13,8 +19,10 @@ use crate::state::{View, Views};
 use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::contacts::Contacts;
 use crate::storage::directory::Identity;
+use crate::tls::Connector;
 use crate::watch::WatchHandle;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Cheap to clone.
@@ -34,6 +42,49 @@ pub struct MemberBackend {
     pub contacts: Contacts,
     /// For what this member asks others.
     pub caller: PeerCaller,
+}
+
+impl MemberBackend {
+    /// Before anything behind it runs.
+    pub(super) fn new(
+        config: &config::Server,
+        opened: &Opened,
+        neighbours: &Neighbours,
+        contacts: Contacts,
+        dialler: Option<Connector>,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::new(config.extensive_metrics));
+        let handle = Handle {
+            sink: Arc::clone(&neighbours.inbox) as _,
+            waiters: Arc::clone(&neighbours.waiters),
+            deliveries: Arc::clone(&neighbours.deliveries),
+            status: Arc::clone(&neighbours.status),
+            origin: opened.origin,
+            // etcd: ReqTimeout, 5 s for the disk and twice the election timeout.
+            request_timeout: Duration::from_millis(5_000 + 2 * config.election_timeout_ms),
+            request_bytes_max: config.max_request_bytes as usize,
+            reads: Bound::new(READS_WAITING_MAX),
+            metrics: Arc::clone(&metrics.consensus),
+        };
+        Self {
+            leases: LeaseHandle::new(handle.request_timeout),
+            handle,
+            views: opened.views.clone(),
+            identity: opened.identity,
+            checkpointer: Arc::clone(&neighbours.checkpointer),
+            limits: api::Limits {
+                max_request_bytes: config.max_request_bytes as usize,
+                max_txn_ops: config.max_txn_ops as usize,
+                lease_ttl_min: lease::ttl_min(config.heartbeat_interval_ms, config.election_timeout_ms),
+            },
+            watches: WatchHandle::default(),
+            queues: api::Queues::default(),
+            metrics,
+            space: Space::new(config.space),
+            contacts,
+            caller: PeerCaller::new(opened.identity, opened.views.clone(), dialler),
+        }
+    }
 }
 
 impl Backend for MemberBackend {

@@ -148,6 +148,8 @@ impl EngineOptions {
 pub struct Opened {
     pub directory: Arc<DataDirectory>,
     pub identity: Identity,
+    /// Under which this process proposes.
+    pub origin: u64,
     pub machine: Machine,
     pub views: Views,
     pub log: LogDatabase,
@@ -292,6 +294,7 @@ impl Opening<'_> {
         Ok(Opened {
             directory: Arc::clone(directory),
             identity,
+            origin: self.origin,
             machine,
             views,
             log,

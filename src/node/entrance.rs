@@ -28,7 +28,7 @@ impl Entrance {
     }
 
     /// Checks what there is to check; false, and the member stops, if it must stay closed.
-    pub async fn open(self) -> bool {
+    pub async fn open(&mut self) -> bool {
         if let Some(check) = &self.check
             && let Err(error) = check.run().await
             && !mutants::active(Mutant::InconsistentMemberStarts)

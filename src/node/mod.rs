@@ -8,3 +8,4 @@ pub mod entrance;
 pub mod member;
 mod ports;
 mod security;
+mod threads;

@@ -23,7 +23,7 @@ use crate::state::View;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;
-use actix::{Actor, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use prometheus::Histogram;
 use prost::Message as _;
@@ -31,7 +31,7 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -78,6 +78,11 @@ struct SnapshotSent {
     arrived: bool,
 }
 
+/// The remote member is no member any more, or is elsewhere.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct End;
+
 /// Where the remote member is, and who we are to it.
 #[derive(Clone, Debug)]
 pub struct Remote {
@@ -101,6 +106,7 @@ pub struct Link {
     /// off. It is not kept alive for that.
     streamed: (Weak<View>, u64),
     metrics: SentMetrics,
+    ended: Arc<Notify>,
 }
 
 impl Link {
@@ -122,6 +128,7 @@ impl Link {
             snapshot_under_way: false,
             streamed: (Weak::new(), 0),
             metrics,
+            ended: Arc::default(),
         }
     }
 
@@ -159,7 +166,8 @@ impl Actor for Link {
         let (remote, stop, address) = (self.remote.clone(), self.stop.clone(), context.address());
         let (metrics, consensus) = (self.metrics.clone(), Arc::clone(&self.consensus));
         let identity_check = self.identity_check.clone();
-        env::spawn_local(async move {
+        let ended = Arc::clone(&self.ended);
+        let dialling = async move {
             let (mut attempt, mut refusals) = (0, 0);
             while address.connected() {
                 let say = |word| {
@@ -184,6 +192,9 @@ impl Actor for Link {
                 let jitter_ms = env::random_below(RECONNECT_AFTER.as_millis() as u64);
                 env::sleep(RECONNECT_AFTER + Duration::from_millis(jitter_ms)).await;
             }
+        };
+        env::spawn_local(async move {
+            env::first(dialling, ended.notified(), std::future::pending::<()>()).await;
         });
     }
 }
@@ -327,6 +338,16 @@ pub(crate) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClien
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX))
+}
+
+impl Handler<End> for Link {
+    type Result = ();
+
+    fn handle(&mut self, _: End, context: &mut Context<Self>) {
+        tracing::info!(remote_peer_id = %self.remote.member, "stopped remote peer");
+        self.ended.notify_one();
+        context.stop();
+    }
 }
 
 impl Handler<Connected> for Link {

@@ -1,49 +1,196 @@
-//! The links of a member: one for each of the others.
+//! The links of a member: one for each of the others, started and ended as members come and go.
 
-use super::link::{Forward, Link, Send, SendSnapshot};
+use super::caller::PeerCaller;
+use super::identity::IdentityCheck;
+use super::link::{End, Forward, Link, Remote, Send, SendSnapshot};
+use crate::cluster::MemberUrl;
+use crate::consensus::inbox::Incoming;
 use crate::consensus::links::MemberLinks;
+use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
+use crate::inbox::Inbox;
+use crate::metrics::PeerFamilies;
 use crate::proto::peer;
 use crate::state::View;
+use crate::stop::StopSignal;
 use actix::Addr;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The links by member.
-#[derive(Debug, Default)]
-pub struct Links(BTreeMap<MemberId, Addr<Link>>);
+/// What links have in common.
+pub struct LinkOptions {
+    pub identity_check: IdentityCheck,
+    pub consensus: Arc<Inbox<Incoming>>,
+    pub stop: StopSignal,
+    pub transfers: TaskThread,
+    pub metrics: Arc<PeerFamilies>,
+}
+
+/// The links by member, each with the URLs that it dials.
+pub struct Links {
+    /// Knows who the others are, and where.
+    caller: PeerCaller,
+    options: LinkOptions,
+    links: BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>,
+}
 
 impl Links {
-    pub fn add(&mut self, member: MemberId, link: Addr<Link>) {
-        self.0.insert(member, link);
+    /// To be called on the thread where they are to run.
+    pub fn start(caller: PeerCaller, options: LinkOptions) -> Self {
+        let mut this = Self {
+            caller,
+            options,
+            links: BTreeMap::new(),
+        };
+        this.refresh();
+        this
+    }
+
+    fn link(&self, remote: Remote) -> Addr<Link> {
+        let options = &self.options;
+        let metrics = options.metrics.to(remote.own.member, remote.member);
+        let link = Link::new(
+            remote,
+            Arc::clone(&options.consensus),
+            options.identity_check.clone(),
+            options.stop.clone(),
+            options.transfers.clone(),
+            metrics,
+        );
+        env::start(|_| link)
+    }
+
+    fn to(&self, member: MemberId) -> Option<&Addr<Link>> {
+        self.links.get(&member).map(|(_, link)| link)
     }
 }
 
 impl MemberLinks for Links {
+    fn refresh(&mut self) {
+        let others = self.caller.others();
+        let gone = self.links.extract_if(.., |member, _| !others.contains(member));
+        for (_, (_, link)) in gone {
+            link.do_send(End);
+        }
+        for member in others {
+            let remote = self.caller.remote(member);
+            let urls = remote.urls.clone();
+            if self.links.get(&member).is_some_and(|(known, _)| *known == urls) {
+                continue;
+            }
+            let link = self.link(remote);
+            if let Some((_, replaced)) = self.links.insert(member, (urls, link)) {
+                replaced.do_send(End);
+            }
+        }
+    }
+
     fn count(&self) -> usize {
-        self.0.len()
+        self.links.len()
     }
 
     fn has(&self, member: MemberId) -> bool {
-        self.0.contains_key(&member)
+        self.links.contains_key(&member)
     }
 
     fn send(&self, member: MemberId, messages: Vec<peer::Message>) {
-        if let Some(link) = self.0.get(&member) {
+        if let Some(link) = self.to(member) {
             link.do_send(Send(messages));
         }
     }
 
     fn forward(&self, leader: MemberId, commands: Bytes) {
-        if let Some(link) = self.0.get(&leader) {
+        if let Some(link) = self.to(leader) {
             link.do_send(Forward(commands));
         }
     }
 
     fn send_snapshot(&self, member: MemberId, announcement: peer::Message, view: Arc<View>) {
-        if let Some(link) = self.0.get(&member) {
+        if let Some(link) = self.to(member) {
             link.do_send(SendSnapshot { announcement, view });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::env::block_on;
+    use crate::ids::{ClusterId, Incarnation, LogIndex, Term};
+    use crate::metrics::Metrics;
+    use crate::proto::log::Member;
+    use crate::proto::peer::ConfState;
+    use crate::state::testing::TestMember;
+    use crate::storage::contacts::Contacts;
+    use crate::storage::directory::Identity;
+
+    fn member(id: u64, port: u16) -> Member {
+        Member {
+            id,
+            peer_urls: vec![format!("http://127.0.0.1:{port}")],
+            ..Member::default()
+        }
+    }
+
+    #[test]
+    fn links_follow_the_members() {
+        block_on(async {
+            let mut state = TestMember::new();
+            let contacts = tempfile::tempdir().expect("a directory");
+            let contacts = Contacts::begin(contacts.path()).expect("an empty directory");
+            let own = Identity {
+                member: MemberId(5),
+                cluster: ClusterId(7),
+                incarnation: Incarnation(1),
+                start: contacts.own(),
+            };
+            let caller = PeerCaller::new(own, state.views.clone(), None);
+            let (transfers, _thread) = TaskThread::start("transfer");
+            let options = LinkOptions {
+                identity_check: IdentityCheck {
+                    own,
+                    views: state.views.clone(),
+                    contacts,
+                },
+                consensus: Arc::default(),
+                stop: StopSignal::default(),
+                transfers,
+                metrics: Arc::clone(&Metrics::default().peers),
+            };
+            let mut links = Links::start(caller, options);
+            assert_eq!(links.count(), 0, "none to itself");
+            let mut index = LogIndex(1);
+            let mut change = |links: &mut Links, members: &[Member]| {
+                index = index.next();
+                let machine = &mut state.machine;
+                machine
+                    .apply_conf_state(index, Term(1), ConfState::default(), members.to_vec())
+                    .expect("applied");
+                links.refresh();
+                links.links.clone()
+            };
+            let first = change(&mut links, &[member(5, 1), member(6, 2), member(7, 3)]);
+            assert_eq!(first.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 7]);
+            let second = change(
+                &mut links,
+                &[member(5, 1), member(6, 2), member(7, 4), member(8, 5)],
+            );
+            assert_eq!(second.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 7, 8]);
+            let address =
+                |links: &BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>, id| links[&MemberId(id)].1.clone();
+            assert_eq!(address(&first, 6), address(&second, 6), "it stays");
+            assert_ne!(
+                address(&first, 7),
+                address(&second, 7),
+                "it is elsewhere, and so is its link"
+            );
+            let third = change(&mut links, &[member(5, 1), member(8, 5)]);
+            assert_eq!(third.keys().map(|id| id.0).collect::<Vec<_>>(), [8]);
+            env::sleep(std::time::Duration::from_millis(10)).await;
+            for (links, id, is_there) in [(&second, 6, false), (&first, 7, false), (&third, 8, true)] {
+                assert_eq!(address(links, id).connected(), is_there, "{id}");
+            }
+        });
     }
 }

@@ -143,3 +143,49 @@ impl AsyncWrite for Stream {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)] // the test owns the executor
+mod tests {
+    use super::*;
+    use crate::tls::{Settings, Ways};
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    #[tokio::test]
+    async fn the_name_of_a_client_is_that_of_its_certificate() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("a name");
+        params.distinguished_name.push(DnType::CommonName, "root");
+        let key = KeyPair::generate().expect("a key");
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let file = |name: &str, text: String| {
+            let path = directory.path().join(name);
+            env::write_file(&path, text.as_bytes()).expect("a scratch file");
+            path.to_string_lossy().into_owned()
+        };
+        let (cert_file, key_file) = (file("cert", certificate.pem()), file("key", key.serialize_pem()));
+        let trusting = |trusted_ca_file: &str| Settings {
+            cert_file: cert_file.clone(),
+            key_file: key_file.clone(),
+            trusted_ca_file: trusted_ca_file.to_owned(),
+            ..Settings::default()
+        };
+        let connector = trusting(&cert_file).connector().expect("sound files");
+        // Who trusts nobody's certificates asks for none.
+        for (trusted, name) in [(cert_file.as_str(), Some("root")), ("", None)] {
+            let ways = Ways::Secure(trusting(trusted).acceptor().expect("sound files"));
+            let listener = env::Listener::bind("127.0.0.1:0").await.expect("a port");
+            let address = listener.local_addr().expect("an address").to_string();
+            let accepting = async {
+                let (stream, _) = listener.accept().await.expect("a connection");
+                ways.begin(stream).await.expect("a handshake")
+            };
+            let connecting = async {
+                let stream = env::connect(&address).await.expect("a connection");
+                connector.connect(stream, &address).await.expect("a handshake")
+            };
+            let (accepted, _client) = futures_util::future::join(accepting, connecting).await;
+            assert_eq!(accepted.certificate_name().as_deref(), name);
+        }
+    }
+}

@@ -4,9 +4,8 @@ use super::{End, Process, Trouble, endpoint, lock, peer_url};
 use crate::disk;
 use crate::options::Options;
 use callboard::config::{self, Invocation, Server};
-use callboard::env::First;
 use callboard::node::bootstrap::{EngineOptions, StartError};
-use callboard::node::member::Member;
+use callboard::node::member::{Ended, Member};
 use callboard::storage::state::StateOptions;
 use std::ffi::OsString;
 use std::path::Path;
@@ -60,29 +59,16 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
         !matches!(lock(&process).trouble, None | Some(Trouble::Ailing)) && is_decided(&directory);
     let before = is_suspect.then(|| disk::sums(&directory));
     let mut changed = None;
-    let mut signal = std::pin::pin!(callboard::env::shutdown_signal());
-    let ended = match Member::start(config, engine).await {
-        Ok(member) => {
-            {
-                let mut process = lock(&process);
-                process.backend = Some(member.backend().clone());
-                process.log = Some(member.log().clone());
-            }
-            let published = callboard::env::first(member.publish(), member.failed(), signal.as_mut()).await;
-            let ended = match published {
-                First::One(()) => {
-                    callboard::env::first(std::future::pending::<()>(), member.failed(), signal.as_mut())
-                        .await
-                }
-                ended => ended,
-            };
-            match ended {
-                First::Three(_) => member.stop().await.err(),
-                First::Two(reason) => Some(reason),
-                First::One(()) => None,
-            }
-        }
-        Err(error) => {
+    let started = |member: &Member| {
+        let mut process = lock(&process);
+        process.backend = Some(member.backend().clone());
+        process.log = Some(member.log().clone());
+    };
+    let signal = callboard::env::shutdown_signal();
+    let ended = match Member::run(config, engine, signal, started).await {
+        Ended::Asked(_, outcome) => outcome.err(),
+        Ended::Failed(reason) => Some(reason),
+        Ended::Refused(error) => {
             // What is refused later than that was in order.
             let before = before.filter(|_| is_about_directory(&error));
             changed = before.and_then(|before| disk::difference(&before, &disk::sums(&directory)));

@@ -1,0 +1,149 @@
+//! The thread of clients: their port, and what works beside their requests.
+
+use crate::api;
+use crate::compactor;
+use crate::config;
+use crate::env;
+use crate::inbox::Inbox;
+use crate::lease;
+use crate::lease::actor::LessorActor;
+use crate::lease::lessor::LessorOptions;
+use crate::limits::GRPC_OVERHEAD_BYTES;
+use crate::node::backend::MemberBackend;
+use crate::node::bootstrap::StartError;
+use crate::node::entrance;
+use crate::node::ports::{ClientsStop, Port, addresses, serve, stopped};
+use crate::quota;
+use crate::stop::StopSignal;
+use crate::tls::{Acceptor, Listener};
+use crate::watch::actor::{WatchHub, WatchHubOptions};
+use crate::watch::{HubOptions, Read};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Binds the port for clients. It has threads of its own: nothing that they ask for delays a heartbeat.
+pub(in crate::node) async fn bind(
+    config: &config::Server,
+    acceptor: Option<&Acceptor>,
+    stop: ClientsStop,
+    options: api::Options,
+) -> Result<Port<(Clients, MemberBackend)>, StartError> {
+    let urls = addresses(&config.listen_client_urls, acceptor);
+    let options = api::Options {
+        max_concurrent_streams: config.max_concurrent_streams,
+        ..options
+    };
+    let workers = env::processors().saturating_sub(1).max(1);
+    let serve =
+        move |listeners, (clients, backend)| serve_clients(listeners, clients, backend, options, stop);
+    Port::bind("network", workers, urls, serve).await
+}
+
+/// What the thread makes its actors of.
+pub(in crate::node) struct Clients {
+    reads: Arc<Inbox<Option<Read>>>,
+    hub: HubOptions,
+    election_timeout: Duration,
+    lessor: lease::actor::LessorActorOptions,
+    space: quota::watching::SpaceWatchOptions,
+    /// None if nothing is compacted by itself.
+    compactor: Option<compactor::CompactorOptions>,
+    cors: api::Cors,
+    /// Whether the JSON form of the API is answered.
+    json: bool,
+    opened: entrance::Opened,
+}
+
+impl Clients {
+    pub(in crate::node) fn new(
+        config: &config::Server,
+        backend: &MemberBackend,
+        reads: Arc<Inbox<Option<Read>>>,
+        stop: StopSignal,
+        opened: entrance::Opened,
+    ) -> Self {
+        let (views, consensus) = (backend.views.clone(), backend.handle.clone());
+        Self {
+            reads,
+            hub: HubOptions {
+                fragment_bytes: config.max_request_bytes as usize + GRPC_OVERHEAD_BYTES,
+                progress_interval_ms: config.watch_progress_notify_interval.as_millis() as u64,
+                ..HubOptions::default()
+            },
+            election_timeout: Duration::from_millis(config.election_timeout_ms),
+            lessor: lease::actor::LessorActorOptions {
+                handle: backend.leases.clone(),
+                consensus: consensus.clone(),
+                views: views.clone(),
+                own: backend.identity,
+                caller: backend.caller.clone(),
+                options: LessorOptions::new(config.election_timeout_ms),
+                stop,
+                metrics: Arc::clone(&backend.metrics.lease),
+            },
+            opened,
+            space: quota::watching::SpaceWatchOptions {
+                own: backend.identity.member,
+                space: backend.space.clone(),
+                views: views.clone(),
+                consensus: consensus.clone(),
+                data_dir: config.data_dir.clone(),
+            },
+            compactor: config
+                .auto_compaction
+                .map(|retention| compactor::CompactorOptions {
+                    retention,
+                    views,
+                    consensus,
+                }),
+            cors: api::Cors::new(&config.cors),
+            json: config.enable_grpc_gateway,
+        }
+    }
+
+    fn start_hub(&self, backend: &MemberBackend) {
+        let status = Arc::clone(&backend.handle.status);
+        let options = WatchHubOptions {
+            handle: backend.watches.clone(),
+            views: backend.views.clone(),
+            reader: Arc::clone(&self.reads),
+            options: self.hub,
+            has_leader: Box::new(move || status.leader.load(Ordering::Acquire) != 0),
+            election_timeout: self.election_timeout,
+            metrics: Arc::clone(&backend.metrics.watch),
+        };
+        env::start(|_| WatchHub::new(options));
+    }
+}
+
+async fn serve_clients(
+    listeners: Vec<Listener>,
+    mut clients: Clients,
+    backend: MemberBackend,
+    options: api::Options,
+    stop: ClientsStop,
+) {
+    clients.start_hub(&backend);
+    env::start(|_| LessorActor::new(clients.lessor));
+    env::spawn_local(quota::watching::watch(clients.space));
+    if let Some(compactor) = clients.compactor {
+        env::spawn_local(compactor::run(compactor));
+    }
+    let deliveries = Arc::clone(&backend.handle.deliveries);
+    env::spawn(deliveries.run(Arc::clone(&backend.handle.sink)));
+    if clients.opened.wait_for(|opened| *opened).await.is_err() {
+        return;
+    }
+    let watches = backend.watches.clone();
+    let routes = api::Routes::new(backend)
+        .with_cors(clients.cors)
+        .with_json(clients.json);
+    // Streams do not end by themselves.
+    let end_streams = async {
+        stopped(stop.shutdown.clone()).await;
+        watches.stop();
+    };
+    futures_util::future::join(serve(listeners, &routes, options, &stop.shutdown), end_streams).await;
+    drop(stop.serving);
+}
