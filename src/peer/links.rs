@@ -32,7 +32,7 @@ pub struct Links {
     /// Knows who the others are, and where.
     caller: PeerCaller,
     options: LinkOptions,
-    links: BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>,
+    by_member: BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>,
 }
 
 impl Links {
@@ -41,7 +41,7 @@ impl Links {
         let mut this = Self {
             caller,
             options,
-            links: BTreeMap::new(),
+            by_member: BTreeMap::new(),
         };
         this.refresh();
         this
@@ -62,36 +62,36 @@ impl Links {
     }
 
     fn to(&self, member: MemberId) -> Option<&Addr<Link>> {
-        self.links.get(&member).map(|(_, link)| link)
+        self.by_member.get(&member).map(|(_, link)| link)
     }
 }
 
 impl MemberLinks for Links {
     fn refresh(&mut self) {
         let others = self.caller.others();
-        let gone = self.links.extract_if(.., |member, _| !others.contains(member));
+        let gone = self.by_member.extract_if(.., |member, _| !others.contains(member));
         for (_, (_, link)) in gone {
             link.do_send(End);
         }
         for member in others {
             let remote = self.caller.remote(member);
             let urls = remote.urls.clone();
-            if self.links.get(&member).is_some_and(|(known, _)| *known == urls) {
+            if self.by_member.get(&member).is_some_and(|(known, _)| *known == urls) {
                 continue;
             }
             let link = self.link(remote);
-            if let Some((_, replaced)) = self.links.insert(member, (urls, link)) {
+            if let Some((_, replaced)) = self.by_member.insert(member, (urls, link)) {
                 replaced.do_send(End);
             }
         }
     }
 
     fn count(&self) -> usize {
-        self.links.len()
+        self.by_member.len()
     }
 
     fn has(&self, member: MemberId) -> bool {
-        self.links.contains_key(&member)
+        self.by_member.contains_key(&member)
     }
 
     fn send(&self, member: MemberId, messages: Vec<peer::Message>) {
@@ -168,7 +168,7 @@ mod tests {
                     .apply_conf_state(index, Term(1), ConfState::default(), members.to_vec())
                     .expect("applied");
                 links.refresh();
-                links.links.clone()
+                links.by_member.clone()
             };
             let first = change(&mut links, &[member(5, 1), member(6, 2), member(7, 3)]);
             assert_eq!(first.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 7]);

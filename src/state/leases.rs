@@ -50,7 +50,7 @@ pub trait LeaseSink: Send {
 pub(crate) struct Leases {
     database: Arc<StateDatabase>,
     /// None: revoked.
-    leases: BTreeMap<i64, Option<LeaseRecord>>,
+    records: BTreeMap<i64, Option<LeaseRecord>>,
     /// Whether the lease holds the key.
     attachments: BTreeMap<i64, BTreeMap<Bytes, bool>>,
     /// What has changed since the last view.
@@ -61,14 +61,14 @@ impl Leases {
     pub(crate) fn new(database: Arc<StateDatabase>) -> Self {
         Self {
             database,
-            leases: BTreeMap::new(),
+            records: BTreeMap::new(),
             attachments: BTreeMap::new(),
             noted: vec![],
         }
     }
 
     pub(crate) fn get(&self, id: i64) -> Result<Option<LeaseRecord>, StateError> {
-        if let Some(record) = self.leases.get(&id) {
+        if let Some(record) = self.records.get(&id) {
             return Ok(*record);
         }
         let key = lease_key(id);
@@ -81,7 +81,7 @@ impl Leases {
         let numbers = [id, record.ttl, record.remaining_ttl].map(|number| number as u64);
         applied.digest(Change::Lease, &numbers);
         applied.digest(Change::Lease, &[record.granted_at]);
-        self.leases.insert(id, Some(record));
+        self.records.insert(id, Some(record));
     }
 
     /// The lease `id`, which is not 0, holds `key` from now on, or does not any more.
@@ -91,7 +91,7 @@ impl Leases {
             && lease.keyless
         {
             let keyless = false;
-            self.leases.insert(id, Some(LeaseRecord { keyless, ..lease }));
+            self.records.insert(id, Some(LeaseRecord { keyless, ..lease }));
         }
         let keys = self.attachments.entry(id).or_default();
         keys.insert(key.clone(), holds);
@@ -121,7 +121,7 @@ impl Leases {
     }
 
     pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
-        for (id, record) in std::mem::take(&mut self.leases) {
+        for (id, record) in std::mem::take(&mut self.records) {
             match record {
                 Some(record) => batch.insert(StateKeyspace::Leases, lease_key(id), encode_lease(id, &record)),
                 None => batch.remove(StateKeyspace::Leases, lease_key(id)),
@@ -196,7 +196,7 @@ fn end(state: &mut State, id: i64, lease: LeaseRecord) -> Result<(), StateError>
     }
     state.keys.done.end_request(&before);
     state.applied.digest(Change::LeaseEnd, &[id as u64]);
-    state.leases.leases.insert(id, None);
+    state.leases.records.insert(id, None);
     state.applied.usage.lease_ended();
     state.leases.noted.push(LeaseChange::Revoked { id });
     Ok(())
