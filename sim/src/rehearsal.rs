@@ -28,6 +28,8 @@ use callboard::proto::etcdserverpb::HashKvRequest;
 use madsim::runtime::Runtime;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -317,7 +319,7 @@ impl Play<'_> {
                 }
             }
         };
-        match callboard::env::first(self.recover(), looking, std::future::pending::<()>()).await {
+        match callboard::env::first(self.recover(), looking, std::future::pending::<Infallible>()).await {
             First::One(recovered) => recovered?,
             First::Two(violation) => return Err(violation),
             First::Three(()) => {}
@@ -374,28 +376,48 @@ impl Play<'_> {
             .map(|number| self.cluster.members[*number].name.as_str())
             .collect();
         self.world.note("core healed", &names.join(","));
-        self.disarm_corrupt(&core).await?;
-        if self.options.space.can_run_out() {
-            quota::settle(self.cluster, self.world, &core).await?;
-        }
-        for number in &core {
-            self.serves(*number).await?;
-        }
-        self.agree(&core).await?;
+        self.with_operator(&core, async {
+            self.disarm_corrupt(&core).await?;
+            if self.options.space.can_run_out() {
+                quota::settle(self.cluster, self.world, &core).await?;
+            }
+            for number in &core {
+                self.serves(*number).await?;
+            }
+            self.agree(&core).await
+        })
+        .await?;
         self.world.note("core serves", "");
         everybody.sort_unstable();
         self.cluster.heal(&everybody).await;
         self.world.note("all healed", "");
-        self.disarm_corrupt(&everybody).await?;
-        self.agree(&everybody).await?;
-        if self.options.space.can_run_out() {
-            // Who was cut off may have had a request to raise the alarm, waiting for a leader.
-            quota::settle(self.cluster, self.world, &everybody).await?;
-        }
+        self.with_operator(&everybody, async {
+            self.disarm_corrupt(&everybody).await?;
+            self.agree(&everybody).await?;
+            if self.options.space.can_run_out() {
+                // Who was cut off may have had a request to raise the alarm, waiting for a leader.
+                quota::settle(self.cluster, self.world, &everybody).await?;
+            }
+            Ok(())
+        })
+        .await?;
         for number in everybody {
             self.cluster.event(number, "healthy", "");
         }
         Ok(())
+    }
+
+    /// What is expected of members while an operator disarms what they find to have been damaged.
+    async fn with_operator(
+        &self,
+        members: &[usize],
+        expected: impl Future<Output = Result<(), Violation>>,
+    ) -> Result<(), Violation> {
+        let operator = corrupt_alarm::keep_disarmed(self.cluster, members);
+        match callboard::env::first(expected, operator, std::future::pending::<Infallible>()).await {
+            First::One(outcome) => outcome,
+            First::Two(never) | First::Three(never) => match never {},
+        }
     }
 
     /// Disks are repaired: what their members have found is over.

@@ -3,24 +3,24 @@
 
 use super::apply_lag::ApplyLag;
 use super::checkpoint::Checkpoints;
-use super::commands::{CommandQueue, UnderWay};
-use super::commit_news::{CommitNews, NEWS_DELAY};
-use super::core::{Core, Leadership, LogWrite, Outputs, Restore, TICKS_PER_HEARTBEAT};
+use super::commit_news::NEWS_DELAY;
+use super::core::{Core, Leadership, Outputs, TICKS_PER_HEARTBEAT};
 use super::inbox::{ArrivedSnapshot, Incoming};
 use super::links::MemberLinks;
 use super::log_fetches::Stretch;
 use super::log_store::read_entries;
-use super::log_writes::LogWrites;
+use super::proposals::{Circumstances, Next, Proposals};
 use super::reads::Reads;
+use super::restoring::{Ordered, Restoring};
 use super::start_check::Word;
 use super::writer::LogWork;
 use crate::apply::ApplyWork;
 use crate::env::{self, TaskThread};
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
-use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
+use crate::proto::log::Command;
 use crate::proto::peer::{self, Recollection};
 use crate::requests::{Deliveries, ReadError, Reader, SharedStatus, Waiters};
 use crate::stop::StopSignal;
@@ -66,6 +66,9 @@ impl Neighbours {
     }
 }
 
+/// The state of a snapshot, and the place that it takes until it is in use or refused.
+type Arrived = (Arc<StateDatabase>, OwnedSemaphorePermit);
+
 /// The actor.
 pub struct Consensus {
     member: MemberId,
@@ -74,19 +77,13 @@ pub struct Consensus {
     neighbours: Neighbours,
     links: Box<dyn MemberLinks>,
     tick: Duration,
-    /// What waits for a leader, or for the leader's entries under way.
-    commands: CommandQueue,
-    /// Some of them have waited for a leader.
-    commands_waited: bool,
-    under_way: UnderWay,
-    commit_news: CommitNews,
+    proposals: Proposals,
     reads: Reads,
     checkpoints: Checkpoints,
     leadership: Leadership,
-    /// The snapshot whose announcement raft is looking at; then the one whose state is being put in place.
-    arrived: Option<(Arc<StateDatabase>, OwnedSemaphorePermit)>,
-    restore: Option<(Restore, OwnedSemaphorePermit)>,
-    writes: LogWrites,
+    restoring: Restoring<Arrived>,
+    /// Held while a state is put in place.
+    place: Option<OwnedSemaphorePermit>,
     log: LogDatabase,
     transfers: TaskThread,
     contacts: Contacts,
@@ -120,7 +117,6 @@ impl Consensus {
             member: parts.member,
             origin: parts.origin,
             core: parts.core,
-            writes: LogWrites::new(Arc::clone(&parts.neighbours.writer)),
             log: parts.log,
             apply_lag: ApplyLag::default(),
             neighbours: parts.neighbours,
@@ -128,15 +124,12 @@ impl Consensus {
             contacts: parts.contacts,
             links: parts.links,
             tick: parts.tick,
-            commands: CommandQueue::default(),
-            commands_waited: false,
-            under_way: UnderWay::default(),
-            commit_news: CommitNews::default(),
+            proposals: Proposals::default(),
             reads: parts.reads,
             checkpoints: parts.checkpoints,
             leadership: Leadership::default(),
-            arrived: None,
-            restore: None,
+            restoring: Restoring::default(),
+            place: None,
             election_timeout: parts.election_timeout,
             metrics: parts.metrics,
             ticked: env::now(),
@@ -193,12 +186,10 @@ impl Consensus {
         if incoming.state_synced > LogIndex(0) {
             self.cut_log(incoming.state_synced);
         }
-        self.commands.append(incoming.commands);
+        self.proposals.add(incoming.commands);
         if self.core.leadership().is_leader {
             for (from, batch) in incoming.forwarded {
-                // What does not fit is lost like a message on the way: whoever waits for it hears so in time.
-                self.commands.push_forwarded(&batch, PROPOSALS_BYTES_MAX);
-                self.commit_news.forwarded(from);
+                self.proposals.add_forwarded(from, &batch);
             }
         }
         self.reads.add(incoming.reads);
@@ -240,8 +231,10 @@ impl Consensus {
             self.metrics.late_heartbeats.inc();
         }
         let expired = self.neighbours.waiters.expire(now);
-        if !expired.is_empty() && self.commands_waited {
-            self.forget_abandoned_commands();
+        if !expired.is_empty() {
+            let (origin, waiters) = (self.origin, &self.neighbours.waiters);
+            self.proposals
+                .requests_expired(|command| command.origin == origin && waiters.is_waiting(command.id));
         }
         self.neighbours.deliveries.extend(expired);
         let expired = self.reads.expire(now);
@@ -254,57 +247,46 @@ impl Consensus {
     }
 
     fn take_in_snapshot(&mut self, snapshot: ArrivedSnapshot) {
-        if self.restore.is_some() {
+        if self.restoring.is_under_way() {
             return;
         }
-        self.arrived = Some((snapshot.state, snapshot.place));
+        self.restoring.arrive((snapshot.state, snapshot.place));
         self.core.step(snapshot.announcement);
         self.carry_out();
-        if let Some(refused) = self.arrived.take() {
+        if let Some(refused) = self.restoring.take_refused() {
             // Closing a database takes its time. The directory is removed with the next start or transfer.
             self.transfers.spawn(async move { drop(refused) });
         }
     }
 
-    /// Whoever gave up waiting for a leader does not want the command carried out minutes later; and what nobody waits for
-    /// counts for no limit. Commands of other members may be lost like any message.
-    fn forget_abandoned_commands(&mut self) {
-        let (origin, waiters) = (self.origin, &self.neighbours.waiters);
-        self.commands
-            .retain(|command| command.origin == origin && waiters.is_waiting(command.id));
-    }
-
     /// Proposes or forwards what waits, as far as there is a leader.
     fn pass_on_commands(&mut self) {
-        let leadership = self.core.leadership();
-        if leadership.leader == MemberId(0) {
-            self.commands_waited |= !self.commands.is_empty();
-            return;
-        }
-        if std::mem::take(&mut self.commands_waited) {
-            self.forget_abandoned_commands();
-        }
-        if leadership.is_leader {
-            self.under_way.committed(self.core.committed());
-            while !self.apply_lag.is_long() && self.under_way.takes(&self.commands) {
-                let Some(piece) = self.commands.pop() else {
-                    break;
-                };
-                let bytes = piece.len();
-                // Refused while leadership is being handed over: whoever waits hears so in time.
-                if self.core.propose(piece) {
-                    let (index, committed) = (self.core.last_index(), self.core.committed());
-                    self.under_way.add(index, bytes);
-                    self.commit_news
-                        .proposed(index, committed, self.commands.is_empty());
+        loop {
+            let leadership = self.core.leadership();
+            let now = Circumstances {
+                leadership,
+                committed: self.core.committed(),
+                applier_lags: self.apply_lag.is_long(),
+                leader_in_reach: self.links.has(leadership.leader),
+            };
+            let (origin, waiters) = (self.origin, &self.neighbours.waiters);
+            let is_wanted = |command: &Command| command.origin == origin && waiters.is_waiting(command.id);
+            match self.proposals.next(now, is_wanted) {
+                None => return,
+                Some(Next::Propose(piece)) => {
+                    let bytes = piece.len();
+                    // Refused while leadership is being handed over: whoever waits hears so in time.
+                    if self.core.propose(piece) {
+                        let (index, committed) = (self.core.last_index(), self.core.committed());
+                        self.proposals.proposed(index, committed, bytes);
+                    }
                 }
-            }
-        } else if self.links.has(leadership.leader) {
-            while let Some(piece) = self.commands.pop() {
-                if mutants::active(Mutant::ForwardTwice) {
-                    self.links.forward(leadership.leader, Bytes::from(piece.clone()));
+                Some(Next::Forward(leader, piece)) => {
+                    if mutants::active(Mutant::ForwardTwice) {
+                        self.links.forward(leader, Bytes::from(piece.clone()));
+                    }
+                    self.links.forward(leader, Bytes::from(piece));
                 }
-                self.links.forward(leadership.leader, Bytes::from(piece));
             }
         }
     }
@@ -312,13 +294,13 @@ impl Consensus {
     /// Tells the others what is committed if entries on their way to them do not.
     fn tell_commit(&mut self, due: bool) {
         let committed = self.core.committed();
-        if due && self.commit_news.time_is_up(committed) {
+        if due && self.proposals.news_are_due(committed) {
             return self.core.tell_commit();
         }
         if !self.leadership.is_leader || self.links.count() == 0 {
             return;
         }
-        let telling = self.commit_news.about(committed, self.links.count());
+        let telling = self.proposals.telling(committed, self.links.count());
         for member in telling.now {
             self.core.tell_commit_to(member);
         }
@@ -350,15 +332,15 @@ impl Consensus {
             self.checkpoints
                 .appended(LogIndex(entry.index), entry.data.len() as u64);
         }
-        let restore_number = restore.as_ref().map_or(u64::MAX, |restore| restore.number);
-        let (before, behind): (Vec<LogWrite>, Vec<LogWrite>) =
-            write.into_iter().partition(|write| write.number < restore_number);
-        self.writes.add(before.into_iter().map(LogWork::Write).collect());
-        if let Some(restore) = restore {
-            self.begin_restore(restore);
+        match self.restoring.order(write, restore) {
+            Ok(Ordered { log, put_in_place }) => {
+                self.write(log);
+                if let Some((arrived, cut)) = put_in_place {
+                    self.put_in_place(arrived, cut.index);
+                }
+            }
+            Err(error) => return self.neighbours.stop.fail(&error),
         }
-        // Waits with the snapshot: its log begins behind it.
-        self.writes.add(behind.into_iter().map(LogWork::Write).collect());
         self.send(send);
         for stretch in fetch {
             self.fetch(stretch);
@@ -385,18 +367,16 @@ impl Consensus {
         }
     }
 
-    /// The state comes first: it is put in place by the applier, behind what that still has to do.
-    fn begin_restore(&mut self, restore: Restore) {
-        let Some((state, place)) = self.arrived.take() else {
-            return self
-                .neighbours
-                .stop
-                .fail(&"raft took a snapshot that never arrived");
-        };
-        tracing::info!(index = %restore.cut.index, "applying a snapshot from the leader");
-        let index = restore.cut.index;
-        self.restore = Some((restore, place));
-        self.writes.begin_restore();
+    fn write(&self, mut work: Vec<LogWork>) {
+        if !work.is_empty() {
+            self.neighbours.writer.add(|queue| queue.append(&mut work));
+        }
+    }
+
+    /// Has the applier put the state of a snapshot in place, behind what it still has to do.
+    fn put_in_place(&mut self, (state, place): Arrived, index: LogIndex) {
+        tracing::info!(%index, "applying a snapshot from the leader");
+        self.place = Some(place);
         self.metrics.restoring.set(1);
         self.neighbours
             .applier
@@ -405,17 +385,13 @@ impl Consensus {
 
     /// Then the log starts again behind it.
     fn finish_restore(&mut self) {
-        let Some((restore, _place)) = self.restore.take() else {
+        let Some((cut, work)) = self.restoring.finish() else {
             return;
         };
-        let cut = restore.cut;
+        self.place = None;
         self.metrics.restoring.set(0);
         self.checkpoints.reset(cut.index);
-        self.writes.finish_restore(LogWork::Reset {
-            number: restore.number,
-            cut,
-            hard_state: restore.hard_state,
-        });
+        self.write(work);
         tracing::info!(index = %cut.index, "applied snapshot");
     }
 
@@ -515,7 +491,7 @@ impl Consensus {
                 .leader_failed(env::now(), self.election_timeout);
         }
         self.reads.ask_again();
-        self.under_way.clear();
+        self.proposals.leadership_changed();
     }
 
     /// In the words of etcd's raft/node.go, which tools look for.
@@ -537,12 +513,12 @@ impl Consensus {
 
     fn cut_log(&mut self, synced: LogIndex) {
         let target = self.checkpoints.synced(synced);
-        if self.restore.is_some() {
+        if self.restoring.is_under_way() {
             return;
         }
         if let Some(cut) = self.core.store().cut(target) {
             tracing::info!(compact_index = cut.index.get(), "compacted the raft log");
-            self.writes.add(vec![LogWork::Cut(cut)]);
+            self.write(vec![LogWork::Cut(cut)]);
         }
     }
 

@@ -18,13 +18,14 @@ mod log_fetches;
 pub mod log_store;
 #[cfg(test)]
 mod log_store_tests;
-mod log_writes;
 #[cfg(test)]
 mod message_tests;
 pub mod promises;
+mod proposals;
 mod raft_log;
 mod read_questions;
 pub mod reads;
+mod restoring;
 pub mod start_check;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -2,7 +2,7 @@
 //! compares this member with the others while it leads.
 
 use super::ask::ask_others;
-use super::compare::{Comparison, compare_twice};
+use super::compare::compare_twice;
 use super::handle::{HashHandle, HashTask, KnownHash};
 use super::scrub::{self, ScrubOptions};
 use super::verdict::{self, Patience, Verdict};
@@ -266,10 +266,8 @@ impl Checker {
         let mut all_same = true;
         let mut undecided = false;
         for compared in &comparisons {
-            let judged = match self.who_is_ahead(compared) {
-                ahead if ahead.is_empty() => verdict::judge(&compared.sums, self.members()),
-                ahead => Verdict::AtFault(ahead),
-            };
+            let view = self.hashes.views.load();
+            let judged = compared.verdict(self.members(), view.revision(), view.compact_revision());
             if judged != Verdict::Same {
                 tracing::error!(
                     local_member_id = %own, revision = compared.own.revision,
@@ -288,16 +286,6 @@ impl Checker {
         }
         *patience = Patience::default();
         if all_same { Looked::AllSame } else { Looked::Other }
-    }
-
-    /// Who holds what the leader has never had.
-    fn who_is_ahead(&self, compared: &Comparison) -> Vec<MemberId> {
-        let view = self.hashes.views.load();
-        let ahead = compared.answers.iter().filter(|(_, answer)| {
-            let compact_revision = answer.hash.map_or(answer.compact_revision, |_| -1);
-            answer.revision > view.revision() || compact_revision > view.compact_revision()
-        });
-        ahead.map(|(member, _)| *member).collect()
     }
 
     async fn report(&self, verdict: Verdict) {

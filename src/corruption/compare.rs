@@ -2,6 +2,7 @@
 
 use super::ask::ask_others;
 use super::handle::{HashError, HashHandle, KnownHash};
+use super::verdict::{self, Verdict};
 use crate::ids::MemberId;
 use crate::peer::caller::PeerCaller;
 use crate::proto::peer::state_question::Question;
@@ -17,6 +18,23 @@ pub(super) struct Comparison {
     pub sums: Vec<(MemberId, u64)>,
     /// What all that answered said.
     pub answers: Vec<(MemberId, StateAnswer)>,
+}
+
+impl Comparison {
+    /// What it comes to in a cluster of so many members, on a leader whose view has this revision and compact revision: who holds
+    /// what the leader has never had is at fault, whatever the others say.
+    pub fn verdict(&self, members: usize, revision: i64, compact_revision: i64) -> Verdict {
+        let ahead = self.answers.iter().filter(|(_, answer)| {
+            let compacted = answer.hash.map_or(answer.compact_revision, |_| -1);
+            answer.revision > revision || compacted > compact_revision
+        });
+        let ahead: Vec<_> = ahead.map(|(member, _)| *member).collect();
+        if ahead.is_empty() {
+            verdict::judge(&self.sums, members)
+        } else {
+            Verdict::AtFault(ahead)
+        }
+    }
 }
 
 fn sum(hash: u32, compact_revision: i64) -> u64 {
@@ -127,4 +145,44 @@ fn log_incomparable(own: MemberId, member: MemberId, revision: i64, answer: &Sta
         local_member_id = %own, local_member_revision = revision, remote_peer_id = %member,
         remote_peer_revision = answer.revision, remote_peer_compact_revision = answer.compact_revision, "{reason}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(revision: i64, compact_revision: i64, hash: Option<u32>) -> StateAnswer {
+        StateAnswer {
+            revision,
+            compact_revision,
+            hash,
+            ..StateAnswer::default()
+        }
+    }
+
+    #[test]
+    fn who_is_ahead_of_the_leader_is_at_fault() {
+        let own = KnownHash {
+            hash: 1,
+            compact_revision: 3,
+            revision: 9,
+        };
+        // What the second member answers, and what the third has as its hash, on a leader at revision 10 that has compacted to 4.
+        let cases = [
+            (answer(10, 4, Some(1)), 1, Verdict::Same),
+            (answer(10, 4, Some(1)), 2, Verdict::AtFault(vec![MemberId(3)])),
+            (answer(11, 4, Some(1)), 2, Verdict::AtFault(vec![MemberId(2)])),
+            // What it could be compared at is no matter, only what it has compacted without the leader.
+            (answer(9, 5, Some(1)), 1, Verdict::Same),
+            (answer(9, 5, None), 1, Verdict::AtFault(vec![MemberId(2)])),
+        ];
+        for (theirs, third, expected) in cases {
+            let comparison = Comparison {
+                own,
+                sums: vec![(MemberId(1), 1), (MemberId(2), 1), (MemberId(3), third)],
+                answers: vec![(MemberId(2), theirs)],
+            };
+            assert_eq!(comparison.verdict(3, 10, 4), expected, "{theirs:?} {third}");
+        }
+    }
 }

@@ -1,16 +1,14 @@
-//! The lessor's actor, on the network thread: looks who leads, answers questions or has the leader answer them, and
-//! proposes what has expired and what is left of the others.
-//!
-//! Questions are answered in rounds: one confirmation of leadership, or one call to the leader, serves all that came
-//! before it began.
+//! The lessor's actor, on the network thread: looks who leads, has questions answered, and proposes what has expired and what is
+//! left of the others. Which questions are answered when, and by whom, is decided in `questions`.
 
 use super::forward;
 use super::handle::{Answer, AskError, Asked, LeaseHandle, LessorWork, News};
-use super::lessor::{Lessor, LessorOptions, Renewal};
+use super::lessor::{Lessor, LessorOptions};
+use super::questions::{Answerer, Confirmed, Questions, Round};
 use crate::env;
 use crate::ids::{MemberId, Term};
 use crate::inbox::Wake;
-use crate::limits::{LEASE_COMMANDS_IN_FLIGHT, LEASE_FORWARD_MAX, sizes};
+use crate::limits::{LEASE_COMMANDS_IN_FLIGHT, sizes};
 use crate::metrics::LeaseMetrics;
 use crate::mutants::{self, Mutant};
 use crate::peer::caller::PeerCaller;
@@ -24,7 +22,6 @@ use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::storage::state_error::StateError;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,13 +51,7 @@ pub struct LessorActor {
     lessor: Lessor,
     parts: LessorActorOptions,
     started: env::Instant,
-    /// For the next round.
-    waiting: Vec<Asked>,
-    /// For a round after the next tick.
-    later: Vec<Asked>,
-    /// For what the log says of their lease.
-    held: BTreeMap<i64, Vec<Asked>>,
-    round_under_way: bool,
+    questions: Questions,
     /// Away while a call to the leader is under way.
     caller: Option<PeerCaller>,
     commands_under_way: usize,
@@ -84,10 +75,7 @@ impl LessorActor {
             lessor: Lessor::new(parts.options),
             parts,
             started: env::now(),
-            waiting: Vec::new(),
-            later: Vec::new(),
-            held: BTreeMap::new(),
-            round_under_way: false,
+            questions: Questions::default(),
             caller: Some(caller),
             commands_under_way: 0,
             found_due: false,
@@ -132,7 +120,7 @@ impl LessorActor {
                             }
                             LeaseChange::Revoked { id } => {
                                 self.parts.metrics.revoked.inc();
-                                self.release(id);
+                                self.questions.release(id);
                             }
                             LeaseChange::Checkpointed { .. } => {}
                         }
@@ -140,7 +128,7 @@ impl LessorActor {
                 }
                 News::Replaced(view) => {
                     self.load(&view);
-                    self.release_all();
+                    self.questions.release_all();
                 }
                 News::Lost => {
                     tracing::warn!(
@@ -148,7 +136,7 @@ impl LessorActor {
                     );
                     let view = self.parts.views.load();
                     self.load(&view);
-                    self.release_all();
+                    self.questions.release_all();
                 }
             }
         }
@@ -160,9 +148,9 @@ impl LessorActor {
                 let _ = list.send(Arc::clone(&ids));
             }
         }
-        self.waiting.extend(work.asked);
+        self.questions.add(work.asked);
         if ticked {
-            self.waiting.append(&mut self.later);
+            self.questions.tick();
             self.give_up_late();
             self.propose_due(context);
         }
@@ -173,36 +161,17 @@ impl LessorActor {
         let leading = self.parts.consensus.status.leading_term();
         if self.lessor.lead(leading, self.now_ms()) {
             tracing::debug!(?leading, leases = self.lessor.len(), "lease leadership");
-            self.release_all();
+            self.questions.release_all();
         }
-    }
-
-    /// Lets those ask again who wait for a lease.
-    fn release(&mut self, id: i64) {
-        self.waiting.extend(self.held.remove(&id).into_iter().flatten());
-    }
-
-    fn release_all(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        self.waiting.extend(held.into_values().flatten());
     }
 
     fn give_up_late(&mut self) {
-        let now = env::now();
-        let late = |asked: &mut Asked| asked.deadline <= now;
-        let mut all_late: Vec<Asked> = self.waiting.extract_if(.., late).collect();
-        for held in self.held.values_mut() {
-            all_late.extend(held.extract_if(.., late));
-        }
-        self.held.retain(|_, held| !held.is_empty());
         let error = if self.leader() == MemberId(0) {
             AskError::NoLeader
         } else {
             AskError::Timeout
         };
-        for asked in all_late {
-            asked.finish(Err(error));
-        }
+        self.questions.give_up_late(env::now(), error);
     }
 
     fn leader(&self) -> MemberId {
@@ -211,26 +180,23 @@ impl LessorActor {
 
     /// Has those answered who wait, here or by the leader.
     fn begin_round(&mut self, context: &mut Context<Self>) {
-        if self.lessor.leading().is_some() {
-            return self.begin_own_round(context);
-        }
-        for asked in self.waiting.extract_if(.., |asked| asked.forwarded) {
-            asked.finish(Err(AskError::NotLeading));
-        }
         let leader = self.leader();
-        if leader == MemberId(0) || leader == self.parts.own.member {
-            self.later.append(&mut self.waiting);
+        let answerer = if self.lessor.leading().is_some() {
+            Answerer::Own
+        } else if leader == MemberId(0) || leader == self.parts.own.member {
+            Answerer::Nobody
         } else {
-            self.forward(leader, context);
+            Answerer::Leader
+        };
+        match self.questions.begin_round(answerer) {
+            Round::Nothing => {}
+            Round::Confirm(asked) => self.confirm(asked, context),
+            Round::Forward(asked) => self.forward(leader, asked, context),
         }
     }
 
-    fn begin_own_round(&mut self, context: &mut Context<Self>) {
-        if self.round_under_way || self.waiting.is_empty() {
-            return;
-        }
-        self.round_under_way = true;
-        let (consensus, asked) = (self.parts.consensus.clone(), std::mem::take(&mut self.waiting));
+    fn confirm(&self, asked: Vec<Asked>, context: &mut Context<Self>) {
+        let consensus = self.parts.consensus.clone();
         let confirm = async move {
             let confirmed =
                 mutants::active(Mutant::LeaseRenewedWithoutQuorum) || consensus.read_barrier().await.is_ok();
@@ -240,12 +206,11 @@ impl LessorActor {
             confirm
                 .into_actor(self)
                 .map(|(asked, confirmed), actor, context| {
-                    actor.round_under_way = false;
                     actor.look_who_leads();
                     if confirmed && let Some(term) = actor.lessor.leading() {
                         actor.answer(asked, term, context);
                     } else {
-                        actor.later.extend(asked);
+                        actor.questions.not_confirmed(asked);
                     }
                     actor.begin_round(context);
                 }),
@@ -253,47 +218,19 @@ impl LessorActor {
     }
 
     /// Answers questions after a quorum has confirmed that this member leads.
-    fn answer(&mut self, all_asked: Vec<Asked>, term: Term, context: &mut Context<Self>) {
+    fn answer(&mut self, asked: Vec<Asked>, term: Term, context: &mut Context<Self>) {
         let now_ms = self.now_ms();
-        let mut to_clear = vec![];
-        for asked in all_asked {
-            let id = asked.question.id;
-            if !asked.question.renew {
-                self.tell(asked, now_ms);
-                continue;
-            }
-            match self.lessor.renew(id, now_ms) {
-                Renewal::Renewed { ttl } => {
-                    self.parts.metrics.renewed.inc();
-                    asked.finish(Ok(Answer {
-                        found: true,
-                        ttl,
-                        granted_ttl: ttl,
-                        ..Answer::default()
-                    }));
-                }
-                Renewal::NotFound => asked.finish(Ok(Answer::default())),
-                Renewal::NotLeading => self.later.push(asked),
-                Renewal::Expired => self.hold(asked),
-                Renewal::Checkpointed => {
-                    to_clear.extend(self.lessor.clear_checkpoint(id));
-                    self.hold(asked);
-                }
-            }
+        let Confirmed {
+            renewed,
+            to_tell,
+            to_clear,
+        } = self.questions.confirmed(asked, &mut self.lessor, now_ms);
+        self.parts.metrics.renewed.inc_by(renewed);
+        for asked in to_tell {
+            self.tell(asked, now_ms);
         }
         if !to_clear.is_empty() {
             self.take_back(to_clear, term, context);
-        }
-    }
-
-    fn hold(&mut self, asked: Asked) {
-        if asked.forwarded {
-            asked.finish(Ok(Answer {
-                retry: true,
-                ..Answer::default()
-            }));
-        } else {
-            self.held.entry(asked.question.id).or_default().push(asked);
         }
     }
 
@@ -338,20 +275,13 @@ impl LessorActor {
             actor.serve(work, false, context);
             for id in ids {
                 actor.lessor.checkpoint_cleared(id);
-                actor.later.extend(actor.held.remove(&id).into_iter().flatten());
+                actor.questions.put_off_held(id);
             }
         }));
     }
 
-    fn forward(&mut self, leader: MemberId, context: &mut Context<Self>) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let Some(mut caller) = self.caller.take() else {
-            return;
-        };
-        let count = self.waiting.len().min(LEASE_FORWARD_MAX);
-        let asked: Vec<Asked> = self.waiting.drain(..count).collect();
+    fn forward(&mut self, leader: MemberId, asked: Vec<Asked>, context: &mut Context<Self>) {
+        let mut caller = self.caller.take().expect("one round to the leader at a time");
         let questions: Vec<LeaseQuestion> = asked.iter().map(|asked| asked.question).collect();
         let ask = async move {
             let answers = forward::ask(&mut caller, leader, questions).await;
@@ -362,26 +292,16 @@ impl LessorActor {
                 .map(|(caller, asked, answers), actor, context| {
                     actor.caller = Some(caller);
                     match answers {
-                        Ok(answers) => actor.take_answers(asked, answers),
+                        Ok(answers) => actor.questions.answered(asked, answers),
                         Err(error) => {
                             tracing::debug!(%error, "the leader did not answer questions about leases");
-                            actor.later.extend(asked);
+                            actor.questions.not_answered(asked);
                         }
                     }
                     actor.look_who_leads();
                     actor.begin_round(context);
                 }),
         );
-    }
-
-    fn take_answers(&mut self, asked: Vec<Asked>, answers: Vec<Answer>) {
-        for (asked, answer) in asked.into_iter().zip(answers) {
-            if answer.retry {
-                self.later.push(asked);
-            } else {
-                asked.finish(Ok(answer));
-            }
-        }
     }
 
     /// Proposes what is due. What does not come through is due again later.

@@ -52,6 +52,23 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    pub fn new(
+        question: Question,
+        forwarded: bool,
+        deadline: env::Instant,
+        admitted: Admitted,
+    ) -> (Self, oneshot::Receiver<Result<Answer, AskError>>) {
+        let (answer, receiver) = oneshot::channel();
+        let asked = Self {
+            question,
+            forwarded,
+            deadline,
+            answer,
+            _admitted: admitted,
+        };
+        (asked, receiver)
+    }
+
     pub fn finish(self, outcome: Result<Answer, AskError>) {
         // Whoever asked may have gone.
         let _ = self.answer.send(outcome);
@@ -139,15 +156,9 @@ impl LeaseHandle {
         let mut receivers = Vec::with_capacity(count);
         self.inbox.add(|work| {
             for (question, admitted) in questions.into_iter().zip(admitted) {
-                let (answer, receiver) = oneshot::channel();
+                let (asked, receiver) = Asked::new(question, forwarded, deadline, admitted);
                 receivers.push(receiver);
-                work.asked.push(Asked {
-                    question,
-                    forwarded,
-                    deadline,
-                    answer,
-                    _admitted: admitted,
-                });
+                work.asked.push(asked);
             }
         });
         let mut answers = Vec::with_capacity(count);

@@ -13,6 +13,7 @@ pub mod actor;
 mod forward;
 pub mod handle;
 pub mod lessor;
+mod questions;
 mod queue;
 #[cfg(test)]
 mod tests;

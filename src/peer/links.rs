@@ -69,14 +69,20 @@ impl Links {
 impl MemberLinks for Links {
     fn refresh(&mut self) {
         let others = self.caller.others();
-        let gone = self.by_member.extract_if(.., |member, _| !others.contains(member));
+        let gone = self
+            .by_member
+            .extract_if(.., |member, _| !others.contains(member));
         for (_, (_, link)) in gone {
             link.do_send(End);
         }
         for member in others {
             let remote = self.caller.remote(member);
             let urls = remote.urls.clone();
-            if self.by_member.get(&member).is_some_and(|(known, _)| *known == urls) {
+            if self
+                .by_member
+                .get(&member)
+                .is_some_and(|(known, _)| *known == urls)
+            {
                 continue;
             }
             let link = self.link(remote);

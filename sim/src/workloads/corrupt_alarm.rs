@@ -7,6 +7,7 @@ use crate::world::elapsed;
 use callboard::proto::etcdserverpb::alarm_request::AlarmAction;
 use callboard::proto::etcdserverpb::{AlarmRequest, AlarmType};
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::Duration;
 
 /// For which members the alarm is raised, as any of these members sees it.
@@ -14,6 +15,22 @@ fn raised(cluster: &Cluster, members: &[usize]) -> BTreeSet<u64> {
     let views = members.iter().filter_map(|number| cluster.views(*number));
     let corrupt = views.flat_map(|views| views.load().alarms.of(AlarmType::Corrupt).collect::<Vec<_>>());
     corrupt.map(|raised| raised.member_id).collect()
+}
+
+/// Does so again and again, for ever: an alarm that a member asked for may have waited for a leader, or on the way to it.
+pub async fn keep_disarmed(cluster: &Cluster, members: &[usize]) -> Infallible {
+    const PAUSE: Duration = Duration::from_millis(200);
+    if !cluster
+        .members
+        .iter()
+        .any(|member| cluster.has_rotted(&member.name))
+    {
+        std::future::pending::<Infallible>().await;
+    }
+    loop {
+        disarm(cluster, members, PAUSE).await;
+        madsim::time::sleep(PAUSE).await;
+    }
 }
 
 /// Disarms the alarm until none of these members sees it any more; gives up after a while. Whether it is over.
