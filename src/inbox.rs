@@ -12,12 +12,12 @@ pub struct Wake;
 /// An actor's inbox. Its bounds are its producers' concern: they see the content when they add.
 #[derive(Debug)]
 pub struct Inbox<T> {
-    inner: Mutex<Inner<T>>,
+    inner: Mutex<InboxState<T>>,
     owner: OnceLock<Recipient<Wake>>,
 }
 
 #[derive(Debug, Default)]
-struct Inner<T> {
+struct InboxState<T> {
     content: T,
     /// The owner has been told and has not looked yet.
     woken: bool,
@@ -88,7 +88,7 @@ impl<T: Default> Inbox<T> {
         std::mem::take(&mut inner.content)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<T>> {
+    fn lock(&self) -> MutexGuard<'_, InboxState<T>> {
         // A producer that panicked half-way has added all or nothing: changes are pushes.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
 #[command(name = "callboard", disable_help_subcommand = true)]
 enum Program {
     /// Load generator for servers with etcd's v3 API.
-    Bench(bench::Options),
+    Bench(bench::BenchOptions),
 }
 
 fn subcommand(arguments: Vec<std::ffi::OsString>) -> ExitCode {

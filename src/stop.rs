@@ -8,11 +8,11 @@ use tokio::sync::Notify;
 /// Shared by all parts of a member. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct StopSignal {
-    inner: Arc<Inner>,
+    inner: Arc<StopState>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct StopState {
     reason: Mutex<Option<String>>,
     heard: Notify,
 }

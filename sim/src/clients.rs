@@ -4,7 +4,7 @@ use crate::checkers::space;
 use crate::cluster::{client_address, endpoint};
 use crate::history::Outcome;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::workloads::{self, Memory};
 use crate::world::World;
 use callboard::client::{self, Client, Endpoint};
@@ -88,7 +88,7 @@ pub fn connect(members: impl IntoIterator<Item = usize>, timeout: Duration) -> C
 }
 
 async fn work(number: usize, options: Options, world: World, clients: Clients) {
-    let mut random = Stream::of(options.seed, &format!("client {number}"));
+    let mut random = RandomStream::of(options.seed, &format!("client {number}"));
     let timeout = Duration::from_millis(random.between(500, 8_000));
     let pause_ms_max = *random.pick(&[0, 10, 50, 200]);
     let client = connect(0..options.members, timeout);

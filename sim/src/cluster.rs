@@ -8,7 +8,7 @@ mod process;
 use crate::checkers::Violation;
 use crate::disk::{self, Flip, Lost};
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::trace::Standing;
 use crate::world::World;
 use callboard::api::RaftStatus;
@@ -233,7 +233,7 @@ impl Cluster {
     }
 
     /// Cuts the power of a member's machine; says what its disk lost.
-    pub async fn cut_power(&self, number: usize, random: &mut Stream) -> Option<Lost> {
+    pub async fn cut_power(&self, number: usize, random: &mut RandomStream) -> Option<Lost> {
         let directory = &self.members[number].directory;
         if self.is_running(number) {
             network::darken(member_address(number));

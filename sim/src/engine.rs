@@ -1,7 +1,7 @@
 //! How much the storage engines of a rehearsal's members take before they make tables, merge them and begin new journals:
 //! in half of all seeds so little that it happens all the time, else nothing but what `engine-work` has them do.
 
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::fmt;
 
 /// Never reached.
@@ -32,7 +32,7 @@ impl Default for Engine {
 
 impl Engine {
     pub fn draw(seed: u64) -> Self {
-        let mut random = Stream::of(seed, "engine");
+        let mut random = RandomStream::of(seed, "engine");
         let small = Self {
             memtable_bytes: *random.pick(&[4_000, 16_000, 64_000]),
             table_bytes: *random.pick(&[4_000, 64_000]),

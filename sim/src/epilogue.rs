@@ -12,7 +12,7 @@ use crate::clients;
 use crate::cluster::{Cluster, Trouble};
 use crate::disk;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::world::elapsed;
 use callboard::proto::etcdserverpb::{AlarmType, PutRequest};
 use callboard::storage::directory::DataDirectory;
@@ -38,7 +38,7 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
     if options.members < 2 {
         return Ok(()); // nobody to compare with
     }
-    let mut random = Stream::of(options.seed, "epilogue");
+    let mut random = RandomStream::of(options.seed, "epilogue");
     let member = random.below(options.members as u64) as usize;
     let difference = if options.initial_check {
         Difference::AtStart

@@ -4,7 +4,7 @@ use super::*;
 use crate::checkers::linearizable;
 use crate::history::Key;
 use crate::model::State;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -48,7 +48,7 @@ fn is_linearizable(history: &History, name: &str) -> bool {
 /// What a correct store with some clients has done: each operation takes effect between its call and its return, some
 /// of the outcomes are lost on the way.
 fn good(seed: u64) -> History {
-    let mut random = Stream::of(seed, "history file");
+    let mut random = RandomStream::of(seed, "history file");
     let mut history = History::default();
     let mut state = State::new();
     let mut revision = 1;
@@ -71,7 +71,7 @@ fn good(seed: u64) -> History {
     history
 }
 
-fn sample(random: &mut Stream, state: &State) -> Input {
+fn sample(random: &mut RandomStream, state: &State) -> Input {
     let key = random.below(3) as Key;
     match random.below(4) {
         0 => Input::Get {
@@ -86,7 +86,13 @@ fn sample(random: &mut Stream, state: &State) -> Input {
     }
 }
 
-fn carry_out(input: &Input, id: u64, state: &mut State, revision: &mut i64, random: &mut Stream) -> Outcome {
+fn carry_out(
+    input: &Input,
+    id: u64,
+    state: &mut State,
+    revision: &mut i64,
+    random: &mut RandomStream,
+) -> Outcome {
     let lost = random.chance(4);
     if lost && random.chance(50) {
         return Outcome::Unknown("it never arrived".into());

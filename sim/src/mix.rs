@@ -1,7 +1,7 @@
 //! How often each call of the API is made, relative to the others: drawn for each seed, so that some rehearse mostly
 //! reads, some nothing but transactions.
 
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::fmt;
 
 /// What clients can do.
@@ -59,7 +59,7 @@ pub struct Mix([u64; Call::ALL.len()]);
 impl Mix {
     /// The usual weights in half of all seeds, else some calls left out and others made more often.
     pub fn draw(seed: u64) -> Self {
-        let mut random = Stream::of(seed, "mix");
+        let mut random = RandomStream::of(seed, "mix");
         let mut weights = Call::ALL.map(Call::usual_weight);
         if random.chance(50) {
             for weight in &mut weights {
@@ -72,7 +72,7 @@ impl Mix {
         Self(weights)
     }
 
-    pub fn pick(&self, random: &mut Stream) -> Call {
+    pub fn pick(&self, random: &mut RandomStream) -> Call {
         let mut place = random.below(self.0.iter().sum());
         for (call, weight) in Call::ALL.into_iter().zip(self.0) {
             if place < weight {
@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn calls_come_as_often_as_they_weigh() {
-        let mut random = Stream::of(1, "test");
+        let mut random = RandomStream::of(1, "test");
         let mix = Mix([50, 50, 0, 0, 0, 0, 0]);
         let picked: Vec<Call> = (0..1000).map(|_| mix.pick(&mut random)).collect();
         let puts = picked.iter().filter(|call| **call == Call::Put).count();

@@ -4,7 +4,7 @@
 use crate::engine::Engine;
 use crate::fault_kind::FaultKind;
 use crate::mix::Mix;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::scenario::steps::Scenario;
 use crate::space::Space;
 use callboard::limits::Sizes;
@@ -136,7 +136,7 @@ impl Fixed {
 impl Options {
     /// Draws the options of a seed.
     pub fn draw(seed: u64, fixed: &Fixed) -> Self {
-        let mut random = Stream::of(seed, "options");
+        let mut random = RandomStream::of(seed, "options");
         let members = *random.pick(&[1, 2, 3, 3, 3, 3, 4, 5, 5, 6, 7]);
         let clients = random.between(1, 8) as usize;
         let keys = random.between(1, 12) as u32;
@@ -166,7 +166,7 @@ impl Options {
         random.shuffle(&mut faults);
         faults.truncate(random.below(faults.len() as u64 + 1) as usize);
         faults.sort_unstable();
-        let mut checks = Stream::of(seed, "checks");
+        let mut checks = RandomStream::of(seed, "checks");
         let hashes_ms = *checks.pick(&[0, 0, 1_000, 5_000]);
         Self {
             seed,
@@ -188,7 +188,7 @@ impl Options {
             calm_ms_max,
             faults: fixed.faults.clone().unwrap_or(faults),
             hashes_ms,
-            peer_tls: Stream::of(seed, "tls").chance(20),
+            peer_tls: RandomStream::of(seed, "tls").chance(20),
             initial_check: checks.chance(40),
             scrub_bytes_per_second: *checks.pick(&[0, 10_000, 1_000_000]),
             sizes: crate::sizes::draw(seed),

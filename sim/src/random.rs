@@ -3,9 +3,9 @@
 
 /// A stream of random numbers (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
-pub struct Stream(u64);
+pub struct RandomStream(u64);
 
-impl Stream {
+impl RandomStream {
     /// The stream of this name in the rehearsal with this seed.
     pub fn of(seed: u64, name: &str) -> Self {
         let mut stream = Self(seed ^ fingerprint(name.as_bytes()));
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn streams_repeat_and_differ() {
         let draw = |seed, name| {
-            let mut stream = Stream::of(seed, name);
+            let mut stream = RandomStream::of(seed, name);
             [stream.next(), stream.next(), stream.below(7)]
         };
         assert_eq!(draw(1, "faults"), draw(1, "faults"));
@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_shuffle_keeps_everything() {
         let mut numbers: Vec<_> = (0..20).collect();
-        Stream::of(3, "shuffle").shuffle(&mut numbers);
+        RandomStream::of(3, "shuffle").shuffle(&mut numbers);
         assert_ne!(numbers, (0..20).collect::<Vec<_>>());
         numbers.sort_unstable();
         assert_eq!(numbers, (0..20).collect::<Vec<_>>());

@@ -8,7 +8,7 @@ use crate::faults::schedule;
 use crate::history::{Input, Outcome};
 use crate::observer::Observer;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::record::Record;
 use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
@@ -366,7 +366,7 @@ impl Play<'_> {
     async fn liveness(&self) -> Result<(), Violation> {
         let mut everybody: Vec<_> = (0..self.options.members).collect();
         let mut core = everybody.clone();
-        Stream::of(self.options.seed, "core").shuffle(&mut core);
+        RandomStream::of(self.options.seed, "core").shuffle(&mut core);
         core.truncate(self.options.members / 2 + 1);
         core.sort_unstable();
         self.cluster.cut_off(&core);

@@ -1,7 +1,7 @@
 //! The members' limits in a rehearsal: each is left as it is or drawn tiny, so that a store of a few kilobytes is split,
 //! parked, cut and resumed where gigabytes would be. Drawn apart from all other options, so that those stay as they were.
 
-use crate::random::Stream;
+use crate::random::RandomStream;
 use callboard::limits::Sizes;
 
 /// One in so many limits is left as it is.
@@ -9,7 +9,7 @@ const USUAL_EVERY: u64 = 3;
 
 /// The limits of a seed.
 pub fn draw(seed: u64) -> Sizes {
-    let mut random = Stream::of(seed, "sizes");
+    let mut random = RandomStream::of(seed, "sizes");
     let mut sizes = Sizes::DEFAULT;
     macro_rules! tiny {
         ($($field:ident: $several:expr,)*) => {$(

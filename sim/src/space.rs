@@ -1,7 +1,7 @@
 //! How much a cluster may store in a rehearsal, and what it does about it by itself: drawn from the seed apart from all other
 //! options, so that those stay as they were.
 
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::fmt;
 
 /// What members are started with, and what happens to their space.
@@ -19,7 +19,7 @@ pub struct Space {
 
 impl Space {
     pub fn draw(seed: u64) -> Self {
-        let mut random = Stream::of(seed, "space");
+        let mut random = RandomStream::of(seed, "space");
         let quota_bytes = random.chance(35).then(|| random.between(4_000, 20_000));
         let auto_compaction = random.chance(30).then(|| {
             if random.chance(70) {

@@ -22,10 +22,10 @@ const LEADER: usize = 98;
 
 /// Shared by everything in a rehearsal, which all runs on one thread.
 #[derive(Clone, Debug)]
-pub struct World(Arc<Mutex<Inner>>);
+pub struct World(Arc<Mutex<WorldState>>);
 
 #[derive(Debug)]
-struct Inner {
+struct WorldState {
     trace: Trace,
     record: Record,
     leaders: Leaders,
@@ -42,7 +42,7 @@ pub fn elapsed() -> Duration {
     TimeHandle::try_current().map_or(Duration::ZERO, |time| time.elapsed())
 }
 
-impl Inner {
+impl WorldState {
     fn event(&mut self, who: &str, event: &str, standing: Standing, note: &str) {
         let at = elapsed();
         self.trace.event(at, who, event, standing, note);
@@ -58,7 +58,7 @@ impl Inner {
 
 impl World {
     pub fn new(trace: Trace) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+        Self(Arc::new(Mutex::new(WorldState {
             trace,
             record: Record::default(),
             leaders: Leaders::default(),
@@ -71,7 +71,7 @@ impl World {
         })))
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
+    fn inner(&self) -> MutexGuard<'_, WorldState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

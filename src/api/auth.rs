@@ -5,7 +5,7 @@
 
 use super::backend::{Backend, header};
 use super::body::Body;
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::proto::etcdserverpb::{
     AuthDisableResponse, AuthRoleListResponse, AuthStatusResponse, AuthUserListResponse, ResponseHeader,
 };
@@ -16,7 +16,7 @@ const AUTH_REVISION: u64 = 1;
 
 /// The header of an answer that etcd's members agree on.
 async fn agreed(backend: &impl Backend) -> Result<Option<ResponseHeader>, Status> {
-    backend.read_barrier().await.map_err(Failure::from)?;
+    backend.read_barrier().await.map_err(CallError::from)?;
     Ok(Some(header(backend, backend.view().revision())))
 }
 
@@ -50,6 +50,6 @@ pub async fn role_list(backend: &impl Backend) -> Result<Body, Status> {
 
 /// A call that needs what is not there.
 pub async fn refuse(backend: &impl Backend, error: ApiError) -> Result<Body, Status> {
-    backend.read_barrier().await.map_err(Failure::from)?;
+    backend.read_barrier().await.map_err(CallError::from)?;
     Err(error.into())
 }

@@ -35,7 +35,7 @@ const AUTHORITY_NAME: &[u8] = b":authority";
 const READ_BYTES: usize = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum AuthorityState {
     /// The connection may turn out to be HTTP/1.
     Preface,
     Frames,
@@ -55,7 +55,7 @@ impl<S> ProperAuthority<S> {
         Self {
             stream,
             rewriter: Rewriter {
-                state: State::Preface,
+                state: AuthorityState::Preface,
                 passing: 0,
                 input: BytesMut::new(),
                 output: BytesMut::new(),
@@ -74,7 +74,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
         let rewriter = &mut this.rewriter;
         let before = out.filled().len();
         while rewriter.output.is_empty() {
-            if rewriter.state != State::Preface && rewriter.input.is_empty() {
+            if rewriter.state != AuthorityState::Preface && rewriter.input.is_empty() {
                 ready!(Pin::new(&mut this.stream).poll_read(context, out))?;
                 let read = &out.filled()[before..];
                 let clear = rewriter.pass(read);
@@ -120,7 +120,7 @@ pass_writes!(ProperAuthority);
 /// What has come in but not gone on yet is at most one frame.
 #[derive(Debug)]
 struct Rewriter {
-    state: State,
+    state: AuthorityState,
     /// What is still to come of a frame that passes as it is.
     passing: usize,
     input: BytesMut,
@@ -129,14 +129,14 @@ struct Rewriter {
 
 impl Rewriter {
     fn pass_through(&mut self) {
-        self.state = State::Through;
+        self.state = AuthorityState::Through;
         self.output.unsplit(std::mem::take(&mut self.input));
     }
 
     /// How many of these bytes, which come next, may pass as they are.
     fn pass(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
-        while self.state == State::Frames {
+        while self.state == AuthorityState::Frames {
             let passed = self.passing.min(bytes.len() - at);
             self.passing -= passed;
             at += passed;
@@ -145,7 +145,7 @@ impl Rewriter {
             };
             let length = frame_length(header);
             if length > FRAME_BYTES_MAX {
-                self.state = State::Through;
+                self.state = AuthorityState::Through;
                 break;
             }
             if header[3] == HEADERS {
@@ -162,7 +162,7 @@ impl Rewriter {
 
     /// Makes output of what came in, as far as it can.
     fn advance(&mut self) {
-        if self.state == State::Preface {
+        if self.state == AuthorityState::Preface {
             let common = self.input.len().min(PREFACE.len());
             if self.input[..common] != PREFACE[..common] {
                 return self.pass_through();
@@ -171,7 +171,7 @@ impl Rewriter {
                 return;
             }
             self.output.unsplit(self.input.split_to(PREFACE.len()));
-            self.state = State::Frames;
+            self.state = AuthorityState::Frames;
         }
         loop {
             let input = std::mem::take(&mut self.input);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     /// What comes out if `input` comes in, in pieces of `piece_bytes`.
-    fn passed(input: &[u8], piece_bytes: usize) -> (Vec<u8>, State) {
+    fn passed(input: &[u8], piece_bytes: usize) -> (Vec<u8>, AuthorityState) {
         let mut stream = ProperAuthority::new(Pieces(input, piece_bytes));
         let mut out = vec![];
         let mut context = Context::from_waker(std::task::Waker::noop());
@@ -488,7 +488,7 @@ mod tests {
                 let expected = frames(proper, false);
                 for piece_bytes in [1, 11, 1000] {
                     let out = passed(&frames(name, huffman), piece_bytes);
-                    assert_eq!(out, (expected.clone(), State::Frames), "{name}");
+                    assert_eq!(out, (expected.clone(), AuthorityState::Frames), "{name}");
                 }
             }
         }

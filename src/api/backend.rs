@@ -31,7 +31,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn read_barrier(&self) -> impl Future<Output = Result<(), ReadError>> + Send;
 
     /// Who this is.
-    fn identity(&self) -> Identity;
+    fn identity(&self) -> HeaderIdentity;
 
     /// Where the log stands.
     fn raft_status(&self) -> RaftStatus;
@@ -68,7 +68,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
 /// Which member of which cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Identity {
+pub struct HeaderIdentity {
     pub cluster_id: ClusterId,
     pub member_id: MemberId,
 }

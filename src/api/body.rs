@@ -5,7 +5,7 @@
 
 use super::counted::CountedMessages;
 use crate::limits::REPLY_BYTES_MAX;
-use crate::metrics::Call;
+use crate::metrics::CountedCall;
 use ::http::{HeaderMap, HeaderValue};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::Stream;
@@ -81,7 +81,7 @@ impl Body {
     }
 
     /// Has what leaves counted as `call`'s: at once where the reply is there, else as it goes. `call` ends with it.
-    pub(super) fn counted(self, mut call: Call) -> Self {
+    pub(super) fn counted(self, mut call: CountedCall) -> Self {
         let bytes = match &self.0 {
             Kind::Piece(piece) => piece.len(),
             Kind::Pieces(pieces) => pieces.as_slice().iter().map(Bytes::len).sum(),

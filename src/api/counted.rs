@@ -3,7 +3,7 @@
 
 use super::body::{Messages, PREFIX_BYTES};
 use super::grpc::RequestBody;
-use crate::metrics::{Call, Receipts};
+use crate::metrics::{CountedCall, Receipts};
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
@@ -54,7 +54,7 @@ pub struct Counted<R> {
 }
 
 impl<R: RequestBody> Counted<R> {
-    pub fn new(body: R, call: &Call) -> Self {
+    pub fn new(body: R, call: &CountedCall) -> Self {
         Self {
             body,
             framing: Framing::default(),
@@ -94,11 +94,11 @@ impl<R: RequestBody> http_body::Body for Counted<R> {
 pub(super) struct CountedMessages {
     messages: Messages,
     framing: Framing,
-    call: Call,
+    call: CountedCall,
 }
 
 impl CountedMessages {
-    pub fn new(messages: Messages, call: Call) -> Self {
+    pub fn new(messages: Messages, call: CountedCall) -> Self {
         Self {
             messages,
             framing: Framing::default(),

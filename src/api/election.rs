@@ -10,7 +10,7 @@ use super::body::{Body, frame};
 use super::queue::{
     Entered, Place, commit, create, created_at, delete, end, front, prefix, put, session, status,
 };
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{ResponseHeader, TxnRequest};
 use crate::proto::mvccpb::KeyValue;
@@ -40,7 +40,7 @@ async fn elected(
     backend: &impl Backend,
     caller: &Caller,
     request: CampaignRequest,
-) -> Result<CampaignResponse, Failure> {
+) -> Result<CampaignResponse, CallError> {
     // In boxes, which go before the waiting begins.
     let lease = Box::pin(session(backend, caller, request.lease)).await?;
     let Entered {
@@ -96,7 +96,7 @@ async fn proclaimed(
     caller: &Caller,
     leader: &LeaderKey,
     value: Bytes,
-) -> Result<Option<ResponseHeader>, Failure> {
+) -> Result<Option<ResponseHeader>, CallError> {
     let fence = created_at(&leader.key, leader.rev);
     let fenced = !mutants::active(Mutant::ProclaimUnfenced);
     let answer = commit(
@@ -179,7 +179,7 @@ enum Seen {
 }
 
 impl<B: Backend> Observer<B> {
-    async fn next(&mut self) -> Result<LeaderResponse, Failure> {
+    async fn next(&mut self) -> Result<LeaderResponse, CallError> {
         loop {
             if let Some(response) = self.waiting.pop_front() {
                 return Ok(response);
@@ -200,7 +200,7 @@ impl<B: Backend> Observer<B> {
         }
     }
 
-    async fn look(&mut self) -> Result<(), Failure> {
+    async fn look(&mut self) -> Result<(), CallError> {
         let (view, leader) = front(&self.backend, &self.name).await?;
         if let Some(leader) = leader {
             self.led_by(view.revision(), leader);

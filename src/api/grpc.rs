@@ -11,7 +11,7 @@ use super::status::ApiError;
 use super::unread::{ConnectionBudget, Room, arrival};
 use crate::env;
 use crate::limits::{FLAT_FIELDS_MAX, INLINE_WORK_BYTES};
-use crate::metrics::Call;
+use crate::metrics::CountedCall;
 use ::http::{HeaderMap, HeaderValue, Response, header};
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::future::Either;
@@ -61,7 +61,7 @@ impl Reading {
 pub async fn message<M: Message + Default + Send + 'static>(
     body: impl RequestBody,
     reading: &Reading,
-    call: &Call,
+    call: &CountedCall,
 ) -> Result<M, Status> {
     let (data, _room) = whole_message(body, reading, call).await?;
     reading.large.run(data.len(), move || decode(data)).await
@@ -71,7 +71,7 @@ pub async fn message<M: Message + Default + Send + 'static>(
 pub async fn flat_message<M: Message + Default + Send + 'static>(
     body: impl RequestBody,
     reading: &Reading,
-    call: &Call,
+    call: &CountedCall,
 ) -> Result<M, Status> {
     let (data, _room) = whole_message(body, reading, call).await?;
     let is_cheap = data.len() <= INLINE_WORK_BYTES || has_few_fields(&data, FLAT_FIELDS_MAX);
@@ -83,7 +83,7 @@ pub async fn flat_message<M: Message + Default + Send + 'static>(
 pub async fn whole_message(
     mut body: impl RequestBody,
     reading: &Reading,
-    call: &Call,
+    call: &CountedCall,
 ) -> Result<(Bytes, Option<Room>), Status> {
     let mut first = None;
     let at_once = {
@@ -304,7 +304,7 @@ async fn gather(first: Bytes, bytes: usize, body: &mut impl RequestBody) -> Resu
 }
 
 /// What a call has come to, counted.
-pub fn counted(mut call: Call, result: Result<Body, Status>) -> Result<Body, Status> {
+pub fn counted(mut call: CountedCall, result: Result<Body, Status>) -> Result<Body, Status> {
     match result {
         Ok(body) => Ok(body.counted(call)),
         Err(status) => {

@@ -6,7 +6,7 @@ use super::backend::Backend;
 use super::body::Body;
 use super::ports::Port;
 use super::routes::Routes;
-use super::status::Failure;
+use super::status::CallError;
 use super::{kv, monitoring};
 use crate::proto::etcdserverpb::{AlarmType, RangeRequest};
 use crate::storage::state_alarms::RaisedAlarm;
@@ -254,7 +254,7 @@ async fn run_checks(backend: &impl Backend, kind: &str, checks: &[Check], query:
 
 /// etcd reads one key here that can be any.
 async fn read(backend: &impl Backend, serializable: bool) -> Result<(), String> {
-    let text = |failure: Failure| failure.to_string();
+    let text = |failure: CallError| failure.to_string();
     let view = kv::view(backend, serializable).await.map_err(text)?;
     let request = RangeRequest {
         key: bytes::Bytes::from_static(b"health"),

@@ -8,7 +8,7 @@ use super::body::{self, Body};
 use super::check;
 use super::large_work::LargeWork;
 use super::proposal::propose;
-use super::status::Failure;
+use super::status::CallError;
 use crate::env;
 use crate::limits::{REPLY_BYTES_MAX, sizes};
 use crate::metrics::Operations;
@@ -34,7 +34,7 @@ pub async fn range(backend: &impl Backend, large: &LargeWork, request: RangeRequ
     let view = view(backend, request.serializable).await?;
     backend.metrics().store.ranges.inc();
     if is_point_get(&request) {
-        let kv = view.get(&request.key).map_err(Failure::from)?;
+        let kv = view.get(&request.key).map_err(CallError::from)?;
         return Ok(Body::message(&RangeResponse {
             header: Some(header(backend, view.revision())),
             count: i64::from(kv.is_some()),
@@ -42,7 +42,7 @@ pub async fn range(backend: &impl Backend, large: &LargeWork, request: RangeRequ
             more: false,
         }));
     }
-    let scan = view.range(&request).map_err(Failure::from)?;
+    let scan = view.range(&request).map_err(CallError::from)?;
     // In a box: point gets need not carry room for it.
     let reply = Box::pin(run_large(scan, large, 0)).await?;
     let header = header(backend, reply.header_revision);
@@ -88,7 +88,7 @@ async fn read_only(backend: &impl Backend, large: &LargeWork, request: TxnReques
     let view = view(backend, txn::is_serializable(&request)).await?;
     let mut succeeded = true;
     for compare in &request.compare {
-        succeeded = holds(&view, compare).await.map_err(Failure::from)?;
+        succeeded = holds(&view, compare).await.map_err(CallError::from)?;
         if !succeeded {
             break;
         }
@@ -99,11 +99,11 @@ async fn read_only(backend: &impl Backend, large: &LargeWork, request: TxnReques
         &request.failure
     };
     for range in txn::ranges(branch) {
-        txn::check_range(&view.keys, range).map_err(Failure::from)?;
+        txn::check_range(&view.keys, range).map_err(CallError::from)?;
     }
     let mut response = EncodedTxn::new(&header(backend, view.revision()), succeeded);
     for range in txn::ranges(branch) {
-        let scan = RangeScan::new(&view.keys, range).map_err(Failure::from)?;
+        let scan = RangeScan::new(&view.keys, range).map_err(CallError::from)?;
         response.push(run_large(scan, large, response.bytes()).await?);
         env::yield_now().await;
     }
@@ -136,7 +136,7 @@ pub async fn compact(
 }
 
 /// The state to read from.
-pub(super) async fn view(backend: &impl Backend, serializable: bool) -> Result<Arc<View>, Failure> {
+pub(super) async fn view(backend: &impl Backend, serializable: bool) -> Result<Arc<View>, CallError> {
     if !serializable {
         backend.read_barrier().await?;
     }
@@ -158,7 +158,7 @@ async fn run_large(
     large: &LargeWork,
     before_bytes: usize,
 ) -> Result<RangeReply, Status> {
-    while scan.advance(sizes().scan_slice_keys).map_err(Failure::from)? == Progress::More {
+    while scan.advance(sizes().scan_slice_keys).map_err(CallError::from)? == Progress::More {
         let bytes = before_bytes + scan.reply_bytes();
         if bytes > REPLY_BYTES_MAX {
             return Err(body::too_large(bytes));

@@ -7,7 +7,7 @@ use super::backend::{Backend, header};
 use super::body::{Body, frame};
 use super::grpc::{Reading, RequestBody, Requests, requires_leader};
 use super::proposal::propose;
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::lease::{AskError, Question, TTL_MAX};
 use crate::limits::LEASE_STREAM_QUESTIONS_MAX;
 use crate::proto::etcdserverpb::{
@@ -36,7 +36,7 @@ pub(super) async fn granted(
     backend: &impl Backend,
     caller: &Caller,
     mut request: LeaseGrantRequest,
-) -> Result<LeaseGrantResponse, Failure> {
+) -> Result<LeaseGrantResponse, CallError> {
     if request.ttl > TTL_MAX {
         return Err(ApiError::LeaseTtlTooLarge.into());
     }
@@ -48,7 +48,7 @@ pub(super) async fn granted(
         }
         match propose(backend, caller, request).await {
             // Nothing has happened, and the client has not asked for this one.
-            Err(Failure::Known(ApiError::LeaseExists)) if chosen_here => {}
+            Err(CallError::Known(ApiError::LeaseExists)) if chosen_here => {}
             outcome => return outcome,
         }
     }
@@ -68,7 +68,7 @@ pub async fn time_to_live(backend: &impl Backend, request: LeaseTimeToLiveReques
         renew: false,
         keys: request.keys,
     };
-    let answer = backend.leases().ask(question).await.map_err(Failure::from)?;
+    let answer = backend.leases().ask(question).await.map_err(CallError::from)?;
     Ok(Body::message(&LeaseTimeToLiveResponse {
         header: Some(header(backend, backend.view().revision())),
         id: request.id,
@@ -79,7 +79,7 @@ pub async fn time_to_live(backend: &impl Backend, request: LeaseTimeToLiveReques
 }
 
 pub async fn leases(backend: &impl Backend, _: LeaseLeasesRequest) -> Result<Body, Status> {
-    let ids = backend.leases().list().await.map_err(Failure::from)?;
+    let ids = backend.leases().list().await.map_err(CallError::from)?;
     Ok(Body::message(&LeaseLeasesResponse {
         header: Some(header(backend, backend.view().revision())),
         leases: ids.iter().map(|id| LeaseStatus { id: *id }).collect(),
@@ -133,7 +133,7 @@ async fn renew(backend: &impl Backend, request: LeaseKeepAliveRequest) -> Result
         renew: true,
         keys: false,
     };
-    let answer = backend.leases().ask(question).await.map_err(Failure::from)?;
+    let answer = backend.leases().ask(question).await.map_err(CallError::from)?;
     frame(&LeaseKeepAliveResponse {
         header: Some(header),
         id: request.id,
@@ -141,7 +141,7 @@ async fn renew(backend: &impl Backend, request: LeaseKeepAliveRequest) -> Result
     })
 }
 
-impl From<AskError> for Failure {
+impl From<AskError> for CallError {
     fn from(error: AskError) -> Self {
         Self::Known(match error {
             AskError::NoLeader => ApiError::NoLeader,

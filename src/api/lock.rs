@@ -9,7 +9,7 @@ use super::body::Body;
 use super::check;
 use super::proposal::propose;
 use super::queue::{Entered, Place, session, status};
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::proto::etcdserverpb::{DeleteRangeRequest, ResponseHeader};
 use crate::proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::requests::Caller;
@@ -26,7 +26,7 @@ async fn acquired(
     backend: &impl Backend,
     caller: &Caller,
     request: LockRequest,
-) -> Result<LockResponse, Failure> {
+) -> Result<LockResponse, CallError> {
     // In boxes, which go before the waiting begins.
     let lease = Box::pin(session(backend, caller, request.lease)).await?;
     let entering = Place::enter(backend, caller, &request.name, lease, Bytes::new());
@@ -48,7 +48,7 @@ async fn released(
     backend: &impl Backend,
     caller: &Caller,
     request: UnlockRequest,
-) -> Result<Option<ResponseHeader>, Failure> {
+) -> Result<Option<ResponseHeader>, CallError> {
     let delete = DeleteRangeRequest {
         key: request.key,
         ..DeleteRangeRequest::default()

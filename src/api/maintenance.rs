@@ -3,7 +3,7 @@
 use super::backend::{Backend, header};
 use super::body::Body;
 use super::proposal::propose;
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::env;
 use crate::limits;
 use crate::proto::etcdserverpb::{
@@ -108,7 +108,7 @@ pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, St
     let view = backend.view();
     let mut hash = hash_of(&view, 0).await?.hash;
     for (number, stored) in view.lease_records().enumerate() {
-        let (key, value) = stored.map_err(Failure::from)?;
+        let (key, value) = stored.map_err(CallError::from)?;
         hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, &key), &value);
         if number % limits::sizes().scan_slice_keys == limits::sizes().scan_slice_keys - 1 {
             env::yield_now().await;
@@ -123,7 +123,7 @@ pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, St
     }))
 }
 
-pub(super) async fn hash_of(view: &View, revision: i64) -> Result<KeyValueHash, Failure> {
+pub(super) async fn hash_of(view: &View, revision: i64) -> Result<KeyValueHash, CallError> {
     let mut scan = view.hash_scan(revision)?;
     while scan.advance(limits::sizes().scan_slice_keys)? == Progress::More {
         env::yield_now().await;
@@ -161,7 +161,7 @@ pub async fn defragment(
         }
         Ok(Err(error)) => {
             tracing::warn!(error = %error, "failed to defragment");
-            Err(Failure::from(error).into())
+            Err(CallError::from(error).into())
         }
         Err(_) => Err(ApiError::Stopped.into()),
     }

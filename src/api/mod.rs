@@ -45,12 +45,12 @@ mod unread;
 mod watch;
 mod wire_settings;
 
-pub use backend::{Backend, Caller, Identity, Limits, ProposeError, Queues, RaftStatus, ReadError};
+pub use backend::{Backend, Caller, HeaderIdentity, Limits, ProposeError, Queues, RaftStatus, ReadError};
 pub use body::Body;
 pub use cors::Cors;
 pub use places::Places;
 pub use routes::Routes;
-pub use server::{Options, serve};
+pub use server::{ServeOptions, serve};
 pub use status::ApiError;
 
 #[cfg(test)]

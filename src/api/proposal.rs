@@ -1,7 +1,7 @@
 //! Requests of clients that the log carries: proposed with their caller, answered with their own kind of response.
 
 use super::backend::{Backend, fill};
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
     AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
@@ -67,12 +67,12 @@ pub(super) fn propose<P: Proposal>(
     backend: &impl Backend,
     caller: &Caller,
     request: P,
-) -> impl Future<Output = Result<P::Response, Failure>> + Send {
+) -> impl Future<Output = Result<P::Response, CallError>> + Send {
     carry_out(backend, caller, request.into_request()).map(|outcome| {
         let Some(mut response) = P::response(outcome?) else {
             // A broken invariant, but no reason to take the member down.
             tracing::error!("a command came to another command's outcome");
-            return Err(Failure::Other(
+            return Err(CallError::Other(
                 "the outcome belongs to another command".to_owned(),
             ));
         };
@@ -81,7 +81,7 @@ pub(super) fn propose<P: Proposal>(
     })
 }
 
-async fn carry_out(backend: &impl Backend, caller: &Caller, request: Request) -> Result<Outcome, Failure> {
+async fn carry_out(backend: &impl Backend, caller: &Caller, request: Request) -> Result<Outcome, CallError> {
     let cost = cost::cost(&request);
     if cost > 0 {
         let view = backend.view();

@@ -6,7 +6,7 @@ use super::backend::{Backend, header};
 use super::body::{Body, frame};
 use super::check;
 use super::kv::{run, view};
-use super::status::Failure;
+use super::status::CallError;
 use crate::proto::etcdserverpb::range_request::SortTarget;
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse, ResponseHeader};
 use crate::state::View;
@@ -23,7 +23,7 @@ pub async fn range_stream(backend: &impl Backend, mut request: RangeRequest) -> 
     let view = view(backend, request.serializable).await?;
     backend.metrics().store.ranges.inc();
     // Errors of the revision come before the first message.
-    view.range(&request).map_err(Failure::from)?;
+    view.range(&request).map_err(CallError::from)?;
     let limit = if request.limit > 0 {
         request.limit
     } else {
@@ -71,16 +71,16 @@ impl Chunks {
             limit: keys,
             ..self.request.clone()
         };
-        let scan = self.view.range(&request).map_err(Failure::from)?;
+        let scan = self.view.range(&request).map_err(CallError::from)?;
         if request.count_only {
-            let count = run(scan).await.map_err(Failure::from)?.count;
+            let count = run(scan).await.map_err(CallError::from)?.count;
             return self.last(RangeResponse {
                 count,
                 ..Default::default()
             });
         }
         let scan = scan.without_count().within_bytes(self.chunk_bytes);
-        let mut chunk = run(scan).await.map_err(Failure::from)?.into_response(None);
+        let mut chunk = run(scan).await.map_err(CallError::from)?.into_response(None);
         let found = chunk.kvs.len() as i64;
         self.left -= found;
         self.sent += found;
@@ -97,8 +97,8 @@ impl Chunks {
                 limit: 0,
                 ..self.request.clone()
             };
-            let rest = self.view.range(&rest).map_err(Failure::from)?;
-            chunk.count = self.sent + run(rest).await.map_err(Failure::from)?.count;
+            let rest = self.view.range(&rest).map_err(CallError::from)?;
+            chunk.count = self.sent + run(rest).await.map_err(CallError::from)?.count;
             return self.last(chunk);
         }
         chunk.more = false;

@@ -17,7 +17,7 @@ use super::{
     peer_port, ports, range_stream, snapshot, watch,
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
-use crate::metrics::Call;
+use crate::metrics::CountedCall;
 use crate::proto::etcdserverpb::{
     AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest,
     AuthRoleGrantPermissionRequest, AuthRoleListRequest, AuthRoleRevokePermissionRequest, AuthStatusRequest,
@@ -346,7 +346,7 @@ impl<B: Backend> Routes<B> {
 
     async fn call(
         &self,
-        call: &Call,
+        call: &CountedCall,
         head: &CallHead<'_>,
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,
@@ -376,7 +376,7 @@ impl<B: Backend> Routes<B> {
 
     async fn call_other(
         &self,
-        call: &Call,
+        call: &CountedCall,
         head: &CallHead<'_>,
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,
@@ -439,7 +439,7 @@ impl<B: Backend> Routes<B> {
 
     async fn call_auth(
         &self,
-        call: &Call,
+        call: &CountedCall,
         path: &str,
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,

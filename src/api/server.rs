@@ -10,7 +10,7 @@ use crate::env::{self, Executor};
 use crate::limits::{CONNECTIONS_MAX, LEAVING_CONNECTION_MAX};
 use crate::logging::Sparse;
 use crate::requests::Caller;
-use crate::tls::{Listener, Stream, Ways};
+use crate::tls::{Listener, MaybeTlsStream, Ways};
 use ::http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -27,7 +27,7 @@ use tokio::sync::{Notify, Semaphore};
 
 /// How connections are treated.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ServeOptions {
     /// Requests under way on one connection (`--max-concurrent-streams`).
     pub max_concurrent_streams: u32,
     /// Where its connections sit; several ports may share them.
@@ -36,7 +36,7 @@ pub struct Options {
     pub drain: Duration,
 }
 
-impl Default for Options {
+impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             max_concurrent_streams: u32::MAX,
@@ -52,7 +52,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const REJECTED_PER_SECOND: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ServerPhase {
     /// Requests under way end, new ones are refused.
     Draining = 1,
     Stopped = 2,
@@ -68,12 +68,12 @@ struct Phases {
 }
 
 impl Phases {
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ServerPhase) {
         self.number.store(phase as u8, Ordering::Release);
         self.changed.notify_waiters();
     }
 
-    async fn reached(&self, phase: Phase) {
+    async fn reached(&self, phase: ServerPhase) {
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
@@ -97,7 +97,7 @@ struct Complaints {
 pub async fn serve<B: Backend>(
     listener: impl Into<Listener>,
     routes: Routes<B>,
-    options: Options,
+    options: ServeOptions,
     shutdown: impl Future<Output = ()>,
 ) {
     let Listener { port, ways } = listener.into();
@@ -133,10 +133,10 @@ pub async fn serve<B: Backend>(
         }
     }
     drop(port);
-    phases.enter(Phase::Draining);
+    phases.enter(ServerPhase::Draining);
     let all = || permits.acquire_many(permits_max);
     if env::timeout(options.drain, all()).await.is_err() {
-        phases.enter(Phase::Stopped);
+        phases.enter(ServerPhase::Stopped);
         let _ = all().await;
     }
 }
@@ -181,11 +181,11 @@ async fn begin(
     phases: &Phases,
     place: &Place,
     complaints: &Complaints,
-) -> Option<Stream> {
+) -> Option<MaybeTlsStream> {
     let begun = tokio::select! {
         biased;
         begun = ways.begin(stream) => begun,
-        () = phases.reached(Phase::Draining) => return None,
+        () = phases.reached(ServerPhase::Draining) => return None,
         () = place.asked_to_leave() => {
             if let Some(others) = complaints.full.pass(env::now()) {
                 tracing::warn!(
@@ -211,7 +211,7 @@ async fn begin(
 }
 
 async fn serve_stream<B: Backend>(
-    stream: Stream,
+    stream: MaybeTlsStream,
     builder: Arc<Builder<Executor>>,
     routes: Routes<B>,
     phases: Arc<Phases>,
@@ -239,7 +239,7 @@ async fn serve_stream<B: Backend>(
     let ended = tokio::select! {
         biased;
         result = connection.as_mut() => Some(result),
-        () = phases.reached(Phase::Draining) => None,
+        () = phases.reached(ServerPhase::Draining) => None,
         () = place.asked_to_leave() => None,
     };
     let result = if let Some(result) = ended {
@@ -249,7 +249,7 @@ async fn serve_stream<B: Backend>(
         tokio::select! {
             biased;
             result = connection.as_mut() => result,
-            () = phases.reached(Phase::Stopped) => return,
+            () = phases.reached(ServerPhase::Stopped) => return,
             () = has_left(place) => return,
         }
     };

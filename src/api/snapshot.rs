@@ -5,7 +5,7 @@
 
 use super::backend::Backend;
 use super::body::{Body, Messages, frame};
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::backup::BackupFile;
 use crate::backup::file::BackupError;
 use crate::env;
@@ -132,7 +132,7 @@ impl Sending {
 
 fn failed(error: BackupError) -> Status {
     match error {
-        BackupError::State(error) => Failure::from(error).into(),
+        BackupError::State(error) => CallError::from(error).into(),
         BackupError::Abandoned => Status::cancelled(error.to_string()),
         error @ BackupError::Unlike(_) => Status::data_loss(error.to_string()),
     }

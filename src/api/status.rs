@@ -91,7 +91,7 @@ impl From<ApiError> for Status {
 /// Either an error of the table, or one that etcd does not know: those go out as `Unknown` with their own text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum CallError {
     #[error(transparent)]
     Known(#[from] ApiError),
     #[error(transparent)]
@@ -100,22 +100,22 @@ pub enum Failure {
     Other(String),
 }
 
-impl From<Failure> for Status {
-    fn from(failure: Failure) -> Self {
+impl From<CallError> for Status {
+    fn from(failure: CallError) -> Self {
         match failure {
-            Failure::Known(error) => error.into(),
+            CallError::Known(error) => error.into(),
             other => Status::unknown(other.to_string()),
         }
     }
 }
 
-impl From<StateError> for Failure {
+impl From<StateError> for CallError {
     fn from(error: StateError) -> Self {
         Self::State(error)
     }
 }
 
-impl From<MvccError> for Failure {
+impl From<MvccError> for CallError {
     fn from(error: MvccError) -> Self {
         match error {
             MvccError::Compacted => ApiError::Compacted.into(),
@@ -126,7 +126,7 @@ impl From<MvccError> for Failure {
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for CallError {
     fn from(error: ReadError) -> Self {
         Self::Known(match error {
             ReadError::LeaderChanged => ApiError::LeaderChanged,
@@ -137,7 +137,7 @@ impl From<ReadError> for Failure {
     }
 }
 
-impl From<ProposeError> for Failure {
+impl From<ProposeError> for CallError {
     fn from(error: ProposeError) -> Self {
         Self::Known(match error {
             ProposeError::Timeout => ApiError::Timeout,
@@ -150,7 +150,7 @@ impl From<ProposeError> for Failure {
     }
 }
 
-impl From<ApplyError> for Failure {
+impl From<ApplyError> for CallError {
     fn from(error: ApplyError) -> Self {
         Self::Known(match error {
             ApplyError::EmptyKey => ApiError::EmptyKey,
@@ -187,7 +187,7 @@ mod tests {
                 .text()
                 .contains(&format!(" {} levels", crate::limits::TXN_LEVELS_MAX))
         );
-        let status = Status::from(Failure::from(ProposeError::TooManyRequests));
+        let status = Status::from(CallError::from(ProposeError::TooManyRequests));
         assert_eq!(
             (status.code(), status.message()),
             (Code::Unknown, "etcdserver: too many requests")

@@ -15,7 +15,7 @@ use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::requests::Caller;
 use crate::watch::{
-    Create, Ending, Message, Opened, Outbox, Request, StreamId, Taken, Wants, WatchHandle, WatchedKeys,
+    Create, Ending, Message, OpenedStream, Outbox, Request, StreamId, Taken, Wants, WatchHandle, WatchedKeys,
 };
 use ::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
@@ -40,7 +40,7 @@ pub fn watch<B: Backend>(
     let outbox = Arc::new(Outbox::new(Arc::clone(&backend.metrics().watch)));
     hub.request(
         stream,
-        Request::Open(Opened {
+        Request::Open(OpenedStream {
             outbox: Arc::clone(&outbox),
             require_leader: super::grpc::requires_leader(headers),
             permission: backend.watch_permission(caller),

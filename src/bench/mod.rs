@@ -15,5 +15,5 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use options::{Command, Options};
+pub use options::{BenchOptions, Command};
 pub use run::run;

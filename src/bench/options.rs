@@ -8,7 +8,7 @@ const TOTAL_DEFAULT: u64 = 10_000;
 
 /// Load generator for servers with etcd's v3 API.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Options {
+pub struct BenchOptions {
     #[command(subcommand)]
     pub command: Command,
 }
@@ -43,14 +43,14 @@ impl Command {
     }
 }
 
-/// Options of `put` and `txn`.
+/// BenchOptions of `put` and `txn`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PutOptions {
     #[command(flatten)]
     pub common: CommonOptions,
 }
 
-/// Options of `range`.
+/// BenchOptions of `range`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RangeOptions {
     #[command(flatten)]
@@ -74,7 +74,7 @@ pub struct RangeOptions {
     pub keys_only: bool,
 }
 
-/// Options of `mixed`.
+/// BenchOptions of `mixed`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MixedOptions {
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub struct MixedOptions {
     pub read_ratio: f64,
 }
 
-/// Options of `watch`.
+/// BenchOptions of `watch`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct WatchOptions {
     #[command(flatten)]
@@ -108,7 +108,7 @@ pub struct WatchOptions {
     pub single_keys: bool,
 }
 
-/// Options of `lease`.
+/// BenchOptions of `lease`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LeaseOptions {
     #[command(flatten)]
@@ -118,7 +118,7 @@ pub struct LeaseOptions {
     pub ttl: i64,
 }
 
-/// Options of everything that reads.
+/// BenchOptions of everything that reads.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct ReadOptions {
     /// Consistency of reads.
@@ -135,7 +135,7 @@ pub enum Consistency {
     Serializable,
 }
 
-/// Options of all commands.
+/// BenchOptions of all commands.
 #[derive(Clone, Debug, clap::Args)]
 pub struct CommonOptions {
     /// Servers, comma-separated. Connections are distributed over them round-robin.

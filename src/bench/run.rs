@@ -1,11 +1,11 @@
 //! Runs the phases of the benchmark: connecting, writing keys ahead, warming up, measuring.
 
 use super::load::{KeyTooShort, Load, Method, Random};
-use super::options::{Command, CommonOptions, Options, Output};
+use super::options::{BenchOptions, Command, CommonOptions, Output};
 use super::report::Report;
 use super::tally::Tally;
 use super::watch::Watchers;
-use super::wire::{Failure, Wire};
+use super::wire::{Wire, WireError};
 use crate::client::{EndpointError, connector, parse_endpoints};
 use crate::env;
 use crate::tls::TlsError;
@@ -33,13 +33,13 @@ pub enum Error {
     #[error(transparent)]
     Key(#[from] KeyTooShort),
     #[error("{}", .0.0)]
-    Connect(Failure),
+    Connect(WireError),
     #[error("writing the keys ahead failed {failed} times, first with {first}")]
     Prepopulate { failed: u64, first: String },
 }
 
 /// Runs the benchmark and prints its report. Fails if any request failed.
-pub fn run(options: Options) -> ExitCode {
+pub fn run(options: BenchOptions) -> ExitCode {
     match env::block_on(measure(&options.command)) {
         Ok(report) => {
             match options.command.common().output {
@@ -72,7 +72,7 @@ pub async fn measure(command: &Command) -> Result<Report, Error> {
             ..Limits::default()
         };
         let clients = common.clients.max(PREPOPULATE_CLIENTS);
-        let phase = Phase::new("writing keys", keys, limits, common.timeout);
+        let phase = BenchPhase::new("writing keys", keys, limits, common.timeout);
         let tally = phase.run(&wires, clients).await.tally;
         if let Some((first, _)) = tally.errors.first_key_value() {
             return Err(Error::Prepopulate {
@@ -92,7 +92,7 @@ pub async fn measure(command: &Command) -> Result<Report, Error> {
             rate: common.rate,
             ..Limits::default()
         };
-        let phase = Phase::new("warming up", Rc::clone(&load), limits, common.timeout);
+        let phase = BenchPhase::new("warming up", Rc::clone(&load), limits, common.timeout);
         puts_before = phase.run(&wires, common.clients).await.tally.succeeded;
     }
     let limits = Limits {
@@ -100,7 +100,7 @@ pub async fn measure(command: &Command) -> Result<Report, Error> {
         duration: common.duration,
         rate: common.rate,
     };
-    let phase = Phase::new("measuring", load, limits, common.timeout);
+    let phase = BenchPhase::new("measuring", load, limits, common.timeout);
     let Some(watchers) = watchers else {
         return Ok(Report::new(
             command,
@@ -152,7 +152,7 @@ pub struct Measured {
 }
 
 /// A phase: what its clients share. All of them run on one thread.
-struct Phase {
+struct BenchPhase {
     name: &'static str,
     load: Rc<Load>,
     limits: Limits,
@@ -166,7 +166,7 @@ struct Phase {
     tally: RefCell<Tally>,
 }
 
-impl Phase {
+impl BenchPhase {
     fn new(name: &'static str, load: Rc<Load>, limits: Limits, timeout: Duration) -> Rc<Self> {
         Rc::new(Self {
             name,
@@ -253,7 +253,7 @@ impl Phase {
         }
     }
 
-    fn record(&self, method: Method, sent: env::Instant, outcome: Result<u64, Failure>) {
+    fn record(&self, method: Method, sent: env::Instant, outcome: Result<u64, WireError>) {
         self.tally.borrow_mut().record(method, env::now() - sent, outcome);
     }
 
@@ -304,8 +304,8 @@ impl Watchdog {
     async fn guard<T>(
         &mut self,
         sent: env::Instant,
-        answer: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
+        answer: impl Future<Output = Result<T, WireError>>,
+    ) -> Result<T, WireError> {
         let deadline = sent + self.timeout;
         let mut answer = pin!(answer);
         std::future::poll_fn(|context| {
@@ -315,7 +315,7 @@ impl Watchdog {
             while self.timer.as_mut().poll(context).is_ready() {
                 self.timer = Box::pin(env::sleep_until(deadline));
                 if env::now() >= deadline {
-                    return Poll::Ready(Err(Failure("timeout".to_owned())));
+                    return Poll::Ready(Err(WireError("timeout".to_owned())));
                 }
             }
             Poll::Pending

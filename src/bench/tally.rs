@@ -1,7 +1,7 @@
 //! What a phase of the benchmark has counted so far.
 
 use super::load::Method;
-use super::wire::Failure;
+use super::wire::WireError;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,14 +36,14 @@ impl Tally {
     }
 
     /// Counts one request.
-    pub fn record(&mut self, method: Method, latency: Duration, outcome: Result<u64, Failure>) {
+    pub fn record(&mut self, method: Method, latency: Duration, outcome: Result<u64, WireError>) {
         match outcome {
             Ok(answer_bytes) => {
                 self.succeeded += 1;
                 self.answer_bytes += answer_bytes;
                 self.latencies[method as usize].saturating_record(latency.as_nanos() as u64);
             }
-            Err(Failure(kind)) => {
+            Err(WireError(kind)) => {
                 self.failed += 1;
                 let known = self.errors.contains_key(&kind) || self.errors.len() < ERROR_KINDS_MAX;
                 *self

@@ -1,7 +1,7 @@
 //! The benchmark against the client's test server: what it counts, and that it ends.
 
 use super::run::measure;
-use super::{Command, Options};
+use super::{BenchOptions, Command};
 use crate::client::tests::{Behaviour, nobody, serve};
 use crate::env;
 use clap::Parser;
@@ -12,7 +12,7 @@ use tonic::Code;
 #[derive(Debug, Parser)]
 struct Program {
     #[command(flatten)]
-    options: Options,
+    options: BenchOptions,
 }
 
 /// Reads a command line.

@@ -3,7 +3,7 @@
 
 use super::options::WatchOptions;
 use super::run::{Error, open_wires};
-use super::wire::{Failure, Wire};
+use super::wire::{Wire, WireError};
 use crate::env;
 use crate::proto::etcdserverpb as pb;
 use bytes::{Buf, Bytes, BytesMut};
@@ -30,7 +30,7 @@ struct Counts {
     responses: Cell<u64>,
     /// When an event came last.
     last: Cell<Option<env::Instant>>,
-    failure: RefCell<Option<Failure>>,
+    failure: RefCell<Option<WireError>>,
     changed: Notify,
 }
 
@@ -103,7 +103,7 @@ impl Watchers {
         let number = u64::from(options.watchers);
         while counts.created.get() < number {
             if env::timeout(timeout, counts.changed.notified()).await.is_err() {
-                return Err(Error::Connect(Failure(
+                return Err(Error::Connect(WireError(
                     "the watchers are not created in time".into(),
                 )));
             }
@@ -184,16 +184,16 @@ fn creation(options: &WatchOptions, watcher: u32) -> Vec<u8> {
     frame
 }
 
-async fn follow(mut answers: h2::RecvStream, counts: &Counts) -> Result<(), Failure> {
+async fn follow(mut answers: h2::RecvStream, counts: &Counts) -> Result<(), WireError> {
     let mut pending = BytesMut::new();
     while let Some(chunk) = answers.data().await {
-        let failed = |error: h2::Error| Failure(format!("watch: {error}"));
+        let failed = |error: h2::Error| WireError(format!("watch: {error}"));
         let chunk = chunk.map_err(failed)?;
         answers
             .flow_control()
             .release_capacity(chunk.len())
             .map_err(failed)?;
-        let malformed = || Failure("watch: an answer that does not parse".into());
+        let malformed = || WireError("watch: an answer that does not parse".into());
         if pending.is_empty() {
             let used = count_messages(&chunk, counts).ok_or_else(malformed)?;
             pending.extend_from_slice(&chunk[used..]);
@@ -204,7 +204,7 @@ async fn follow(mut answers: h2::RecvStream, counts: &Counts) -> Result<(), Fail
         }
         counts.last.set(Some(env::now()));
     }
-    Err(Failure("watch: the server has ended the stream".into()))
+    Err(WireError("watch: the server has ended the stream".into()))
 }
 
 /// Counts the whole messages at the start of `data`, and gives their length.

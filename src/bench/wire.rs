@@ -6,7 +6,7 @@
 use super::load::Method;
 use crate::client::Endpoint;
 use crate::env;
-use crate::tls::{Connector, Stream};
+use crate::tls::{Connector, MaybeTlsStream};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
@@ -23,7 +23,7 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
 /// How a request failed: the name under which the report counts it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Failure(pub String);
+pub struct WireError(pub String);
 
 /// One connection, shared by several clients, and opened again when it fails.
 pub struct Wire {
@@ -51,10 +51,10 @@ impl Wire {
         endpoint: Endpoint,
         connect_timeout: Duration,
         tls: Option<&Connector>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, WireError> {
         let tls = endpoint
             .connector(tls)
-            .map_err(|error| Failure(error.to_string()))?;
+            .map_err(|error| WireError(error.to_string()))?;
         let heads = Method::ALL.map(|method| head_of(method.path(), &endpoint, tls.is_some()));
         let wire = Self {
             endpoint,
@@ -69,15 +69,15 @@ impl Wire {
         Ok(wire)
     }
 
-    async fn open(&self) -> Result<(), Failure> {
+    async fn open(&self) -> Result<(), WireError> {
         let failure =
-            |error: String| Failure(format!("cannot connect to {}: {error}", self.endpoint.address()));
+            |error: String| WireError(format!("cannot connect to {}: {error}", self.endpoint.address()));
         let handshake = async {
             let stream = env::connect(self.endpoint.address())
                 .await
                 .map_err(|e| failure(e.to_string()))?;
             let stream = match &self.tls {
-                None => Stream::Plain(stream),
+                None => MaybeTlsStream::Plain(stream),
                 Some(connector) => connector
                     .connect(stream, self.endpoint.address())
                     .await
@@ -111,7 +111,7 @@ impl Wire {
     }
 
     /// Sends one request and reads its answer. Gives the answer's length.
-    pub async fn call(&self, handle: &mut Handle, method: Method, body: Bytes) -> Result<u64, Failure> {
+    pub async fn call(&self, handle: &mut Handle, method: Method, body: Bytes) -> Result<u64, WireError> {
         if handle.sender.is_none() {
             self.repair(handle).await?;
         }
@@ -123,7 +123,7 @@ impl Wire {
                 if !error.is_reset() {
                     handle.sender = None;
                 }
-                Err(Failure(format!("connection: {error}")))
+                Err(WireError(format!("connection: {error}")))
             }
         }
     }
@@ -133,12 +133,12 @@ impl Wire {
         &self,
         path: &str,
         first: Bytes,
-    ) -> Result<(h2::SendStream<Bytes>, h2::RecvStream), Failure> {
-        let failure = |error: h2::Error| Failure(format!("connection: {error}"));
+    ) -> Result<(h2::SendStream<Bytes>, h2::RecvStream), WireError> {
+        let failure = |error: h2::Error| WireError(format!("connection: {error}"));
         let mut sender = self
             .handle()
             .sender
-            .ok_or_else(|| Failure("no connection".into()))?;
+            .ok_or_else(|| WireError("no connection".into()))?;
         std::future::poll_fn(|context| sender.poll_ready(context))
             .await
             .map_err(failure)?;
@@ -153,7 +153,7 @@ impl Wire {
     }
 
     /// Gives a handle whose connection has failed a new one. The first client opens it for all.
-    async fn repair(&self, handle: &mut Handle) -> Result<(), Failure> {
+    async fn repair(&self, handle: &mut Handle) -> Result<(), WireError> {
         let _guard = self.reconnect.lock().await;
         if handle.generation == self.generation.get()
             && let Err(failure) = self.open().await
@@ -187,7 +187,7 @@ async fn exchange(
     sender: &mut SendRequest<Bytes>,
     head: http::Request<()>,
     body: Bytes,
-) -> Result<Result<u64, Failure>, h2::Error> {
+) -> Result<Result<u64, WireError>, h2::Error> {
     std::future::poll_fn(|context| sender.poll_ready(context)).await?;
     let (answer, mut stream) = sender.send_request(head, false)?;
     stream.send_data(body, true)?;
@@ -202,13 +202,13 @@ async fn exchange(
     let verdict = match (&trailers, head.status) {
         (Some(trailers), _) => grpc_status(trailers),
         (None, http::StatusCode::OK) => grpc_status(&head.headers),
-        (None, status) => Err(Failure(format!("HTTP {status}"))),
+        (None, status) => Err(WireError(format!("HTTP {status}"))),
     };
     Ok(verdict.map(|()| answer_bytes))
 }
 
 /// The server's verdict, in the trailers of an answer or in the head of an answer without a body.
-fn grpc_status(headers: &HeaderMap) -> Result<(), Failure> {
+fn grpc_status(headers: &HeaderMap) -> Result<(), WireError> {
     const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
     const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
     match headers.get(GRPC_STATUS) {
@@ -216,8 +216,11 @@ fn grpc_status(headers: &HeaderMap) -> Result<(), Failure> {
         Some(code) => {
             let code = tonic::Code::from_bytes(code.as_bytes());
             let message = headers.get(GRPC_MESSAGE).map_or(&b""[..], HeaderValue::as_bytes);
-            Err(Failure(format!("{code:?}: {}", String::from_utf8_lossy(message))))
+            Err(WireError(format!(
+                "{code:?}: {}",
+                String::from_utf8_lossy(message)
+            )))
         }
-        None => Err(Failure("answer without grpc-status".to_owned())),
+        None => Err(WireError("answer without grpc-status".to_owned())),
     }
 }

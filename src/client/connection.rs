@@ -6,7 +6,7 @@
 
 use super::EndpointError;
 use crate::env;
-use crate::tls::{Connector, HandshakeError, Stream};
+use crate::tls::{Connector, HandshakeError, MaybeTlsStream};
 use http::uri::{Authority, Scheme};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -169,7 +169,7 @@ where
                 source,
             })?;
         let stream = match &options.tls {
-            None => Stream::Plain(stream),
+            None => MaybeTlsStream::Plain(stream),
             Some(connector) => {
                 connector
                     .connect(stream, address)

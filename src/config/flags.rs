@@ -184,8 +184,8 @@ pub fn known(name: &str) -> bool {
 pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invocation, Error> {
     let given = match read_flags(&line.flags) {
         Ok(flags) => flags.given,
-        Err(Failure::Help(text)) => return Ok(Invocation::Print(text)),
-        Err(Failure::Bad(_, message)) => return Err(Error::Usage(message)),
+        Err(FlagFailure::Help(text)) => return Ok(Invocation::Print(text)),
+        Err(FlagFailure::Bad(_, message)) => return Err(Error::Usage(message)),
     };
     if let Some(word) = line.word {
         return Err(Error::Positional(word));
@@ -217,7 +217,7 @@ pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invoca
             return Err(Error::Shadowed(variable.clone()));
         } else if !value.is_empty() {
             let word = format!("--{name}={value}");
-            if let Err(Failure::Bad(reason, _)) = read_flags(std::slice::from_ref(&word)) {
+            if let Err(FlagFailure::Bad(reason, _)) = read_flags(std::slice::from_ref(&word)) {
                 return Err(Error::Environment {
                     variable: variable.clone(),
                     value: value.clone(),
@@ -234,8 +234,8 @@ pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invoca
     match read_flags(&words) {
         Ok(flags) if flags.version => Ok(Invocation::Print(super::version_text())),
         Ok(flags) => Server::new(flags, notices).map(|server| Invocation::Server(Box::new(server))),
-        Err(Failure::Help(text)) => Ok(Invocation::Print(text)),
-        Err(Failure::Bad(_, message)) => Err(Error::Usage(message)),
+        Err(FlagFailure::Help(text)) => Ok(Invocation::Print(text)),
+        Err(FlagFailure::Bad(_, message)) => Err(Error::Usage(message)),
     }
 }
 
@@ -245,13 +245,13 @@ fn flag_of(variable: &str) -> Option<String> {
     Some(name.to_ascii_lowercase().replace('_', "-"))
 }
 
-enum Failure {
+enum FlagFailure {
     Help(String),
     /// The reason alone, and the whole message.
     Bad(String, String),
 }
 
-fn read_flags(words: &[String]) -> Result<Flags, Failure> {
+fn read_flags(words: &[String]) -> Result<Flags, FlagFailure> {
     let program = std::iter::once("callboard");
     let matches = Flags::command()
         .try_get_matches_from(program.chain(words.iter().map(String::as_str)))
@@ -266,9 +266,9 @@ fn read_flags(words: &[String]) -> Result<Flags, Failure> {
 }
 
 /// Puts clap's errors in Go's words.
-fn failure(error: &clap::Error) -> Failure {
+fn failure(error: &clap::Error) -> FlagFailure {
     if error.kind() == ErrorKind::DisplayHelp {
-        return Failure::Help(error.to_string());
+        return FlagFailure::Help(error.to_string());
     }
     let context = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.clone(),
@@ -290,5 +290,5 @@ fn failure(error: &clap::Error) -> Failure {
     } else {
         format!("invalid value {value:?} for flag -{name}: {reason}")
     };
-    Failure::Bad(reason, message)
+    FlagFailure::Bad(reason, message)
 }

@@ -1,7 +1,7 @@
 //! Questions about the state of other members, all at once and each with a deadline.
 
 use crate::ids::MemberId;
-use crate::peer::caller::{Call, PeerCaller};
+use crate::peer::caller::{PeerCall, PeerCaller};
 use crate::proto::peer::state_question::Question;
 use crate::proto::peer::{StateAnswer, StateQuestion};
 use std::time::Duration;
@@ -17,5 +17,5 @@ pub(super) async fn ask_others(
         question: Some(question),
     };
     let others = caller.others();
-    caller.call(&others, Call::AskState, &question, within).await
+    caller.call(&others, PeerCall::AskState, &question, within).await
 }

@@ -1,7 +1,7 @@
 //! Questions about leases on their way to the leader, over its peer port. Asking twice does no harm.
 
 use crate::ids::MemberId;
-use crate::peer::caller::{Call, PeerCaller};
+use crate::peer::caller::{PeerCall, PeerCaller};
 use crate::proto::peer::{LeaseAnswer, LeaseAnswers, LeaseQuestion, LeaseQuestions};
 use std::time::Duration;
 use tonic::Status;
@@ -18,7 +18,7 @@ pub(super) async fn ask(
     let count = questions.len();
     let questions = LeaseQuestions { questions };
     let mut answers = caller
-        .call::<LeaseAnswers>(&[leader], Call::AskLeases, &questions, ANSWER_TIMEOUT)
+        .call::<LeaseAnswers>(&[leader], PeerCall::AskLeases, &questions, ANSWER_TIMEOUT)
         .await;
     let (_, answers) = answers
         .pop()

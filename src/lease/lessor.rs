@@ -1,7 +1,7 @@
 //! The pure lessor: which leases there are, and on a leader when each of them ends. No clock: time comes in as
 //! milliseconds on any steady clock of the caller's.
 
-use super::queue::Queue;
+use super::queue::DeadlineQueue;
 use crate::ids::Term;
 use crate::limits::sizes;
 use crate::proto::log::{ExpiredLease, LeaseCheckpoint};
@@ -98,8 +98,8 @@ pub struct Lessor {
     options: LessorOptions,
     leases: BTreeMap<i64, Lease>,
     leading: Option<Term>,
-    expiries: Queue,
-    checkpoints: Queue,
+    expiries: DeadlineQueue,
+    checkpoints: DeadlineQueue,
 }
 
 impl Lessor {
@@ -108,8 +108,8 @@ impl Lessor {
             options,
             leases: BTreeMap::new(),
             leading: None,
-            expiries: Queue::default(),
-            checkpoints: Queue::default(),
+            expiries: DeadlineQueue::default(),
+            checkpoints: DeadlineQueue::default(),
         }
     }
 
@@ -168,8 +168,8 @@ impl Lessor {
                 checkpoints.push((lease.checkpoint_queued_ms, *id));
             }
         }
-        self.expiries = Queue::of(expiries);
-        self.checkpoints = Queue::of(checkpoints);
+        self.expiries = DeadlineQueue::of(expiries);
+        self.checkpoints = DeadlineQueue::of(checkpoints);
     }
 
     /// Takes note of what the log has done.

@@ -9,11 +9,11 @@ use std::collections::BinaryHeap;
 
 /// Times in milliseconds on the caller's clock.
 #[derive(Debug, Default)]
-pub struct Queue {
+pub struct DeadlineQueue {
     heap: BinaryHeap<Reverse<(u64, i64)>>,
 }
 
-impl Queue {
+impl DeadlineQueue {
     /// All at once: as cheap as it gets.
     pub fn of(entries: Vec<(u64, i64)>) -> Self {
         Self {

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Sparse {
     per_second: u32,
-    state: Mutex<State>,
+    state: Mutex<SparseState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SparseState {
     second: Option<Instant>,
     written: u32,
     left_out: u64,

@@ -124,11 +124,11 @@ impl GrpcMetrics {
     }
 
     /// A call begins.
-    pub fn begin(&self, path: &str) -> Call {
+    pub fn begin(&self, path: &str) -> CountedCall {
         let number = METHODS.iter().position(|(known, _)| *known == path);
         let method = number.map_or_else(|| self.unknown(), |number| self.method(number));
         method.started.inc();
-        Call {
+        CountedCall {
             begun: method.handling_seconds.is_some().then(env::now),
             method: Arc::clone(method),
             ended: false,
@@ -157,13 +157,13 @@ impl GrpcMetrics {
 
 /// A call under way.
 #[derive(Debug)]
-pub struct Call {
+pub struct CountedCall {
     method: Arc<Method>,
     begun: Option<env::Instant>,
     ended: bool,
 }
 
-impl Call {
+impl CountedCall {
     /// A message came in.
     pub fn received(&self, bytes: usize) {
         self.method.received.inc();
@@ -193,7 +193,7 @@ impl Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for CountedCall {
     fn drop(&mut self) {
         self.end(Code::Cancelled);
     }

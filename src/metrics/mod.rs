@@ -40,7 +40,7 @@ mod watch;
 mod tests;
 
 pub use consensus::ConsensusMetrics;
-pub use grpc::{Call, GrpcMetrics, Receipts};
+pub use grpc::{CountedCall, GrpcMetrics, Receipts};
 pub use health::HealthMetrics;
 pub use lease::LeaseMetrics;
 pub use observed::Observed;

@@ -1,6 +1,6 @@
 //! A running member as the API sees it.
 
-use super::bootstrap::Opened;
+use super::bootstrap::OpenedMember;
 use crate::api::{self, Backend, ProposeError, ReadError};
 use crate::bound::Bound;
 use crate::config;
@@ -48,7 +48,7 @@ impl MemberBackend {
     /// Before anything behind it runs.
     pub(super) fn new(
         config: &config::Server,
-        opened: &Opened,
+        opened: &OpenedMember,
         neighbours: &Neighbours,
         contacts: Contacts,
         dialler: Option<Connector>,
@@ -107,8 +107,8 @@ impl Backend for MemberBackend {
         self.handle.read_barrier().await
     }
 
-    fn identity(&self) -> api::Identity {
-        api::Identity {
+    fn identity(&self) -> api::HeaderIdentity {
+        api::HeaderIdentity {
             cluster_id: self.identity.cluster,
             member_id: self.identity.member,
         }

@@ -145,7 +145,7 @@ impl EngineOptions {
 }
 
 /// What a member consists of before its actors start.
-pub struct Opened {
+pub struct OpenedMember {
     pub directory: Arc<DataDirectory>,
     pub identity: Identity,
     /// Under which this process proposes.
@@ -164,7 +164,11 @@ pub struct Opened {
 /// The work of engines cannot be undone: they remove older journals, and a torn end must not be put back in a journal that
 /// they have begun another one behind. Where there is such work, all is opened with engines at rest first. That is rare: an
 /// engine is done with an older journal soon after it has begun the next.
-pub fn open(config: &config::Server, engine: &EngineOptions, origin: u64) -> Result<Opened, StartError> {
+pub fn open(
+    config: &config::Server,
+    engine: &EngineOptions,
+    origin: u64,
+) -> Result<OpenedMember, StartError> {
     let mut founding = None;
     if !DataDirectory::is_claimed(&config.data_dir) {
         founding = Some(found(config)?);
@@ -254,7 +258,7 @@ impl Opening<'_> {
         &self,
         founding: Option<(Identity, InitialState)>,
         engine: Engine,
-    ) -> Result<Opened, StartError> {
+    ) -> Result<OpenedMember, StartError> {
         let (directory, files, options) = (&self.directory, &self.files, self.options);
         let state =
             StateDatabase::open_found(&directory.state_path()?, &options.state, &files.state, engine)?;
@@ -291,7 +295,7 @@ impl Opening<'_> {
             check_owner(self.config, directory, identity.member, members)?;
             identity
         };
-        Ok(Opened {
+        Ok(OpenedMember {
             directory: Arc::clone(directory),
             identity,
             origin: self.origin,
@@ -385,7 +389,7 @@ fn check_owner(
 /// Log and state are synced apart: after a crash the state may be behind the log, which replays the rest. A state that
 /// came as a snapshot may be ahead of an old log, or in the middle of one that it conflicts with, which is then discarded.
 /// Anything else is a loss. Changes nothing; says whether the log is to be discarded.
-fn begins_again(opened: &Opened) -> Result<bool, StartError> {
+fn begins_again(opened: &OpenedMember) -> Result<bool, StartError> {
     let applied = opened.machine.applied_index();
     let cut = opened.recovered.cut.index;
     let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
@@ -424,7 +428,7 @@ fn begins_again(opened: &Opened) -> Result<bool, StartError> {
 }
 
 /// Has log and state agree, or says why they cannot.
-fn reconcile(mut opened: Opened) -> Result<Opened, StartError> {
+fn reconcile(mut opened: OpenedMember) -> Result<OpenedMember, StartError> {
     let applied = opened.machine.applied_index();
     if begins_again(&opened)? {
         let applied_term = opened.views.load().applied_term();

@@ -25,7 +25,7 @@ fn config(directory: &Path, name: &str, port: u16) -> config::Server {
     }
 }
 
-fn start(directory: &Path) -> Result<Opened, StartError> {
+fn start(directory: &Path) -> Result<OpenedMember, StartError> {
     open(&config(directory, "a", 7001), &EngineOptions::default(), 1)
 }
 
@@ -64,7 +64,7 @@ fn entry(index: u64) -> Entry {
 }
 
 /// Writes and applies an entry; all of it is synced.
-fn work(opened: &mut Opened, index: LogIndex) {
+fn work(opened: &mut OpenedMember, index: LogIndex) {
     opened
         .log
         .append(&[entry(index.0)], false, None)

@@ -7,7 +7,7 @@ use crate::stop::StopSignal;
 use tokio::sync::watch;
 
 /// Tells whether the door is open. An error while waiting for it means that it stays closed.
-pub type Opened = watch::Receiver<bool>;
+pub type EntranceOpened = watch::Receiver<bool>;
 
 /// Who opens it.
 pub struct Entrance {
@@ -23,7 +23,7 @@ impl Entrance {
         Self { check, opened, stop }
     }
 
-    pub fn opened(&self) -> Opened {
+    pub fn opened(&self) -> EntranceOpened {
         self.opened.subscribe()
     }
 

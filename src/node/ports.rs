@@ -96,17 +96,17 @@ impl PortPlaces {
         }
     }
 
-    fn for_clients(&self) -> api::Options {
-        api::Options {
+    fn for_clients(&self) -> api::ServeOptions {
+        api::ServeOptions {
             places: self.clients.clone(),
-            ..api::Options::default()
+            ..api::ServeOptions::default()
         }
     }
 
-    fn for_peers(&self) -> api::Options {
-        api::Options {
+    fn for_peers(&self) -> api::ServeOptions {
+        api::ServeOptions {
             places: self.peers.clone(),
-            ..api::Options::default()
+            ..api::ServeOptions::default()
         }
     }
 }
@@ -114,7 +114,7 @@ impl PortPlaces {
 pub(super) async fn serve(
     listeners: Vec<Listener>,
     routes: &api::Routes<MemberBackend>,
-    options: api::Options,
+    options: api::ServeOptions,
     shutdown: &Shutdown,
 ) {
     let serving = listeners.into_iter().map(|listener| {

@@ -20,7 +20,7 @@ use tonic::Status;
 
 /// What other members answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Call {
+pub enum PeerCall {
     /// `LeaseQuestions`, answered with `LeaseAnswers`.
     AskLeases,
     /// `StateQuestion`, answered with `StateAnswer`.
@@ -80,7 +80,7 @@ impl PeerCaller {
     pub async fn call<A: Message + Default>(
         &mut self,
         members: &[MemberId],
-        call: Call,
+        call: PeerCall,
         question: &impl Message,
         within: Duration,
     ) -> Vec<(MemberId, Result<A, Status>)> {
@@ -111,7 +111,7 @@ impl PeerCaller {
 async fn call_one<A: Message + Default>(
     known: Result<PeerClient<Channel>, Remote>,
     attempt: usize,
-    call: Call,
+    call: PeerCall,
     hello: &Hello,
     question: &impl Message,
 ) -> Result<(PeerClient<Channel>, A), Status> {
@@ -121,8 +121,8 @@ async fn call_one<A: Message + Default>(
     };
     let request = envelope::wrap_call(Some(hello), question);
     let answer = match call {
-        Call::AskLeases => client.ask_leases(request).await,
-        Call::AskState => client.ask_state(request).await,
+        PeerCall::AskLeases => client.ask_leases(request).await,
+        PeerCall::AskState => client.ask_state(request).await,
     };
     let answer = envelope::unwrap_call(answer?.into_inner());
     Ok((

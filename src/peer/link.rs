@@ -218,7 +218,7 @@ async fn keep_open(
     metrics: &SentMetrics,
     report: impl Fn(mpsc::Sender<Envelope>, Recollection),
 ) -> Result<Infallible, Status> {
-    let Stream {
+    let LinkStream {
         outgoing,
         replies,
         version,
@@ -240,7 +240,7 @@ async fn keep_open(
 }
 
 /// A stream to a remote member, after the handshake.
-pub struct Stream {
+pub struct LinkStream {
     outgoing: mpsc::Sender<Envelope>,
     replies: Streaming<LinkReply>,
     version: String,
@@ -248,7 +248,7 @@ pub struct Stream {
 }
 
 /// Opens a stream to the remote member, over the next of its addresses.
-pub async fn open(remote: &Remote, attempt: usize) -> Result<Stream, Status> {
+pub async fn open(remote: &Remote, attempt: usize) -> Result<LinkStream, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
     let hello = envelope::wrap_hello(&identity::hello(remote.own, remote.member));
@@ -263,7 +263,7 @@ pub async fn open(remote: &Remote, attempt: usize) -> Result<Stream, Status> {
             .ok_or_else(|| Status::unavailable("closed during the handshake"))?;
         let recollection =
             envelope::unwrap_handshake(&reply).map_err(|error| Status::data_loss(error.to_string()))?;
-        Ok(Stream {
+        Ok(LinkStream {
             outgoing,
             replies,
             version: reply.version,

@@ -115,13 +115,13 @@ pub enum Advice {
 
 /// Looks again and again.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct SpaceWatcher {
     space: Space,
     disk_is_short: bool,
     calm_since: Option<Instant>,
 }
 
-impl Watcher {
+impl SpaceWatcher {
     pub fn new(space: Space) -> Self {
         Self {
             space,
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_alarm_is_raised_when_full_and_lowered_when_there_is_room_for_a_while() {
-        let mut watcher = Watcher::new(Space::new(rules(1000, -1)));
+        let mut watcher = SpaceWatcher::new(Space::new(rules(1000, -1)));
         let begin = env::now();
         let calm_ms = SPACE_CALM.as_millis() as u64;
         let steps = [
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn a_disk_that_is_short_raises_the_alarm_and_refuses() {
         let space = Space::new(rules(-1, 1000));
-        let mut watcher = Watcher::new(space.clone());
+        let mut watcher = SpaceWatcher::new(space.clone());
         let now = env::now();
         let later = now + SPACE_CALM;
         let steps = [
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn no_more_is_accepted_between_two_looks_than_the_disk_has_room_for() {
         let space = Space::new(rules(-1, 1000));
-        let mut watcher = Watcher::new(space.clone());
+        let mut watcher = SpaceWatcher::new(space.clone());
         let mut look = |free_bytes| {
             let seen = Seen {
                 live_bytes: 5,

@@ -9,7 +9,7 @@ use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
 use crate::quota::reserve::Reserve;
-use crate::quota::watcher::{Advice, Seen, Watcher};
+use crate::quota::watcher::{Advice, Seen, SpaceWatcher};
 use crate::requests::Handle;
 use crate::state::{View, Views};
 use crate::storage::state_alarms::RaisedAlarm;
@@ -45,7 +45,7 @@ pub fn command(own: MemberId, action: AlarmAction) -> Request {
 
 /// Watches as long as the member runs.
 pub async fn watch(parts: SpaceWatchOptions) {
-    let mut watcher = Watcher::new(parts.space.clone());
+    let mut watcher = SpaceWatcher::new(parts.space.clone());
     let reserve = Reserve::new(&parts.data_dir, parts.space.rules());
     loop {
         env::sleep(SPACE_LOOK_INTERVAL).await;

@@ -21,7 +21,7 @@ use crate::state::components::State;
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_alarms::{self, Alarms, RaisedAlarm, SharedAlarms};
 use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{self, Applied, Change};
+use crate::storage::state_meta::{self, Applied, DigestChange};
 
 /// The alarms that are raised.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl RaisedAlarms {
             return;
         }
         let sum = u64::from(crc32c::crc32c(&alarms.encode_to_vec()));
-        applied.digest(Change::Alarms, &[sum]);
+        applied.digest(DigestChange::Alarms, &[sum]);
         self.all = Arc::new(alarms);
         self.is_changed = true;
     }

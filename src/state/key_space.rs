@@ -22,7 +22,7 @@ use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
 use crate::storage::state_keys::{KeyRange, Place};
-use crate::storage::state_meta::{Applied, Change};
+use crate::storage::state_meta::{Applied, DigestChange};
 use crate::storage::state_packed::{Packed, PackedWriter};
 use crate::storage::state_record::{Header, NewRecord, Record};
 use crate::storage::state_replaced::{Previous, Replacement};
@@ -151,7 +151,9 @@ impl KeySpace {
             value,
             lease,
         });
-        beside.applied.digest(Change::Put, &[u64::from(record.sum())]);
+        beside
+            .applied
+            .digest(DigestChange::Put, &[u64::from(record.sum())]);
         self.note_change(place.main, &key, Some(&record))?;
         self.replace(beside.applied, &key, place, previous, false)?;
         let replaced = previous.map_or(0, |previous| revision_bytes(&key, previous.value_bytes as usize));
@@ -178,7 +180,7 @@ impl KeySpace {
         let place = self.next_place(beside.applied);
         let sum = u64::from(crc32c::crc32c(key));
         let numbers = [sum, place.main as u64, u64::from(place.sub)];
-        beside.applied.digest(Change::Delete, &numbers);
+        beside.applied.digest(DigestChange::Delete, &numbers);
         self.note_change(place.main, key, None)?;
         self.replace(beside.applied, key, place, Some(previous), true)?;
         // A deletion itself goes with the same compaction as what it has deleted.

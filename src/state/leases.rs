@@ -19,14 +19,14 @@ use crate::proto::log::{LeaseCheckpoints, LeaseExpiry};
 use crate::state::components::State;
 use crate::state::mvcc::records::stored_range;
 use crate::state::view::View;
-use crate::state::{ApplyError, Failure};
+use crate::state::{ApplyError, ApplyFailure};
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_leases::{
     LeaseRecord, attachment_key, attachment_value, attachments_of, decode_attachment, decode_lease,
     encode_lease, lease_key,
 };
-use crate::storage::state_meta::{Applied, Change};
+use crate::storage::state_meta::{Applied, DigestChange};
 
 /// What has happened to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,8 +79,8 @@ impl Leases {
 
     fn set(&mut self, applied: &mut Applied, id: i64, record: LeaseRecord) {
         let numbers = [id, record.ttl, record.remaining_ttl].map(|number| number as u64);
-        applied.digest(Change::Lease, &numbers);
-        applied.digest(Change::Lease, &[record.granted_at]);
+        applied.digest(DigestChange::Lease, &numbers);
+        applied.digest(DigestChange::Lease, &[record.granted_at]);
         self.records.insert(id, Some(record));
     }
 
@@ -145,7 +145,7 @@ pub(super) fn grant(
     state: &mut State,
     request: &LeaseGrantRequest,
     index: u64,
-) -> Result<LeaseGrantResponse, Failure> {
+) -> Result<LeaseGrantResponse, ApplyFailure> {
     let (id, ttl) = (request.id, request.ttl);
     if id == 0 {
         return Err(ApplyError::LeaseNotFound.into());
@@ -170,7 +170,10 @@ pub(super) fn grant(
     })
 }
 
-pub(super) fn revoke(state: &mut State, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Failure> {
+pub(super) fn revoke(
+    state: &mut State,
+    request: LeaseRevokeRequest,
+) -> Result<LeaseRevokeResponse, ApplyFailure> {
     let Some(lease) = state.leases.get(request.id)? else {
         return Err(ApplyError::LeaseNotFound.into());
     };
@@ -195,7 +198,7 @@ fn end(state: &mut State, id: i64, lease: LeaseRecord) -> Result<(), StateError>
         state.delete(&key, &newest)?;
     }
     state.keys.done.end_request(&before);
-    state.applied.digest(Change::LeaseEnd, &[id as u64]);
+    state.applied.digest(DigestChange::LeaseEnd, &[id as u64]);
     state.leases.records.insert(id, None);
     state.applied.usage.lease_ended();
     state.leases.noted.push(LeaseChange::Revoked { id });
@@ -211,7 +214,7 @@ fn check_term(term: u64, entry_term: Term) -> Result<(), ApplyError> {
 }
 
 /// Each lease ends in a revision of its own, as if it had been revoked alone.
-pub(super) fn expire(state: &mut State, expiry: &LeaseExpiry, entry_term: Term) -> Result<(), Failure> {
+pub(super) fn expire(state: &mut State, expiry: &LeaseExpiry, entry_term: Term) -> Result<(), ApplyFailure> {
     if !mutants::active(Mutant::ExpiryOfAnyTerm) {
         check_term(expiry.term, entry_term)?;
     }
@@ -229,7 +232,7 @@ pub(super) fn checkpoint(
     state: &mut State,
     request: &LeaseCheckpoints,
     entry_term: Term,
-) -> Result<(), Failure> {
+) -> Result<(), ApplyFailure> {
     check_term(request.term, entry_term)?;
     for checkpoint in &request.checkpoints {
         let (id, remaining_ttl) = (checkpoint.id, checkpoint.remaining_ttl);

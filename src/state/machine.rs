@@ -23,7 +23,7 @@ use crate::state::digests::Digests;
 use crate::state::entry::{self, EntryCommand, Payload};
 use crate::state::leases::{self, LeaseSink};
 use crate::state::view::Views;
-use crate::state::{ApplyError, Failure, MachineError, txn};
+use crate::state::{ApplyError, ApplyFailure, MachineError, txn};
 use crate::storage::state::StateDatabase;
 use crate::storage::state_error::StateError;
 use crate::storage::state_meta::{Cluster, SharedCluster};
@@ -345,7 +345,7 @@ impl Machine {
             Some(Request::Put(request)) => txn::put(state, &request).map(Outcome::Put),
             Some(Request::DeleteRange(request)) => txn::delete_range(state, &request)
                 .map(Outcome::DeleteRange)
-                .map_err(Failure::from),
+                .map_err(ApplyFailure::from),
             Some(Request::Txn(request)) => {
                 txn::txn(state, &request, command.origin == self.origin).map(Outcome::Txn)
             }
@@ -364,7 +364,7 @@ impl Machine {
                 .membership
                 .set_attributes(&mut state.applied, attributes)
                 .map(|()| Outcome::Done)
-                .map_err(Failure::from),
+                .map_err(ApplyFailure::from),
             Some(Request::ClusterVersion(version)) => {
                 state.membership.set_version(&mut state.applied, version.version);
                 Ok(Outcome::Done)
@@ -375,8 +375,8 @@ impl Machine {
         };
         match outcome {
             Ok(outcome) => Ok(Ok(outcome)),
-            Err(Failure::Refused(error)) => Ok(Err(error)),
-            Err(Failure::Fatal(error)) => Err(error),
+            Err(ApplyFailure::Refused(error)) => Ok(Err(error)),
+            Err(ApplyFailure::Fatal(error)) => Err(error),
         }
     }
 }
@@ -398,7 +398,7 @@ fn commands(entry: &CommittedEntry) -> Result<Vec<EntryCommand>, MachineError> {
 }
 
 /// Raises the watermark below which the past is gone; the space comes back later.
-fn compact(state: &mut State, request: &CompactionRequest) -> Result<CompactionResponse, Failure> {
+fn compact(state: &mut State, request: &CompactionRequest) -> Result<CompactionResponse, ApplyFailure> {
     if request.revision <= state.applied.compact_revision {
         return Err(ApplyError::Compacted.into());
     }

@@ -13,7 +13,7 @@ use crate::proto::peer::ConfState;
 use crate::state::ApplyError;
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{self, Applied, Change, Cluster, SharedCluster};
+use crate::storage::state_meta::{self, Applied, Cluster, DigestChange, SharedCluster};
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Membership {
     pub(crate) fn set(&mut self, applied: &mut Applied, mut cluster: Cluster) {
         cluster.members.sort_by_key(|member| member.id);
         let sum = u64::from(crc32c::crc32c(&cluster.encode_to_vec()));
-        applied.digest(Change::Cluster, &[sum]);
+        applied.digest(DigestChange::Cluster, &[sum]);
         self.cluster = Arc::new(cluster);
         self.is_changed = true;
     }

@@ -112,24 +112,24 @@ pub enum MachineError {
 
 /// Either kind of failure, inside this folder.
 #[derive(Debug)]
-enum Failure {
+enum ApplyFailure {
     Refused(ApplyError),
     Fatal(StateError),
 }
 
-impl From<ApplyError> for Failure {
+impl From<ApplyError> for ApplyFailure {
     fn from(error: ApplyError) -> Self {
         Self::Refused(error)
     }
 }
 
-impl From<StateError> for Failure {
+impl From<StateError> for ApplyFailure {
     fn from(error: StateError) -> Self {
         Self::Fatal(error)
     }
 }
 
-impl From<MvccError> for Failure {
+impl From<MvccError> for ApplyFailure {
     fn from(error: MvccError) -> Self {
         match error {
             MvccError::Compacted => Self::Refused(ApplyError::Compacted),

@@ -15,18 +15,18 @@ use crate::proto::etcdserverpb::{
 use crate::state::components::State;
 use crate::state::mvcc::records::RecordsAt;
 use crate::state::mvcc::txn::{self, Plan, Planned};
-use crate::state::{ApplyError, Failure};
+use crate::state::{ApplyError, ApplyFailure};
 use crate::storage::state_error::StateError;
 use crate::storage::state_keys::KeyRange;
 use crate::storage::state_record::{Header, Record};
 
-pub(crate) fn put(state: &mut State, request: &PutRequest) -> Result<PutResponse, Failure> {
+pub(crate) fn put(state: &mut State, request: &PutRequest) -> Result<PutResponse, ApplyFailure> {
     let previous = check_put(state, request)?;
     Ok(put_checked(state, request, previous.as_ref())?)
 }
 
 /// Returns the header of the key's newest record.
-fn check_put(state: &State, request: &PutRequest) -> Result<Option<Header>, Failure> {
+fn check_put(state: &State, request: &PutRequest) -> Result<Option<Header>, ApplyFailure> {
     if request.key.is_empty() {
         return Err(ApplyError::EmptyKey.into());
     }
@@ -114,7 +114,7 @@ pub(crate) fn txn(
     state: &mut State,
     request: &TxnRequest,
     is_answered: bool,
-) -> Result<TxnResponse, Failure> {
+) -> Result<TxnResponse, ApplyFailure> {
     let plan = txn::plan(&&*state, request)?;
     check(state, &plan)?;
     let before = state.keys.done;
@@ -124,7 +124,7 @@ pub(crate) fn txn(
     Ok(response)
 }
 
-fn check(state: &State, plan: &Plan<'_>) -> Result<(), Failure> {
+fn check(state: &State, plan: &Plan<'_>) -> Result<(), ApplyFailure> {
     for operation in &plan.operations {
         match operation {
             Planned::Operation(Request::RequestRange(range)) => txn::check_range(&state, range)?,
@@ -138,7 +138,7 @@ fn check(state: &State, plan: &Plan<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn execute(state: &mut State, plan: &Plan<'_>, is_answered: bool) -> Result<TxnResponse, Failure> {
+fn execute(state: &mut State, plan: &Plan<'_>, is_answered: bool) -> Result<TxnResponse, ApplyFailure> {
     let mut responses = Vec::with_capacity(plan.operations.len());
     for operation in &plan.operations {
         let response = match operation {

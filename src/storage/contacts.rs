@@ -103,10 +103,10 @@ impl ContactsFile {
 
 /// The file's content, shared by all links. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Contacts(Arc<Inner>);
+pub struct Contacts(Arc<ContactsState>);
 
 #[derive(Debug)]
-struct Inner {
+struct ContactsState {
     path: PathBuf,
     known: Mutex<ContactsFile>,
     /// This start.
@@ -145,7 +145,7 @@ impl Contacts {
             }
         }
         let own = file.started();
-        let contacts = Self(Arc::new(Inner {
+        let contacts = Self(Arc::new(ContactsState {
             path,
             known: Mutex::new(file),
             own,

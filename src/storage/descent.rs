@@ -19,7 +19,7 @@ const TABLE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum DescentStep {
     /// There may be more to merge.
     Merged,
     /// All tables are on the last level.
@@ -40,7 +40,7 @@ pub fn bytes_above(keyspace: &Keyspace) -> u64 {
 }
 
 /// One merge, of the deepest tables that can go deeper. Drops what nobody sees who reads at `oldest` or later.
-pub fn step(keyspace: &Keyspace, table_bytes: u64, oldest: SeqNo) -> Result<Step, fjall::Error> {
+pub fn step(keyspace: &Keyspace, table_bytes: u64, oldest: SeqNo) -> Result<DescentStep, fjall::Error> {
     let mut table_bytes = table_bytes;
     while bytes_above(keyspace) > 0 {
         let before = keyspace.tree.current_version().id();
@@ -50,17 +50,17 @@ pub fn step(keyspace: &Keyspace, table_bytes: u64, oldest: SeqNo) -> Result<Step
             .with_table_target_size(table_bytes);
         keyspace.tree.compact(Arc::new(strategy), oldest)?;
         if keyspace.tree.current_version().id() != before {
-            return Ok(Step::Merged);
+            return Ok(DescentStep::Merged);
         }
         if merge_levels(keyspace, oldest)? {
-            return Ok(Step::Merged);
+            return Ok(DescentStep::Merged);
         }
         if table_bytes >= TABLE_BYTES_MAX {
-            return Ok(Step::Blocked);
+            return Ok(DescentStep::Blocked);
         }
         table_bytes *= 2;
     }
-    Ok(Step::Done)
+    Ok(DescentStep::Done)
 }
 
 /// Merges the deepest level above the last with the one below it; false if they take too much, or are being merged.

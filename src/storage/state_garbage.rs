@@ -15,7 +15,7 @@
 
 use crate::env;
 use crate::limits::{DESCENT_TIME_MAX, MERGED_LIVE_BYTES_MAX};
-use crate::storage::descent::{self, Step};
+use crate::storage::descent::{self, DescentStep};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
 use crate::storage::state_filter;
@@ -161,13 +161,13 @@ impl StateDatabase {
         }
         loop {
             match self.descend_step(keyspace)? {
-                Step::Merged => {}
-                outcome => return Ok(outcome == Step::Done),
+                DescentStep::Merged => {}
+                outcome => return Ok(outcome == DescentStep::Done),
             }
         }
     }
 
-    fn descend_step(&self, keyspace: StateKeyspace) -> Result<Step, StateError> {
+    fn descend_step(&self, keyspace: StateKeyspace) -> Result<DescentStep, StateError> {
         let oldest = self.snapshots.oldest(&self.database);
         let step = descent::step(self.keyspace(keyspace), self.options.table_bytes, oldest);
         let step = step.map_err(StateError::engine("merging tables"))?;
@@ -239,9 +239,9 @@ impl StateDatabase {
         let end = env::now() + DESCENT_TIME_MAX;
         while env::now() < end && self.has_room_to_merge(live_bytes) {
             match self.descend_step(keyspace)? {
-                Step::Merged => {}
-                Step::Blocked => break,
-                Step::Done => {
+                DescentStep::Merged => {}
+                DescentStep::Blocked => break,
+                DescentStep::Done => {
                     // What came to the last level without a merge has kept its deletions.
                     self.rewrite_keyspace(keyspace)?;
                     let left_bytes = self.keyspace(keyspace).disk_space();

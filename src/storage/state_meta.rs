@@ -50,7 +50,7 @@ pub struct Applied {
 
 /// What a digest tells apart. The numbers must not change: members of different versions compare digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum DigestChange {
     Put = 1,
     Delete = 2,
     Compaction = 3,
@@ -88,7 +88,7 @@ impl Applied {
     }
 
     /// Takes one more change into the digest (the mixing step is that of Steele's SplitMix64).
-    pub fn digest(&mut self, change: Change, numbers: &[u64]) {
+    pub fn digest(&mut self, change: DigestChange, numbers: &[u64]) {
         for number in std::iter::once(&(change as u64)).chain(numbers) {
             let mut mixed = (self.digest ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
             mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -107,7 +107,7 @@ impl Applied {
         assert!(revision > self.compact_revision, "compactions only move forward");
         self.compact_revision = revision;
         self.usage.compact(replaced);
-        self.digest(Change::Compaction, &[revision as u64, replaced]);
+        self.digest(DigestChange::Compaction, &[revision as u64, replaced]);
         self.compactions.push(PastCompaction {
             compact_revision: revision,
             applied_at_revision: self.revision,

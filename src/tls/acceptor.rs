@@ -4,7 +4,7 @@
 use super::pace::Pace;
 use super::reload::Reloaded;
 use super::stream::FirstByte;
-use super::{HandshakeError, Stream};
+use super::{HandshakeError, MaybeTlsStream};
 use crate::env;
 use crate::limits::SILENT_CONNECTION_MAX;
 use rustls::ServerConfig;
@@ -46,14 +46,14 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self, stream: FirstByte) -> Result<Stream, HandshakeError> {
+    async fn accept(&self, stream: FirstByte) -> Result<MaybeTlsStream, HandshakeError> {
         let acceptor = tokio_rustls::TlsAcceptor::from(self.config.current().await);
         let handshake = acceptor.accept(stream);
         let stream = match &self.pace {
             Some(pace) => pace.spread(handshake).await?,
             None => handshake.await?,
         };
-        Ok(Stream::Secure(Box::new(stream.into())))
+        Ok(MaybeTlsStream::Secure(Box::new(stream.into())))
     }
 }
 
@@ -81,12 +81,12 @@ impl Ways {
 
     /// Turns an accepted connection into what it is to be, once the other end has begun to speak. Never called where other connections are accepted: the other
     /// end may take its time.
-    pub async fn begin(&self, mut stream: env::Stream) -> Result<Stream, HandshakeError> {
+    pub async fn begin(&self, mut stream: env::Stream) -> Result<MaybeTlsStream, HandshakeError> {
         if let Self::Plain = self {
             // Whatever is wrong with it shows when it is read.
             let spoken = env::timeout(SILENT_CONNECTION_MAX, stream.readable()).await;
             return match spoken {
-                Ok(_) => Ok(Stream::Plain(stream)),
+                Ok(_) => Ok(MaybeTlsStream::Plain(stream)),
                 Err(env::Elapsed) => Err(HandshakeError::Silent(SILENT_CONNECTION_MAX)),
             };
         }
@@ -97,16 +97,16 @@ impl Ways {
             .unwrap_or(Err(HandshakeError::TimedOut(HANDSHAKE_TIMEOUT)))
     }
 
-    async fn shake(&self, stream: env::Stream) -> Result<Stream, HandshakeError> {
+    async fn shake(&self, stream: env::Stream) -> Result<MaybeTlsStream, HandshakeError> {
         match self {
-            Self::Plain => Ok(Stream::Plain(stream)),
+            Self::Plain => Ok(MaybeTlsStream::Plain(stream)),
             Self::Secure(acceptor) => acceptor.accept(FirstByte::none(stream)).await,
             Self::Both(acceptor) => {
                 let stream = FirstByte::look(stream).await?;
                 if stream.begins_handshake() {
                     acceptor.accept(stream).await
                 } else {
-                    Ok(Stream::Told(stream))
+                    Ok(MaybeTlsStream::Told(stream))
                 }
             }
         }

@@ -3,7 +3,7 @@
 use super::reload::Reloaded;
 use super::settings::Settings;
 use super::stream::FirstByte;
-use super::{HandshakeError, Stream, TlsError};
+use super::{HandshakeError, MaybeTlsStream, TlsError};
 use crate::env;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -58,7 +58,11 @@ impl Connector {
     }
 
     /// Shakes hands with `address` (`host:port`), whose host the other end's certificate must be for.
-    pub async fn connect(&self, stream: env::Stream, address: &str) -> Result<Stream, HandshakeError> {
+    pub async fn connect(
+        &self,
+        stream: env::Stream,
+        address: &str,
+    ) -> Result<MaybeTlsStream, HandshakeError> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let host = host
             .strip_prefix('[')
@@ -68,6 +72,6 @@ impl Connector {
             ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name(host.to_owned()))?;
         let connector = tokio_rustls::TlsConnector::from(self.config.current().await);
         let stream = connector.connect(name, FirstByte::none(stream)).await?;
-        Ok(Stream::Secure(Box::new(stream.into())))
+        Ok(MaybeTlsStream::Secure(Box::new(stream.into())))
     }
 }

@@ -28,4 +28,4 @@ pub use automatic::self_signed;
 pub use connector::{ClientFiles, Connector};
 pub use error::{HandshakeError, TlsError};
 pub use settings::{Settings, Version, suite_is_known};
-pub use stream::Stream;
+pub use stream::MaybeTlsStream;

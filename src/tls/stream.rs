@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection. Like the plain stream it does not offer vectored writes, for the same reason.
 #[derive(Debug)]
-pub enum Stream {
+pub enum MaybeTlsStream {
     Plain(env::Stream),
     /// A plain connection on a port that speaks TLS too.
     Told(FirstByte),
@@ -18,7 +18,7 @@ pub enum Stream {
     Secure(Box<tokio_rustls::TlsStream<FirstByte>>),
 }
 
-impl Stream {
+impl MaybeTlsStream {
     /// The common name of the certificate that the other end has shown; none where it has shown none, or none that was asked for.
     pub fn certificate_name(&self) -> Option<Arc<str>> {
         let Self::Secure(stream) = self else {
@@ -94,7 +94,7 @@ impl AsyncWrite for FirstByte {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for MaybeTlsStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -114,7 +114,7 @@ impl AsyncRead for Stream {
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for MaybeTlsStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -5,7 +5,7 @@
 //! full.
 
 use super::handle::{Request, WatchHandle};
-use super::hub::{Create, Opened, StreamId};
+use super::hub::{Create, OpenedStream, StreamId};
 use super::outbox::{Ending, Message, Outbox, Taken};
 use crate::limits::sizes;
 use crate::proto::etcdserverpb::WatchResponse;
@@ -46,7 +46,7 @@ impl HubStream {
             id: hub.next_stream(),
             outbox: Arc::default(),
         };
-        stream.request(Request::Open(Opened {
+        stream.request(Request::Open(OpenedStream {
             outbox: Arc::clone(&stream.outbox),
             require_leader,
             permission: None,

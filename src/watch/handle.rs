@@ -1,7 +1,7 @@
 //! The way to the hub, from any thread: changes from the applier, requests from the streams, what was read from the disk.
 
 use super::catch_up::ReadOutcome;
-use super::hub::{Create, Opened, StreamId};
+use super::hub::{Create, OpenedStream, StreamId};
 use crate::inbox::Inbox;
 use crate::limits::{WATCH_REQUESTS_MAX, sizes};
 use crate::state::changes::{AppliedChange, AppliedChanges, ChangeSink, Wanted};
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// What a stream asks of the hub.
 #[derive(Debug)]
 pub enum Request {
-    Open(Opened),
+    Open(OpenedStream),
     Create(Create),
     Cancel(i64),
     Progress,

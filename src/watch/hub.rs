@@ -38,7 +38,7 @@ pub type Permission = Arc<dyn Fn(&WatchedKeys) -> Result<(), String> + Send + Sy
 
 /// A new stream.
 #[derive(Clone)]
-pub struct Opened {
+pub struct OpenedStream {
     pub outbox: Arc<Outbox>,
     /// The stream ends when there has been no leader for some time.
     pub require_leader: bool,
@@ -48,9 +48,9 @@ pub struct Opened {
     pub progress_due_ms: u64,
 }
 
-impl fmt::Debug for Opened {
+impl fmt::Debug for OpenedStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opened")
+        f.debug_struct("OpenedStream")
             .field("require_leader", &self.require_leader)
             .finish_non_exhaustive()
     }
@@ -112,7 +112,7 @@ pub struct Hub {
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    opened: Opened,
+    opened: OpenedStream,
     watchers: BTreeMap<i64, u32>,
     next_watch_id: i64,
     /// What the step under way has for it.
@@ -193,7 +193,7 @@ impl Hub {
         self.revision = self.revision.max(revision);
     }
 
-    pub fn open(&mut self, id: StreamId, opened: Opened) {
+    pub fn open(&mut self, id: StreamId, opened: OpenedStream) {
         if self.streams.len() >= self.options.streams_max {
             return opened.outbox.end(Ending::TooMany);
         }

@@ -25,7 +25,7 @@ mod tests;
 pub use catch_up::{Read, ReadOutcome};
 pub use follow::{FollowError, Followed, Following, HubStream};
 pub use handle::{Request, WatchHandle};
-pub use hub::{Create, Hub, HubOptions, NO_WATCH_ID, Opened, Permission, StreamId};
+pub use hub::{Create, Hub, HubOptions, NO_WATCH_ID, OpenedStream, Permission, StreamId};
 pub use interests::Wants;
 pub use keys::WatchedKeys;
 pub use outbox::{Ending, Message, Outbox, Taken};

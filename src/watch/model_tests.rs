@@ -185,7 +185,7 @@ impl Model {
             ..Client::default()
         };
         self.next_stream += 1;
-        let opened = Opened {
+        let opened = OpenedStream {
             outbox: Arc::clone(&client.outbox),
             require_leader: false,
             permission: None,

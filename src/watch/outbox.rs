@@ -65,12 +65,12 @@ pub enum Ending {
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    inner: Mutex<Inner>,
+    inner: Mutex<OutboxState>,
     metrics: Arc<WatchMetrics>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct OutboxState {
     messages: VecDeque<Message>,
     bytes: usize,
     /// Once no more than so much is left, the hub wants to know.
@@ -180,7 +180,7 @@ impl Outbox {
         Poll::Pending
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, OutboxState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use crate::env;
 use crate::inbox::{Inbox, Wake};
 use crate::mutants::{self, Mutant};
 use crate::state::mvcc::MvccError;
-use crate::state::mvcc::changes::{Change, ChangeKind};
+use crate::state::mvcc::changes::{ChangeKind, KeyChange};
 use crate::state::mvcc::past::{Pushed, pushed_record};
 use crate::state::mvcc::records::Source;
 use crate::state::{View, Views};
@@ -81,14 +81,14 @@ pub fn carry_out(view: &View, read: Read) -> Result<ReadOutcome, MvccError> {
 }
 
 /// What each of the changes has replaced, as far as that is not compacted.
-fn previous_records(view: &View, changes: &[Change]) -> Result<Vec<Option<Record>>, MvccError> {
+fn previous_records(view: &View, changes: &[KeyChange]) -> Result<Vec<Option<Record>>, MvccError> {
     let Some(first) = changes.first() else {
         return Ok(vec![]);
     };
     let mut past = view.past();
     let mut replacements = past.replacements(first.place)?;
     let mut previous = Vec::with_capacity(changes.len());
-    for Change { place, kv, .. } in changes {
+    for KeyChange { place, kv, .. } in changes {
         let mut replaced = None;
         if place.main > view.compact_revision() {
             replaced = replacements.next().transpose()?;
@@ -113,8 +113,8 @@ fn previous_records(view: &View, changes: &[Change]) -> Result<Vec<Option<Record
     Ok(previous)
 }
 
-fn event(change: Change, previous: Option<Record>) -> Event {
-    let Change { place, kind, kv } = change;
+fn event(change: KeyChange, previous: Option<Record>) -> Event {
+    let KeyChange { place, kind, kv } = change;
     let key = kv.key.clone();
     Event {
         revision: place.main,

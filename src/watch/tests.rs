@@ -45,7 +45,7 @@ impl Stage {
 
     fn open(&mut self, require_leader: bool, permission: Option<Permission>) -> usize {
         let stream = (StreamId(self.streams.len() as u64), Arc::new(Outbox::default()));
-        let opened = Opened {
+        let opened = OpenedStream {
             outbox: Arc::clone(&stream.1),
             require_leader,
             permission,

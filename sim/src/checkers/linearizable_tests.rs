@@ -1,7 +1,7 @@
 //! Known good and known bad histories.
 
 use super::*;
-use crate::random::Stream;
+use crate::random::RandomStream;
 
 const SWAPPED: Option<Result<(), Option<Value>>> = Some(Ok(()));
 
@@ -129,7 +129,7 @@ const KEYS: usize = 5;
 /// A history that correct registers have produced: operations take effect in order at hidden moments, calls and returns
 /// lie around them; some never return, and some of those never took effect.
 fn simulated(seed: u64, count: u64, clients: u64) -> Vec<Step> {
-    let mut random = Stream::of(seed, "history");
+    let mut random = RandomStream::of(seed, "history");
     let mut state: State = vec![None; KEYS].into();
     let mut steps = Vec::new();
     let mut free_at = vec![0; clients as usize];
@@ -270,7 +270,7 @@ fn keys_that_never_meet_are_searched_apart() {
 
 #[test]
 fn hints_change_no_verdict() {
-    let mut random = Stream::of(5, "hints");
+    let mut random = RandomStream::of(5, "hints");
     for seed in 0..20 {
         let mut history = simulated(seed, 200, 4);
         for step in &mut history {

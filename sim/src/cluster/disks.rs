@@ -2,7 +2,7 @@
 
 use super::{Cluster, Trouble, lock};
 use crate::disk::{self, Lost};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::path::{Path, PathBuf};
 
 impl Cluster {
@@ -30,7 +30,7 @@ impl Cluster {
     }
 
     /// Cuts the power of a machine whose process has ended: what it had not synced is gone.
-    pub fn lose_power_of_dead(&self, number: usize, random: &mut Stream) {
+    pub fn lose_power_of_dead(&self, number: usize, random: &mut RandomStream) {
         if !self.is_idle(number) {
             return;
         }

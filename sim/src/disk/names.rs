@@ -6,7 +6,7 @@
 //! What was removed under one name and made under another is never lost under both.
 
 use super::{Disks, Inode, status};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::File;
@@ -177,7 +177,7 @@ pub(super) fn forget(disks: &mut Disks, root: &Path) {
 }
 
 /// Takes from a directory, and those in it, what was not synced; says how many names that was.
-pub(super) fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> Result<u64> {
+pub(super) fn lose(disks: &mut Disks, directory: &Path, random: &mut RandomStream) -> Result<u64> {
     let root = disks.roots.iter().find(|(root, _)| directory.starts_with(root));
     let Some(root) = root.map(|(root, _)| root.clone()) else {
         return Ok(0);
@@ -199,8 +199,8 @@ struct Loss {
 
 impl Loss {
     /// Random numbers for what has this path.
-    fn random(&self, path: &Path) -> Stream {
-        Stream::of(self.random, &path.to_string_lossy())
+    fn random(&self, path: &Path) -> RandomStream {
+        RandomStream::of(self.random, &path.to_string_lossy())
     }
 
     /// Takes names from a directory; `path` is that from the machine's own on.

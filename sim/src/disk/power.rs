@@ -7,7 +7,7 @@
 
 use super::names;
 use super::{Disks, INSIDE, Tracked, Write, disks};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Result;
@@ -33,14 +33,14 @@ pub struct Lost {
 }
 
 /// Takes from a directory what was not synced.
-pub fn lose_power(directory: &Path, random: &mut Stream) -> Result<Lost> {
+pub fn lose_power(directory: &Path, random: &mut RandomStream) -> Result<Lost> {
     INSIDE.set(true);
     let lost = lose(&mut disks(), directory, random);
     INSIDE.set(false);
     lost
 }
 
-fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> Result<Lost> {
+fn lose(disks: &mut Disks, directory: &Path, random: &mut RandomStream) -> Result<Lost> {
     let mut lost = Lost::default();
     // In the order of names: numbers of files differ from run to run.
     let mut files: Vec<_> = disks
@@ -52,14 +52,14 @@ fn lose(disks: &mut Disks, directory: &Path, random: &mut Stream) -> Result<Lost
     let seed = random.next();
     for tracked in files {
         let path = tracked.path.strip_prefix(directory).unwrap_or(&tracked.path);
-        let mut random = Stream::of(seed, &path.to_string_lossy());
+        let mut random = RandomStream::of(seed, &path.to_string_lossy());
         lose_of_file(tracked, &mut random, &mut lost)?;
     }
     lost.names = names::lose(disks, directory, random)?;
     Ok(lost)
 }
 
-fn lose_of_file(tracked: &mut Tracked, random: &mut Stream, lost: &mut Lost) -> Result<()> {
+fn lose_of_file(tracked: &mut Tracked, random: &mut RandomStream, lost: &mut Lost) -> Result<()> {
     let writes = std::mem::take(&mut tracked.unsynced);
     let Some(file) = tracked.writer() else {
         return Ok(());
@@ -92,8 +92,8 @@ struct Kept {
 }
 
 impl Kept {
-    fn draw(writes: &[Write], doomed: usize, random: &mut Stream) -> Self {
-        let any = |random: &mut Stream| random.below(doomed as u64 + 1) as usize;
+    fn draw(writes: &[Write], doomed: usize, random: &mut RandomStream) -> Self {
+        let any = |random: &mut RandomStream| random.below(doomed as u64 + 1) as usize;
         if random.chance(25) {
             return Self {
                 usual: 0,
@@ -125,7 +125,7 @@ impl Kept {
     }
 
     /// The first writes, and perhaps a part of the next.
-    fn beginning(writes: &[Write], kept: usize, random: &mut Stream) -> Self {
+    fn beginning(writes: &[Write], kept: usize, random: &mut RandomStream) -> Self {
         let mut sectors = BTreeMap::new();
         if let Some(next) = writes.get(kept).filter(|next| !next.doomed)
             && random.chance(50)

@@ -37,14 +37,14 @@ mod transfer_cut;
 use crate::cluster::Cluster;
 use crate::disk::Ailment;
 use crate::fault_kind::FaultKind;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 /// Where trouble happens.
 pub struct Stage {
     pub cluster: Rc<Cluster>,
-    pub random: Stream,
+    pub random: RandomStream,
 }
 
 impl Stage {

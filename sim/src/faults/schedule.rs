@@ -6,7 +6,7 @@ use super::{Stage, strike};
 use crate::cluster::Cluster;
 use crate::fault_kind::FaultKind;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use madsim::task::JoinHandle;
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Strike {
 
 /// The schedule of these options.
 pub fn draw(options: &Options) -> Vec<Strike> {
-    let mut random = Stream::of(options.seed, "faults");
+    let mut random = RandomStream::of(options.seed, "faults");
     let mut strikes = Vec::new();
     let mut at = Duration::ZERO;
     if options.faults.is_empty() {
@@ -63,7 +63,7 @@ pub async fn play(cluster: Rc<Cluster>, strikes: Vec<Strike>) {
         cluster.world.count(scheduled.kind.counter(), 1);
         let mut stage = Stage {
             cluster: Rc::clone(&cluster),
-            random: Stream::of(scheduled.seed, "strike"),
+            random: RandomStream::of(scheduled.seed, "strike"),
         };
         under_way.0.push(madsim::task::spawn_local(async move {
             strike(scheduled.kind, &mut stage).await;

@@ -7,7 +7,7 @@ use crate::clients;
 use crate::cluster::{Cluster, Trouble};
 use crate::disk::{self, Ailment};
 use crate::history::{Input, Key, Outcome};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::rehearsal::DIRECTOR;
 use crate::workloads;
 use crate::world::elapsed;
@@ -31,7 +31,7 @@ const STARTED_MAX: Duration = Duration::from_secs(30);
 /// A story under way.
 pub struct Telling<'a> {
     cluster: &'a Cluster,
-    random: Stream,
+    random: RandomStream,
     named: BTreeMap<Name, usize>,
     term: u64,
 }
@@ -41,7 +41,7 @@ impl<'a> Telling<'a> {
         let named = cluster.members.iter().enumerate();
         Self {
             cluster,
-            random: Stream::of(seed, "scenario"),
+            random: RandomStream::of(seed, "scenario"),
             named: named
                 .map(|(number, member)| (member.name.clone(), number))
                 .collect(),

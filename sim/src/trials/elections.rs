@@ -3,7 +3,7 @@
 use super::{ELECTION_TIMEOUT, calm, everybody, follower};
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::world::elapsed;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// a quorum since the last look. What was on its way counts, and so do clocks that are slow.
 const LEADS_ALONE_MAX: Duration = Duration::from_millis(2_300);
 
-pub async fn follower_apart(cluster: &Cluster, random: &mut Stream) -> Result<(), Violation> {
+pub async fn follower_apart(cluster: &Cluster, random: &mut RandomStream) -> Result<(), Violation> {
     let (leader, term) = calm(cluster).await?;
     let apart = follower(cluster, leader, random);
     let name = &cluster.members[apart].name;

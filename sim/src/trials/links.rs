@@ -5,7 +5,7 @@ use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::faults::late_connection;
 use crate::history::Input;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use std::time::Duration;
 
 /// A follower hears again within this time from a leader that it did not hear for a moment.
@@ -16,7 +16,7 @@ const CONNECTED_AFTER: Duration = Duration::from_millis(500);
 /// a read index again, and not so long that anybody stands for election.
 const FAR_MS: (u64, u64) = (255, 300);
 
-pub async fn connection_comes_late(cluster: &Cluster, random: &mut Stream) -> Result<(), Violation> {
+pub async fn connection_comes_late(cluster: &Cluster, random: &mut RandomStream) -> Result<(), Violation> {
     let (leader, _) = calm(cluster).await?;
     let hearer = follower(cluster, leader, random);
     late_connection::open(cluster, leader, hearer);
@@ -33,7 +33,7 @@ pub async fn connection_comes_late(cluster: &Cluster, random: &mut Stream) -> Re
 }
 
 /// A write and a read of a follower's client are answered within the time that clients wait, and nobody is elected.
-pub async fn leader_is_far(cluster: &Cluster, random: &mut Stream) -> Result<(), Violation> {
+pub async fn leader_is_far(cluster: &Cluster, random: &mut RandomStream) -> Result<(), Violation> {
     let (leader, term) = calm(cluster).await?;
     let via = follower(cluster, leader, random);
     let delay = Duration::from_millis(random.between(FAR_MS.0, FAR_MS.1));

@@ -20,7 +20,7 @@ use crate::clients;
 use crate::cluster::Cluster;
 use crate::history::{Input, Outcome};
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::rehearsal::DIRECTOR;
 use crate::workloads::{self, quota};
 use crate::world::elapsed;
@@ -41,7 +41,7 @@ const CALM_MAX: Duration = Duration::from_secs(30);
 pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation> {
     let members = options.members;
     let drawn = |name: &str, percent: u64| {
-        let mut random = Stream::of(options.seed, name);
+        let mut random = RandomStream::of(options.seed, name);
         random.chance(percent).then_some(random)
     };
     let count = |name| cluster.world.count(name, 1);
@@ -112,7 +112,7 @@ fn everybody(cluster: &Cluster) -> Vec<usize> {
 }
 
 /// Anybody but the leader.
-fn follower(cluster: &Cluster, leader: usize, random: &mut Stream) -> usize {
+fn follower(cluster: &Cluster, leader: usize, random: &mut RandomStream) -> usize {
     *random.pick(&all_but(cluster, &[leader]))
 }
 

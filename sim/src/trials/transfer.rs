@@ -15,7 +15,7 @@ use crate::clients;
 use crate::cluster::Cluster;
 use crate::history::Input;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::rehearsal::{DIRECTOR, fair_weather};
 use crate::workloads;
 use crate::world::elapsed;
@@ -83,12 +83,12 @@ pub struct Trial {
     how: Disturbance,
     snapshot_count: u64,
     catch_up_entries: u64,
-    random: Stream,
+    random: RandomStream,
 }
 
 impl Trial {
     /// None where no member can lag far enough.
-    pub fn of(options: &Options, mut random: Stream) -> Option<Self> {
+    pub fn of(options: &Options, mut random: RandomStream) -> Option<Self> {
         let (snapshot_count, catch_up_entries) = (options.snapshot_count, options.catch_up_entries);
         if options.members < 3 || 2 * snapshot_count + catch_up_entries > ENTRIES_MAX {
             return None;

@@ -2,12 +2,12 @@
 
 use super::{Memory, failed};
 use crate::history::{Answer, Input, Outcome};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::CompactionRequest;
 
 /// A revision that can be compacted, or one that has been, or one that nobody has reached.
-pub fn sample(random: &mut Stream, memory: &Memory) -> Input {
+pub fn sample(random: &mut RandomStream, memory: &Memory) -> Input {
     let newest = memory.revision.max(1) as u64;
     let revision = match random.below(10) {
         0 => newest + 1000,

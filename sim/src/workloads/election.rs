@@ -7,7 +7,7 @@ use crate::checkers::proclaims::{self, Observed, Told};
 use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::world::World;
 use callboard::client::{Client, ObserveStream};
 use callboard::proto::etcdserverpb as pb;
@@ -102,7 +102,7 @@ fn lock(records: &Mutex<Records>) -> MutexGuard<'_, Records> {
     records.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn connect(options: &Options, random: &mut Stream) -> Client {
+fn connect(options: &Options, random: &mut RandomStream) -> Client {
     let only = random.below(options.members as u64) as usize;
     let members = if random.chance(50) {
         0..options.members
@@ -114,7 +114,7 @@ fn connect(options: &Options, random: &mut Stream) -> Client {
 
 /// One candidate's machine: stands again and again until the rehearsal ends.
 async fn stand(number: usize, options: Options, world: World, records: Arc<Mutex<Records>>) {
-    let mut random = Stream::of(options.seed, &format!("candidate {number}"));
+    let mut random = RandomStream::of(options.seed, &format!("candidate {number}"));
     for life in 1.. {
         let candidate = Candidate {
             client: connect(&options, &mut random),
@@ -138,7 +138,7 @@ struct Candidate {
 }
 
 impl Candidate {
-    async fn stand(&self, random: &mut Stream, world: &World) -> Result<(), Violation> {
+    async fn stand(&self, random: &mut RandomStream, world: &World) -> Result<(), Violation> {
         let request = pb::LeaseGrantRequest {
             id: self.lease,
             ttl: random.between(2, TTL_MAX) as i64,
@@ -194,7 +194,7 @@ impl Candidate {
         Ok((kv.key == own.key).then_some(header.revision))
     }
 
-    async fn lead(&self, leader: &LeaderKey, holding: &mut Holding, random: &mut Stream) {
+    async fn lead(&self, leader: &LeaderKey, holding: &mut Holding, random: &mut RandomStream) {
         for count in 1..=random.between(1, 8) {
             if random.chance(60) {
                 let _ = self.client.keep_alive_once(self.lease).await;
@@ -222,7 +222,7 @@ impl Candidate {
     async fn step_down(
         &self,
         leader: LeaderKey,
-        random: &mut Stream,
+        random: &mut RandomStream,
         world: &World,
     ) -> Result<(), Violation> {
         if random.chance(25) {
@@ -253,7 +253,7 @@ impl Candidate {
 
 /// One observer's machine: one stream after the other until the rehearsal ends.
 async fn observe(number: usize, options: Options, records: Arc<Mutex<Records>>) {
-    let mut random = Stream::of(options.seed, &format!("observer {number}"));
+    let mut random = RandomStream::of(options.seed, &format!("observer {number}"));
     for life in 0.. {
         let client = connect(&options, &mut random);
         if let Ok(mut stream) = client.observe(NAME.into()).await {

@@ -2,11 +2,11 @@
 
 use super::{failed, key_and_value, key_bytes};
 use crate::history::{Answer, Input, Key, Outcome};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::RangeRequest;
 
-pub fn sample(random: &mut Stream, key: Key) -> Input {
+pub fn sample(random: &mut RandomStream, key: Key) -> Input {
     Input::Get {
         key,
         serializable: random.chance(25),

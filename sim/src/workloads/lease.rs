@@ -6,7 +6,7 @@ use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::cluster::Cluster;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::world::{World, elapsed};
 use callboard::client::Client;
 use callboard::proto::etcdserverpb as pb;
@@ -104,7 +104,7 @@ fn left_on(cluster: &Cluster, number: usize) -> Result<Option<String>, Violation
 
 /// One machine: holds one lease after the other until the rehearsal ends.
 async fn live(number: usize, options: Options, world: World) {
-    let mut random = Stream::of(options.seed, &format!("tenant {number}"));
+    let mut random = RandomStream::of(options.seed, &format!("tenant {number}"));
     let timeout = Duration::from_millis(random.between(500, 4_000));
     let client = clients::connect(0..options.members, timeout);
     for life in 1.. {
@@ -128,7 +128,7 @@ struct Holder {
 }
 
 impl Holder {
-    async fn hold(&self, random: &mut Stream) -> Result<(), Violation> {
+    async fn hold(&self, random: &mut RandomStream) -> Result<(), Violation> {
         let ttl = random.between(2, TTL_MAX);
         let asked_at = elapsed();
         let request = pb::LeaseGrantRequest {
@@ -185,7 +185,7 @@ impl Holder {
         }
     }
 
-    async fn let_go(&self, mut tenancy: Tenancy, random: &mut Stream) -> Result<(), Violation> {
+    async fn let_go(&self, mut tenancy: Tenancy, random: &mut RandomStream) -> Result<(), Violation> {
         if random.chance(30) {
             tenancy.revoked = true;
             let revoked = self

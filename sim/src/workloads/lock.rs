@@ -7,7 +7,7 @@ use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::cluster::Cluster;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::world::{World, elapsed};
 use callboard::client::{Client, Error};
 use callboard::proto::etcdserverpb as pb;
@@ -131,7 +131,7 @@ fn lock(holdings: &Mutex<Vec<Holding>>) -> MutexGuard<'_, Vec<Holding>> {
 
 /// One machine: wants the lock again and again until the rehearsal ends.
 async fn live(number: usize, options: Options, world: World, holdings: Arc<Mutex<Vec<Holding>>>) {
-    let mut random = Stream::of(options.seed, &format!("contender {number}"));
+    let mut random = RandomStream::of(options.seed, &format!("contender {number}"));
     let members = options.members as u64;
     for life in 1.. {
         let only = random.below(members) as usize;
@@ -197,7 +197,7 @@ impl Contender {
     }
 
     /// Waits for the lock while its lease is revoked: whoever is told of the lock after that was told something false.
-    async fn wait_without_lease(&self, random: &mut Stream, world: &World) -> Result<(), Violation> {
+    async fn wait_without_lease(&self, random: &mut RandomStream, world: &World) -> Result<(), Violation> {
         let (client, id) = (self.client.clone(), self.lease);
         let delay = Duration::from_millis(random.between(0, 1_500));
         let revoked = madsim::task::spawn_local(async move {
@@ -232,7 +232,7 @@ impl Contender {
     async fn hold(
         &self,
         mut holding: Holding,
-        random: &mut Stream,
+        random: &mut RandomStream,
         world: &World,
         holdings: &Mutex<Vec<Holding>>,
     ) {
@@ -282,7 +282,7 @@ impl Contender {
         Some(if answer.succeeded { Ok(revision) } else { Err(()) })
     }
 
-    async fn let_go(&self, random: &mut Stream) {
+    async fn let_go(&self, random: &mut RandomStream) {
         match random.below(4) {
             0 | 1 => {
                 let key = self.key().into();

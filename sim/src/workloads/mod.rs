@@ -18,7 +18,7 @@ pub mod watch;
 
 use crate::history::{Answer, Input, Key, Outcome, Value, key_name};
 use crate::mix::{Call, Mix};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::world::World;
 use bytes::Bytes;
 use callboard::client::{Client, Error};
@@ -103,7 +103,7 @@ fn machine<F: Future<Output = ()> + 'static>(
 }
 
 /// Draws the next thing to do.
-pub fn sample(random: &mut Stream, mix: &Mix, keys: u32, memory: &Memory) -> Input {
+pub fn sample(random: &mut RandomStream, mix: &Mix, keys: u32, memory: &Memory) -> Input {
     let key = random.below(u64::from(keys)) as Key;
     match mix.pick(random) {
         Call::Put => put::sample(key),

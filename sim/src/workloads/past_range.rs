@@ -2,13 +2,13 @@
 
 use super::{Memory, failed, key_and_value};
 use crate::history::{Answer, Input, Outcome};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::RangeRequest;
 
 /// A revision that the client has heard of, now and then one that it has compacted; a member that is behind may still
 /// refuse the one and answer the other.
-pub fn sample(random: &mut Stream, memory: &Memory) -> Input {
+pub fn sample(random: &mut RandomStream, memory: &Memory) -> Input {
     let oldest = if random.chance(10) {
         1
     } else {

@@ -9,7 +9,7 @@ use crate::cluster::Cluster;
 use crate::disk;
 use crate::history::{Input, Outcome};
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::rehearsal::DIRECTOR;
 use crate::world::{World, elapsed};
 use callboard::client::{Client, Error};
@@ -71,7 +71,7 @@ impl Operator {
 }
 
 async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
-    let mut random = Stream::of(options.seed, "steward");
+    let mut random = RandomStream::of(options.seed, "steward");
     let client = clients::connect(0..options.members, Duration::from_secs(3));
     for round in NOBODY.. {
         madsim::time::sleep(Duration::from_millis(random.between(100, 3_000))).await;
@@ -98,7 +98,12 @@ async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
 }
 
 /// Raises the alarm by hand: nothing is written from then on, until it is lowered by hand.
-async fn forbid(client: &Client, world: &World, random: &mut Stream, name: u64) -> Result<(), Violation> {
+async fn forbid(
+    client: &Client,
+    world: &World,
+    random: &mut RandomStream,
+    name: u64,
+) -> Result<(), Violation> {
     let reason = world.no_space(|reasons| reasons.begin(elapsed()));
     if change(client, AlarmAction::Activate, name).await.is_ok() {
         world.count("alarms raised by hand", 1);
@@ -116,7 +121,11 @@ async fn forbid(client: &Client, world: &World, random: &mut Stream, name: u64) 
 }
 
 /// Whatever stores something must be refused.
-async fn write_under_alarm(client: &Client, world: &World, random: &mut Stream) -> Result<(), Violation> {
+async fn write_under_alarm(
+    client: &Client,
+    world: &World,
+    random: &mut RandomStream,
+) -> Result<(), Violation> {
     let (what, accepted) = match random.below(5) {
         0 => {
             let (_, outcome) = carry_out(world, OPERATOR, client, &put::sample(0)).await;

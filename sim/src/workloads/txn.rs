@@ -3,7 +3,7 @@
 
 use super::{Memory, failed, key_and_value, key_bytes, value_bytes};
 use crate::history::{Answer, Held, Input, Key, Outcome};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use callboard::proto::etcdserverpb::request_op::Request;
@@ -12,7 +12,7 @@ use callboard::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestO
 
 /// A swap over at most `keys_max` keys that succeeds if nobody else has written meanwhile, or one that fails almost
 /// certainly.
-pub fn sample(random: &mut Stream, keys: u32, keys_max: u64, memory: &Memory) -> Input {
+pub fn sample(random: &mut RandomStream, keys: u32, keys_max: u64, memory: &Memory) -> Input {
     let succeed = random.chance(80);
     let count = random.between(1, keys_max.min(u64::from(keys)));
     let mut chosen: Vec<Key> = (0..keys).collect();

@@ -7,7 +7,7 @@ use crate::clients;
 use crate::cluster::Cluster;
 use crate::history::{History, Input, Operation, key_name};
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::records::RecordPast;
 use crate::world::{World, elapsed};
 use callboard::client::{Watched, Watcher};
@@ -122,7 +122,7 @@ fn compactions(history: &History) -> BTreeSet<i64> {
 
 /// One machine: watches until the rehearsal ends, now this and now that.
 async fn watch_on(number: usize, options: Options, follows: Arc<Mutex<Vec<Follow>>>) {
-    let mut random = Stream::of(options.seed, &format!("watcher {number}"));
+    let mut random = RandomStream::of(options.seed, &format!("watcher {number}"));
     let mut newest = 0;
     let mut compacted = None;
     for life in 0.. {
@@ -175,7 +175,7 @@ enum Told {
 }
 
 /// Watches until that many things came, or it is over.
-async fn watch(mut watcher: Watcher, random: &mut Stream, things: u64, mut told: impl FnMut(Told)) {
+async fn watch(mut watcher: Watcher, random: &mut RandomStream, things: u64, mut told: impl FnMut(Told)) {
     let mut left = things;
     while left > 0 {
         let pause = Duration::from_millis(random.between(1, 600));
@@ -212,7 +212,7 @@ async fn watch(mut watcher: Watcher, random: &mut Stream, things: u64, mut told:
     }
 }
 
-fn sample(random: &mut Stream, keys: u32, newest: i64) -> WatchCreateRequest {
+fn sample(random: &mut RandomStream, keys: u32, newest: i64) -> WatchCreateRequest {
     let (key, range_end) = match random.below(4) {
         0 => (key_name(random.below(u64::from(keys)) as u32), ""),
         1 => ("k".to_owned(), "\0"),

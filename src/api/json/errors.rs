@@ -11,7 +11,7 @@ pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `error` is what clients of etcd 3.4 and 3.5 read. The order is theirs: some compare the text.
 #[derive(Serialize)]
-struct Failure<'a> {
+struct ErrorBody<'a> {
     error: &'a str,
     message: &'a str,
     code: i32,
@@ -34,7 +34,7 @@ struct LineError<'a> {
 
 /// The response to a call that failed.
 pub fn response(status: &Status) -> Response<Body> {
-    let failure = Failure {
+    let failure = ErrorBody {
         error: status.message(),
         message: status.message(),
         code: status.code().into(),

@@ -33,7 +33,7 @@ use bytes::Bytes;
 use calls::{Frames, read_text};
 use futures_util::{StreamExt, stream};
 use std::convert::Infallible;
-use table::Call;
+use table::JsonCall;
 use tonic::Status;
 
 /// The rest of a path that is answered here. 3.3's name for the API is still known, 3.2's is not.
@@ -59,7 +59,7 @@ pub async fn respond<B: Backend>(
 
 async fn perform<B: Backend>(
     routes: &Routes<B>,
-    call: &'static Call,
+    call: &'static JsonCall,
     connection: &Connection,
     request: Request<impl RequestBody + 'static>,
 ) -> Result<Response<Body>, Status> {
@@ -97,7 +97,7 @@ async fn perform<B: Backend>(
 }
 
 /// Replies as lines. The head waits for the first of them: until then an error can still set its status.
-async fn lines(large: LargeWork, call: &'static Call, reply: Result<Body, Status>) -> Response<Body> {
+async fn lines(large: LargeWork, call: &'static JsonCall, reply: Result<Body, Status>) -> Response<Body> {
     let mut replies = match reply {
         Ok(body) => Requests::of_reply(body),
         Err(status) => return errors::line_response(&status),
@@ -122,7 +122,7 @@ async fn lines(large: LargeWork, call: &'static Call, reply: Result<Body, Status
     success(Body::routed(axum::body::Body::from_stream(lines)))
 }
 
-async fn line(large: &LargeWork, call: &'static Call, message: Bytes) -> Bytes {
+async fn line(large: &LargeWork, call: &'static JsonCall, message: Bytes) -> Bytes {
     let message_bytes = message.len();
     let write = move || {
         let mut text = b"{\"result\":".to_vec();

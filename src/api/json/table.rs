@@ -66,7 +66,7 @@ pub const ROUTES: &[(&str, &str)] = &[
 
 /// A gRPC call and its messages.
 #[derive(Debug)]
-pub struct Call {
+pub struct JsonCall {
     /// Service and method, as gRPC's path has them.
     pub rpc: &'static str,
     pub request: MessageDescriptor,
@@ -75,19 +75,19 @@ pub struct Call {
     pub replies_stream: bool,
 }
 
-static CALLS: LazyLock<HashMap<&'static str, Call>> = LazyLock::new(|| {
+static CALLS: LazyLock<HashMap<&'static str, JsonCall>> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("the build has written descriptors");
     let calls = ROUTES.iter().map(|(route, rpc)| (*route, described(&pool, rpc)));
     calls.collect()
 });
 
-fn described(pool: &DescriptorPool, rpc: &'static str) -> Call {
+fn described(pool: &DescriptorPool, rpc: &'static str) -> JsonCall {
     let method = rpc[1..].split_once('/').and_then(|(service, name)| {
         let service = pool.get_service_by_name(service)?;
         service.methods().find(|method| method.name() == name)
     });
     let method = method.unwrap_or_else(|| panic!("{rpc} is in no .proto file"));
-    Call {
+    JsonCall {
         rpc,
         request: method.input(),
         reply: method.output(),
@@ -97,7 +97,7 @@ fn described(pool: &DescriptorPool, rpc: &'static str) -> Call {
 }
 
 /// The call that a path below `/v3/` stands for.
-pub fn call(route: &str) -> Option<&'static Call> {
+pub fn call(route: &str) -> Option<&'static JsonCall> {
     CALLS.get(route)
 }
 

@@ -6,7 +6,7 @@ use super::leaving::Leaving;
 use super::order::{Order, QueueEnd, Ticket, Turn};
 use super::{create, end};
 use crate::api::backend::Backend;
-use crate::api::status::Failure;
+use crate::api::status::CallError;
 use crate::env;
 use crate::limits::{SCAN_SLICE_KEYS, sizes};
 use crate::proto::mvccpb::event::EventType;
@@ -28,7 +28,7 @@ pub struct Queues(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     /// By what their keys begin with.
-    followed: Mutex<BTreeMap<Bytes, Arc<Queue>>>,
+    followed: Mutex<BTreeMap<Bytes, Arc<FollowedQueue>>>,
     /// What all of them hold together.
     keys: AtomicUsize,
     keys_max: usize,
@@ -37,7 +37,7 @@ struct Shared {
 
 /// One of them. Whoever needs the lock of [`Shared::followed`] too takes that first.
 #[derive(Debug, Default)]
-struct Queue {
+struct FollowedQueue {
     order: Mutex<Order>,
     /// The last caller has gone.
     abandoned: Notify,
@@ -99,7 +99,7 @@ impl Queues {
         Some((Bytes::copy_from_slice(key), created))
     }
 
-    fn followed(&self) -> MutexGuard<'_, BTreeMap<Bytes, Arc<Queue>>> {
+    fn followed(&self) -> MutexGuard<'_, BTreeMap<Bytes, Arc<FollowedQueue>>> {
         self.0.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,7 +114,7 @@ impl Queues {
     }
 }
 
-impl Queue {
+impl FollowedQueue {
     fn order(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +123,7 @@ impl Queue {
 /// A caller that waits in a queue.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    queue: Arc<Queue>,
+    queue: Arc<FollowedQueue>,
     ticket: Ticket,
     turn: oneshot::Receiver<Turn>,
 }
@@ -156,7 +156,7 @@ struct Follower<B> {
     backend: B,
     queues: Queues,
     prefix: Bytes,
-    queue: Arc<Queue>,
+    queue: Arc<FollowedQueue>,
     /// What it has added to the count of all queues.
     keys: usize,
 }
@@ -217,7 +217,7 @@ impl<B: Backend> Follower<B> {
                     return ControlFlow::Break(Some(QueueEnd::Stopped));
                 }
                 Err(error) => {
-                    let reason = Failure::from(error).to_string();
+                    let reason = CallError::from(error).to_string();
                     return ControlFlow::Break(Some(QueueEnd::Failed(reason)));
                 }
             }

@@ -6,7 +6,7 @@
 
 use super::leave;
 use crate::api::backend::Backend;
-use crate::api::status::{ApiError, Failure};
+use crate::api::status::{ApiError, CallError};
 use crate::env;
 use crate::limits::{LEAVES_IN_FLIGHT, PLACES_MAX};
 use crate::requests::Caller;
@@ -23,12 +23,12 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub(super) struct Leaving {
-    state: Mutex<State>,
+    state: Mutex<LeavingState>,
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LeavingState {
     /// Places that are not settled: their callers wait, or their keys are to be deleted.
     places: usize,
     gone: VecDeque<Abandoned>,
@@ -54,7 +54,11 @@ pub(super) struct PlacePermit {
 
 impl Leaving {
     /// Room for one more place. Has the task run.
-    pub fn admit<B: Backend>(self: &Arc<Self>, backend: &B, caller: &Caller) -> Result<PlacePermit, Failure> {
+    pub fn admit<B: Backend>(
+        self: &Arc<Self>,
+        backend: &B,
+        caller: &Caller,
+    ) -> Result<PlacePermit, CallError> {
         let mut state = self.state();
         if state.places >= PLACES_MAX {
             return Err(ApiError::TooManyRequests.into());
@@ -90,7 +94,7 @@ impl Leaving {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LeavingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +146,7 @@ async fn run(backend: impl Backend, leaving: Arc<Leaving>) {
         for (gone, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
                 // Only a key that is still the same is deleted: twice does no harm.
-                Err(Failure::Known(
+                Err(CallError::Known(
                     ApiError::TooManyRequests | ApiError::Timeout | ApiError::TimeoutLeaderFailure,
                 )) => again.push(gone),
                 Err(error) => {

@@ -20,7 +20,7 @@ use super::bounds::TxnBounds;
 use super::check;
 use super::lease;
 use super::proposal::propose;
-use super::status::{ApiError, Failure};
+use super::status::{ApiError, CallError};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::{
@@ -43,7 +43,7 @@ async fn leave(
     caller: &Caller,
     key: &Bytes,
     create_revision: i64,
-) -> Result<(), Failure> {
+) -> Result<(), CallError> {
     let delete = TxnRequest {
         compare: vec![created_at(key, create_revision)],
         success: vec![delete(key)],
@@ -53,7 +53,7 @@ async fn leave(
 }
 
 /// The lease of a caller: its own, or a new one if it has none.
-pub(super) async fn session(backend: &impl Backend, caller: &Caller, lease: i64) -> Result<i64, Failure> {
+pub(super) async fn session(backend: &impl Backend, caller: &Caller, lease: i64) -> Result<i64, CallError> {
     if lease != 0 {
         return Ok(lease);
     }
@@ -68,7 +68,7 @@ pub(super) async fn session(backend: &impl Backend, caller: &Caller, lease: i64)
 pub(super) async fn front(
     backend: &impl Backend,
     name: &[u8],
-) -> Result<(Arc<View>, Option<KeyValue>), Failure> {
+) -> Result<(Arc<View>, Option<KeyValue>), CallError> {
     let prefix = prefix(name);
     let known = backend.queues().front(&prefix);
     let view = super::kv::view(backend, false).await?;
@@ -115,7 +115,7 @@ pub(super) async fn commit(
     backend: &impl Backend,
     caller: &Caller,
     request: TxnRequest,
-) -> Result<TxnResponse, Failure> {
+) -> Result<TxnResponse, CallError> {
     check::txn(&request, TxnBounds::of(backend.limits().max_txn_ops))?;
     propose(backend, caller, request).await
 }
@@ -171,14 +171,14 @@ pub(super) fn create(start_revision: i64) -> Create {
 
 /// Since etcd's services are clients of its other services, and pass on their errors, clients get the texts of the table
 /// without their codes.
-pub(super) fn status(failure: Failure) -> Status {
+pub(super) fn status(failure: CallError) -> Status {
     match failure {
-        Failure::Known(error @ (ApiError::Stopped | ApiError::NoLeader)) => error.into(),
+        CallError::Known(error @ (ApiError::Stopped | ApiError::NoLeader)) => error.into(),
         other => Status::unknown(other.to_string()),
     }
 }
 
-impl From<FollowError> for Failure {
+impl From<FollowError> for CallError {
     fn from(error: FollowError) -> Self {
         match error {
             FollowError::Compacted => ApiError::Compacted.into(),

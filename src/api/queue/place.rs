@@ -5,7 +5,7 @@ use super::leaving::PlacePermit;
 use super::order::QueueEnd;
 use super::{commit, create, created_at, hex, leave, operation, prefix, put};
 use crate::api::backend::{Backend, header};
-use crate::api::status::{ApiError, Failure};
+use crate::api::status::{ApiError, CallError};
 use crate::env;
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
@@ -43,7 +43,7 @@ impl Place {
         name: &[u8],
         lease: i64,
         value: Bytes,
-    ) -> Result<Entered, Failure> {
+    ) -> Result<Entered, CallError> {
         let permit = backend.queues().leaving().admit(backend, caller)?;
         let entering = entered(backend.clone(), prefix(name), lease, value, permit);
         // On a task of its own: a caller that goes while its key is put leaves it to that task, and what the waiting that
@@ -70,7 +70,7 @@ impl Place {
         self,
         backend: &impl Backend,
         lost: ApiError,
-    ) -> Result<ResponseHeader, Failure> {
+    ) -> Result<ResponseHeader, CallError> {
         let reached = self.wait(backend, lost).await;
         // In a box, here and below: the waiting need not carry room for what comes before and after it.
         if reached.is_err()
@@ -90,7 +90,7 @@ impl Place {
         reached
     }
 
-    async fn wait(&self, backend: &impl Backend, lost: ApiError) -> Result<ResponseHeader, Failure> {
+    async fn wait(&self, backend: &impl Backend, lost: ApiError) -> Result<ResponseHeader, CallError> {
         let mut view = backend.view();
         if !Box::pin(self.is_first(&view)).await? {
             drop(view);
@@ -100,7 +100,7 @@ impl Place {
                 Ok(()) => {}
                 Err(QueueEnd::TooLong) => Box::pin(self.wait_alone(backend)).await?,
                 Err(QueueEnd::Stopped) => return Err(ApiError::Stopped.into()),
-                Err(QueueEnd::Failed(reason)) => return Err(Failure::Other(reason)),
+                Err(QueueEnd::Failed(reason)) => return Err(CallError::Other(reason)),
             }
             // The lease may have ended meanwhile, and this member may be behind.
             Box::pin(backend.read_barrier()).await?;
@@ -116,7 +116,7 @@ impl Place {
     }
 
     /// Whether nobody is before it, as far as a short look tells: most locks are free when they are asked for.
-    async fn is_first(&self, view: &crate::state::View) -> Result<bool, Failure> {
+    async fn is_first(&self, view: &crate::state::View) -> Result<bool, CallError> {
         let mut looked_at = 0;
         let whole = walk(view, &self.prefix, |_, created| {
             looked_at += 1;
@@ -127,7 +127,7 @@ impl Place {
 
     /// Waits as if there were no other callers here: by walking over the queue for the key directly before its own, and
     /// watching that. For queues of which a member does not keep all keys in memory.
-    async fn wait_alone(&self, backend: &impl Backend) -> Result<(), Failure> {
+    async fn wait_alone(&self, backend: &impl Backend) -> Result<(), CallError> {
         loop {
             let view = backend.view();
             let mut before: Option<(i64, Bytes)> = None;
@@ -158,7 +158,7 @@ async fn entered(
     lease: i64,
     value: Bytes,
     permit: PlacePermit,
-) -> Result<Entered, Failure> {
+) -> Result<Entered, CallError> {
     let key: Bytes = [&prefix[..], hex(lease).as_bytes()].concat().into();
     let answer = commit(
         &backend,
@@ -202,7 +202,7 @@ fn found(response: &TxnResponse) -> Option<&KeyValue> {
 }
 
 /// Waits until this key is deleted at this revision or later.
-async fn wait_until_gone(backend: &impl Backend, key: &[u8], start_revision: i64) -> Result<(), Failure> {
+async fn wait_until_gone(backend: &impl Backend, key: &[u8], start_revision: i64) -> Result<(), CallError> {
     let deletes = Create {
         keys: WatchedKeys::new(key, &[]),
         wants: Wants {

@@ -1,6 +1,6 @@
 //! A member without consensus: what is proposed is applied at once, to a real state in a scratch directory.
 
-use crate::api::{Backend, Identity, Limits, ProposeError, Queues, RaftStatus, ReadError};
+use crate::api::{Backend, HeaderIdentity, Limits, ProposeError, Queues, RaftStatus, ReadError};
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
@@ -132,8 +132,8 @@ impl Backend for Fake {
         }
     }
 
-    fn identity(&self) -> Identity {
-        Identity {
+    fn identity(&self) -> HeaderIdentity {
+        HeaderIdentity {
             cluster_id: ClusterId(0xc),
             member_id: MemberId(0xa),
         }

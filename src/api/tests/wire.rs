@@ -1,7 +1,7 @@
 //! The server on sockets.
 
 use super::*;
-use crate::api::{Options, serve};
+use crate::api::{ServeOptions, serve};
 use crate::env::{self, Executor, Listener, block_on};
 use crate::proto::etcdserverpb::{PutRequest, PutResponse, RangeRequest, RangeResponse};
 use hyper_util::rt::TokioIo;
@@ -19,7 +19,7 @@ fn http1_and_http2_share_a_port_and_the_server_stops() {
         let routes = Routes::new(Fake::new()).with(more);
         env::spawn_local(async move {
             let shutdown = async { drop(stopped.await) };
-            serve(listener, routes, Options::default(), shutdown).await;
+            serve(listener, routes, ServeOptions::default(), shutdown).await;
             let _ = ended.send(());
         });
 

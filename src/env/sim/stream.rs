@@ -27,11 +27,11 @@ pub(super) struct Pipe {
     pub(super) from: IpAddr,
     pub(super) to: IpAddr,
     window_bytes: usize,
-    inner: Mutex<Inner>,
+    inner: Mutex<ConnectionState>,
 }
 
 #[derive(Debug)]
-struct Inner {
+struct ConnectionState {
     pieces: VecDeque<Piece>,
     bytes: usize,
     /// Nothing overtakes this.
@@ -65,7 +65,7 @@ impl Pipe {
             from,
             to,
             window_bytes: with(|network| network.window_bytes()),
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(ConnectionState {
                 pieces: VecDeque::new(),
                 bytes: 0,
                 last_arrival: Instant::now(),
@@ -80,7 +80,7 @@ impl Pipe {
         pipe
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, ConnectionState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

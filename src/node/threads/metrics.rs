@@ -12,7 +12,7 @@ pub(in crate::node) async fn bind(
     config: &config::Server,
     acceptor: Option<&Acceptor>,
     shutdown: Shutdown,
-    options: api::Options,
+    options: api::ServeOptions,
 ) -> Result<Option<Port<MemberBackend>>, StartError> {
     let urls = addresses(&config.listen_metrics_urls, acceptor);
     if urls.is_empty() {

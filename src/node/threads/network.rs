@@ -27,10 +27,10 @@ pub(in crate::node) async fn bind(
     config: &config::Server,
     acceptor: Option<&Acceptor>,
     stop: ClientsStop,
-    options: api::Options,
+    options: api::ServeOptions,
 ) -> Result<Port<(Clients, MemberBackend)>, StartError> {
     let urls = addresses(&config.listen_client_urls, acceptor);
-    let options = api::Options {
+    let options = api::ServeOptions {
         max_concurrent_streams: config.max_concurrent_streams,
         ..options
     };
@@ -52,7 +52,7 @@ pub(in crate::node) struct Clients {
     cors: api::Cors,
     /// Whether the JSON form of the API is answered.
     json: bool,
-    opened: entrance::Opened,
+    opened: entrance::EntranceOpened,
 }
 
 impl Clients {
@@ -61,7 +61,7 @@ impl Clients {
         backend: &MemberBackend,
         reads: Arc<Inbox<Option<Read>>>,
         stop: StopSignal,
-        opened: entrance::Opened,
+        opened: entrance::EntranceOpened,
     ) -> Self {
         let (views, consensus) = (backend.views.clone(), backend.handle.clone());
         Self {
@@ -121,7 +121,7 @@ async fn serve_clients(
     listeners: Vec<Listener>,
     mut clients: Clients,
     backend: MemberBackend,
-    options: api::Options,
+    options: api::ServeOptions,
     stop: ClientsStop,
 ) {
     clients.start_hub(&backend);

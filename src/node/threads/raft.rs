@@ -14,7 +14,7 @@ use crate::env::{self, TaskThread};
 use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, PEER_MESSAGE_BYTES_MAX};
 use crate::metrics::ConsensusMetrics;
 use crate::node::backend::MemberBackend;
-use crate::node::bootstrap::{EngineOptions, Opened, StartError};
+use crate::node::bootstrap::{EngineOptions, OpenedMember, StartError};
 use crate::node::entrance::Entrance;
 use crate::node::ports::{Port, Shutdown, addresses, serve};
 use crate::peer::caller::PeerCaller;
@@ -37,7 +37,7 @@ pub(in crate::node) async fn bind(
     config: &config::Server,
     acceptor: Option<&Acceptor>,
     shutdown: Shutdown,
-    options: api::Options,
+    options: api::ServeOptions,
 ) -> Result<Port<(Raft, MemberBackend)>, StartError> {
     let urls = addresses(&config.listen_peer_urls, acceptor);
     let serve = move |listeners, (raft, backend)| serve_peers(listeners, raft, backend, options, shutdown);
@@ -64,7 +64,7 @@ pub(in crate::node) struct Raft {
 impl Raft {
     pub(in crate::node) fn new(
         (config, engine): (&config::Server, &EngineOptions),
-        opened: &Opened,
+        opened: &OpenedMember,
         backend: &MemberBackend,
         (neighbours, transfers): (Neighbours, TaskThread),
         hashes: HashHandle,
@@ -167,7 +167,7 @@ async fn serve_peers(
     listeners: Vec<Listener>,
     mut raft: Raft,
     backend: MemberBackend,
-    options: api::Options,
+    options: api::ServeOptions,
     shutdown: Shutdown,
 ) {
     let service = PeerServer::new(raft.service.clone()).max_decoding_message_size(PEER_MESSAGE_BYTES_MAX);

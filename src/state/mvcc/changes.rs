@@ -16,7 +16,7 @@ pub enum ChangeKind {
 
 /// One change of one key.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Change {
+pub struct KeyChange {
     pub place: Place,
     pub kind: ChangeKind,
     /// What watchers get: of a delete, key and mod revision alone.
@@ -30,11 +30,11 @@ impl KeyView {
     }
 
     /// About `max` changes from `from_revision` on, always whole revisions; none if nothing has changed since.
-    pub fn changes(&self, from_revision: i64, max: usize) -> Result<Vec<Change>, MvccError> {
+    pub fn changes(&self, from_revision: i64, max: usize) -> Result<Vec<KeyChange>, MvccError> {
         if from_revision < self.compact_revision() {
             return Err(MvccError::Compacted);
         }
-        let mut changes: Vec<Change> = vec![];
+        let mut changes: Vec<KeyChange> = vec![];
         let from = Place {
             main: from_revision,
             sub: 0,
@@ -54,7 +54,7 @@ impl KeyView {
                 };
                 (ChangeKind::Delete, kv)
             };
-            changes.push(Change { place, kind, kv });
+            changes.push(KeyChange { place, kind, kv });
         }
         Ok(changes)
     }

@@ -89,11 +89,11 @@ pub(crate) struct CountScan {
     counts: Counts,
     /// What is left to count.
     range: KeyRange,
-    phase: Phase,
+    phase: CountPhase,
     found: Vec<(Bytes, Stretch)>,
 }
 
-enum Phase {
+enum CountPhase {
     /// Bringing the numbers forward to the view's revision.
     Changes(Changes<'static, Replacement>),
     Sum,
@@ -121,7 +121,7 @@ impl CountScan {
                 stretches: Arc::default(),
             },
             range,
-            phase: Phase::Sum,
+            phase: CountPhase::Sum,
             found: vec![],
             view,
         };
@@ -131,7 +131,7 @@ impl CountScan {
                 main: known.revision + 1,
                 sub: 0,
             };
-            scan.phase = Phase::Changes(stored_changes(&scan.view.state, &scan.view.snapshot, from)?);
+            scan.phase = CountPhase::Changes(stored_changes(&scan.view.state, &scan.view.snapshot, from)?);
         }
         Ok(scan)
     }
@@ -139,7 +139,7 @@ impl CountScan {
     /// One step: how many more keys were counted, or none at the end.
     pub(crate) fn step(&mut self) -> Result<Option<u64>, StateError> {
         match &mut self.phase {
-            Phase::Changes(changes) => {
+            CountPhase::Changes(changes) => {
                 if let Some(replacement) = changes.next().transpose()? {
                     let by = replacement.keys_gained();
                     if by != 0 {
@@ -147,12 +147,12 @@ impl CountScan {
                     }
                 } else {
                     self.counts.revision = self.view.revision();
-                    self.phase = Phase::Sum;
+                    self.phase = CountPhase::Sum;
                 }
                 Ok(Some(0))
             }
-            Phase::Sum => Ok(self.step_sum()),
-            Phase::Walk(walk) => {
+            CountPhase::Sum => Ok(self.step_sum()),
+            CountPhase::Walk(walk) => {
                 let Some(record) = walk.keys.next() else {
                     let stretch = Stretch {
                         end: walk.end.clone(),
@@ -166,7 +166,7 @@ impl CountScan {
                         Some(end) => self.range.starting_at(end),
                         None => EMPTY,
                     };
-                    self.phase = Phase::Sum;
+                    self.phase = CountPhase::Sum;
                     return Ok(Some(0));
                 };
                 let (key, _) = record?;
@@ -222,7 +222,7 @@ impl CountScan {
             Some(end) => KeyRange::Between(start.clone(), end.clone()),
             None => KeyRange::From(start.clone()),
         };
-        self.phase = Phase::Walk(Walk {
+        self.phase = CountPhase::Walk(Walk {
             keys: self.view.stored(StateKeyspace::Current, range.bounds()),
             end,
             stretch_start: start,

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::mutants::{self, Mutant};
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::past::{Changes, Past, Pushed, pushed_record};
-use crate::state::mvcc::records::{Found, RecordsAt, Source, Step};
+use crate::state::mvcc::records::{Found, RecordStep, RecordsAt, Source};
 use crate::state::mvcc::view::KeyView;
 use crate::storage::state_error::StateError;
 use crate::storage::state_history::HistoryEntry;
@@ -23,7 +23,7 @@ use crate::storage::state_record::encode_tombstone;
 
 // One of them exists per scan under way: the size of the largest does not matter.
 #[allow(clippy::large_enum_variant)]
-enum Phase {
+enum EntryPhase {
     /// Walking the keys for the lowest entries above `above`.
     Collect {
         records: RecordsAt<'static>,
@@ -74,7 +74,7 @@ pub struct EntryScan {
     wanted: Wanted,
     any_seen: bool,
     pass_keys: usize,
-    phase: Phase,
+    phase: EntryPhase,
 }
 
 /// Before every change.
@@ -107,7 +107,7 @@ impl EntryScan {
             wanted,
             any_seen: false,
             pass_keys,
-            phase: Phase::Done,
+            phase: EntryPhase::Done,
         };
         scan.phase = if compacted && wanted.up_to > 0 {
             scan.collect(FIRST)?
@@ -128,10 +128,10 @@ impl EntryScan {
         }
     }
 
-    fn collect(&self, above: Place) -> Result<Phase, MvccError> {
+    fn collect(&self, above: Place) -> Result<EntryPhase, MvccError> {
         let all = KeyRange::From(Bytes::from_static(b"\0"));
         let records = RecordsAt::new(&self.view, &all, self.wanted.seen_at)?;
-        Ok(Phase::Collect {
+        Ok(EntryPhase::Collect {
             records,
             above,
             lowest: BinaryHeap::new(),
@@ -139,21 +139,21 @@ impl EntryScan {
         })
     }
 
-    fn recent(&self) -> Result<Phase, MvccError> {
+    fn recent(&self) -> Result<EntryPhase, MvccError> {
         let from = Place {
             main: self.collected_to().max(0) + 1,
             sub: 0,
         };
-        Ok(Phase::Recent(self.view.history(from)?))
+        Ok(EntryPhase::Recent(self.view.history(from)?))
     }
 
     /// Goes on a little. `buffer` is overwritten where there is an entry.
     pub fn step(&mut self, buffer: &mut Vec<u8>) -> Result<EntryStep, MvccError> {
         let mut step = EntryStep::Looked;
         let next = match &mut self.phase {
-            Phase::Done => return Ok(EntryStep::Done),
-            Phase::Collect { .. } => self.step_collect()?,
-            Phase::Collected { entries, again } => match entries.next() {
+            EntryPhase::Done => return Ok(EntryStep::Done),
+            EntryPhase::Collect { .. } => self.step_collect()?,
+            EntryPhase::Collected { entries, again } => match entries.next() {
                 Some((place, key, pushed)) => {
                     let again = *again;
                     let last = entries.as_slice().is_empty();
@@ -166,12 +166,12 @@ impl EntryScan {
                 }
                 None => Some(self.recent()?),
             },
-            Phase::Recent(changes) => match changes.next().transpose()? {
+            EntryPhase::Recent(changes) => match changes.next().transpose()? {
                 Some(change) if change.place.main <= self.wanted.up_to => {
                     step = self::change(&change, buffer);
                     None
                 }
-                _ => Some(Phase::Done),
+                _ => Some(EntryPhase::Done),
             },
         };
         if let Some(phase) = next {
@@ -180,9 +180,9 @@ impl EntryScan {
         Ok(step)
     }
 
-    fn step_collect(&mut self) -> Result<Option<Phase>, MvccError> {
+    fn step_collect(&mut self) -> Result<Option<EntryPhase>, MvccError> {
         let collected_to = self.collected_to();
-        let Phase::Collect {
+        let EntryPhase::Collect {
             records,
             above,
             lowest,
@@ -192,8 +192,8 @@ impl EntryScan {
             return Ok(None);
         };
         match records.step()? {
-            Step::Skipped => {}
-            Step::Found(key, found) => {
+            RecordStep::Skipped => {}
+            RecordStep::Found(key, found) => {
                 self.any_seen = true;
                 let pushed = match &found {
                     Found::Pushed(pushed) => Some(*pushed),
@@ -212,15 +212,15 @@ impl EntryScan {
                     }
                 }
             }
-            Step::End if self.wanted.or_when_compacted && !self.any_seen => {
+            RecordStep::End if self.wanted.or_when_compacted && !self.any_seen => {
                 self.wanted.seen_at = self.view.compact_revision();
                 self.any_seen = true;
                 return Ok(Some(self.collect(FIRST)?));
             }
-            Step::End => {
+            RecordStep::End => {
                 let again = *left_out;
                 let entries = std::mem::take(lowest).into_sorted_vec().into_iter();
-                return Ok(Some(Phase::Collected { entries, again }));
+                return Ok(Some(EntryPhase::Collected { entries, again }));
             }
         }
         Ok(None)

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use fjall::Readable;
 
 use crate::limits::sizes;
-use crate::state::mvcc::records::{Found, Step, Stored, stored_range};
+use crate::state::mvcc::records::{Found, RecordStep, Stored, stored_range};
 use crate::storage::open_snapshots::StateSnapshot;
 use crate::storage::state::{StateDatabase, StateKeyspace};
 use crate::storage::state_error::StateError;
@@ -157,10 +157,10 @@ pub(crate) struct PastWalk<'s> {
     /// What is left of the range.
     range: KeyRange,
     pass_keys: usize,
-    phase: Phase<'s>,
+    phase: PastPhase<'s>,
 }
 
-enum Phase<'s> {
+enum PastPhase<'s> {
     /// Going through the changes.
     Changes {
         changes: Changes<'s, Replacement>,
@@ -224,7 +224,7 @@ impl<'s> PastWalk<'s> {
             revision,
             range: range.clone(),
             pass_keys,
-            phase: Phase::Done,
+            phase: PastPhase::Done,
         };
         walk.begin_pass()?;
         Ok(walk)
@@ -235,37 +235,37 @@ impl<'s> PastWalk<'s> {
             main: self.revision + 1,
             sub: 0,
         };
-        self.phase = Phase::Changes {
+        self.phase = PastPhase::Changes {
             changes: self.past.replacements(from)?,
             pass: Pass::default(),
         };
         Ok(())
     }
 
-    pub(crate) fn step(&mut self) -> Result<Step, StateError> {
+    pub(crate) fn step(&mut self) -> Result<RecordStep, StateError> {
         match &mut self.phase {
-            Phase::Changes { changes, pass } => {
+            PastPhase::Changes { changes, pass } => {
                 if let Some(replacement) = changes.next().transpose()? {
                     if self.range.contains(&replacement.key) {
                         pass.note(replacement, self.pass_keys);
                     }
                 } else {
-                    self.phase = Phase::Keys {
+                    self.phase = PastPhase::Keys {
                         current: self.past.current(&self.range),
                         head: None,
                         pass: std::mem::take(pass),
                     };
                 }
-                Ok(Step::Skipped)
+                Ok(RecordStep::Skipped)
             }
-            Phase::Keys { .. } => self.step_keys(),
-            Phase::Done => Ok(Step::End),
+            PastPhase::Keys { .. } => self.step_keys(),
+            PastPhase::Done => Ok(RecordStep::End),
         }
     }
 
-    fn step_keys(&mut self) -> Result<Step, StateError> {
-        let Phase::Keys { current, head, pass } = &mut self.phase else {
-            return Ok(Step::End);
+    fn step_keys(&mut self) -> Result<RecordStep, StateError> {
+        let PastPhase::Keys { current, head, pass } = &mut self.phase else {
+            return Ok(RecordStep::End);
         };
         if head.is_none() {
             *head = current.next().transpose()?;
@@ -276,7 +276,7 @@ impl<'s> PastWalk<'s> {
         match (today, replaced) {
             (Some(today), replaced) if replaced.is_none_or(|replaced| today < replaced) => {
                 let (key, stored) = head.take().expect("it was looked at");
-                Ok(Step::Found(key, Found::Stored(stored)))
+                Ok(RecordStep::Found(key, Found::Stored(stored)))
             }
             (today, Some(replaced)) => {
                 if today == Some(replaced) {
@@ -284,18 +284,18 @@ impl<'s> PastWalk<'s> {
                 }
                 let (key, pushed) = pass.replaced.pop_first().expect("it was looked at");
                 Ok(match pushed {
-                    Some(pushed) => Step::Found(key, Found::Pushed(pushed)),
-                    None => Step::Skipped,
+                    Some(pushed) => RecordStep::Found(key, Found::Pushed(pushed)),
+                    None => RecordStep::Skipped,
                 })
             }
             (_, None) => {
                 let Some(end) = pass.end.take() else {
-                    self.phase = Phase::Done;
-                    return Ok(Step::End);
+                    self.phase = PastPhase::Done;
+                    return Ok(RecordStep::End);
                 };
                 self.range = self.range.starting_at(end);
                 self.begin_pass()?;
-                Ok(Step::Skipped)
+                Ok(RecordStep::Skipped)
             }
         }
     }
@@ -359,17 +359,17 @@ mod tests {
                 let found = listed(|| {
                     loop {
                         match walk.step().unwrap() {
-                            Step::Skipped => {}
-                            Step::End => return None,
-                            Step::Found(key, Found::Pushed(pushed)) => {
+                            RecordStep::Skipped => {}
+                            RecordStep::End => return None,
+                            RecordStep::Found(key, Found::Pushed(pushed)) => {
                                 let record = walk.record(&key, pushed).unwrap();
                                 return Some((key, record.header.mod_revision));
                             }
-                            Step::Found(key, Found::Stored(stored)) => {
+                            RecordStep::Found(key, Found::Stored(stored)) => {
                                 let record = Record::decode("current", &key, stored).unwrap();
                                 return Some((key, record.header.mod_revision));
                             }
-                            Step::Found(..) => unreachable!("a walk through the past looks at nothing"),
+                            RecordStep::Found(..) => unreachable!("a walk through the past looks at nothing"),
                         }
                     }
                 });

@@ -18,7 +18,7 @@ use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::mvccpb::KeyValue;
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::counts::CountScan;
-use crate::state::mvcc::records::{Found, RecordsAt, Source, Step};
+use crate::state::mvcc::records::{Found, RecordStep, RecordsAt, Source};
 use crate::state::mvcc::reply::{EncodedKvs, RangeReply};
 use crate::state::mvcc::view::KeyView;
 use crate::storage::state_keys::KeyRange;
@@ -221,15 +221,15 @@ impl<'s> RangeScan<'s> {
                 return Ok(Progress::Done);
             }
             match self.records.step()? {
-                Step::Found(key, found) => {
+                RecordStep::Found(key, found) => {
                     self.count += 1;
                     self.take(key, found)?;
                     if !self.with_count && matches!(self.gather, Gather::Nothing) {
                         return Ok(Progress::Done);
                     }
                 }
-                Step::Skipped => {}
-                Step::End => return Ok(Progress::Done),
+                RecordStep::Skipped => {}
+                RecordStep::End => return Ok(Progress::Done),
             }
         }
         Ok(Progress::More)

@@ -56,7 +56,7 @@ pub enum Found {
 
 /// One step of a walk. Each costs about the same, so that walks can be cut into slices.
 #[derive(Debug)]
-pub enum Step {
+pub enum RecordStep {
     Found(Bytes, Found),
     /// A record was looked at that is not valid at the revision.
     Skipped,
@@ -98,15 +98,15 @@ impl<'s> RecordsAt<'s> {
         Ok(Self(Walk::Newest(source.current(range))))
     }
 
-    pub fn step(&mut self) -> Result<Step, StateError> {
+    pub fn step(&mut self) -> Result<RecordStep, StateError> {
         match &mut self.0 {
             Walk::Single(record) => Ok(match record.take() {
-                Some((key, record)) => Step::Found(key, Found::Decoded(record)),
-                None => Step::End,
+                Some((key, record)) => RecordStep::Found(key, Found::Decoded(record)),
+                None => RecordStep::End,
             }),
             Walk::Newest(records) => match records.next() {
-                Some(record) => record.map(|(key, stored)| Step::Found(key, Found::Stored(stored))),
-                None => Ok(Step::End),
+                Some(record) => record.map(|(key, stored)| RecordStep::Found(key, Found::Stored(stored))),
+                None => Ok(RecordStep::End),
             },
             Walk::Past(past) => past.step(),
         }
@@ -126,12 +126,12 @@ impl<'s> RecordsAt<'s> {
     pub fn next_record(&mut self) -> Result<Option<(Bytes, Record)>, StateError> {
         loop {
             match self.step()? {
-                Step::Found(key, found) => {
+                RecordStep::Found(key, found) => {
                     let record = self.record(&key, found)?;
                     return Ok(Some((key, record)));
                 }
-                Step::Skipped => {}
-                Step::End => return Ok(None),
+                RecordStep::Skipped => {}
+                RecordStep::End => return Ok(None),
             }
         }
     }

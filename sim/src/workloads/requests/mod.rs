@@ -13,7 +13,7 @@ use crate::checkers::requests::{self, Answer, Asked, End, Request};
 use crate::checkers::{Judged, Violation};
 use crate::clients;
 use crate::options::Options;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::records::RecordPast;
 use crate::world::{World, elapsed};
 use callboard::client::Client;
@@ -229,7 +229,7 @@ struct Requester {
 
 /// One machine: one request after the other until the rehearsal ends.
 async fn work(number: usize, options: Options, world: World, log: Arc<Mutex<Log>>) {
-    let mut random = Stream::of(options.seed, &format!("requester {number}"));
+    let mut random = RandomStream::of(options.seed, &format!("requester {number}"));
     let timeout = Duration::from_millis(random.between(500, 8_000));
     let pause_ms_max = *random.pick(&[20, 100, 300]);
     let machine = FIRST_LEASE_HOLDER + number;
@@ -250,7 +250,7 @@ async fn work(number: usize, options: Options, world: World, log: Arc<Mutex<Log>
             .collect(),
     };
     let short_of_space = options.space.quota_bytes.is_some();
-    let mut bounds = Stream::of(options.seed, &format!("out of bounds {number}"));
+    let mut bounds = RandomStream::of(options.seed, &format!("out of bounds {number}"));
     loop {
         if bounds.chance(3)
             && let Err(violation) = out_of_bounds::ask(&mut bounds, &world, &requester.client).await
@@ -265,7 +265,7 @@ async fn work(number: usize, options: Options, world: World, log: Arc<Mutex<Log>
 }
 
 impl Requester {
-    async fn step(&mut self, random: &mut Stream, short_of_space: bool) -> Result<(), Violation> {
+    async fn step(&mut self, random: &mut RandomStream, short_of_space: bool) -> Result<(), Violation> {
         if random.chance(30) {
             let place = random.below(self.leases.len() as u64) as usize;
             return match self.leases[place].tenancy {
@@ -308,7 +308,7 @@ impl Requester {
     }
 
     /// Those that are there, as far as this machine knows; now and then one that may not be.
-    fn leases_to_name(&self, random: &mut Stream) -> Vec<i64> {
+    fn leases_to_name(&self, random: &mut RandomStream) -> Vec<i64> {
         let there = self.leases.iter().filter(|lease| lease.tenancy.is_some());
         let there: Vec<i64> = there.map(|lease| lease.id).collect();
         if there.is_empty() || random.chance(10) {
@@ -317,7 +317,7 @@ impl Requester {
         there
     }
 
-    async fn grant(&mut self, random: &mut Stream, place: usize) -> Result<(), Violation> {
+    async fn grant(&mut self, random: &mut RandomStream, place: usize) -> Result<(), Violation> {
         let lease = &mut self.leases[place];
         let ttl = if random.chance(70) {
             random.between(TTL_MIN, 4)

@@ -2,7 +2,7 @@
 //! refused at the door, in words that say why, and nothing else happens.
 
 use crate::checkers::Violation;
-use crate::random::Stream;
+use crate::random::RandomStream;
 use crate::world::World;
 use callboard::client::{Client, Error};
 use callboard::limits::{TXN_LEVELS_MAX, TXN_OPS_MAX_DEFAULT};
@@ -15,7 +15,7 @@ const LEVELS_MAX: u64 = 120;
 const OPERATIONS_MAX: u64 = 1_000;
 
 /// Asks for one, and checks that it is refused.
-pub async fn ask(random: &mut Stream, world: &World, client: &Client) -> Result<(), Violation> {
+pub async fn ask(random: &mut RandomStream, world: &World, client: &Client) -> Result<(), Violation> {
     let (request, counter, text) = if random.chance(60) {
         let levels = random.between(TXN_LEVELS_MAX as u64 + 1, LEVELS_MAX);
         (nested(levels), "asked: too deep", "nested too deeply")

@@ -3,7 +3,7 @@
 //! beside limits that are drawn tiny.
 
 use crate::checkers::requests::{KEY_PREFIX, Request};
-use crate::random::Stream;
+use crate::random::RandomStream;
 use bytes::Bytes;
 use callboard::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use callboard::proto::etcdserverpb::request_op::Request as Operation;
@@ -33,7 +33,7 @@ pub struct Memory {
 
 /// Draws the requests of one client.
 pub struct Sampler<'a> {
-    pub random: &'a mut Stream,
+    pub random: &'a mut RandomStream,
     pub memory: &'a Memory,
     /// The number of the request: its values begin with it.
     pub id: u64,
@@ -52,7 +52,7 @@ pub struct Sampler<'a> {
 
 impl<'a> Sampler<'a> {
     pub fn new(
-        random: &'a mut Stream,
+        random: &'a mut RandomStream,
         memory: &'a Memory,
         id: u64,
         leases: &'a [i64],
