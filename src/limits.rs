@@ -90,12 +90,12 @@ pub const REQUEST_HEADER_BYTES: usize = 13;
 /// etcd's default for `--quota-backend-bytes`.
 pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 
-/// What must stay free on the disk: room for the log between two checkpoints, and for merges of tables. Of a small disk no
+/// What must stay free on the disk: room for the log between checkpoints, and for merges of tables. Of a small disk no
 /// more than this part.
 pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 << 20;
 pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 25;
 
-/// Between two looks at a member's space: at full load a disk takes some 30 MB in it.
+/// Interval between looks at a member's space: at full load a disk takes some 30 MB in it.
 pub const SPACE_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a member holds of the room that must stay free, in a file: enough for the engine to write all that it holds in
@@ -106,7 +106,7 @@ pub const DISK_HELD_BYTES_MAX: u64 = 32 << 20;
 pub const SMALL_DISK_BYTES: u64 = 1 << 30;
 
 /// What a disk takes for each byte of a request: twice in the log, its journal and tables, four times in the state, where a
-/// value is in the history too, and twice for what is merged meanwhile. Between two looks a cluster's members together
+/// value is in the history too, and twice for what is merged meanwhile. Between looks a cluster's members together
 /// accept no more than fits above the reserve.
 pub const DISK_BYTES_PER_REQUEST_BYTE: u64 = 8;
 
@@ -115,7 +115,7 @@ pub const DISK_BYTES_PER_REQUEST_BYTE: u64 = 8;
 pub const DISK_BYTES_PER_SNAPSHOT_BYTE: u64 = 4;
 pub const SNAPSHOT_DISK_BYTES_MIN: u64 = 8 << 20;
 
-/// Between two looks whether there is room again for a member that met a full disk.
+/// Interval between looks whether there is room again for a member that met a full disk.
 pub const FULL_DISK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// There must be room for so long before a member lowers its alarm, so that it does not come and go with each write.
@@ -353,7 +353,7 @@ pub const HASHES_WAITING_MAX: usize = 16;
 pub const MERGE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Keys of queues, of locks and elections, that a member keeps in memory while callers wait in them: some 20 MB. Callers in
-/// a queue that does not fit read it from the disk, each by itself.
+/// a queue that does not fit read it from the disk, each on its own.
 pub const QUEUE_KEYS_MAX: usize = 200_000;
 
 /// Callers of one member that wait in queues, and keys of callers that have gone which are still to be deleted: some 300 MB

@@ -174,7 +174,7 @@ fn leases_that_are_kept_alive_outlive_their_leader_and_the_others_end() {
             );
             assert_eq!(keys(&watching).await, ["kept"]);
             assert_eq!(time_to_live(&watching, left, false).await.ttl, -1);
-            // Longer than it lives by itself.
+            // Longer than it lives on its own.
             tokio::time::sleep(Duration::from_secs(ttl as u64 + 2)).await;
             assert_eq!(keys(&watching).await, ["kept"]);
         };

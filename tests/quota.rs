@@ -1,4 +1,4 @@
-//! Space and load on real processes: what is refused, what an operator sees of it, and that it ends by itself.
+//! Space and load on real processes: what is refused, what an operator sees of it, and that it ends on its own.
 #![cfg(not(madsim))]
 #![allow(clippy::disallowed_methods)] // the tests live in the real world
 
@@ -98,7 +98,7 @@ fn no_alarm_left(cluster: &Cluster) {
             (200, _) => Ok(()),
             (code, body) => Err(format!("{code} {body}")),
         };
-        poll::until(SETTLE_LIMIT, look).expect("alarms lowered by themselves");
+        poll::until(SETTLE_LIMIT, look).expect("alarms lowered on their own");
     }
 }
 

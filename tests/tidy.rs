@@ -1,5 +1,5 @@
-//! The architecture as a test: folders stand in layers, and each imports only from those below it. Beside that, what documents
-//! name must exist.
+//! The architecture as a test: folders stand in layers, and each imports only from those below it. Beside that, files and functions
+//! are short, some words are not used, and what documents name exists.
 
 #![allow(
     clippy::disallowed_methods,
@@ -43,8 +43,13 @@ struct Source {
     text: String,
 }
 
+/// Those below `src/`.
 fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    sources_below("src")
+}
+
+fn sources_below(folder: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
     let mut found = Vec::new();
     let mut directories = vec![root.clone()];
     while let Some(directory) = directories.pop() {
@@ -234,4 +239,121 @@ fn the_first_page_is_short() {
     let text = std::fs::read_to_string(root.join("README.md")).expect("it is there");
     let lines = text.lines().count();
     assert!(lines <= 80, "README.md has {lines} lines");
+}
+
+/// All sources of the project.
+fn all_sources() -> impl Iterator<Item = Source> {
+    let folders = ["src", "sim/src", "tests", "benches", "fuzz/targets", "proto/src"];
+    folders.into_iter().flat_map(sources_below)
+}
+
+const FILE_LINES_MAX: usize = 500;
+
+/// A table of cases may be longer: tests are not looked at.
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// The functions of a source, each with its lines. As rustfmt leaves them: a function ends with a brace below where it begins.
+fn functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let words = code.split(" fn ").next().unwrap_or_default();
+        let is_function = code.starts_with("fn ")
+            || (code.contains(" fn ")
+                && words.split(' ').all(|word| {
+                    word.starts_with("pub") || ["const", "async", "unsafe", "in"].contains(&word)
+                }));
+        if !is_function {
+            continue;
+        }
+        let indent = &line[..line.len() - code.len()];
+        let end = format!("{indent}}}");
+        let Some(length) = lines[at..].iter().position(|line| *line == end) else {
+            continue;
+        };
+        // One without a body ends before the next begins.
+        let declared = lines[at..at + length].iter().any(|line| {
+            line.ends_with(';') && line.starts_with(indent) && !line[indent.len()..].starts_with(' ')
+        });
+        if !declared {
+            found.push((code, length + 1));
+        }
+    }
+    found
+}
+
+fn is_test(path: &Path) -> bool {
+    let is_named_so = |part: &std::ffi::OsStr| part.to_string_lossy().contains("test");
+    path.iter().any(is_named_so)
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let mut long = Vec::new();
+    let mut counted = 0;
+    for source in all_sources() {
+        let lines = source.text.lines().count();
+        if lines > FILE_LINES_MAX {
+            long.push(format!("{} has {lines} lines", source.path.display()));
+        }
+        if is_test(
+            source
+                .path
+                .strip_prefix(env!("CARGO_MANIFEST_DIR"))
+                .expect("below the root"),
+        ) {
+            continue;
+        }
+        let code = source
+            .text
+            .split("#[cfg(test)]\nmod tests {")
+            .next()
+            .unwrap_or_default();
+        for (function, lines) in functions(code) {
+            counted += 1;
+            if lines > FUNCTION_LINES_MAX {
+                long.push(format!("{}: {lines} lines: {function}", source.path.display()));
+            }
+        }
+    }
+    println!("{counted} functions");
+    assert!(counted > 1_000, "they are not found: {counted}");
+    assert!(long.is_empty(), "too long:\n{}", long.join("\n"));
+}
+
+#[test]
+fn the_length_of_a_function_is_counted() {
+    let text = "trait T {\n    fn declared(\n        x: u8,\n    );\n\n    pub(super) async fn two() {\n        if true {\n        }\n    }\n}\nfn one() {\n}\n";
+    let lengths: Vec<_> = functions(text).into_iter().map(|(_, lines)| lines).collect();
+    assert_eq!(lengths, [4, 2]);
+}
+
+/// What is said with another word, which stands behind it.
+const WORDS: &[(&str, &str)] = &[
+    ("by itself", "automatically, on its own"),
+    ("by themselves", "automatically, on their own"),
+    ("alarm over space", "the NOSPACE alarm"),
+    ("what lives ", "live bytes"),
+    ("Between two ", "interval between"),
+    ("company", "clients"),
+    ("audience", "watchers"),
+    ("roads", "links, routes"),
+    ("see off", "stop, reap"),
+];
+
+#[test]
+fn words_that_have_a_better_one_are_not_used() {
+    let mut found = Vec::new();
+    for source in all_sources().filter(|source| !source.path.ends_with("tidy.rs")) {
+        for (number, line) in source.text.lines().enumerate() {
+            for (word, instead) in WORDS {
+                if line.contains(word) {
+                    let path = source.path.display();
+                    found.push(format!("{path}:{}: {word:?}: say {instead}", number + 1));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
 }

@@ -4,17 +4,15 @@
 mod disks;
 mod links;
 mod process;
+mod views;
 
 use crate::checkers::Violation;
 use crate::disk::{self, Flip, Lost};
 use crate::options::Options;
 use crate::random::RandomStream;
-use crate::trace::Standing;
 use crate::world::World;
-use callboard::api::RaftStatus;
 use callboard::env::{clock, network};
 use callboard::node::backend::MemberBackend;
-use callboard::state::Views;
 use callboard::storage::contacts::{Contact, Start};
 use callboard::storage::directory::Identity;
 use callboard::storage::log::LogDatabase;
@@ -62,7 +60,7 @@ struct Process {
     life: u64,
     /// Killed, and not all of it is gone yet.
     dying: bool,
-    /// It ended by itself, and was not seen off yet.
+    /// It ended without being asked to, and was not seen off yet.
     leaving: bool,
     /// Since when it stands still.
     paused_since: Option<Duration>,
@@ -70,7 +68,7 @@ struct Process {
     stopping: bool,
     backend: Option<MemberBackend>,
     log: Option<LogDatabase>,
-    /// What was done to its disk; meanwhile it may stop by itself.
+    /// What was done to its disk; meanwhile it may stop.
     trouble: Option<Trouble>,
     /// Bits of its disk have flipped at some time: it may have found them, and its alarm may come later than the repair.
     has_rotted: bool,
@@ -93,7 +91,7 @@ pub enum Trouble {
     Altered,
 }
 
-/// A process that ended by itself, with the reason unless it was asked to.
+/// A process that ended without being asked to, with the reason unless it was asked to.
 struct Exit {
     number: usize,
     end: End,
@@ -191,7 +189,7 @@ impl Cluster {
         cluster
     }
 
-    /// Takes away what is left of processes that ended by themselves. Where nothing was done to their disks, no process
+    /// Takes away what is left of processes that ended without being asked to. Where nothing was done to their disks, no process
     /// should unless it was asked to.
     /// What listens is never told that it is over, so it holds nothing that outlives the rehearsal.
     async fn reap(cluster: Weak<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
@@ -212,7 +210,7 @@ impl Cluster {
                     this.event(number, "stops", &reason);
                     this.world.count("members stopped by their disks", 1);
                 } else {
-                    let text = format!("{} stopped by itself: {reason}", member.name);
+                    let text = format!("{} stopped on its own: {reason}", member.name);
                     this.world.violated(Violation(text));
                 }
             }
@@ -468,52 +466,6 @@ impl Cluster {
             self.restart(*number);
         }
         self.mend_all(members);
-    }
-
-    /// The state of a member that has started.
-    pub fn views(&self, number: usize) -> Option<Views> {
-        let process = lock(&self.members[number].process);
-        process.backend.as_ref().map(|backend| backend.views.clone())
-    }
-
-    /// The log of a member that has started, and where its raft stands.
-    pub fn log(&self, number: usize) -> Option<(LogDatabase, RaftStatus)> {
-        let process = lock(&self.members[number].process);
-        let backend = process.backend.as_ref()?;
-        Some((process.log.clone()?, backend.handle.status()))
-    }
-
-    pub fn standing(&self, number: usize) -> Standing {
-        let process = lock(&self.members[number].process);
-        process.backend.as_ref().map_or(Standing::default(), |backend| {
-            let status = backend.handle.status();
-            Standing {
-                term: status.term.0,
-                commit: status.commit_index.0,
-                applied: status.applied_index.0,
-                revision: backend.views.load().revision(),
-            }
-        })
-    }
-
-    /// The member that leads the highest term, as far as members themselves say.
-    pub fn leader(&self) -> Option<usize> {
-        let claims = self.members.iter().enumerate().filter_map(|(number, member)| {
-            let process = lock(&member.process);
-            let backend = process.backend.as_ref()?;
-            let status = backend.handle.status();
-            (status.leader == backend.identity.member).then_some((status.term, number))
-        });
-        claims.max().map(|(_, number)| number)
-    }
-
-    /// Whether a member takes itself for the leader.
-    pub fn leads(&self, number: usize) -> bool {
-        let process = lock(&self.members[number].process);
-        process.backend.as_ref().is_some_and(|backend| {
-            let status = backend.handle.status();
-            status.leader == backend.identity.member
-        })
     }
 
     /// A line of the trace about a member.

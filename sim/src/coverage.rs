@@ -75,7 +75,7 @@ const STATES: &[(&str, &str)] = &[
         "cut a torn batch off a journal, and sound ones that follow it",
         "journal cut before sound batches",
     ),
-    ("this member cannot go on", "member stopped by itself"),
+    ("this member cannot go on", "member stopped on its own"),
 ];
 
 /// What workloads, checkers and phases count and no seed must be without for long.

@@ -20,7 +20,7 @@ use callboard::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use callboard::storage::state_record::{NewRecord, Record};
 use std::time::Duration;
 
-/// The members notice within this time: some seconds between two checks, and an election.
+/// The members notice within this time: some seconds between checks, and an election.
 const NOTICED_MAX: Duration = Duration::from_secs(60);
 /// No client writes it.
 const KEY: &[u8] = b"epilogue";

@@ -50,6 +50,8 @@ mod rehearsal;
 #[cfg(madsim)]
 mod report;
 #[cfg(madsim)]
+mod scratch;
+#[cfg(madsim)]
 mod swarm;
 #[cfg(madsim)]
 mod trials;

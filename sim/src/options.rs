@@ -28,7 +28,7 @@ pub struct Options {
     pub engine: Engine,
     /// Operations of all clients together before the safety phase ends.
     pub operations: u64,
-    /// Entries between two cuts of the log: small, so that followers that fall behind need a snapshot.
+    /// Entries between cuts of the log: small, so that followers that fall behind need a snapshot.
     pub snapshot_count: u64,
     /// Entries kept behind a cut for followers that are behind.
     pub catch_up_entries: u64,
@@ -44,10 +44,10 @@ pub struct Options {
     pub clock_drift_ppm: Vec<i64>,
     /// The longest sync of a disk.
     pub fsync_ms_max: u64,
-    /// The longest calm between two faults.
+    /// The longest calm between faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
-    /// Between two comparisons of the members' hashes; 0 for none.
+    /// Interval between comparisons of the members' hashes; 0 for none.
     pub hashes_ms: u64,
     /// Members speak TLS with each other, with certificates that they make themselves.
     pub peer_tls: bool,
@@ -78,7 +78,7 @@ pub struct Fixed {
     /// Operations of all clients together.
     #[arg(long)]
     pub operations: Option<u64>,
-    /// Entries between two cuts of the log.
+    /// Entries between cuts of the log.
     #[arg(long)]
     pub snapshot_count: Option<u64>,
     /// Kinds of faults, between commas; an empty list for none.

@@ -12,6 +12,7 @@ use crate::random::RandomStream;
 use crate::record::Record;
 use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
+use crate::scratch::Scratch;
 use crate::trace::Trace;
 use crate::workloads::corrupt_alarm;
 use crate::workloads::election::Election;
@@ -31,14 +32,13 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The safety phase ends after this long, however little the clients got done.
 const SAFETY_MAX: Duration = schedule::REACH;
-/// Between two looks at the members' states.
+/// Interval between looks at the members' states.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A healthy core serves within this time, and a healthy cluster is of one mind.
 const LIVENESS_MAX: Duration = Duration::from_secs(60);
@@ -106,35 +106,6 @@ fn message(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no message")
-}
-
-/// Scratch directories of one rehearsal, in memory where the system offers that. Gone when dropped.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let root = if memory.is_dir() {
-            memory.to_owned()
-        } else {
-            std::env::temp_dir()
-        };
-        static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        // Always as long: what members write down of their paths would not be.
-        let path = root.join(format!("callboard-sim-{:010}-{number:010}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a scratch directory can be made");
-        disk::watch(&path).expect("it is there");
-        Self(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        disk::unwatch(&self.0);
-        // What is left behind is in the way of nobody.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict {
@@ -322,7 +293,7 @@ impl Play<'_> {
         match callboard::env::first(self.recover(), looking, std::future::pending::<Infallible>()).await {
             First::One(recovered) => recovered?,
             First::Two(violation) => return Err(violation),
-            First::Three(()) => {}
+            First::Three(never) => match never {},
         }
         self.audit()
     }
@@ -345,7 +316,7 @@ impl Play<'_> {
         audit::replaced_states_go(self.cluster).await
     }
 
-    /// Waits until nothing is under way any more: a leader may compact by itself at any time, as long as there is something.
+    /// Waits until nothing is under way any more: a leader may compact automatically at any time, as long as there is something.
     async fn rest(&self) -> Result<(), Violation> {
         let deadline = elapsed() + LIVENESS_MAX;
         loop {

@@ -1,4 +1,4 @@
-//! How much a cluster may store in a rehearsal, and what it does about it by itself: drawn from the seed apart from all other
+//! How much a cluster may store in a rehearsal, and what it does about it automatically: drawn from the seed apart from all other
 //! options, so that those stay as they were.
 
 use crate::random::RandomStream;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-/// The number under which stands in the history what a leader compacts by itself.
+/// The number under which stands in the history what a leader compacts automatically.
 const LEADER: usize = 98;
 
 /// Shared by everything in a rehearsal, which all runs on one thread.

@@ -5,9 +5,16 @@
 
 use super::backend::{Backend, header};
 use super::body::Body;
+use super::grpc;
 use super::status::{ApiError, CallError};
+use crate::metrics::CountedCall;
 use crate::proto::etcdserverpb::{
-    AuthDisableResponse, AuthRoleListResponse, AuthStatusResponse, AuthUserListResponse, ResponseHeader,
+    AuthDisableRequest, AuthDisableResponse, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest,
+    AuthRoleGetRequest, AuthRoleGrantPermissionRequest, AuthRoleListRequest, AuthRoleListResponse,
+    AuthRoleRevokePermissionRequest, AuthStatusRequest, AuthStatusResponse, AuthUserAddRequest,
+    AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGrantRoleRequest,
+    AuthUserListRequest, AuthUserListResponse, AuthUserRevokeRoleRequest, AuthenticateRequest,
+    ResponseHeader,
 };
 use tonic::Status;
 
@@ -20,7 +27,7 @@ async fn agreed(backend: &impl Backend) -> Result<Option<ResponseHeader>, Status
     Ok(Some(header(backend, backend.view().revision())))
 }
 
-pub async fn status(backend: &impl Backend) -> Result<Body, Status> {
+async fn status(backend: &impl Backend) -> Result<Body, Status> {
     Ok(Body::message(&AuthStatusResponse {
         header: agreed(backend).await?,
         enabled: false,
@@ -29,19 +36,19 @@ pub async fn status(backend: &impl Backend) -> Result<Body, Status> {
 }
 
 /// Is off already.
-pub async fn disable(backend: &impl Backend) -> Result<Body, Status> {
+async fn disable(backend: &impl Backend) -> Result<Body, Status> {
     let header = agreed(backend).await?;
     Ok(Body::message(&AuthDisableResponse { header }))
 }
 
-pub async fn user_list(backend: &impl Backend) -> Result<Body, Status> {
+async fn user_list(backend: &impl Backend) -> Result<Body, Status> {
     Ok(Body::message(&AuthUserListResponse {
         header: agreed(backend).await?,
         users: vec![],
     }))
 }
 
-pub async fn role_list(backend: &impl Backend) -> Result<Body, Status> {
+async fn role_list(backend: &impl Backend) -> Result<Body, Status> {
     Ok(Body::message(&AuthRoleListResponse {
         header: agreed(backend).await?,
         roles: vec![],
@@ -49,7 +56,70 @@ pub async fn role_list(backend: &impl Backend) -> Result<Body, Status> {
 }
 
 /// A call that needs what is not there.
-pub async fn refuse(backend: &impl Backend, error: ApiError) -> Result<Body, Status> {
+async fn refuse(backend: &impl Backend, error: ApiError) -> Result<Body, Status> {
     backend.read_barrier().await.map_err(CallError::from)?;
     Err(error.into())
+}
+
+/// Answers a call of the service.
+pub async fn call(
+    backend: &impl Backend,
+    call: &CountedCall,
+    path: &str,
+    body: impl grpc::RequestBody + 'static,
+    reading: &grpc::Reading,
+) -> Result<Body, Status> {
+    macro_rules! message {
+        ($kind:ident) => {
+            grpc::message::<$kind>(body, reading, call).await?
+        };
+    }
+    macro_rules! refuse {
+        ($kind:ident, $error:ident) => {{
+            let _ = message!($kind);
+            refuse(backend, ApiError::$error).await
+        }};
+    }
+    match &path["/etcdserverpb.Auth/".len()..] {
+        "AuthEnable" => refuse!(AuthEnableRequest, RootUserNotFound),
+        "AuthDisable" => {
+            let _ = message!(AuthDisableRequest);
+            disable(backend).await
+        }
+        "AuthStatus" => {
+            let _ = message!(AuthStatusRequest);
+            status(backend).await
+        }
+        "Authenticate" => refuse!(AuthenticateRequest, AuthNotEnabled),
+        // There is nothing yet to add them to.
+        "UserAdd" => match message!(AuthUserAddRequest).name.as_str() {
+            "" => Err(ApiError::UserEmpty.into()),
+            _ => Err(ApiError::NotCapable.into()),
+        },
+        "RoleAdd" => match message!(AuthRoleAddRequest).name.as_str() {
+            "" => Err(ApiError::RoleEmpty.into()),
+            _ => Err(ApiError::NotCapable.into()),
+        },
+        "UserGet" => refuse!(AuthUserGetRequest, UserNotFound),
+        "UserDelete" => refuse!(AuthUserDeleteRequest, UserNotFound),
+        "UserChangePassword" => refuse!(AuthUserChangePasswordRequest, UserNotFound),
+        "UserGrantRole" => refuse!(AuthUserGrantRoleRequest, UserNotFound),
+        "UserRevokeRole" => refuse!(AuthUserRevokeRoleRequest, UserNotFound),
+        "UserList" => {
+            let _ = message!(AuthUserListRequest);
+            user_list(backend).await
+        }
+        "RoleGet" => refuse!(AuthRoleGetRequest, RoleNotFound),
+        "RoleDelete" => refuse!(AuthRoleDeleteRequest, RoleNotFound),
+        "RoleRevokePermission" => refuse!(AuthRoleRevokePermissionRequest, RoleNotFound),
+        "RoleGrantPermission" => match message!(AuthRoleGrantPermissionRequest).perm {
+            None => Err(ApiError::PermissionNotGiven.into()),
+            Some(_) => refuse(backend, ApiError::RoleNotFound).await,
+        },
+        "RoleList" => {
+            let _ = message!(AuthRoleListRequest);
+            role_list(backend).await
+        }
+        _ => Err(grpc::unknown(path, &["etcdserverpb.Auth"])),
+    }
 }

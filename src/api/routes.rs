@@ -18,12 +18,6 @@ use super::{
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::CountedCall;
-use crate::proto::etcdserverpb::{
-    AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest, AuthRoleGetRequest,
-    AuthRoleGrantPermissionRequest, AuthRoleListRequest, AuthRoleRevokePermissionRequest, AuthStatusRequest,
-    AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest,
-    AuthUserGrantRoleRequest, AuthUserListRequest, AuthUserRevokeRoleRequest, AuthenticateRequest,
-};
 use crate::proto::health::HealthListRequest;
 use crate::requests::Caller;
 use ::http::{HeaderMap, Method, Request, Response, header};
@@ -414,7 +408,7 @@ impl<B: Backend> Routes<B> {
             }
             "/etcdserverpb.Maintenance/Snapshot" => snapshot::snapshot(backend, message!(), &self.backups),
             _ if path.starts_with("/etcdserverpb.Auth/") => {
-                Box::pin(self.call_auth(call, path, body, reading)).await
+                Box::pin(auth::call(backend, call, path, body, reading)).await
             }
             // In boxes of their own: they wait long, and the others here would carry room for what they need.
             "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, caller, message!())).await,
@@ -433,69 +427,6 @@ impl<B: Backend> Routes<B> {
             }
             "/grpc.health.v1.Health/Watch" => Ok(health::watch(backend, headers, &message!())),
             _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),
-            _ => Err(grpc::unknown(path, &SERVICES)),
-        }
-    }
-
-    async fn call_auth(
-        &self,
-        call: &CountedCall,
-        path: &str,
-        body: impl grpc::RequestBody + 'static,
-        reading: &Reading,
-    ) -> Result<Body, Status> {
-        let backend = &self.backend;
-        macro_rules! message {
-            ($kind:ident) => {
-                grpc::message::<$kind>(body, reading, call).await?
-            };
-        }
-        macro_rules! refuse {
-            ($kind:ident, $error:ident) => {{
-                let _ = message!($kind);
-                auth::refuse(backend, ApiError::$error).await
-            }};
-        }
-        match &path["/etcdserverpb.Auth/".len()..] {
-            "AuthEnable" => refuse!(AuthEnableRequest, RootUserNotFound),
-            "AuthDisable" => {
-                let _ = message!(AuthDisableRequest);
-                auth::disable(backend).await
-            }
-            "AuthStatus" => {
-                let _ = message!(AuthStatusRequest);
-                auth::status(backend).await
-            }
-            "Authenticate" => refuse!(AuthenticateRequest, AuthNotEnabled),
-            // There is nothing yet to add them to.
-            "UserAdd" => match message!(AuthUserAddRequest).name.as_str() {
-                "" => Err(ApiError::UserEmpty.into()),
-                _ => Err(ApiError::NotCapable.into()),
-            },
-            "RoleAdd" => match message!(AuthRoleAddRequest).name.as_str() {
-                "" => Err(ApiError::RoleEmpty.into()),
-                _ => Err(ApiError::NotCapable.into()),
-            },
-            "UserGet" => refuse!(AuthUserGetRequest, UserNotFound),
-            "UserDelete" => refuse!(AuthUserDeleteRequest, UserNotFound),
-            "UserChangePassword" => refuse!(AuthUserChangePasswordRequest, UserNotFound),
-            "UserGrantRole" => refuse!(AuthUserGrantRoleRequest, UserNotFound),
-            "UserRevokeRole" => refuse!(AuthUserRevokeRoleRequest, UserNotFound),
-            "UserList" => {
-                let _ = message!(AuthUserListRequest);
-                auth::user_list(backend).await
-            }
-            "RoleGet" => refuse!(AuthRoleGetRequest, RoleNotFound),
-            "RoleDelete" => refuse!(AuthRoleDeleteRequest, RoleNotFound),
-            "RoleRevokePermission" => refuse!(AuthRoleRevokePermissionRequest, RoleNotFound),
-            "RoleGrantPermission" => match message!(AuthRoleGrantPermissionRequest).perm {
-                None => Err(ApiError::PermissionNotGiven.into()),
-                Some(_) => auth::refuse(backend, ApiError::RoleNotFound).await,
-            },
-            "RoleList" => {
-                let _ = message!(AuthRoleListRequest);
-                auth::role_list(backend).await
-            }
             _ => Err(grpc::unknown(path, &SERVICES)),
         }
     }

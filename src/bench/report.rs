@@ -82,25 +82,9 @@ impl Report {
             ),
         ]);
         if let Some(delivered) = self.delivered {
-            let Delivered {
-                watchers,
-                events,
-                responses,
-                missing,
-                ..
-            } = delivered;
-            summary.add_row([
-                "watchers".to_owned(),
-                format!(
-                    "{watchers}, created in {:.3} s",
-                    delivered.created_in.as_secs_f64()
-                ),
-            ]);
-            summary.add_row(["events/s".to_owned(), format!("{:.0}", delivered.rate())]);
-            summary.add_row([
-                "events".to_owned(),
-                format!("{events} in {responses} responses, {missing} missing"),
-            ]);
+            for row in delivered_rows(&delivered) {
+                summary.add_row(row);
+            }
         }
         let mut latency = plain_table();
         let names = QUANTILES.iter().map(|&(name, _)| name);
@@ -185,6 +169,28 @@ fn align_right(table: &mut Table) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+}
+
+fn delivered_rows(delivered: &Delivered) -> [[String; 2]; 3] {
+    let Delivered {
+        watchers,
+        events,
+        responses,
+        missing,
+        ..
+    } = delivered;
+    let created_in = delivered.created_in.as_secs_f64();
+    [
+        [
+            "watchers".to_owned(),
+            format!("{watchers}, created in {created_in:.3} s"),
+        ],
+        ["events/s".to_owned(), format!("{:.0}", delivered.rate())],
+        [
+            "events".to_owned(),
+            format!("{events} in {responses} responses, {missing} missing"),
+        ],
+    ]
 }
 
 fn latency_row(name: &str, latencies: &Histogram<u64>) -> Vec<String> {

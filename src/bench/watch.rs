@@ -19,7 +19,7 @@ const FRAME_HEAD_BYTES: usize = 5;
 const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
 /// How long the last events may take after the last answer.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
-/// Between two looks whether all have come.
+/// Interval between looks whether all have come.
 const SETTLE_PAUSE: Duration = Duration::from_millis(5);
 
 /// What all streams have counted.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-/// Between two attempts to keep a lease alive.
+/// Interval between attempts to keep a lease alive.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 /// One stream of the Lease service. It ends when it is dropped.

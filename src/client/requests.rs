@@ -25,7 +25,7 @@ use tonic::{Code, Request, Response, Status};
 const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// The pause before the second repetition of a read; the first one goes at once, to another endpoint.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(10);
-/// The longest pause between two repetitions.
+/// The longest pause between repetitions.
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// How a client behaves.

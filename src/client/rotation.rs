@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The pause before the second round.
 const DELAY_MIN: Duration = Duration::from_millis(20);
-/// The longest pause between two rounds: a cluster that comes back is found within this time.
+/// The longest pause between rounds: a cluster that comes back is found within this time.
 const DELAY_MAX: Duration = Duration::from_secs(2);
 
 /// A position in the list of endpoints, and how often connecting has failed since it last worked.

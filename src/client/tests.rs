@@ -113,7 +113,7 @@ pub(crate) async fn serve(behaviour: Behaviour) -> (Endpoint, Arc<AtomicU64>) {
     (address.parse().expect("an endpoint"), counted)
 }
 
-/// An endpoint where nobody listens: a port that neither world gives out by itself. (The simulator gives a port that was
+/// An endpoint where nobody listens: a port that neither world gives out on its own. (The simulator gives a port that was
 /// just closed to the next connection, which then talks to itself.)
 pub(crate) fn nobody() -> Endpoint {
     "127.0.0.1:65535".parse().expect("an endpoint")

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-/// The pauses between two attempts to go on after a lost connection.
+/// The pauses between attempts to go on after a lost connection.
 const RESUME_DELAY_MIN: Duration = Duration::from_millis(10);
 const RESUME_DELAY_MAX: Duration = Duration::from_secs(1);
 

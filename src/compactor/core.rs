@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Between two looks by revision.
+/// Interval between looks by revision.
 const REVISION_INTERVAL: Duration = Duration::from_mins(5);
 /// A period is looked at in so many parts.
 const PARTS: u32 = 10;
@@ -47,7 +47,7 @@ impl Compactor {
         }
     }
 
-    /// How long to wait between two looks.
+    /// How long to wait between looks.
     pub fn interval(&self) -> Duration {
         match self.retention {
             Retention::Period(period) => {

@@ -1,4 +1,4 @@
-//! Compaction by itself: `--auto-compaction-mode` and `--auto-compaction-retention`.
+//! Automatic compaction: `--auto-compaction-mode` and `--auto-compaction-retention`.
 //!
 //! Mirrors etcd's server/etcdserver/api/v3compactor. Every member notes revisions as time passes; only the leader compacts.
 

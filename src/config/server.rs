@@ -51,7 +51,7 @@ pub struct Server {
     pub initial_corrupt_check: bool,
     pub checks: CheckOptions,
     pub space: Rules,
-    /// None: nobody compacts by itself.
+    /// None: nothing is compacted automatically.
     pub auto_compaction: Option<Retention>,
     pub log: logging::Options,
     /// What to log once logging has begun.
@@ -87,6 +87,7 @@ impl Server {
                 [("name", &flags.name)],
             ));
         }
+        let initial_cluster_text = initial_cluster_text(&flags);
         let data_dir = if flags.data_dir.is_empty() {
             let directory = format!("{}.etcd", flags.name);
             notices.push(Notice::warn(
@@ -96,15 +97,6 @@ impl Server {
             directory
         } else {
             flags.data_dir
-        };
-        // etcd: UpdateDefaultClusterFromName, for `etcd --name=abc` alone.
-        let named = flags.name != DEFAULT_NAME;
-        let initial_cluster_text = if named && flags.initial_cluster == DEFAULT_INITIAL_CLUSTER {
-            let urls = &flags.initial_advertise_peer_urls.0;
-            let pairs: Vec<_> = urls.iter().map(|url| format!("{}={url}", flags.name)).collect();
-            pairs.join(",")
-        } else {
-            flags.initial_cluster
         };
         Ok(Self {
             name: flags.name,
@@ -161,6 +153,16 @@ impl Server {
         }
         Ok(cluster)
     }
+}
+
+/// etcd: UpdateDefaultClusterFromName, for `etcd --name=abc` alone.
+fn initial_cluster_text(flags: &Flags) -> String {
+    if flags.name == DEFAULT_NAME || flags.initial_cluster != DEFAULT_INITIAL_CLUSTER {
+        return flags.initial_cluster.clone();
+    }
+    let urls = &flags.initial_advertise_peer_urls.0;
+    let pairs: Vec<_> = urls.iter().map(|url| format!("{}={url}", flags.name)).collect();
+    pairs.join(",")
 }
 
 /// As etcd has it: nothing means its default, and less than a tenth of a second is too little (server/etcdserver/api/

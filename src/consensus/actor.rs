@@ -9,6 +9,8 @@ use super::inbox::{ArrivedSnapshot, Incoming};
 use super::links::MemberLinks;
 use super::log_fetches::Stretch;
 use super::log_store::read_entries;
+use super::neighbours::Neighbours;
+use super::options::ConsensusOptions;
 use super::proposals::{Circumstances, Next, Proposals};
 use super::reads::Reads;
 use super::restoring::{Ordered, Restoring};
@@ -17,14 +19,12 @@ use super::writer::LogWork;
 use crate::apply::ApplyWork;
 use crate::env::{self, TaskThread};
 use crate::ids::{LogIndex, MemberId};
-use crate::inbox::{Inbox, Wake};
+use crate::inbox::Wake;
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::log::Command;
 use crate::proto::peer::{self, Recollection};
-use crate::requests::{Deliveries, ReadError, Reader, SharedStatus, Waiters};
-use crate::stop::StopSignal;
-use crate::storage::checkpoint_work::CheckpointWork;
+use crate::requests::{ReadError, Reader};
 use crate::storage::contacts::Contacts;
 use crate::storage::log::LogDatabase;
 use crate::storage::state::StateDatabase;
@@ -36,35 +36,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-
-/// Who works with the consensus actor, on other threads.
-#[derive(Clone, Debug)]
-pub struct Neighbours {
-    pub inbox: Arc<Inbox<Incoming>>,
-    pub writer: Arc<Inbox<Vec<LogWork>>>,
-    pub applier: Arc<Inbox<Vec<ApplyWork>>>,
-    pub checkpointer: Arc<Inbox<CheckpointWork>>,
-    pub waiters: Arc<Waiters>,
-    pub deliveries: Arc<Deliveries>,
-    pub status: Arc<SharedStatus>,
-    pub stop: StopSignal,
-}
-
-impl Neighbours {
-    /// Nobody works yet; what is added waits for its actor to start.
-    pub fn new(stop: StopSignal) -> Self {
-        Self {
-            inbox: Arc::default(),
-            writer: Arc::default(),
-            applier: Arc::default(),
-            checkpointer: Arc::default(),
-            waiters: Arc::default(),
-            deliveries: Arc::default(),
-            status: Arc::default(),
-            stop,
-        }
-    }
-}
 
 /// The state of a snapshot, and the place that it takes until it is in use or refused.
 type Arrived = (Arc<StateDatabase>, OwnedSemaphorePermit);
@@ -91,24 +62,6 @@ pub struct Consensus {
     election_timeout: Duration,
     metrics: Arc<ConsensusMetrics>,
     ticked: env::Instant,
-}
-
-/// What a consensus actor is made of.
-pub struct ConsensusOptions {
-    pub member: MemberId,
-    /// Under which this process proposes.
-    pub origin: u64,
-    pub core: Core,
-    pub neighbours: Neighbours,
-    pub links: Box<dyn MemberLinks>,
-    pub tick: Duration,
-    pub election_timeout: Duration,
-    pub reads: Reads,
-    pub checkpoints: Checkpoints,
-    pub log: LogDatabase,
-    pub transfers: TaskThread,
-    pub contacts: Contacts,
-    pub metrics: Arc<ConsensusMetrics>,
 }
 
 impl Consensus {
@@ -214,14 +167,8 @@ impl Consensus {
 
     fn tick(&mut self) {
         self.core.tick();
-        let takes_part = self.core.takes_part();
-        if takes_part
-            && !self
-                .neighbours
-                .status
-                .takes_part
-                .swap(takes_part, Ordering::AcqRel)
-        {
+        let takes_part = &self.neighbours.status.takes_part;
+        if self.core.takes_part() && !takes_part.swap(true, Ordering::AcqRel) {
             tracing::info!(member = %self.member, "enough members were heard; this one takes part");
         }
         let now = env::now();
@@ -355,12 +302,9 @@ impl Consensus {
                 .add(|work| work.push(ApplyWork::Entries(committed)));
         }
         let status = &self.neighbours.status;
-        status
-            .commit_index
-            .store(self.core.committed().0, Ordering::Release);
-        status
-            .last_index
-            .store(self.core.last_index().0, Ordering::Release);
+        let (committed, last) = (self.core.committed(), self.core.last_index());
+        status.commit_index.store(committed.0, Ordering::Release);
+        status.last_index.store(last.0, Ordering::Release);
         for (context, index) in reads {
             let readers = self.reads.answered(context);
             self.let_read(readers, index);
@@ -465,50 +409,21 @@ impl Consensus {
         if leadership == self.leadership {
             return;
         }
-        let status = &self.neighbours.status;
-        status.term.store(leadership.term.0, Ordering::Release);
-        status.leader.store(leadership.leader.0, Ordering::Release);
-        status.is_leader.store(leadership.is_leader, Ordering::Release);
-        let leading_term = if leadership.is_leader {
-            leadership.term.0
-        } else {
-            0
-        };
-        status.leading_term.store(leading_term, Ordering::Release);
-        tracing::info!(
-            member = %self.member, term = leadership.term.0, leader = %leadership.leader, "raft leadership"
-        );
+        leadership.publish(&self.neighbours.status);
         let leader_before = self.leadership.leader;
-        self.log_leadership(leadership);
+        leadership.announce(self.member, leader_before);
         self.leadership = leadership;
-        if leadership.leader != MemberId(0) && leadership.leader != leader_before {
+        let is_another = leadership.leader != leader_before;
+        if leadership.leader != MemberId(0) && is_another {
             self.metrics.leader_changes.inc();
         }
-        if leader_before != MemberId(0) && leadership.leader != leader_before {
+        if leader_before != MemberId(0) && is_another {
             // What the old leader was told may be lost or not: nobody may send it again.
-            self.neighbours
-                .waiters
-                .leader_failed(env::now(), self.election_timeout);
+            let patience = self.election_timeout;
+            self.neighbours.waiters.leader_failed(env::now(), patience);
         }
         self.reads.ask_again();
         self.proposals.leadership_changed();
-    }
-
-    /// In the words of etcd's raft/node.go, which tools look for.
-    fn log_leadership(&self, Leadership { term, leader, .. }: Leadership) {
-        let (member, before, nobody) = (self.member, self.leadership.leader, MemberId(0));
-        if leader == before {
-            return;
-        }
-        if leader == nobody {
-            tracing::info!(target: "raft", "raft.node: {member} lost leader {before} at term {term}");
-        } else if before == nobody {
-            tracing::info!(target: "raft", "raft.node: {member} elected leader {leader} at term {term}");
-        } else {
-            tracing::info!(
-                target: "raft", "raft.node: {member} changed leader from {before} to {leader} at term {term}"
-            );
-        }
     }
 
     fn cut_log(&mut self, synced: LogIndex) {

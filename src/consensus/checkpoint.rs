@@ -41,7 +41,7 @@ impl Policy {
     }
 }
 
-/// Where the log stands between two checkpoints.
+/// Where the log stands between checkpoints.
 #[derive(Debug)]
 pub struct Checkpoints {
     policy: Policy,

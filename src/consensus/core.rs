@@ -7,22 +7,25 @@
 //! Election timeouts are drawn by the caller: raft-rs draws them from a generator that no seed reaches, so each
 //! reset of raft is followed by a draw of our own.
 
+mod collect;
+
+pub use super::outputs::{Leadership, LogWrite, Outputs, ReadContext, Restore};
+
 use super::admission::{self, Standing};
 use super::convert;
 use super::log_fetches::Stretch;
 use super::log_store::LogStore;
-use super::promises::{self, OlderCopy, Persisted, Promises, is_of_leader};
-use super::read_questions::{ReadQuestions, without_superseded};
+use super::promises::{self, OlderCopy, Persisted, Promises};
+use super::read_questions::ReadQuestions;
 use super::start_check::{LogEnd, StartCheck, Word};
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::{self, Recollection};
 use crate::requests::{MemberProgress, RaftDetails};
-use crate::state::CommittedEntry;
 use crate::state::entry::FORMAT;
-use crate::storage::log::{Cut, LogError};
-use raft::eraftpb::{ConfState, Message, MessageType};
+use crate::storage::log::LogError;
+use raft::eraftpb::{Message, MessageType};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
@@ -42,72 +45,6 @@ pub struct Timing {
 impl Timing {
     fn election_ticks(self) -> usize {
         (self.election_ms * u64::from(TICKS_PER_HEARTBEAT) / self.heartbeat_ms) as usize
-    }
-}
-
-/// Something for the log's disk, in order.
-#[derive(Debug)]
-pub struct LogWrite {
-    /// Counts writes; goes back to [`Core::persisted`].
-    pub number: u64,
-    pub entries: Vec<peer::Entry>,
-    pub replaces_suffix: bool,
-    pub hard_state: Option<peer::HardState>,
-}
-
-/// A snapshot that raft accepted: the state and the log start again behind it.
-#[derive(Debug)]
-pub struct Restore {
-    pub number: u64,
-    pub cut: Cut,
-    pub hard_state: peer::HardState,
-}
-
-/// Who leads, as far as this member knows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Leadership {
-    pub term: Term,
-    /// 0 where there is none.
-    pub leader: MemberId,
-    pub is_leader: bool,
-}
-
-/// What the caller has to do.
-#[derive(Debug, Default)]
-pub struct Outputs {
-    pub send: Vec<peer::Message>,
-    pub write: Vec<LogWrite>,
-    /// Comes between the writes with lower numbers and those with higher ones.
-    pub restore: Option<Restore>,
-    pub committed: Vec<CommittedEntry>,
-    /// Reads asked for with this context may be answered once the index is applied.
-    pub reads: Vec<(ReadContext, LogIndex)>,
-    /// To be read from the log's disk, for [`Core::fetched`].
-    pub fetch: Vec<Stretch>,
-    /// Enough members were heard: this start is to be counted on disk, for [`Core::start_counted`].
-    pub count_start: bool,
-}
-
-/// Names one question for a read index: never the same twice in a cluster, since raft ignores a repeated one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadContext {
-    /// Drawn at random by the process.
-    pub nonce: u64,
-    /// Counts the process's questions.
-    pub count: u64,
-}
-
-impl ReadContext {
-    fn to_bytes(self) -> Vec<u8> {
-        [self.nonce.to_be_bytes(), self.count.to_be_bytes()].concat()
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (nonce, count) = bytes.split_first_chunk::<8>()?;
-        Some(Self {
-            nonce: u64::from_be_bytes(*nonce),
-            count: u64::from_be_bytes(count.try_into().ok()?),
-        })
     }
 }
 
@@ -241,7 +178,7 @@ impl Core {
     }
 
     /// Time passed. It stands still while the state of a snapshot is put in place, and while a member that would win an
-    /// election by itself has something to write: raft asserts that nothing of its log was under way.
+    /// election on its own has something to write: raft asserts that nothing of its log was under way.
     pub fn tick(&mut self) {
         self.start_check.tick();
         if !self.takes_part() || self.is_held_back() {
@@ -529,132 +466,6 @@ impl Core {
         }
         self.raw.store().end_fetched();
         self.draw_election_timeout();
-    }
-
-    /// Turns raft's readies into outputs until there is none left.
-    fn collect(&mut self) {
-        if !self.read_questions.is_empty() && !self.is_confirming() {
-            self.confirm_questions();
-        }
-        self.draw_election_timeout();
-        while !self.has_failed() && self.raw.has_ready() {
-            let mut ready = self.raw.ready();
-            let messages = ready.take_messages();
-            self.send(messages);
-            for state in ready.take_read_states() {
-                if let Some(context) = ReadContext::from_bytes(&state.request_ctx) {
-                    self.outputs.reads.push((context, LogIndex(state.index)));
-                }
-            }
-            self.take_snapshot(&ready);
-            self.take_entries(&mut ready);
-            self.take_committed(ready.take_committed_entries());
-            self.held.push_back(Held {
-                ready: ready.number(),
-                after_write: self.write_number,
-                messages: ready.take_persisted_messages(),
-            });
-            self.raw.advance_append_async(ready);
-            self.release();
-            self.draw_election_timeout();
-        }
-        self.outputs.send = without_superseded(std::mem::take(&mut self.outputs.send));
-        self.outputs.fetch = self.raw.store().take_fetches();
-        self.outputs.count_start |= !self.is_older_copy && self.start_check.take_count_request();
-    }
-
-    fn take_snapshot(&mut self, ready: &raft::Ready) {
-        let metadata = ready.snapshot().get_metadata();
-        if metadata.index == 0 {
-            return;
-        }
-        self.write_number += 1;
-        let cut = Cut {
-            index: LogIndex(metadata.index),
-            term: Term(metadata.term),
-        };
-        let conf_state: ConfState = metadata.get_conf_state().clone();
-        let raft = &self.raw.raft;
-        let hard_state = peer::HardState {
-            term: raft.term,
-            vote: raft.vote,
-            commit: raft.raft_log.committed.max(cut.index.0),
-        };
-        self.store().reset(cut, conf_state);
-        assert!(self.outputs.restore.is_none(), "one snapshot at a time");
-        self.outputs.restore = Some(Restore {
-            number: self.write_number,
-            cut,
-            hard_state,
-        });
-    }
-
-    fn take_entries(&mut self, ready: &mut raft::Ready) {
-        let entries = ready.take_entries();
-        let replaces_suffix = self.store().append(&entries);
-        if let Some(hard_state) = ready.hs() {
-            let hard_state = hard_state.clone();
-            self.store().set_hard_state(hard_state);
-        }
-        let is_restore = ready.snapshot().get_metadata().index > 0;
-        if !ready.must_sync() || (entries.is_empty() && (ready.hs().is_none() || is_restore)) {
-            // A commit index alone is not worth a write: it goes along with the next one, and recovery learns it again.
-            // A snapshot takes the hard state along.
-            return;
-        }
-        self.write_number += 1;
-        let mut hard_state = self.store().hard_state();
-        if mutants::active(Mutant::VoteNotPersisted) {
-            hard_state.vote = 0;
-        }
-        if mutants::active(Mutant::ApplyUncommitted) {
-            self.take_committed(entries.clone());
-        }
-        self.outputs.write.push(LogWrite {
-            number: self.write_number,
-            entries: entries.into_iter().map(convert::entry_to_wire).collect(),
-            replaces_suffix,
-            hard_state: Some(hard_state),
-        });
-    }
-
-    fn take_committed(&mut self, entries: Vec<raft::eraftpb::Entry>) {
-        for entry in entries {
-            self.outputs.committed.push(CommittedEntry {
-                index: LogIndex(entry.index),
-                term: Term(entry.term),
-                payload: convert::payload(entry),
-            });
-        }
-    }
-
-    /// A leader says with them what it has on its own disk.
-    fn send(&mut self, messages: Vec<Message>) {
-        let log = &self.raw.raft.raft_log;
-        let index = log.persisted;
-        let term = log.term(index).unwrap_or(0);
-        self.outputs.send.extend(messages.into_iter().map(|message| {
-            let says = is_of_leader(message.msg_type) && message.term == self.raw.raft.term;
-            let mut message = convert::message_to_wire(message);
-            if says {
-                (message.persisted_index, message.persisted_term) = (index, term);
-            }
-            message
-        }));
-    }
-
-    /// Lets go of what waited for writes that are on disk now.
-    fn release(&mut self) {
-        while self
-            .held
-            .front()
-            .is_some_and(|held| held.after_write <= self.persisted_write)
-        {
-            let Some(held) = self.held.pop_front() else { break };
-            self.send(held.messages);
-            self.raw.on_persist_ready(held.ready);
-        }
-        self.pass_on_applied();
     }
 
     /// Draws the election timeout again whenever raft may have reset it, which it does with every change of term,

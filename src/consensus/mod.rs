@@ -20,12 +20,17 @@ pub mod log_store;
 mod log_store_tests;
 #[cfg(test)]
 mod message_tests;
+pub mod neighbours;
+pub mod options;
+mod outputs;
 pub mod promises;
 mod proposals;
 mod raft_log;
 mod read_questions;
 pub mod reads;
 mod restoring;
+#[cfg(test)]
+mod snapshot_tests;
 pub mod start_check;
 #[cfg(test)]
 pub(crate) mod testing;

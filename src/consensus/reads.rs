@@ -3,7 +3,7 @@
 //!
 //! A question without an answer is followed by another one, and both stay open. Whichever answer comes serves the readers of
 //! its own round and of all earlier ones: they called before it was asked. If a new question made the earlier ones void,
-//! nobody could read where a round trip takes longer than the time between two questions.
+//! nobody could read where a round trip takes longer than the time between questions.
 
 use super::core::ReadContext;
 use crate::env::Instant;

@@ -26,7 +26,7 @@ use crate::storage::log::LogDatabase;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::time::Duration;
 
-/// Between two comparisons of digests, and between two of hashes while it is open who is right.
+/// Interval between comparisons of digests, and between those of hashes while it is open who is right.
 const DIGEST_INTERVAL: Duration = Duration::from_secs(1);
 /// A digest is at hand: who does not answer by then is asked again a second later.
 const DIGEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,9 +40,9 @@ pub struct CheckWork {
 /// Which comparisons are made besides that of digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct CheckOptions {
-    /// Between two comparisons of hashes; none if zero (`--corrupt-check-time`).
+    /// Interval between comparisons of hashes; none if zero (`--corrupt-check-time`).
     pub hashes_every: Duration,
-    /// Between two comparisons of hashes at the compact revision; none if zero (`--compact-hash-check-time`, with the
+    /// Interval between comparisons of hashes at the compact revision; none if zero (`--compact-hash-check-time`, with the
     /// feature CompactHashCheck).
     pub compact_hashes_every: Duration,
     pub scrub: ScrubOptions,
@@ -316,7 +316,7 @@ impl Checker {
             return;
         }
         tracing::error!(%member, "raising the alarm CORRUPT");
-        // Not by itself: only who has looked into it may lower it.
+        // Not automatically: only an operator who has looked into it may disarm it.
         let command = AlarmCommand {
             request: Some(request),
             by_member: false,

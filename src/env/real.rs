@@ -309,7 +309,7 @@ const HELD_BYTES_MAX: usize = 1024;
 
 /// A connection. It does not offer vectored writes: with them h2 sends every message of 256 bytes or more with a system
 /// call of its own; without, it gathers all that are shorter than 1 KiB in one buffer, and copying costs far less. The
-/// head of a longer one, which comes by itself, is held back and goes out in one call with what follows it, or with a flush.
+/// head of a longer one, which comes on its own, is held back and goes out in one call with what follows it, or with a flush.
 #[derive(Debug)]
 pub struct Stream {
     socket: tokio::net::TcpStream,

@@ -26,7 +26,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two looks at what is due (etcd: 500 ms).
+/// Interval between looks at what is due (etcd: 500 ms).
 const TICK: Duration = Duration::from_millis(100);
 /// The same while leases end: many that end one after the other then end a few at a time, and no write waits for a burst.
 const TICK_WHILE_DUE: Duration = Duration::from_millis(10);

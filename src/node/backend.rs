@@ -4,7 +4,7 @@ use super::bootstrap::OpenedMember;
 use crate::api::{self, Backend, ProposeError, ReadError};
 use crate::bound::Bound;
 use crate::config;
-use crate::consensus::actor::Neighbours;
+use crate::consensus::neighbours::Neighbours;
 use crate::inbox::Inbox;
 use crate::lease;
 use crate::lease::LeaseHandle;

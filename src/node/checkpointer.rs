@@ -16,10 +16,10 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Between two looks whether the last reader of a replaced state has gone.
+/// Interval between looks whether the last reader of a replaced state has gone.
 const REPLACED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two looks which tables are in use, of the log and of the state: shorter than most of them live.
+/// Interval between looks which tables are in use, of the log and of the state: shorter than most of them live.
 const TABLES_INTERVAL: Duration = Duration::from_secs(1);
 
 /// On a member where nothing is applied, garbage is collected within so many looks, a minute: then there is no need to

@@ -12,7 +12,7 @@ use super::threads::raft::Raft;
 use super::threads::{apply, check, checkpoint, log, watch};
 use crate::apply::SlowApplies;
 use crate::config;
-use crate::consensus::actor::Neighbours;
+use crate::consensus::neighbours::Neighbours;
 use crate::corruption::HashHandle;
 use crate::corruption::initial::InitialCheck;
 use crate::env::{self, TaskThread, ThreadHandle};
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Between two attempts to publish the member, and between two looks at the cluster version.
+/// Interval between attempts to publish the member, and between looks at the cluster version.
 const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Handing over leadership takes no longer before a stop.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -115,14 +115,8 @@ impl Member {
         };
         let is_checked = config.initial_corrupt_check && !opened.is_new;
         let entrance = Entrance::new(is_checked.then_some(check), stop.clone());
-        let reads = Arc::default();
-        let clients = Clients::new(
-            &config,
-            &backend,
-            Arc::clone(&reads),
-            stop.clone(),
-            entrance.opened(),
-        );
+        let (reads, is_open) = (Arc::default(), entrance.opened());
+        let clients = Clients::new(&config, &backend, Arc::clone(&reads), stop.clone(), is_open);
         let (transfers, transfer_thread) = TaskThread::start("transfer");
         let raft = Raft::new(
             (&config, &engine),

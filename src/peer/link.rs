@@ -37,12 +37,12 @@ use tonic::{Status, Streaming};
 
 /// Envelopes on their way into the connection; beyond it the network is too slow and messages are dropped.
 const ENVELOPES_MAX: usize = 256;
-/// Between two attempts to connect; a jitter of as much comes on top (etcd tries every 100 ms).
+/// Interval between attempts to connect; a jitter of as much comes on top (etcd tries every 100 ms).
 const RECONNECT_AFTER: Duration = Duration::from_millis(100);
 /// An answer to the handshake takes no longer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two empty batches.
+/// Interval between empty batches.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// After so much silence a stream is given up, at either end.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);

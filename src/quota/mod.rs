@@ -1,7 +1,7 @@
-//! How much may be stored: the quota on what lives, and the disk that must not fill up.
+//! How much may be stored: the quota on live bytes, and the disk that must not fill up.
 //!
-//! Mirrors etcd's server/storage/quota.go, with two differences. What counts is what lives ([`crate::storage::state_usage`])
-//! and not the size of a file. And an alarm that a member has raised by itself, it lowers by itself once there is room
+//! Mirrors etcd's server/storage/quota.go, with two differences. What counts is live bytes ([`crate::storage::state_usage`])
+//! and not the size of a file. And an alarm that a member has raised automatically, it disarms automatically once there is room
 //! again ([`watcher`]).
 
 pub mod reserve;

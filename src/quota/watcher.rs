@@ -1,4 +1,4 @@
-//! When a member raises the alarm over space, and when it lowers it: pure decisions over what was seen.
+//! When a member raises the NOSPACE alarm, and when it lowers it: pure decisions over what was seen.
 
 use crate::env::{DiskSpace, Instant};
 use crate::limits::{
@@ -78,7 +78,7 @@ impl Space {
         self.rules
     }
 
-    /// Whether a request that costs so much fits beside what lives.
+    /// Whether a request that costs so much fits beside the live bytes.
     pub fn takes(&self, live_bytes: u64, cost: u64) -> bool {
         let fits = |quota| live_bytes.saturating_add(cost) < quota;
         cost == 0 || (self.rules.quota().is_none_or(fits) && self.take_disk_room(cost))
@@ -101,7 +101,7 @@ pub struct Seen {
     pub disk: Option<DiskSpace>,
     /// Each of them accepts requests that take room on this member's disk.
     pub members: u64,
-    /// The member's own alarm over space.
+    /// The member's own NOSPACE alarm.
     pub raised: Option<RaisedAlarm>,
 }
 

@@ -25,7 +25,7 @@ pub struct SpaceWatchOptions {
     pub data_dir: PathBuf,
 }
 
-/// A member's own alarm over space.
+/// A member's own NOSPACE alarm.
 pub fn own_alarm(view: &View, own: MemberId) -> Option<RaisedAlarm> {
     view.alarms.get(own.0, AlarmType::Nospace as i32)
 }
@@ -63,19 +63,15 @@ pub async fn watch(parts: SpaceWatchOptions) {
             raised: own_alarm(&view, parts.own),
         };
         drop(view);
-        let action = match watcher.look(&seen, env::now()) {
+        let (action, doing) = match watcher.look(&seen, env::now()) {
             Advice::Nothing => continue,
-            Advice::Raise => AlarmAction::Activate,
-            Advice::Lower => AlarmAction::Deactivate,
+            Advice::Raise => (AlarmAction::Activate, "raising the NOSPACE alarm"),
+            Advice::Lower => (AlarmAction::Deactivate, "disarming the NOSPACE alarm"),
         };
-        tracing::warn!(
-            live_bytes = seen.live_bytes,
-            free_disk_bytes = seen.disk.map(|disk| disk.free_bytes),
-            action = action.as_str_name(),
-            "the alarm over space is raised or lowered"
-        );
+        let free_disk_bytes = seen.disk.map(|disk| disk.free_bytes);
+        tracing::warn!(live_bytes = seen.live_bytes, free_disk_bytes, "{doing}");
         if let Err(error) = parts.consensus.propose_own(command(parts.own, action)).await {
-            tracing::warn!(%error, "the alarm over space did not come through");
+            tracing::warn!(%error, "failed to raise or disarm the NOSPACE alarm");
         }
     }
 }

@@ -56,7 +56,7 @@ impl Handle {
         self.propose_within(request, caller, max).await
     }
 
-    /// The same for what the member does by itself: the ends of leases and the like are not kept back by clients' load.
+    /// The same for what the member does on its own: the expiry of leases and the like are not kept back by clients' load.
     /// Whoever calls it has few under way.
     pub async fn propose_own(&self, request: command::Request) -> Result<Outcome, ProposeError> {
         self.propose_within(request, &Caller::default(), WaitingMax::NONE)

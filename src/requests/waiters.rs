@@ -44,7 +44,7 @@ pub struct WaitingMax {
 }
 
 impl WaitingMax {
-    /// For the few commands that a member makes by itself, and whose number it bounds itself.
+    /// For the few commands that a member makes on its own, and whose number it bounds itself.
     pub const NONE: Self = Self {
         commands: usize::MAX,
         bytes: usize::MAX,

@@ -14,7 +14,7 @@ pub struct AppliedChange {
     pub previous: Option<Record>,
 }
 
-/// All that came between two published views.
+/// All that came between published views.
 #[derive(Clone, Debug)]
 pub struct AppliedChanges {
     /// The newest revision of the view before.
@@ -45,7 +45,7 @@ pub trait ChangeSink: Send {
     fn publish(&self, changes: AppliedChanges);
 }
 
-/// What is collected between two views.
+/// What is collected between views.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     pub changes: bool,

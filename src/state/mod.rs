@@ -21,6 +21,8 @@ pub mod machine;
 mod machine_tests;
 mod membership;
 #[cfg(test)]
+mod model_strategies;
+#[cfg(test)]
 mod model_tests;
 pub mod mvcc;
 #[cfg(test)]

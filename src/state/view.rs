@@ -37,7 +37,7 @@ impl Deref for View {
 }
 
 impl View {
-    /// Everything that `database` holds now. Only between two batches does what was read of it before describe it.
+    /// Everything that `database` holds now. Only between batches does what was read of it before describe it.
     pub(crate) fn new(
         database: Arc<StateDatabase>,
         applied: Applied,

@@ -249,7 +249,7 @@ impl EngineWork {
     /// Keyspaces whose full memtables the engine should have begun anew and has not. After each batch, it is asked to. Its own
     /// thread, which takes the requests out of a queue of 1,000, asks itself for more: if it finds the queue full, it waits for
     /// ever. So whoever writes begins the memtable before there are many; behind four that are not in tables yet, the engine
-    /// holds writes up by itself.
+    /// holds writes up on its own.
     fn overdue(&self) -> Vec<&Keyspace> {
         let is_full = |keyspace: &&Keyspace| keyspace.tree.active_memtable().size() > self.memtable_bytes;
         let full: Vec<_> = self.keyspaces.iter().filter(is_full).collect();

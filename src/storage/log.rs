@@ -11,12 +11,14 @@
 //!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
-use crate::env::{self, FileError};
+pub use super::log_error::LogError;
+
+use crate::env;
 use crate::ids::{LogIndex, Term};
 use crate::limits::OpenFiles;
 use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
-use crate::storage::journal::{Engine, Found, JournalError};
+use crate::storage::journal::{Engine, Found};
 use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
@@ -40,35 +42,6 @@ const TABLE_BYTES: u64 = 2 * 1024 * 1024;
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Cache of log blocks: lagging followers read forward once, a cache helps them little.
 const CACHE_BYTES: u64 = 1024 * 1024;
-
-/// What can go wrong with the log's disk.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LogError {
-    #[error("the log in {path} cannot be read or written: {source}. Check the disk; do not start this member on an older copy of it", path = path.display())]
-    Engine { path: PathBuf, source: fjall::Error },
-    #[error("the log's journal: {0}. Check the disk; do not start this member on an older copy of it")]
-    File(#[from] FileError),
-    #[error("the log in {path} is corrupt: {what}. Remove this member from the cluster, clear its data directory and add it again", path = path.display())]
-    Corrupt { path: PathBuf, what: String },
-}
-
-impl LogError {
-    fn of_journal(path: &Path, error: JournalError) -> Self {
-        match error {
-            JournalError::File(error) => Self::File(error),
-            rotten => Self::Corrupt {
-                path: path.to_owned(),
-                what: rotten.to_string(),
-            },
-        }
-    }
-
-    /// For records that decode but make no sense to raft.
-    pub fn unreadable(log: &LogDatabase, reason: &dyn std::fmt::Display) -> Self {
-        log.corrupt(reason.to_string())
-    }
-}
 
 /// Where a log begins: the last entry that was cut off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -483,7 +456,7 @@ impl LogDatabase {
         }
     }
 
-    fn corrupt(&self, what: String) -> LogError {
+    pub(super) fn corrupt(&self, what: String) -> LogError {
         LogError::Corrupt {
             path: self.path.clone(),
             what,

@@ -13,6 +13,7 @@ mod journal_damage;
 mod journal_torn;
 mod journal_writer;
 pub mod log;
+mod log_error;
 pub mod manifest;
 pub mod open_snapshots;
 pub mod scrub;

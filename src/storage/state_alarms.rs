@@ -1,7 +1,7 @@
 //! The alarms that are raised, as a record of `meta`: see `state_meta` for its form. Part of snapshots, as all of `meta`.
 //!
 //! Mirrors what etcd keeps in its bucket `alarm` (server/storage/schema/alarm.go), and knows besides who raised each:
-//! what a member has raised by itself it may lower by itself.
+//! what a member has raised automatically it may disarm automatically.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! The engine removes a table's file when its last list of tables that names it goes, and drops these lists under the
 //! lock that every read and write of the keyspace takes. To free a table of 8 MiB takes a file system some milliseconds,
 //! and a merge retires ten of them. [`RetiredTables`] holds these lists a little longer than the engine does. What it does
-//! not catch, because it came and went between two looks, the engine removes itself, as it would otherwise.
+//! not catch, because it came and went between looks, the engine removes itself, as it would otherwise.
 //!
 //! The engine looks which lists are still read only where a memtable is rotated. On a member at rest none is, so a look
 //! here has it look too.

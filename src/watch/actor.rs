@@ -26,7 +26,7 @@ pub struct WatchHubOptions {
     pub options: HubOptions,
     /// Whether there is a leader.
     pub has_leader: Box<dyn Fn() -> bool>,
-    /// Between two looks.
+    /// Interval between looks.
     pub election_timeout: Duration,
     pub metrics: Arc<WatchMetrics>,
 }

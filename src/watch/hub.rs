@@ -6,18 +6,17 @@
 //! that is behind stays behind until it is served; nothing is ever skipped.
 //! Mirrors etcd's server/storage/mvcc/watchable_store.go (there: synced, unsynced, victims).
 
+pub use super::stream::{Create, OpenedStream, Permission, StreamId};
+
 use super::catch_up::CatchUp;
-use super::interests::{Interests, Wants};
-use super::keys::WatchedKeys;
-use super::outbox::{Ending, Message, Outbox};
+use super::interests::Interests;
+use super::outbox::{Ending, Message};
 use crate::limits::{WATCH_STREAMS_MAX, WATCHERS_MAX, sizes};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{ResponseHeader, WatchResponse};
 use crate::state::changes::Wanted;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::sync::Arc;
 
 /// What etcd answers with when a watcher could not be created.
 pub const NO_WATCH_ID: i64 = -1;
@@ -28,48 +27,6 @@ const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 const TOO_MANY: &str = "etcdserver: too many requests";
 
-/// Tells one stream from all others of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(pub u64);
-
-/// Says whether the stream's user may watch these keys, and if not why, in the words that the client gets. Asked when a
-/// watcher is created, and of every watcher again when permissions have changed.
-pub type Permission = Arc<dyn Fn(&WatchedKeys) -> Result<(), String> + Send + Sync>;
-
-/// A new stream.
-#[derive(Clone)]
-pub struct OpenedStream {
-    pub outbox: Arc<Outbox>,
-    /// The stream ends when there has been no leader for some time.
-    pub require_leader: bool,
-    /// None: everything is permitted.
-    pub permission: Option<Permission>,
-    /// When it is told of progress first.
-    pub progress_due_ms: u64,
-}
-
-impl fmt::Debug for OpenedStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OpenedStream")
-            .field("require_leader", &self.require_leader)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A watcher to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Create {
-    /// 0: the server chooses.
-    pub watch_id: i64,
-    /// None if no key can be inside.
-    pub keys: Option<WatchedKeys>,
-    /// 0: from now on.
-    pub start_revision: i64,
-    pub wants: Wants,
-    pub progress_notify: bool,
-    pub fragment: bool,
-}
-
 /// What tests run tiny.
 #[derive(Clone, Copy, Debug)]
 pub struct HubOptions {
@@ -78,7 +35,7 @@ pub struct HubOptions {
     pub streams_max: usize,
     /// Larger responses are cut for watchers that take fragments.
     pub fragment_bytes: usize,
-    /// Between two reports of progress.
+    /// Interval between reports of progress.
     pub progress_interval_ms: u64,
 }
 

@@ -14,11 +14,14 @@ pub mod hub;
 mod interests;
 mod keys;
 #[cfg(test)]
+mod model_steps;
+#[cfg(test)]
 mod model_tests;
 pub mod outbox;
 mod publish;
 mod range_index;
 pub mod reader;
+mod stream;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 //! whole revisions at a time; or is told that they are compacted.
 
 use super::event::Event;
+use super::model_steps::{CreateStep, STREAMS, StartAt, Step, Told, step};
 use super::*;
 use crate::proto::etcdserverpb::WatchResponse;
 use crate::proto::mvccpb::event::EventType;
@@ -13,99 +14,6 @@ use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-
-/// What the model does next.
-#[derive(Clone, Debug)]
-enum Step {
-    /// Revisions, each with its changed keys (true: put); the hub is told, or only of the revision.
-    Publish(Vec<Vec<(u8, bool)>>, Told),
-    Create(usize, CreateStep),
-    Cancel(usize, prop::sample::Index),
-    /// A stream takes about so many bytes out of its outbox.
-    Take(usize, usize),
-    Close(usize),
-    /// Starts a read as of now, or finishes the one that was started.
-    StartRead,
-    FinishRead,
-    Compact(prop::sample::Index),
-    Progress(usize),
-}
-
-/// What the hub is told of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    Revision,
-    Changes,
-    /// Changes and what they have replaced.
-    Previous,
-}
-
-#[derive(Clone, Debug)]
-struct CreateStep {
-    key: Vec<u8>,
-    end: Vec<u8>,
-    start: StartAt,
-    wants: Wants,
-    fragment: bool,
-}
-
-#[derive(Clone, Debug)]
-enum StartAt {
-    Now,
-    Past(prop::sample::Index),
-    Future(i64),
-}
-
-const STREAMS: usize = 3;
-
-fn step() -> impl Strategy<Value = Step> {
-    let key = 0u8..6;
-    let changes = proptest::collection::btree_map(key, any::<bool>(), 1..4)
-        .prop_map(|changes| changes.into_iter().collect::<Vec<_>>());
-    let start = prop_oneof![
-        2 => Just(StartAt::Now),
-        3 => any::<prop::sample::Index>().prop_map(StartAt::Past),
-        1 => (1i64..6).prop_map(StartAt::Future),
-    ];
-    let create = (
-        proptest::collection::vec(0u8..6, 0..2),
-        prop_oneof![Just(vec![]), Just(vec![0]), (1u8..7).prop_map(|end| vec![end])],
-        start,
-        (any::<bool>(), any::<bool>(), any::<bool>()),
-        any::<bool>(),
-    )
-        .prop_map(
-            |(key, end, start, (puts, deletes, previous), fragment)| CreateStep {
-                key,
-                end,
-                start,
-                wants: Wants {
-                    puts,
-                    deletes,
-                    previous,
-                },
-                fragment,
-            },
-        );
-    let told = prop_oneof![
-        1 => Just(Told::Revision),
-        1 => Just(Told::Changes),
-        8 => Just(Told::Previous),
-    ];
-    let stream = 0..STREAMS;
-    prop_oneof![
-        8 => (proptest::collection::vec(changes, 1..4), told)
-            .prop_map(|(revisions, told)| Step::Publish(revisions, told)),
-        4 => (stream.clone(), create).prop_map(|(stream, create)| Step::Create(stream, create)),
-        1 => (stream.clone(), any::<prop::sample::Index>()).prop_map(|(stream, which)| Step::Cancel(stream, which)),
-        6 => (stream.clone(), 0usize..1500).prop_map(|(stream, bytes)| Step::Take(stream, bytes)),
-        1 => stream.clone().prop_map(Step::Close),
-        3 => Just(Step::StartRead),
-        3 => Just(Step::FinishRead),
-        1 => any::<prop::sample::Index>().prop_map(Step::Compact),
-        1 => stream.prop_map(Step::Progress),
-    ]
-}
 
 /// One change as the store knows it.
 #[derive(Clone, Debug, PartialEq)]
@@ -263,7 +171,7 @@ impl Model {
         }
         if self.hub.watcher_count() > 0 {
             let revision = self.revision;
-            // What was not handed over before is missing between two batches.
+            // What was not handed over before is missing between batches.
             self.hub.publish(AppliedChanges {
                 after,
                 revision,

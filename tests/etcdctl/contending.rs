@@ -1,4 +1,4 @@
-//! `etcdctl lock` and `etcdctl elect`, which make their keys by themselves: several of them on one cluster, each started,
+//! `etcdctl lock` and `etcdctl elect`, which make their keys on their own: several of them on one cluster, each started,
 //! waited for and interrupted at the same point of the story with both servers. What each printed and how it ended is
 //! compared.
 
@@ -22,7 +22,7 @@ enum Step {
     /// It has printed so many lines by now.
     Lines(usize, usize),
     Signal(usize, libc::c_int),
-    /// It ends by itself.
+    /// It ends on its own.
     Ends(usize),
 }
 

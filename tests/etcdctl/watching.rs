@@ -1,4 +1,4 @@
-//! `etcdctl watch`, which does not end by itself: what it prints after each step, and at the end, is compared.
+//! `etcdctl watch`, which does not end on its own: what it prints after each step, and at the end, is compared.
 //!
 //! Every watch names the revision it begins with, so that nothing depends on when it is in place; after each step the
 //! test waits for as many lines as etcd prints there, so that no two steps share a response.
@@ -23,7 +23,7 @@ enum Step {
     Type(&'static str),
     /// It has printed so many lines by now.
     Lines(usize),
-    /// It ends by itself.
+    /// It ends on its own.
     Ends,
 }
 
@@ -168,7 +168,7 @@ fn on_the_same_ports() -> (Vec<Finished>, Vec<Finished>) {
     panic!("found no ports that stayed free");
 }
 
-/// An etcdctl that does not end by itself.
+/// An etcdctl that does not end on its own.
 pub struct Watching {
     child: Child,
     stdout: NamedTempFile,

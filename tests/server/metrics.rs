@@ -92,7 +92,7 @@ fn is_absent(name: &str) -> bool {
     })
 }
 
-/// The metrics of a member that proposes nothing any more by itself: the cluster's version is the last.
+/// The metrics of a member that proposes nothing any more on its own: the cluster's version is the last.
 fn settled(member: &Member) -> Metrics {
     let found = poll::until(LIMIT, || match Metrics::of(member.client) {
         found if found.types.contains_key("etcd_cluster_version") => Ok(found),

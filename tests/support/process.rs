@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::poll;
 
-/// Between two looks at a program that soon ends: a script runs hundreds of them.
+/// Interval between looks at a program that soon ends: a script runs hundreds of them.
 const EXIT_PAUSE: Duration = Duration::from_millis(2);
 
 /// What is shown of a log when a test fails.
@@ -107,7 +107,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // The process may have ended by itself; then there is nothing to kill.
+        // The process may have ended on its own; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

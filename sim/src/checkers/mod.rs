@@ -10,6 +10,7 @@ pub mod logs;
 pub mod proclaims;
 pub mod requests;
 pub mod revisions;
+mod search;
 pub mod space;
 pub mod watch;
 

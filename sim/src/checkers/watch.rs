@@ -193,19 +193,8 @@ fn check_one(follow: &Follow, store: &Store, checked: &mut Checked) -> Result<()
     for seen in &follow.seen {
         let through = match seen {
             Seen::Events { revision, events } => {
-                // A response goes on where the one before it ended, with another revision; inside it revisions repeat.
-                let mut lowest = last_revision + 1;
+                check_order(events, last_revision, *revision)?;
                 for event in events {
-                    if event.revision < lowest {
-                        return violation(format!("revision {} came where {lowest} was due", event.revision));
-                    }
-                    lowest = event.revision;
-                    if event.revision > *revision {
-                        return violation(format!(
-                            "revision {} came in a response of {revision}",
-                            event.revision
-                        ));
-                    }
                     check_event(follow, event)?;
                     let is_known = !store.hidden.contains(&event.revision);
                     checked.events.add(is_known);
@@ -243,6 +232,24 @@ fn check_one(follow: &Follow, store: &Store, checked: &mut Checked) -> Result<()
     }
     if follow.lives && !follow.is_over() && expected.peek().is_some() {
         return violation(format!("{:?} never came", expected.peek()));
+    }
+    Ok(())
+}
+
+/// A response goes on where the one before it ended, with another revision; inside it revisions repeat.
+fn check_order(events: &[SeenEvent], last_revision: i64, response_revision: i64) -> Result<(), Violation> {
+    let mut lowest = last_revision + 1;
+    for event in events {
+        if event.revision < lowest {
+            return violation(format!("revision {} came where {lowest} was due", event.revision));
+        }
+        lowest = event.revision;
+        if event.revision > response_revision {
+            return violation(format!(
+                "revision {} came in a response of {response_revision}",
+                event.revision
+            ));
+        }
     }
     Ok(())
 }

@@ -62,7 +62,7 @@ impl Cluster {
         if trouble != Trouble::Ailing || disk::has_met_error(&member.directory) {
             self.kill(number).await;
         }
-        // One that has just ended by itself is judged by what was wrong with its disk.
+        // One that has just ended is judged by what was wrong with its disk.
         self.wait_for_death(number).await;
         let undone = match &trouble {
             Trouble::Ailing => {

@@ -1,7 +1,7 @@
 //! Bits that change while nobody looks, in what is at rest on a disk.
 
 use super::INSIDE;
-use crate::random::{Stream, extend_fingerprint};
+use crate::random::{RandomStream, extend_fingerprint};
 use callboard::storage::{directory, journal, manifest};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -97,7 +97,7 @@ fn leave_out_the_dead(files: &mut Vec<PathBuf>) -> Result<()> {
 }
 
 /// Flips single bits in the files below a directory, half of them in journals; says which.
-pub fn rot(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
+pub fn rot(directory: &Path, bits: u64, random: &mut RandomStream) -> Result<Vec<Flip>> {
     INSIDE.set(true);
     let flips = flip(directory, bits, random);
     INSIDE.set(false);
@@ -107,7 +107,7 @@ pub fn rot(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>
 /// How much of a journal's end, in chunks of 16 bytes, is hit more often: what has rotted there looks torn.
 const END_CHUNKS: usize = 16;
 
-fn flip(directory: &Path, bits: u64, random: &mut Stream) -> Result<Vec<Flip>> {
+fn flip(directory: &Path, bits: u64, random: &mut RandomStream) -> Result<Vec<Flip>> {
     let mut files = Vec::new();
     files_below(directory, &mut files)?;
     leave_out_the_dead(&mut files)?;
@@ -154,14 +154,14 @@ const SECTOR_BYTES: u64 = 512;
 
 /// Takes a sector, which holds something, from the journals that a member uses, where a later batch shows that it was
 /// synced; says which, if there is one.
-pub fn lose_sector(directory: &Path, random: &mut Stream) -> Result<Option<Flip>> {
+pub fn lose_sector(directory: &Path, random: &mut RandomStream) -> Result<Option<Flip>> {
     INSIDE.set(true);
     let flip = take_sector(directory, random);
     INSIDE.set(false);
     flip
 }
 
-fn take_sector(directory: &Path, random: &mut Stream) -> Result<Option<Flip>> {
+fn take_sector(directory: &Path, random: &mut RandomStream) -> Result<Option<Flip>> {
     let mut files = Vec::new();
     // A state that was replaced is there again if the power failed before its removal was on the disk.
     let state = directory::state_in_use(directory).map_err(std::io::Error::other)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A member that was told of an error stops within this time.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// Between two looks whether something has paused it.
+/// Interval between looks whether something has paused it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub async fn strike(stage: &mut Stage, ailment: Ailment) {

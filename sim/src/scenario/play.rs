@@ -14,7 +14,7 @@ use crate::world::elapsed;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Between two looks at the members: less than any message is on its way (`Options::of_story`), so that a story can step
+/// Interval between looks at the members: less than any message is on its way (`Options::of_story`), so that a story can step
 /// in between its being sent and its being heard.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Somebody leads, or stands for election, within this time.

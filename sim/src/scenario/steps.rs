@@ -110,7 +110,7 @@ pub enum Step {
     ExpectDeposed(Name, Duration),
     /// None of these leads at any moment of this time.
     ExpectNoLeader(Vec<Name>, Duration),
-    /// Its process ends by itself within this time.
+    /// Its process ends without being asked to within this time.
     ExpectStopped(Name, Duration),
     /// Some member begins to receive a snapshot within this time.
     ExpectTransfer(Duration),
@@ -222,17 +222,6 @@ fn step(words: &[&str]) -> Option<Step> {
             to: names(to),
             both: both(way)?,
         },
-        ["kill", who] => Step::Strike(name(who), Blow::Kill),
-        ["power", "off", who] => Step::Strike(name(who), Blow::PowerOff),
-        ["restart", who] => Step::Strike(name(who), Blow::Restart),
-        ["pause", who] => Step::Strike(name(who), Blow::Pause),
-        ["resume", who] => Step::Strike(name(who), Blow::Resume),
-        ["disk", "of", who, "fails"] => Step::Strike(name(who), Blow::DiskFails),
-        ["disk", "of", who, "heals"] => Step::Strike(name(who), Blow::DiskHeals),
-        ["copy", "disk", "of", who] => Step::Strike(name(who), Blow::CopyDisk),
-        ["older", "disk", "of", who] => Step::Strike(name(who), Blow::OlderDisk),
-        ["own", "disk", "of", who] => Step::Strike(name(who), Blow::OwnDisk),
-        ["blank", "disk", "of", who] => Step::Strike(name(who), Blow::BlankDisk),
         [what, key, "via", via, how @ ("within" | "unanswered"), time] => Step::Ask {
             what: access(what)?,
             key: key_number(key)?,
@@ -267,8 +256,27 @@ fn step(words: &[&str]) -> Option<Step> {
         ["expect", "snapshot", "within", time] => Step::ExpectSnapshot(duration(time)?),
         ["note", "term"] => Step::NoteTerm,
         ["expect", "same", "term"] => Step::ExpectSameTerm,
-        _ => return None,
+        _ => return strike(words),
     })
+}
+
+/// What is done to one member.
+fn strike(words: &[&str]) -> Option<Step> {
+    let (who, blow) = match words {
+        ["kill", who] => (who, Blow::Kill),
+        ["power", "off", who] => (who, Blow::PowerOff),
+        ["restart", who] => (who, Blow::Restart),
+        ["pause", who] => (who, Blow::Pause),
+        ["resume", who] => (who, Blow::Resume),
+        ["disk", "of", who, "fails"] => (who, Blow::DiskFails),
+        ["disk", "of", who, "heals"] => (who, Blow::DiskHeals),
+        ["copy", "disk", "of", who] => (who, Blow::CopyDisk),
+        ["older", "disk", "of", who] => (who, Blow::OlderDisk),
+        ["own", "disk", "of", who] => (who, Blow::OwnDisk),
+        ["blank", "disk", "of", who] => (who, Blow::BlankDisk),
+        _ => return None,
+    };
+    Some(Step::Strike((*who).to_owned(), blow))
 }
 
 fn names(list: &str) -> Vec<Name> {

@@ -242,7 +242,7 @@ impl Candidate {
             }
         }
         let request = pb::LeaseRevokeRequest { id: self.lease };
-        let _ = self.client.lease_revoke(request).await; // it runs out by itself otherwise
+        let _ = self.client.lease_revoke(request).await; // it expires otherwise
         Ok(())
     }
 

@@ -135,7 +135,7 @@ impl Holder {
             id: self.id,
             ttl: ttl as i64,
         };
-        // One that may have been granted runs out by itself.
+        // One that may have been granted expires.
         if self.client.lease_grant(request).await.is_err() {
             return Ok(());
         }

@@ -293,7 +293,7 @@ impl Contender {
         }
     }
 
-    /// Ends the lease. One that cannot be reached runs out by itself.
+    /// Ends the lease. One that cannot be reached expires.
     async fn revoke(&self) {
         let request = pb::LeaseRevokeRequest { id: self.lease };
         let _ = self.client.lease_revoke(request).await;

@@ -1,6 +1,6 @@
 //! Space: an operator on a machine of its own that looks after alarms, makes room when there is none, raises the alarm by hand
 //! to see that nothing is written meanwhile, and takes space away from disks. In the end the director does what an
-//! operator would: makes room, and waits until the members lower their alarms by themselves.
+//! operator would: makes room, and waits until the members disarm their alarms automatically.
 
 use super::{carry_out, put};
 use crate::checkers::{Violation, violation};

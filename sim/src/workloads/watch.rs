@@ -80,7 +80,7 @@ impl Watchers {
             }
         }
         let follows = lock(&self.follows).clone();
-        // A leader that compacts by itself has gone on meanwhile.
+        // A leader that compacts automatically has gone on meanwhile.
         let views = (0..cluster.members.len()).filter_map(|number| cluster.views(number));
         let compacted = views.map(|views| views.load().compact_revision()).max();
         let compactions = compactions(&self.world.history());

@@ -6,6 +6,8 @@ mod fake;
 mod grpc;
 mod health;
 mod json;
+mod lease;
+mod long_queue;
 mod plain;
 mod ports;
 mod queue;

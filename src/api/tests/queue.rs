@@ -2,7 +2,7 @@
 
 use super::fake::Fake;
 use super::{Reading, call, framed, start_hub};
-use crate::api::{Caller, Queues, Routes};
+use crate::api::{Caller, Routes};
 use crate::env::{self, block_on};
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
@@ -27,11 +27,11 @@ use std::task::Poll;
 use std::time::Duration;
 use tonic::Code;
 
-type Answer<A> = Result<A, (Code, String)>;
-type Waiting<'a, A> = Pin<Box<dyn Future<Output = Answer<A>> + 'a>>;
+pub(super) type Answer<A> = Result<A, (Code, String)>;
+pub(super) type Waiting<'a, A> = Pin<Box<dyn Future<Output = Answer<A>> + 'a>>;
 
 /// A member with a hub and leases of these ids. The store's revision is 1.
-async fn stage(leases: &[i64], options: HubOptions) -> (Fake, Routes<Fake>) {
+pub(super) async fn stage(leases: &[i64], options: HubOptions) -> (Fake, Routes<Fake>) {
     let fake = Fake::new();
     start_hub(&fake, options);
     let routes = Routes::new(fake.clone());
@@ -44,19 +44,23 @@ async fn stage(leases: &[i64], options: HubOptions) -> (Fake, Routes<Fake>) {
     (fake, routes)
 }
 
-fn lock(routes: &Routes<Fake>, lease: i64) -> Waiting<'_, LockResponse> {
+pub(super) fn lock(routes: &Routes<Fake>, lease: i64) -> Waiting<'_, LockResponse> {
     Box::pin(async move {
         let name = "l".into();
         call(routes, "v3lockpb.Lock/Lock", &LockRequest { name, lease }).await
     })
 }
 
-async fn unlock(routes: &Routes<Fake>, key: &str) -> Answer<UnlockResponse> {
+pub(super) async fn unlock(routes: &Routes<Fake>, key: &str) -> Answer<UnlockResponse> {
     let key = key.to_owned().into();
     call(routes, "v3lockpb.Lock/Unlock", &UnlockRequest { key }).await
 }
 
-fn campaign<'a>(routes: &'a Routes<Fake>, lease: i64, value: &str) -> Waiting<'a, CampaignResponse> {
+pub(super) fn campaign<'a>(
+    routes: &'a Routes<Fake>,
+    lease: i64,
+    value: &str,
+) -> Waiting<'a, CampaignResponse> {
     let request = CampaignRequest {
         name: "e".into(),
         lease,
@@ -96,7 +100,7 @@ async fn observe(routes: &Routes<Fake>, require_leader: bool) -> Reading {
     Reading::new(routes.handle(request.body(body).expect("a request")).await)
 }
 
-async fn keys(routes: &Routes<Fake>) -> Vec<String> {
+pub(super) async fn keys(routes: &Routes<Fake>) -> Vec<String> {
     let everything = RangeRequest {
         key: "\0".into(),
         range_end: "\0".into(),
@@ -108,7 +112,7 @@ async fn keys(routes: &Routes<Fake>) -> Vec<String> {
         .collect()
 }
 
-async fn delete(routes: &Routes<Fake>, key: &str) {
+pub(super) async fn delete(routes: &Routes<Fake>, key: &str) {
     let request = DeleteRangeRequest {
         key: key.to_owned().into(),
         ..DeleteRangeRequest::default()
@@ -117,7 +121,7 @@ async fn delete(routes: &Routes<Fake>, key: &str) {
 }
 
 /// Lets everybody else go on as far as they can, and looks whether the call has come back.
-async fn is_waiting<A>(waiting: &mut Waiting<'_, A>) -> bool {
+pub(super) async fn is_waiting<A>(waiting: &mut Waiting<'_, A>) -> bool {
     for _ in 0..50 {
         if poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_ready())).await {
             return false;
@@ -127,7 +131,7 @@ async fn is_waiting<A>(waiting: &mut Waiting<'_, A>) -> bool {
     true
 }
 
-async fn come_back<A>(waiting: Waiting<'_, A>) -> Answer<A> {
+pub(super) async fn come_back<A>(waiting: Waiting<'_, A>) -> Answer<A> {
     let limit = Duration::from_secs(10);
     env::timeout(limit, waiting).await.expect("in time")
 }
@@ -399,71 +403,6 @@ fn other_keys_of_the_same_name_do_not_matter() {
             let _: PutResponse = call(&routes, "KV/Put", &request).await.expect("a put");
         }
         come_back(lock(&routes, 1)).await.expect("nobody has it");
-    });
-}
-
-/// Keys of a queue that were put by others, the oldest with the highest name: whatever order they are looked at in, it is
-/// not that of their age.
-async fn fill_queue(routes: &Routes<Fake>, count: usize) {
-    for number in (0..count).rev() {
-        let request = PutRequest {
-            key: format!("l/x{number:05}").into(),
-            ..PutRequest::default()
-        };
-        let _: PutResponse = call(routes, "KV/Put", &request).await.expect("a put");
-    }
-}
-
-#[test]
-fn a_long_queue_is_followed_once_and_forgotten_with_its_last_caller() {
-    const OTHERS: usize = 40;
-    block_on(async {
-        let (fake, routes) = stage(&[1, 2, 3], HubOptions::default()).await;
-        fill_queue(&routes, OTHERS).await;
-        let mut callers: Vec<_> = (1..=3).map(|lease| lock(&routes, lease)).collect();
-        for caller in &mut callers {
-            assert!(is_waiting(caller).await);
-        }
-        assert_eq!(fake.queues.sizes(), (1, OTHERS + 3));
-        // Two of three give up; their keys go, and the queue is followed as before.
-        callers.truncate(1);
-        while fake.queues.sizes() != (1, OTHERS + 1) {
-            env::yield_now().await;
-        }
-        for number in 0..OTHERS {
-            assert!(is_waiting(&mut callers[0]).await);
-            delete(&routes, &format!("l/x{number:05}")).await;
-        }
-        let got = come_back(callers.pop().expect("one is left"))
-            .await
-            .expect("its turn");
-        assert_eq!(got.key, "l/1");
-        while fake.queues.sizes() != (0, 0) || fake.queues.places() != 0 {
-            env::yield_now().await;
-        }
-    });
-}
-
-#[test]
-fn a_queue_that_does_not_fit_into_memory_is_waited_in_all_the_same() {
-    block_on(async {
-        let (mut fake, _) = stage(&[1, 2, 3], HubOptions::default()).await;
-        fake.queues = Queues::with_keys_max(3);
-        let routes = Routes::new(fake.clone());
-        come_back(lock(&routes, 1)).await.expect("nobody has it");
-        let (mut second, mut third) = (lock(&routes, 2), lock(&routes, 3));
-        assert!(is_waiting(&mut second).await && is_waiting(&mut third).await);
-        assert_eq!(fake.queues.sizes(), (1, 3));
-        // One more than fits comes while they wait: from here on each watches the key before its own.
-        fill_queue(&routes, 1).await;
-        assert!(is_waiting(&mut second).await && is_waiting(&mut third).await);
-        assert_eq!(fake.queues.sizes(), (0, 0));
-        unlock(&routes, "l/1").await.expect("a key");
-        let second = come_back(second).await.expect("its turn");
-        assert!(is_waiting(&mut third).await);
-        drop(second);
-        unlock(&routes, "l/2").await.expect("a key");
-        come_back(third).await.expect("its turn");
     });
 }
 

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Between two attempts to open a connection, at first; twice as long each time.
+/// Interval between attempts to open a connection, at first; twice as long each time.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Then it is given up.
 const OPEN_MAX: Duration = Duration::from_mins(2);

@@ -1,7 +1,7 @@
 //! The thread of the state machine.
 
 use crate::apply::{Applier, SlowApplies};
-use crate::consensus::actor::Neighbours;
+use crate::consensus::neighbours::Neighbours;
 use crate::env::{self, ThreadHandle};
 use crate::state::Machine;
 use crate::storage::directory::DataDirectory;

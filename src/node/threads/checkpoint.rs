@@ -1,6 +1,6 @@
 //! The thread of slow work on the state's disk.
 
-use crate::consensus::actor::Neighbours;
+use crate::consensus::neighbours::Neighbours;
 use crate::env::{self, ThreadHandle};
 use crate::node::backend::MemberBackend;
 use crate::node::checkpointer::{Checkpointer, Idle};

@@ -1,6 +1,6 @@
 //! The thread of the log's disk.
 
-use crate::consensus::actor::Neighbours;
+use crate::consensus::neighbours::Neighbours;
 use crate::consensus::writer::LogWriter;
 use crate::env::{self, ThreadHandle};
 use crate::storage::log::LogDatabase;

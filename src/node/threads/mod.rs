@@ -1,4 +1,4 @@
-//! The threads of a member: a file for each, which builds what lives on it.
+//! The threads of a member: a file for each, which builds the actors on it.
 //!
 //! | thread | what runs on it |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | watch | reads for watchers that are behind |
 //! | transfer | what members that are behind need: entries read from the log's disk, snapshots sent and received |
 //! | metrics | the ports of --listen-metrics-urls, if there are any |
-//! | network | the client port: requests, reads included; the watch hub, the lessor, the compactor, the watch over space |
+//! | network | the client port: requests, reads included; the watch hub, the lessor, the compactor, the space guard |
 
 pub(super) mod apply;
 pub(super) mod check;

@@ -47,7 +47,7 @@ pub(in crate::node) struct Clients {
     election_timeout: Duration,
     lessor: lease::actor::LessorActorOptions,
     space: quota::watching::SpaceWatchOptions,
-    /// None if nothing is compacted by itself.
+    /// None if nothing is compacted automatically.
     compactor: Option<compactor::CompactorOptions>,
     cors: api::Cors,
     /// Whether the JSON form of the API is answered.
@@ -139,7 +139,7 @@ async fn serve_clients(
     let routes = api::Routes::new(backend)
         .with_cors(clients.cors)
         .with_json(clients.json);
-    // Streams do not end by themselves.
+    // Streams end only when told to.
     let end_streams = async {
         stopped(stop.shutdown.clone()).await;
         watches.stop();

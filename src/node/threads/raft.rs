@@ -3,11 +3,13 @@
 
 use crate::api;
 use crate::config;
-use crate::consensus::actor::{Consensus, ConsensusOptions, Neighbours};
+use crate::consensus::actor::Consensus;
 use crate::consensus::checkpoint::{Checkpoints, Policy};
 use crate::consensus::conf_state;
 use crate::consensus::core::{Core, TICKS_PER_HEARTBEAT, Timing};
 use crate::consensus::log_store::LogStore;
+use crate::consensus::neighbours::Neighbours;
+use crate::consensus::options::ConsensusOptions;
 use crate::consensus::reads::Reads;
 use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};

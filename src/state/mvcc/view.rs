@@ -38,7 +38,7 @@ impl std::fmt::Debug for KeyView {
 }
 
 impl KeyView {
-    /// Everything that `state` holds now. Only between two batches does what was read of it before describe it.
+    /// Everything that `state` holds now. Only between batches does what was read of it before describe it.
     pub(crate) fn new(state: Arc<StateDatabase>, applied: Applied) -> Self {
         Self {
             applied,

@@ -1,0 +1,141 @@
+//! Raft's readies, turned into outputs: what is to be sent, written and applied, and what waits for a write.
+
+use super::{Core, Held};
+use crate::consensus::convert;
+use crate::consensus::outputs::{LogWrite, ReadContext, Restore};
+use crate::consensus::promises::is_of_leader;
+use crate::consensus::read_questions::without_superseded;
+use crate::ids::{LogIndex, Term};
+use crate::mutants::{self, Mutant};
+use crate::proto::peer;
+use crate::state::CommittedEntry;
+use crate::storage::log::Cut;
+use raft::eraftpb::{ConfState, Message};
+
+impl Core {
+    /// Turns raft's readies into outputs until there is none left.
+    pub(super) fn collect(&mut self) {
+        if !self.read_questions.is_empty() && !self.is_confirming() {
+            self.confirm_questions();
+        }
+        self.draw_election_timeout();
+        while !self.has_failed() && self.raw.has_ready() {
+            let mut ready = self.raw.ready();
+            let messages = ready.take_messages();
+            self.send(messages);
+            for state in ready.take_read_states() {
+                if let Some(context) = ReadContext::from_bytes(&state.request_ctx) {
+                    self.outputs.reads.push((context, LogIndex(state.index)));
+                }
+            }
+            self.take_snapshot(&ready);
+            self.take_entries(&mut ready);
+            self.take_committed(ready.take_committed_entries());
+            self.held.push_back(Held {
+                ready: ready.number(),
+                after_write: self.write_number,
+                messages: ready.take_persisted_messages(),
+            });
+            self.raw.advance_append_async(ready);
+            self.release();
+            self.draw_election_timeout();
+        }
+        self.outputs.send = without_superseded(std::mem::take(&mut self.outputs.send));
+        self.outputs.fetch = self.raw.store().take_fetches();
+        self.outputs.count_start |= !self.is_older_copy && self.start_check.take_count_request();
+    }
+
+    fn take_snapshot(&mut self, ready: &raft::Ready) {
+        let metadata = ready.snapshot().get_metadata();
+        if metadata.index == 0 {
+            return;
+        }
+        self.write_number += 1;
+        let cut = Cut {
+            index: LogIndex(metadata.index),
+            term: Term(metadata.term),
+        };
+        let conf_state: ConfState = metadata.get_conf_state().clone();
+        let raft = &self.raw.raft;
+        let hard_state = peer::HardState {
+            term: raft.term,
+            vote: raft.vote,
+            commit: raft.raft_log.committed.max(cut.index.0),
+        };
+        self.store().reset(cut, conf_state);
+        assert!(self.outputs.restore.is_none(), "one snapshot at a time");
+        self.outputs.restore = Some(Restore {
+            number: self.write_number,
+            cut,
+            hard_state,
+        });
+    }
+
+    fn take_entries(&mut self, ready: &mut raft::Ready) {
+        let entries = ready.take_entries();
+        let replaces_suffix = self.store().append(&entries);
+        if let Some(hard_state) = ready.hs() {
+            let hard_state = hard_state.clone();
+            self.store().set_hard_state(hard_state);
+        }
+        let is_restore = ready.snapshot().get_metadata().index > 0;
+        if !ready.must_sync() || (entries.is_empty() && (ready.hs().is_none() || is_restore)) {
+            // A commit index alone is not worth a write: it goes along with the next one, and recovery learns it again.
+            // A snapshot takes the hard state along.
+            return;
+        }
+        self.write_number += 1;
+        let mut hard_state = self.store().hard_state();
+        if mutants::active(Mutant::VoteNotPersisted) {
+            hard_state.vote = 0;
+        }
+        if mutants::active(Mutant::ApplyUncommitted) {
+            self.take_committed(entries.clone());
+        }
+        self.outputs.write.push(LogWrite {
+            number: self.write_number,
+            entries: entries.into_iter().map(convert::entry_to_wire).collect(),
+            replaces_suffix,
+            hard_state: Some(hard_state),
+        });
+    }
+
+    fn take_committed(&mut self, entries: Vec<raft::eraftpb::Entry>) {
+        for entry in entries {
+            self.outputs.committed.push(CommittedEntry {
+                index: LogIndex(entry.index),
+                term: Term(entry.term),
+                payload: convert::payload(entry),
+            });
+        }
+    }
+
+    /// A leader says with them what it has on its own disk.
+    fn send(&mut self, messages: Vec<Message>) {
+        let log = &self.raw.raft.raft_log;
+        let index = log.persisted;
+        let term = log.term(index).unwrap_or(0);
+        self.outputs.send.extend(messages.into_iter().map(|message| {
+            let says = is_of_leader(message.msg_type) && message.term == self.raw.raft.term;
+            let mut message = convert::message_to_wire(message);
+            if says {
+                (message.persisted_index, message.persisted_term) = (index, term);
+            }
+            message
+        }));
+    }
+
+    /// Lets go of what waited for writes that are on disk now.
+    pub(super) fn release(&mut self) {
+        while self
+            .held
+            .front()
+            .is_some_and(|held| held.after_write <= self.persisted_write)
+        {
+            let Some(held) = self.held.pop_front() else { break };
+            self.send(held.messages);
+            self.raw.on_persist_ready(held.ready);
+        }
+        self.pass_on_applied();
+    }
+}
