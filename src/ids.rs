@@ -48,10 +48,6 @@ number!(
     /// The place of an entry in the replicated log.
     LogIndex(u64), "{}"
 );
-number!(
-    /// A revision of the key space: 1 when it is empty, one more with every request that changes something.
-    Revision(i64), "{}"
-);
 
 impl LogIndex {
     /// The index after this one.

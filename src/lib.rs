@@ -18,6 +18,7 @@ pub mod config;
 pub mod consensus;
 pub mod corruption;
 pub mod env;
+pub mod etcd_errors;
 pub mod ids;
 pub mod inbox;
 pub mod lease;

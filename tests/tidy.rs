@@ -12,7 +12,15 @@ use std::path::{Path, PathBuf};
 /// Folders and single files of `src/`, lowest first. What stands in one row does not know of each other either.
 const LAYERS: &[&[&str]] = &[
     &[
-        "bound", "env", "ids", "inbox", "limits", "mutants", "stop", "version",
+        "bound",
+        "env",
+        "etcd_errors",
+        "ids",
+        "inbox",
+        "limits",
+        "mutants",
+        "stop",
+        "version",
     ],
     &["cluster", "logging", "metrics", "tls"],
     &["client", "storage"],

@@ -6,7 +6,7 @@
 use super::backend::{Backend, header};
 use super::body::Body;
 use super::grpc;
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::metrics::CountedCall;
 use crate::proto::etcdserverpb::{
     AuthDisableRequest, AuthDisableResponse, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest,
@@ -56,7 +56,7 @@ async fn role_list(backend: &impl Backend) -> Result<Body, Status> {
 }
 
 /// A call that needs what is not there.
-async fn refuse(backend: &impl Backend, error: ApiError) -> Result<Body, Status> {
+async fn refuse(backend: &impl Backend, error: EtcdError) -> Result<Body, Status> {
     backend.read_barrier().await.map_err(CallError::from)?;
     Err(error.into())
 }
@@ -77,7 +77,7 @@ pub async fn call(
     macro_rules! refuse {
         ($kind:ident, $error:ident) => {{
             let _ = message!($kind);
-            refuse(backend, ApiError::$error).await
+            refuse(backend, EtcdError::$error).await
         }};
     }
     match &path["/etcdserverpb.Auth/".len()..] {
@@ -93,12 +93,12 @@ pub async fn call(
         "Authenticate" => refuse!(AuthenticateRequest, AuthNotEnabled),
         // There is nothing yet to add them to.
         "UserAdd" => match message!(AuthUserAddRequest).name.as_str() {
-            "" => Err(ApiError::UserEmpty.into()),
-            _ => Err(ApiError::NotCapable.into()),
+            "" => Err(EtcdError::UserEmpty.into()),
+            _ => Err(EtcdError::NotCapable.into()),
         },
         "RoleAdd" => match message!(AuthRoleAddRequest).name.as_str() {
-            "" => Err(ApiError::RoleEmpty.into()),
-            _ => Err(ApiError::NotCapable.into()),
+            "" => Err(EtcdError::RoleEmpty.into()),
+            _ => Err(EtcdError::NotCapable.into()),
         },
         "UserGet" => refuse!(AuthUserGetRequest, UserNotFound),
         "UserDelete" => refuse!(AuthUserDeleteRequest, UserNotFound),
@@ -113,8 +113,8 @@ pub async fn call(
         "RoleDelete" => refuse!(AuthRoleDeleteRequest, RoleNotFound),
         "RoleRevokePermission" => refuse!(AuthRoleRevokePermissionRequest, RoleNotFound),
         "RoleGrantPermission" => match message!(AuthRoleGrantPermissionRequest).perm {
-            None => Err(ApiError::PermissionNotGiven.into()),
-            Some(_) => refuse(backend, ApiError::RoleNotFound).await,
+            None => Err(EtcdError::PermissionNotGiven.into()),
+            Some(_) => refuse(backend, EtcdError::RoleNotFound).await,
         },
         "RoleList" => {
             let _ = message!(AuthRoleListRequest);

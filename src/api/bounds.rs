@@ -1,7 +1,7 @@
 //! How wide and deep a transaction is, told from its encoded form: what is out of bounds is refused before anything is allocated
 //! for it. What passes here is decoded and then checked by [`super::check`], which has the last word.
 
-use super::status::ApiError;
+use super::status::EtcdError;
 use crate::limits::{TXN_LEVELS_MAX, TXN_PARTS_PER_OP};
 use crate::mutants::{self, Mutant};
 use prost::encoding::decode_varint;
@@ -32,9 +32,9 @@ impl TxnBounds {
     }
 
     /// One level further in, where the longest list of this one has so many operations, and all lists together so many parts.
-    pub(super) fn enter(&mut self, longest: usize, parts: usize) -> Result<Self, ApiError> {
-        let ops = self.ops.checked_sub(longest).ok_or(ApiError::TooManyOps)?;
-        self.parts = self.parts.checked_sub(parts).ok_or(ApiError::TooManyOps)?;
+    pub(super) fn enter(&mut self, longest: usize, parts: usize) -> Result<Self, EtcdError> {
+        let ops = self.ops.checked_sub(longest).ok_or(EtcdError::TooManyOps)?;
+        self.parts = self.parts.checked_sub(parts).ok_or(EtcdError::TooManyOps)?;
         Ok(Self {
             ops,
             parts: self.parts,
@@ -46,13 +46,13 @@ impl TxnBounds {
 /// Why a transaction is not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    OutOfBounds(ApiError),
+    OutOfBounds(EtcdError),
     /// No client's library encodes so.
     Malformed,
 }
 
-impl From<ApiError> for Refused {
-    fn from(error: ApiError) -> Self {
+impl From<EtcdError> for Refused {
+    fn from(error: EtcdError) -> Self {
         Self::OutOfBounds(error)
     }
 }
@@ -71,7 +71,7 @@ pub fn txn(encoded: &[u8], bounds: TxnBounds) -> Result<(), Refused> {
 
 fn level(encoded: &[u8], bounds: &mut TxnBounds) -> Result<(), Refused> {
     if bounds.levels == 0 {
-        return Err(ApiError::TooManyLevels.into());
+        return Err(EtcdError::TooManyLevels.into());
     }
     let mut lists = [0; 3];
     for field in Fields(encoded) {
@@ -79,7 +79,7 @@ fn level(encoded: &[u8], bounds: &mut TxnBounds) -> Result<(), Refused> {
             let list = &mut lists[number as usize - 1];
             *list += 1;
             if *list > bounds.ops {
-                return Err(ApiError::TooManyOps.into());
+                return Err(EtcdError::TooManyOps.into());
             }
         }
     }
@@ -182,8 +182,8 @@ mod tests {
             compare: vec![Compare::default(); compares],
             ..TxnRequest::default()
         };
-        let too_many = Err(Refused::OutOfBounds(ApiError::TooManyOps));
-        let too_deep = Err(Refused::OutOfBounds(ApiError::TooManyLevels));
+        let too_many = Err(Refused::OutOfBounds(EtcdError::TooManyOps));
+        let too_deep = Err(Refused::OutOfBounds(EtcdError::TooManyLevels));
         let cases = [
             (TxnRequest::default(), Ok(())),
             (wide(128), Ok(())),
@@ -210,7 +210,7 @@ mod tests {
         let bounds = TxnBounds::of(3);
         assert_eq!(txn(&nested(3).encode_to_vec(), bounds), Ok(()));
         let refused = txn(&nested(4).encode_to_vec(), bounds);
-        assert_eq!(refused, Err(Refused::OutOfBounds(ApiError::TooManyOps)));
+        assert_eq!(refused, Err(Refused::OutOfBounds(EtcdError::TooManyOps)));
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use super::bounds::{self, Refused, TxnBounds};
 use super::grpc;
-use super::status::ApiError;
+use super::status::EtcdError;
 use crate::limits::KEY_BYTES_MAX;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
@@ -13,24 +13,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use tonic::Status;
 
 /// A range.
-pub fn range(request: &RangeRequest) -> Result<(), ApiError> {
+pub fn range(request: &RangeRequest) -> Result<(), EtcdError> {
     keys(&request.key, &request.range_end)?;
     let order = SortOrder::try_from(request.sort_order);
     let target = SortTarget::try_from(request.sort_target);
     if order.is_err() || target.is_err() {
-        return Err(ApiError::InvalidSortOption);
+        return Err(EtcdError::InvalidSortOption);
     }
     Ok(())
 }
 
 /// A range that is answered in a stream: neither sorted nor filtered.
-pub fn range_stream(request: &RangeRequest) -> Result<(), ApiError> {
+pub fn range_stream(request: &RangeRequest) -> Result<(), EtcdError> {
     range(request)?;
     // Without an order none is asked for, whatever the target (unlike in a range that is not streamed).
     let key_order = request.sort_order == SortOrder::None as i32
         || (request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32);
     if !key_order {
-        return Err(ApiError::StreamSort);
+        return Err(EtcdError::StreamSort);
     }
     let filters = [
         request.min_mod_revision,
@@ -39,25 +39,25 @@ pub fn range_stream(request: &RangeRequest) -> Result<(), ApiError> {
         request.max_create_revision,
     ];
     if filters != [0; 4] {
-        return Err(ApiError::StreamFilters);
+        return Err(EtcdError::StreamFilters);
     }
     Ok(())
 }
 
 /// A put.
-pub fn put(request: &PutRequest) -> Result<(), ApiError> {
+pub fn put(request: &PutRequest) -> Result<(), EtcdError> {
     keys(&request.key, &[])?;
     if request.ignore_value && !request.value.is_empty() {
-        return Err(ApiError::ValueProvided);
+        return Err(EtcdError::ValueProvided);
     }
     if request.ignore_lease && request.lease != 0 {
-        return Err(ApiError::LeaseProvided);
+        return Err(EtcdError::LeaseProvided);
     }
     Ok(())
 }
 
 /// A delete.
-pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), ApiError> {
+pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), EtcdError> {
     keys(&request.key, &request.range_end)
 }
 
@@ -73,26 +73,26 @@ pub fn read_txn(encoded: Bytes, bounds: TxnBounds) -> Result<TxnRequest, Status>
 }
 
 /// A transaction, nested ones included.
-pub fn txn(request: &TxnRequest, mut bounds: TxnBounds) -> Result<(), ApiError> {
+pub fn txn(request: &TxnRequest, mut bounds: TxnBounds) -> Result<(), EtcdError> {
     txn_operations(request, &mut bounds)?;
     Changes::of(&request.success)?;
     Changes::of(&request.failure)?;
     Ok(())
 }
 
-fn keys(key: &[u8], range_end: &[u8]) -> Result<(), ApiError> {
+fn keys(key: &[u8], range_end: &[u8]) -> Result<(), EtcdError> {
     if key.is_empty() {
-        return Err(ApiError::EmptyKey);
+        return Err(EtcdError::EmptyKey);
     }
     if key.len().max(range_end.len()) > KEY_BYTES_MAX {
-        return Err(ApiError::KeyTooLong);
+        return Err(EtcdError::KeyTooLong);
     }
     Ok(())
 }
 
-fn txn_operations(request: &TxnRequest, bounds: &mut TxnBounds) -> Result<(), ApiError> {
+fn txn_operations(request: &TxnRequest, bounds: &mut TxnBounds) -> Result<(), EtcdError> {
     if bounds.levels == 0 {
-        return Err(ApiError::TooManyLevels);
+        return Err(EtcdError::TooManyLevels);
     }
     let lengths = [
         request.compare.len(),
@@ -114,7 +114,7 @@ fn txn_operations(request: &TxnRequest, bounds: &mut TxnBounds) -> Result<(), Ap
                 txn_operations(request, &mut inner)?;
                 bounds.parts = inner.parts;
             }
-            None => return Err(ApiError::KeyNotFound),
+            None => return Err(EtcdError::KeyNotFound),
         }
     }
     Ok(())
@@ -129,7 +129,7 @@ struct Changes {
 }
 
 impl Changes {
-    fn of(operations: &[RequestOp]) -> Result<Self, ApiError> {
+    fn of(operations: &[RequestOp]) -> Result<Self, EtcdError> {
         let mut changes = Self::default();
         for operation in operations {
             if let Some(Request::RequestDeleteRange(delete)) = &operation.request {
@@ -154,9 +154,9 @@ impl Changes {
         Ok(changes)
     }
 
-    fn put(&mut self, key: Bytes) -> Result<(), ApiError> {
+    fn put(&mut self, key: Bytes) -> Result<(), EtcdError> {
         if self.deletes.contains(&key) || !self.puts.insert(key) {
-            return Err(ApiError::DuplicateKey);
+            return Err(EtcdError::DuplicateKey);
         }
         Ok(())
     }

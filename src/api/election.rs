@@ -10,7 +10,7 @@ use super::body::{Body, frame};
 use super::queue::{
     Entered, Place, commit, create, created_at, delete, end, front, prefix, put, session, status,
 };
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{ResponseHeader, TxnRequest};
 use crate::proto::mvccpb::KeyValue;
@@ -67,7 +67,7 @@ async fn elected(
     } else {
         drop(request);
     }
-    place.reach_front(backend, ApiError::ElectionNotLeader).await?;
+    place.reach_front(backend, EtcdError::ElectionNotLeader).await?;
     Ok(CampaignResponse {
         header,
         leader: Some(leader),
@@ -81,7 +81,7 @@ pub async fn proclaim(
     request: ProclaimRequest,
 ) -> Result<Body, Status> {
     let Some(mut leader) = request.leader else {
-        return Err(ApiError::MissingLeaderKey.into());
+        return Err(EtcdError::MissingLeaderKey.into());
     };
     let proclaimed = async {
         leader.lease = session(backend, caller, leader.lease).await?;
@@ -112,14 +112,14 @@ async fn proclaimed(
     if answer.succeeded {
         Ok(answer.header)
     } else {
-        Err(ApiError::ElectionNotLeader.into())
+        Err(EtcdError::ElectionNotLeader.into())
     }
 }
 
 /// Gives up the lead, or the candidacy. Who has neither is not told so.
 pub async fn resign(backend: &impl Backend, caller: &Caller, request: ResignRequest) -> Result<Body, Status> {
     let Some(leader) = request.leader else {
-        return Err(ApiError::MissingLeaderKey.into());
+        return Err(EtcdError::MissingLeaderKey.into());
     };
     let resigned = TxnRequest {
         compare: vec![created_at(&leader.key, leader.rev)],
@@ -134,7 +134,7 @@ pub async fn resign(backend: &impl Backend, caller: &Caller, request: ResignRequ
 pub async fn leader(backend: &impl Backend, request: LeaderRequest) -> Result<Body, Status> {
     let found = async {
         let (view, kv) = front(backend, &request.name).await?;
-        let kv = kv.ok_or(ApiError::ElectionNoLeader)?;
+        let kv = kv.ok_or(EtcdError::ElectionNoLeader)?;
         Ok(LeaderResponse {
             header: Some(header(backend, view.revision())),
             kv: Some(kv),

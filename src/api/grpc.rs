@@ -7,7 +7,7 @@ use super::body::{Body, PREFIX_BYTES};
 use super::bounds::has_few_fields;
 use super::compression::{self, Encoding};
 use super::large_work::LargeWork;
-use super::status::ApiError;
+use super::status::EtcdError;
 use super::unread::{ConnectionBudget, Room, arrival};
 use crate::env;
 use crate::limits::{FLAT_FIELDS_MAX, INLINE_WORK_BYTES};
@@ -351,7 +351,7 @@ pub async fn within_deadline(
     let timer = pin!(env::sleep(limit));
     match futures_util::future::select(reply, timer).await {
         Either::Left((result, _)) => result,
-        Either::Right(_) => Err(ApiError::DeadlineExceeded.into()),
+        Either::Right(_) => Err(EtcdError::DeadlineExceeded.into()),
     }
 }
 

@@ -2,7 +2,7 @@
 //! once; more goes to threads of their own, a few at a time, so that whatever else the thread of the request has to do need not
 //! wait.
 
-use super::status::ApiError;
+use super::status::EtcdError;
 use crate::env;
 use crate::limits::{INLINE_WORK_BYTES, LARGE_WORK_MAX};
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl LargeWork {
         if bytes <= INLINE_WORK_BYTES {
             return work();
         }
-        let _turn = self.0.acquire().await.map_err(|_| ApiError::Stopped)?;
-        env::blocking(work).await.ok_or(ApiError::Stopped)?
+        let _turn = self.0.acquire().await.map_err(|_| EtcdError::Stopped)?;
+        env::blocking(work).await.ok_or(EtcdError::Stopped)?
     }
 }

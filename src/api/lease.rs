@@ -7,7 +7,7 @@ use super::backend::{Backend, header};
 use super::body::{Body, frame};
 use super::grpc::{Reading, RequestBody, Requests, requires_leader};
 use super::proposal::propose;
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::lease::{AskError, Question, TTL_MAX};
 use crate::limits::LEASE_STREAM_QUESTIONS_MAX;
 use crate::proto::etcdserverpb::{
@@ -38,7 +38,7 @@ pub(super) async fn granted(
     mut request: LeaseGrantRequest,
 ) -> Result<LeaseGrantResponse, CallError> {
     if request.ttl > TTL_MAX {
-        return Err(ApiError::LeaseTtlTooLarge.into());
+        return Err(EtcdError::LeaseTtlTooLarge.into());
     }
     request.ttl = request.ttl.max(backend.limits().lease_ttl_min);
     let chosen_here = request.id == 0;
@@ -48,7 +48,7 @@ pub(super) async fn granted(
         }
         match propose(backend, caller, request).await {
             // Nothing has happened, and the client has not asked for this one.
-            Err(CallError::Known(ApiError::LeaseExists)) if chosen_here => {}
+            Err(CallError::Known(EtcdError::LeaseExists)) if chosen_here => {}
             outcome => return outcome,
         }
     }
@@ -144,12 +144,12 @@ async fn renew(backend: &impl Backend, request: LeaseKeepAliveRequest) -> Result
 impl From<AskError> for CallError {
     fn from(error: AskError) -> Self {
         Self::Known(match error {
-            AskError::NoLeader => ApiError::NoLeader,
+            AskError::NoLeader => EtcdError::NoLeader,
             // Never seen by clients: it is said to members only.
-            AskError::NotLeading => ApiError::LeaderChanged,
-            AskError::Timeout => ApiError::Timeout,
-            AskError::TooManyRequests => ApiError::TooManyRequests,
-            AskError::Stopped => ApiError::Stopped,
+            AskError::NotLeading => EtcdError::LeaderChanged,
+            AskError::Timeout => EtcdError::Timeout,
+            AskError::TooManyRequests => EtcdError::TooManyRequests,
+            AskError::Stopped => EtcdError::Stopped,
         })
     }
 }

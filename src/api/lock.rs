@@ -9,7 +9,7 @@ use super::body::Body;
 use super::check;
 use super::proposal::propose;
 use super::queue::{Entered, Place, session, status};
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::proto::etcdserverpb::{DeleteRangeRequest, ResponseHeader};
 use crate::proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::requests::Caller;
@@ -34,7 +34,7 @@ async fn acquired(
     // It is a part of what came from the network, which would stay as long as the caller waits.
     drop(request);
     let key = place.key.clone();
-    let header = Some(place.reach_front(backend, ApiError::SessionExpired).await?);
+    let header = Some(place.reach_front(backend, EtcdError::SessionExpired).await?);
     Ok(LockResponse { header, key })
 }
 

@@ -3,7 +3,7 @@
 use super::backend::{Backend, header};
 use super::body::Body;
 use super::proposal::propose;
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::env;
 use crate::limits;
 use crate::proto::etcdserverpb::{
@@ -27,7 +27,7 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let raft = backend.raft_status();
     let own_id = backend.identity().member_id.get();
     let mut members = view.cluster.members.iter();
-    let no_leader = (raft.leader.get() == 0).then(|| ApiError::NoLeader.text().to_owned());
+    let no_leader = (raft.leader.get() == 0).then(|| EtcdError::NoLeader.text().to_owned());
     let errors = no_leader.into_iter().chain(view.alarms.iter().map(alarm_text));
     let sizes = sizes(backend, &view);
     Body::message(&StatusResponse {
@@ -163,6 +163,6 @@ pub async fn defragment(
             tracing::warn!(error = %error, "failed to defragment");
             Err(CallError::from(error).into())
         }
-        Err(_) => Err(ApiError::Stopped.into()),
+        Err(_) => Err(EtcdError::Stopped.into()),
     }
 }

@@ -51,7 +51,7 @@ pub use cors::Cors;
 pub use places::Places;
 pub use routes::Routes;
 pub use server::{ServeOptions, serve};
-pub use status::ApiError;
+pub use status::EtcdError;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@ use super::backend::Backend;
 use super::body::Body;
 use super::http::{JSON, TEXT, error, method_not_allowed, not_found, plain, version};
 use super::maintenance;
+use super::status::EtcdError;
 use crate::env;
 use crate::lease::Question;
 use crate::proto::etcdserverpb::{
@@ -137,12 +138,12 @@ fn promote(backend: &impl Backend, id: &str) -> Response<Body> {
     let view = backend.view();
     let mut members = view.cluster.members.iter();
     match members.find(|member| member.id == number) {
-        None => error(StatusCode::NOT_FOUND, "membership: ID not found"),
+        None => error(StatusCode::NOT_FOUND, EtcdError::MemberIdNotFound.text()),
         Some(member) if !member.is_learner => error(
             StatusCode::PRECONDITION_FAILED,
-            "membership: can only promote a learner member",
+            EtcdError::MemberNotLearner.text(),
         ),
-        Some(_) => error(StatusCode::NOT_IMPLEMENTED, "etcdserver: not capable"),
+        Some(_) => error(StatusCode::NOT_IMPLEMENTED, EtcdError::NotCapable.text()),
     }
 }
 

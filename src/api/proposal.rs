@@ -1,7 +1,7 @@
 //! Requests of clients that the log carries: proposed with their caller, answered with their own kind of response.
 
 use super::backend::{Backend, fill};
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
     AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
@@ -92,10 +92,10 @@ async fn carry_out(backend: &impl Backend, caller: &Caller, request: Request) ->
                 // Refused all the same if it does not come through, as by etcd.
                 let _ = Box::pin(backend.propose(caller, command(own, AlarmAction::Activate))).await;
             }
-            return Err(ApiError::NoSpace.into());
+            return Err(EtcdError::NoSpace.into());
         }
     } else if cost::deletes(&request) && !backend.space().takes_deletion() {
-        return Err(ApiError::NoSpace.into());
+        return Err(EtcdError::NoSpace.into());
     }
     Ok(backend.propose(caller, request).await?)
 }

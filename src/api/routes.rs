@@ -10,7 +10,7 @@ use super::counted::Counted;
 use super::grpc::Reading;
 use super::large_work::LargeWork;
 use super::ports::{MEMBERS_PACKAGE, PEER_METHODS, PEER_SERVICES, Port};
-use super::status::ApiError;
+use super::status::EtcdError;
 use super::unread::{ConnectionBudget, UnreadBodies};
 use super::{
     auth, check, cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring,
@@ -300,7 +300,7 @@ impl<B: Backend> Routes<B> {
         let result = {
             let reply = pin!(async {
                 if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
-                    return Err(ApiError::NoLeader.into());
+                    return Err(EtcdError::NoLeader.into());
                 }
                 self.call(&call, head, body, reading).await
             });
@@ -426,7 +426,7 @@ impl<B: Backend> Routes<B> {
                 Ok(health::list())
             }
             "/grpc.health.v1.Health/Watch" => Ok(health::watch(backend, headers, &message!())),
-            _ if NOT_YET.contains(&path) => Err(ApiError::NotCapable.into()),
+            _ if NOT_YET.contains(&path) => Err(EtcdError::NotCapable.into()),
             _ => Err(grpc::unknown(path, &SERVICES)),
         }
     }

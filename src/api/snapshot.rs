@@ -5,7 +5,7 @@
 
 use super::backend::Backend;
 use super::body::{Body, Messages, frame};
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::backup::BackupFile;
 use crate::backup::file::BackupError;
 use crate::env;
@@ -29,7 +29,7 @@ const MESSAGES_AHEAD: usize = 4;
 pub fn snapshot(backend: &impl Backend, _: SnapshotRequest, places: &Arc<Semaphore>) -> Result<Body, Status> {
     let place = Arc::clone(places)
         .try_acquire_owned()
-        .map_err(|_| ApiError::TooManyRequests)?;
+        .map_err(|_| EtcdError::TooManyRequests)?;
     Ok(Body::messages(read(backend.view(), place, BACKUP_CHUNK_TIMEOUT)))
 }
 
@@ -56,7 +56,7 @@ fn read(view: Arc<View>, place: OwnedSemaphorePermit, patience: Duration) -> Mes
     // The thread ends with the stream, or once whoever reads that has gone.
     let _detached = env::with_patient_threads(|| env::thread("backup", 1, run));
     let end = async move {
-        let outcome = ended.await.unwrap_or_else(|_| Err(ApiError::Stopped.into()));
+        let outcome = ended.await.unwrap_or_else(|_| Err(EtcdError::Stopped.into()));
         outcome.err().map(Err)
     };
     let end = futures_util::stream::once(end).filter_map(std::future::ready);

@@ -7,7 +7,7 @@
 use super::backend::Backend;
 use super::body::{Body, PREFIX_BYTES, put_prefix};
 use super::grpc::{Reading, RequestBody, Requests};
-use super::status::ApiError;
+use super::status::EtcdError;
 use crate::env;
 use crate::limits::sizes;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
@@ -168,9 +168,9 @@ pub(super) fn poll_end<T>(
 /// What the client hears at the end.
 fn status(ending: &Ending) -> Status {
     match ending {
-        Ending::NoLeader => ApiError::NoLeader.into(),
-        Ending::TooMany => ApiError::TooManyRequests.into(),
-        Ending::Stopped => ApiError::Stopped.into(),
+        Ending::NoLeader => EtcdError::NoLeader.into(),
+        Ending::TooMany => EtcdError::TooManyRequests.into(),
+        Ending::Stopped => EtcdError::Stopped.into(),
         Ending::BadRequest(code, text) => Status::new(*code, text.as_ref()),
     }
 }

@@ -11,6 +11,7 @@ pub use super::stream::{Create, OpenedStream, Permission, StreamId};
 use super::catch_up::CatchUp;
 use super::interests::Interests;
 use super::outbox::{Ending, Message};
+use crate::etcd_errors::EtcdError;
 use crate::limits::{WATCH_STREAMS_MAX, WATCHERS_MAX, sizes};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{ResponseHeader, WatchResponse};
@@ -20,12 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What etcd answers with when a watcher could not be created.
 pub const NO_WATCH_ID: i64 = -1;
-
-/// etcd's texts (server/storage/mvcc/watcher.go, api/v3/v3rpc/rpctypes/error.go).
-const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
-const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
-const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
-const TOO_MANY: &str = "etcdserver: too many requests";
 
 /// What tests run tiny.
 #[derive(Clone, Copy, Debug)]
@@ -211,14 +206,14 @@ impl Hub {
 
     fn admit(&mut self, number: u32, create: Create) -> Result<u32, String> {
         if create.start_revision < 0 {
-            return Err(COMPACTED.to_owned());
+            return Err(EtcdError::Compacted.text().to_owned());
         }
         let stream = &mut self.streams[number as usize];
         let permitted = |keys| stream.opened.permission.as_ref().map_or(Ok(()), |ask| ask(keys));
-        let keys = create.keys.ok_or(EMPTY_RANGE)?;
+        let keys = create.keys.ok_or(EtcdError::WatchRangeEmpty.text())?;
         permitted(&keys)?;
         if self.watchers.len() >= self.options.watchers_max {
-            return Err(TOO_MANY.to_owned());
+            return Err(EtcdError::TooManyRequests.text().to_owned());
         }
         let id = if create.watch_id != 0 {
             create.watch_id
@@ -230,7 +225,7 @@ impl Hub {
             stream.next_watch_id - 1
         };
         if stream.watchers.contains_key(&id) {
-            return Err(DUPLICATE_ID.to_owned());
+            return Err(EtcdError::WatchIdDuplicate.text().to_owned());
         }
         let entry = self.watchers.vacant_entry();
         let watcher = entry.key() as u32;

@@ -6,7 +6,7 @@
 
 use super::leave;
 use crate::api::backend::Backend;
-use crate::api::status::{ApiError, CallError};
+use crate::api::status::{CallError, EtcdError};
 use crate::env;
 use crate::limits::{LEAVES_IN_FLIGHT, PLACES_MAX};
 use crate::requests::Caller;
@@ -61,7 +61,7 @@ impl Leaving {
     ) -> Result<PlacePermit, CallError> {
         let mut state = self.state();
         if state.places >= PLACES_MAX {
-            return Err(ApiError::TooManyRequests.into());
+            return Err(EtcdError::TooManyRequests.into());
         }
         state.places += 1;
         let runs = std::mem::replace(&mut state.is_running, true);
@@ -147,7 +147,7 @@ async fn run(backend: impl Backend, leaving: Arc<Leaving>) {
             match outcome {
                 // Only a key that is still the same is deleted: twice does no harm.
                 Err(CallError::Known(
-                    ApiError::TooManyRequests | ApiError::Timeout | ApiError::TimeoutLeaderFailure,
+                    EtcdError::TooManyRequests | EtcdError::Timeout | EtcdError::TimeoutLeaderFailure,
                 )) => again.push(gone),
                 Err(error) => {
                     // It goes with its lease.

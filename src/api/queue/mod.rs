@@ -20,7 +20,7 @@ use super::bounds::TxnBounds;
 use super::check;
 use super::lease;
 use super::proposal::propose;
-use super::status::{ApiError, CallError};
+use super::status::{CallError, EtcdError};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
 use crate::proto::etcdserverpb::{
@@ -173,7 +173,7 @@ pub(super) fn create(start_revision: i64) -> Create {
 /// without their codes.
 pub(super) fn status(failure: CallError) -> Status {
     match failure {
-        CallError::Known(error @ (ApiError::Stopped | ApiError::NoLeader)) => error.into(),
+        CallError::Known(error @ (EtcdError::Stopped | EtcdError::NoLeader)) => error.into(),
         other => Status::unknown(other.to_string()),
     }
 }
@@ -181,11 +181,11 @@ pub(super) fn status(failure: CallError) -> Status {
 impl From<FollowError> for CallError {
     fn from(error: FollowError) -> Self {
         match error {
-            FollowError::Compacted => ApiError::Compacted.into(),
+            FollowError::Compacted => EtcdError::Compacted.into(),
             FollowError::Refused(reason) => Self::Other(reason),
-            FollowError::Ended(Ending::NoLeader) => ApiError::NoLeader.into(),
-            FollowError::Ended(Ending::TooMany) => ApiError::TooManyRequests.into(),
-            FollowError::Ended(_) => ApiError::Stopped.into(),
+            FollowError::Ended(Ending::NoLeader) => EtcdError::NoLeader.into(),
+            FollowError::Ended(Ending::TooMany) => EtcdError::TooManyRequests.into(),
+            FollowError::Ended(_) => EtcdError::Stopped.into(),
         }
     }
 }

@@ -5,7 +5,7 @@ use super::leaving::PlacePermit;
 use super::order::QueueEnd;
 use super::{commit, create, created_at, hex, leave, operation, prefix, put};
 use crate::api::backend::{Backend, header};
-use crate::api::status::{ApiError, CallError};
+use crate::api::status::{CallError, EtcdError};
 use crate::env;
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
@@ -53,7 +53,7 @@ impl Place {
             // A caller that has gone leaves what it has put; what was there before stays.
             let _ = sender.send(entering.await);
         });
-        let mut entered = receiver.await.unwrap_or(Err(ApiError::Stopped.into()))?;
+        let mut entered = receiver.await.unwrap_or(Err(EtcdError::Stopped.into()))?;
         entered.place.guard();
         Ok(entered)
     }
@@ -69,7 +69,7 @@ impl Place {
     pub async fn reach_front(
         self,
         backend: &impl Backend,
-        lost: ApiError,
+        lost: EtcdError,
     ) -> Result<ResponseHeader, CallError> {
         let reached = self.wait(backend, lost).await;
         // In a box, here and below: the waiting need not carry room for what comes before and after it.
@@ -90,7 +90,7 @@ impl Place {
         reached
     }
 
-    async fn wait(&self, backend: &impl Backend, lost: ApiError) -> Result<ResponseHeader, CallError> {
+    async fn wait(&self, backend: &impl Backend, lost: EtcdError) -> Result<ResponseHeader, CallError> {
         let mut view = backend.view();
         if !Box::pin(self.is_first(&view)).await? {
             drop(view);
@@ -99,7 +99,7 @@ impl Place {
             match waiting.turn().await {
                 Ok(()) => {}
                 Err(QueueEnd::TooLong) => Box::pin(self.wait_alone(backend)).await?,
-                Err(QueueEnd::Stopped) => return Err(ApiError::Stopped.into()),
+                Err(QueueEnd::Stopped) => return Err(EtcdError::Stopped.into()),
                 Err(QueueEnd::Failed(reason)) => return Err(CallError::Other(reason)),
             }
             // The lease may have ended meanwhile, and this member may be behind.

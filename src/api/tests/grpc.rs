@@ -1,8 +1,8 @@
 //! Calls and what they answer.
 
 use super::*;
-use crate::api::ApiError;
 use crate::api::Caller;
+use crate::api::EtcdError;
 use crate::env::block_on;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::request_op::Request as Operation;
@@ -318,7 +318,7 @@ fn transactions_are_checked_as_etcd_does() {
     ];
     for (operations, message) in cases {
         let outcome = crate::api::check::txn(&then(operations.clone()), crate::api::bounds::TxnBounds::of(8));
-        let text = outcome.map_or_else(ApiError::text, |()| OK);
+        let text = outcome.map_or_else(EtcdError::text, |()| OK);
         assert_eq!(text, message, "{operations:?}");
     }
 }
