@@ -56,6 +56,7 @@ impl Member {
         let timing = Timing {
             heartbeat_ms: 100,
             election_ms: 1000,
+            pre_vote: true,
         };
         let mut core =
             Core::new(MemberId(id), timing, cut.index, store, Box::new(|_| 0)).expect("a sound start");

@@ -7,6 +7,7 @@ use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::{Ended, Member};
 use callboard::quota::reserve::Reserve;
 use callboard::{bench, env, logging};
+use std::path::Path;
 use std::process::ExitCode;
 
 #[cfg(all(not(madsim), feature = "jemalloc"))]
@@ -20,7 +21,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 static ALLOCATOR_OPTIONS: &[u8; 47] = b"narenas:2,dirty_decay_ms:1000,muzzy_decay_ms:0\0";
 
 fn main() -> ExitCode {
-    match config::parse(std::env::args_os(), std::env::vars_os()) {
+    match config::parse(std::env::args_os(), std::env::vars_os(), read_text) {
         Ok(Invocation::Server(config)) => serve(*config),
         Ok(Invocation::Subcommand { arguments, .. }) => subcommand(arguments),
         Ok(Invocation::Print(text)) => {
@@ -31,6 +32,15 @@ fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
         }
+    }
+}
+
+/// The text of a configuration file.
+fn read_text(path: &Path) -> Result<String, String> {
+    match env::read_file(path) {
+        Ok(Some(bytes)) => String::from_utf8(bytes).map_err(|error| error.to_string()),
+        Ok(None) => Err("no such file or directory".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
     let parsed = config::parse(
         arguments.map(OsString::from),
         environment.map(|(name, value)| (OsString::from(name), OsString::from(value))),
+        |_| Ok(text.to_owned()),
     );
     match parsed {
         Ok(Invocation::Server(server)) => {

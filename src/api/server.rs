@@ -30,6 +30,10 @@ use tokio::sync::{Notify, Semaphore};
 pub struct ServeOptions {
     /// Requests under way on one connection (`--max-concurrent-streams`).
     pub max_concurrent_streams: u32,
+    /// Silence on a connection after which its client is asked whether it is there (`--grpc-keepalive-interval`); 0 for never.
+    pub keep_alive_interval: Duration,
+    /// How long it may take to say so (`--grpc-keepalive-timeout`).
+    pub keep_alive_timeout: Duration,
     /// Where its connections sit; several ports may share them.
     pub places: Places,
     /// How long requests under way may take to end once the server stops.
@@ -40,6 +44,8 @@ impl Default for ServeOptions {
     fn default() -> Self {
         Self {
             max_concurrent_streams: u32::MAX,
+            keep_alive_interval: Duration::from_hours(2),
+            keep_alive_timeout: Duration::from_secs(20),
             places: Places::new(CONNECTIONS_MAX),
             drain: Duration::from_secs(5),
         }
@@ -110,7 +116,7 @@ pub async fn serve<B: Backend>(
     // Counts the connections of this port alone: there are places for no more.
     let permits_max = options.places.max().min(Semaphore::MAX_PERMITS) as u32;
     let permits = Arc::new(Semaphore::new(permits_max as usize));
-    let builder = Arc::new(wire_settings::builder(options.max_concurrent_streams));
+    let builder = Arc::new(wire_settings::builder(&options));
     {
         let mut shutdown = pin!(shutdown);
         loop {

@@ -1,18 +1,15 @@
 //! Every setting of HTTP/1 and HTTP/2 that decides what a client may do, each with its reason. The libraries' own defaults fit
 //! browsers; etcd's clients were made for Go's servers, which bound less.
 
+use super::server::ServeOptions;
 use crate::env::{Executor, Timer};
 use hyper_util::server::conn::auto::Builder;
-use std::time::Duration;
 
 /// A stream's window. Below it a put waits for no window update; and as many keep-alives as fit, in frames of their own, stay
 /// within what the library takes of small frames that nobody has read yet (half of the connection's window, 256 bytes a frame).
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// A connection's window: bounds what one client can make the server hold.
 const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-/// etcd's --grpc-keepalive-interval and --grpc-keepalive-timeout.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_hours(2);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Names and values of a request's headers together: as Go's (`http.DefaultMaxHeaderBytes`). The library's own 16 KiB are less
 /// than some clients' tokens. What is longer than [`crate::limits::HEADERS_FREE_BYTES`] counts among unfinished bodies.
@@ -31,7 +28,7 @@ const PENDING_RESETS_MAX: usize = 8 * 1024;
 const ERROR_RESETS_MAX: usize = 100_000;
 
 /// How all connections of a port are served.
-pub fn builder(max_concurrent_streams: u32) -> Builder<Executor> {
+pub fn builder(options: &ServeOptions) -> Builder<Executor> {
     let mut builder = Builder::new(Executor);
     builder
         .http1()
@@ -43,14 +40,14 @@ pub fn builder(max_concurrent_streams: u32) -> Builder<Executor> {
     builder
         .http2()
         .timer(Timer)
-        .max_concurrent_streams(max_concurrent_streams)
+        .max_concurrent_streams(options.max_concurrent_streams)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .max_pending_accept_reset_streams(PENDING_RESETS_MAX)
         .max_local_error_reset_streams(ERROR_RESETS_MAX)
-        .keep_alive_interval(KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_interval(Some(options.keep_alive_interval).filter(|interval| !interval.is_zero()))
+        .keep_alive_timeout(options.keep_alive_timeout)
         // gRPC servers do not send the date, and it costs every response some bytes.
         .auto_date_header(false);
     builder

@@ -24,13 +24,14 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-pub const SWITCHES: [&str; 13] = [
+const SWITCHES: [&str; 14] = [
     "enable-grpc-gateway",
     "strict-reconfig-check",
     "pre-vote",
     "enable-v2",
     "enable-pprof",
     "version",
+    "debug",
     "client-cert-auth",
     "auto-tls",
     "peer-client-cert-auth",
@@ -39,6 +40,11 @@ pub const SWITCHES: [&str; 13] = [
     "experimental-initial-corrupt-check",
     "experimental-compact-hash-check-enabled",
 ];
+
+/// Whether a flag needs no value.
+pub fn is_switch(name: &str) -> bool {
+    SWITCHES.contains(&name) || super::other_flags::is_switch(name)
+}
 
 /// The command line in one shape.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -82,7 +88,7 @@ pub fn normalise(arguments: impl Iterator<Item = OsString>) -> Result<Normalised
         if !super::flags::known(name) {
             return Err(Error::Usage(format!("flag provided but not defined: -{name}")));
         }
-        if flag.contains('=') || SWITCHES.contains(&name) {
+        if flag.contains('=') || is_switch(name) {
             normalised.flags.push(format!("--{flag}"));
         } else {
             let value = arguments

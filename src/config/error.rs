@@ -19,11 +19,9 @@ pub enum Error {
         value: String,
         reason: String,
     },
-    /// Which of the two is meant?
-    #[error(
-        "conflicting environment variable {0} is shadowed by corresponding command-line flag (either unset environment variable or disable flag)"
-    )]
-    Shadowed(String),
+    /// `--config-file` cannot be read, or does not say what a configuration file may say.
+    #[error("error parsing configuration file {path}: {reason}")]
+    File { path: String, reason: String },
     #[error(transparent)]
     Url(#[from] UrlError),
     #[error("--initial-advertise-peer-urls {0:?} must be \"host:port\" ({1})")]

@@ -1,27 +1,23 @@
 //! The flags themselves, and how the environment joins them (etcd's pkg/flags/flag.go).
 
-use super::arguments::{Normalised, SWITCHES};
+use super::arguments::{Normalised, is_switch};
 use super::server::Server;
 use super::tls_flags::TlsFlags;
 use super::values::{
     Origins, UrlList, boolean, duration, optional_urls, origins, signed, unsigned, unsigned_32, urls,
 };
-use super::{Error, Invocation};
+use super::{Error, Invocation, file, other_flags};
 use crate::logging::Notice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser};
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 /// Start a member. Names, defaults and meaning are etcd's; each flag has an environment variable, ETCD_NAME for --name.
 #[derive(Debug, Parser)]
-#[command(
-    name = "callboard",
-    disable_version_flag = true,
-    args_override_self = true,
-    after_help = "Subcommands: bench. See `callboard bench --help`."
-)]
+#[command(name = "callboard", disable_version_flag = true, args_override_self = true)]
 pub struct Flags {
     /// Human-readable name of this member.
     #[arg(long, default_value = "default")]
@@ -59,6 +55,9 @@ pub struct Flags {
     /// Number of applied entries after which the log is truncated.
     #[arg(long, default_value = "10000", value_parser = unsigned)]
     pub snapshot_count: u64,
+    /// Number of entries to keep for slow followers when the log is truncated.
+    #[arg(long, alias = "experimental-snapshot-catchup-entries", default_value = "5000", value_parser = unsigned)]
+    pub snapshot_catchup_entries: u64,
     /// Maximum size of a request in bytes.
     #[arg(long, default_value = "1572864", value_parser = unsigned_32)]
     pub max_request_bytes: u32,
@@ -68,6 +67,12 @@ pub struct Flags {
     /// Maximum number of concurrent requests on a connection.
     #[arg(long, default_value = "4294967295", value_parser = unsigned_32)]
     pub max_concurrent_streams: u32,
+    /// Interval after which an idle connection of a client is pinged, for example 2h.
+    #[arg(long, default_value = "2h", value_parser = duration)]
+    pub grpc_keepalive_interval: Duration,
+    /// Time after which a connection is closed whose client has not answered a ping.
+    #[arg(long, default_value = "20s", value_parser = duration)]
+    pub grpc_keepalive_timeout: Duration,
     /// Interval between progress notifications to watchers that request them, for example 10m; at least 100ms.
     #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
         allow_hyphen_values = true)]
@@ -134,8 +139,12 @@ pub struct Flags {
     #[arg(long, default_value = "zap")]
     pub logger: String,
     /// `stderr`, `stdout`, or `default`, which is stderr.
-    #[arg(long, default_value = "default")]
+    #[arg(long, alias = "log-output", default_value = "default")]
     pub log_outputs: String,
+    /// Same as --log-level=debug.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub debug: bool,
     /// debug, info, warn, error, panic or fatal.
     #[arg(long, default_value = "info")]
     pub log_level: String,
@@ -156,6 +165,9 @@ pub struct Flags {
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub enable_pprof: bool,
+    /// Configuration file in YAML or JSON. All other flags and the environment are ignored.
+    #[arg(long, default_value = "")]
+    pub config_file: String,
     /// Print the version and exit.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -174,24 +186,83 @@ fn cluster_state(text: &str) -> Result<String, &'static str> {
 
 /// Whether there is such a flag.
 pub fn known(name: &str) -> bool {
-    Flags::command().get_arguments().any(|argument| {
-        let aliases = argument.get_all_aliases().unwrap_or_default();
-        argument.get_long() == Some(name) || aliases.contains(&name)
-    })
+    sets_something(name) || other_flags::known(name)
 }
 
-/// Reads flags and environment into what they ask for.
-pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invocation, Error> {
-    let given = match read_flags(&line.flags) {
-        Ok(flags) => flags.given,
-        Err(FlagFailure::Help(text)) => return Ok(Invocation::Print(text)),
-        Err(FlagFailure::Bad(_, message)) => return Err(Error::Usage(message)),
+/// Whether it is one of [`Flags`].
+pub fn sets_something(name: &str) -> bool {
+    find(name).is_some()
+}
+
+/// Whether its value is a duration.
+pub fn is_duration(name: &str) -> bool {
+    let default = find(name).and_then(|argument| {
+        let default = argument.get_default_values().first()?;
+        default.to_str().map(ToOwned::to_owned)
+    });
+    default.is_some_and(|default| duration(&default).is_ok() && unsigned(&default).is_err())
+}
+
+fn find(name: &str) -> Option<clap::Arg> {
+    let command = Flags::command();
+    let mut arguments = command.get_arguments();
+    let found = arguments.find(|argument| {
+        let aliases = argument.get_all_aliases().unwrap_or_default();
+        argument.get_long() == Some(name) || aliases.contains(&name)
+    });
+    found.cloned()
+}
+
+/// Reads flags, environment and configuration file into what they ask for.
+pub fn read(
+    line: Normalised,
+    environment: &[(String, String)],
+    read_file: impl Fn(&Path) -> Result<String, String>,
+) -> Result<Invocation, Error> {
+    let mut notices = Vec::new();
+    let on_line = match read_flags(&line.flags, &mut Vec::new()) {
+        Ok(flags) => flags,
+        Err(failure) => return failure.into_outcome(),
     };
     if let Some(word) = line.word {
         return Err(Error::Positional(word));
     }
-    let mut words = line.flags;
-    let mut notices = Vec::new();
+    if on_line.version {
+        return Ok(Invocation::Print(super::version_text()));
+    }
+    let in_environment = environment
+        .iter()
+        .find(|(name, value)| name == "ETCD_CONFIG_FILE" && !value.is_empty())
+        .map(|(_, path)| path.clone());
+    let path = Some(on_line.config_file).filter(|path| !path.is_empty());
+    let words = if let Some(path) = path.or(in_environment) {
+        notices.push(Notice::info(
+            "loaded server configuration, other configuration command line flags and environment variables will be ignored if provided",
+            [("path", &path)],
+        ));
+        let text = read_file(Path::new(&path)).map_err(|reason| Error::File {
+            path: path.clone(),
+            reason,
+        })?;
+        file::flags(&path, &text)?
+    } else {
+        let mut words = line.flags;
+        words.extend(words_of_environment(environment, &on_line.given, &mut notices)?);
+        words
+    };
+    match read_flags(&words, &mut notices) {
+        Ok(flags) => Server::new(flags, notices).map(|server| Invocation::Server(Box::new(server))),
+        Err(failure) => failure.into_outcome(),
+    }
+}
+
+/// Variables as flags, but for those that stand on the command line.
+fn words_of_environment(
+    environment: &[(String, String)],
+    given: &BTreeSet<String>,
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<String>, Error> {
+    let mut words = Vec::new();
     for (variable, value) in environment {
         let Some(name) = flag_of(variable) else {
             continue;
@@ -201,12 +272,6 @@ pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invoca
                 "cannot set special environment variable",
                 [("key", variable), ("value", value)],
             ));
-        } else if name == "config-file" && !value.is_empty() {
-            return Err(Error::Unsupported {
-                flag: "config-file",
-                value: value.clone(),
-                hint: ", unset ETCD_CONFIG_FILE",
-            });
         } else if !known(&name) {
             let setting = format!("{variable}={value}");
             notices.push(Notice::warn(
@@ -214,10 +279,15 @@ pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invoca
                 [("environment-variable", &setting)],
             ));
         } else if given.contains(&name) {
-            return Err(Error::Shadowed(variable.clone()));
+            // Unit files with a file of defaults and flags behind it are common. etcd refuses them since 3.3.
+            notices.push(Notice::warn(
+                "environment variable is shadowed by corresponding command-line flag",
+                [("environment-variable", variable)],
+            ));
         } else if !value.is_empty() {
             let word = format!("--{name}={value}");
-            if let Err(FlagFailure::Bad(reason, _)) = read_flags(std::slice::from_ref(&word)) {
+            if let Err(FlagFailure::Bad(reason, _)) = read_flags(std::slice::from_ref(&word), &mut Vec::new())
+            {
                 return Err(Error::Environment {
                     variable: variable.clone(),
                     value: value.clone(),
@@ -231,12 +301,7 @@ pub fn read(line: Normalised, environment: &[(String, String)]) -> Result<Invoca
             ));
         }
     }
-    match read_flags(&words) {
-        Ok(flags) if flags.version => Ok(Invocation::Print(super::version_text())),
-        Ok(flags) => Server::new(flags, notices).map(|server| Invocation::Server(Box::new(server))),
-        Err(FlagFailure::Help(text)) => Ok(Invocation::Print(text)),
-        Err(FlagFailure::Bad(_, message)) => Err(Error::Usage(message)),
-    }
+    Ok(words)
 }
 
 /// The flag that a variable stands for: ETCD_DATA_DIR for data-dir.
@@ -249,14 +314,43 @@ enum FlagFailure {
     Help(String),
     /// The reason alone, and the whole message.
     Bad(String, String),
+    Refused(Error),
 }
 
-fn read_flags(words: &[String]) -> Result<Flags, FlagFailure> {
-    let program = std::iter::once("callboard");
+impl FlagFailure {
+    fn into_outcome(self) -> Result<Invocation, Error> {
+        match self {
+            Self::Help(text) => Ok(Invocation::Print(text)),
+            Self::Bad(_, message) => Err(Error::Usage(message)),
+            Self::Refused(error) => Err(error),
+        }
+    }
+}
+
+/// What the words set, and what is to be said of those that set nothing.
+fn read_flags(words: &[String], notices: &mut Vec<Notice>) -> Result<Flags, FlagFailure> {
+    let mut setting = vec!["callboard"];
+    let mut given = BTreeSet::new();
+    for word in words {
+        let flag = word.trim_start_matches('-');
+        let (name, value) = flag.split_once('=').unwrap_or((flag, "true"));
+        if !other_flags::known(name) {
+            setting.push(word);
+            continue;
+        }
+        let taken = other_flags::take(name, value).map_err(|reason| bad(name, value, reason.to_owned()))?;
+        notices.extend(taken.map_err(FlagFailure::Refused)?);
+        given.insert(name.to_owned());
+    }
     let matches = Flags::command()
-        .try_get_matches_from(program.chain(words.iter().map(String::as_str)))
+        .after_help(format!(
+            "{}\n\nSubcommands: bench. See `callboard bench --help`.",
+            other_flags::help()
+        ))
+        .try_get_matches_from(setting)
         .map_err(|error| failure(&error))?;
     let mut flags = Flags::from_arg_matches(&matches).map_err(|error| failure(&error))?;
+    flags.given = given;
     for id in matches.ids() {
         if matches.value_source(id.as_str()) == Some(ValueSource::CommandLine) {
             flags.given.insert(id.as_str().replace('_', "-"));
@@ -283,9 +377,14 @@ fn failure(error: &clap::Error) -> FlagFailure {
     let value = context(ContextKind::InvalidValue);
     let reason =
         std::error::Error::source(error).map_or_else(|| error.kind().to_string(), ToString::to_string);
-    let message = if name.is_empty() {
-        error.to_string()
-    } else if SWITCHES.contains(&name) {
+    if name.is_empty() {
+        return FlagFailure::Bad(reason, error.to_string());
+    }
+    bad(name, &value, reason)
+}
+
+fn bad(name: &str, value: &str, reason: String) -> FlagFailure {
+    let message = if is_switch(name) {
         format!("invalid boolean value {value:?} for -{name}: {reason}")
     } else {
         format!("invalid value {value:?} for flag -{name}: {reason}")

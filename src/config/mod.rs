@@ -1,13 +1,17 @@
 //! The server's command line and environment: etcd's names, defaults, messages and exit codes (server/embed/config.go and
 //! server/etcdmain/config.go).
 //!
-//! A flag that is not implemented is refused, never taken in silence; only the flags that etcd itself ignores are ignored.
-//! Nothing here touches the world: the caller hands in arguments and environment and carries out what comes back.
+//! A configuration file stands alone; else flags go before the environment. A flag that is not implemented is refused or, where
+//! it has no meaning here, taken with a warning; only the flags that etcd itself ignores are ignored in silence.
+//! Nothing here touches the world: the caller hands in arguments, environment and a way to read a file, and carries out what
+//! comes back.
 
 mod arguments;
 mod error;
 mod features;
+mod file;
 mod flags;
+mod other_flags;
 mod server;
 mod tls_flags;
 mod values;
@@ -20,6 +24,7 @@ pub use server::{ClusterState, Server};
 pub use tls_flags::Tls;
 
 use std::ffi::OsString;
+use std::path::Path;
 
 /// What follows the program's name when it is not the server that is asked for.
 const SUBCOMMANDS: [&str; 1] = ["bench"];
@@ -38,10 +43,12 @@ pub enum Invocation {
     Print(String),
 }
 
-/// Reads the command line (with the program's name in front) and the environment.
+/// Reads the command line (with the program's name in front) and the environment. `read_file` gives the text of a configuration
+/// file, or the reason why there is none.
 pub fn parse(
     arguments: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
+    read_file: impl Fn(&Path) -> Result<String, String>,
 ) -> Result<Invocation, Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let first = arguments.get(1).and_then(|argument| argument.to_str());
@@ -56,7 +63,7 @@ pub fn parse(
         .into_iter()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    flags::read(arguments, &environment)
+    flags::read(arguments, &environment, read_file)
 }
 
 /// What `--version` prints: four lines, of which scripts read the first.

@@ -34,6 +34,9 @@ pub struct Server {
     pub heartbeat_interval_ms: u64,
     pub election_timeout_ms: u64,
     pub snapshot_count: u64,
+    pub snapshot_catchup_entries: u64,
+    pub keep_alive_interval: Duration,
+    pub keep_alive_timeout: Duration,
     pub max_request_bytes: u32,
     pub max_txn_ops: u32,
     pub max_concurrent_streams: u32,
@@ -88,16 +91,7 @@ impl Server {
             ));
         }
         let initial_cluster_text = initial_cluster_text(&flags);
-        let data_dir = if flags.data_dir.is_empty() {
-            let directory = format!("{}.etcd", flags.name);
-            notices.push(Notice::warn(
-                "'data-dir' was empty; using default",
-                [("data-dir", &directory)],
-            ));
-            directory
-        } else {
-            flags.data_dir
-        };
+        let data_dir = data_dir(&flags, &mut notices);
         Ok(Self {
             name: flags.name,
             data_dir: data_dir.into(),
@@ -114,6 +108,9 @@ impl Server {
             heartbeat_interval_ms: flags.heartbeat_interval,
             election_timeout_ms: flags.election_timeout,
             snapshot_count: flags.snapshot_count,
+            snapshot_catchup_entries: flags.snapshot_catchup_entries,
+            keep_alive_interval: flags.grpc_keepalive_interval,
+            keep_alive_timeout: flags.grpc_keepalive_timeout,
             max_request_bytes: flags.max_request_bytes,
             max_txn_ops: flags.max_txn_ops,
             max_concurrent_streams: flags.max_concurrent_streams,
@@ -153,6 +150,18 @@ impl Server {
         }
         Ok(cluster)
     }
+}
+
+fn data_dir(flags: &Flags, notices: &mut Vec<Notice>) -> String {
+    if !flags.data_dir.is_empty() {
+        return flags.data_dir.clone();
+    }
+    let directory = format!("{}.etcd", flags.name);
+    notices.push(Notice::warn(
+        "'data-dir' was empty; using default",
+        [("data-dir", &directory)],
+    ));
+    directory
 }
 
 /// etcd: UpdateDefaultClusterFromName, for `etcd --name=abc` alone.
@@ -210,7 +219,7 @@ fn log_options(flags: &Flags) -> Result<logging::Options, Error> {
                 });
             }
         },
-        level: logging::Level::parse(&flags.log_level)
+        level: logging::Level::parse(if flags.debug { "debug" } else { &flags.log_level })
             .ok_or_else(|| Error::LogLevel(flags.log_level.clone()))?,
         format: match flags.log_format.as_str() {
             "json" | "" => logging::Format::Json,

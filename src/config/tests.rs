@@ -3,6 +3,7 @@
 use super::*;
 use crate::compactor::Retention;
 use crate::logging::NoticeLevel;
+use std::path::Path;
 use std::time::Duration;
 
 fn run(line: &str, environment: &[(&str, &str)]) -> Result<Invocation, Error> {
@@ -12,7 +13,17 @@ fn run(line: &str, environment: &[(&str, &str)]) -> Result<Invocation, Error> {
     let environment = environment
         .iter()
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    parse(arguments, environment)
+    parse(arguments, environment, file)
+}
+
+/// The only configuration file that there is.
+fn file(path: &Path) -> Result<String, String> {
+    match path.to_str() {
+        Some("there.yaml") => {
+            Ok("name: f\ndata-dir: d\nwarning-apply-duration: 5000000000\nmax-wals: 3\n".to_owned())
+        }
+        _ => Err("no such file or directory".to_owned()),
+    }
 }
 
 fn server(line: &str, environment: &[(&str, &str)]) -> Server {
@@ -284,12 +295,6 @@ fn the_environment_joins_the_flags() {
     assert_eq!(warnings, [("unrecognized environment variable", "ETCD_FOO=x")]);
     let cases = [
         (
-            "--name b",
-            "ETCD_NAME",
-            "a",
-            "conflicting environment variable ETCD_NAME is shadowed by corresponding command-line flag (either unset environment variable or disable flag)",
-        ),
-        (
             "",
             "ETCD_SNAPSHOT_COUNT",
             "a",
@@ -299,13 +304,101 @@ fn the_environment_joins_the_flags() {
             "",
             "ETCD_CONFIG_FILE",
             "a",
-            "--config-file=a is not supported yet, unset ETCD_CONFIG_FILE",
+            "error parsing configuration file a: no such file or directory",
         ),
     ];
     for (line, variable, value, message) in cases {
         let error = run(line, &[(variable, value)]).expect_err(variable);
         assert_eq!((error.exit_code(), error.to_string().as_str()), (1, message));
     }
+}
+
+/// What is said of the settings, and about what.
+fn warnings(server: &Server) -> Vec<(&'static str, &str)> {
+    let notices = server.notices.iter();
+    let warnings = notices.filter(|notice| notice.level == NoticeLevel::Warn);
+    warnings
+        .map(|notice| (notice.message, notice.fields[0].1.as_str()))
+        .collect()
+}
+
+#[test]
+fn flags_go_before_the_environment_and_a_file_stands_alone() {
+    let shadowed = server(
+        "--name b --data-dir d --max-wals 5",
+        &[("ETCD_NAME", "a"), ("ETCD_MAX_WALS", "9")],
+    );
+    assert_eq!(shadowed.name, "b");
+    let message = "environment variable is shadowed by corresponding command-line flag";
+    assert_eq!(
+        warnings(&shadowed),
+        [(message, "ETCD_NAME"), (message, "ETCD_MAX_WALS")]
+    );
+    for (line, variable) in [
+        ("--name b --config-file there.yaml", "ETCD_NAME"),
+        ("--name b", "ETCD_CONFIG_FILE"),
+    ] {
+        let server = server(line, &[(variable, "there.yaml")]);
+        assert_eq!(
+            (server.name.as_str(), server.warning_apply_duration),
+            ("f", Duration::from_secs(5))
+        );
+        assert_eq!(warnings(&server), [("a flag has no effect", "--max-wals")]);
+    }
+}
+
+#[test]
+fn what_has_no_meaning_here_is_taken_with_a_warning_and_what_is_missing_is_refused() {
+    let taken = server(
+        "--name x --data-dir d --max-wals=0x5 --backend-batch-limit 7 --initial-election-tick-advance --proxy off --discovery= \
+         --experimental-compaction-batch-limit=1000 --debug --pre-vote=false --snapshot-catchup-entries 7 \
+         --grpc-keepalive-interval 1m",
+        &[],
+    );
+    assert_eq!(
+        warnings(&taken),
+        [("a flag has no effect", "--backend-batch-limit")]
+    );
+    assert!(!taken.pre_vote && taken.log.level == crate::logging::Level::parse("debug").expect("a level"));
+    assert_eq!(
+        (taken.snapshot_catchup_entries, taken.keep_alive_interval),
+        (7, Duration::from_mins(1))
+    );
+    let cases = [
+        (
+            "--force-new-cluster",
+            1,
+            "--force-new-cluster=true is not supported yet",
+        ),
+        (
+            "--wal-dir /w",
+            1,
+            "--wal-dir=/w is not supported yet, the log is kept in --data-dir",
+        ),
+        (
+            "--max-wals x",
+            2,
+            "invalid value \"x\" for flag -max-wals: parse error",
+        ),
+        (
+            "--unsafe-no-fsync=x",
+            2,
+            "invalid boolean value \"x\" for -unsafe-no-fsync: parse error",
+        ),
+        ("--max-wals", 2, "flag needs an argument: -max-wals"),
+    ];
+    for (line, code, message) in cases {
+        let error = run(line, &[]).expect_err(line);
+        assert_eq!(
+            (error.exit_code(), error.to_string().as_str()),
+            (code, message),
+            "{line}"
+        );
+    }
+    let Ok(Invocation::Print(help)) = run("--help", &[]) else {
+        panic!("no help");
+    };
+    assert!(help.contains("Accepted without effect, with a warning: --max-snapshots, --max-wals"));
 }
 
 #[test]
@@ -341,4 +434,45 @@ fn the_first_list_of_members_must_hold_this_one() {
         &[],
     );
     assert!(joining.initial_cluster().is_ok());
+}
+
+/// Of 3.4 to 3.7, without those that etcd itself ignores.
+const ETCDS_FLAGS: &str = "name data-dir wal-dir snapshot-count heartbeat-interval election-timeout initial-election-tick-advance \
+    listen-peer-urls listen-client-urls listen-client-http-urls max-snapshots max-wals quota-backend-bytes \
+    backend-bbolt-freelist-type backend-batch-interval backend-batch-limit max-txn-ops max-request-bytes max-concurrent-streams \
+    grpc-keepalive-min-time grpc-keepalive-interval grpc-keepalive-timeout socket-reuse-port socket-reuse-address \
+    enable-grpc-gateway raft-read-timeout raft-write-timeout memory-mlock feature-gates initial-advertise-peer-urls \
+    initial-cluster initial-cluster-state initial-cluster-token advertise-client-urls discovery-srv discovery-srv-name \
+    strict-reconfig-check pre-vote auto-compaction-mode auto-compaction-retention v2-deprecation discovery-fallback discovery \
+    discovery-proxy discovery-token discovery-endpoints discovery-dial-timeout discovery-request-timeout \
+    discovery-keepalive-time discovery-keepalive-timeout discovery-insecure-transport discovery-insecure-skip-tls-verify \
+    discovery-cert discovery-key discovery-cacert discovery-user discovery-password cert-file key-file client-cert-file \
+    client-key-file client-cert-auth client-crl-file client-cert-allowed-hostname trusted-ca-file auto-tls peer-cert-file \
+    peer-key-file peer-client-cert-file peer-client-key-file peer-client-cert-auth peer-trusted-ca-file peer-auto-tls \
+    peer-crl-file peer-cert-allowed-cn peer-cert-allowed-hostname peer-skip-client-san-verification self-signed-cert-validity \
+    cipher-suites tls-min-version tls-max-version cors host-whitelist auth-token bcrypt-cost auth-token-ttl enable-pprof metrics \
+    listen-metrics-urls logger log-outputs log-level log-format enable-log-rotation log-rotation-config-json \
+    warning-unary-request-duration enable-distributed-tracing distributed-tracing-address distributed-tracing-service-name \
+    distributed-tracing-instance-id distributed-tracing-sampling-rate corrupt-check-time compact-hash-check-time \
+    compaction-batch-limit compaction-sleep-interval watch-progress-notify-interval downgrade-check-time warning-apply-duration \
+    bootstrap-defrag-threshold-megabytes max-learners snapshot-catchup-entries force-new-cluster unsafe-no-fsync config-file \
+    version enable-v2 experimental-enable-v2v3 proxy proxy-failure-wait proxy-refresh-interval proxy-dial-timeout \
+    proxy-write-timeout proxy-read-timeout debug log-output log-package-levels next-cluster-version-compatible \
+    experimental-backend-bbolt-freelist-type experimental-enable-distributed-tracing experimental-distributed-tracing-address \
+    experimental-distributed-tracing-service-name experimental-distributed-tracing-instance-id \
+    experimental-distributed-tracing-sampling-rate experimental-corrupt-check-time experimental-compact-hash-check-time \
+    experimental-compaction-batch-limit experimental-compaction-sleep-interval experimental-watch-progress-notify-interval \
+    experimental-downgrade-check-time experimental-warning-apply-duration experimental-bootstrap-defrag-threshold-megabytes \
+    experimental-snapshot-catchup-entries experimental-warning-unary-request-duration experimental-memory-mlock \
+    experimental-peer-skip-client-san-verification experimental-initial-corrupt-check experimental-compact-hash-check-enabled \
+    experimental-enable-lease-checkpoint experimental-enable-lease-checkpoint-persist \
+    experimental-txn-mode-write-with-shared-buffer experimental-stop-grpc-service-on-defrag";
+
+#[test]
+fn every_flag_of_etcds_is_known() {
+    let unknown: Vec<_> = ETCDS_FLAGS
+        .split_whitespace()
+        .filter(|name| !flags::known(name))
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }

@@ -40,6 +40,8 @@ const MESSAGES_IN_FLIGHT_MAX: usize = 256;
 pub struct Timing {
     pub heartbeat_ms: u64,
     pub election_ms: u64,
+    /// Asks whether it could win before it stands for election (section 9.6 of Ongaro's dissertation).
+    pub pre_vote: bool,
 }
 
 impl Timing {
@@ -90,7 +92,7 @@ impl Core {
             max_size_per_msg: sizes().raft_message_bytes_max,
             max_inflight_msgs: MESSAGES_IN_FLIGHT_MAX,
             check_quorum: !mutants::active(Mutant::CheckQuorumOff),
-            pre_vote: !mutants::active(Mutant::PreVoteOff),
+            pre_vote: timing.pre_vote && !mutants::active(Mutant::PreVoteOff),
             batch_append: true,
             // The caller says when, see `tell_commit`.
             skip_bcast_commit: true,

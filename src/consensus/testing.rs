@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const TIMING: Timing = Timing {
     heartbeat_ms: 100,
     election_ms: 500,
+    pre_vote: true,
 };
 pub(crate) const ELECTION_TICKS: u64 = 25;
 

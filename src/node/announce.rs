@@ -3,7 +3,6 @@
 
 use crate::cluster::{MemberUrl, Scheme};
 use crate::config::{self, ClusterState};
-use crate::limits::CATCH_UP_ENTRIES;
 use crate::proto::log::Member;
 use crate::storage::directory::Identity;
 use crate::version;
@@ -24,7 +23,7 @@ pub fn starting(config: &config::Server, catch_up_entries: Option<u64>) {
         "heartbeat-interval": duration(config.heartbeat_interval_ms),
         "election-timeout": duration(config.election_timeout_ms),
         "snapshot-count": config.snapshot_count,
-        "snapshot-catchup-entries": catch_up_entries.unwrap_or(CATCH_UP_ENTRIES),
+        "snapshot-catchup-entries": catch_up_entries.unwrap_or(config.snapshot_catchup_entries),
         "initial-advertise-peer-urls": texts(&config.initial_advertise_peer_urls),
         "listen-peer-urls": texts(&config.listen_peer_urls),
         "advertise-client-urls": texts(&config.advertise_client_urls),

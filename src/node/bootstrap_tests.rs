@@ -19,7 +19,7 @@ fn config(directory: &Path, name: &str, port: u16) -> config::Server {
         format!("--initial-advertise-peer-urls=http://127.0.0.1:{port}"),
         "--initial-cluster=a=http://127.0.0.1:7001,b=http://127.0.0.1:7002".to_owned(),
     ];
-    match config::parse(flags.map(std::ffi::OsString::from), []) {
+    match config::parse(flags.map(std::ffi::OsString::from), [], |_| Err(String::new())) {
         Ok(config::Invocation::Server(config)) => *config,
         other => panic!("sound flags: {other:?}"),
     }

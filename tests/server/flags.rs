@@ -132,10 +132,39 @@ fn variables_stand_for_flags() {
     wait_healthy(&mut process, member);
     assert!(member.data_dir.is_dir(), "the data directory of ETCD_DATA_DIR");
 
+    process.kill();
+
+    // A flag goes before its variable, which is said.
     let mut command = process::command(&member.program);
     command.args(&member.arguments).env("ETCD_NAME", "other");
+    let mut process = Process::start(command, &member.log);
+    wait_healthy(&mut process, member);
+    assert!(process.log_text().contains("ETCD_NAME"), "{}", process.log_text());
+}
+
+#[test]
+fn a_configuration_file_stands_alone() {
+    let cluster = Cluster::prepare(&support::callboard_bin(), &ports::free(2), &[]);
+    let member = &cluster.members[0];
+    let file = member.data_dir.with_extension("yaml");
+    let settings = member.arguments.chunks_exact(2).map(|pair| {
+        let name = pair[0].to_str().expect("a flag").trim_start_matches('-');
+        format!("{name}: '{}'\n", pair[1].to_str().expect("a value"))
+    });
+    std::fs::write(&file, settings.collect::<String>()).expect("a scratch file");
+    let mut command = process::command(&member.program);
+    command.arg("--config-file").arg(&file);
+    command
+        .args(["--listen-client-urls", "http://127.0.0.1:1"])
+        .env("ETCD_LOG_LEVEL", "none");
+    let mut process = Process::start(command, &member.log);
+    wait_healthy(&mut process, member);
+
+    std::fs::write(&file, "nmae: x\n").expect("a scratch file");
+    let mut command = process::command(&member.program);
+    command.arg("--config-file").arg(&file);
     let finished = process::run(command, b"", EXIT_LIMIT).expect("a refusal");
-    assert_refused(&finished, &["etcd_name"]);
+    assert_refused(&finished, &["nmae"]);
 }
 
 #[test]

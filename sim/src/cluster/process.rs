@@ -119,7 +119,7 @@ pub(super) fn member_config(options: &Options, number: usize, directory: &Path) 
         format!("--scrub-bytes-per-second={}", options.scrub_bytes_per_second),
     ];
     let flags = flags.into_iter().chain(options.space.flags());
-    match config::parse(flags.map(OsString::from), []) {
+    match config::parse(flags.map(OsString::from), [], |_| Err(String::new())) {
         Ok(Invocation::Server(config)) => *config,
         other => panic!("the flags of a simulated member are right: {other:?}"),
     }

@@ -32,6 +32,8 @@ pub(in crate::node) async fn bind(
     let urls = addresses(&config.listen_client_urls, acceptor);
     let options = api::ServeOptions {
         max_concurrent_streams: config.max_concurrent_streams,
+        keep_alive_interval: config.keep_alive_interval,
+        keep_alive_timeout: config.keep_alive_timeout,
         ..options
     };
     let workers = env::processors().saturating_sub(1).max(1);

@@ -13,7 +13,7 @@ use crate::consensus::options::ConsensusOptions;
 use crate::consensus::reads::Reads;
 use crate::corruption::HashHandle;
 use crate::env::{self, TaskThread};
-use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, PEER_MESSAGE_BYTES_MAX};
+use crate::limits::{CATCH_UP_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::metrics::ConsensusMetrics;
 use crate::node::backend::MemberBackend;
 use crate::node::bootstrap::{EngineOptions, OpenedMember, StartError};
@@ -106,6 +106,7 @@ impl Raft {
             timing: Timing {
                 heartbeat_ms: config.heartbeat_interval_ms,
                 election_ms: config.election_timeout_ms,
+                pre_vote: config.pre_vote,
             },
             checkpoints: Checkpoints::new(policy(config, engine), view.applied_index()),
             log: opened.log.clone(),
@@ -159,7 +160,7 @@ impl Raft {
 /// When the state is synced and the log cut.
 fn policy(config: &config::Server, engine: &EngineOptions) -> Policy {
     Policy {
-        catch_up_entries: engine.catch_up_entries.unwrap_or(CATCH_UP_ENTRIES),
+        catch_up_entries: engine.catch_up_entries.unwrap_or(config.snapshot_catchup_entries),
         catch_up_bytes: engine.catch_up_bytes.unwrap_or(CATCH_UP_BYTES),
         ..Policy::with_snapshot_count(config.snapshot_count).sooner(engine.checkpoint_sooner_percent)
     }
