@@ -52,6 +52,11 @@ table! {
     LeaseExists FailedPrecondition "etcdserver: lease already exists";
     LeaseTtlTooLarge OutOfRange "etcdserver: too large lease TTL";
     MemberNotFound NotFound "etcdserver: member not found";
+    PeerUrlExists FailedPrecondition "etcdserver: Peer URLs already exists";
+    BadMemberUrls InvalidArgument "etcdserver: given member URLs are invalid";
+    BadLeaderTransferee FailedPrecondition "etcdserver: bad leader transferee";
+    // etcd maps this one to none of its clients' errors.
+    LeaderTransferTimeout Unknown "etcdserver: request timed out, leader transfer took too long";
     NoLeader Unavailable "etcdserver: no leader";
     LeaderChanged Unavailable "etcdserver: leader changed";
     NotLeader FailedPrecondition "etcdserver: not leader";

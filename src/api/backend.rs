@@ -30,6 +30,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A linearizable point: afterwards [`Backend::view`] holds every write that was acknowledged before the call.
     fn read_barrier(&self) -> impl Future<Output = Result<(), ReadError>> + Send;
 
+    /// Has another member elected, if this one leads.
+    fn hand_over_leadership(&self, to: MemberId);
+
     /// Who this is.
     fn identity(&self) -> HeaderIdentity;
 

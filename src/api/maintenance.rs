@@ -5,10 +5,11 @@ use super::body::Body;
 use super::proposal::propose;
 use super::status::{CallError, EtcdError};
 use crate::env;
+use crate::ids::MemberId;
 use crate::limits;
 use crate::proto::etcdserverpb::{
     AlarmRequest, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
-    HashRequest, HashResponse, StatusRequest, StatusResponse,
+    HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 use crate::proto::log::AlarmCommand;
 use crate::requests::Caller;
@@ -19,8 +20,13 @@ use crate::storage::state_alarms::RaisedAlarm;
 use crate::version;
 use prost::Message;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
+
+/// A transfer of leadership takes an election. Callers give up sooner (etcd: as long as the caller waits).
+const LEADER_TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+const LEADER_TRANSFER_INTERVAL: Duration = Duration::from_millis(10);
 
 pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let view = backend.view();
@@ -84,6 +90,30 @@ pub async fn alarm(backend: &impl Backend, caller: &Caller, request: AlarmReques
         by_member: false,
     };
     Ok(Body::message(&propose(backend, caller, command).await?))
+}
+
+/// Has the target elected, if this member leads, and answers once it leads.
+pub async fn move_leader(backend: &impl Backend, request: MoveLeaderRequest) -> Result<Body, Status> {
+    let target = MemberId(request.target_id);
+    if backend.raft_status().leader != backend.identity().member_id {
+        return Err(EtcdError::NotLeader.into());
+    }
+    let view = backend.view();
+    if view.member(target).is_none_or(|member| member.is_learner) {
+        return Err(EtcdError::BadLeaderTransferee.into());
+    }
+    drop(view);
+    backend.hand_over_leadership(target);
+    let deadline = env::now() + LEADER_TRANSFER_TIMEOUT;
+    while backend.raft_status().leader != target {
+        if env::now() > deadline {
+            return Err(EtcdError::LeaderTransferTimeout.into());
+        }
+        env::sleep(LEADER_TRANSFER_INTERVAL).await;
+    }
+    Ok(Body::message(&MoveLeaderResponse {
+        header: Some(header(backend, backend.view().revision())),
+    }))
 }
 
 pub async fn hash_kv(backend: &impl Backend, request: HashKvRequest) -> Result<Body, Status> {

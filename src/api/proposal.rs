@@ -5,11 +5,11 @@ use super::status::{CallError, EtcdError};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
     AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
-    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, PutRequest, PutResponse,
-    ResponseHeader, TxnRequest, TxnResponse,
+    LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse, MemberUpdateResponse,
+    PutRequest, PutResponse, ResponseHeader, TxnRequest, TxnResponse,
 };
-use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request;
+use crate::proto::log::{AlarmCommand, PeerUrls};
 use crate::quota::watching::{command, own_alarm};
 use crate::requests::Caller;
 use crate::state::cost;
@@ -30,7 +30,7 @@ pub(super) trait Proposal {
 }
 
 macro_rules! proposals {
-    ($($request:ident $kind:ident $response:ident;)+) => {$(
+    ($($request:ident $kind:ident $outcome:ident $response:ident;)+) => {$(
         impl Proposal for $request {
             type Response = $response;
 
@@ -40,7 +40,7 @@ macro_rules! proposals {
 
             fn response(outcome: Outcome) -> Option<$response> {
                 match outcome {
-                    Outcome::$kind(response) => Some(response),
+                    Outcome::$outcome(response) => Some(response),
                     _ => None,
                 }
             }
@@ -53,13 +53,14 @@ macro_rules! proposals {
 }
 
 proposals! {
-    PutRequest Put PutResponse;
-    DeleteRangeRequest DeleteRange DeleteRangeResponse;
-    TxnRequest Txn TxnResponse;
-    CompactionRequest Compaction CompactionResponse;
-    LeaseGrantRequest LeaseGrant LeaseGrantResponse;
-    LeaseRevokeRequest LeaseRevoke LeaseRevokeResponse;
-    AlarmCommand Alarm AlarmResponse;
+    PutRequest Put Put PutResponse;
+    DeleteRangeRequest DeleteRange DeleteRange DeleteRangeResponse;
+    TxnRequest Txn Txn TxnResponse;
+    CompactionRequest Compaction Compaction CompactionResponse;
+    LeaseGrantRequest LeaseGrant LeaseGrant LeaseGrantResponse;
+    LeaseRevokeRequest LeaseRevoke LeaseRevoke LeaseRevokeResponse;
+    AlarmCommand Alarm Alarm AlarmResponse;
+    PeerUrls PeerUrls MemberUpdate MemberUpdateResponse;
 }
 
 /// Has a request carried out, if there is room for it. Not an `async fn`: what waits would hold the request twice.

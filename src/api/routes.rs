@@ -45,12 +45,10 @@ const SERVICES: [&str; 9] = [
 const PACKAGES: [&str; 4] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb.", "/grpc.health."];
 
 /// Methods that exist in etcd and do not exist here yet.
-const NOT_YET: [&str; 6] = [
+const NOT_YET: [&str; 4] = [
     "/etcdserverpb.Cluster/MemberAdd",
     "/etcdserverpb.Cluster/MemberRemove",
-    "/etcdserverpb.Cluster/MemberUpdate",
     "/etcdserverpb.Cluster/MemberPromote",
-    "/etcdserverpb.Maintenance/MoveLeader",
     "/etcdserverpb.Maintenance/Downgrade",
 ];
 
@@ -399,6 +397,8 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
+            "/etcdserverpb.Cluster/MemberUpdate" => cluster::member_update(backend, caller, message!()).await,
+            "/etcdserverpb.Maintenance/MoveLeader" => maintenance::move_leader(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
             "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, caller, message!()).await,
             "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv(backend, message!()).await,

@@ -82,6 +82,7 @@ impl From<ApplyError> for CallError {
             ApplyError::FutureRevision => EtcdError::FutureRevision,
             ApplyError::InvalidSortOption => EtcdError::InvalidSortOption,
             ApplyError::MemberNotFound => EtcdError::MemberNotFound,
+            ApplyError::PeerUrlExists => EtcdError::PeerUrlExists,
             ApplyError::NoSpace => EtcdError::NoSpace,
             ApplyError::Corrupt => EtcdError::Corrupt,
             ApplyError::IncarnationConflict | ApplyError::StaleTerm | ApplyError::Unreadable => {

@@ -129,8 +129,8 @@ impl Consensus {
         for snapshot in incoming.snapshots.drain(..) {
             self.take_in_snapshot(snapshot);
         }
-        if incoming.hand_over_leadership {
-            self.core.hand_over_leadership();
+        if let Some(to) = incoming.hand_over_leadership {
+            self.core.hand_over_leadership(to);
         }
         for asked in incoming.details_asked {
             // Whoever asked may have gone.

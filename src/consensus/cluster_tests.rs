@@ -5,6 +5,7 @@ use super::start_check::Word;
 use super::testing::{Cluster, ELECTION_TICKS, TestMember, put};
 use crate::ids::{LogIndex, MemberId};
 use crate::proto::peer::{self, Recollection};
+use crate::requests::Successor;
 use raft::eraftpb::MessageType;
 
 const QUESTION: ReadContext = ReadContext { nonce: 5, count: 1 };
@@ -375,7 +376,7 @@ fn leadership_is_handed_to_the_member_that_is_furthest() {
     cluster.cut_off.insert(3);
     cluster.propose(1, "k");
     cluster.settle();
-    cluster.with(1, |member| member.core.hand_over_leadership());
+    cluster.with(1, |member| member.core.hand_over_leadership(Successor::Furthest));
     assert!(!cluster.propose(1, "refused meanwhile"));
     cluster.settle();
     assert_eq!(cluster.leaders(), [2]);

@@ -22,7 +22,7 @@ use crate::ids::{LogIndex, MemberId, Term};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::{self, Recollection};
-use crate::requests::{MemberProgress, RaftDetails};
+use crate::requests::{MemberProgress, RaftDetails, Successor};
 use crate::state::entry::FORMAT;
 use crate::storage::log::LogError;
 use raft::eraftpb::{Message, MessageType};
@@ -427,22 +427,29 @@ impl Core {
         self.draw_election_timeout();
     }
 
-    /// Hands leadership to the voter that is furthest, before this member stops.
-    pub fn hand_over_leadership(&mut self) {
-        let raft = &self.raw.raft;
-        if raft.state != StateRole::Leader {
-            return;
+    /// Hands leadership to another voter.
+    pub fn hand_over_leadership(&mut self, to: Successor) {
+        if self.raw.raft.state == StateRole::Leader
+            && let Some(successor) = self.successor(to)
+        {
+            self.raw.transfer_leader(successor);
         }
-        let voters = raft.prs().conf().voters().clone();
-        let others = raft
+    }
+
+    fn successor(&self, to: Successor) -> Option<u64> {
+        let raft = &self.raw.raft;
+        let voters = raft.prs().conf().voters();
+        let mut others = raft
             .prs()
             .iter()
             .filter(|(id, _)| **id != raft.id && voters.contains(**id));
-        let best = others.max_by_key(|(id, progress)| (progress.recent_active, progress.matched, **id));
-        if let Some((id, _)) = best {
-            let id = *id;
-            self.raw.transfer_leader(id);
-        }
+        let found = match to {
+            Successor::Member(member) => others.find(|(id, _)| **id == member.0),
+            Successor::Furthest => {
+                others.max_by_key(|(id, progress)| (progress.recent_active, progress.matched, **id))
+            }
+        };
+        found.map(|(id, _)| *id)
     }
 
     /// Everything that follows from the inputs since the last call.

@@ -8,7 +8,7 @@ use crate::ids::{LogIndex, MemberId};
 use crate::inbox::Inbox;
 use crate::limits::{DETAILS_WAITING_MAX, PEER_MESSAGES_BYTES_MAX, PEER_MESSAGES_MAX};
 use crate::proto::peer::{self, Recollection};
-use crate::requests::{NewRequest, RaftDetails, Reader, RequestSink};
+use crate::requests::{NewRequest, RaftDetails, Reader, RequestSink, Successor};
 use crate::state::entry::ReadableCommands;
 use crate::storage::log::LogError;
 use crate::storage::state::StateDatabase;
@@ -45,7 +45,7 @@ pub struct Incoming {
     pub members_changed: bool,
     /// The state of an accepted snapshot is in use.
     pub state_replaced: bool,
-    pub hand_over_leadership: bool,
+    pub hand_over_leadership: Option<Successor>,
     /// Stretches of the log that were read from its disk.
     pub fetched: Vec<(Stretch, Result<Vec<Entry>, LogError>)>,
     /// Who wants to know what raft says of itself.
@@ -95,7 +95,7 @@ impl RequestSink for Inbox<Incoming> {
                     incoming.details_asked.push(asked);
                 }
             }
-            NewRequest::HandOverLeadership => incoming.hand_over_leadership = true,
+            NewRequest::HandOverLeadership(to) => incoming.hand_over_leadership = Some(to),
         });
         wake_due
     }

@@ -4,6 +4,7 @@
 use super::core::ReadContext;
 use super::testing::{ELECTION_TICKS, TestMember};
 use crate::proto::peer;
+use crate::requests::Successor;
 use proptest::prelude::*;
 use raft::eraftpb::MessageType;
 
@@ -251,7 +252,7 @@ fn take(member: &mut TestMember, step: Step) {
                 member.core.persisted(restore.number);
             }
         }
-        Step::HandOver => member.core.hand_over_leadership(),
+        Step::HandOver => member.core.hand_over_leadership(Successor::Furthest),
         Step::Persist => {}
     }
 }

@@ -5,6 +5,7 @@ use crate::api::{self, Backend, ProposeError, ReadError};
 use crate::bound::Bound;
 use crate::config;
 use crate::consensus::neighbours::Neighbours;
+use crate::ids::MemberId;
 use crate::inbox::Inbox;
 use crate::lease;
 use crate::lease::LeaseHandle;
@@ -13,7 +14,7 @@ use crate::metrics::Metrics;
 use crate::peer::caller::PeerCaller;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
-use crate::requests::{Caller, Handle, RaftDetails};
+use crate::requests::{Caller, Handle, RaftDetails, Successor};
 use crate::state::Outcome;
 use crate::state::{View, Views};
 use crate::storage::checkpoint_work::CheckpointWork;
@@ -105,6 +106,10 @@ impl Backend for MemberBackend {
 
     async fn read_barrier(&self) -> Result<(), ReadError> {
         self.handle.read_barrier().await
+    }
+
+    fn hand_over_leadership(&self, to: MemberId) {
+        self.handle.hand_over_leadership(Successor::Member(to));
     }
 
     fn identity(&self) -> api::HeaderIdentity {

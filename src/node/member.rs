@@ -17,6 +17,7 @@ use crate::corruption::HashHandle;
 use crate::corruption::initial::InitialCheck;
 use crate::env::{self, TaskThread, ThreadHandle};
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
+use crate::requests::Successor;
 use crate::stop::StopSignal;
 use crate::storage::contacts::Contacts;
 use crate::storage::log::LogDatabase;
@@ -246,7 +247,7 @@ async fn hand_over_leadership(backend: &MemberBackend) {
     if !leads() || backend.views.load().cluster.conf_state.voters.len() <= 1 {
         return;
     }
-    backend.handle.hand_over_leadership();
+    backend.handle.hand_over_leadership(Successor::Furthest);
     let deadline = env::now() + HAND_OVER_TIMEOUT;
     while leads() && env::now() < deadline {
         env::sleep(Duration::from_millis(10)).await;

@@ -5,7 +5,7 @@ use super::caller::Caller;
 use super::deliveries::Deliveries;
 use super::errors::{ProposeError, ReadError};
 use super::reader::Reader;
-use super::sink::{NewRequest, RequestSink};
+use super::sink::{NewRequest, RequestSink, Successor};
 use super::status::{RaftDetails, RaftStatus, SharedStatus};
 use super::waiters::{Waiters, WaitingMax};
 use crate::bound::Bound;
@@ -135,8 +135,8 @@ impl Handle {
     }
 
     /// Has another member elected, if this one leads.
-    pub fn hand_over_leadership(&self) {
-        self.send(NewRequest::HandOverLeadership);
+    pub fn hand_over_leadership(&self, to: Successor) {
+        self.send(NewRequest::HandOverLeadership(to));
     }
 
     fn send(&self, request: NewRequest<'_>) {

@@ -17,6 +17,6 @@ pub use deliveries::Deliveries;
 pub use errors::{ProposeError, ReadError};
 pub use handle::{Handle, check_size};
 pub use reader::Reader;
-pub use sink::{NewRequest, RequestSink};
+pub use sink::{NewRequest, RequestSink, Successor};
 pub use status::{MemberProgress, RaftDetails, RaftStatus, SharedStatus};
 pub use waiters::Waiters;

@@ -2,6 +2,7 @@
 
 use super::reader::Reader;
 use super::status::RaftDetails;
+use crate::ids::MemberId;
 use crate::state::entry::ReadableCommands;
 use std::fmt::Debug;
 use tokio::sync::oneshot;
@@ -15,7 +16,15 @@ pub enum NewRequest<'a> {
     Read(Reader),
     /// What raft says of itself. Dropped where too many ask.
     Details(oneshot::Sender<RaftDetails>),
-    HandOverLeadership,
+    HandOverLeadership(Successor),
+}
+
+/// Who is to lead next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Successor {
+    /// The voter whose log is furthest.
+    Furthest,
+    Member(MemberId),
 }
 
 /// Who takes requests.

@@ -14,7 +14,7 @@ use crate::proto::etcdserverpb::ResponseHeader;
 use crate::state::alarms::RaisedAlarms;
 use crate::state::key_space::{Beside, KeySpace};
 use crate::state::leases::Leases;
-use crate::state::membership::Membership;
+use crate::state::membership::MembershipState;
 use crate::state::mvcc::past::Past;
 use crate::state::mvcc::records::{Source, Stored};
 use crate::state::view::View;
@@ -32,7 +32,7 @@ pub(crate) struct State {
     pub(crate) keys: KeySpace,
     pub(crate) leases: Leases,
     pub(crate) alarms: RaisedAlarms,
-    pub(crate) membership: Membership,
+    pub(crate) membership: MembershipState,
 }
 
 impl State {
@@ -42,7 +42,7 @@ impl State {
             keys: KeySpace::new(Arc::clone(&database), header_cache_bytes),
             leases: Leases::new(Arc::clone(&database)),
             alarms: RaisedAlarms::load(&database)?,
-            membership: Membership::load(&database)?,
+            membership: MembershipState::load(&database)?,
             database,
         })
     }

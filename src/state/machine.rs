@@ -11,7 +11,7 @@ use crate::limits::{HEADER_CACHE_BYTES_DEFAULT, sizes};
 use crate::metrics::StoreMetrics;
 use crate::proto::etcdserverpb::{
     AlarmResponse, CompactionRequest, CompactionResponse, DeleteRangeResponse, LeaseGrantResponse,
-    LeaseRevokeResponse, PutResponse, TxnResponse,
+    LeaseRevokeResponse, MemberUpdateResponse, PutResponse, TxnResponse,
 };
 use crate::proto::log::command::Request;
 use crate::proto::log::{Command, Member};
@@ -46,6 +46,7 @@ pub enum Outcome {
     LeaseGrant(LeaseGrantResponse),
     LeaseRevoke(LeaseRevokeResponse),
     Alarm(AlarmResponse),
+    MemberUpdate(MemberUpdateResponse),
     Done,
 }
 
@@ -364,6 +365,11 @@ impl Machine {
                 .membership
                 .set_attributes(&mut state.applied, attributes)
                 .map(|()| Outcome::Done)
+                .map_err(ApplyFailure::from),
+            Some(Request::PeerUrls(moved)) => state
+                .membership
+                .set_peer_urls(&mut state.applied, moved)
+                .map(Outcome::MemberUpdate)
                 .map_err(ApplyFailure::from),
             Some(Request::ClusterVersion(version)) => {
                 state.membership.set_version(&mut state.applied, version.version);

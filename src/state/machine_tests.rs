@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::ids::{LogIndex, Term};
 use crate::proto::log::command::Request;
-use crate::proto::log::{ClusterVersion, Member, MemberAttributes};
+use crate::proto::log::{ClusterVersion, Member, MemberAttributes, PeerUrls};
 use crate::proto::peer::ConfState;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
 use crate::state::mvcc::MvccError;
@@ -174,6 +174,21 @@ fn members_are_kept_with_the_state() {
         })),
         Ok(Outcome::Done)
     );
+    let moved = |member_id, url: &str| {
+        Request::PeerUrls(PeerUrls {
+            member_id,
+            peer_urls: vec![url.to_owned()],
+        })
+    };
+    assert_eq!(
+        member.run(moved(6, "http://b:2")),
+        Err(ApplyError::MemberNotFound)
+    );
+    let Ok(Outcome::MemberUpdate(update)) = member.run(moved(5, "http://b:2")) else {
+        panic!("it is a member");
+    };
+    assert_eq!(update.members[0].peer_ur_ls, ["http://b:2"]);
+    assert_eq!(member.view().cluster.members[0].peer_urls, ["http://b:2"]);
     assert_eq!(member.view().revision(), 1);
     let index = LogIndex(member.index + 1);
     let mut members = member.view().cluster.members.clone();

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::cluster::Membership;
 use crate::mutants::{self, Mutant};
-use crate::proto::log::{Member, MemberAttributes};
+use crate::proto::etcdserverpb::MemberUpdateResponse;
+use crate::proto::log::{Member, MemberAttributes, PeerUrls};
 use crate::proto::peer::ConfState;
 use crate::state::ApplyError;
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
@@ -17,12 +19,12 @@ use crate::storage::state_meta::{self, Applied, Cluster, DigestChange, SharedClu
 
 /// See the head of the file.
 #[derive(Debug)]
-pub(crate) struct Membership {
+pub(crate) struct MembershipState {
     cluster: SharedCluster,
     is_changed: bool,
 }
 
-impl Membership {
+impl MembershipState {
     pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
         let stored: Option<Cluster> = state_meta::load(database, state_meta::CLUSTER_KEY)?;
         Ok(Self {
@@ -84,6 +86,36 @@ impl Membership {
         member.client_urls = attributes.client_urls;
         self.set(applied, cluster);
         Ok(())
+    }
+
+    /// Where a member is from now on. No two members are in one place (etcd: `ValidateConfigurationChange`).
+    pub(crate) fn set_peer_urls(
+        &mut self,
+        applied: &mut Applied,
+        moved: PeerUrls,
+    ) -> Result<MemberUpdateResponse, ApplyError> {
+        let mut cluster = (*self.cluster).clone();
+        let others = cluster
+            .members
+            .iter()
+            .filter(|member| member.id != moved.member_id);
+        let mut taken = others.flat_map(|member| &member.peer_urls);
+        let is_taken = taken.any(|url| moved.peer_urls.contains(url));
+        let found = cluster
+            .members
+            .iter_mut()
+            .find(|member| member.id == moved.member_id);
+        let member = found.ok_or(ApplyError::MemberNotFound)?;
+        if is_taken {
+            return Err(ApplyError::PeerUrlExists);
+        }
+        member.peer_urls = moved.peer_urls;
+        let members: Membership = cluster.members.iter().cloned().collect();
+        self.set(applied, cluster);
+        Ok(MemberUpdateResponse {
+            header: None,
+            members: members.to_wire(),
+        })
     }
 
     pub(crate) fn set(&mut self, applied: &mut Applied, mut cluster: Cluster) {

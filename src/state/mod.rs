@@ -73,6 +73,8 @@ pub enum ApplyError {
         "no such member is in the cluster; it has been removed: wipe its data directory and add it again"
     )]
     MemberNotFound,
+    #[error("another member of the cluster has one of these peer URLs")]
+    PeerUrlExists,
     #[error(
         "the member has started from another data directory before; a member that lost its data must be removed and \
          added again"

@@ -4,8 +4,8 @@ use super::*;
 use crate::api::Caller;
 use crate::env::block_on;
 use crate::proto::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest, PutRequest,
-    RequestOp, TxnRequest, request_op,
+    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    MemberUpdateRequest, PutRequest, RequestOp, TxnRequest, request_op,
 };
 use crate::proto::log;
 use crate::proto::v3electionpb::{CampaignRequest, LeaderKey, ProclaimRequest, ResignRequest};
@@ -73,6 +73,13 @@ fn requests() -> Vec<(&'static str, Bytes)> {
         ("v3electionpb.Election/Proclaim", framed(&proclaim)),
         ("v3electionpb.Election/Resign", framed(&resign)),
         ("etcdserverpb.Maintenance/Alarm", framed(&AlarmRequest::default())),
+        (
+            "etcdserverpb.Cluster/MemberUpdate",
+            framed(&MemberUpdateRequest {
+                id: 0xa,
+                peer_ur_ls: vec!["http://a:1".into()],
+            }),
+        ),
         (
             "etcdserverpb.Lease/LeaseRevoke",
             framed(&LeaseRevokeRequest { id: 1 }),

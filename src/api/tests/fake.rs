@@ -132,6 +132,10 @@ impl Backend for Fake {
         }
     }
 
+    fn hand_over_leadership(&self, to: MemberId) {
+        self.leader.store(to.get(), Ordering::Relaxed);
+    }
+
     fn identity(&self) -> HeaderIdentity {
         HeaderIdentity {
             cluster_id: ClusterId(0xc),

@@ -8,6 +8,7 @@ mod health;
 mod json;
 mod lease;
 mod long_queue;
+mod members;
 mod plain;
 mod ports;
 mod queue;
