@@ -121,6 +121,8 @@ pub enum Mutant {
     CertificatesReadInPlace,
     /// What a member remembers counts also if it answers with another disk than its own.
     AnswersUnchecked,
+    /// A leader that is to hand over says that it has at once.
+    TransferNotAwaited,
 }
 
 impl Mutant {
@@ -183,6 +185,7 @@ impl Mutant {
         Self::ReplacedConnectionStays,
         Self::CertificatesReadInPlace,
         Self::AnswersUnchecked,
+        Self::TransferNotAwaited,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -245,6 +248,7 @@ impl Mutant {
             Self::ReplacedConnectionStays => "replaced-connection-stays",
             Self::CertificatesReadInPlace => "certificates-read-in-place",
             Self::AnswersUnchecked => "answers-unchecked",
+            Self::TransferNotAwaited => "transfer-not-awaited",
         }
     }
 }

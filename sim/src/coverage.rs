@@ -113,6 +113,7 @@ const COUNTED: &[&str] = &[
     "locks refused without a lease",
     "writes tried under an alarm",
     "transfers cut",
+    "leadership moved",
     "clusters with TLS between members",
     "trial: follower apart",
     "trial: leader apart",

@@ -18,6 +18,7 @@ use crate::workloads::corrupt_alarm;
 use crate::workloads::election::Election;
 use crate::workloads::lease::LeaseHolders;
 use crate::workloads::lock::Contenders;
+use crate::workloads::move_leader::Mover;
 use crate::workloads::quota::{self, Operator};
 use crate::workloads::requests::Requesters;
 use crate::workloads::watch::Watchers;
@@ -150,6 +151,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let contenders = Contenders::start(options, world);
     let election = Election::start(options, world);
     let requesters = Requesters::start(options, world);
+    let mover = Mover::start(options, world);
     let play = Play {
         options,
         world,
@@ -171,6 +173,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     contenders.leave();
     election.leave();
     requesters.leave();
+    mover.leave();
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = play.end_well().await {

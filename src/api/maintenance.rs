@@ -7,6 +7,7 @@ use super::status::{CallError, EtcdError};
 use crate::env;
 use crate::ids::MemberId;
 use crate::limits;
+use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::{
     AlarmRequest, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
     HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
@@ -105,7 +106,7 @@ pub async fn move_leader(backend: &impl Backend, request: MoveLeaderRequest) -> 
     drop(view);
     backend.hand_over_leadership(target);
     let deadline = env::now() + LEADER_TRANSFER_TIMEOUT;
-    while backend.raft_status().leader != target {
+    while backend.raft_status().leader != target && !mutants::active(Mutant::TransferNotAwaited) {
         if env::now() > deadline {
             return Err(EtcdError::LeaderTransferTimeout.into());
         }

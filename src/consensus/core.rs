@@ -439,15 +439,11 @@ impl Core {
     fn successor(&self, to: Successor) -> Option<u64> {
         let raft = &self.raw.raft;
         let voters = raft.prs().conf().voters();
-        let mut others = raft
-            .prs()
-            .iter()
-            .filter(|(id, _)| **id != raft.id && voters.contains(**id));
+        let all = raft.prs().iter();
+        let mut others = all.filter(|(id, _)| **id != raft.id && voters.contains(**id));
         let found = match to {
             Successor::Member(member) => others.find(|(id, _)| **id == member.0),
-            Successor::Furthest => {
-                others.max_by_key(|(id, progress)| (progress.recent_active, progress.matched, **id))
-            }
+            Successor::Furthest => others.max_by_key(|(id, of)| (of.recent_active, of.matched, **id)),
         };
         found.map(|(id, _)| *id)
     }

@@ -9,6 +9,7 @@ pub mod election;
 mod get;
 pub mod lease;
 pub mod lock;
+pub mod move_leader;
 mod past_range;
 mod put;
 pub mod quota;

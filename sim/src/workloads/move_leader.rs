@@ -1,0 +1,94 @@
+//! Maintenance.MoveLeader: in some rehearsals somebody has leadership moved every few seconds, to any member. Who is told that it
+//! has moved must have been told by a member that knows of a later term: no two members lead one after the other in the same one.
+
+use crate::checkers::{Violation, violation};
+use crate::clients;
+use crate::options::Options;
+use crate::random::RandomStream;
+use crate::world::World;
+use callboard::client::Client;
+use callboard::env::network;
+use callboard::proto::etcdserverpb::{MemberListRequest, MoveLeaderRequest, StatusRequest};
+use madsim::runtime::Handle;
+use madsim::task::NodeId;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+/// Of a hundred rehearsals.
+const SHARE: u64 = 30;
+
+/// Who has it moved.
+#[derive(Clone, Copy, Debug)]
+pub struct Mover(Option<NodeId>);
+
+impl Mover {
+    /// Sends it to work, where there is any. A story has no place for it.
+    pub fn start(options: &Options, world: &World) -> Self {
+        let is_wanted = RandomStream::of(options.seed, "mover wanted").chance(SHARE);
+        if !is_wanted || options.operations == 0 {
+            return Self(None);
+        }
+        let (options, told) = (options.clone(), world.clone());
+        let node = Handle::current()
+            .create_node()
+            .name("mover")
+            .init(move || live(options.clone(), told.clone()))
+            .build();
+        world.name(node.id(), "mover");
+        network::settle(node.id(), Ipv4Addr::new(10, 0, 10, 1).into());
+        Self(Some(node.id()))
+    }
+
+    /// Switches the machine off.
+    pub fn leave(&self) {
+        if let Some(node) = self.0 {
+            Handle::current().kill(node);
+        }
+    }
+}
+
+async fn live(options: Options, world: World) {
+    let mut random = RandomStream::of(options.seed, "mover");
+    let clients: Vec<_> = (0..options.members)
+        .map(|number| clients::connect([number], Duration::from_secs(12)))
+        .collect();
+    loop {
+        madsim::time::sleep(Duration::from_millis(random.between(500, 10_000))).await;
+        for client in &clients {
+            if let Err(violation) = move_leader(client, &mut random, &world).await {
+                return world.violated(violation);
+            }
+        }
+    }
+}
+
+/// Has this member hand leadership over, if it leads.
+async fn move_leader(client: &Client, random: &mut RandomStream, world: &World) -> Result<(), Violation> {
+    let Ok(before) = client.status(StatusRequest::default()).await else {
+        return Ok(());
+    };
+    let Some(header) = before.header.filter(|header| header.member_id == before.leader) else {
+        return Ok(());
+    };
+    let list = MemberListRequest { linearizable: false };
+    let Ok(members) = client.member_list(list).await else {
+        return Ok(());
+    };
+    let place = random.below(members.members.len() as u64) as usize;
+    let target_id = members.members[place].id;
+    if target_id == header.member_id {
+        return Ok(());
+    }
+    let Ok(moved) = client.move_leader(MoveLeaderRequest { target_id }).await else {
+        return Ok(());
+    };
+    world.count("leadership moved", 1);
+    let term = moved.header.unwrap_or_default().raft_term;
+    if term <= header.raft_term {
+        return violation(format!(
+            "leadership has moved to {target_id:x} in term {term}, and another member led in term {}",
+            header.raft_term
+        ));
+    }
+    Ok(())
+}
