@@ -241,6 +241,57 @@ fn what_documents_name_exists() {
     assert!(made_up.iter().all(|file| !file.exists()));
 }
 
+/// Commands that a document names, and the file that must know each.
+fn unknown_commands(text: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).expect("the file is there");
+    let mut unknown = Vec::new();
+    for (before, file) in [
+        ("cargo sim ", "sim/src/command.rs"),
+        ("callboard bench ", "src/bench/options.rs"),
+    ] {
+        let source = read(file);
+        for rest in text.split(before).skip(1) {
+            let word: String = rest.chars().take_while(char::is_ascii_lowercase).collect();
+            // clap makes a command of each variant.
+            let mut variant = word.clone();
+            if let Some(first) = variant.get_mut(..1) {
+                first.make_ascii_uppercase();
+            }
+            let is_known = [" ", "(", "{", ","]
+                .iter()
+                .any(|end| source.contains(&format!("    {variant}{end}")));
+            if !word.is_empty() && !is_known {
+                unknown.push(format!("{before}{word}"));
+            }
+        }
+    }
+    for rest in text.split("fuzz/smoke ").skip(1) {
+        let mut words = rest.split(['`', '\n', ' ']);
+        let target = words.nth(1).unwrap_or_default();
+        let is_name = !target.is_empty() && target.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        if is_name && !root.join("fuzz/targets").join(format!("{target}.rs")).exists() {
+            unknown.push(format!("fuzz/smoke … {target}"));
+        }
+    }
+    unknown
+}
+
+#[test]
+fn commands_that_documents_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for document in DOCUMENTS {
+        let text = std::fs::read_to_string(root.join(document)).expect("the document is there");
+        assert_eq!(unknown_commands(&text), [""; 0], "{document}");
+    }
+    let made_up = "`cargo sim swarm --seeds 1`, `cargo sim gone`, `cargo sim --seed 1`, `callboard bench put`, \
+                   `callboard bench gone`, `fuzz/smoke 600 gone`, `fuzz/smoke 10 rpc_bodies`";
+    assert_eq!(
+        unknown_commands(made_up),
+        ["cargo sim gone", "callboard bench gone", "fuzz/smoke … gone"]
+    );
+}
+
 #[test]
 fn the_first_page_is_short() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
