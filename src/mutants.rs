@@ -123,6 +123,8 @@ pub enum Mutant {
     AnswersUnchecked,
     /// A leader that is to hand over says that it has at once.
     TransferNotAwaited,
+    /// A chunk of a snapshot that vanished on its way is not missed.
+    ChunkGapsIgnored,
 }
 
 impl Mutant {
@@ -186,6 +188,7 @@ impl Mutant {
         Self::CertificatesReadInPlace,
         Self::AnswersUnchecked,
         Self::TransferNotAwaited,
+        Self::ChunkGapsIgnored,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -249,6 +252,7 @@ impl Mutant {
             Self::CertificatesReadInPlace => "certificates-read-in-place",
             Self::AnswersUnchecked => "answers-unchecked",
             Self::TransferNotAwaited => "transfer-not-awaited",
+            Self::ChunkGapsIgnored => "chunk-gaps-ignored",
         }
     }
 }

@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     });
     let _ = envelope::unwrap_announcement(&chunk);
     if let Ok(records) = envelope::unwrap_records(&chunk) {
-        let again = envelope::unwrap_records(&envelope::wrap_records(records.clone(), false));
+        let again = envelope::unwrap_records(&envelope::wrap_records(1, records.clone(), false));
         assert_eq!(again.expect("what was read can be sent on"), records);
     }
 });

@@ -29,6 +29,7 @@ fn sum_of_chunk(chunk: &SnapshotChunk) -> u32 {
         &chunk.hello[..],
         &chunk.announcement,
         &chunk.records,
+        &chunk.number.to_le_bytes(),
         &[u8::from(chunk.last)],
     ];
     parts.into_iter().fold(0, crc32c::crc32c_append)
@@ -114,10 +115,11 @@ pub fn seal_chunk(mut chunk: SnapshotChunk) -> SnapshotChunk {
     chunk
 }
 
-/// A chunk with these records.
-pub fn wrap_records(records: Vec<SnapshotRecord>, last: bool) -> SnapshotChunk {
+/// The chunk of this number, with these records.
+pub fn wrap_records(number: u64, records: Vec<SnapshotRecord>, last: bool) -> SnapshotChunk {
     seal_chunk(SnapshotChunk {
         records: Bytes::from(SnapshotRecords { records }.encode_to_vec()),
+        number,
         last,
         ..SnapshotChunk::default()
     })
@@ -240,9 +242,12 @@ mod tests {
         assert_eq!(unwrap_announcement(&chunk).expect("sound"), (hello, message));
         chunk.announcement = Bytes::from(peer::Message::default().encode_to_vec());
         assert!(unwrap_announcement(&chunk).is_err());
-        let mut last = wrap_records(Vec::new(), true);
+        let mut last = wrap_records(1, Vec::new(), true);
         last.last = false;
         assert!(check_chunk(&last).is_err());
+        let mut other = wrap_records(1, Vec::new(), true);
+        other.number = 2;
+        assert!(check_chunk(&other).is_err());
         let mut reply = seal_snapshot_reply(SnapshotReply::default());
         check_snapshot_reply(&reply).expect("sound");
         reply.complete = true;

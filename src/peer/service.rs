@@ -5,7 +5,7 @@ use super::envelope;
 use super::identity::{self, IdentityCheck};
 use super::link::SILENCE_MAX;
 use super::sessions::{Session, Sessions};
-use super::snapshot_receive::{Arrivals, DISK_FAILED, SnapshotId};
+use super::snapshot_receive::{Arrivals, ChunkOrder, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
 use crate::consensus::inbox::Incoming;
 use crate::env::{self, TaskThread};
@@ -157,12 +157,11 @@ impl PeerService {
             .send(Ok(reply))
             .await
             .map_err(|_| Status::cancelled("the sender went away"));
+        let mut order = ChunkOrder::default();
         while outcome.is_ok() {
             let next = env::timeout(CHUNK_TIMEOUT, chunks.message()).await;
-            match next.unwrap_or_else(|_| Err(stands_still())) {
-                Ok(Some(chunk)) if envelope::check_chunk(&chunk).is_err() => {
-                    outcome = Err(Status::unavailable("a chunk was damaged on its way"));
-                }
+            let next = next.unwrap_or_else(|_| Err(stands_still()));
+            match next.and_then(|chunk| order.check(chunk)) {
                 Ok(Some(chunk)) if chunk.last => {
                     let begin = env::now();
                     let arrived = self.stored(partial.finish(announcement, place).await)?;

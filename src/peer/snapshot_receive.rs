@@ -110,6 +110,33 @@ impl Arrivals {
     }
 }
 
+/// The chunks of a stream, one after the other.
+#[derive(Debug, Default)]
+pub struct ChunkOrder {
+    number: u64,
+}
+
+impl ChunkOrder {
+    /// Hands on what came, if it is sound and the one behind the one before it. The first has been looked at.
+    pub fn check(&mut self, came: Option<SnapshotChunk>) -> Result<Option<SnapshotChunk>, Status> {
+        let Some(chunk) = came else {
+            return Ok(None);
+        };
+        if envelope::check_chunk(&chunk).is_err() {
+            return Err(Status::unavailable("a chunk was damaged on its way"));
+        }
+        let expected = self.number + 1;
+        if chunk.number != expected && !mutants::active(Mutant::ChunkGapsIgnored) {
+            return Err(Status::unavailable(format!(
+                "chunk {} came where {expected} was due",
+                chunk.number
+            )));
+        }
+        self.number = chunk.number;
+        Ok(Some(chunk))
+    }
+}
+
 /// What has arrived of a snapshot so far.
 pub struct Partial {
     pub id: SnapshotId,
@@ -228,6 +255,22 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_vanished_is_missed() {
+        let chunk = |number| envelope::wrap_records(number, Vec::new(), false);
+        let mut order = ChunkOrder::default();
+        assert!(order.check(Some(chunk(1))).is_ok());
+        assert!(order.check(Some(chunk(2))).is_ok());
+        assert_eq!(order.check(None).expect("an end"), None);
+        let mut damaged = chunk(3);
+        damaged.last = true;
+        for wrong in [chunk(2), chunk(4), chunk(0), damaged] {
+            let refused = order.check(Some(wrong)).expect_err("it is not the next");
+            assert_eq!(refused.code(), Code::Unavailable, "{}", refused.message());
+        }
+        assert!(order.check(Some(chunk(3))).is_ok());
+    }
+
+    #[test]
     fn a_transfer_goes_on_only_in_the_records_that_it_began_with() {
         let scratch = tempfile::tempdir().expect("a directory");
         let directory = DataDirectory::open(scratch.path()).expect("a directory");
@@ -242,7 +285,7 @@ mod tests {
             let broken_off = arrivals.begin(in_stream(begun), &directory, &options);
             let mut broken_off = broken_off.expect("begun");
             broken_off
-                .take(&envelope::wrap_records(records(601), false))
+                .take(&envelope::wrap_records(1, records(601), false))
                 .expect("written");
             assert_eq!(broken_off.position, position);
             arrivals.keep(broken_off);

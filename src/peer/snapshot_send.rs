@@ -82,10 +82,10 @@ async fn send_once(
     if after.is_some() && mutants::active(Mutant::TransferSkipsRecord) {
         records.next().transpose()?;
     }
-    loop {
+    for number in 1.. {
         let found = records.next_chunk(sizes().snapshot_chunk_bytes)?;
         let last = found.is_empty();
-        let chunk = envelope::wrap_records(found, last);
+        let chunk = envelope::wrap_records(number, found, last);
         let sent = env::timeout(CHUNK_TIMEOUT, chunks.send(chunk)).await;
         let sent = sent.map_err(|_| stands_still())?;
         if sent.is_err() || last {
