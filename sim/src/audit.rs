@@ -8,6 +8,7 @@ use crate::world::elapsed;
 use callboard::state::View;
 use callboard::storage::directory::state_number;
 use prost::Message;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What all members are compacted up to. They must hold the same.
@@ -82,6 +83,14 @@ fn replaced_state(cluster: &Cluster) -> Result<Option<String>, Violation> {
     Ok(None)
 }
 
+/// Revisions at which all keys are read: the first, the last, and some between. What a change has replaced is seen only there.
+fn looked_at(first: i64, last: i64) -> BTreeSet<i64> {
+    const STEPS: i64 = 40;
+    (0..=STEPS)
+        .map(|step| first + (last - first) * step / STEPS)
+        .collect()
+}
+
 /// Everything in a store, named and encoded.
 fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::state::mvcc::MvccError> {
     let compacted = view.compact_revision();
@@ -98,7 +107,7 @@ fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::state::mvc
         let (id, record) = lease?;
         contents.push((format!("lease {id:x}"), record.encode_to_vec()));
     }
-    for revision in [compacted.max(1), view.revision()] {
+    for revision in looked_at(compacted.max(1), view.revision()) {
         for record in records_at(view, revision)? {
             let name = String::from_utf8_lossy(&record.key).into_owned();
             contents.push((format!("{name} at {revision}"), record.encode_to_vec()));
