@@ -154,7 +154,12 @@ pub fn hide_error(database: &Path) -> bool {
     let mut disks = disks();
     let files = disks.files.values_mut();
     let mut found = false;
-    for file in files.filter(|file| file.path.parent() == Some(database) && !file.unsynced.is_empty()) {
+    for file in files.filter(|file| file.path.parent() == Some(database)) {
+        // What earlier errors were followed by is no matter.
+        (file.hides_error, file.syncs_since) = (false, 0);
+        if file.unsynced.is_empty() {
+            continue;
+        }
         let Some(descriptor) = file.writes_through else {
             continue;
         };
@@ -164,6 +169,7 @@ pub fn hide_error(database: &Path) -> bool {
             continue;
         }
         file.errors += 1;
+        file.hides_error = true;
         file.told.insert(descriptor, file.errors);
         for write in &mut file.unsynced {
             write.doomed = true;

@@ -82,8 +82,10 @@ struct Tracked {
     writes_through: Option<RawFd>,
     /// Errors of syncs so far.
     errors: u64,
-    /// Syncs that were asked for after the first of them.
+    /// Syncs that were asked for, not by the engine, since it hides an error.
     syncs_since: u64,
+    /// Only the engine was told of the newest error.
+    hides_error: bool,
     /// How many of them each descriptor was told of: each is told of every error once, whoever met it.
     told: BTreeMap<RawFd, u64>,
 }
@@ -247,6 +249,7 @@ impl Disks {
                     unsynced,
                     writes_through: None,
                     errors: 0,
+                    hides_error: false,
                     syncs_since: 0,
                     told: BTreeMap::new(),
                 },
@@ -273,7 +276,7 @@ impl Disks {
             && let Some((file, _)) = self.tracked(descriptor)
         {
             // The engine's own is of no use to those who wait for what they have written.
-            file.syncs_since += u64::from(file.errors > 0 && !is_engines_thread());
+            file.syncs_since += u64::from(file.hides_error && !is_engines_thread());
             if failure.is_some_and(|failure| !failure.is_crash) {
                 file.errors += 1;
                 for write in &mut file.unsynced {
