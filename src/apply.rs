@@ -36,7 +36,7 @@ pub trait ApplyProgress: Send + Sync {
     /// What the newest view says of the members is not what it said before.
     fn members_changed(&self);
 
-    /// The state of a snapshot is in use, and holds everything up to here.
+    /// The state of a snapshot is in use, with its members, and holds everything up to here.
     fn replaced(&self, index: LogIndex);
 }
 
@@ -169,7 +169,6 @@ impl Applier {
             ));
         }
         self.status.applied_index.store(applied.0, Ordering::Release);
-        self.progress.members_changed();
         self.progress.replaced(applied);
         Ok(())
     }

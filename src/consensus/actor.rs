@@ -11,7 +11,7 @@ use super::log_fetches::Stretch;
 use super::log_store::read_entries;
 use super::neighbours::Neighbours;
 use super::options::ConsensusOptions;
-use super::proposals::{Circumstances, Next, Proposals};
+use super::proposals::{Circumstances, Next, Proposals, is_wanted};
 use super::reads::Reads;
 use super::restoring::{Ordered, Restoring};
 use super::start_check::Word;
@@ -22,7 +22,6 @@ use crate::ids::{LogIndex, MemberId};
 use crate::inbox::Wake;
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
-use crate::proto::log::Command;
 use crate::proto::peer::{self, Recollection};
 use crate::requests::{ReadError, Reader};
 use crate::storage::contacts::Contacts;
@@ -179,9 +178,8 @@ impl Consensus {
         }
         let expired = self.neighbours.waiters.expire(now);
         if !expired.is_empty() {
-            let (origin, waiters) = (self.origin, &self.neighbours.waiters);
             self.proposals
-                .requests_expired(|command| command.origin == origin && waiters.is_waiting(command.id));
+                .requests_expired(is_wanted(self.origin, &self.neighbours.waiters));
         }
         self.neighbours.deliveries.extend(expired);
         let expired = self.reads.expire(now);
@@ -216,16 +214,17 @@ impl Consensus {
                 applier_lags: self.apply_lag.is_long(),
                 leader_in_reach: self.links.has(leadership.leader),
             };
-            let (origin, waiters) = (self.origin, &self.neighbours.waiters);
-            let is_wanted = |command: &Command| command.origin == origin && waiters.is_waiting(command.id);
-            match self.proposals.next(now, is_wanted) {
+            match self
+                .proposals
+                .next(now, is_wanted(self.origin, &self.neighbours.waiters))
+            {
                 None => return,
                 Some(Next::Propose(piece)) => {
                     let bytes = piece.len();
                     // Refused while leadership is being handed over: whoever waits hears so in time.
                     if self.core.propose(piece) {
-                        let (index, committed) = (self.core.last_index(), self.core.committed());
-                        self.proposals.proposed(index, committed, bytes);
+                        self.proposals
+                            .proposed(self.core.last_index(), now.committed, bytes);
                     }
                 }
                 Some(Next::Forward(leader, piece)) => {

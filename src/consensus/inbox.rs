@@ -117,6 +117,7 @@ impl ApplyProgress for Inbox<Incoming> {
     fn replaced(&self, index: LogIndex) {
         Inbox::add(self, |incoming| {
             incoming.applied = index;
+            incoming.members_changed = true;
             incoming.state_replaced = true;
         });
     }

@@ -7,6 +7,7 @@ use super::core::Leadership;
 use crate::ids::{LogIndex, MemberId};
 use crate::limits::PROPOSALS_BYTES_MAX;
 use crate::proto::log::Command;
+use crate::requests::Waiters;
 use crate::state::entry::ReadableCommands;
 
 /// See the head of the file.
@@ -99,6 +100,11 @@ impl Proposals {
     pub fn news_are_due(&mut self, committed: LogIndex) -> bool {
         self.news.time_is_up(committed)
     }
+}
+
+/// Whether somebody in this process, which proposes under `origin`, still waits for a command.
+pub(super) fn is_wanted(origin: u64, waiters: &Waiters) -> impl Fn(&Command) -> bool {
+    move |command| command.origin == origin && waiters.is_waiting(command.id)
 }
 
 #[cfg(test)]

@@ -5,11 +5,6 @@
 //! full raises an alarm, and from that entry on all members refuse the same. Alarms are no concern of theirs where
 //! nobody wrote: reads are answered at any time.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use prost::Message;
-
 use super::cost::cost;
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
@@ -18,48 +13,34 @@ use crate::proto::log::command::Request;
 use crate::proto::log::{AlarmCommand, Member};
 use crate::state::ApplyError;
 use crate::state::components::State;
-use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
+use crate::state::meta_record::MetaRecord;
+use crate::storage::state::{StateBatch, StateDatabase};
 use crate::storage::state_alarms::{self, Alarms, RaisedAlarm, SharedAlarms};
 use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{self, Applied, DigestChange};
+use crate::storage::state_meta::{Applied, DigestChange};
 
 /// The alarms that are raised.
 #[derive(Debug)]
-pub(crate) struct RaisedAlarms {
-    all: SharedAlarms,
-    is_changed: bool,
-}
+pub(crate) struct RaisedAlarms(MetaRecord<Alarms>);
 
 impl RaisedAlarms {
     pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
-        let stored: Option<Alarms> = state_meta::load(database, state_alarms::ALARMS_KEY)?;
-        Ok(Self {
-            all: Arc::new(stored.unwrap_or_default()),
-            is_changed: false,
-        })
+        MetaRecord::load(database, state_alarms::ALARMS_KEY).map(Self)
     }
 
     pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
-        if std::mem::take(&mut self.is_changed) {
-            let key = state_alarms::ALARMS_KEY;
-            let alarms = state_meta::encode(key, &*self.all);
-            batch.insert(StateKeyspace::Meta, Bytes::from_static(key), alarms);
-        }
+        self.0.write(batch);
     }
 
     /// Another one as soon as anything changes.
     pub(crate) fn all(&self) -> &SharedAlarms {
-        &self.all
+        self.0.get()
     }
 
     fn set(&mut self, applied: &mut Applied, alarms: Alarms) {
-        if alarms == *self.all {
-            return;
+        if alarms != **self.all() {
+            self.0.set(applied, DigestChange::Alarms, alarms);
         }
-        let sum = u64::from(crc32c::crc32c(&alarms.encode_to_vec()));
-        applied.digest(DigestChange::Alarms, &[sum]);
-        self.all = Arc::new(alarms);
-        self.is_changed = true;
     }
 }
 

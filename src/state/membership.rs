@@ -2,53 +2,38 @@
 //!
 //! Mirrors the replicated half of etcd's server/etcdserver/api/membership/cluster.go.
 
-use std::sync::Arc;
-
-use bytes::Bytes;
-use prost::Message;
-
 use crate::cluster::Membership;
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::MemberUpdateResponse;
 use crate::proto::log::{Member, MemberAttributes, PeerUrls};
 use crate::proto::peer::ConfState;
 use crate::state::ApplyError;
-use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
+use crate::state::meta_record::MetaRecord;
+use crate::storage::state::{StateBatch, StateDatabase};
 use crate::storage::state_error::StateError;
 use crate::storage::state_meta::{self, Applied, Cluster, DigestChange, SharedCluster};
 
 /// See the head of the file.
 #[derive(Debug)]
-pub(crate) struct MembershipState {
-    cluster: SharedCluster,
-    is_changed: bool,
-}
+pub(crate) struct MembershipState(MetaRecord<Cluster>);
 
 impl MembershipState {
     pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
-        let stored: Option<Cluster> = state_meta::load(database, state_meta::CLUSTER_KEY)?;
-        Ok(Self {
-            cluster: Arc::new(stored.unwrap_or_default()),
-            is_changed: false,
-        })
+        MetaRecord::load(database, state_meta::CLUSTER_KEY).map(Self)
     }
 
     pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
-        if std::mem::take(&mut self.is_changed) {
-            let key = state_meta::CLUSTER_KEY;
-            let cluster = state_meta::encode(key, &*self.cluster);
-            batch.insert(StateKeyspace::Meta, Bytes::from_static(key), cluster);
-        }
+        self.0.write(batch);
     }
 
     /// Another one as soon as anything changes.
     pub(crate) fn cluster(&self) -> &SharedCluster {
-        &self.cluster
+        self.0.get()
     }
 
     /// Other members, and the configuration that they make for raft.
     pub(crate) fn set_members(&mut self, applied: &mut Applied, members: Vec<Member>, conf_state: ConfState) {
-        let version = self.cluster.version.clone();
+        let version = self.cluster().version.clone();
         let cluster = Cluster {
             members,
             conf_state,
@@ -60,7 +45,7 @@ impl MembershipState {
     pub(crate) fn set_version(&mut self, applied: &mut Applied, version: String) {
         let cluster = Cluster {
             version,
-            ..(*self.cluster).clone()
+            ..(**self.cluster()).clone()
         };
         self.set(applied, cluster);
     }
@@ -71,7 +56,7 @@ impl MembershipState {
         applied: &mut Applied,
         attributes: MemberAttributes,
     ) -> Result<(), ApplyError> {
-        let mut cluster = (*self.cluster).clone();
+        let mut cluster = (**self.cluster()).clone();
         let found = cluster
             .members
             .iter_mut()
@@ -94,7 +79,7 @@ impl MembershipState {
         applied: &mut Applied,
         moved: PeerUrls,
     ) -> Result<MemberUpdateResponse, ApplyError> {
-        let mut cluster = (*self.cluster).clone();
+        let mut cluster = (**self.cluster()).clone();
         let others = cluster
             .members
             .iter()
@@ -120,9 +105,6 @@ impl MembershipState {
 
     pub(crate) fn set(&mut self, applied: &mut Applied, mut cluster: Cluster) {
         cluster.members.sort_by_key(|member| member.id);
-        let sum = u64::from(crc32c::crc32c(&cluster.encode_to_vec()));
-        applied.digest(DigestChange::Cluster, &[sum]);
-        self.cluster = Arc::new(cluster);
-        self.is_changed = true;
+        self.0.set(applied, DigestChange::Cluster, cluster);
     }
 }

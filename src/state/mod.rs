@@ -20,6 +20,7 @@ pub mod machine;
 #[cfg(test)]
 mod machine_tests;
 mod membership;
+mod meta_record;
 #[cfg(test)]
 mod model_strategies;
 #[cfg(test)]
