@@ -10,6 +10,7 @@ pub mod api;
 pub mod apply;
 pub mod backup;
 pub mod bench;
+pub mod bootstrap;
 pub mod bound;
 pub mod client;
 pub mod cluster;

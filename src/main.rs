@@ -1,9 +1,9 @@
 //! The one binary. Without a subcommand it is the server, with etcd's flags.
 
+use callboard::bootstrap::EngineOptions;
 use callboard::config::{self, Invocation};
 use callboard::limits::FULL_DISK_INTERVAL;
 use callboard::limits::OPEN_FILES_ADVISED;
-use callboard::node::bootstrap::EngineOptions;
 use callboard::node::member::{Ended, Member};
 use callboard::quota::reserve::Reserve;
 use callboard::{bench, env, logging};

@@ -4,12 +4,12 @@
 #![no_main]
 
 use bytes::Bytes;
-use callboard::storage::state_history::HistoryEntry;
-use callboard::storage::state_keys::{KeyRange, Place};
-use callboard::storage::state_meta::{self, Applied, Cluster};
-use callboard::storage::state_packed;
-use callboard::storage::state_record::Record;
-use callboard::storage::state_replaced::Replacement;
+use callboard::storage::state::history::HistoryEntry;
+use callboard::storage::state::keys::{KeyRange, Place};
+use callboard::storage::state::meta::{self, Applied, Cluster};
+use callboard::storage::state::packed;
+use callboard::storage::state::record::Record;
+use callboard::storage::state::replaced::Replacement;
 use libfuzzer_sys::fuzz_target;
 
 fn keys(key: &[u8], other: &[u8]) {
@@ -24,11 +24,11 @@ fn keys(key: &[u8], other: &[u8]) {
 }
 
 fn values(key: &[u8], value: &Bytes) {
-    let _ = state_meta::decode::<Applied>(key, value);
-    let _ = state_meta::decode::<Cluster>(key, value);
-    let _ = state_packed::last_main(value);
-    let _ = state_packed::decode::<HistoryEntry>(key, value);
-    let _ = state_packed::decode::<Replacement>(key, value);
+    let _ = meta::decode::<Applied>(key, value);
+    let _ = meta::decode::<Cluster>(key, value);
+    let _ = packed::last_main(value);
+    let _ = packed::decode::<HistoryEntry>(key, value);
+    let _ = packed::decode::<Replacement>(key, value);
     if let Ok(record) = Record::decode("current", key, value.clone()) {
         let _ = (record.place(), record.value(), record.detached());
         let (mut whole, mut key_only) = (Vec::new(), Vec::new());

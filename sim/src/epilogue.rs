@@ -16,8 +16,8 @@ use crate::random::RandomStream;
 use crate::world::elapsed;
 use callboard::proto::etcdserverpb::{AlarmType, PutRequest};
 use callboard::storage::directory::DataDirectory;
+use callboard::storage::state::record::{NewRecord, Record};
 use callboard::storage::state::{StateDatabase, StateKeyspace, StateOptions};
-use callboard::storage::state_record::{NewRecord, Record};
 use std::time::Duration;
 
 /// The members notice within this time: some seconds between checks, and an election.

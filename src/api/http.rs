@@ -9,7 +9,7 @@ use super::routes::Routes;
 use super::status::CallError;
 use super::{kv, monitoring};
 use crate::proto::etcdserverpb::{AlarmType, RangeRequest};
-use crate::storage::state_alarms::RaisedAlarm;
+use crate::storage::state::alarms::RaisedAlarm;
 use crate::version;
 use ::http::header::{self, HeaderName};
 use ::http::{HeaderValue, Method, Response, StatusCode, Uri};

@@ -17,7 +17,7 @@ use crate::requests::Caller;
 use crate::state::View;
 use crate::state::mvcc::hash::KeyValueHash;
 use crate::state::mvcc::range::Progress;
-use crate::storage::state_alarms::RaisedAlarm;
+use crate::storage::state::alarms::RaisedAlarm;
 use crate::version;
 use prost::Message;
 use std::sync::Arc;

@@ -5,7 +5,7 @@ pub use crate::etcd_errors::EtcdError;
 use super::backend::{ProposeError, ReadError};
 use crate::state::ApplyError;
 use crate::state::mvcc::MvccError;
-use crate::storage::state_error::StateError;
+use crate::storage::state::error::StateError;
 use tonic::Status;
 
 /// Either an error of the table, or one that etcd does not know: those go out as `Unknown` with their own text.

@@ -20,7 +20,7 @@ use crate::state::leases::LeaseChange;
 use crate::state::{View, Views};
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
-use crate::storage::state_error::StateError;
+use crate::storage::state::error::StateError;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::fmt;
 use std::sync::Arc;

@@ -7,7 +7,8 @@ use crate::limits::{LEASE_NEWS_MAX, LEASE_QUESTIONS_MAX};
 use crate::peer::answers::LeaseAnswerer;
 pub use crate::proto::peer::{LeaseAnswer as Answer, LeaseQuestion as Question};
 use crate::state::View;
-use crate::state::leases::{LeaseChange, LeaseSink};
+use crate::state::changes::{Observer, Publication};
+use crate::state::leases::LeaseChange;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -177,12 +178,16 @@ impl LeaseHandle {
     }
 }
 
-impl LeaseSink for LeaseHandle {
-    fn publish(&self, changes: Vec<LeaseChange>) {
-        self.inbox.add(|work| work.add_changes(changes));
-    }
-
-    fn replaced(&self, view: Arc<View>) {
+impl Observer for LeaseHandle {
+    fn published(&self, publication: &mut Publication) {
+        let changes = std::mem::take(&mut publication.leases);
+        if !publication.is_replaced {
+            if !changes.is_empty() {
+                self.inbox.add(|work| work.add_changes(changes));
+            }
+            return;
+        }
+        let view = Arc::clone(&publication.view);
         self.inbox.add(|work| {
             // What came before it is part of it, or was undone by it.
             work.news.clear();

@@ -6,7 +6,7 @@ use crate::ids::Term;
 use crate::limits::sizes;
 use crate::proto::log::{ExpiredLease, LeaseCheckpoint};
 use crate::state::leases::LeaseChange;
-use crate::storage::state_leases::LeaseRecord;
+use crate::storage::state::leases::LeaseRecord;
 use std::collections::BTreeMap;
 
 /// How a lessor counts.

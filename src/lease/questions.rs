@@ -200,7 +200,7 @@ mod tests {
     use crate::lease::Question;
     use crate::lease::lessor::LessorOptions;
     use crate::state::leases::LeaseChange;
-    use crate::storage::state_leases::LeaseRecord;
+    use crate::storage::state::leases::LeaseRecord;
     use std::time::Duration;
     use tokio::sync::oneshot::Receiver;
 

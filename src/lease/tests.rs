@@ -5,7 +5,7 @@ use super::ttl_min;
 use crate::ids::Term;
 use crate::proto::log::LeaseCheckpoint;
 use crate::state::leases::LeaseChange;
-use crate::storage::state_leases::LeaseRecord;
+use crate::storage::state::leases::LeaseRecord;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -3,7 +3,6 @@
 
 use crate::cluster::{MemberUrl, Scheme};
 use crate::config::{self, ClusterState};
-use crate::proto::log::Member;
 use crate::storage::directory::Identity;
 use crate::version;
 use serde_json::json;
@@ -40,17 +39,6 @@ pub fn starting(config: &config::Server, catch_up_entries: Option<u64>) {
         "pre-vote": config.pre_vote,
     });
     tracing::info!(flatten = %fields, "starting an etcd server");
-}
-
-/// The members that a new cluster begins with.
-pub fn founded(identity: Identity, members: &[Member]) {
-    for member in members {
-        tracing::info!(
-            cluster_id = %identity.cluster, local_member_id = %identity.member,
-            added_peer_id = format!("{:x}", member.id), added_peer_peer_urls = ?member.peer_urls,
-            added_peer_is_learner = member.is_learner, "added member"
-        );
-    }
 }
 
 /// The ports are open.

@@ -1,7 +1,7 @@
 //! A running member as the API sees it.
 
-use super::bootstrap::OpenedMember;
 use crate::api::{self, Backend, ProposeError, ReadError};
+use crate::bootstrap::OpenedMember;
 use crate::bound::Bound;
 use crate::config;
 use crate::consensus::neighbours::Neighbours;

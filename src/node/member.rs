@@ -3,7 +3,6 @@
 
 use super::announce;
 use super::backend::MemberBackend;
-use super::bootstrap::{self, EngineOptions, StartError};
 use super::entrance::Entrance;
 use super::ports::{Closing, Ports};
 use super::security::Security;
@@ -11,6 +10,7 @@ use super::threads::network::Clients;
 use super::threads::raft::Raft;
 use super::threads::{apply, check, checkpoint, log, watch};
 use crate::apply::SlowApplies;
+use crate::bootstrap::{self, EngineOptions, StartError};
 use crate::config;
 use crate::consensus::neighbours::Neighbours;
 use crate::corruption::HashHandle;
@@ -92,7 +92,8 @@ impl Member {
         let origin = env::random_u64();
         let security = Security::new(&config)?;
         let (ports, closing) = Ports::open(&config, &security).await?;
-        let mut opened = bootstrap::open(&config, &engine, origin)?;
+        let beginning = bootstrap::begin(&config, security.dialler.as_ref()).await?;
+        let mut opened = bootstrap::open(&config, &engine, origin, beginning)?;
         let contacts = Contacts::begin(opened.directory.path())?;
         opened.identity.start = contacts.own();
         let stop = StopSignal::default();
@@ -101,8 +102,8 @@ impl Member {
         let metrics = Arc::clone(&backend.metrics);
         opened.log.set_metrics(Arc::clone(&metrics.log));
         opened.machine.set_metrics(Arc::clone(&metrics.store));
-        opened.machine.set_sink(Box::new(backend.watches.clone()));
-        opened.machine.set_lease_sink(Box::new(backend.leases.clone()));
+        opened.machine.observe(Box::new(backend.watches.clone()));
+        opened.machine.observe(Box::new(backend.leases.clone()));
         let hashes = HashHandle {
             views: opened.views.clone(),
             digests: opened.machine.digests().clone(),

@@ -2,7 +2,6 @@
 
 mod announce;
 pub mod backend;
-pub mod bootstrap;
 pub mod checkpointer;
 pub mod entrance;
 pub mod member;

@@ -2,12 +2,12 @@
 //! the member is there. What they serve is built by their threads ([`super::threads`]).
 
 use super::backend::MemberBackend;
-use super::bootstrap::StartError;
 use super::security::Security;
 use super::threads;
 use super::threads::network::Clients;
 use super::threads::raft::Raft;
 use crate::api;
+use crate::bootstrap::StartError;
 use crate::cluster::MemberUrl;
 use crate::config;
 use crate::env::{self, ThreadHandle};

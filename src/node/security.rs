@@ -1,7 +1,7 @@
 //! The TLS of a member: towards its clients and towards the other members. Mirrors `configurePeerListeners` and
 //! `configureClientListeners` of etcd's server/embed/etcd.go.
 
-use super::bootstrap::StartError;
+use crate::bootstrap::StartError;
 use crate::cluster::MemberUrl;
 use crate::config;
 use crate::storage::directory::DataDirectory;

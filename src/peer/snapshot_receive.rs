@@ -14,8 +14,8 @@ use crate::mutants::{self, Mutant};
 use crate::proto::peer::{Message, SnapshotChunk, SnapshotMetadata, SnapshotPosition};
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateOptions;
-use crate::storage::state_error::StateError;
-use crate::storage::state_snapshot::StateImport;
+use crate::storage::state::error::StateError;
+use crate::storage::state::snapshot::StateImport;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -230,8 +230,8 @@ fn failed_import(error: &StateError) -> Status {
 mod tests {
     use super::*;
     use crate::proto::peer::SnapshotRecord;
+    use crate::storage::state::meta;
     use crate::storage::state::{StateDatabase, StateKeyspace};
-    use crate::storage::state_meta;
 
     fn id(from: u64, index: u64) -> SnapshotId {
         SnapshotId {
@@ -243,14 +243,14 @@ mod tests {
     }
 
     fn records(index: u64) -> Vec<SnapshotRecord> {
-        let applied = state_meta::Applied {
+        let applied = meta::Applied {
             index,
-            ..state_meta::Applied::empty()
+            ..meta::Applied::empty()
         };
         vec![SnapshotRecord {
             keyspace: StateKeyspace::Meta.number(),
-            key: state_meta::APPLIED_KEY.to_vec().into(),
-            value: state_meta::encode(state_meta::APPLIED_KEY, &applied).into(),
+            key: meta::APPLIED_KEY.to_vec().into(),
+            value: meta::encode(meta::APPLIED_KEY, &applied).into(),
         }]
     }
 
@@ -277,7 +277,7 @@ mod tests {
         let (arrivals, options) = (Arrivals::default(), StateOptions::simulator());
         let position = Some(SnapshotPosition {
             keyspace: StateKeyspace::Meta.number(),
-            key: state_meta::APPLIED_KEY.to_vec().into(),
+            key: meta::APPLIED_KEY.to_vec().into(),
         });
         let in_stream = |stream| SnapshotId { stream, ..id(3, 601) };
         // What had arrived, what comes next, and whether that goes on.
@@ -322,10 +322,10 @@ mod tests {
         assert!(arrivals.place().is_ok());
         let found = StateDatabase::open(&path, &options).expect("sound");
         let applied = found
-            .get(StateKeyspace::Meta, state_meta::APPLIED_KEY)
+            .get(StateKeyspace::Meta, meta::APPLIED_KEY)
             .expect("readable");
-        let applied: state_meta::Applied =
-            state_meta::decode(state_meta::APPLIED_KEY, &applied.expect("there")).expect("sound");
+        let applied: meta::Applied =
+            meta::decode(meta::APPLIED_KEY, &applied.expect("there")).expect("sound");
         assert_eq!(applied.index, 601, "what is in use is on the disk");
     }
 }

@@ -6,7 +6,7 @@ use crate::limits::{
     DISK_RESERVE_PERCENT_DEFAULT, QUOTA_BYTES_DEFAULT, SPACE_CALM,
 };
 use crate::mutants::{self, Mutant};
-use crate::storage::state_alarms::RaisedAlarm;
+use crate::storage::state::alarms::RaisedAlarm;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -12,7 +12,7 @@ use crate::quota::reserve::Reserve;
 use crate::quota::watcher::{Advice, Seen, SpaceWatcher};
 use crate::requests::Handle;
 use crate::state::{View, Views};
-use crate::storage::state_alarms::RaisedAlarm;
+use crate::storage::state::alarms::RaisedAlarm;
 use std::path::PathBuf;
 
 /// What it works with.

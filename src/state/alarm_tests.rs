@@ -13,9 +13,9 @@ use crate::proto::log::command::Request;
 use crate::proto::log::{AlarmCommand, LeaseCheckpoints, LeaseExpiry, Member};
 use crate::proto::peer::ConfState;
 use crate::storage::state::StateOptions;
-use crate::storage::state_alarms::{ALARMS_KEY, Alarms};
-use crate::storage::state_snapshot::{StateImport, StateRecords};
-use crate::storage::{state::StateKeyspace, state_meta};
+use crate::storage::state::alarms::{ALARMS_KEY, Alarms};
+use crate::storage::state::snapshot::{StateImport, StateRecords};
+use crate::storage::state::{StateKeyspace, meta};
 use std::sync::Arc;
 
 fn command(action: AlarmAction, member_id: u64, alarm: AlarmType, by_member: bool) -> Request {
@@ -222,10 +222,7 @@ fn alarms_outlive_a_restart_and_go_with_a_snapshot() {
     import.write(records.map(Result::unwrap)).unwrap();
     let copy = import.finish().unwrap();
     let stored = copy.get(StateKeyspace::Meta, ALARMS_KEY).unwrap().unwrap();
-    assert_eq!(
-        state_meta::decode::<Alarms>(ALARMS_KEY, &stored).unwrap(),
-        *before
-    );
+    assert_eq!(meta::decode::<Alarms>(ALARMS_KEY, &stored).unwrap(), *before);
 
     let mut blank = TestMember::new();
     blank.machine.replace(copy).unwrap();

@@ -14,10 +14,10 @@ use crate::proto::log::{AlarmCommand, Member};
 use crate::state::ApplyError;
 use crate::state::components::State;
 use crate::state::meta_record::MetaRecord;
+use crate::storage::state::alarms::{self, Alarms, RaisedAlarm, SharedAlarms};
+use crate::storage::state::error::StateError;
+use crate::storage::state::meta::{Applied, DigestChange};
 use crate::storage::state::{StateBatch, StateDatabase};
-use crate::storage::state_alarms::{self, Alarms, RaisedAlarm, SharedAlarms};
-use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{Applied, DigestChange};
 
 /// The alarms that are raised.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct RaisedAlarms(MetaRecord<Alarms>);
 
 impl RaisedAlarms {
     pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
-        MetaRecord::load(database, state_alarms::ALARMS_KEY).map(Self)
+        MetaRecord::load(database, alarms::ALARMS_KEY).map(Self)
     }
 
     pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {

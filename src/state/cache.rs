@@ -7,7 +7,7 @@ use std::hash::BuildHasherDefault;
 use quick_cache::unsync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
-use crate::storage::state_record::Header;
+use crate::storage::state::record::Header;
 
 /// What an entry takes beside its key: the header, its place in the table, the key's allocation.
 const ENTRY_OVERHEAD_BYTES: u64 = 120;

@@ -1,7 +1,11 @@
-//! What an applied batch has changed, handed to whoever watches. Nothing is collected unless somebody does.
+//! What an applied batch has changed: one publication, with a part of each component that anybody observes. Changes of keys are
+//! not collected unless somebody watches.
 
-use crate::storage::state_record::Record;
+use crate::state::leases::LeaseChange;
+use crate::state::view::View;
+use crate::storage::state::record::Record;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// One change of one key. Shares memory with the state.
 #[derive(Clone, Debug)]
@@ -35,14 +39,38 @@ pub struct Wanted {
     pub previous: bool,
 }
 
-/// Who is told of changes.
-pub trait ChangeSink: Send {
-    /// What anybody wants to see. Asked before a batch is applied, and again once its view is published: whoever
-    /// begins to watch says so first and looks at the view then, so that no change falls in between.
-    fn wanted(&self) -> Wanted;
+impl Wanted {
+    /// What either wants.
+    pub(crate) const fn or(self, other: Self) -> Self {
+        Self {
+            changes: self.changes || other.changes,
+            previous: self.previous || other.previous,
+        }
+    }
+}
 
-    /// Called once the view with these changes is published, and before anybody is answered.
-    fn publish(&self, changes: AppliedChanges);
+/// What a view has brought.
+#[derive(Debug)]
+pub struct Publication {
+    pub view: Arc<View>,
+    /// It came as a snapshot: whatever anybody knows of the state before it no longer counts.
+    pub is_replaced: bool,
+    /// None if there are none, or nobody wants them. For whoever takes it.
+    pub keys: Option<AppliedChanges>,
+    /// In the order of the log. For whoever takes them.
+    pub leases: Vec<LeaseChange>,
+}
+
+/// Who is told of changes.
+pub trait Observer: Send {
+    /// What of the keys it wants to see. Asked before a batch is applied, and again once its view is published: whoever
+    /// begins to watch says so first and looks at the view then, so that no change falls in between.
+    fn wanted(&self) -> Wanted {
+        Wanted::default()
+    }
+
+    /// Called once the view is published, and before anybody is answered.
+    fn published(&self, publication: &mut Publication);
 }
 
 /// What is collected between views.

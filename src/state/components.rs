@@ -18,11 +18,11 @@ use crate::state::membership::MembershipState;
 use crate::state::mvcc::past::Past;
 use crate::state::mvcc::records::{Source, Stored};
 use crate::state::view::View;
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::KeyRange;
+use crate::storage::state::meta::{self, Applied};
+use crate::storage::state::record::{Header, Record};
 use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::KeyRange;
-use crate::storage::state_meta::{self, Applied};
-use crate::storage::state_record::{Header, Record};
 
 /// See the head of the file.
 pub(crate) struct State {
@@ -38,7 +38,7 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn load(database: Arc<StateDatabase>, header_cache_bytes: u64) -> Result<Self, StateError> {
         Ok(Self {
-            applied: state_meta::load(&database, state_meta::APPLIED_KEY)?.unwrap_or_else(Applied::empty),
+            applied: meta::load(&database, meta::APPLIED_KEY)?.unwrap_or_else(Applied::empty),
             keys: KeySpace::new(Arc::clone(&database), header_cache_bytes),
             leases: Leases::new(Arc::clone(&database)),
             alarms: RaisedAlarms::load(&database)?,
@@ -54,10 +54,10 @@ impl State {
         if mutants::active(Mutant::AppliedIndexApart) {
             std::mem::replace(&mut batch, self.database.batch(2)).commit()?;
         }
-        let applied = state_meta::encode(state_meta::APPLIED_KEY, &self.applied);
+        let applied = meta::encode(meta::APPLIED_KEY, &self.applied);
         batch.insert(
             StateKeyspace::Meta,
-            Bytes::from_static(state_meta::APPLIED_KEY),
+            Bytes::from_static(meta::APPLIED_KEY),
             applied,
         );
         self.membership.write(&mut batch);

@@ -18,15 +18,15 @@ use crate::state::changes::{AppliedChange, Watched};
 use crate::state::leases::Leases;
 use crate::state::mvcc::past::{Changes, Past, Pushed, StoredPast};
 use crate::state::mvcc::records::Stored;
+use crate::storage::state::error::StateError;
+use crate::storage::state::history::HistoryEntry;
+use crate::storage::state::keys::{KeyRange, Place};
+use crate::storage::state::meta::{Applied, DigestChange};
+use crate::storage::state::packed::{Packed, PackedWriter};
+use crate::storage::state::record::{Header, NewRecord, Record};
+use crate::storage::state::replaced::{Previous, Replacement};
+use crate::storage::state::usage::revision_bytes;
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_history::HistoryEntry;
-use crate::storage::state_keys::{KeyRange, Place};
-use crate::storage::state_meta::{Applied, DigestChange};
-use crate::storage::state_packed::{Packed, PackedWriter};
-use crate::storage::state_record::{Header, NewRecord, Record};
-use crate::storage::state_replaced::{Previous, Replacement};
-use crate::storage::state_usage::revision_bytes;
 
 pub(crate) struct KeySpace {
     database: Arc<StateDatabase>,

@@ -11,7 +11,7 @@ use crate::proto::log::{ExpiredLease, LeaseCheckpoint, LeaseCheckpoints, LeaseEx
 use crate::state::ApplyError;
 use crate::state::machine::Outcome;
 use crate::state::testing::{TestMember, bytes, delete, everything, put};
-use crate::storage::state_leases::LeaseRecord;
+use crate::storage::state::leases::LeaseRecord;
 
 /// The term of [`TestMember`]'s entries.
 fn term(member: &TestMember) -> u64 {

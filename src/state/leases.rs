@@ -18,15 +18,14 @@ use crate::proto::etcdserverpb::{
 use crate::proto::log::{LeaseCheckpoints, LeaseExpiry};
 use crate::state::components::State;
 use crate::state::mvcc::records::stored_range;
-use crate::state::view::View;
 use crate::state::{ApplyError, ApplyFailure};
-use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_leases::{
+use crate::storage::state::error::StateError;
+use crate::storage::state::leases::{
     LeaseRecord, attachment_key, attachment_value, attachments_of, decode_attachment, decode_lease,
     encode_lease, lease_key,
 };
-use crate::storage::state_meta::{Applied, DigestChange};
+use crate::storage::state::meta::{Applied, DigestChange};
+use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 
 /// What has happened to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +33,6 @@ pub enum LeaseChange {
     Granted { id: i64, record: LeaseRecord },
     Revoked { id: i64 },
     Checkpointed { id: i64, remaining_ttl: i64 },
-}
-
-/// Who is told of leases.
-pub trait LeaseSink: Send {
-    /// Called once the view with these changes is published, and before anybody is answered.
-    fn publish(&self, changes: Vec<LeaseChange>);
-
-    /// All leases are those of this view now: it came as a snapshot.
-    fn replaced(&self, view: Arc<View>);
 }
 
 /// The leases, with changes that are not written yet.

@@ -17,16 +17,16 @@ use crate::proto::log::command::Request;
 use crate::proto::log::{Command, Member};
 use crate::proto::peer::ConfState;
 use crate::state::alarms;
-use crate::state::changes::{AppliedChanges, ChangeSink, Wanted, Watched};
+use crate::state::changes::{AppliedChanges, Observer, Publication, Wanted, Watched};
 use crate::state::components::State;
 use crate::state::digests::Digests;
 use crate::state::entry::{self, EntryCommand, Payload};
-use crate::state::leases::{self, LeaseSink};
+use crate::state::leases;
 use crate::state::view::Views;
 use crate::state::{ApplyError, ApplyFailure, MachineError, txn};
 use crate::storage::state::StateDatabase;
-use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{Cluster, SharedCluster};
+use crate::storage::state::error::StateError;
+use crate::storage::state::meta::{Cluster, SharedCluster};
 
 /// One entry of the replicated log.
 #[derive(Clone, Debug)]
@@ -87,8 +87,7 @@ pub struct Machine {
     views: Views,
     origin: u64,
     options: MachineOptions,
-    sink: Option<Box<dyn ChangeSink>>,
-    lease_sink: Option<Box<dyn LeaseSink>>,
+    observers: Vec<Box<dyn Observer>>,
     metrics: Option<Arc<StoreMetrics>>,
     digests: Digests,
 }
@@ -110,8 +109,7 @@ impl Machine {
                 views: views.clone(),
                 origin,
                 options,
-                sink: None,
-                lease_sink: None,
+                observers: Vec::new(),
                 metrics: None,
                 digests,
             },
@@ -119,14 +117,9 @@ impl Machine {
         ))
     }
 
-    /// Tells `sink` of every change from now on.
-    pub fn set_sink(&mut self, sink: Box<dyn ChangeSink>) {
-        self.sink = Some(sink);
-    }
-
-    /// Tells `sink` of what happens to leases from now on.
-    pub fn set_lease_sink(&mut self, sink: Box<dyn LeaseSink>) {
-        self.lease_sink = Some(sink);
+    /// Tells `observer` of every change from now on.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observers.push(observer);
     }
 
     /// Counts operations from now on.
@@ -247,10 +240,7 @@ impl Machine {
             self.state.database.set_metrics(metrics);
         }
         self.restart_digests();
-        self.publish();
-        if let Some(sink) = &self.lease_sink {
-            sink.replaced(self.views.load());
-        }
+        self.publish(true);
         Ok(())
     }
 
@@ -292,12 +282,12 @@ impl Machine {
 
     fn commit_and_publish(&mut self) -> Result<(), MachineError> {
         self.state.commit()?;
-        self.publish();
+        self.publish(false);
         Ok(())
     }
 
     /// The view first: whoever begins to watch in between finds there what is not handed over.
-    fn publish(&mut self) {
+    fn publish(&mut self, is_replaced: bool) {
         let after = self.views.load().revision();
         let revision = self.state.applied.revision;
         let watched = std::mem::take(&mut self.state.keys.watched);
@@ -307,28 +297,29 @@ impl Machine {
             metrics.add(&done);
         }
         self.views.publish(self.state.view());
-        if !leases.is_empty()
-            && let Some(sink) = &self.lease_sink
-        {
-            sink.publish(leases);
+        let keys = (revision != after && self.wanted().changes).then(|| AppliedChanges {
+            after,
+            revision,
+            changes: watched.changes.then_some(watched.noted),
+            previous: watched.previous,
+        });
+        if keys.is_none() && leases.is_empty() && !is_replaced {
+            return;
         }
-        if revision != after
-            && self.wanted().changes
-            && let Some(sink) = &self.sink
-        {
-            sink.publish(AppliedChanges {
-                after,
-                revision,
-                changes: watched.changes.then_some(watched.noted),
-                previous: watched.previous,
-            });
+        let mut publication = Publication {
+            view: self.views.load(),
+            is_replaced,
+            keys,
+            leases,
+        };
+        for observer in &self.observers {
+            observer.published(&mut publication);
         }
     }
 
     fn wanted(&self) -> Wanted {
-        self.sink
-            .as_ref()
-            .map_or_else(Wanted::default, |sink| sink.wanted())
+        let wanted = self.observers.iter().map(|observer| observer.wanted());
+        wanted.fold(Wanted::default(), Wanted::or)
     }
 
     fn apply_command(

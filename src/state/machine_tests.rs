@@ -10,9 +10,9 @@ use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOption
 use crate::state::mvcc::MvccError;
 use crate::state::testing::{ORIGIN, TestMember, ToCommand, compact, delete, entry, everything, nested, put};
 use crate::state::{ApplyError, MachineError, Payload};
+use crate::storage::state::error::StateError;
+use crate::storage::state::snapshot::{Cursor, StateImport};
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
-use crate::storage::state_error::StateError;
-use crate::storage::state_snapshot::{Cursor, StateImport};
 
 #[test]
 fn a_restart_goes_on_where_it_stopped() {

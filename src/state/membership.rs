@@ -9,9 +9,9 @@ use crate::proto::log::{Member, MemberAttributes, PeerUrls};
 use crate::proto::peer::ConfState;
 use crate::state::ApplyError;
 use crate::state::meta_record::MetaRecord;
+use crate::storage::state::error::StateError;
+use crate::storage::state::meta::{self, Applied, Cluster, DigestChange, SharedCluster};
 use crate::storage::state::{StateBatch, StateDatabase};
-use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{self, Applied, Cluster, DigestChange, SharedCluster};
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(crate) struct MembershipState(MetaRecord<Cluster>);
 
 impl MembershipState {
     pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
-        MetaRecord::load(database, state_meta::CLUSTER_KEY).map(Self)
+        MetaRecord::load(database, meta::CLUSTER_KEY).map(Self)
     }
 
     pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {

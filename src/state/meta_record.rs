@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message;
 
+use crate::storage::state::error::StateError;
+use crate::storage::state::meta::{self, Applied, DigestChange};
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_meta::{self, Applied, DigestChange};
 
 /// See the head of the file.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct MetaRecord<T> {
 
 impl<T: Message + Default> MetaRecord<T> {
     pub(super) fn load(database: &StateDatabase, key: &'static [u8]) -> Result<Self, StateError> {
-        let stored: Option<T> = state_meta::load(database, key)?;
+        let stored: Option<T> = meta::load(database, key)?;
         Ok(Self {
             key,
             value: Arc::new(stored.unwrap_or_default()),
@@ -29,7 +29,7 @@ impl<T: Message + Default> MetaRecord<T> {
 
     pub(super) fn write(&mut self, batch: &mut StateBatch<'_>) {
         if std::mem::take(&mut self.is_changed) {
-            let value = state_meta::encode(self.key, &*self.value);
+            let value = meta::encode(self.key, &*self.value);
             batch.insert(StateKeyspace::Meta, Bytes::from_static(self.key), value);
         }
     }

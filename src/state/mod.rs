@@ -40,7 +40,7 @@ pub use machine::{CommittedEntry, Machine, Outcome, Reply};
 pub use view::{View, Views};
 
 use crate::state::mvcc::MvccError;
-use crate::storage::state_error::StateError;
+use crate::storage::state::error::StateError;
 
 /// Why a command changed nothing. Every member comes to the same refusal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

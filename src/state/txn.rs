@@ -16,9 +16,9 @@ use crate::state::components::State;
 use crate::state::mvcc::records::RecordsAt;
 use crate::state::mvcc::txn::{self, Plan, Planned};
 use crate::state::{ApplyError, ApplyFailure};
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::KeyRange;
-use crate::storage::state_record::{Header, Record};
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::KeyRange;
+use crate::storage::state::record::{Header, Record};
 
 pub(crate) fn put(state: &mut State, request: &PutRequest) -> Result<PutResponse, ApplyFailure> {
     let previous = check_put(state, request)?;

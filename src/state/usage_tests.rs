@@ -4,7 +4,7 @@ use super::testing::{TestMember, compact, delete, put};
 use crate::proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
 use crate::proto::log::command::Request;
 use crate::storage::state::StateOptions;
-use crate::storage::state_snapshot::{StateImport, StateRecords};
+use crate::storage::state::snapshot::{StateImport, StateRecords};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -12,12 +12,12 @@ use bytes::Bytes;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::proto::log::Member;
 use crate::state::mvcc::KeyView;
+use crate::storage::state::alarms::SharedAlarms;
+use crate::storage::state::error::StateError;
+use crate::storage::state::leases::{self, LeaseRecord};
+use crate::storage::state::meta::{Applied, SharedCluster};
+use crate::storage::state::snapshot::{Cursor, StateRecords};
 use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_alarms::SharedAlarms;
-use crate::storage::state_error::StateError;
-use crate::storage::state_leases::{self, LeaseRecord};
-use crate::storage::state_meta::{Applied, SharedCluster};
-use crate::storage::state_snapshot::{Cursor, StateRecords};
 
 /// See the head of the file. Keys are read from it as from its [`KeyView`].
 #[derive(Clone, Debug)]
@@ -68,10 +68,10 @@ impl View {
 
     /// All leases, by id.
     pub fn leases(&self) -> impl Iterator<Item = Result<(i64, LeaseRecord), StateError>> + Send + use<> {
-        let stored = self.stored(StateKeyspace::Leases, state_leases::all_leases());
+        let stored = self.stored(StateKeyspace::Leases, leases::all_leases());
         stored.map(|stored| {
             let (key, value) = stored?;
-            state_leases::decode_lease(&key, &value)
+            leases::decode_lease(&key, &value)
         })
     }
 
@@ -82,10 +82,10 @@ impl View {
 
     /// The keys that a lease holds, in order.
     pub fn lease_keys(&self, id: i64) -> impl Iterator<Item = Result<Bytes, StateError>> + Send + use<> {
-        let stored = self.stored(StateKeyspace::Leases, state_leases::attachments_of(id));
+        let stored = self.stored(StateKeyspace::Leases, leases::attachments_of(id));
         stored.map(|stored| {
             let (key, value) = stored?;
-            state_leases::decode_attachment(&key, &value)
+            leases::decode_attachment(&key, &value)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Slow work on the disk, as the applier and consensus ask for it; neither waits for it.
 
-use super::state::StateDatabase;
+use crate::storage::state::StateDatabase;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 

@@ -5,7 +5,7 @@
 //! the gigabytes below. Each step here is one merge as the engine would choose it if no level might hold anything but the
 //! last. Other merges, flushes, reads and writes go on meanwhile; the engine's worker merges other tables.
 //!
-//! Not here: when that is worth its work (`state_garbage`).
+//! Not here: when that is worth its work (`state/garbage`).
 
 use crate::limits::MERGED_LIVE_BYTES_MAX;
 use fjall::compaction::Leveled;

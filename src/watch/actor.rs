@@ -8,7 +8,7 @@ use crate::env;
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::WatchMetrics;
 use crate::state::Views;
-use crate::state::changes::{AppliedChanges, ChangeSink, Wanted};
+use crate::state::changes::{AppliedChanges, Observer, Wanted};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 use std::fmt;
 use std::sync::Arc;

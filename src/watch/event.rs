@@ -9,7 +9,7 @@ use crate::mutants::{self, Mutant};
 use crate::proto::mvccpb::KeyValue;
 use crate::state::changes::AppliedChange;
 use crate::state::mvcc::changes::ChangeKind;
-use crate::storage::state_record::Record;
+use crate::storage::state::record::Record;
 use bytes::{Buf, Bytes};
 use prost::Message;
 use prost::encoding::{WireType, decode_varint, encode_varint, encoded_len_varint};
@@ -205,8 +205,8 @@ mod tests {
     use super::*;
     use crate::proto::etcdserverpb::WatchResponse;
     use crate::proto::mvccpb;
-    use crate::storage::state_keys::Place;
-    use crate::storage::state_record::NewRecord;
+    use crate::storage::state::keys::Place;
+    use crate::storage::state::record::NewRecord;
 
     fn record(key: &[u8], value: &[u8], revision: i64) -> Record {
         let new = NewRecord {

@@ -4,7 +4,7 @@ use super::catch_up::ReadOutcome;
 use super::hub::{Create, OpenedStream, StreamId};
 use crate::inbox::Inbox;
 use crate::limits::{WATCH_REQUESTS_MAX, sizes};
-use crate::state::changes::{AppliedChange, AppliedChanges, ChangeSink, Wanted};
+use crate::state::changes::{AppliedChange, AppliedChanges, Observer, Publication, Wanted};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -150,7 +150,7 @@ impl WatchHandle {
     }
 }
 
-impl ChangeSink for WatchHandle {
+impl Observer for WatchHandle {
     fn wanted(&self) -> Wanted {
         fence(Ordering::SeqCst);
         Wanted {
@@ -159,8 +159,10 @@ impl ChangeSink for WatchHandle {
         }
     }
 
-    fn publish(&self, changes: AppliedChanges) {
-        self.shared.inbox.add(|work| work.add_changes(changes));
+    fn published(&self, publication: &mut Publication) {
+        if let Some(changes) = publication.keys.take() {
+            self.shared.inbox.add(|work| work.add_changes(changes));
+        }
     }
 }
 

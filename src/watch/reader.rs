@@ -12,8 +12,8 @@ use crate::state::mvcc::past::{Pushed, pushed_record};
 use crate::state::mvcc::records::Source;
 use crate::state::{View, Views};
 use crate::stop::StopSignal;
-use crate::storage::state_record::Record;
-use crate::storage::state_replaced::Previous;
+use crate::storage::state::record::Record;
+use crate::storage::state::replaced::Previous;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 

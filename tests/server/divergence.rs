@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use callboard::storage::directory::DataDirectory;
+use callboard::storage::state::record::{NewRecord, Record};
 use callboard::storage::state::{StateDatabase, StateKeyspace, StateOptions};
-use callboard::storage::state_record::{NewRecord, Record};
 
 use super::support::cluster::Cluster;
 use super::support::kv_client::ask;

@@ -3,8 +3,8 @@
 use super::{End, Process, Trouble, endpoint, lock, peer_url};
 use crate::disk;
 use crate::options::Options;
+use callboard::bootstrap::{EngineOptions, StartError};
 use callboard::config::{self, Invocation, Server};
-use callboard::node::bootstrap::{EngineOptions, StartError};
 use callboard::node::member::{Ended, Member};
 use callboard::storage::state::StateOptions;
 use std::ffi::OsString;

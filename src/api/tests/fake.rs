@@ -56,7 +56,7 @@ impl Fake {
         };
         machine.initialize(initial).expect("an empty directory");
         let watches = WatchHandle::default();
-        machine.set_sink(Box::new(watches.clone()));
+        machine.observe(Box::new(watches.clone()));
         let metrics = Arc::new(Metrics::default());
         machine.set_metrics(Arc::clone(&metrics.store));
         Self {

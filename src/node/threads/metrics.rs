@@ -1,9 +1,9 @@
 //! The thread of `--listen-metrics-urls`.
 
 use crate::api;
+use crate::bootstrap::StartError;
 use crate::config;
 use crate::node::backend::MemberBackend;
-use crate::node::bootstrap::StartError;
 use crate::node::ports::{Port, Shutdown, addresses, serve};
 use crate::tls::Acceptor;
 

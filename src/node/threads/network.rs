@@ -1,6 +1,7 @@
 //! The thread of clients: their port, and what works beside their requests.
 
 use crate::api;
+use crate::bootstrap::StartError;
 use crate::compactor;
 use crate::config;
 use crate::env;
@@ -10,7 +11,6 @@ use crate::lease::actor::LessorActor;
 use crate::lease::lessor::LessorOptions;
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use crate::node::backend::MemberBackend;
-use crate::node::bootstrap::StartError;
 use crate::node::entrance;
 use crate::node::ports::{ClientsStop, Port, addresses, serve, stopped};
 use crate::quota;

@@ -2,6 +2,7 @@
 //! it waits for a disk, nothing takes long.
 
 use crate::api;
+use crate::bootstrap::{EngineOptions, OpenedMember, StartError};
 use crate::config;
 use crate::consensus::actor::Consensus;
 use crate::consensus::checkpoint::{Checkpoints, Policy};
@@ -16,7 +17,6 @@ use crate::env::{self, TaskThread};
 use crate::limits::{CATCH_UP_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::metrics::ConsensusMetrics;
 use crate::node::backend::MemberBackend;
-use crate::node::bootstrap::{EngineOptions, OpenedMember, StartError};
 use crate::node::entrance::Entrance;
 use crate::node::ports::{Port, Shutdown, addresses, serve};
 use crate::peer::caller::PeerCaller;

@@ -4,9 +4,9 @@ use crate::proto::mvccpb::KeyValue;
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::past::{Changes, stored_changes};
 use crate::state::mvcc::view::KeyView;
-use crate::storage::state_error::StateError;
-use crate::storage::state_history::HistoryEntry;
-use crate::storage::state_keys::Place;
+use crate::storage::state::error::StateError;
+use crate::storage::state::history::HistoryEntry;
+use crate::storage::state::keys::Place;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {

@@ -17,9 +17,9 @@ use crate::state::mvcc::past::{Changes, stored_changes};
 use crate::state::mvcc::records::Stored;
 use crate::state::mvcc::view::KeyView;
 use crate::storage::state::StateKeyspace;
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::{KeyRange, Place};
-use crate::storage::state_replaced::Replacement;
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::{KeyRange, Place};
+use crate::storage::state::replaced::Replacement;
 
 /// A stretch is forgotten when it has grown to this many times its size.
 const GROWTH_MAX: u64 = 4;

@@ -16,10 +16,10 @@ use crate::state::mvcc::MvccError;
 use crate::state::mvcc::past::{Changes, Past, Pushed, pushed_record};
 use crate::state::mvcc::records::{Found, RecordStep, RecordsAt, Source};
 use crate::state::mvcc::view::KeyView;
-use crate::storage::state_error::StateError;
-use crate::storage::state_history::HistoryEntry;
-use crate::storage::state_keys::{KeyRange, Place};
-use crate::storage::state_record::encode_tombstone;
+use crate::storage::state::error::StateError;
+use crate::storage::state::history::HistoryEntry;
+use crate::storage::state::keys::{KeyRange, Place};
+use crate::storage::state::record::encode_tombstone;
 
 // One of them exists per scan under way: the size of the largest does not matter.
 #[allow(clippy::large_enum_variant)]

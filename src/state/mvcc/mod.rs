@@ -20,7 +20,7 @@ pub mod view;
 
 pub use view::KeyView;
 
-use crate::storage::state_error::StateError;
+use crate::storage::state::error::StateError;
 
 /// Why a read has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -14,13 +14,13 @@ use fjall::Readable;
 use crate::limits::sizes;
 use crate::state::mvcc::records::{Found, RecordStep, Stored, stored_range};
 use crate::storage::open_snapshots::StateSnapshot;
+use crate::storage::state::error::StateError;
+use crate::storage::state::history::HistoryEntry;
+use crate::storage::state::keys::{KeyRange, Place, REVISION_BYTES};
+use crate::storage::state::packed::{self, Packed};
+use crate::storage::state::record::Record;
+use crate::storage::state::replaced::{Previous, Replacement};
 use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_history::HistoryEntry;
-use crate::storage::state_keys::{KeyRange, Place, REVISION_BYTES};
-use crate::storage::state_packed::{self, Packed};
-use crate::storage::state_record::Record;
-use crate::storage::state_replaced::{Previous, Replacement};
 
 /// Changes in revision order.
 pub type Changes<'s, T> = Box<dyn Iterator<Item = Result<T, StateError>> + Send + 's>;
@@ -55,7 +55,7 @@ pub(crate) fn stored_changes<T: Packed + Send + 'static>(
     };
     let stored = stored_range::<_, Bytes>(state, snapshot, T::KEYSPACE, start..);
     let changes = stored.flat_map(|record| {
-        let decoded = record.and_then(|(key, value)| state_packed::decode::<T>(&key, &value));
+        let decoded = record.and_then(|(key, value)| packed::decode::<T>(&key, &value));
         match decoded {
             Ok(changes) => changes.into_iter().map(Ok).collect::<Vec<_>>(),
             Err(error) => vec![Err(error)],
@@ -100,7 +100,7 @@ impl<T: Packed + Clone> Lookup<T> {
             let Some((key, value)) = last_record(state, snapshot, T::KEYSPACE, place)? else {
                 return Ok(None);
             };
-            self.open = state_packed::decode(&key, &value)?;
+            self.open = packed::decode(&key, &value)?;
         }
         let found = self.open.binary_search_by_key(&place, Packed::place);
         Ok(found.ok().map(|found| self.open[found].clone()))

@@ -21,8 +21,8 @@ use crate::state::mvcc::counts::CountScan;
 use crate::state::mvcc::records::{Found, RecordStep, RecordsAt, Source};
 use crate::state::mvcc::reply::{EncodedKvs, RangeReply};
 use crate::state::mvcc::view::KeyView;
-use crate::storage::state_keys::KeyRange;
-use crate::storage::state_record::Record;
+use crate::storage::state::keys::KeyRange;
+use crate::storage::state::record::Record;
 
 /// What is gathered beyond the limit before it is sorted and cut: clients that wait in queues ask for one key out of all,
 /// and each would hold the whole queue in memory.

@@ -10,10 +10,10 @@ use fjall::{Readable, Snapshot};
 
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::past::{Past, PastWalk, Pushed};
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::KeyRange;
+use crate::storage::state::record::{Header, Record};
 use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::KeyRange;
-use crate::storage::state_record::{Header, Record};
 
 /// Stored keys and values in key order.
 pub type Stored<'s> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send + 's>;

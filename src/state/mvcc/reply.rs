@@ -10,7 +10,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use crate::limits::sizes;
 use crate::proto::etcdserverpb::{RangeResponse, ResponseHeader};
 use crate::proto::mvccpb::KeyValue;
-use crate::storage::state_record::Record;
+use crate::storage::state::record::Record;
 
 const TAG_HEADER: u8 = 1 << 3 | 2;
 const TAG_KVS: u8 = 2 << 3 | 2;

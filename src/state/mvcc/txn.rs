@@ -13,9 +13,9 @@ use crate::proto::etcdserverpb::{
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::range::{RangeScan, sorting};
 use crate::state::mvcc::records::{RecordsAt, Source};
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::KeyRange;
-use crate::storage::state_record::Header;
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::KeyRange;
+use crate::storage::state::record::Header;
 
 /// Whether a transaction can only read: nothing but ranges in both branches. A nested transaction counts as a write.
 pub fn is_read_only(request: &TxnRequest) -> bool {

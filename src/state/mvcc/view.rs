@@ -14,11 +14,11 @@ use crate::state::mvcc::past::{Past, StoredPast};
 use crate::state::mvcc::range::RangeScan;
 use crate::state::mvcc::records::{Source, Stored, stored_range};
 use crate::storage::open_snapshots::StateSnapshot;
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::KeyRange;
+use crate::storage::state::meta::Applied;
+use crate::storage::state::record::{Header, Record};
 use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::KeyRange;
-use crate::storage::state_meta::Applied;
-use crate::storage::state_record::{Header, Record};
 
 /// See the head of the file.
 #[derive(Clone)]

@@ -14,12 +14,12 @@ use fjall::{Iter, Readable};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::SnapshotRecord;
-use crate::storage::journal_batch::MARK_KEY;
+use crate::storage::journal::batch::MARK_KEY;
 use crate::storage::open_snapshots::StateSnapshot;
+use crate::storage::state::alarms::ALARMS_KEY;
+use crate::storage::state::error::StateError;
+use crate::storage::state::meta;
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
-use crate::storage::state_alarms::ALARMS_KEY;
-use crate::storage::state_error::StateError;
-use crate::storage::state_meta;
 
 /// The place after which a stream goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -181,9 +181,9 @@ impl StateImport {
     /// Syncs what was written. The result is complete: it says how far it was applied.
     pub fn finish(mut self) -> Result<Arc<StateDatabase>, StateError> {
         self.write_batch()?;
-        let applied = self.state.get(StateKeyspace::Meta, state_meta::APPLIED_KEY)?;
+        let applied = self.state.get(StateKeyspace::Meta, meta::APPLIED_KEY)?;
         let applied = applied.ok_or(StateError::ImportIncomplete)?;
-        let applied: state_meta::Applied = state_meta::decode(state_meta::APPLIED_KEY, &applied)?;
+        let applied: meta::Applied = meta::decode(meta::APPLIED_KEY, &applied)?;
         self.state.note_compaction(&applied);
         if !mutants::active(Mutant::SnapshotNotSynced) {
             self.state.sync()?;

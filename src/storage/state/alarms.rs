@@ -1,4 +1,4 @@
-//! The alarms that are raised, as a record of `meta`: see `state_meta` for its form. Part of snapshots, as all of `meta`.
+//! The alarms that are raised, as a record of `meta`: see `state/meta` for its form. Part of snapshots, as all of `meta`.
 //!
 //! Mirrors what etcd keeps in its bucket `alarm` (server/storage/schema/alarm.go), and knows besides who raised each:
 //! what a member has raised automatically it may disarm automatically.

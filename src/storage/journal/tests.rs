@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::proto::peer::Entry;
-use crate::storage::journal_damage::SECTOR_BYTES;
+use crate::storage::journal::damage::SECTOR_BYTES;
 use crate::storage::log::{LogDatabase, LogError};
 
 const ENTRIES: u64 = 6;

@@ -1,14 +1,14 @@
 //! The layout of a journal: batches as fjall 3 writes them (its `journal/entry.rs`), and the mark that each of ours ends
-//! with. Not here: what a broken batch means (`journal_damage`), and when a mark is written (`journal_writer`).
+//! with. Not here: what a broken batch means (`journal/damage`), and when a mark is written (`journal/writer`).
 
 use xxhash_rust::xxh3::Xxh3;
 
-pub(super) const START: u8 = 1;
+pub(in crate::storage) const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
 /// What every whole batch ends with.
-pub(super) const TRAILER: &[u8; 4] = b"FJL\x03";
+pub(in crate::storage) const TRAILER: &[u8; 4] = b"FJL\x03";
 /// Tag, number of items, sequence number.
 const START_BYTES: usize = 13;
 /// Tag, checksum, trailer.
@@ -23,12 +23,12 @@ pub const MARK_KEY: &[u8] = b"\0mark";
 const MARK_BYTES: usize = 16;
 
 /// The bytes that a batch of these items takes; `item_bytes` is their sum of [`item_bytes`].
-pub(super) const fn batch_bytes(item_bytes: u64) -> u64 {
+pub(in crate::storage) const fn batch_bytes(item_bytes: u64) -> u64 {
     (START_BYTES + END_BYTES) as u64 + item_bytes
 }
 
 /// The bytes that an item takes.
-pub(super) const fn item_bytes(key_bytes: usize, value_bytes: usize) -> u64 {
+pub(in crate::storage) const fn item_bytes(key_bytes: usize, value_bytes: usize) -> u64 {
     (ITEM_HEADER_BYTES + key_bytes + value_bytes) as u64
 }
 
@@ -65,7 +65,7 @@ impl Mark {
 }
 
 /// A sound batch.
-pub(super) struct Batch {
+pub(in crate::storage) struct Batch {
     pub sequence: u64,
     pub items: u32,
     pub bytes: u64,
@@ -228,7 +228,7 @@ fn content_bytes(header: &[u8]) -> u64 {
 
 /// How far bytes look like a batch, whatever its checksum says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Outline {
+pub(in crate::storage) struct Outline {
     /// Where the first item, or the end, should begin that is not there.
     pub boundary: usize,
     /// Where the batch ends, if all of it seems to be there.

@@ -3,21 +3,25 @@
 //! The engine takes whatever it cannot read in a journal for the torn end of it, and cuts it off in silence. That is
 //! right after a loss of power, and forgets what was acknowledged when the disk has rotted. It also trusts sequence
 //! numbers that no checksum covers. So each journal is read first, from the disk and not from the operating system's
-//! memory of it ([`Found::look`]). Where one does not read on, `journal_damage` tells what is torn from what has rotted;
+//! memory of it ([`Found::look`]). Where one does not read on, `journal/damage` tells what is torn from what has rotted;
 //! only the newest may end torn, since the others were synced when their successor was begun.
 //!
 //! Looking changes nothing, but that it puts back what a start has cut off that was killed undecided. A torn end is cut off
 //! afterwards ([`Found::cut`]), since the engine refuses some torn batches. Whether a journal of few batches was torn or has
 //! rotted cannot be told from itself alone: should it turn out that there was more, [`Found::put_back`] leaves it as it was
-//! found. Until that is decided the end is kept in a file beside (`journal_torn`), for a process that is killed in between.
+//! found. Until that is decided the end is kept in a file beside (`journal/torn`), for a process that is killed in between.
 //!
-//! The layout is that of `journal_batch`; not here: what batches mean.
+//! The layout is that of `journal/batch`; not here: what batches mean.
 
-use super::journal_batch::{Batch, KeyspaceSet};
-use super::journal_damage::Remains;
-use super::journal_torn;
+pub mod batch;
+mod damage;
+mod torn;
+pub mod writer;
+
 use crate::env::{self, DiskFile, FileError};
 use crate::mutants::{self, Mutant};
+use crate::storage::journal::batch::{Batch, KeyspaceSet};
+use crate::storage::journal::damage::Remains;
 use std::path::{Path, PathBuf};
 
 /// Sequence numbers grow by one a batch, and by little more where tables are made.
@@ -48,7 +52,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    pub(super) const fn threads(self) -> usize {
+    pub(in crate::storage) const fn threads(self) -> usize {
         match self {
             Self::Works => 1,
             Self::Rests => 0,
@@ -67,10 +71,10 @@ pub struct Found {
     /// The sequence number of the last one.
     sequence: u64,
     /// Where the next batch will stand, as marks count; none if no batch tells.
-    pub(super) position: Option<u64>,
+    pub(in crate::storage) position: Option<u64>,
     torn: Option<Torn>,
     /// Of which keyspaces the batches hold items.
-    pub(super) keyspaces: KeyspaceSet,
+    pub(in crate::storage) keyspaces: KeyspaceSet,
 }
 
 /// The torn end of the newest journal.
@@ -101,7 +105,7 @@ impl Found {
         for made in directories(directory)? {
             env::sync_directory(&made)?;
         }
-        journal_torn::put_back(directory)?;
+        torn::put_back(directory)?;
         let paths = list(directory)?;
         for path in &paths {
             found.look_at(path, Some(path) == paths.last())?;
@@ -188,7 +192,7 @@ impl Found {
         let (Some(torn), Some((path, length))) = (&self.torn, self.lengths.last()) else {
             return Ok(());
         };
-        journal_torn::keep(path, torn.offset, &torn.bytes, *length)?;
+        torn::keep(path, torn.offset, &torn.bytes, *length)?;
         let (offset, bytes) = (torn.offset, torn.bytes.len());
         if torn.is_followed {
             tracing::warn!(
@@ -227,7 +231,7 @@ impl Found {
     /// The start goes on: what was cut off is not needed any more. Durable on return.
     pub fn accept(&self) -> Result<(), FileError> {
         match self.torn {
-            Some(_) => journal_torn::forget(&self.directory),
+            Some(_) => torn::forget(&self.directory),
             None => Ok(()),
         }
     }
@@ -286,12 +290,12 @@ fn directories(database: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 /// The number of the newest one.
-pub(super) fn newest(directory: &Path) -> Result<Option<u64>, FileError> {
+pub(in crate::storage) fn newest(directory: &Path) -> Result<Option<u64>, FileError> {
     Ok(numbers(directory)?.pop())
 }
 
 /// The number of the oldest one after another.
-pub(super) fn oldest_behind(directory: &Path, number: u64) -> Result<Option<u64>, FileError> {
+pub(in crate::storage) fn oldest_behind(directory: &Path, number: u64) -> Result<Option<u64>, FileError> {
     Ok(numbers(directory)?.into_iter().find(|other| *other > number))
 }
 
@@ -305,7 +309,7 @@ fn numbers(directory: &Path) -> Result<Vec<u64>, FileError> {
 }
 
 /// The journal of a number in the directory of a database.
-pub(super) fn path_of(directory: &Path, number: u64) -> PathBuf {
+pub(in crate::storage) fn path_of(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.jnl"))
 }
 
@@ -315,7 +319,7 @@ pub struct JournalScan {
     file: DiskFile,
     path: PathBuf,
     /// Up to where all is well, and the number of the last batch there.
-    pub(super) offset: u64,
+    pub(in crate::storage) offset: u64,
     sequence: u64,
 }
 
@@ -391,5 +395,5 @@ fn follows(batch: &Batch, sequence: u64) -> bool {
 }
 
 #[cfg(test)]
-#[path = "journal_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

@@ -14,8 +14,8 @@ use prost::encoding::{decode_varint, encode_varint};
 
 use crate::limits::sizes;
 use crate::storage::state::StateKeyspace;
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::{Place, REVISION_BYTES};
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::{Place, REVISION_BYTES};
 
 const CRC_BYTES: usize = 4;
 const HEADER_BYTES: usize = CRC_BYTES + 8;
@@ -152,8 +152,8 @@ pub(super) fn take_bytes(rest: &mut Bytes) -> Option<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::state_history::HistoryEntry;
-    use crate::storage::state_record::{NewRecord, Record};
+    use crate::storage::state::history::HistoryEntry;
+    use crate::storage::state::record::{NewRecord, Record};
 
     #[test]
     fn changes_come_back_in_order_and_flips_are_noticed() {

@@ -9,6 +9,20 @@
 //!
 //! Nothing here knows etcd's semantics; that is `state`, whose `mvcc` reads.
 
+pub mod alarms;
+pub mod error;
+pub mod filter;
+pub mod garbage;
+pub mod history;
+pub mod keys;
+pub mod leases;
+pub mod meta;
+pub mod packed;
+pub mod record;
+pub mod replaced;
+pub mod snapshot;
+pub mod usage;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -22,15 +36,14 @@ use fjall::{AbstractTree, CompressionType, Database, Keyspace, KeyspaceCreateOpt
 use crate::env;
 use crate::limits::{GARBAGE_BYTES_MAX, MERGE_BYTES_MAX, OpenFiles};
 use crate::metrics::StoreMetrics;
+use crate::storage::journal::writer::{Journal, JournalBatch};
 use crate::storage::journal::{Engine, Found, JournalError};
-use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
 use crate::storage::open_snapshots::{OpenSnapshots, StateSnapshot};
 use crate::storage::scrub::{self, TableFile};
-use crate::storage::state_error::StateError;
-use crate::storage::state_filter::{self, Floors};
-use crate::storage::state_garbage::Descents;
-use crate::storage::state_meta;
+use crate::storage::state::error::StateError;
+use crate::storage::state::filter::Floors;
+use crate::storage::state::garbage::Descents;
 use crate::storage::tables::RetiredTables;
 
 /// The keyspaces, with the numbers under which snapshots carry them.
@@ -122,20 +135,20 @@ impl Default for StateOptions {
 
 /// See the head of the file. Shared by the applier, the readers and whoever syncs.
 pub struct StateDatabase {
-    pub(super) path: PathBuf,
-    pub(super) database: Database,
-    pub(super) keyspaces: [Keyspace; 5],
-    pub(super) retired: [RetiredTables; 5],
-    pub(super) journal: Journal,
-    pub(super) snapshots: Arc<OpenSnapshots>,
-    pub(super) descents: Mutex<Descents>,
-    pub(super) options: StateOptions,
+    path: PathBuf,
+    database: Database,
+    keyspaces: [Keyspace; 5],
+    retired: [RetiredTables; 5],
+    journal: Journal,
+    snapshots: Arc<OpenSnapshots>,
+    descents: Mutex<Descents>,
+    options: StateOptions,
     /// What may go, as far as compactions have been applied.
-    pub(super) applied_floors: Floors,
+    applied_floors: Floors,
     /// The same as far as tables were dropped behind it.
-    pub(super) dropped_floors: Floors,
+    dropped_floors: Floors,
     /// The same as far as it is on disk: what the compaction filters work behind.
-    pub(super) floors: Arc<Floors>,
+    floors: Arc<Floors>,
     metrics: OnceLock<Arc<StoreMetrics>>,
 }
 
@@ -183,9 +196,7 @@ impl StateDatabase {
             .cache_size(options.block_cache_bytes)
             .max_journaling_size(options.journal_bytes_max.max(64 * 1024 * 1024))
             .journal_compression(CompressionType::None)
-            .with_compaction_filter_factories(Arc::new(move |name| {
-                state_filter::factory(name, &filter_floors)
-            }));
+            .with_compaction_filter_factories(Arc::new(move |name| filter::factory(name, &filter_floors)));
         let held = (engine == Engine::Works).then(env::hold_engines);
         let database = env::with_patient_threads(|| builder.open()).map_err(failed)?;
         let held = held; // not longer than the database: closing that waits for the engine
@@ -225,10 +236,10 @@ impl StateDatabase {
         };
         if let Some(stored) = this
             .snapshot()
-            .get(this.keyspace(StateKeyspace::Meta), state_meta::APPLIED_KEY)
+            .get(this.keyspace(StateKeyspace::Meta), meta::APPLIED_KEY)
             .map_err(failed)?
         {
-            let applied: state_meta::Applied = state_meta::decode(state_meta::APPLIED_KEY, &stored.into())?;
+            let applied: meta::Applied = meta::decode(meta::APPLIED_KEY, &stored.into())?;
             this.note_compaction(&applied);
         }
         Ok(Arc::new(this))
@@ -269,7 +280,7 @@ impl StateDatabase {
     }
 
     /// Tells the database what may go once `applied` is on disk.
-    pub fn note_compaction(&self, applied: &state_meta::Applied) {
+    pub fn note_compaction(&self, applied: &meta::Applied) {
         self.applied_floors
             .raise(applied.compact_revision, applied.history_floor);
     }

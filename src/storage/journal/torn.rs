@@ -8,8 +8,8 @@
 //!                     as a line of text with a checksum of its own; then the end itself
 //! ```
 
-use super::journal::{self, JournalError};
 use crate::env::{self, DiskFile, FileError};
+use crate::storage::journal::{self, JournalError};
 use std::io::ErrorKind;
 use std::path::Path;
 

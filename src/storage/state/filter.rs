@@ -14,7 +14,7 @@ use fjall::compaction::filter::{
     CompactionFilter, CompactionFilterResult, Context, Factory, ItemAccessor, Verdict,
 };
 
-use crate::storage::state_packed::last_main;
+use crate::storage::state::packed::last_main;
 
 /// The revisions up to which records may go, of `replaced` and of `history`.
 #[derive(Debug)]

@@ -11,15 +11,17 @@
 //!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
-pub use super::log_error::LogError;
+mod error;
+
+pub use crate::storage::log::error::LogError;
 
 use crate::env;
 use crate::ids::{LogIndex, Term};
 use crate::limits::OpenFiles;
 use crate::metrics::LogMetrics;
 use crate::proto::peer::{Entry, EntryBatch, HardState};
+use crate::storage::journal::writer::{Journal, JournalBatch};
 use crate::storage::journal::{Engine, Found};
-use crate::storage::journal_writer::{Journal, JournalBatch};
 use crate::storage::manifest;
 use crate::storage::scrub::{self, TableFile};
 use crate::storage::tables::{self, RetiredTables};
@@ -456,7 +458,7 @@ impl LogDatabase {
         }
     }
 
-    pub(super) fn corrupt(&self, what: String) -> LogError {
+    fn corrupt(&self, what: String) -> LogError {
         LogError::Corrupt {
             path: self.path.clone(),
             what,
@@ -492,5 +494,5 @@ fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "log_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

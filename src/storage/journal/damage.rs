@@ -12,8 +12,8 @@
 //! A client can store what looks like a batch. It does not count where it does not say the right place, and places count
 //! from a random beginning.
 
-use super::journal_batch::{Batch, Mark, Outline, START, TRAILER};
 use crate::mutants::{self, Mutant};
+use crate::storage::journal::batch::{Batch, Mark, Outline, START, TRAILER};
 
 /// A disk writes this much, or nothing of it.
 pub(super) const SECTOR_BYTES: usize = 512;

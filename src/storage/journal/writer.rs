@@ -6,10 +6,10 @@
 //! first one has failed. So syncs here go through a file of their own, which has errors reported whoever meets them first,
 //! and keep nobody from writing meanwhile. What has failed once is never tried again.
 
-use super::journal::{self, Found};
-use super::journal_batch::{MARK_KEY, Mark, batch_bytes, item_bytes};
 use crate::env::{self, EnginesHeld, SyncedFile};
 use crate::mutants::{self, Mutant};
+use crate::storage::journal::batch::{MARK_KEY, Mark, batch_bytes, item_bytes};
+use crate::storage::journal::{self, Found};
 use fjall::{AbstractTree, Database, Keyspace, OwnedWriteBatch, PersistMode, UserKey, UserValue};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const POSITION_BITS: u32 = 62;
 
 /// A database's journal, for those who write to it.
-pub(super) struct Journal {
+pub(in crate::storage) struct Journal {
     database: Database,
     /// Where marks go. They are read from the journal only.
     marks: Keyspace,
@@ -301,7 +301,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Changes that become visible together.
-pub(super) struct JournalBatch {
+pub(in crate::storage) struct JournalBatch {
     batch: OwnedWriteBatch,
     /// What they take in the journal.
     item_bytes: u64,

@@ -9,8 +9,8 @@ use bytes::{Buf, Bytes};
 use prost::encoding::{WireType, decode_varint, encode_varint, encoded_len_varint};
 
 use crate::proto::mvccpb::KeyValue;
-use crate::storage::state_error::StateError;
-use crate::storage::state_keys::Place;
+use crate::storage::state::error::StateError;
+use crate::storage::state::keys::Place;
 
 const CRC_BYTES: usize = 4;
 const TAG_KEY: u8 = tag(1, WireType::LengthDelimited);

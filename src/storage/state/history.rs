@@ -1,4 +1,4 @@
-//! What `history` keeps of a change: the key and what was written. See `state_packed` for the records.
+//! What `history` keeps of a change: the key and what was written. See `state/packed` for the records.
 //!
 //! Per change, after its place: length of the key (varint), key, length of the new record (varint; 0: the key was
 //! deleted), record as in `current`.
@@ -6,9 +6,9 @@
 use bytes::Bytes;
 
 use crate::storage::state::StateKeyspace;
-use crate::storage::state_keys::Place;
-use crate::storage::state_packed::{Packed, PackedWriter, put_bytes, take_bytes};
-use crate::storage::state_record::Record;
+use crate::storage::state::keys::Place;
+use crate::storage::state::packed::{Packed, PackedWriter, put_bytes, take_bytes};
+use crate::storage::state::record::Record;
 
 /// One change of one key.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 //! * Compacted revisions, in `history` and `replaced`. Keys only grow there, so whole tables are dropped.
 //! * Deleted and overwritten records, in `current` and `leases`. They go where a merge brings them together with what has
 //!   replaced them (`descent`). Bounded: they take no more than [`StateOptions::garbage_bytes_max`] and half of what is
-//!   live. What is live is counted (`state_usage`), what is stored is known, so what is more than that is garbage.
+//!   live. What is live is counted (`state/usage`), what is stored is known, so what is more than that is garbage.
 //! * Tables and journals that the engine is done with. They go once nobody reads them (`tables`), and once all
 //!   keyspaces have written their part of a journal to tables.
 //!
@@ -16,11 +16,11 @@
 use crate::env;
 use crate::limits::{DESCENT_TIME_MAX, MERGED_LIVE_BYTES_MAX};
 use crate::storage::descent::{self, DescentStep};
+use crate::storage::state::error::StateError;
+use crate::storage::state::filter;
+use crate::storage::state::keys::Place;
+use crate::storage::state::packed::last_main;
 use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_filter;
-use crate::storage::state_keys::Place;
-use crate::storage::state_packed::last_main;
 use crate::storage::tables;
 use bytes::Bytes;
 use fjall::{AbstractTree, Keyspace, Readable, SeqNo};
@@ -94,7 +94,7 @@ impl StateDatabase {
         let (replaced, history) = self.floors.get();
         let floor = match keyspace {
             StateKeyspace::Replaced => replaced,
-            StateKeyspace::History => state_filter::history_floor(history),
+            StateKeyspace::History => filter::history_floor(history),
             _ => return Ok(()),
         };
         let Some(end) = self.end_of_compacted(keyspace, floor)? else {
@@ -312,5 +312,5 @@ impl StateDatabase {
 }
 
 #[cfg(test)]
-#[path = "state_garbage_tests.rs"]
+#[path = "garbage_tests.rs"]
 mod tests;

@@ -3,10 +3,14 @@
 #![allow(clippy::disallowed_methods)] // tests break files
 
 use super::*;
+use crate::bootstrap::begin;
+use crate::env;
 use crate::proto::peer::Entry;
 use crate::state::{CommittedEntry, Payload};
-use crate::storage::state::StateKeyspace;
-use crate::storage::state_meta::APPLIED_KEY;
+use crate::storage::log::LogError;
+use crate::storage::state::meta::APPLIED_KEY;
+use crate::storage::state::{StateKeyspace, StateOptions};
+use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +30,12 @@ fn config(directory: &Path, name: &str, port: u16) -> config::Server {
 }
 
 fn start(directory: &Path) -> Result<OpenedMember, StartError> {
-    open(&config(directory, "a", 7001), &EngineOptions::default(), 1)
+    start_with(&config(directory, "a", 7001))
+}
+
+fn start_with(config: &config::Server) -> Result<OpenedMember, StartError> {
+    let beginning = begin(config, None).now_or_never().expect("nobody is asked")?;
+    open(config, &EngineOptions::default(), 1, beginning)
 }
 
 /// A start that must not succeed.
@@ -41,10 +50,8 @@ fn refusal(directory: &Path, story: &str) -> StartError {
 fn a_directory_is_refused_under_another_members_address() {
     env::block_on(async {
         let directory = tempfile::tempdir().expect("a directory");
-        let engine = EngineOptions::default();
-        let start = |name, port| {
-            open(&config(directory.path(), name, port), &engine, 1).map(|opened| opened.identity)
-        };
+        let start =
+            |name, port| start_with(&config(directory.path(), name, port)).map(|opened| opened.identity);
         let first = start("a", 7001).expect("founded");
         assert_eq!(start("a", 7001).expect("found again"), first);
         assert_eq!(start("renamed", 7009).expect("later flags do not count"), first);
@@ -345,7 +352,7 @@ fn another_members_directory_stays_as_it_was_found() {
         worn(directory.path());
         let before = contents(directory.path());
         let other = config(directory.path(), "b", 7002);
-        let Err(error) = open(&other, &EngineOptions::default(), 1) else {
+        let Err(error) = start_with(&other) else {
             panic!("another's");
         };
         assert!(matches!(error, StartError::AnothersDirectory { .. }), "{error}");
@@ -365,8 +372,8 @@ fn a_first_start_that_is_refused_makes_nothing() {
         let scratch = tempfile::tempdir().expect("a directory");
         let directory = scratch.path().join("data");
         let mut config = config(&directory, "a", 7001);
-        config.initial_cluster_state = config::ClusterState::Existing;
-        assert!(open(&config, &EngineOptions::default(), 1).is_err());
+        config.initial_cluster_text.clear();
+        assert!(start_with(&config).is_err());
         assert!(!directory.exists());
         // One that was cut short is no member's.
         let opened = start(&directory).expect("founded");

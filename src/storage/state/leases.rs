@@ -10,8 +10,8 @@ use std::ops::Range;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::storage::state_error::StateError;
-use crate::storage::state_meta;
+use crate::storage::state::error::StateError;
+use crate::storage::state::meta;
 
 const LEASE: u8 = 0;
 const ATTACHMENT: u8 = 1;
@@ -75,7 +75,7 @@ pub fn attachments_of(id: i64) -> Range<Vec<u8>> {
 }
 
 pub fn encode_lease(id: i64, record: &LeaseRecord) -> Vec<u8> {
-    state_meta::encode(&lease_key(id), record)
+    meta::encode(&lease_key(id), record)
 }
 
 pub fn decode_lease(key: &[u8], value: &Bytes) -> Result<(i64, LeaseRecord), StateError> {
@@ -84,7 +84,7 @@ pub fn decode_lease(key: &[u8], value: &Bytes) -> Result<(i64, LeaseRecord), Sta
         _ => None,
     };
     let id = id.ok_or_else(|| StateError::corrupt(NAME, key, "a key of no lease"))?;
-    let record = state_meta::decode_in(NAME, key, value)?;
+    let record = meta::decode_in(NAME, key, value)?;
     Ok((i64::from_be_bytes(id), record))
 }
 

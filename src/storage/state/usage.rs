@@ -1,4 +1,4 @@
-//! How many bytes live: what all revisions that are not compacted take, and leases. Part of `state_meta::Applied`.
+//! How many bytes live: what all revisions that are not compacted take, and leases. Part of `meta::Applied`.
 //!
 //! Counted in what clients have stored, not in what the engine makes of it, so that all members count the same and know
 //! it after any restart or snapshot. A revision goes once a compaction reaches its successor, a deletion once a

@@ -1,4 +1,4 @@
-//! What `replaced` keeps of a change: the key, and where what was there before is found. See `state_packed` for the
+//! What `replaced` keeps of a change: the key, and where what was there before is found. See `state/packed` for the
 //! records.
 //!
 //! The key space at a revision is what it is now, except for the keys that were changed since; each of those had what
@@ -6,7 +6,7 @@
 //! put costs no more than a line in a record that is written anyway.
 //!
 //! Per change, after its place: length of the key (varint), key, how many bytes all changes before it have replaced
-//! (varint; see `state_usage`), then one byte: its high bit is set if the key was
+//! (varint; see `state/usage`), then one byte: its high bit is set if the key was
 //! deleted, the rest is 0 if nothing was there before; 1 if it is in `history`, with its main revision (varint) and sub
 //! revision (varint); 2 if it follows as it was in `current`, with its length (varint).
 
@@ -14,9 +14,9 @@ use bytes::{Buf, Bytes};
 use prost::encoding::{decode_varint, encode_varint};
 
 use crate::storage::state::StateKeyspace;
-use crate::storage::state_keys::Place;
-use crate::storage::state_packed::{Packed, PackedWriter, put_bytes, take_bytes};
-use crate::storage::state_record::Record;
+use crate::storage::state::keys::Place;
+use crate::storage::state::packed::{Packed, PackedWriter, put_bytes, take_bytes};
+use crate::storage::state::record::Record;
 
 const DELETED: u8 = 0x80;
 
@@ -123,8 +123,8 @@ impl Packed for Replacement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::state_packed;
-    use crate::storage::state_record::NewRecord;
+    use crate::storage::state::packed;
+    use crate::storage::state::record::NewRecord;
 
     #[test]
     fn what_was_replaced_is_found_again() {
@@ -153,7 +153,7 @@ mod tests {
             replacement(number, previous).push(&mut writer);
         }
         let [(stored_key, value)] = writer.take().try_into().unwrap();
-        let read: Vec<Replacement> = state_packed::decode(&stored_key, &value.into()).unwrap();
+        let read: Vec<Replacement> = packed::decode(&stored_key, &value.into()).unwrap();
         assert_eq!(read.len(), 3);
         for (number, (read, previous)) in (10..).zip(read.iter().zip(&previous)) {
             assert_eq!((read.place, &read.key), (Place { main: number, sub: 0 }, &key));
@@ -165,6 +165,6 @@ mod tests {
         let late = Previous::InHistory(Place { main: 10, sub: 0 });
         replacement(10, &late).push(&mut writer);
         let (stored_key, value) = writer.take().pop().unwrap();
-        assert!(state_packed::decode::<Replacement>(&stored_key, &value.into()).is_err());
+        assert!(packed::decode::<Replacement>(&stored_key, &value.into()).is_err());
     }
 }

@@ -11,9 +11,9 @@ use prost::Message;
 use crate::limits::COMPACTIONS_REMEMBERED_MAX;
 use crate::proto::log::Member;
 use crate::proto::peer::ConfState;
+use crate::storage::state::error::StateError;
+use crate::storage::state::usage::Usage;
 use crate::storage::state::{StateDatabase, StateKeyspace};
-use crate::storage::state_error::StateError;
-use crate::storage::state_usage::Usage;
 
 pub const APPLIED_KEY: &[u8] = b"applied";
 pub const CLUSTER_KEY: &[u8] = b"cluster";

@@ -1,0 +1,186 @@
+//! The first start of a member that was added to a running cluster: the others are asked who they are. It begins with an empty log
+//! and no say in anything; its leader sends it everything.
+//!
+//! Mirrors the `existing` branch of etcd's server/etcdserver/bootstrap.go and `ValidateClusterAndAssignIDs` of
+//! server/etcdserver/api/membership/cluster.go.
+
+use super::{Beginning, StartError};
+use crate::client::{Channel, ChannelOptions};
+use crate::cluster::{InitialCluster, MemberUrl};
+use crate::config;
+use crate::env;
+use crate::ids::{ClusterId, MemberId};
+use crate::proto::etcdserverpb;
+use crate::proto::etcdserverpb::MemberListRequest;
+use crate::proto::etcdserverpb::cluster_client::ClusterClient;
+use crate::proto::log::Member;
+use crate::state::machine::InitialState;
+use crate::tls::Connector;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// A member that does not answer for so long is not waited for.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A cluster as one of its members describes it.
+#[derive(Clone, Debug)]
+struct Running {
+    cluster: ClusterId,
+    members: Vec<Member>,
+}
+
+/// Finds the running cluster that this member was added to. Members that lag behind may describe an older one: what one of them
+/// says counts if it fits the flags.
+pub(super) async fn join(
+    config: &config::Server,
+    listed: &InitialCluster,
+    dialler: Option<&Connector>,
+) -> Result<Beginning, StartError> {
+    let others = listed.iter().filter(|(name, _)| *name != config.name);
+    let urls = others.flat_map(|(_, urls)| urls);
+    let answers = futures_util::future::join_all(urls.map(|url| ask(url, dialler))).await;
+    let mut refusal = StartError::NoClusterInfo;
+    for running in answers.into_iter().flatten() {
+        match own_member(&config.name, listed, &running) {
+            Ok(member) => {
+                let initial = InitialState {
+                    members: running.members,
+                    ..InitialState::default()
+                };
+                return Ok(Beginning::new(member, running.cluster, initial));
+            }
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
+/// Asks who is behind a peer URL.
+async fn ask(url: &MemberUrl, dialler: Option<&Connector>) -> Option<Running> {
+    let answer = async {
+        let options = ChannelOptions {
+            tls: if url.is_secure() { dialler.cloned() } else { None },
+            ..ChannelOptions::default()
+        };
+        let address = url.address();
+        let channel = Channel::connect_with(&address, &address, &options).await;
+        let channel = channel.map_err(|error| error.to_string())?;
+        let request = MemberListRequest { linearizable: false };
+        let answer = ClusterClient::new(channel).member_list(request).await;
+        answer.map_err(|status| status.message().to_owned())
+    };
+    let answer = env::timeout(ANSWER_TIMEOUT, answer).await;
+    let answer = answer.unwrap_or_else(|env::Elapsed| Err("no answer in time".to_owned()));
+    match answer {
+        Ok(response) => {
+            let response = response.into_inner();
+            Some(Running {
+                cluster: ClusterId(response.header.unwrap_or_default().cluster_id),
+                members: response.members.into_iter().map(from_wire).collect(),
+            })
+        }
+        Err(error) => {
+            tracing::warn!(address = url.as_str(), error, "failed to get cluster response");
+            None
+        }
+    }
+}
+
+fn from_wire(member: etcdserverpb::Member) -> Member {
+    Member {
+        id: member.id,
+        name: member.name,
+        peer_urls: member.peer_ur_ls,
+        client_urls: member.client_ur_ls,
+        is_learner: member.is_learner,
+        incarnation: 0,
+    }
+}
+
+/// Which of the running cluster's members this one is. Every listed member must be one of them, by its URLs, and the other way
+/// round.
+fn own_member(name: &str, listed: &InitialCluster, running: &Running) -> Result<MemberId, StartError> {
+    let refused = |reason: String| StartError::NotOfCluster {
+        listed: listed.to_string(),
+        reason,
+    };
+    if listed.iter().count() != running.members.len() {
+        let known = running.members.iter().map(|member| member.peer_urls.join(","));
+        return Err(refused(format!(
+            "member count is unequal: the running cluster has {}; has this member been added to it (member add), and does \
+             --initial-cluster list all of its members?",
+            known.collect::<Vec<_>>().join(" ")
+        )));
+    }
+    let mut own = None;
+    for member in &running.members {
+        let urls: BTreeSet<&str> = member.peer_urls.iter().map(String::as_str).collect();
+        let is_listed = |(_, listed): &(&str, &[MemberUrl])| {
+            listed.iter().map(MemberUrl::as_str).collect::<BTreeSet<_>>() == urls
+        };
+        match listed.iter().find(is_listed) {
+            Some((found, _)) if found == name => own = Some(member),
+            Some(_) => {}
+            None => {
+                let (id, urls) = (MemberId(member.id), &member.peer_urls);
+                return Err(refused(format!(
+                    "PeerURLs: no match found for existing member ({id}, {urls:?})"
+                )));
+            }
+        }
+    }
+    let own = own.ok_or_else(|| refused(format!("none of the running cluster's members is {name}")))?;
+    if !own.client_urls.is_empty() {
+        return Err(StartError::StartedBefore {
+            member: MemberId(own.id),
+        });
+    }
+    Ok(MemberId(own.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn running(members: &[(u64, &str)]) -> Running {
+        let member = |(id, url): &(u64, &str)| Member {
+            id: *id,
+            peer_urls: vec![(*url).to_owned()],
+            ..Member::default()
+        };
+        Running {
+            cluster: ClusterId(7),
+            members: members.iter().map(member).collect(),
+        }
+    }
+
+    #[test]
+    fn a_member_is_found_by_its_urls_and_only_in_the_cluster_that_is_listed() {
+        let listed = InitialCluster::parse("a=http://h:1,b=http://h:2").expect("sound");
+        let own = |name, members: &[(u64, &str)]| own_member(name, &listed, &running(members));
+        let both = [(5, "http://h:1"), (6, "http://h:2")];
+        assert_eq!(own("a", &both).expect("found"), MemberId(5));
+        assert_eq!(own("b", &both).expect("found"), MemberId(6));
+        for (members, reason) in [
+            (&both[..1], "member count is unequal"),
+            (&[both[0], (6, "http://h:3")][..], "no match found"),
+            (
+                &[both[0], both[0]][..],
+                "none of the running cluster's members is b",
+            ),
+        ] {
+            let error = own("b", members).expect_err("refused").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_member_that_has_started_does_not_start_anew_with_an_empty_disk() {
+        let listed = InitialCluster::parse("a=http://h:1,b=http://h:2").expect("sound");
+        let mut running = running(&[(5, "http://h:1"), (6, "http://h:2")]);
+        running.members[1].client_urls = vec!["http://h:9".to_owned()];
+        let error = own_member("b", &listed, &running).expect_err("refused");
+        assert!(matches!(error, StartError::StartedBefore { member: MemberId(6) }));
+        assert!(own_member("a", &listed, &running).is_ok());
+    }
+}
