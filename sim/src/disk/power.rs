@@ -208,6 +208,18 @@ fn overlap(sector: u64, write: &Write) -> (u64, u64) {
     (start, end)
 }
 
+/// Undoes a write, but for what it has added to the length of the file: that is zeros now.
+pub(super) fn vanish(file: &File, write: &Write) -> Result<()> {
+    if write.bytes == 0 {
+        return undo(file, write);
+    }
+    let length = file.metadata()?.len();
+    let bytes = write.bytes.min(length.saturating_sub(write.offset)) as usize;
+    let mut before = write.overwritten.clone();
+    before.resize(bytes, 0);
+    file.write_all_at(&before, write.offset)
+}
+
 pub(super) fn undo(file: &File, write: &Write) -> Result<()> {
     file.write_all_at(&write.overwritten, write.offset)?;
     file.set_len(write.length_before)
