@@ -27,6 +27,7 @@ fn batch(entries: u64, payload_bytes: usize) -> Batch {
     Batch {
         messages: vec![message],
         forwarded_commands: Vec::new(),
+        forwarded_member_changes: Vec::new(),
     }
 }
 

@@ -2,16 +2,20 @@
 //! them, and lets reads go on once their index is applied. What an entry means is the machine's concern.
 
 use crate::env;
-use crate::ids::LogIndex;
+use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
 use crate::metrics::StoreMetrics;
+use crate::proto::log::Member;
 use crate::requests::{Deliveries, Reader, SharedStatus, Waiters};
+use crate::state::membership::Reconfiguration;
 use crate::state::{CommittedEntry, Machine};
 use crate::stop::StopSignal;
 use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateDatabase;
+use crate::storage::state::meta::Cluster;
 use actix::{Actor, AsyncContext, Context, Handler};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +36,9 @@ pub enum ApplyWork {
 pub trait ApplyProgress: Send + Sync {
     /// Everything up to here is applied. Nobody waits for this: it may be noticed with whatever comes next.
     fn applied(&self, index: LogIndex);
+
+    /// Entries that are applied have changed raft's configuration. Told before they count as applied.
+    fn reconfigured(&self, reconfigurations: Vec<Reconfiguration>);
 
     /// What the newest view says of the members is not what it said before.
     fn members_changed(&self);
@@ -78,6 +85,32 @@ impl SlowApplies {
         tracing::warn!(
             took = ?took, expected_duration = ?self.limit, prefix = "", request = %format_args!("entries {} to {}", first.index, last.index),
             bytes = entries.iter().map(|entry| entry.payload.data().len()).sum::<usize>(), "apply request took too long"
+        );
+    }
+}
+
+/// What has become of the members, in etcd's words (server/etcdserver/api/membership/cluster.go).
+fn announce(before: &Cluster, after: &Cluster) {
+    let known: BTreeMap<u64, &Member> = before.members.iter().map(|member| (member.id, member)).collect();
+    for member in &after.members {
+        let (id, urls) = (MemberId(member.id), &member.peer_urls);
+        match known.get(&member.id) {
+            None => tracing::info!(
+                added_peer_id = %id, added_peer_peer_urls = ?urls, added_peer_is_learner = member.is_learner, "added member"
+            ),
+            Some(before) if before.is_learner && !member.is_learner => {
+                tracing::info!(promoted_member_id = %id, "promote member");
+            }
+            Some(before) if before.peer_urls != *urls => tracing::info!(
+                updated_remote_peer_id = %id, updated_remote_peer_urls = ?urls, "updated member"
+            ),
+            Some(_) => {}
+        }
+    }
+    let is_left = |id: &&u64| !after.members.iter().any(|member| member.id == **id);
+    for (id, member) in known.iter().filter(|(id, _)| is_left(id)) {
+        tracing::info!(
+            removed_remote_peer_id = %MemberId(*id), removed_remote_peer_urls = ?member.peer_urls, "removed member"
         );
     }
 }
@@ -142,6 +175,11 @@ impl Applier {
             // Who may speak for a member is not forgotten with the power: a blank disk would be let in until the log has
             // been replayed.
             self.machine.state().sync().map_err(|error| error.to_string())?;
+            announce(&cluster, self.machine.cluster());
+            let reconfigurations = self.machine.take_reconfigurations();
+            if !reconfigurations.is_empty() {
+                self.progress.reconfigured(reconfigurations);
+            }
             self.progress.members_changed();
         }
         self.status.applied_index.store(last.index.0, Ordering::Release);

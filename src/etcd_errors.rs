@@ -53,6 +53,13 @@ table! {
     LeaseTtlTooLarge OutOfRange "etcdserver: too large lease TTL";
     MemberNotFound NotFound "etcdserver: member not found";
     PeerUrlExists FailedPrecondition "etcdserver: Peer URLs already exists";
+    MemberExists FailedPrecondition "etcdserver: member ID already exist";
+    MemberNotEnoughStarted FailedPrecondition "etcdserver: re-configuration failed due to not enough started members";
+    LearnerNotReady FailedPrecondition "etcdserver: can only promote a learner member which is in sync with leader";
+    LearnerOnly FailedPrecondition "etcdserver: can only promote a learner member";
+    TooManyLearners FailedPrecondition "etcdserver: too many learner members in cluster";
+    NotForLearner FailedPrecondition "etcdserver: rpc not supported for learner";
+    Unhealthy Unavailable "etcdserver: unhealthy cluster";
     BadMemberUrls InvalidArgument "etcdserver: given member URLs are invalid";
     BadLeaderTransferee FailedPrecondition "etcdserver: bad leader transferee";
     // etcd maps this one to none of its clients' errors.

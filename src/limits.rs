@@ -288,6 +288,9 @@ pub const LEASE_QUESTIONS_MAX: usize = 50_000;
 /// Changes of leases that wait for the lessor: some 15 MB. Beyond it the lessor reads all leases again.
 pub const LEASE_NEWS_MAX: usize = 250_000;
 
+/// Changes of the members that wait for the one before them, or for a leader. Operators make them one by one.
+pub const MEMBER_CHANGES_WAITING_MAX: usize = 64;
+
 /// Callers that want to know what raft says of itself: operators and scrapers, of which there are few.
 pub const DETAILS_WAITING_MAX: usize = 1_000;
 

@@ -78,6 +78,8 @@ fn serve(config: config::Server) -> ExitCode {
         let engine = EngineOptions::production().on_disk_of(&config.data_dir);
         match Member::run(config, engine, env::shutdown_signal(), |_| {}).await {
             Ended::Asked(signal, Ok(())) => (ExitCode::SUCCESS, Some(signal)),
+            // There is nothing to start again: a service manager that restarts what has failed must leave it alone.
+            Ended::Removed => (ExitCode::SUCCESS, None),
             Ended::Asked(_, Err(_)) => (ExitCode::FAILURE, None),
             Ended::Failed(_) => (ExitCode::FAILURE, restart_on_full_disk(&reserve).await),
             Ended::Refused(error) => {

@@ -25,7 +25,7 @@ pub enum Mutant {
     ClientRepeatsWrites,
     /// The state of a snapshot is put in use without a sync.
     SnapshotNotSynced,
-    /// A transfer goes on into a directory that another snapshot has taken meanwhile.
+    /// What has arrived of one snapshot is taken for the beginning of another.
     StaleTransferResumed,
     /// A watcher that has read what it missed is taken for up to date, whatever came meanwhile.
     WatchSkipsOnSync,
@@ -125,6 +125,14 @@ pub enum Mutant {
     TransferNotAwaited,
     /// A chunk of a snapshot that vanished on its way is not missed.
     ChunkGapsIgnored,
+    /// Raft is not told of a change of the members.
+    ReconfigurationIgnored,
+    /// A member that was removed goes on.
+    RemovedStays,
+    /// A member that was removed is let back in.
+    RemovedAdmitted,
+    /// A member that lags behind does not answer members that have come since.
+    StrangersUnanswered,
 }
 
 impl Mutant {
@@ -189,6 +197,10 @@ impl Mutant {
         Self::AnswersUnchecked,
         Self::TransferNotAwaited,
         Self::ChunkGapsIgnored,
+        Self::ReconfigurationIgnored,
+        Self::RemovedStays,
+        Self::RemovedAdmitted,
+        Self::StrangersUnanswered,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -253,6 +265,10 @@ impl Mutant {
             Self::AnswersUnchecked => "answers-unchecked",
             Self::TransferNotAwaited => "transfer-not-awaited",
             Self::ChunkGapsIgnored => "chunk-gaps-ignored",
+            Self::ReconfigurationIgnored => "reconfiguration-ignored",
+            Self::RemovedStays => "removed-stays",
+            Self::RemovedAdmitted => "removed-admitted",
+            Self::StrangersUnanswered => "strangers-unanswered",
         }
     }
 }

@@ -81,6 +81,10 @@ pub struct HeaderIdentity {
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
+    /// `--strict-reconfig-check`: a change of the members must leave a quorum that is up.
+    pub strict_member_changes: bool,
+    /// `--max-learners`.
+    pub learners_max: u32,
     /// Leases live no shorter, in seconds.
     pub lease_ttl_min: i64,
 }

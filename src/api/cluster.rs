@@ -1,15 +1,22 @@
-//! The Cluster service, as far as it exists: listing the members, and saying where one is. Mirrors etcd's
-//! server/etcdserver/api/v3rpc/member.go; its headers carry no revision.
+//! The Cluster service: who the members are, and changes of that. Mirrors etcd's server/etcdserver/api/v3rpc/member.go; its headers
+//! carry no revision.
 
 use super::backend::{Backend, header};
 use super::body::Body;
 use super::kv::view;
 use super::proposal::propose;
-use super::status::EtcdError;
-use crate::cluster::{MemberUrl, Membership};
-use crate::proto::etcdserverpb::{MemberListRequest, MemberListResponse, MemberUpdateRequest};
-use crate::proto::log::PeerUrls;
+use super::status::{CallError, EtcdError};
+use crate::cluster::{MemberUrl, Membership, member_id};
+use crate::env;
+use crate::proto::etcdserverpb::{
+    MemberAddRequest, MemberAddResponse, MemberListRequest, MemberListResponse, MemberPromoteRequest,
+    MemberPromoteResponse, MemberRemoveRequest, MemberRemoveResponse, MemberUpdateRequest,
+};
+use crate::proto::log::command::Request;
+use crate::proto::log::member_change::Change;
+use crate::proto::log::{Member, MemberChange, PeerUrls};
 use crate::requests::Caller;
+use crate::state::machine::Outcome;
 use tonic::Status;
 
 pub async fn member_list(backend: &impl Backend, request: MemberListRequest) -> Result<Body, Status> {
@@ -27,15 +34,7 @@ pub async fn member_update(
     caller: &Caller,
     request: MemberUpdateRequest,
 ) -> Result<Body, Status> {
-    let urls = request.peer_ur_ls.iter().map(|url| MemberUrl::parse(url));
-    let are_sound = !request.peer_ur_ls.is_empty()
-        && urls
-            .into_iter()
-            .all(|url| url.is_ok_and(|url| url.check_host().is_ok() && url.check_supported().is_ok()));
-    if !are_sound {
-        // etcd takes any text here, and no member finds that one again.
-        return Err(EtcdError::BadMemberUrls.into());
-    }
+    check_urls(&request.peer_ur_ls)?;
     let moved = PeerUrls {
         member_id: request.id,
         peer_urls: request.peer_ur_ls,
@@ -43,4 +42,91 @@ pub async fn member_update(
     let mut response = propose(backend, caller, moved).await?;
     response.header = Some(header(backend, 0));
     Ok(Body::message(&response))
+}
+
+/// Lets a member in that is to be started then: its id depends on the time (etcd: `NewMember`).
+pub async fn member_add(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: MemberAddRequest,
+) -> Result<Body, Status> {
+    check_urls(&request.peer_ur_ls)?;
+    let seconds = env::unix_time().as_secs().to_string();
+    let id = member_id(request.peer_ur_ls.iter().map(String::as_str), &seconds);
+    let added = Member {
+        id: id.get(),
+        peer_urls: request.peer_ur_ls,
+        is_learner: request.is_learner,
+        ..Member::default()
+    };
+    let members = change(backend, caller, Change::Add(added)).await?.to_wire();
+    Ok(Body::message(&MemberAddResponse {
+        header: Some(header(backend, 0)),
+        member: members.iter().find(|member| member.id == id.get()).cloned(),
+        members,
+    }))
+}
+
+/// Takes a member out for good.
+pub async fn member_remove(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: MemberRemoveRequest,
+) -> Result<Body, Status> {
+    let members = change(backend, caller, Change::Remove(request.id)).await?;
+    Ok(Body::message(&MemberRemoveResponse {
+        header: Some(header(backend, 0)),
+        members: members.to_wire(),
+    }))
+}
+
+/// Has a learner vote from now on.
+pub async fn member_promote(
+    backend: &impl Backend,
+    caller: &Caller,
+    request: MemberPromoteRequest,
+) -> Result<Body, Status> {
+    let members = promote(backend, caller, request.id).await?;
+    Ok(Body::message(&MemberPromoteResponse {
+        header: Some(header(backend, 0)),
+        members: members.to_wire(),
+    }))
+}
+
+pub(super) async fn promote(
+    backend: &impl Backend,
+    caller: &Caller,
+    id: u64,
+) -> Result<Membership, CallError> {
+    change(backend, caller, Change::Promote(id)).await
+}
+
+async fn change(backend: &impl Backend, caller: &Caller, change: Change) -> Result<Membership, CallError> {
+    let limits = backend.limits();
+    let change = MemberChange {
+        change: Some(change),
+        strict: limits.strict_member_changes,
+        learners_max: limits.learners_max,
+        ..MemberChange::default()
+    };
+    match backend.propose(caller, Request::MemberChange(change)).await? {
+        Outcome::Members(members) => Ok(members.into_iter().collect()),
+        outcome => {
+            tracing::error!(?outcome, "a command came to another command's outcome");
+            Err(CallError::Other(
+                "the outcome belongs to another command".to_owned(),
+            ))
+        }
+    }
+}
+
+/// etcd takes some texts here that no member finds that one by.
+fn check_urls(urls: &[String]) -> Result<(), EtcdError> {
+    let is_sound = |url: &String| {
+        MemberUrl::parse(url).is_ok_and(|url| url.check_host().is_ok() && url.check_supported().is_ok())
+    };
+    if urls.is_empty() || !urls.iter().all(is_sound) {
+        return Err(EtcdError::BadMemberUrls);
+    }
+    Ok(())
 }

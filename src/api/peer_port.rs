@@ -6,15 +6,18 @@
 
 use super::backend::Backend;
 use super::body::Body;
+use super::cluster;
 use super::http::{JSON, TEXT, error, method_not_allowed, not_found, plain, version};
 use super::maintenance;
-use super::status::EtcdError;
+use super::status::{CallError, EtcdError};
 use crate::env;
+use crate::ids::MemberId;
 use crate::lease::Question;
 use crate::proto::etcdserverpb::{
     LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
     ResponseHeader,
 };
+use crate::requests::Caller;
 use crate::version;
 use ::http::header::HeaderName;
 use ::http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -69,7 +72,7 @@ where
         }
         _ if path.starts_with("/raft/stream/") => stream(backend),
         _ => match path.strip_prefix("/members/promote/") {
-            Some(id) => with_cluster_id(backend, promote(backend, id)),
+            Some(id) => with_cluster_id(backend, promote(backend, id).await),
             None => not_found(),
         },
     }
@@ -127,8 +130,8 @@ fn members(backend: &impl Backend) -> Response<Body> {
     plain(StatusCode::OK, Some(JSON), format!("[{}]\n", members.join(",")))
 }
 
-/// Promotes nobody yet; says so, or what is wrong with the question.
-fn promote(backend: &impl Backend, id: &str) -> Response<Body> {
+/// Has a learner vote from now on; answers with all members.
+async fn promote(backend: &impl Backend, id: &str) -> Response<Body> {
     let Ok(number) = id.parse::<u64>() else {
         return error(
             StatusCode::NOT_FOUND,
@@ -136,14 +139,19 @@ fn promote(backend: &impl Backend, id: &str) -> Response<Body> {
         );
     };
     let view = backend.view();
-    let mut members = view.cluster.members.iter();
-    match members.find(|member| member.id == number) {
+    match view.member(MemberId(number)) {
         None => error(StatusCode::NOT_FOUND, EtcdError::MemberIdNotFound.text()),
         Some(member) if !member.is_learner => error(
             StatusCode::PRECONDITION_FAILED,
             EtcdError::MemberNotLearner.text(),
         ),
-        Some(_) => error(StatusCode::NOT_IMPLEMENTED, EtcdError::NotCapable.text()),
+        Some(_) => match cluster::promote(backend, &Caller::default(), number).await {
+            Ok(_) => members(backend),
+            Err(CallError::Known(EtcdError::LearnerNotReady)) => {
+                error(StatusCode::PRECONDITION_FAILED, EtcdError::LearnerNotReady.text())
+            }
+            Err(failure) => error(StatusCode::INTERNAL_SERVER_ERROR, &failure.to_string()),
+        },
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::CountedCall;
+use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::health::HealthListRequest;
 use crate::requests::Caller;
 use ::http::{HeaderMap, Method, Request, Response, header};
@@ -44,13 +45,8 @@ const SERVICES: [&str; 9] = [
 /// With what the paths of etcd's services begin.
 const PACKAGES: [&str; 4] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb.", "/grpc.health."];
 
-/// Methods that exist in etcd and do not exist here yet.
-const NOT_YET: [&str; 4] = [
-    "/etcdserverpb.Cluster/MemberAdd",
-    "/etcdserverpb.Cluster/MemberRemove",
-    "/etcdserverpb.Cluster/MemberPromote",
-    "/etcdserverpb.Maintenance/Downgrade",
-];
+/// A method that exists in etcd and does not exist here yet.
+const NOT_YET: &str = "/etcdserverpb.Maintenance/Downgrade";
 
 /// A gRPC call but for its messages.
 pub(super) struct CallHead<'a> {
@@ -344,9 +340,17 @@ impl<B: Backend> Routes<B> {
         reading: &Reading,
     ) -> Result<Body, Status> {
         let (backend, caller, large) = (&self.backend, head.caller, &self.large);
+        let is_learner = self.more.is_none() && is_learner(backend);
+        if is_learner && !ANSWERED_BY_LEARNERS.contains(&head.path) {
+            return Err(EtcdError::NotForLearner.into());
+        }
         match head.path {
             "/etcdserverpb.KV/Range" => {
-                kv::range(backend, large, grpc::flat_message(body, reading, call).await?).await
+                let request = grpc::flat_message::<RangeRequest>(body, reading, call).await?;
+                if is_learner && !request.serializable {
+                    return Err(EtcdError::NotForLearner.into());
+                }
+                kv::range(backend, large, request).await
             }
             "/etcdserverpb.KV/Put" => {
                 kv::put(backend, caller, grpc::flat_message(body, reading, call).await?).await
@@ -397,6 +401,11 @@ impl<B: Backend> Routes<B> {
             "/etcdserverpb.Lease/LeaseTimeToLive" => lease::time_to_live(backend, message!()).await,
             "/etcdserverpb.Lease/LeaseLeases" => lease::leases(backend, message!()).await,
             "/etcdserverpb.Cluster/MemberList" => cluster::member_list(backend, message!()).await,
+            "/etcdserverpb.Cluster/MemberAdd" => cluster::member_add(backend, caller, message!()).await,
+            "/etcdserverpb.Cluster/MemberRemove" => cluster::member_remove(backend, caller, message!()).await,
+            "/etcdserverpb.Cluster/MemberPromote" => {
+                cluster::member_promote(backend, caller, message!()).await
+            }
             "/etcdserverpb.Cluster/MemberUpdate" => cluster::member_update(backend, caller, message!()).await,
             "/etcdserverpb.Maintenance/MoveLeader" => maintenance::move_leader(backend, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
@@ -426,10 +435,23 @@ impl<B: Backend> Routes<B> {
                 Ok(health::list())
             }
             "/grpc.health.v1.Health/Watch" => Ok(health::watch(backend, headers, &message!())),
-            _ if NOT_YET.contains(&path) => Err(EtcdError::NotCapable.into()),
+            NOT_YET => Err(EtcdError::NotCapable.into()),
             _ => Err(grpc::unknown(path, &SERVICES)),
         }
     }
+}
+
+/// What a member answers its clients that has no vote yet (etcd: `isRPCSupportedForLearner`); of ranges the serializable ones.
+const ANSWERED_BY_LEARNERS: [&str; 3] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Snapshot",
+];
+
+fn is_learner(backend: &impl Backend) -> bool {
+    let view = backend.view();
+    let learners = &view.cluster.conf_state.learners;
+    !learners.is_empty() && learners.contains(&backend.identity().member_id.get())
 }
 
 /// The longest message of a client.

@@ -83,6 +83,12 @@ impl From<ApplyError> for CallError {
             ApplyError::InvalidSortOption => EtcdError::InvalidSortOption,
             ApplyError::MemberNotFound => EtcdError::MemberNotFound,
             ApplyError::PeerUrlExists => EtcdError::PeerUrlExists,
+            ApplyError::MemberExists => EtcdError::MemberExists,
+            ApplyError::MemberNotLearner => EtcdError::LearnerOnly,
+            ApplyError::LearnerNotReady => EtcdError::LearnerNotReady,
+            ApplyError::TooManyLearners => EtcdError::TooManyLearners,
+            ApplyError::NotEnoughStarted => EtcdError::MemberNotEnoughStarted,
+            ApplyError::Unhealthy => EtcdError::Unhealthy,
             ApplyError::NoSpace => EtcdError::NoSpace,
             ApplyError::Corrupt => EtcdError::Corrupt,
             ApplyError::IncarnationConflict | ApplyError::StaleTerm | ApplyError::Unreadable => {

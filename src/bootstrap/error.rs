@@ -80,6 +80,11 @@ pub enum StartError {
     Tls { towards: &'static str, source: TlsError },
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
+    #[error(
+        "the member {member} has been permanently removed from the cluster: remove the data directory {path}, and add the member \
+         again (member add) if it is to come back"
+    )]
+    Removed { member: MemberId, path: String },
     #[error("{0}")]
     Raft(String),
 }

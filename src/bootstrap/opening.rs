@@ -155,8 +155,14 @@ impl Opening<'_> {
             let identity = directory
                 .identity()?
                 .ok_or_else(|| StartError::Raft("the identity has gone".into()))?;
-            let members = &views.load().cluster.members;
-            check_owner(self.config, directory, identity.member, members)?;
+            let view = views.load();
+            if view.is_removed(identity.member) {
+                return Err(StartError::Removed {
+                    member: identity.member,
+                    path: directory.path().display().to_string(),
+                });
+            }
+            check_owner(self.config, directory, identity.member, &view.cluster.members)?;
             identity
         };
         Ok(OpenedMember {

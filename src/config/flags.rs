@@ -88,10 +88,13 @@ pub struct Flags {
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub pre_vote: bool,
-    /// Reject membership changes that would lose the quorum. Only true is supported.
+    /// Reject membership changes that would lose the quorum.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub strict_reconfig_check: bool,
+    /// So many learners the cluster may have at a time.
+    #[arg(long, alias = "experimental-max-learners", default_value = "1", value_parser = unsigned)]
+    pub max_learners: u64,
     /// Serve the v2 API. Only false is supported.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]

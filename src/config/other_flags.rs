@@ -158,13 +158,6 @@ const FLAGS: &[OtherFlag] = &[
         "5s",
         Warn("there is no downgrade"),
     ),
-    ("max-learners", Number, "1", Warn("members cannot be added yet")),
-    (
-        "experimental-max-learners",
-        Number,
-        "1",
-        Warn("members cannot be added yet"),
-    ),
     (
         "v2-deprecation",
         Text,

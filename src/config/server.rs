@@ -46,6 +46,8 @@ pub struct Server {
     /// Origins of web pages, or `*`.
     pub cors: Vec<String>,
     pub pre_vote: bool,
+    pub strict_reconfig_check: bool,
+    pub max_learners: u32,
     pub tls: Tls,
     pub listen_metrics_urls: Vec<MemberUrl>,
     /// Whether metrics say how long calls take.
@@ -118,6 +120,8 @@ impl Server {
             enable_grpc_gateway: flags.enable_grpc_gateway,
             cors: flags.cors.0,
             pre_vote: flags.pre_vote,
+            strict_reconfig_check: flags.strict_reconfig_check,
+            max_learners: u32::try_from(flags.max_learners).unwrap_or(u32::MAX),
             tls,
             listen_metrics_urls: flags.listen_metrics_urls.0,
             // etcd takes any word; all others mean `basic`.
@@ -302,9 +306,6 @@ fn auto_compaction(flags: &Flags) -> Result<Option<Retention>, Error> {
 /// What etcd would do with these values, Callboard cannot do yet: better no start than a promise not kept.
 fn check_unsupported(flags: &Flags) -> Result<(), Error> {
     let unsupported = |flag, value, hint| Err(Error::Unsupported { flag, value, hint });
-    if !flags.strict_reconfig_check {
-        return unsupported("strict-reconfig-check", "false".into(), "");
-    }
     if flags.enable_pprof {
         return unsupported("enable-pprof", "true".into(), ", profile the process with perf");
     }

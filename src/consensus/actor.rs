@@ -1,6 +1,8 @@
 //! The consensus actor: takes what came in, lets the core decide, and carries out what it decided: writes to the log's
 //! disk, messages to peers, committed entries to the applier. All of it once per wake-up, however much came in.
 
+mod members;
+
 use super::apply_lag::ApplyLag;
 use super::checkpoint::Checkpoints;
 use super::commit_news::NEWS_DELAY;
@@ -9,6 +11,7 @@ use super::inbox::{ArrivedSnapshot, Incoming};
 use super::links::MemberLinks;
 use super::log_fetches::Stretch;
 use super::log_store::read_entries;
+use super::member_changes::MemberChanges;
 use super::neighbours::Neighbours;
 use super::options::ConsensusOptions;
 use super::proposals::{Circumstances, Next, Proposals, is_wanted};
@@ -48,6 +51,9 @@ pub struct Consensus {
     links: Box<dyn MemberLinks>,
     tick: Duration,
     proposals: Proposals,
+    member_changes: MemberChanges,
+    /// Since when there is a connection to each member.
+    connected_since: BTreeMap<MemberId, env::Instant>,
     reads: Reads,
     checkpoints: Checkpoints,
     leadership: Leadership,
@@ -77,6 +83,8 @@ impl Consensus {
             links: parts.links,
             tick: parts.tick,
             proposals: Proposals::default(),
+            member_changes: MemberChanges::default(),
+            connected_since: BTreeMap::new(),
             reads: parts.reads,
             checkpoints: parts.checkpoints,
             leadership: Leadership::default(),
@@ -96,9 +104,11 @@ impl Consensus {
         if incoming.persisted_write > 0 {
             self.core.persisted(incoming.persisted_write);
         }
-        if incoming.members_changed {
-            self.links.refresh();
-        }
+        self.take_in_members(
+            std::mem::take(&mut incoming.reconfigured),
+            std::mem::take(&mut incoming.strangers),
+            incoming.members_changed,
+        );
         if incoming.state_replaced {
             self.finish_restore();
         }
@@ -139,7 +149,9 @@ impl Consensus {
             self.cut_log(incoming.state_synced);
         }
         self.proposals.add(incoming.commands);
+        self.member_changes.add(incoming.member_changes);
         if self.core.leadership().is_leader {
+            self.member_changes.add(incoming.forwarded_member_changes);
             for (from, batch) in incoming.forwarded {
                 self.proposals.add_forwarded(from, &batch);
             }
@@ -158,6 +170,7 @@ impl Consensus {
             let _ = answer.send(self.core.recollection(from));
         }
         for (member, word) in words {
+            self.note_connection(member, &word);
             if let Err(error) = self.core.hear(member, word) {
                 self.neighbours.stop.fail(&error);
             }
@@ -472,6 +485,7 @@ impl Handler<Wake> for Consensus {
         let news_due = incoming.commit_news_due;
         self.take_in(incoming);
         self.pass_on_commands();
+        self.pass_on_member_changes();
         self.tell_commit(news_due);
         self.carry_out();
         while self.core.can_read() {

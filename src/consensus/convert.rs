@@ -1,8 +1,12 @@
 //! Raft's own messages (rust-protobuf) to and from ours (prost): the only place that knows both. Payloads move across
 //! as `Bytes`, without a copy; bytes from the network only ever meet prost.
 
+use crate::ids::MemberId;
+use crate::proto::log::MemberChange;
+use crate::proto::log::member_change::Change;
 use crate::proto::peer;
 use crate::state::Payload;
+use crate::state::membership::Step;
 use raft::eraftpb;
 
 /// A message type or entry type that raft does not know.
@@ -20,12 +24,37 @@ pub fn entry_to_wire(entry: eraftpb::Entry) -> peer::Entry {
     }
 }
 
+/// What raft is told of a change that is about to be proposed; nothing if it changes nobody.
+pub fn conf_change(change: &MemberChange) -> Option<eraftpb::ConfChange> {
+    let step = match change.change.as_ref()? {
+        Change::Add(member) if member.is_learner => Step::Learner(MemberId(member.id)),
+        Change::Add(member) => Step::Voter(MemberId(member.id)),
+        Change::Promote(id) => Step::Voter(MemberId(*id)),
+        Change::Remove(id) => Step::Remove(MemberId(*id)),
+    };
+    Some(conf_change_of(step))
+}
+
+/// The same of one that was carried out.
+pub fn conf_change_of(step: Step) -> eraftpb::ConfChange {
+    let (change_type, id) = match step {
+        Step::Voter(id) => (eraftpb::ConfChangeType::AddNode, id),
+        Step::Learner(id) => (eraftpb::ConfChangeType::AddLearnerNode, id),
+        Step::Remove(id) => (eraftpb::ConfChangeType::RemoveNode, id),
+    };
+    eraftpb::ConfChange {
+        change_type,
+        node_id: id.0,
+        ..eraftpb::ConfChange::default()
+    }
+}
+
 /// What a committed entry holds.
 pub fn payload(entry: eraftpb::Entry) -> Payload {
     match entry.entry_type {
         eraftpb::EntryType::EntryNormal => Payload::of_normal(entry.context, entry.data),
         eraftpb::EntryType::EntryConfChange | eraftpb::EntryType::EntryConfChangeV2 => {
-            Payload::Configuration(entry.data)
+            Payload::of_configuration(entry.context, entry.data)
         }
     }
 }

@@ -8,6 +8,7 @@
 //! reset of raft is followed by a draw of our own.
 
 mod collect;
+mod members;
 
 pub use super::outputs::{Leadership, LogWrite, Outputs, ReadContext, Restore};
 

@@ -10,6 +10,7 @@ use crate::limits::{DETAILS_WAITING_MAX, PEER_MESSAGES_BYTES_MAX, PEER_MESSAGES_
 use crate::proto::peer::{self, Recollection};
 use crate::requests::{NewRequest, RaftDetails, Reader, RequestSink, Successor};
 use crate::state::entry::ReadableCommands;
+use crate::state::membership::Reconfiguration;
 use crate::storage::log::LogError;
 use crate::storage::state::StateDatabase;
 use raft::eraftpb::Entry;
@@ -23,6 +24,9 @@ pub struct Incoming {
     pub commands: CommandQueue,
     /// Command batches that followers forwarded, for the leader to propose.
     pub forwarded: Vec<(MemberId, ReadableCommands)>,
+    /// Changes of the members, one in each: those of this member, and those that others have passed on.
+    pub member_changes: Vec<ReadableCommands>,
+    pub forwarded_member_changes: Vec<ReadableCommands>,
     pub reads: Vec<Reader>,
     messages: Vec<peer::Message>,
     message_bytes: usize,
@@ -41,6 +45,10 @@ pub struct Incoming {
     pub applied: LogIndex,
     /// The newest index that the state's disk has.
     pub state_synced: LogIndex,
+    /// What was applied has changed raft's configuration.
+    pub reconfigured: Vec<Reconfiguration>,
+    /// Members that this one does not know yet and that have dialled it, with their peer URLs.
+    pub strangers: BTreeMap<MemberId, Vec<String>>,
     /// The members are others now, or elsewhere.
     pub members_changed: bool,
     /// The state of an accepted snapshot is in use.
@@ -89,6 +97,7 @@ impl RequestSink for Inbox<Incoming> {
     fn add(&self, request: NewRequest<'_>) -> bool {
         let ((), wake_due) = self.add_quietly(|incoming| match request {
             NewRequest::Commands(commands) => incoming.commands.push(commands),
+            NewRequest::MemberChange(change) => incoming.member_changes.push(change.clone()),
             NewRequest::Read(reader) => incoming.reads.push(reader),
             NewRequest::Details(asked) => {
                 if incoming.details_asked.len() < DETAILS_WAITING_MAX {
@@ -108,6 +117,10 @@ impl RequestSink for Inbox<Incoming> {
 impl ApplyProgress for Inbox<Incoming> {
     fn applied(&self, index: LogIndex) {
         self.note(|incoming| incoming.applied = index);
+    }
+
+    fn reconfigured(&self, reconfigurations: Vec<Reconfiguration>) {
+        Inbox::add(self, |incoming| incoming.reconfigured.extend(reconfigurations));
     }
 
     fn members_changed(&self) {

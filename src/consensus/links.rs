@@ -18,6 +18,12 @@ pub trait MemberLinks {
     /// Raft messages, in order. A member that they cannot be sent to is reported as out of reach.
     fn send(&self, member: MemberId, messages: Vec<peer::Message>);
 
+    /// An encoded batch of one change of the members, for the leader to propose.
+    fn forward_member_change(&self, leader: MemberId, change: Bytes);
+
+    /// A member that is not known here has dialled from these URLs: it is to be answered.
+    fn add_stranger(&mut self, member: MemberId, urls: Vec<String>);
+
     /// An encoded command batch for the leader to propose.
     fn forward(&self, leader: MemberId, commands: Bytes);
 

@@ -17,6 +17,7 @@ use crate::proto::peer;
 use crate::state::View;
 use crate::state::Views;
 use crate::storage::log::{Cut, LogDatabase, LogError, Recovered};
+use crate::storage::state::meta::SharedCluster;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 use std::cell::{Cell, RefCell};
@@ -215,6 +216,11 @@ impl LogStore {
             vote: self.hard_state.vote,
             commit: self.hard_state.commit,
         }
+    }
+
+    /// The members as they were applied.
+    pub fn cluster(&self) -> SharedCluster {
+        SharedCluster::clone(&self.views.load().cluster)
     }
 
     pub fn last(&self) -> LogIndex {

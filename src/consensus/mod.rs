@@ -18,6 +18,9 @@ mod log_fetches;
 pub mod log_store;
 #[cfg(test)]
 mod log_store_tests;
+mod member_changes;
+#[cfg(test)]
+mod member_tests;
 #[cfg(test)]
 mod message_tests;
 pub mod neighbours;

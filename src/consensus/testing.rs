@@ -5,7 +5,7 @@ use super::core::{Core, LogWrite, Outputs, ReadContext, Restore, Timing};
 use super::log_store::{LogStore, read_entries};
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::proto::etcdserverpb::PutRequest;
-use crate::proto::log::{Command, CommandBatch, command::Request};
+use crate::proto::log::{Command, CommandBatch, Member, command::Request};
 use crate::proto::peer;
 use crate::state::Views;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions};
@@ -62,6 +62,7 @@ impl TestMember {
         let initial = InitialState {
             applied_index: cut.index,
             applied_term: cut.term,
+            members: voters.iter().map(|id| member_of(*id)).collect(),
             conf_state: conf_state.clone(),
             ..InitialState::default()
         };
@@ -139,6 +140,9 @@ impl TestMember {
         let entries = std::mem::take(&mut self.committed);
         if let Some(last) = entries.last() {
             self.machine.apply(&entries).expect("sound entries");
+            for change in self.machine.take_reconfigurations() {
+                self.core.reconfigure(&change).expect("state and raft agree");
+            }
             self.core.applied(last.index);
         }
     }
@@ -251,7 +255,7 @@ impl Cluster {
     pub(crate) fn deliver(&mut self) {
         for message in std::mem::take(&mut self.network) {
             let lost = self.cut_off.contains(&message.from) || self.cut_off.contains(&message.to);
-            if lost {
+            if lost || !self.members.contains_key(&message.to) {
                 continue;
             }
             if message.r#type == MessageType::MsgSnapshot as i32 {
@@ -303,6 +307,13 @@ impl Cluster {
     pub(crate) fn leaders(&self) -> Vec<u64> {
         let leaders = self.members.iter().filter(|(_, member)| member.leads());
         leaders.map(|(id, _)| *id).collect()
+    }
+}
+
+fn member_of(id: u64) -> Member {
+    Member {
+        id,
+        ..Member::default()
     }
 }
 

@@ -84,6 +84,15 @@ pub fn version(before: &str, version: &str) {
     }
 }
 
+/// The member is none any more (etcd: server/etcdserver/server.go).
+pub fn removed() {
+    tracing::warn!(
+        error = "the member has been permanently removed from the cluster",
+        "server error"
+    );
+    tracing::warn!("data-dir used by this member must be removed");
+}
+
 /// The member begins to end.
 pub fn closing(config: &config::Server) {
     let (name, data_dir) = (&config.name, config.data_dir.display());

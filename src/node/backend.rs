@@ -76,6 +76,8 @@ impl MemberBackend {
             limits: api::Limits {
                 max_request_bytes: config.max_request_bytes as usize,
                 max_txn_ops: config.max_txn_ops as usize,
+                strict_member_changes: config.strict_reconfig_check,
+                learners_max: config.max_learners,
                 lease_ttl_min: lease::ttl_min(config.heartbeat_interval_ms, config.election_timeout_ms),
             },
             watches: WatchHandle::default(),

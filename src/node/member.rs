@@ -18,7 +18,7 @@ use crate::corruption::initial::InitialCheck;
 use crate::env::{self, TaskThread, ThreadHandle};
 use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
 use crate::requests::Successor;
-use crate::stop::StopSignal;
+use crate::stop::{Reason, StopSignal};
 use crate::storage::contacts::Contacts;
 use crate::storage::log::LogDatabase;
 use crate::version;
@@ -51,6 +51,8 @@ pub enum Ended {
     Asked(i32, Result<(), String>),
     /// It cannot go on, for this reason.
     Failed(String),
+    /// It was removed from the cluster.
+    Removed,
     /// It has not started.
     Refused(StartError),
 }
@@ -73,7 +75,7 @@ impl Member {
             member.publish().await;
             std::future::pending::<Infallible>().await
         };
-        match env::first(published, member.stop.failed(), pin!(signal)).await {
+        match env::first(published, member.stop.stopped(), pin!(signal)).await {
             env::First::Three(signal) => {
                 tracing::info!(
                     signal = env::signal_name(signal),
@@ -81,7 +83,11 @@ impl Member {
                 );
                 Ended::Asked(signal, member.stop().await)
             }
-            env::First::Two(reason) => Ended::Failed(reason),
+            env::First::Two(Reason::Failed(reason)) => Ended::Failed(reason),
+            env::First::Two(Reason::Removed) => {
+                announce::removed();
+                Ended::Removed
+            }
             env::First::One(never) => match never {},
         }
     }
@@ -207,9 +213,8 @@ impl Member {
             hand_over_leadership(&self.backend).await;
             self.closing.close().await;
         };
-        if let env::First::One(reason) =
-            env::first(self.stop.failed(), orderly, std::future::pending::<()>()).await
-        {
+        let stopped = env::first(self.stop.stopped(), orderly, std::future::pending::<()>()).await;
+        if let env::First::One(Reason::Failed(reason)) = stopped {
             return Err(reason);
         }
         // What is applied need not be replayed. The log has everything acknowledged either way.

@@ -66,12 +66,16 @@ impl PeerCaller {
     /// Where a member is; without a URL if it is not in the membership.
     pub fn remote(&self, member: MemberId) -> Remote {
         let view = self.views.load();
-        let urls = view.member(member).map(|member| member.peer_urls.as_slice());
-        let urls = urls.unwrap_or_default().iter();
+        let urls_of = |member| {
+            let urls = view.member(member).map(|member| member.peer_urls.as_slice());
+            urls.unwrap_or_default()
+        };
+        let urls = urls_of(member).iter();
         Remote {
             own: self.own,
             member,
             urls: urls.filter_map(|url| MemberUrl::parse(url).ok()).collect(),
+            own_urls: urls_of(self.own.member).to_vec(),
             dialler: self.dialler.clone(),
         }
     }

@@ -212,6 +212,7 @@ mod tests {
         Batch {
             messages: vec![message],
             forwarded_commands: vec!["commands".into()],
+            forwarded_member_changes: vec!["a change".into()],
         }
     }
 

@@ -10,7 +10,7 @@ use crate::storage::directory::Identity;
 use crate::version;
 use tonic::{Code, Status};
 
-/// What a member says when it dials another.
+/// What a member says when it calls another.
 pub fn hello(own: Identity, to: MemberId) -> Hello {
     Hello {
         cluster_id: own.cluster.0,
@@ -21,6 +21,7 @@ pub fn hello(own: Identity, to: MemberId) -> Hello {
         start_count: own.start.count,
         start_name: own.start.name,
         start_name_before: own.start.name_before,
+        peer_urls: Vec::new(),
     }
 }
 
@@ -48,13 +49,37 @@ impl IdentityCheck {
     pub fn check(&self, hello: &Hello) -> Result<MemberId, Status> {
         let from = MemberId(hello.from);
         let view = self.views.load();
+        if view.is_removed(from) && !mutants::active(Mutant::RemovedAdmitted) {
+            return Err(removed());
+        }
         check(self.own, hello, view.member(from), self.contacts.of(from))?;
         Ok(from)
+    }
+
+    /// Whether this member knows another one. One that lags behind may be dialled by members that have come since.
+    pub fn knows(&self, member: MemberId) -> bool {
+        self.views.load().member(member).is_some()
+    }
+
+    /// Whether a member is none any more.
+    pub fn is_removed(&self, member: MemberId) -> bool {
+        self.views.load().is_removed(member)
     }
 }
 
 /// The status code of a refusal that repeating will not change: the dialling member must stop.
 pub const REFUSED: Code = Code::FailedPrecondition;
+
+/// The status code of the refusal of a member that was removed.
+pub const REMOVED: Code = Code::PermissionDenied;
+
+/// The refusal of a member that was removed; the text is etcd's.
+pub fn removed() -> Status {
+    Status::new(
+        REMOVED,
+        "the member has been permanently removed from the cluster",
+    )
+}
 
 /// Whether a member may send us messages. `known` is what the membership says of it, `last` with what it was heard last. The
 /// membership learns of a member's disk some time after the member has begun to vote, what this member notes itself does not.
@@ -78,12 +103,9 @@ pub fn check(
             own.member, hello.to
         )));
     }
-    let Some(known) = known else {
-        return Err(Status::not_found(format!(
-            "member {:x} is not in the cluster",
-            hello.from
-        )));
-    };
+    // A member that has come while this one was away is not known here before this one has caught up, which takes its messages.
+    let unknown = Member::default();
+    let known = known.unwrap_or(&unknown);
     let last = last.filter(|_| !mutants::active(Mutant::ContactsForgotten));
     let incarnation = match last {
         Some(contact) if known.incarnation == 0 => contact.incarnation().0,
@@ -151,7 +173,10 @@ mod tests {
         assert!(check(own, &hello, Some(&known(20)), None).is_ok());
         let code = |result: Result<(), Status>| result.map_err(|status| status.code());
         assert_eq!(code(check(own, &hello, Some(&known(21)), None)), Err(REFUSED));
-        assert_eq!(code(check(own, &hello, None, None)), Err(Code::NotFound));
+        assert!(
+            check(own, &hello, None, None).is_ok(),
+            "it may have come while this one was away"
+        );
         // Incarnation, number and name of the start that was heard last, with what the membership knows.
         let contacts = [
             (20, 3, 30, 0, Ok(())),

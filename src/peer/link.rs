@@ -18,7 +18,7 @@ use crate::inbox::Inbox;
 use crate::metrics::SentMetrics;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::peer_client::PeerClient;
-use crate::proto::peer::{self, Batch, Envelope, LinkReply, Recollection};
+use crate::proto::peer::{self, Batch, Envelope, Hello, LinkReply, Recollection};
 use crate::state::View;
 use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
@@ -78,6 +78,11 @@ struct SnapshotSent {
     arrived: bool,
 }
 
+/// An encoded batch of one change of the members for the remote member to propose.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ForwardMemberChange(pub Bytes);
+
 /// The remote member is no member any more, or is elsewhere.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -89,8 +94,20 @@ pub struct Remote {
     pub own: Identity,
     pub member: MemberId,
     pub urls: Vec<MemberUrl>,
+    /// Where this member is, as the cluster knows it.
+    pub own_urls: Vec<String>,
     /// For those of its URLs that say https.
     pub dialler: Option<Connector>,
+}
+
+impl Remote {
+    /// What this member says when it dials that one.
+    pub(super) fn hello(&self) -> Hello {
+        Hello {
+            peer_urls: self.own_urls.clone(),
+            ..identity::hello(self.own, self.member)
+        }
+    }
 }
 
 /// The actor.
@@ -179,9 +196,13 @@ impl Actor for Link {
                 };
                 let Err(status) = keep_open(&remote, &identity_check, attempt, &metrics, report).await;
                 attempt += 1;
-                let is_refused = status.code() == identity::REFUSED;
+                let is_removed = status.code() == identity::REMOVED;
+                let is_refused = is_removed || status.code() == identity::REFUSED;
                 refusals = if is_refused { refusals + 1 } else { 0 };
                 say(if is_refused { Word::Refused } else { Word::Nothing });
+                if refusals == REFUSALS_MAX && is_removed {
+                    return stop.leave();
+                }
                 if refusals == REFUSALS_MAX {
                     let reason = format!("member {} refuses this one: {}", remote.member, status.message());
                     return stop.fail(&reason);
@@ -251,7 +272,7 @@ pub struct LinkStream {
 pub async fn open(remote: &Remote, attempt: usize) -> Result<LinkStream, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
-    let hello = envelope::wrap_hello(&identity::hello(remote.own, remote.member));
+    let hello = envelope::wrap_hello(&remote.hello());
     outgoing
         .try_send(hello)
         .map_err(|_| Status::internal("an empty channel is full"))?;
@@ -364,7 +385,7 @@ impl Handler<Send> for Link {
     fn handle(&mut self, message: Send, _: &mut Context<Self>) {
         self.send(&Batch {
             messages: message.0,
-            forwarded_commands: Vec::new(),
+            ..Batch::default()
         });
     }
 }
@@ -374,8 +395,19 @@ impl Handler<Forward> for Link {
 
     fn handle(&mut self, message: Forward, _: &mut Context<Self>) {
         self.send(&Batch {
-            messages: Vec::new(),
             forwarded_commands: vec![message.0],
+            ..Batch::default()
+        });
+    }
+}
+
+impl Handler<ForwardMemberChange> for Link {
+    type Result = ();
+
+    fn handle(&mut self, message: ForwardMemberChange, _: &mut Context<Self>) {
+        self.send(&Batch {
+            forwarded_member_changes: vec![message.0],
+            ..Batch::default()
         });
     }
 }

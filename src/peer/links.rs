@@ -2,7 +2,7 @@
 
 use super::caller::PeerCaller;
 use super::identity::IdentityCheck;
-use super::link::{End, Forward, Link, Remote, Send, SendSnapshot};
+use super::link::{End, Forward, ForwardMemberChange, Link, Remote, Send, SendSnapshot};
 use crate::cluster::MemberUrl;
 use crate::consensus::inbox::Incoming;
 use crate::consensus::links::MemberLinks;
@@ -17,6 +17,9 @@ use actix::Addr;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// So many members that are not known here are answered.
+const STRANGERS_MAX: usize = 16;
 
 /// What links have in common.
 pub struct LinkOptions {
@@ -33,6 +36,8 @@ pub struct Links {
     caller: PeerCaller,
     options: LinkOptions,
     by_member: BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>,
+    /// Members that are not known here yet and have dialled this one, with their URLs.
+    strangers: BTreeMap<MemberId, Vec<MemberUrl>>,
 }
 
 impl Links {
@@ -42,6 +47,7 @@ impl Links {
             caller,
             options,
             by_member: BTreeMap::new(),
+            strangers: BTreeMap::new(),
         };
         this.refresh();
         this
@@ -68,7 +74,11 @@ impl Links {
 
 impl MemberLinks for Links {
     fn refresh(&mut self) {
-        let others = self.caller.others();
+        let mut others = self.caller.others();
+        let check = &self.options.identity_check;
+        self.strangers
+            .retain(|member, _| !check.knows(*member) && !check.is_removed(*member));
+        others.extend(self.strangers.keys());
         let gone = self
             .by_member
             .extract_if(.., |member, _| !others.contains(member));
@@ -76,7 +86,10 @@ impl MemberLinks for Links {
             link.do_send(End);
         }
         for member in others {
-            let remote = self.caller.remote(member);
+            let mut remote = self.caller.remote(member);
+            if let Some(urls) = self.strangers.get(&member) {
+                remote.urls.clone_from(urls);
+            }
             let urls = remote.urls.clone();
             if self
                 .by_member
@@ -106,6 +119,21 @@ impl MemberLinks for Links {
         }
     }
 
+    fn forward_member_change(&self, leader: MemberId, change: Bytes) {
+        if let Some(link) = self.to(leader) {
+            link.do_send(ForwardMemberChange(change));
+        }
+    }
+
+    fn add_stranger(&mut self, member: MemberId, urls: Vec<String>) {
+        if self.strangers.len() >= STRANGERS_MAX && !self.strangers.contains_key(&member) {
+            return;
+        }
+        let urls = urls.iter().filter_map(|url| MemberUrl::parse(url).ok()).collect();
+        self.strangers.insert(member, urls);
+        self.refresh();
+    }
+
     fn forward(&self, leader: MemberId, commands: Bytes) {
         if let Some(link) = self.to(leader) {
             link.do_send(Forward(commands));
@@ -123,10 +151,10 @@ impl MemberLinks for Links {
 mod tests {
     use super::*;
     use crate::env::block_on;
-    use crate::ids::{ClusterId, Incarnation, LogIndex, Term};
+    use crate::ids::{ClusterId, Incarnation};
     use crate::metrics::Metrics;
     use crate::proto::log::Member;
-    use crate::proto::peer::ConfState;
+    use crate::proto::log::member_change::Change;
     use crate::state::testing::TestMember;
     use crate::storage::contacts::Contacts;
     use crate::storage::directory::Identity;
@@ -166,32 +194,31 @@ mod tests {
             };
             let mut links = Links::start(caller, options);
             assert_eq!(links.count(), 0, "none to itself");
-            let mut index = LogIndex(1);
-            let mut change = |links: &mut Links, members: &[Member]| {
-                index = index.next();
-                let machine = &mut state.machine;
-                machine
-                    .apply_conf_state(index, Term(1), ConfState::default(), members.to_vec())
-                    .expect("applied");
+            let mut change = |links: &mut Links, changes: Vec<Change>| {
+                for change in changes {
+                    state.change_members(change).expect("carried out");
+                }
                 links.refresh();
                 links.by_member.clone()
             };
-            let first = change(&mut links, &[member(5, 1), member(6, 2), member(7, 3)]);
+            let first = change(
+                &mut links,
+                vec![Change::Add(member(6, 2)), Change::Add(member(7, 3))],
+            );
             assert_eq!(first.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 7]);
             let second = change(
                 &mut links,
-                &[member(5, 1), member(6, 2), member(7, 4), member(8, 5)],
+                vec![
+                    Change::Remove(7),
+                    Change::Add(member(8, 5)),
+                    Change::Add(member(9, 3)),
+                ],
             );
-            assert_eq!(second.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 7, 8]);
+            assert_eq!(second.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 8, 9]);
             let address =
                 |links: &BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>, id| links[&MemberId(id)].1.clone();
             assert_eq!(address(&first, 6), address(&second, 6), "it stays");
-            assert_ne!(
-                address(&first, 7),
-                address(&second, 7),
-                "it is elsewhere, and so is its link"
-            );
-            let third = change(&mut links, &[member(5, 1), member(8, 5)]);
+            let third = change(&mut links, vec![Change::Remove(6), Change::Remove(9)]);
             assert_eq!(third.keys().map(|id| id.0).collect::<Vec<_>>(), [8]);
             env::sleep(std::time::Duration::from_millis(10)).await;
             for (links, id, is_there) in [(&second, 6, false), (&first, 7, false), (&third, 8, true)] {

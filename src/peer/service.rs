@@ -11,7 +11,7 @@ use crate::consensus::inbox::Incoming;
 use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
-use crate::limits::PROPOSALS_BYTES_MAX;
+use crate::limits::{MEMBER_CHANGES_WAITING_MAX, PROPOSALS_BYTES_MAX};
 use crate::metrics::PeerFamilies;
 use crate::mutants::{self, Mutant};
 use crate::proto::peer::peer_server::Peer;
@@ -95,6 +95,14 @@ impl PeerService {
         }
     }
 
+    /// Has a member answered that has come to the cluster while this one was away.
+    fn note_stranger(&self, from: MemberId, hello: Hello) {
+        if !self.identity_check.knows(from) && !mutants::active(Mutant::StrangersUnanswered) {
+            self.consensus
+                .add(|incoming| incoming.strangers.insert(from, hello.peer_urls));
+        }
+    }
+
     fn is_replaced(&self, session: Session) -> bool {
         !self.sessions.is_current(session) && !mutants::active(Mutant::ReplacedConnectionStays)
     }
@@ -113,6 +121,8 @@ impl PeerService {
                 (from, readable)
             })
             .collect();
+        let changes = batch.forwarded_member_changes.into_iter();
+        let changes: Vec<_> = changes.map(|change| ReadableCommands::within(change).0).collect();
         self.consensus.add(|incoming| {
             if !self.sessions.is_current(session) {
                 return;
@@ -130,6 +140,9 @@ impl PeerService {
             if waiting < PROPOSALS_BYTES_MAX {
                 incoming.forwarded.extend(forwarded);
             }
+            let room = MEMBER_CHANGES_WAITING_MAX.saturating_sub(incoming.forwarded_member_changes.len());
+            let changes = changes.into_iter().take(room);
+            incoming.forwarded_member_changes.extend(changes);
         });
     }
 
@@ -219,6 +232,7 @@ impl Peer for PeerService {
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
         let hello = envelope::unwrap_hello(&first).map_err(damaged)?;
         let (from, contact) = (self.greet(&hello)?, identity::contact(&hello));
+        self.note_stranger(from, hello);
         let (session, recollection) = self.recollect(from).await?;
         let (replies, stream) = mpsc::channel(1);
         let greeted = replies.try_send(Ok(envelope::seal_handshake(version::SERVER, &recollection)));
@@ -238,6 +252,7 @@ impl Peer for PeerService {
                         Ok(_) if service.is_replaced(session) => {
                             break Status::aborted("a newer connection has taken its place");
                         }
+                        Ok(_) if service.identity_check.is_removed(from) => break identity::removed(),
                         // Without room an answer is under way already.
                         Ok(batch) if batch == Batch::default() => {
                             let _ = replies.try_send(Ok(envelope::seal_link_reply(version::SERVER)));

@@ -45,6 +45,9 @@ impl SnapshotId {
     /// its log again after a crash puts them together in other ways: in another stream the place after the last record may
     /// lie in the middle of a record, which would leave a hole or bring changes twice.
     fn goes_on_in(self, other: Self) -> bool {
+        if mutants::active(Mutant::StaleTransferResumed) {
+            return true;
+        }
         if mutants::active(Mutant::ResumedAcrossPacking) {
             return Self { stream: 0, ..self } == Self { stream: 0, ..other };
         }
@@ -83,12 +86,8 @@ impl Arrivals {
         directory: &DataDirectory,
         options: &StateOptions,
     ) -> Result<Partial, Status> {
-        let mut kept = self.kept();
-        let kept = if mutants::active(Mutant::StaleTransferResumed) {
-            kept.take_if(|partial| partial.id.goes_on_in(id))
-        } else {
-            kept.take().filter(|partial| partial.id.goes_on_in(id))
-        };
+        let kept = self.kept().take();
+        let kept = kept.filter(|partial| partial.id.goes_on_in(id));
         kept.map_or_else(|| Partial::begin(id, directory, options), Ok)
     }
 

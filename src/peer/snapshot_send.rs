@@ -1,8 +1,8 @@
 //! The sending end of a snapshot: the records of one view, in chunks on a stream of their own, gone on with after a lost
 //! connection from where the receiver stands.
 
+use super::envelope;
 use super::link::{Remote, connect};
-use super::{envelope, identity};
 use crate::env;
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
@@ -63,7 +63,7 @@ async fn send_once(
 ) -> Result<(), SendError> {
     let mut client = connect(remote, attempt).await?;
     let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
-    let first = envelope::announce(&identity::hello(remote.own, remote.member), &announcement);
+    let first = envelope::announce(&remote.hello(), &announcement);
     chunks
         .try_send(first)
         .map_err(|_| Status::internal("an empty channel is full"))?;

@@ -89,8 +89,13 @@ impl Handle {
             }]));
             return Err(ApplyError::Unreadable.into());
         };
+        let is_member_change = matches!(command.request, Some(command::Request::MemberChange(_)));
         drop(command);
-        self.send(NewRequest::Commands(&commands));
+        self.send(if is_member_change {
+            NewRequest::MemberChange(&commands)
+        } else {
+            NewRequest::Commands(&commands)
+        });
         drop(commands);
         let outcome = answer.await.unwrap_or(Err(ProposeError::Stopped));
         if matches!(

@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 pub enum NewRequest<'a> {
     /// Commands to be carried out. Whoever sends them has counted them among those that wait.
     Commands(&'a ReadableCommands),
+    /// A change of the members, which has an entry of its own.
+    MemberChange(&'a ReadableCommands),
     /// A read that waits for its index.
     Read(Reader),
     /// What raft says of itself. Dropped where too many ask.

@@ -3,15 +3,14 @@
 use super::ApplyError;
 use super::machine::Outcome;
 use super::testing::{TestMember, delete, put};
-use crate::ids::{LogIndex, Term};
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, LeaseRevokeRequest, RequestOp, TxnRequest,
     request_op,
 };
 use crate::proto::log::command::Request;
+use crate::proto::log::member_change::Change;
 use crate::proto::log::{AlarmCommand, LeaseCheckpoints, LeaseExpiry, Member};
-use crate::proto::peer::ConfState;
 use crate::storage::state::StateOptions;
 use crate::storage::state::alarms::{ALARMS_KEY, Alarms};
 use crate::storage::state::snapshot::{StateImport, StateRecords};
@@ -187,16 +186,12 @@ fn alarms_that_a_member_has_raised_go_with_it() {
     for (id, by_member) in [(3, true), (4, false), (5, true)] {
         run(&mut member, command(Activate, id, AlarmType::Nospace, by_member));
     }
-    let members = vec![Member {
-        id: 5,
+    let added = Member {
+        id: 3,
         ..Default::default()
-    }];
-    member.index += 1;
-    let index = LogIndex(member.index);
-    member
-        .machine
-        .apply_conf_state(index, Term(1), ConfState::default(), members)
-        .unwrap();
+    };
+    member.change_members(Change::Add(added)).unwrap();
+    member.change_members(Change::Remove(3)).unwrap();
     let left = run(&mut member, command(Get, 0, AlarmType::None, false));
     assert_eq!(left, [(4, 1), (5, 1)]);
 }

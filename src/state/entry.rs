@@ -24,7 +24,7 @@ pub enum Payload {
     Empty,
     /// An encoded `callboard.log.CommandBatch`.
     Commands(Bytes),
-    /// A change of raft's configuration, as raft encodes it.
+    /// A change of raft's configuration: an encoded `callboard.log.CommandBatch` of one `MemberChange`.
     Configuration(Bytes),
     /// Something that this version does not read, with the context that says what.
     Unknown { context: Bytes, data: Bytes },
@@ -38,6 +38,21 @@ impl Payload {
             ([FORMAT], _) => Self::Commands(data),
             _ => Self::Unknown { context, data },
         }
+    }
+
+    /// That of an entry that raft knows for a change of its configuration. What raft keeps in its data says no more than the
+    /// command in its context, which is what counts.
+    pub fn of_configuration(mut context: Bytes, data: Bytes) -> Self {
+        if context.first() != Some(&FORMAT) {
+            return Self::Unknown { context, data };
+        }
+        context.advance(1);
+        Self::Configuration(context)
+    }
+
+    /// The context of an entry that is to be read as [`Self::Configuration`].
+    pub fn configuration_context(commands: &ReadableCommands) -> Vec<u8> {
+        [&[FORMAT], commands.as_bytes()].concat()
     }
 
     /// As it is in the log.
@@ -183,6 +198,12 @@ impl ReadableCommands {
 
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The only command, if there is just one.
+    pub fn single(&self) -> Option<Command> {
+        let mut commands = CommandBatch::decode(self.0.clone()).ok()?.commands;
+        commands.pop().filter(|_| commands.is_empty())
     }
 
     pub fn len(&self) -> usize {

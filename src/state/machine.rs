@@ -14,7 +14,7 @@ use crate::proto::etcdserverpb::{
     LeaseRevokeResponse, MemberUpdateResponse, PutResponse, TxnResponse,
 };
 use crate::proto::log::command::Request;
-use crate::proto::log::{Command, Member};
+use crate::proto::log::{Command, Member, MemberChange};
 use crate::proto::peer::ConfState;
 use crate::state::alarms;
 use crate::state::changes::{AppliedChanges, Observer, Publication, Wanted, Watched};
@@ -22,6 +22,7 @@ use crate::state::components::State;
 use crate::state::digests::Digests;
 use crate::state::entry::{self, EntryCommand, Payload};
 use crate::state::leases;
+use crate::state::membership::Reconfiguration;
 use crate::state::view::Views;
 use crate::state::{ApplyError, ApplyFailure, MachineError, txn};
 use crate::storage::state::StateDatabase;
@@ -47,6 +48,8 @@ pub enum Outcome {
     LeaseRevoke(LeaseRevokeResponse),
     Alarm(AlarmResponse),
     MemberUpdate(MemberUpdateResponse),
+    /// All members, after a change of who they are.
+    Members(Vec<Member>),
     Done,
 }
 
@@ -151,6 +154,7 @@ impl Machine {
             members,
             conf_state,
             version: cluster_version,
+            removed: Vec::new(),
         };
         self.state.membership.set(&mut self.state.applied, cluster);
         self.commit_and_publish()?;
@@ -210,27 +214,9 @@ impl Machine {
         Ok(replies)
     }
 
-    /// Applies a change of raft's configuration, together with the members it makes.
-    pub fn apply_conf_state(
-        &mut self,
-        index: LogIndex,
-        term: Term,
-        conf_state: ConfState,
-        members: Vec<Member>,
-    ) -> Result<(), MachineError> {
-        if index.get() <= self.state.applied.index {
-            return Ok(());
-        }
-        self.check_index(index)?;
-        alarms::forget_all_but(&mut self.state, &members);
-        self.state.applied.index = index.get();
-        self.state.applied.term = term.get();
-        self.state
-            .membership
-            .set_members(&mut self.state.applied, members, conf_state);
-        self.commit_and_publish()?;
-        self.digests.extend(&[self.state.applied.digest]);
-        Ok(())
+    /// What became of raft's configuration since this was called last.
+    pub fn take_reconfigurations(&mut self) -> Vec<Reconfiguration> {
+        std::mem::take(&mut self.state.membership.reconfigurations)
     }
 
     /// Goes on with another database, which a snapshot has filled.
@@ -362,6 +348,9 @@ impl Machine {
                 .set_peer_urls(&mut state.applied, moved)
                 .map(Outcome::MemberUpdate)
                 .map_err(ApplyFailure::from),
+            Some(Request::MemberChange(change)) => {
+                change_members(state, entry, &change).map_err(ApplyFailure::from)
+            }
             Some(Request::ClusterVersion(version)) => {
                 state.membership.set_version(&mut state.applied, version.version);
                 Ok(Outcome::Done)
@@ -386,12 +375,37 @@ fn commands(entry: &CommittedEntry) -> Result<Vec<EntryCommand>, MachineError> {
         Payload::Commands(data) => {
             entry::commands(data.clone()).map_err(|source| MachineError::Entry { index, source })
         }
-        Payload::Configuration(_) => Err(MachineError::Configuration { index }),
+        Payload::Configuration(data) => match entry::commands(data.clone()) {
+            Ok(commands) if is_member_change(&commands) => Ok(commands),
+            _ => Err(MachineError::Configuration { index }),
+        },
         Payload::Unknown { context, .. } => Err(MachineError::Format {
             index,
             context: context.clone(),
         }),
     }
+}
+
+/// What an entry holds that raft knows for a change of its configuration.
+fn is_member_change(commands: &[EntryCommand]) -> bool {
+    let [EntryCommand::Read(command)] = commands else {
+        return false;
+    };
+    matches!(command.request, Some(Request::MemberChange(_)))
+}
+
+/// Only where raft knows of it: among other commands, where no leader puts it, it would take effect while another one is under way.
+fn change_members(
+    state: &mut State,
+    entry: &CommittedEntry,
+    change: &MemberChange,
+) -> Result<Outcome, ApplyError> {
+    if !matches!(entry.payload, Payload::Configuration(_)) {
+        return Err(ApplyError::Unreadable);
+    }
+    let members = state.membership.change(&mut state.applied, entry.index, change)?;
+    alarms::forget_all_but(state, &members);
+    Ok(Outcome::Members(members))
 }
 
 /// Raises the watermark below which the past is gone; the space comes back later.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::ids::{LogIndex, Term};
 use crate::proto::log::command::Request;
+use crate::proto::log::member_change::Change;
 use crate::proto::log::{ClusterVersion, Member, MemberAttributes, PeerUrls};
 use crate::proto::peer::ConfState;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome};
@@ -191,22 +192,15 @@ fn members_are_kept_with_the_state() {
     assert_eq!(member.view().cluster.members[0].peer_urls, ["http://b:2"]);
     assert_eq!(member.view().revision(), 1);
     let index = LogIndex(member.index + 1);
-    let mut members = member.view().cluster.members.clone();
-    members.insert(
-        0,
-        Member {
-            id: 9,
-            ..Default::default()
-        },
-    );
+    let added = Change::Add(Member {
+        id: 9,
+        ..Default::default()
+    });
+    member.change_members(added).unwrap();
     let conf_state = ConfState {
         voters: vec![5, 9],
         ..Default::default()
     };
-    member
-        .machine
-        .apply_conf_state(index, Term(4), conf_state.clone(), members)
-        .unwrap();
     let member = member.reopen();
     let cluster = member.view().cluster.clone();
     assert_eq!(

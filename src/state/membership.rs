@@ -1,11 +1,14 @@
-//! The members, raft's configuration and the cluster version, as the log makes them.
+//! The members, raft's configuration and the cluster version, as the log makes them. Members and configuration are one record:
+//! whatever happens, they agree.
 //!
 //! Mirrors the replicated half of etcd's server/etcdserver/api/membership/cluster.go.
 
 use crate::cluster::Membership;
+use crate::ids::{LogIndex, MemberId};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::MemberUpdateResponse;
-use crate::proto::log::{Member, MemberAttributes, PeerUrls};
+use crate::proto::log::member_change::Change;
+use crate::proto::log::{Member, MemberAttributes, MemberChange, MemberChangeRefusal, PeerUrls};
 use crate::proto::peer::ConfState;
 use crate::state::ApplyError;
 use crate::state::meta_record::MetaRecord;
@@ -13,33 +16,76 @@ use crate::storage::state::error::StateError;
 use crate::storage::state::meta::{self, Applied, Cluster, DigestChange, SharedCluster};
 use crate::storage::state::{StateBatch, StateDatabase};
 
+/// What an entry has made of raft's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reconfiguration {
+    pub index: LogIndex,
+    pub step: Step,
+    /// Afterwards.
+    pub conf_state: ConfState,
+}
+
+/// One member more, one fewer, or one that votes from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Voter(MemberId),
+    Learner(MemberId),
+    Remove(MemberId),
+}
+
 /// See the head of the file.
 #[derive(Debug)]
-pub(crate) struct MembershipState(MetaRecord<Cluster>);
+pub(crate) struct MembershipState {
+    record: MetaRecord<Cluster>,
+    /// Since they were asked for.
+    pub(crate) reconfigurations: Vec<Reconfiguration>,
+}
 
 impl MembershipState {
     pub(crate) fn load(database: &StateDatabase) -> Result<Self, StateError> {
-        MetaRecord::load(database, meta::CLUSTER_KEY).map(Self)
+        Ok(Self {
+            record: MetaRecord::load(database, meta::CLUSTER_KEY)?,
+            reconfigurations: Vec::new(),
+        })
     }
 
     pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
-        self.0.write(batch);
+        self.record.write(batch);
     }
 
     /// Another one as soon as anything changes.
     pub(crate) fn cluster(&self) -> &SharedCluster {
-        self.0.get()
+        self.record.get()
     }
 
-    /// Other members, and the configuration that they make for raft.
-    pub(crate) fn set_members(&mut self, applied: &mut Applied, members: Vec<Member>, conf_state: ConfState) {
-        let version = self.cluster().version.clone();
-        let cluster = Cluster {
-            members,
-            conf_state,
-            version,
+    /// Carries out a change of who is a member, with the configuration that it makes for raft (etcd: `ValidateConfigurationChange`
+    /// and what follows it). Answers with all members.
+    pub(crate) fn change(
+        &mut self,
+        applied: &mut Applied,
+        index: LogIndex,
+        change: &MemberChange,
+    ) -> Result<Vec<Member>, ApplyError> {
+        match change.refusal() {
+            MemberChangeRefusal::None => {}
+            MemberChangeRefusal::LearnerNotReady => return Err(ApplyError::LearnerNotReady),
+            MemberChangeRefusal::NotEnoughStarted => return Err(ApplyError::NotEnoughStarted),
+            MemberChangeRefusal::Unhealthy => return Err(ApplyError::Unhealthy),
+        }
+        let mut cluster = (**self.cluster()).clone();
+        let step = match &change.change {
+            Some(Change::Add(member)) => cluster.add(member, change.learners_max)?,
+            Some(Change::Promote(id)) => cluster.promote(*id)?,
+            Some(Change::Remove(id)) => cluster.remove(*id)?,
+            None => return Err(ApplyError::Unreadable),
         };
+        self.reconfigurations.push(Reconfiguration {
+            index,
+            step,
+            conf_state: cluster.conf_state.clone(),
+        });
         self.set(applied, cluster);
+        Ok(self.cluster().members.clone())
     }
 
     pub(crate) fn set_version(&mut self, applied: &mut Applied, version: String) {
@@ -105,6 +151,71 @@ impl MembershipState {
 
     pub(crate) fn set(&mut self, applied: &mut Applied, mut cluster: Cluster) {
         cluster.members.sort_by_key(|member| member.id);
-        self.0.set(applied, DigestChange::Cluster, cluster);
+        self.record.set(applied, DigestChange::Cluster, cluster);
+    }
+}
+
+impl Cluster {
+    fn add(&mut self, member: &Member, learners_max: u32) -> Result<Step, ApplyError> {
+        if self.removed.contains(&member.id) {
+            return Err(ApplyError::MemberNotFound);
+        }
+        if self.members.iter().any(|known| known.id == member.id) {
+            return Err(ApplyError::MemberExists);
+        }
+        let mut taken = self.members.iter().flat_map(|known| &known.peer_urls);
+        if taken.any(|url| member.peer_urls.contains(url)) {
+            return Err(ApplyError::PeerUrlExists);
+        }
+        if member.is_learner && self.conf_state.learners.len() >= learners_max as usize {
+            return Err(ApplyError::TooManyLearners);
+        }
+        self.members.push(Member {
+            id: member.id,
+            peer_urls: member.peer_urls.clone(),
+            is_learner: member.is_learner,
+            ..Member::default()
+        });
+        let id = MemberId(member.id);
+        if member.is_learner {
+            insert(&mut self.conf_state.learners, member.id);
+            Ok(Step::Learner(id))
+        } else {
+            insert(&mut self.conf_state.voters, member.id);
+            Ok(Step::Voter(id))
+        }
+    }
+
+    fn promote(&mut self, id: u64) -> Result<Step, ApplyError> {
+        let found = self.members.iter_mut().find(|member| member.id == id);
+        let member = found.ok_or(ApplyError::MemberNotFound)?;
+        if !std::mem::take(&mut member.is_learner) {
+            return Err(ApplyError::MemberNotLearner);
+        }
+        self.conf_state.learners.retain(|learner| *learner != id);
+        insert(&mut self.conf_state.voters, id);
+        Ok(Step::Voter(MemberId(id)))
+    }
+
+    /// The last voter stays: without one nothing could be agreed on any more.
+    fn remove(&mut self, id: u64) -> Result<Step, ApplyError> {
+        let count = self.members.len();
+        self.members.retain(|member| member.id != id);
+        if self.members.len() == count {
+            return Err(ApplyError::MemberNotFound);
+        }
+        self.conf_state.learners.retain(|learner| *learner != id);
+        self.conf_state.voters.retain(|voter| *voter != id);
+        if self.conf_state.voters.is_empty() {
+            return Err(ApplyError::NotEnoughStarted);
+        }
+        self.removed.push(id);
+        Ok(Step::Remove(MemberId(id)))
+    }
+}
+
+fn insert(ids: &mut Vec<u64>, id: u64) {
+    if let Err(place) = ids.binary_search(&id) {
+        ids.insert(place, id);
     }
 }

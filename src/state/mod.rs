@@ -19,7 +19,7 @@ pub mod leases;
 pub mod machine;
 #[cfg(test)]
 mod machine_tests;
-mod membership;
+pub mod membership;
 mod meta_record;
 #[cfg(test)]
 mod model_strategies;
@@ -76,6 +76,18 @@ pub enum ApplyError {
     MemberNotFound,
     #[error("another member of the cluster has one of these peer URLs")]
     PeerUrlExists,
+    #[error("a member of the cluster has this id")]
+    MemberExists,
+    #[error("the member is a voter already")]
+    MemberNotLearner,
+    #[error("the learner is too far behind its leader to become a voter; try again later")]
+    LearnerNotReady,
+    #[error("the cluster has as many learners as --max-learners allows")]
+    TooManyLearners,
+    #[error("too few members would be up after the change; start those that are down first")]
+    NotEnoughStarted,
+    #[error("not all members are in reach of the leader for long enough; try again when they are")]
+    Unhealthy,
     #[error(
         "the member has started from another data directory before; a member that lost its data must be removed and \
          added again"
@@ -100,7 +112,7 @@ pub enum MachineError {
     )]
     Format { index: u64, context: bytes::Bytes },
     #[error(
-        "log entry {index} changes who is in the cluster, which this version does not carry out; it was written by a newer \
+        "log entry {index} changes raft's configuration and does not say what becomes of the members; it was written by a newer \
          version: upgrade this member"
     )]
     Configuration { index: u64 },

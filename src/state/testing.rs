@@ -13,7 +13,9 @@ use crate::proto::etcdserverpb::{
     ResponseHeader, TxnRequest,
 };
 use crate::proto::log::command::Request;
-use crate::proto::log::{Command, CommandBatch, Member};
+use crate::proto::log::member_change::Change;
+use crate::proto::log::{Command, CommandBatch, Member, MemberChange};
+use crate::proto::peer::ConfState;
 use crate::state::ApplyError;
 use crate::state::Payload;
 use crate::state::machine::{CommittedEntry, InitialState, Machine, MachineOptions, Outcome, Reply};
@@ -54,6 +56,10 @@ impl TestMember {
             .initialize(InitialState {
                 applied_index: LogIndex(1),
                 members,
+                conf_state: ConfState {
+                    voters: vec![5],
+                    ..Default::default()
+                },
                 ..Default::default()
             })
             .unwrap();
@@ -114,6 +120,28 @@ impl TestMember {
 
     pub(crate) fn run(&mut self, request: impl ToCommand) -> Result<Outcome, ApplyError> {
         self.run_all(vec![request.command()]).pop().unwrap()
+    }
+
+    /// Applies a change of the members, as an entry of its own.
+    pub(crate) fn change_members(&mut self, change: Change) -> Result<Outcome, ApplyError> {
+        let change = MemberChange {
+            change: Some(change),
+            learners_max: 1,
+            ..Default::default()
+        };
+        self.change_members_by(change)
+    }
+
+    pub(crate) fn change_members_by(&mut self, change: MemberChange) -> Result<Outcome, ApplyError> {
+        let mut entry = self.entry([Request::MemberChange(change)]);
+        let Payload::Commands(data) = entry.payload else {
+            panic!("an entry of commands");
+        };
+        entry.payload = Payload::Configuration(data);
+        let replies = self.machine.apply(&[entry]).unwrap();
+        let [reply] = replies.try_into().expect("one reply");
+        let Reply { outcome, .. } = reply;
+        outcome
     }
 
     pub(crate) fn range(&self, request: &RangeRequest) -> RangeResponse {

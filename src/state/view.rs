@@ -66,6 +66,11 @@ impl View {
         self.cluster.members.iter().find(|member| member.id == id.0)
     }
 
+    /// Whether this one was a member once.
+    pub fn is_removed(&self, id: MemberId) -> bool {
+        self.cluster.removed.contains(&id.0)
+    }
+
     /// All leases, by id.
     pub fn leases(&self) -> impl Iterator<Item = Result<(i64, LeaseRecord), StateError>> + Send + use<> {
         let stored = self.stored(StateKeyspace::Leases, leases::all_leases());

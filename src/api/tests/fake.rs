@@ -6,6 +6,7 @@ use crate::lease::LeaseHandle;
 use crate::metrics::Metrics;
 use crate::proto::log::command::Request;
 use crate::proto::log::{self, Command, CommandBatch, Member};
+use crate::proto::peer::ConfState;
 use crate::quota::{Rules, Space};
 use crate::requests::{Caller, RaftDetails, check_size};
 use crate::state::Payload;
@@ -38,6 +39,15 @@ pub struct Fake {
 
 impl Fake {
     pub fn new() -> Self {
+        Self::starting(false)
+    }
+
+    /// A member that has no vote.
+    pub fn learner() -> Self {
+        Self::starting(true)
+    }
+
+    fn starting(is_learner: bool) -> Self {
         let directory = tempfile::tempdir().expect("a scratch directory");
         let state = StateDatabase::open(directory.path(), &StateOptions::simulator()).expect("a state");
         let options = MachineOptions::default();
@@ -47,10 +57,16 @@ impl Fake {
             name: "m1".into(),
             peer_urls: vec!["http://127.0.0.1:2380".into()],
             client_urls: vec!["http://127.0.0.1:2379".into()],
+            is_learner,
             ..Member::default()
         };
         let initial = InitialState {
             members: vec![member],
+            conf_state: ConfState {
+                voters: vec![if is_learner { 0xb } else { 0xa }],
+                learners: if is_learner { vec![0xa] } else { vec![] },
+                ..ConfState::default()
+            },
             cluster_version: "3.7.0".into(),
             ..InitialState::default()
         };
@@ -71,6 +87,8 @@ impl Fake {
             }),
             leader: Arc::new(AtomicU64::new(0xa)),
             limits: Limits {
+                strict_member_changes: true,
+                learners_max: 1,
                 max_request_bytes: 64 * 1024,
                 max_txn_ops: 8,
                 lease_ttl_min: 2,
@@ -115,10 +133,16 @@ impl Backend for Fake {
         let batch = CommandBatch {
             commands: vec![command],
         };
+        let is_member_change = matches!(batch.commands[0].request, Some(Request::MemberChange(_)));
+        let data = batch.encode_to_vec().into();
         let entry = CommittedEntry {
             index: LogIndex(index),
             term: Term(2),
-            payload: Payload::Commands(batch.encode_to_vec().into()),
+            payload: if is_member_change {
+                Payload::Configuration(data)
+            } else {
+                Payload::Commands(data)
+            },
         };
         let mut replies = machine.apply(&[entry]).expect("the state is sound");
         Ok(replies.pop().expect("one command, one reply").outcome?)

@@ -255,7 +255,7 @@ fn what_etcd_refuses_is_refused() {
         let filters = "RangeStream does not support revision filters";
         assert_eq!(refused("KV/RangeStream", &request).await, filters);
         assert_eq!(
-            refused("Cluster/MemberRemove", &range("a", "")).await,
+            refused("Maintenance/Downgrade", &range("a", "")).await,
             "etcdserver: not capable"
         );
         assert_eq!(

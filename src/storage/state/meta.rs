@@ -133,6 +133,9 @@ pub struct Cluster {
     /// Empty until the members have agreed on one.
     #[prost(string, tag = "3")]
     pub version: String,
+    /// Those that were members once, in the order of their leaving: none of them comes back under its id.
+    #[prost(fixed64, repeated, tag = "4")]
+    pub removed: Vec<u64>,
 }
 
 /// Who is in the cluster. Shared by all views until it changes.

@@ -1,0 +1,118 @@
+//! Members that come, go and change places, as the consensus actor sees them.
+
+use super::Consensus;
+use crate::consensus::core::Leadership;
+use crate::consensus::member_changes::{Circumstances, Next};
+use crate::consensus::proposals::is_wanted;
+use crate::consensus::start_check::Word;
+use crate::env;
+use crate::ids::MemberId;
+use crate::mutants::{self, Mutant};
+use crate::proto::log::Command;
+use crate::proto::log::command::Request;
+use crate::requests::Successor;
+use crate::state::entry::ReadableCommands;
+use crate::state::membership::{Reconfiguration, Step};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A member that was removed stays so long, for the others to hear that this is agreed on (etcd: `stopWithDelay`).
+const LEAVE_DELAY: Duration = Duration::from_secs(1);
+
+impl Consensus {
+    pub(super) fn take_in_members(
+        &mut self,
+        reconfigured: Vec<Reconfiguration>,
+        strangers: BTreeMap<MemberId, Vec<String>>,
+        have_changed: bool,
+    ) {
+        let mut is_removed = false;
+        for change in reconfigured {
+            is_removed |= change.step == Step::Remove(self.member);
+            if let Err(error) = self.core.reconfigure(&change) {
+                return self.neighbours.stop.fail(&error);
+            }
+        }
+        for (member, urls) in strangers {
+            self.links.add_stranger(member, urls);
+        }
+        if have_changed {
+            self.links.refresh();
+        }
+        if is_removed {
+            self.leave();
+        }
+    }
+
+    /// The others must hear of it, and should not have to miss a leader first.
+    fn leave(&mut self) {
+        if mutants::active(Mutant::RemovedStays) {
+            return;
+        }
+        self.core.tell_commit();
+        self.core.hand_over_leadership(Successor::Furthest);
+        let stop = self.neighbours.stop.clone();
+        env::spawn_local(async move {
+            env::sleep(LEAVE_DELAY).await;
+            stop.leave();
+        });
+    }
+
+    pub(super) fn note_connection(&mut self, member: MemberId, word: &Word) {
+        if matches!(word, Word::Remembers(_)) {
+            self.connected_since.entry(member).or_insert_with(env::now);
+        } else {
+            self.connected_since.remove(&member);
+        }
+    }
+
+    /// Proposes or forwards changes of the members.
+    pub(super) fn pass_on_member_changes(&mut self) {
+        loop {
+            let leadership = self.core.leadership();
+            let is_free = !self.core.is_changing_members();
+            match self.next_member_change(leadership, is_free) {
+                None => return,
+                Some(Next::Forward(leader, change)) => {
+                    let change = Bytes::copy_from_slice(change.as_bytes());
+                    self.links.forward_member_change(leader, change);
+                }
+                Some(Next::Propose(change)) => self.propose_member_change(&change),
+            }
+        }
+    }
+
+    fn next_member_change(&mut self, leadership: Leadership, is_free: bool) -> Option<Next> {
+        let origin = self.origin;
+        let is_wanted = is_wanted(origin, &self.neighbours.waiters);
+        // Whether those of other members are still waited for is not known here.
+        let is_wanted = |command: &Command| command.origin != origin || is_wanted(command);
+        self.member_changes.next(leadership, is_free, is_wanted)
+    }
+
+    /// Proposes it with what this leader thinks of it. What raft refuses is lost: whoever waits hears so in time.
+    fn propose_member_change(&mut self, commands: &ReadableCommands) {
+        let Some(mut command) = commands.single() else {
+            return;
+        };
+        let Some(Request::MemberChange(change)) = &mut command.request else {
+            return;
+        };
+        let (cluster, details) = (self.core.store().cluster(), self.core.details());
+        let circumstances = Circumstances {
+            own: self.member,
+            members: &cluster.members,
+            progress: &details.progress,
+            connected_since: &self.connected_since,
+            now: env::now(),
+        };
+        change.set_refusal(circumstances.judge(change));
+        let change = change.clone();
+        if let Ok(commands) = ReadableCommands::of(&command)
+            && !self.core.propose_member_change(&change, &commands)
+        {
+            tracing::warn!("raft did not take a change of the members");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Clusters of cores whose members change.
+
+use super::cluster_tests::led_by_one;
+use super::testing::{Cluster, ELECTION_TICKS};
+use crate::proto::log::command::Request;
+use crate::proto::log::member_change::Change;
+use crate::proto::log::{Command, Member, MemberChange};
+use crate::proto::peer;
+use crate::requests::Successor;
+use crate::state::entry::ReadableCommands;
+
+fn change(change: Change) -> MemberChange {
+    MemberChange {
+        change: Some(change),
+        learners_max: 1,
+        ..MemberChange::default()
+    }
+}
+
+fn propose(cluster: &mut Cluster, id: u64, change: &MemberChange) -> bool {
+    let command = Command {
+        origin: 7,
+        request: Some(Request::MemberChange(change.clone())),
+        ..Command::default()
+    };
+    let commands = ReadableCommands::of(&command).expect("it is flat");
+    cluster.with(id, |member| member.core.propose_member_change(change, &commands))
+}
+
+fn conf_state(cluster: &mut Cluster, id: u64) -> peer::ConfState {
+    cluster.member(id).views().load().cluster.conf_state.clone()
+}
+
+#[test]
+fn one_change_at_a_time_and_each_is_taken_up_once_it_is_applied() {
+    let mut cluster = led_by_one(3);
+    assert!(
+        !propose(&mut cluster, 2, &change(Change::Remove(3))),
+        "it does not lead"
+    );
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(3))));
+    assert!(cluster.member(1).core.is_changing_members());
+    assert!(!propose(&mut cluster, 1, &change(Change::Remove(2))));
+    cluster.settle();
+    assert!(!cluster.member(1).core.is_changing_members());
+    for id in [1, 2] {
+        assert_eq!(conf_state(&mut cluster, id).voters, [1, 2]);
+    }
+    // What is left decides without the one that has gone.
+    cluster.cut_off.insert(3);
+    assert!(cluster.propose(1, "a"));
+    cluster.settle();
+    assert_eq!(cluster.member(1).payloads().len(), 2);
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(2))));
+    cluster.settle();
+    assert!(cluster.member(1).core.is_single_voter());
+    assert!(!propose(&mut cluster, 1, &MemberChange::default()));
+}
+
+#[test]
+fn what_the_state_refuses_changes_nothing_for_raft() {
+    let mut cluster = led_by_one(2);
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(9))));
+    cluster.settle();
+    let again = change(Change::Add(Member {
+        id: 2,
+        ..Member::default()
+    }));
+    assert!(propose(&mut cluster, 1, &again));
+    cluster.settle();
+    assert_eq!(conf_state(&mut cluster, 1).voters, [1, 2]);
+    cluster.cut_off.insert(2);
+    assert!(cluster.propose(1, "a"));
+    cluster.settle();
+    assert!(cluster.member(1).payloads().len() < 3, "two of two are needed");
+}
+
+#[test]
+fn a_learner_has_no_vote_until_it_is_promoted() {
+    let mut cluster = led_by_one(3);
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(3))));
+    cluster.settle();
+    let learner = Member {
+        id: 4,
+        is_learner: true,
+        ..Member::default()
+    };
+    assert!(propose(&mut cluster, 1, &change(Change::Add(learner))));
+    cluster.settle();
+    let made = conf_state(&mut cluster, 1);
+    assert_eq!((made.voters, made.learners), (vec![1, 2], vec![4]));
+    assert!(cluster.propose(1, "a"));
+    cluster.settle();
+    let committed = cluster.member(1).payloads().len();
+    assert!(propose(&mut cluster, 1, &change(Change::Promote(4))));
+    cluster.settle();
+    assert_eq!(conf_state(&mut cluster, 1).voters, [1, 2, 4]);
+    cluster.cut_off.insert(2);
+    assert!(cluster.propose(1, "b"));
+    cluster.settle();
+    assert_eq!(
+        cluster.member(1).payloads().len(),
+        committed + 1,
+        "two of three are needed"
+    );
+}
+
+#[test]
+fn a_leader_that_removes_itself_hands_over() {
+    let mut cluster = led_by_one(3);
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(1))));
+    cluster.settle();
+    cluster.with(1, |member| {
+        member.core.tell_commit();
+        member.core.hand_over_leadership(Successor::Furthest);
+    });
+    cluster.settle();
+    cluster.cut_off.insert(1);
+    cluster.pass(3 * ELECTION_TICKS);
+    let leaders: Vec<u64> = cluster.leaders().into_iter().filter(|id| *id != 1).collect();
+    let [leader] = leaders[..] else {
+        panic!("one of the others leads: {leaders:?}");
+    };
+    assert!(cluster.propose(leader, "a"));
+    cluster.settle();
+    assert_eq!(conf_state(&mut cluster, leader).voters, [2, 3]);
+}
