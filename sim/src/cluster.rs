@@ -70,6 +70,8 @@ struct Process {
     log: Option<LogDatabase>,
     /// What was done to its disk; meanwhile it may stop.
     trouble: Option<Trouble>,
+    /// An empty disk is to join the cluster, not to found it.
+    joins: bool,
     /// Bits of its disk have flipped at some time: it may have found them, and its alarm may come later than the repair.
     has_rotted: bool,
 }
@@ -87,6 +89,8 @@ pub enum Trouble {
     Older,
     /// The disk of this other member is in its place, and its disk in the other's.
     Swapped(usize),
+    /// Its member is being replaced: its process may be refused.
+    Replaced,
     /// A record in its store is not what was written, and sound in itself. It is never undone.
     Altered,
 }
@@ -120,7 +124,7 @@ pub fn member_address(number: usize) -> IpAddr {
 }
 
 /// Where other members reach one.
-fn peer_url(number: usize, is_secure: bool) -> String {
+pub fn peer_url(number: usize, is_secure: bool) -> String {
     let scheme = if is_secure { "https" } else { "http" };
     format!("{scheme}://{}:{PEER_PORT}", member_address(number))
 }
@@ -144,7 +148,8 @@ impl Cluster {
         for number in 0..options.members {
             let name = format!("m{}", number + 1);
             let directory = scratch.join(&name);
-            let config = process::member_config(options, number, &directory);
+            let configs =
+                [false, true].map(|joins| process::member_config(options, number, &directory, joins));
             let engine = process::engine_options(options);
             let process = Arc::new(Mutex::new(Process {
                 running: true,
@@ -155,7 +160,8 @@ impl Cluster {
                 .create_node()
                 .name(&name)
                 .init(move || {
-                    let life = process::live(config.clone(), engine.clone(), Arc::clone(&shared));
+                    let config = configs[usize::from(lock(&shared).joins)].clone();
+                    let life = process::live(config, engine.clone(), Arc::clone(&shared));
                     let exits = exits.clone();
                     async move {
                         let end = life.await;
@@ -206,9 +212,15 @@ impl Cluster {
                 this.world.violated(Violation(text));
             }
             if let Some(reason) = end.reason {
-                if lock(&member.process).trouble.is_some() {
+                let trouble = lock(&member.process).trouble.clone();
+                if let Some(trouble) = trouble {
                     this.event(number, "stops", &reason);
-                    this.world.count("members stopped by their disks", 1);
+                    let what = if trouble == Trouble::Replaced {
+                        "processes of no member ended"
+                    } else {
+                        "members stopped by their disks"
+                    };
+                    this.world.count(what, 1);
                 } else {
                     let text = format!("{} stopped on its own: {reason}", member.name);
                     this.world.violated(Violation(text));

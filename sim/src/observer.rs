@@ -3,6 +3,7 @@
 //! seen is the store's past, also the part that is compacted later.
 
 use crate::checkers::logs::{LogEntry, Logs};
+use crate::checkers::membership::Membership;
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
 use crate::disk;
@@ -35,6 +36,7 @@ struct Seen {
     past: Past,
     records: RecordPast,
     logs: Logs,
+    membership: Membership,
     /// Revisions up to this one of each member's state have been compared.
     revisions: Vec<i64>,
     /// Entries up to this one of each member's log had been applied when they were compared.
@@ -68,6 +70,7 @@ impl Observer {
                 }
                 let name = &cluster.members[number].name;
                 seen.look_at_state(number, cluster, &view)?;
+                seen.membership.seen(name, &view)?;
                 if logs_due {
                     let checkpointed = look_at_leases(name, &view)?;
                     cluster.world.count("leases seen with a checkpoint", checkpointed);

@@ -20,6 +20,7 @@ use crate::workloads::lease::LeaseHolders;
 use crate::workloads::lock::Contenders;
 use crate::workloads::move_leader::Mover;
 use crate::workloads::quota::{self, Operator};
+use crate::workloads::replacement::Replacer;
 use crate::workloads::requests::Requesters;
 use crate::workloads::watch::Watchers;
 use crate::world::{Recorder, World, elapsed};
@@ -152,6 +153,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let election = Election::start(options, world);
     let requesters = Requesters::start(options, world);
     let mover = Mover::start(options, world);
+    let replacer = Replacer::start(options, &cluster);
     let play = Play {
         options,
         world,
@@ -176,7 +178,15 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     mover.leave();
     if world.violations().is_empty() {
         fair_weather();
-        if let Err(violation) = play.end_well().await {
+        if let Some(replaced) = replacer.current() {
+            let others: Vec<usize> = (0..options.members)
+                .filter(|number| *number != replaced)
+                .collect();
+            cluster.heal(&others).await;
+        }
+        if let Err(violation) = replacer.finish(&cluster).await {
+            world.violated(violation);
+        } else if let Err(violation) = play.end_well().await {
             for number in 0..options.members {
                 cluster.event(number, "at the end", "");
             }

@@ -81,8 +81,8 @@ pub enum StartError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: String, source: std::io::Error },
     #[error(
-        "the member {member} has been permanently removed from the cluster: remove the data directory {path}, and add the member \
-         again (member add) if it is to come back"
+        "the member has been permanently removed from the cluster: {path} is the data directory of member {member}, which is \
+         none any more; remove the directory, and add the member again (member add) if it is to come back"
     )]
     Removed { member: MemberId, path: String },
     #[error("{0}")]

@@ -7,7 +7,8 @@ use crate::ids::MemberId;
 use crate::proto::log::Member;
 use crate::storage::directory::DataDirectory;
 
-/// As far as the flags alone tell: an engine that has been opened may have made tables of its journals.
+/// As far as the flags alone tell: an engine that has been opened may have made tables of its journals. They tell of the members
+/// that the cluster began with.
 pub(super) fn check_owner_by_flags(
     config: &config::Server,
     directory: &DataDirectory,
@@ -16,7 +17,11 @@ pub(super) fn check_owner_by_flags(
     let configured = listed.and_then(|listed| found(config, &listed).ok());
     match (directory.identity()?, configured) {
         (Some(identity), Some(configured)) if configured.identity.cluster == identity.cluster => {
-            check_owner(config, directory, identity.member, &configured.initial.members)
+            let members = &configured.initial.members;
+            if members.iter().any(|member| member.id == identity.member.0) {
+                return check_owner(config, directory, identity.member, members);
+            }
+            Ok(())
         }
         _ => Ok(()),
     }

@@ -92,6 +92,10 @@ pub struct Flags {
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub strict_reconfig_check: bool,
+    /// Make this member a voter as soon as it has caught up, if it was added as a learner. Not in etcd.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub auto_promote: bool,
     /// So many learners the cluster may have at a time.
     #[arg(long, alias = "experimental-max-learners", default_value = "1", value_parser = unsigned)]
     pub max_learners: u64,

@@ -8,6 +8,7 @@ mod actor;
 mod files;
 mod http;
 mod process;
+mod service_manager;
 mod tasks;
 
 #[cfg(not(madsim))]
@@ -37,6 +38,7 @@ pub use http::{Executor, Timer};
 pub use process::{
     ProcessUsage, arguments, open_files_max, process_usage, raise_open_files_max, restart_process,
 };
+pub use service_manager::{ServiceState, tell_service_manager, watchdog_interval};
 pub use tasks::TaskThread;
 pub use world::{
     Instant, Listener, Stream, ThreadHandle, block_on, blocking, connect, disk_read, disk_sync,

@@ -3,6 +3,7 @@
 
 use crate::cluster::{MemberUrl, Scheme};
 use crate::config::{self, ClusterState};
+use crate::env::{self, ServiceState};
 use crate::storage::directory::Identity;
 use crate::version;
 use serde_json::json;
@@ -60,6 +61,7 @@ pub fn serving(config: &config::Server, identity: Identity) {
 /// The member has joined its cluster.
 pub fn ready(config: &config::Server) {
     tracing::info!("ready to serve client requests");
+    env::tell_service_manager(ServiceState::Ready);
     for url in &config.listen_client_urls {
         let (traffic, address) = ("grpc+http", url.address());
         match url.scheme() {
@@ -97,6 +99,7 @@ pub fn removed() {
 pub fn closing(config: &config::Server) {
     let (name, data_dir) = (&config.name, config.data_dir.display());
     tracing::info!(name, %data_dir, "closing etcd server");
+    env::tell_service_manager(ServiceState::Stopping);
 }
 
 /// It is through.

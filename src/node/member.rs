@@ -15,8 +15,9 @@ use crate::config;
 use crate::consensus::neighbours::Neighbours;
 use crate::corruption::HashHandle;
 use crate::corruption::initial::InitialCheck;
-use crate::env::{self, TaskThread, ThreadHandle};
-use crate::proto::log::{ClusterVersion, MemberAttributes, command::Request};
+use crate::env::{self, ServiceState, TaskThread, ThreadHandle};
+use crate::proto::log::member_change::Change;
+use crate::proto::log::{ClusterVersion, MemberAttributes, MemberChange, command::Request};
 use crate::requests::Successor;
 use crate::stop::{Reason, StopSignal};
 use crate::storage::contacts::Contacts;
@@ -31,6 +32,8 @@ use std::time::Duration;
 
 /// Interval between attempts to publish the member, and between looks at the cluster version.
 const PUBLISH_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Interval between a learner's questions whether it may vote.
+const PROMOTE_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Handing over leadership takes no longer before a stop.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -193,6 +196,59 @@ impl Member {
         );
         self.watch_cluster_version();
         announce::ready(&self.config);
+        self.feed_watchdog();
+        if self.config.auto_promote {
+            self.ask_for_a_vote().await;
+        }
+    }
+
+    /// Tells a service manager that watches this process that it is not stuck, as long as consensus answers.
+    fn feed_watchdog(&self) {
+        let Some(interval) = env::watchdog_interval() else {
+            return;
+        };
+        let handle = self.backend.handle.clone();
+        env::spawn_local(async move {
+            while handle.details().await.is_some() {
+                env::tell_service_manager(ServiceState::Alive);
+                env::sleep(interval / 2).await;
+            }
+        });
+    }
+
+    /// A learner becomes a voter once it has caught up; its leader knows when that is.
+    async fn ask_for_a_vote(&self) {
+        let id = self.backend.identity.member.0;
+        let is_learner = || {
+            self.backend
+                .views
+                .load()
+                .cluster
+                .conf_state
+                .learners
+                .contains(&id)
+        };
+        while is_learner() {
+            let change = MemberChange {
+                change: Some(Change::Promote(id)),
+                strict: self.config.strict_reconfig_check,
+                ..MemberChange::default()
+            };
+            match self
+                .backend
+                .handle
+                .propose_own(Request::MemberChange(change))
+                .await
+            {
+                Ok(_) => {
+                    tracing::info!(local_member_id = %self.backend.identity.member, "promoted by --auto-promote")
+                }
+                Err(error) => {
+                    tracing::info!(%error, "this learner is not promoted yet");
+                    env::sleep(PROMOTE_RETRY_AFTER).await;
+                }
+            }
+        }
     }
 
     /// The member's way in for those who run in the same process.

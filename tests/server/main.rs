@@ -17,6 +17,7 @@ mod older_disk;
 mod outage;
 mod ports;
 mod refusals;
+mod replacement;
 mod scale;
 mod slow_links;
 #[path = "../support/mod.rs"]

@@ -100,6 +100,11 @@ impl Member {
             .terminate(STOP_LIMIT)
     }
 
+    /// Waits until it has ended by itself; the status it ended with.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        self.process.take().expect("a started member").wait(STOP_LIMIT)
+    }
+
     pub fn log_text(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }

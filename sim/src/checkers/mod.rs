@@ -7,6 +7,7 @@ pub mod leaders;
 pub mod leases;
 pub mod linearizable;
 pub mod logs;
+pub mod membership;
 pub mod proclaims;
 pub mod requests;
 pub mod revisions;

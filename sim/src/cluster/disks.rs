@@ -70,7 +70,7 @@ impl Cluster {
                 Ok(())
             }
             Trouble::Rotten(flips) => disk::mend(flips),
-            Trouble::Altered => Ok(()),
+            Trouble::Altered | Trouble::Replaced => Ok(()),
             Trouble::Blank | Trouble::Older => disk::scrap(&member.directory)
                 .and_then(|()| disk::carry(&aside(&member.directory), &member.directory)),
             Trouble::Swapped(other) => {
@@ -82,6 +82,23 @@ impl Cluster {
         };
         undone.expect("scratch files can be written");
         lock(&member.process).trouble = None;
+    }
+
+    /// Nothing is wrong with a member's disk any more.
+    pub fn end_trouble(&self, number: usize) {
+        lock(&self.members[number].process).trouble = None;
+    }
+
+    /// Empties a member's disk, whose process must not run: what is started on it is to join the cluster.
+    pub fn wipe(&self, number: usize) {
+        let directory = &self.members[number].directory;
+        for gone in [directory, &copied(directory)] {
+            if gone.exists() {
+                disk::scrap(gone).expect("scratch files can be removed");
+            }
+        }
+        callboard::env::create_directory(directory).expect("scratch files can be made");
+        lock(&self.members[number].process).joins = true;
     }
 
     /// Puts a disk with nothing on it in the place of a member's, whose process must not run.

@@ -23,6 +23,7 @@ impl Cluster {
             own: self.identity(from)?,
             member: MemberId(self.member_id(to)?),
             urls: vec![MemberUrl::parse(&peer_url(to, self.peer_tls)).expect("a URL")],
+            own_urls: vec![peer_url(from, self.peer_tls)],
             dialler,
         })
     }

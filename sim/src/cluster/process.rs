@@ -68,6 +68,7 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
     let ended = match Member::run(config, engine, signal, started).await {
         Ended::Asked(_, outcome) => outcome.err(),
         Ended::Failed(reason) => Some(reason),
+        Ended::Removed => Some("it was removed from the cluster".to_owned()),
         Ended::Refused(error) => {
             // What is refused later than that was in order.
             let before = before.filter(|_| is_about_directory(&error));
@@ -90,7 +91,7 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
 }
 
 /// The configuration that an operator's flags would give.
-pub(super) fn member_config(options: &Options, number: usize, directory: &Path) -> Server {
+pub(super) fn member_config(options: &Options, number: usize, directory: &Path, joins: bool) -> Server {
     let url = format!("http://{}", endpoint(number));
     let cluster: Vec<_> = (0..options.members)
         .map(|number| format!("m{}={}", number + 1, peer_url(number, options.peer_tls)))
@@ -108,6 +109,10 @@ pub(super) fn member_config(options: &Options, number: usize, directory: &Path) 
         ),
         format!("--peer-auto-tls={}", options.peer_tls),
         format!("--initial-cluster={}", cluster.join(",")),
+        format!(
+            "--initial-cluster-state={}",
+            if joins { "existing" } else { "new" }
+        ),
         format!("--snapshot-count={}", options.snapshot_count),
         format!("--corrupt-check-time={}ms", options.hashes_ms),
         format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),

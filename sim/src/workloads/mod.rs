@@ -13,6 +13,7 @@ pub mod move_leader;
 mod past_range;
 mod put;
 pub mod quota;
+pub mod replacement;
 pub mod requests;
 mod txn;
 pub mod watch;

@@ -1,0 +1,233 @@
+//! Members are replaced: in some rehearsals an operator removes one after the other from the cluster, and adds it again with an
+//! empty disk and another id, as a learner or as a voter. Whoever was removed must end without being killed, also if it has not
+//! heard of it before its process was started again; whoever was added must join, catch up, and vote.
+
+use crate::checkers::{Violation, violation};
+use crate::clients;
+use crate::cluster::{Cluster, Trouble, peer_url};
+use crate::options::Options;
+use crate::random::RandomStream;
+use crate::world::elapsed;
+use callboard::client::Client;
+use callboard::proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+};
+use madsim::task::JoinHandle;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Of a hundred rehearsals.
+const SHARE: u64 = 25;
+/// Where nothing is wrong, a replacement comes to its end within this time. Members must have been in reach for five seconds.
+const FINISH_MAX: Duration = Duration::from_secs(120);
+
+/// The operator.
+pub struct Replacer {
+    shared: Rc<Shared>,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Nobody else is to be replaced.
+    is_over: Cell<bool>,
+    /// Who is being replaced, and what is waited for.
+    current: Cell<Option<(usize, &'static str)>>,
+}
+
+impl Replacer {
+    /// Sends the operator to work, where there is any. A story has no place for it.
+    pub fn start(options: &Options, cluster: &Rc<Cluster>) -> Self {
+        let shared = Rc::new(Shared::default());
+        let mut random = RandomStream::of(options.seed, "replacer wanted");
+        let is_wanted = options.operations > 0 && options.members > 1 && random.chance(SHARE);
+        let task = is_wanted.then(|| {
+            let operator = Operator {
+                shared: Rc::clone(&shared),
+                client: clients::connect(0..options.members, Duration::from_secs(5)),
+                cluster: Rc::clone(cluster),
+                is_secure: options.peer_tls,
+                random: RandomStream::of(options.seed, "replacer"),
+            };
+            madsim::task::spawn_local(operator.live())
+        });
+        Self { shared, task }
+    }
+
+    /// Who is being replaced.
+    pub fn current(&self) -> Option<usize> {
+        self.shared.current.get().map(|(number, _)| number)
+    }
+
+    /// Comes to an end with whoever is being replaced. Nothing else must be wrong by then.
+    pub async fn finish(self, cluster: &Cluster) -> Result<(), Violation> {
+        self.shared.is_over.set(true);
+        let deadline = elapsed() + FINISH_MAX;
+        while let Some((number, waits_for)) = self.shared.current.get() {
+            if elapsed() > deadline {
+                let name = &cluster.members[number].name;
+                return violation(format!(
+                    "{name} is to be replaced, and not within {FINISH_MAX:?}: {waits_for}"
+                ));
+            }
+            cluster.resume(number);
+            madsim::time::sleep(Duration::from_millis(100)).await;
+        }
+        if let Some(task) = self.task {
+            task.abort();
+        }
+        Ok(())
+    }
+}
+
+struct Operator {
+    shared: Rc<Shared>,
+    client: Client,
+    cluster: Rc<Cluster>,
+    is_secure: bool,
+    random: RandomStream,
+}
+
+impl Operator {
+    async fn live(mut self) {
+        while !self.shared.is_over.get() {
+            self.wait(1_000, 15_000).await;
+            let number = self.random.below(self.cluster.members.len() as u64) as usize;
+            let Some(id) = self.cluster.member_id(number) else {
+                continue;
+            };
+            if self.shared.is_over.get() || !self.cluster.trouble(number, Trouble::Replaced) {
+                continue;
+            }
+            self.cluster.event(number, "! replaced", "");
+            self.remove(number, id).await;
+            self.see_it_end(number).await;
+            self.cluster.wipe(number);
+            self.wait(0, 3_000).await;
+            self.add(number).await;
+            self.cluster.end_trouble(number);
+            self.cluster.event(number, "member again", "");
+            self.cluster.world.count("members replaced", 1);
+            self.shared.current.set(None);
+        }
+    }
+
+    async fn wait(&mut self, ms_min: u64, ms_max: u64) {
+        madsim::time::sleep(Duration::from_millis(self.random.between(ms_min, ms_max))).await;
+    }
+
+    fn waits_for(&self, number: usize, what: &'static str) {
+        self.shared.current.set(Some((number, what)));
+    }
+
+    async fn members(&self) -> Option<Vec<Member>> {
+        let request = MemberListRequest { linearizable: true };
+        self.client
+            .member_list(request)
+            .await
+            .ok()
+            .map(|list| list.members)
+    }
+
+    /// Once asked for, a removal may come at any time: it is asked for until it has.
+    async fn remove(&mut self, number: usize, id: u64) {
+        self.waits_for(number, "its removal");
+        loop {
+            if self
+                .client
+                .member_remove(MemberRemoveRequest { id })
+                .await
+                .is_ok()
+            {
+                break;
+            }
+            if self.shared.is_over.get() {
+                // Nobody else starts it any more, and the others may need it to agree on anything.
+                self.cluster.restart(number);
+            }
+            let members = self.members().await;
+            if members.is_some_and(|members| members.iter().all(|member| member.id != id)) {
+                break;
+            }
+            self.wait(100, 1_000).await;
+        }
+        self.cluster.world.count("members removed", 1);
+    }
+
+    /// It ends by itself: it hears of it from the log, or from those that it calls.
+    async fn see_it_end(&mut self, number: usize) {
+        self.waits_for(number, "the end of its process, which is no member's any more");
+        if self.random.chance(30) {
+            // Perhaps before it has heard of it.
+            self.cluster.kill(number).await;
+            self.wait(0, 1_000).await;
+            self.cluster.restart(number);
+        }
+        while self.cluster.is_running(number) || !self.cluster.is_idle(number) {
+            self.wait(50, 200).await;
+        }
+    }
+
+    async fn add(&mut self, number: usize) {
+        self.waits_for(number, "its addition");
+        let url = peer_url(number, self.is_secure);
+        let is_learner = self.random.chance(50);
+        let id = loop {
+            let members = self.members().await.unwrap_or_default();
+            let known = members.iter().find(|member| member.peer_ur_ls.contains(&url));
+            if let Some(known) = known {
+                break known.id;
+            }
+            let request = MemberAddRequest {
+                peer_ur_ls: vec![url.clone()],
+                is_learner,
+            };
+            if let Ok(added) = self.client.member_add(request).await
+                && let Some(member) = added.member
+            {
+                break member.id;
+            }
+            self.wait(100, 1_000).await;
+        };
+        self.waits_for(number, "its start in the cluster");
+        while !self.has_joined(number, id) {
+            self.cluster.restart(number);
+            self.wait(100, 1_000).await;
+        }
+        if is_learner {
+            self.promote(number, id).await;
+        }
+    }
+
+    /// Whether it runs under this id and its name is known to itself: that comes from the log.
+    fn has_joined(&self, number: usize, id: u64) -> bool {
+        self.cluster.member_id(number) == Some(id)
+            && self.cluster.views(number).is_some_and(|views| {
+                let view = views.load();
+                let mut members = view.cluster.members.iter();
+                members.any(|member| member.id == id && !member.name.is_empty())
+            })
+    }
+
+    async fn promote(&mut self, number: usize, id: u64) {
+        self.waits_for(number, "its vote");
+        loop {
+            self.cluster.restart(number);
+            if self
+                .client
+                .member_promote(MemberPromoteRequest { id })
+                .await
+                .is_ok()
+            {
+                break;
+            }
+            let members = self.members().await.unwrap_or_default();
+            if members.iter().any(|member| member.id == id && !member.is_learner) {
+                break;
+            }
+            self.wait(100, 1_000).await;
+        }
+        self.cluster.world.count("learners promoted", 1);
+    }
+}
