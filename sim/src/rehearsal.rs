@@ -178,12 +178,6 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     mover.leave();
     if world.violations().is_empty() {
         fair_weather();
-        if let Some(replaced) = replacer.current() {
-            let others: Vec<usize> = (0..options.members)
-                .filter(|number| *number != replaced)
-                .collect();
-            cluster.heal(&others).await;
-        }
         if let Err(violation) = replacer.finish(&cluster).await {
             world.violated(violation);
         } else if let Err(violation) = play.end_well().await {

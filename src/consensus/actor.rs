@@ -17,7 +17,6 @@ use super::options::ConsensusOptions;
 use super::proposals::{Circumstances, Next, Proposals, is_wanted};
 use super::reads::Reads;
 use super::restoring::{Ordered, Restoring};
-use super::start_check::Word;
 use super::writer::LogWork;
 use crate::apply::ApplyWork;
 use crate::env::{self, TaskThread};
@@ -25,7 +24,7 @@ use crate::ids::{LogIndex, MemberId};
 use crate::inbox::Wake;
 use crate::metrics::ConsensusMetrics;
 use crate::mutants::{self, Mutant};
-use crate::proto::peer::{self, Recollection};
+use crate::proto::peer;
 use crate::requests::{ReadError, Reader};
 use crate::storage::contacts::Contacts;
 use crate::storage::log::LogDatabase;
@@ -37,7 +36,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The state of a snapshot, and the place that it takes until it is in use or refused.
 type Arrived = (Arc<StateDatabase>, OwnedSemaphorePermit);
@@ -149,32 +148,15 @@ impl Consensus {
             self.cut_log(incoming.state_synced);
         }
         self.proposals.add(incoming.commands);
-        self.member_changes.add(incoming.member_changes);
+        self.member_changes.add(incoming.member_changes, env::now());
         if self.core.leadership().is_leader {
-            self.member_changes.add(incoming.forwarded_member_changes);
+            self.member_changes
+                .add(incoming.forwarded_member_changes, env::now());
             for (from, batch) in incoming.forwarded {
                 self.proposals.add_forwarded(from, &batch);
             }
         }
         self.reads.add(incoming.reads);
-    }
-
-    /// Tells members that have dialled what is remembered of them, and listens to what others remember of this one.
-    fn greet(
-        &mut self,
-        greetings: BTreeMap<MemberId, oneshot::Sender<Recollection>>,
-        words: BTreeMap<MemberId, Word>,
-    ) {
-        for (from, answer) in greetings {
-            // Whoever asked may have gone.
-            let _ = answer.send(self.core.recollection(from));
-        }
-        for (member, word) in words {
-            self.note_connection(member, &word);
-            if let Err(error) = self.core.hear(member, word) {
-                self.neighbours.stop.fail(&error);
-            }
-        }
     }
 
     fn tick(&mut self) {

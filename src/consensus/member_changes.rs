@@ -18,25 +18,41 @@ use std::time::Duration;
 
 /// A member is well once it was in reach for so long (etcd: `HealthInterval`).
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
+/// Whoever waits for a change gives up by then; nobody wants to be surprised by it later.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// A learner may vote once it has this share of its leader's log, in percent (etcd: `readyPercentThreshold`).
 const READY_PERCENT: u64 = 90;
 
 /// Those that wait.
 #[derive(Debug, Default)]
-pub(super) struct MemberChanges(VecDeque<ReadableCommands>);
+pub(super) struct MemberChanges(VecDeque<WaitingChange>);
+
+/// One that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct WaitingChange {
+    pub commands: ReadableCommands,
+    since: Instant,
+}
 
 /// What to do with the next one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    Propose(ReadableCommands),
-    Forward(MemberId, ReadableCommands),
+    Propose(WaitingChange),
+    Forward(MemberId, WaitingChange),
 }
 
 impl MemberChanges {
     /// What does not fit is lost like a message on the way: whoever waits for it hears so in time.
-    pub fn add(&mut self, changes: Vec<ReadableCommands>) {
+    pub fn add(&mut self, changes: Vec<ReadableCommands>, now: Instant) {
         let room = MEMBER_CHANGES_WAITING_MAX.saturating_sub(self.0.len());
-        self.0.extend(changes.into_iter().take(room));
+        let changes = changes.into_iter().take(room);
+        self.0
+            .extend(changes.map(|commands| WaitingChange { commands, since: now }));
+    }
+
+    /// One that [`Self::next`] gave cannot go on yet.
+    pub fn put_back(&mut self, change: WaitingChange) {
+        self.0.push_front(change);
     }
 
     /// The next one, for which somebody still waits; `is_free` tells whether a leader may propose one.
@@ -44,6 +60,7 @@ impl MemberChanges {
         &mut self,
         leadership: Leadership,
         is_free: bool,
+        now: Instant,
         is_wanted: impl Fn(&Command) -> bool,
     ) -> Option<Next> {
         let goes_on = if leadership.is_leader {
@@ -53,7 +70,9 @@ impl MemberChanges {
         };
         while goes_on {
             let next = self.0.pop_front()?;
-            if !next.single().is_some_and(|command| is_wanted(&command)) {
+            let is_late = now - next.since > WAIT_MAX;
+            let command = next.commands.single();
+            if is_late || !command.is_some_and(|command| is_wanted(&command)) {
                 continue;
             }
             return Some(if leadership.is_leader {

@@ -100,7 +100,7 @@ impl Member {
             .terminate(STOP_LIMIT)
     }
 
-    /// Waits until it has ended by itself; the status it ended with.
+    /// Waits until it has ended on its own; the status it ended with.
     pub fn wait_for_end(&mut self) -> ExitStatus {
         self.process.take().expect("a started member").wait(STOP_LIMIT)
     }

@@ -113,14 +113,6 @@ struct Write {
     doomed: bool,
 }
 
-impl Write {
-    /// Whether they touch the same bytes. What changes the length touches all.
-    fn overlaps(&self, other: &Self) -> bool {
-        let is_behind = |one: &Self, other: &Self| one.offset >= other.offset + other.bytes;
-        self.bytes == 0 || other.bytes == 0 || !(is_behind(self, other) || is_behind(other, self))
-    }
-}
-
 thread_local! {
     /// Whether this thread is at work here: what it calls meanwhile passes through.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
@@ -411,32 +403,6 @@ impl Disks {
             Err(Way::Fail(error)) => Way::Fail(error),
             _ => Way::Through,
         }
-    }
-
-    /// The operating system forgets what it holds of a file and need not write any more: what a failed sync left behind is not
-    /// there then. Whoever has the file open still appends where it ended.
-    fn forget(&mut self, descriptor: RawFd) -> Way {
-        let Some((file, _)) = self.tracked(descriptor) else {
-            return Way::Through;
-        };
-        let Some(writer) = file
-            .writer()
-            .filter(|_| file.unsynced.iter().any(|write| write.doomed))
-        else {
-            return Way::Through;
-        };
-        let mut kept: Vec<Write> = Vec::new();
-        for write in std::mem::take(&mut file.unsynced).into_iter().rev() {
-            if !write.doomed || kept.iter().any(|later| later.overlaps(&write)) {
-                kept.push(write);
-                continue;
-            }
-            // A file that cannot be written keeps more than it should: nothing that a rehearsal relies on.
-            let _ = power::vanish(&writer, &write);
-        }
-        kept.reverse();
-        file.unsynced = kept;
-        Way::Through
     }
 
     fn before_sync(&mut self, descriptor: RawFd) -> Way {

@@ -2,15 +2,18 @@
 //! order; a page that was written several times is there as it was after any of them, and one page may be cut between two
 //! sectors. Of each directory, any of the names that were made or removed since its last sync (`names`).
 //!
+//! And what the operating system forgets of a file, with what a failed sync has left behind.
+//!
 //! A file that was made longer or shorter without a sync keeps a beginning of what was done to it: that pages of it
 //! outrun its length is left out.
 
 use super::names;
-use super::{Disks, INSIDE, Tracked, Write, disks};
+use super::{Disks, INSIDE, Tracked, Way, Write, disks};
 use crate::random::RandomStream;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Result;
+use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -208,8 +211,44 @@ fn overlap(sector: u64, write: &Write) -> (u64, u64) {
     (start, end)
 }
 
+impl Disks {
+    /// The operating system forgets what it holds of a file and need not write any more: what a failed sync left behind is not
+    /// there then. Whoever has the file open still appends where it ended.
+    pub(super) fn forget(&mut self, descriptor: RawFd) -> Way {
+        let Some((file, _)) = self.tracked(descriptor) else {
+            return Way::Through;
+        };
+        let Some(writer) = file
+            .writer()
+            .filter(|_| file.unsynced.iter().any(|write| write.doomed))
+        else {
+            return Way::Through;
+        };
+        let mut kept: Vec<Write> = Vec::new();
+        for write in std::mem::take(&mut file.unsynced).into_iter().rev() {
+            if !write.doomed || kept.iter().any(|later| later.overlaps(&write)) {
+                kept.push(write);
+                continue;
+            }
+            // A file that cannot be written keeps more than it should: nothing that a rehearsal relies on.
+            let _ = vanish(&writer, &write);
+        }
+        kept.reverse();
+        file.unsynced = kept;
+        Way::Through
+    }
+}
+
+impl Write {
+    /// Whether they touch the same bytes. What changes the length touches all.
+    fn overlaps(&self, other: &Self) -> bool {
+        let is_behind = |one: &Self, other: &Self| one.offset >= other.offset + other.bytes;
+        self.bytes == 0 || other.bytes == 0 || !(is_behind(self, other) || is_behind(other, self))
+    }
+}
+
 /// Undoes a write, but for what it has added to the length of the file: that is zeros now.
-pub(super) fn vanish(file: &File, write: &Write) -> Result<()> {
+fn vanish(file: &File, write: &Write) -> Result<()> {
     if write.bytes == 0 {
         return undo(file, write);
     }

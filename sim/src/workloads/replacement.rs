@@ -55,14 +55,14 @@ impl Replacer {
         Self { shared, task }
     }
 
-    /// Who is being replaced.
-    pub fn current(&self) -> Option<usize> {
-        self.shared.current.get().map(|(number, _)| number)
-    }
-
     /// Comes to an end with whoever is being replaced. Nothing else must be wrong by then.
     pub async fn finish(self, cluster: &Cluster) -> Result<(), Violation> {
         self.shared.is_over.set(true);
+        if let Some((replaced, _)) = self.shared.current.get() {
+            let everybody = 0..cluster.members.len();
+            let others: Vec<usize> = everybody.filter(|number| *number != replaced).collect();
+            cluster.heal(&others).await;
+        }
         let deadline = elapsed() + FINISH_MAX;
         while let Some((number, waits_for)) = self.shared.current.get() {
             if elapsed() > deadline {
@@ -155,7 +155,7 @@ impl Operator {
         self.cluster.world.count("members removed", 1);
     }
 
-    /// It ends by itself: it hears of it from the log, or from those that it calls.
+    /// It ends on its own: it hears of it from the log, or from those that it calls.
     async fn see_it_end(&mut self, number: usize) {
         self.waits_for(number, "the end of its process, which is no member's any more");
         if self.random.chance(30) {

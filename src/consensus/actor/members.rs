@@ -8,14 +8,17 @@ use crate::consensus::start_check::Word;
 use crate::env;
 use crate::ids::MemberId;
 use crate::mutants::{self, Mutant};
-use crate::proto::log::Command;
 use crate::proto::log::command::Request;
+use crate::proto::log::member_change::Change;
+use crate::proto::log::{Command, MemberChangeRefusal};
+use crate::proto::peer::Recollection;
 use crate::requests::Successor;
 use crate::state::entry::ReadableCommands;
 use crate::state::membership::{Reconfiguration, Step};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// A member that was removed stays so long, for the others to hear that this is agreed on (etcd: `stopWithDelay`).
 const LEAVE_DELAY: Duration = Duration::from_secs(1);
@@ -45,13 +48,11 @@ impl Consensus {
         }
     }
 
-    /// The others must hear of it, and should not have to miss a leader first.
-    fn leave(&mut self) {
+    /// The others may need its answers to hear of it.
+    fn leave(&self) {
         if mutants::active(Mutant::RemovedStays) {
             return;
         }
-        self.core.tell_commit();
-        self.core.hand_over_leadership(Successor::Furthest);
         let stop = self.neighbours.stop.clone();
         env::spawn_local(async move {
             env::sleep(LEAVE_DELAY).await;
@@ -59,7 +60,25 @@ impl Consensus {
         });
     }
 
-    pub(super) fn note_connection(&mut self, member: MemberId, word: &Word) {
+    /// Tells members that have dialled what is remembered of them, and listens to what others remember of this one.
+    pub(super) fn greet(
+        &mut self,
+        greetings: BTreeMap<MemberId, oneshot::Sender<Recollection>>,
+        words: BTreeMap<MemberId, Word>,
+    ) {
+        for (from, answer) in greetings {
+            // Whoever asked may have gone.
+            let _ = answer.send(self.core.recollection(from));
+        }
+        for (member, word) in words {
+            self.note_connection(member, &word);
+            if let Err(error) = self.core.hear(member, word) {
+                self.neighbours.stop.fail(&error);
+            }
+        }
+    }
+
+    fn note_connection(&mut self, member: MemberId, word: &Word) {
         if matches!(word, Word::Remembers(_)) {
             self.connected_since.entry(member).or_insert_with(env::now);
         } else {
@@ -75,10 +94,14 @@ impl Consensus {
             match self.next_member_change(leadership, is_free) {
                 None => return,
                 Some(Next::Forward(leader, change)) => {
-                    let change = Bytes::copy_from_slice(change.as_bytes());
+                    let change = Bytes::copy_from_slice(change.commands.as_bytes());
                     self.links.forward_member_change(leader, change);
                 }
-                Some(Next::Propose(change)) => self.propose_member_change(&change),
+                Some(Next::Propose(change)) => {
+                    if !self.propose_member_change(&change.commands) {
+                        return self.member_changes.put_back(change);
+                    }
+                }
             }
         }
     }
@@ -88,16 +111,18 @@ impl Consensus {
         let is_wanted = is_wanted(origin, &self.neighbours.waiters);
         // Whether those of other members are still waited for is not known here.
         let is_wanted = |command: &Command| command.origin != origin || is_wanted(command);
-        self.member_changes.next(leadership, is_free, is_wanted)
+        self.member_changes
+            .next(leadership, is_free, env::now(), is_wanted)
     }
 
-    /// Proposes it with what this leader thinks of it. What raft refuses is lost: whoever waits hears so in time.
-    fn propose_member_change(&mut self, commands: &ReadableCommands) {
+    /// Proposes it with what this leader thinks of it. What raft refuses is lost: whoever waits hears so in time. False if somebody
+    /// else is to propose it: a leader that is to go hands over first, and passes it on.
+    fn propose_member_change(&mut self, commands: &ReadableCommands) -> bool {
         let Some(mut command) = commands.single() else {
-            return;
+            return true;
         };
         let Some(Request::MemberChange(change)) = &mut command.request else {
-            return;
+            return true;
         };
         let (cluster, details) = (self.core.store().cluster(), self.core.details());
         let circumstances = Circumstances {
@@ -108,11 +133,20 @@ impl Consensus {
             now: env::now(),
         };
         change.set_refusal(circumstances.judge(change));
+        let is_own_removal = change.change == Some(Change::Remove(self.member.0));
+        if is_own_removal
+            && change.refusal() == MemberChangeRefusal::None
+            && cluster.conf_state.voters.len() > 1
+        {
+            self.core.hand_over_leadership(Successor::Furthest);
+            return false;
+        }
         let change = change.clone();
         if let Ok(commands) = ReadableCommands::of(&command)
             && !self.core.propose_member_change(&change, &commands)
         {
             tracing::warn!("raft did not take a change of the members");
         }
+        true
     }
 }

@@ -2,13 +2,13 @@
 
 use super::Core;
 use crate::consensus::convert;
-use crate::ids::LogIndex;
+use crate::ids::{LogIndex, MemberId};
 use crate::mutants::{self, Mutant};
 use crate::proto::log::MemberChange;
 use crate::proto::peer;
 use crate::state::Payload;
 use crate::state::entry::ReadableCommands;
-use crate::state::membership::Reconfiguration;
+use crate::state::membership::{Reconfiguration, Step};
 use raft::StateRole;
 
 /// Raft has made another configuration of a change than the state.
@@ -48,6 +48,12 @@ impl Core {
         if change.index <= self.raw.store().cut_index() {
             // It is part of a snapshot that has come since.
             return Ok(());
+        }
+        let raft = &mut self.raw.raft;
+        if change.step == Step::Remove(MemberId(raft.id)) && raft.state == StateRole::Leader {
+            // It has led again since another one proposed that. Raft cannot lead without having a part in its configuration.
+            raft.bcast_append();
+            raft.become_follower(raft.term, raft::INVALID_ID);
         }
         let made = self.raw.apply_conf_change(&convert::conf_change_of(change.step));
         let mut made = made.map_or_else(

@@ -5,6 +5,7 @@ use crate::checkers::Violation;
 use crate::random::RandomStream;
 use crate::world::World;
 use callboard::client::{Client, Error};
+use callboard::etcd_errors::EtcdError;
 use callboard::limits::{TXN_LEVELS_MAX, TXN_OPS_MAX_DEFAULT};
 use callboard::proto::etcdserverpb as pb;
 use callboard::proto::etcdserverpb::request_op::Request as Operation;
@@ -39,6 +40,8 @@ pub async fn ask(random: &mut RandomStream, world: &World, client: &Client) -> R
         {
             Ok(())
         }
+        // A learner does not look into what it is asked.
+        Err(Error::Refused(status)) if status.message() == EtcdError::NotForLearner.text() => Ok(()),
         Err(error) => Err(Violation(format!(
             "a transaction out of bounds was answered with {error}"
         ))),
