@@ -63,7 +63,7 @@ async fn ask(url: &MemberUrl, dialler: Option<&Connector>) -> Option<Running> {
             ..ChannelOptions::default()
         };
         let address = url.address();
-        let channel = Channel::connect_with(&address, &address, &options).await;
+        let channel = Channel::connect_with(&address, &url.authority(), &options).await;
         let channel = channel.map_err(|error| error.to_string())?;
         let request = MemberListRequest { linearizable: false };
         let answer = ClusterClient::new(channel).member_list(request).await;

@@ -10,6 +10,7 @@ use super::error::{Attempt, Error, Reason, sort};
 use super::rotation::jittered;
 use super::session::{ClientSession, Connect, Connection, Failed, Shared};
 use crate::env;
+use crate::etcd_errors::EtcdError;
 use crate::mutants::{self, Mutant};
 use crate::proto::{etcdserverpb as pb, v3electionpb, v3lockpb};
 use actix::Addr;
@@ -202,7 +203,13 @@ impl Client {
             };
             match answer.map_err(sort) {
                 Ok(answer) => return Ok(answer.into_inner()),
-                Err(Attempt::Refused(status)) => return Err(Error::Refused(status)),
+                Err(Attempt::Refused(status)) => {
+                    if status.message() == EtcdError::NotForLearner.text() {
+                        // The next request goes to a member that has a vote.
+                        self.failed(&connection);
+                    }
+                    return Err(Error::Refused(status));
+                }
                 Err(Attempt::NotSent) => {
                     sent_on.store(0, Ordering::Relaxed);
                     self.failed(&connection);

@@ -42,8 +42,6 @@ pub enum UrlError {
     BindHost(String),
     #[error("unexpected empty host ({0})")]
     EmptyHost(String),
-    #[error("{0}: unix sockets are not supported yet, use http or https")]
-    UnixUnsupported(String),
 }
 
 impl MemberUrl {
@@ -121,18 +119,34 @@ impl MemberUrl {
         matches!(self.scheme, Scheme::Https | Scheme::Unixs)
     }
 
-    /// `host:port`, for dialling and listening.
+    /// Whether it is a socket of the Unix domain.
+    pub fn is_unix(&self) -> bool {
+        matches!(self.scheme, Scheme::Unix | Scheme::Unixs)
+    }
+
+    /// `host:port`, or `unix:` and a path, for dialling and listening.
     pub fn address(&self) -> String {
-        if self.host.contains(':') {
+        if self.is_unix() {
+            format!("unix:{}", self.host)
+        } else if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)
         }
     }
 
+    /// Whom requests there are for: `host:port`; `localhost` at the other end of a socket on this machine.
+    pub fn authority(&self) -> String {
+        if self.is_unix() {
+            "localhost".to_owned()
+        } else {
+            self.address()
+        }
+    }
+
     /// A member listens on addresses of its own, so the host is an IP or `localhost`.
     pub fn check_bind(&self) -> Result<(), UrlError> {
-        if matches!(self.scheme, Scheme::Unix | Scheme::Unixs) {
+        if self.is_unix() {
             return Ok(());
         }
         if self.host == "localhost" || self.host.parse::<IpAddr>().is_ok() {
@@ -144,18 +158,10 @@ impl MemberUrl {
 
     /// Others must be able to dial it.
     pub fn check_host(&self) -> Result<(), UrlError> {
-        if self.host.is_empty() && matches!(self.scheme, Scheme::Http | Scheme::Https) {
+        if self.host.is_empty() && !self.is_unix() {
             Err(UrlError::EmptyHost(self.text.clone()))
         } else {
             Ok(())
-        }
-    }
-
-    /// Only TCP is spoken so far.
-    pub fn check_supported(&self) -> Result<(), UrlError> {
-        match self.scheme {
-            Scheme::Http | Scheme::Https => Ok(()),
-            Scheme::Unix | Scheme::Unixs => Err(UrlError::UnixUnsupported(self.text.clone())),
         }
     }
 }
@@ -234,8 +240,11 @@ mod tests {
             url("http://foo:1").check_bind().unwrap_err().to_string(),
             "expected IP in URL for binding (http://foo:1)"
         );
-        assert!(url("https://1.1.1.1:1").check_supported().is_ok());
-        assert!(url("unix://a.sock").check_supported().is_err());
+        let socket = url("unix:///run/a.sock");
+        assert_eq!(
+            (socket.address().as_str(), socket.authority().as_str()),
+            ("unix:/run/a.sock", "localhost")
+        );
         assert_eq!(url("http://[::1]:5").address(), "[::1]:5");
     }
 }

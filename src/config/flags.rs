@@ -99,7 +99,7 @@ pub struct Flags {
     /// So many learners the cluster may have at a time.
     #[arg(long, alias = "experimental-max-learners", default_value = "1", value_parser = unsigned)]
     pub max_learners: u64,
-    /// Serve the v2 API. Only false is supported.
+    /// Serve the v2 API. Not yet: a warning says so.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub enable_v2: bool,

@@ -87,6 +87,12 @@ impl Server {
         let auto_compaction = auto_compaction(&flags)?;
         check_unsupported(&flags)?;
         let tls = tls_flags::read(&flags, &mut notices)?;
+        if flags.enable_v2 {
+            notices.push(Notice::warn(
+                "--enable-v2 is given, and the v2 API is not served yet; clients of the v3 API are served",
+                [("enable-v2", &flags.enable_v2.to_string())],
+            ));
+        }
         if flags.name == DEFAULT_NAME {
             notices.push(Notice::warn(
                 "it isn't recommended to use default name, please set a value for --name",
@@ -145,9 +151,6 @@ impl Server {
     /// knows its members: there the flag is not even read.
     pub fn initial_cluster(&self) -> Result<InitialCluster, Error> {
         let cluster = InitialCluster::parse(&self.initial_cluster_text)?;
-        for (_, urls) in cluster.iter() {
-            urls.iter().try_for_each(MemberUrl::check_supported)?;
-        }
         match self.initial_cluster_state {
             ClusterState::New => {
                 cluster.check_bootstrap(&self.name, &self.initial_advertise_peer_urls)?;
@@ -245,8 +248,6 @@ fn check_urls(flags: &Flags) -> Result<(), Error> {
     listened().try_for_each(MemberUrl::check_bind)?;
     check_hosts(advertise_peer).map_err(|(text, error)| Error::AdvertisePeerUrls(text, error))?;
     check_hosts(advertise_client).map_err(|(text, error)| Error::AdvertiseClientUrls(text, error))?;
-    let mut all = listened().chain(advertise_peer).chain(advertise_client);
-    all.try_for_each(MemberUrl::check_supported)?;
     Ok(())
 }
 
@@ -310,9 +311,6 @@ fn check_unsupported(flags: &Flags) -> Result<(), Error> {
     let unsupported = |flag, value, hint| Err(Error::Unsupported { flag, value, hint });
     if flags.enable_pprof {
         return unsupported("enable-pprof", "true".into(), ", profile the process with perf");
-    }
-    if flags.enable_v2 {
-        return unsupported("enable-v2", "true".into(), "");
     }
     Ok(())
 }

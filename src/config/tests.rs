@@ -195,11 +195,6 @@ fn mistakes_have_etcds_messages_and_exit_codes() {
             2,
             "invalid value \"http://:1\" for flag -advertise-client-urls: parse \"http://:1\": empty host",
         ),
-        (
-            "--listen-peer-urls unix://a.sock:1",
-            1,
-            "unix://a.sock:1: unix sockets are not supported yet, use http or https",
-        ),
     ]);
 }
 
@@ -424,11 +419,6 @@ fn the_first_list_of_members_must_hold_this_one() {
         bad.initial_cluster().unwrap_err().to_string(),
         "error setting up initial cluster: couldn't find local name \"a\" in the initial cluster configuration"
     );
-    let unix = server(
-        "--name a --initial-cluster a=http://localhost:2380,b=unix://b:1",
-        &[],
-    );
-    assert!(unix.initial_cluster().is_err());
     let joining = server(
         "--name a --initial-cluster a=http://x:1,b=http://b:1 --initial-cluster-state existing",
         &[],

@@ -2,8 +2,11 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
+mod socket;
+
 use bytes::{Buf, BytesMut};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket::{Acceptor, Socket, unix_path};
+use socket2::{Domain, Protocol, Type};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -232,18 +235,24 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 
 /// Accepts connections.
 #[derive(Debug)]
-pub struct Listener(tokio::net::TcpListener);
+pub struct Listener(Acceptor);
 
 impl Listener {
-    /// Listens on `host:port`. The unspecified address of either family stands for all addresses of both, and of a name's
+    /// Listens on `host:port`, or on `unix:` and a path. The unspecified address of either family stands for all addresses of both, and of a name's
     /// addresses those of IPv4 come first, as with Go's `net.Listen`.
     pub async fn bind(address: &str) -> io::Result<Self> {
+        if let Some(path) = unix_path(address) {
+            return Acceptor::at_path(path).map(Self);
+        }
         let mut addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for address in addresses {
             match listen(address) {
-                Ok(socket) => return tokio::net::TcpListener::from_std(socket).map(Self),
+                Ok(socket) => {
+                    let listener = tokio::net::TcpListener::from_std(socket)?;
+                    return Ok(Self(Acceptor::Tcp(listener)));
+                }
                 Err(error) => failure = error,
             }
         }
@@ -253,17 +262,22 @@ impl Listener {
     /// The next connection, with the other end's address in the family that it has there.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (socket, peer) = self.0.accept().await?;
-        let keepalive = socket2::TcpKeepalive::new()
-            .with_time(KEEPALIVE_AFTER)
-            .with_interval(KEEPALIVE_AFTER);
-        socket2::SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
+        if let Socket::Tcp(socket) = &socket {
+            let keepalive = socket2::TcpKeepalive::new()
+                .with_time(KEEPALIVE_AFTER)
+                .with_interval(KEEPALIVE_AFTER);
+            socket2::SockRef::from(socket).set_tcp_keepalive(&keepalive)?;
+        }
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         Ok((Stream::new(socket)?, peer))
     }
 
-    /// Where it listens.
+    /// Where it listens, if that is a TCP port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        match &self.0 {
+            Acceptor::Tcp(listener) => listener.local_addr(),
+            Acceptor::Unix(..) => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 }
 
@@ -287,7 +301,7 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 }
 
 fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // Both families where the address is unspecified; of no consequence elsewhere.
         socket.set_only_v6(!address.ip().is_unspecified())?;
@@ -299,9 +313,12 @@ fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Connects to `host:port`.
+/// Connects to `host:port`, or to `unix:` and a path.
 pub async fn connect(address: &str) -> io::Result<Stream> {
-    Stream::new(tokio::net::TcpStream::connect(address).await?)
+    Stream::new(match unix_path(address) {
+        Some(path) => Socket::Unix(tokio::net::UnixStream::connect(path).await?),
+        None => Socket::Tcp(tokio::net::TcpStream::connect(address).await?),
+    })
 }
 
 /// Up to so much is held back until more comes, or a flush.
@@ -312,25 +329,27 @@ const HELD_BYTES_MAX: usize = 1024;
 /// head of a longer one, which comes on its own, is held back and goes out in one call with what follows it, or with a flush.
 #[derive(Debug)]
 pub struct Stream {
-    socket: tokio::net::TcpStream,
+    socket: Socket,
     held: BytesMut,
 }
 
 impl Stream {
-    fn new(socket: tokio::net::TcpStream) -> io::Result<Self> {
-        socket.set_nodelay(true)?;
+    fn new(socket: Socket) -> io::Result<Self> {
+        if let Socket::Tcp(socket) = &socket {
+            socket.set_nodelay(true)?;
+        }
         let held = BytesMut::new();
         Ok(Self { socket, held })
     }
 
     /// Waits until there is something to read: bytes, the end, or an error.
     pub async fn readable(&mut self) -> io::Result<()> {
-        self.socket.peek(&mut [0]).await.map(drop)
+        self.socket.readable().await
     }
 
     fn poll_write_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.held.is_empty() {
-            let written = ready!(Pin::new(&mut self.socket).poll_write(context, &self.held))?;
+            let written = ready!(self.socket.poll_write(context, &self.held))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -346,7 +365,7 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        self.socket.poll_read(context, buffer)
     }
 }
 
@@ -363,23 +382,23 @@ impl AsyncWrite for Stream {
         }
         while !this.held.is_empty() {
             let both = [IoSlice::new(&this.held), IoSlice::new(bytes)];
-            let written = ready!(Pin::new(&mut this.socket).poll_write_vectored(context, &both))?;
+            let written = ready!(this.socket.poll_write_vectored(context, &both))?;
             let of_bytes = written.saturating_sub(this.held.len());
             this.held.advance(written - of_bytes);
             if of_bytes > 0 || written == 0 {
                 return Poll::Ready(Ok(of_bytes));
             }
         }
-        Pin::new(&mut this.socket).poll_write(context, bytes)
+        this.socket.poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_held(context))?;
-        Pin::new(&mut self.socket).poll_flush(context)
+        self.socket.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_held(context))?;
-        Pin::new(&mut self.socket).poll_shutdown(context)
+        self.socket.poll_shutdown(context)
     }
 }

@@ -99,7 +99,8 @@ fn automatic(
         tracing::warn!(directory = %directory.display(), "ignoring auto TLS since certs given");
         return Ok(());
     }
-    let hosts: Vec<&str> = urls.iter().map(MemberUrl::host).collect();
+    let named = urls.iter().filter(|url| !url.is_unix());
+    let hosts: Vec<&str> = named.map(MemberUrl::host).collect();
     let (certificate, key) = tls::self_signed(directory, &hosts, years)?;
     // Nothing else counts then, as with etcd.
     *settings = Settings {

@@ -355,7 +355,7 @@ pub(crate) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClien
         tls,
         ..ChannelOptions::default()
     };
-    let channel = Channel::connect_with(&address, &address, &options)
+    let channel = Channel::connect_with(&address, &url.authority(), &options)
         .await
         .map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(PeerClient::new(channel).max_decoding_message_size(usize::MAX))

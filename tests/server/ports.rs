@@ -2,7 +2,7 @@
 
 use crate::support::cluster::Cluster;
 use crate::support::kv_client::{self, ask};
-use crate::support::{self, http, ports};
+use crate::support::{self, http, ports, process};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Duration;
@@ -152,4 +152,59 @@ fn outlives_signals(program: &Path) {
 fn signals_that_go_programs_ignore_do_not_end_a_member() {
     outlives_signals(&support::callboard_bin());
     outlives_signals(&support::etcd_bin());
+}
+
+#[test]
+fn clients_and_members_find_each_other_over_sockets_of_the_unix_domain() {
+    let mut cluster = Cluster::prepare(&support::callboard_bin(), &ports::free(4), &[]);
+    let directory = cluster.directory().to_owned();
+    let socket = |name: &str, port: &str| format!("unix://{}/{name}.{port}", directory.display());
+    let initial = format!("m1={},m2={}", socket("m1", "peer"), socket("m2", "peer"));
+    for member in &mut cluster.members {
+        // Clients over TCP as well, to see that it is ready.
+        let client = format!("http://{},{}", member.client, socket(&member.name, "client"));
+        let peer = socket(&member.name, "peer");
+        let flags = [
+            ("--listen-client-urls", client.as_str()),
+            ("--listen-peer-urls", &peer),
+            ("--initial-advertise-peer-urls", &peer),
+            ("--initial-cluster", &initial),
+        ];
+        for (flag, value) in flags {
+            let place = member.arguments.iter().position(|argument| argument == flag);
+            member.arguments[place.expect("a flag") + 1] = value.into();
+        }
+        // What a process has left that was killed.
+        drop(std::os::unix::net::UnixListener::bind(
+            directory.join(format!("{}.peer", member.name)),
+        ));
+        member.start();
+    }
+    for member in &mut cluster.members {
+        member.wait_ready().unwrap_or_else(|error| panic!("{error}"));
+    }
+    for (words, expected) in [
+        (["put", "key", "value"], "OK"),
+        (["get", "key", "--print-value-only"], "value"),
+    ] {
+        let mut command = process::command(&support::etcdctl_bin());
+        command.env("ETCDCTL_API", "3");
+        command
+            .arg(format!("--endpoints={}", socket("m2", "client")))
+            .args(words);
+        let ended = process::run(command, b"", LIMIT).expect("etcdctl ends");
+        assert_eq!(
+            String::from_utf8_lossy(&ended.stdout).trim(),
+            expected,
+            "{}",
+            ended.text()
+        );
+    }
+    for member in &mut cluster.members {
+        member.terminate();
+    }
+    assert!(
+        !directory.join("m1.client").exists(),
+        "a member that ends leaves no socket"
+    );
 }
