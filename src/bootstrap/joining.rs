@@ -21,6 +21,8 @@ use std::time::Duration;
 
 /// A member that does not answer for so long is not waited for.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The cluster has so long to agree on who its members are.
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A cluster as one of its members describes it.
 #[derive(Clone, Debug)]
@@ -29,16 +31,26 @@ struct Running {
     members: Vec<Member>,
 }
 
-/// Finds the running cluster that this member was added to. Members that lag behind may describe an older one: what one of them
-/// says counts if it fits the flags.
+/// Finds the running cluster that this member was added to. Members that lag behind may describe an older one, in which this member
+/// may even be known under an id that was removed since. So what the cluster agrees on counts if it comes soon; a cluster that
+/// waits for this member's vote agrees on nothing, and then what any of them says counts if it fits the flags.
 pub(super) async fn join(
     config: &config::Server,
     listed: &InitialCluster,
     dialler: Option<&Connector>,
 ) -> Result<Beginning, StartError> {
     let others = listed.iter().filter(|(name, _)| *name != config.name);
-    let urls = others.flat_map(|(_, urls)| urls);
-    let answers = futures_util::future::join_all(urls.map(|url| ask(url, dialler))).await;
+    let urls: Vec<&MemberUrl> = others.flat_map(|(_, urls)| urls).collect();
+    let ask_all = |linearizable, within| {
+        let asked = urls
+            .iter()
+            .map(move |url| ask(url, dialler, linearizable, within));
+        futures_util::future::join_all(asked)
+    };
+    let (agreed, said) =
+        futures_util::future::join(ask_all(true, AGREEMENT_TIMEOUT), ask_all(false, ANSWER_TIMEOUT)).await;
+    let has_agreed = agreed.iter().any(Option::is_some);
+    let answers = if has_agreed { agreed } else { said };
     let mut refusal = StartError::NoClusterInfo;
     for running in answers.into_iter().flatten() {
         match own_member(&config.name, listed, &running) {
@@ -56,7 +68,12 @@ pub(super) async fn join(
 }
 
 /// Asks who is behind a peer URL.
-async fn ask(url: &MemberUrl, dialler: Option<&Connector>) -> Option<Running> {
+async fn ask(
+    url: &MemberUrl,
+    dialler: Option<&Connector>,
+    linearizable: bool,
+    within: Duration,
+) -> Option<Running> {
     let answer = async {
         let options = ChannelOptions {
             tls: if url.is_secure() { dialler.cloned() } else { None },
@@ -65,11 +82,11 @@ async fn ask(url: &MemberUrl, dialler: Option<&Connector>) -> Option<Running> {
         let address = url.address();
         let channel = Channel::connect_with(&address, &url.authority(), &options).await;
         let channel = channel.map_err(|error| error.to_string())?;
-        let request = MemberListRequest { linearizable: false };
+        let request = MemberListRequest { linearizable };
         let answer = ClusterClient::new(channel).member_list(request).await;
         answer.map_err(|status| status.message().to_owned())
     };
-    let answer = env::timeout(ANSWER_TIMEOUT, answer).await;
+    let answer = env::timeout(within, answer).await;
     let answer = answer.unwrap_or_else(|env::Elapsed| Err("no answer in time".to_owned()));
     match answer {
         Ok(response) => {
@@ -80,7 +97,12 @@ async fn ask(url: &MemberUrl, dialler: Option<&Connector>) -> Option<Running> {
             })
         }
         Err(error) => {
-            tracing::warn!(address = url.as_str(), error, "failed to get cluster response");
+            tracing::warn!(
+                address = url.as_str(),
+                linearizable,
+                error,
+                "failed to get cluster response"
+            );
             None
         }
     }

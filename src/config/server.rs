@@ -87,18 +87,7 @@ impl Server {
         let auto_compaction = auto_compaction(&flags)?;
         check_unsupported(&flags)?;
         let tls = tls_flags::read(&flags, &mut notices)?;
-        if flags.enable_v2 {
-            notices.push(Notice::warn(
-                "--enable-v2 is given, and the v2 API is not served yet; clients of the v3 API are served",
-                [("enable-v2", &flags.enable_v2.to_string())],
-            ));
-        }
-        if flags.name == DEFAULT_NAME {
-            notices.push(Notice::warn(
-                "it isn't recommended to use default name, please set a value for --name",
-                [("name", &flags.name)],
-            ));
-        }
+        warn(&flags, &mut notices);
         let initial_cluster_text = initial_cluster_text(&flags);
         let data_dir = data_dir(&flags, &mut notices);
         Ok(Self {
@@ -158,6 +147,22 @@ impl Server {
             ClusterState::Existing => cluster.check_join(&self.name)?,
         }
         Ok(cluster)
+    }
+}
+
+/// Of what an operator may not have meant.
+fn warn(flags: &Flags, notices: &mut Vec<Notice>) {
+    if flags.enable_v2 {
+        notices.push(Notice::warn(
+            "--enable-v2 is given, and the v2 API is not served yet; clients of the v3 API are served",
+            [("enable-v2", &flags.enable_v2.to_string())],
+        ));
+    }
+    if flags.name == DEFAULT_NAME {
+        notices.push(Notice::warn(
+            "it isn't recommended to use default name, please set a value for --name",
+            [("name", &flags.name)],
+        ));
     }
 }
 

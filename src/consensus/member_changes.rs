@@ -68,20 +68,19 @@ impl MemberChanges {
         } else {
             leadership.leader != MemberId(0)
         };
-        while goes_on {
-            let next = self.0.pop_front()?;
-            let is_late = now - next.since > WAIT_MAX;
-            let command = next.commands.single();
-            if is_late || !command.is_some_and(|command| is_wanted(&command)) {
-                continue;
-            }
-            return Some(if leadership.is_leader {
-                Next::Propose(next)
-            } else {
-                Next::Forward(leadership.leader, next)
-            });
+        if !goes_on {
+            return None;
         }
-        None
+        let is_due = |waiting: &WaitingChange| {
+            let command = waiting.commands.single();
+            now - waiting.since <= WAIT_MAX && command.is_some_and(|command| is_wanted(&command))
+        };
+        let next = std::iter::from_fn(|| self.0.pop_front()).find(is_due)?;
+        Some(if leadership.is_leader {
+            Next::Propose(next)
+        } else {
+            Next::Forward(leadership.leader, next)
+        })
     }
 }
 
@@ -202,11 +201,9 @@ mod tests {
     }
 
     fn judged(members: &[Member], well: &[u64], progress: &[(u64, u64)], change: Change) -> Refusal {
-        let now = env::now() + Duration::from_secs(60);
-        let connected: BTreeMap<_, _> = well
-            .iter()
-            .map(|id| (MemberId(*id), now - HEALTH_INTERVAL))
-            .collect();
+        let since = env::now();
+        let now = since + HEALTH_INTERVAL;
+        let connected: BTreeMap<_, _> = well.iter().map(|id| (MemberId(*id), since)).collect();
         let progress: Vec<_> = progress
             .iter()
             .map(|(id, matched)| MemberProgress {

@@ -359,6 +359,15 @@ impl Stream {
     }
 }
 
+impl Drop for Stream {
+    /// What was written goes out, as with any socket that is closed: the last words of a TLS handshake that has failed say why.
+    fn drop(&mut self) {
+        if !self.held.is_empty() {
+            let _ = self.socket.try_write(&self.held);
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -390,6 +399,24 @@ impl AsyncWrite for Stream {
             }
         }
         this.socket.poll_write(context, bytes)
+    }
+
+    /// Not offered (see the type), and used by TLS all the same: the last words of a handshake that fails may be several records, and
+    /// are written in one call or not at all.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.held.len() + bytes <= HELD_BYTES_MAX {
+            for piece in pieces {
+                self.held.extend_from_slice(piece);
+            }
+            return Poll::Ready(Ok(bytes));
+        }
+        let first = pieces.iter().find(|piece| !piece.is_empty());
+        self.poll_write(context, first.map_or(&[], |piece| piece))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -241,7 +241,7 @@ impl Member {
                 .await
             {
                 Ok(_) => {
-                    tracing::info!(local_member_id = %self.backend.identity.member, "promoted by --auto-promote")
+                    tracing::info!(local_member_id = %self.backend.identity.member, "promoted by --auto-promote");
                 }
                 Err(error) => {
                     tracing::info!(%error, "this learner is not promoted yet");

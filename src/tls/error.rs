@@ -44,8 +44,8 @@ pub enum HandshakeError {
     #[error("TLS handshake failed: {0}")]
     Failed(io::Error),
     /// The other end gave up, with an alert. The text is Go's.
-    #[error("TLS handshake failed: remote error: tls: {0}")]
-    Refused(String),
+    #[error("TLS handshake failed: {0}")]
+    Refused(Alert),
     #[error("no TLS handshake within {0:?}")]
     TimedOut(std::time::Duration),
     #[error("nothing was sent within {0:?}")]
@@ -59,9 +59,22 @@ pub enum HandshakeError {
 impl From<io::Error> for HandshakeError {
     fn from(error: io::Error) -> Self {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(rustls::Error::AlertReceived(alert)) => Self::Refused(alert_text(*alert)),
+            Some(rustls::Error::AlertReceived(alert)) => Self::Refused(Alert(alert_text(*alert))),
             _ => Self::Failed(error),
         }
+    }
+}
+
+/// The other end's reason to give up. The text is Go's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("remote error: tls: {0}")]
+pub struct Alert(String);
+
+/// The error of a connection that was made, in which an alert may be hidden: with TLS 1.3 a certificate is refused only then.
+pub(super) fn with_alert(error: io::Error) -> io::Error {
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(rustls::Error::AlertReceived(alert)) => io::Error::new(error.kind(), Alert(alert_text(*alert))),
+        _ => error,
     }
 }
 
@@ -72,6 +85,10 @@ fn alert_text(alert: AlertDescription) -> String {
         AlertDescription::CertificateRequired => "certificate required".into(),
         AlertDescription::CertificateRevoked => "revoked certificate".into(),
         AlertDescription::CertificateUnknown => "unknown certificate".into(),
+        AlertDescription::AccessDenied => "access denied".into(),
+        AlertDescription::DecryptError => "error decrypting message".into(),
+        AlertDescription::ProtocolVersion => "protocol version not supported".into(),
+        AlertDescription::UnsupportedCertificate => "unsupported certificate".into(),
         AlertDescription::HandshakeFailure => "handshake failure".into(),
         AlertDescription::UnknownCA => "unknown certificate authority".into(),
         other => format!("{other:?}"),

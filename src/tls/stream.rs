@@ -1,8 +1,9 @@
 //! A connection, plain or not.
 
 use super::checks::common_name;
+use super::error::with_alert;
 use crate::env;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -85,6 +86,14 @@ impl AsyncWrite for FirstByte {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+    }
+
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(context)
     }
@@ -107,7 +116,7 @@ impl AsyncRead for MaybeTlsStream {
                 // Who closes the connection without saying so in TLS first has closed it all the same.
                 match ready!(Pin::new(stream).poll_read(context, buffer)) {
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-                    outcome => Poll::Ready(outcome),
+                    outcome => Poll::Ready(outcome.map_err(with_alert)),
                 }
             }
         }
@@ -148,7 +157,7 @@ impl AsyncWrite for MaybeTlsStream {
 #[allow(clippy::disallowed_methods)] // the test owns the executor
 mod tests {
     use super::*;
-    use crate::tls::{Settings, Ways};
+    use crate::tls::{Settings, Ways, self_signed};
     use rcgen::{CertificateParams, DnType, KeyPair};
 
     #[tokio::test]
@@ -187,5 +196,45 @@ mod tests {
             let (accepted, _client) = futures_util::future::join(accepting, connecting).await;
             assert_eq!(accepted.certificate_name().as_deref(), name);
         }
+    }
+
+    #[tokio::test]
+    async fn who_is_refused_hears_why() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let made = |name: &str| {
+            let path = directory.path().join(name);
+            let (cert_file, key_file) = self_signed(&path, &["127.0.0.1"], 1).expect("a certificate");
+            Settings {
+                cert_file,
+                key_file,
+                ..Settings::default()
+            }
+        };
+        let server = made("server");
+        let client = Settings {
+            trusted_ca_file: made("other").cert_file,
+            ..Settings::default()
+        };
+        let listener = env::Listener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let ways = Ways::Secure(server.acceptor().expect("sound files"));
+        let connector = client.connector().expect("sound files");
+        let accepting = async {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            ways.begin(stream)
+                .await
+                .expect_err("the client does not trust it")
+                .to_string()
+        };
+        let connecting = async {
+            let stream = env::connect(&address).await.expect("a connection");
+            connector.connect(stream, &address).await.is_err()
+        };
+        let (told, refused) = futures_util::future::join(accepting, connecting).await;
+        assert!(refused);
+        assert!(
+            told.ends_with("remote error: tls: error decrypting message"),
+            "{told}"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use super::{Cluster, Trouble, lock};
 use crate::disk::{self, Lost};
 use crate::random::RandomStream;
+use callboard::storage::directory::DataDirectory;
 use std::path::{Path, PathBuf};
 
 impl Cluster {
@@ -99,6 +100,18 @@ impl Cluster {
         }
         callboard::env::create_directory(directory).expect("scratch files can be made");
         lock(&self.members[number].process).joins = true;
+    }
+
+    /// Whose data directory is on a member's disk, whose process must not run.
+    pub fn owner(&self, number: usize) -> Option<u64> {
+        let directory = &self.members[number].directory;
+        disk::unnoticed(|| {
+            if !DataDirectory::is_claimed(directory) {
+                return None;
+            }
+            let opened = DataDirectory::open(directory).ok()?;
+            opened.identity().ok()?.map(|identity| identity.member.0)
+        })
     }
 
     /// Puts a disk with nothing on it in the place of a member's, whose process must not run.

@@ -192,6 +192,11 @@ impl Operator {
         };
         self.waits_for(number, "its start in the cluster");
         while !self.has_joined(number, id) {
+            // Started before it was added, it may have heard of a cluster in which it still had its last id.
+            if self.cluster.is_idle(number) && self.cluster.owner(number).is_some_and(|owner| owner != id) {
+                self.cluster.wipe(number);
+                self.cluster.world.count("joined under an id that was removed", 1);
+            }
             self.cluster.restart(number);
             self.wait(100, 1_000).await;
         }
