@@ -22,8 +22,34 @@ fn file(path: &Path) -> Result<String, String> {
         Some("there.yaml") => {
             Ok("name: f\ndata-dir: d\nwarning-apply-duration: 5000000000\nmax-wals: 3\n".to_owned())
         }
+        Some("example.yml") => Ok(include_str!("../../deploy/callboard.yml").to_owned()),
         _ => Err("no such file or directory".to_owned()),
     }
+}
+
+#[test]
+fn the_examples_are_read() {
+    let from_file = server("--config-file example.yml", &[]);
+    assert_eq!(
+        from_file.advertise_client_urls[0].as_str(),
+        "https://m1.example:2379"
+    );
+    assert!(from_file.initial_cluster().is_ok());
+    assert!(from_file.tls.client.client_cert_auth && from_file.tls.peer.client_cert_auth);
+    let lines = include_str!("../../deploy/callboard.env").lines();
+    let settings = lines.filter(|line| !line.starts_with('#'));
+    let variables: Vec<_> = settings.filter_map(|line| line.split_once('=')).collect();
+    let from_variables = server("", &variables);
+    assert_eq!(from_variables.name, "m1");
+    assert!(from_variables.initial_cluster().is_ok());
+    let unknown: Vec<_> = variables
+        .iter()
+        .filter(|(name, _)| {
+            let flag = name.trim_start_matches("ETCD_").to_lowercase().replace('_', "-");
+            !flags::known(&flag)
+        })
+        .collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
 }
 
 fn server(line: &str, environment: &[(&str, &str)]) -> Server {

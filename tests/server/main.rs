@@ -19,6 +19,7 @@ mod ports;
 mod refusals;
 mod replacement;
 mod scale;
+mod service;
 mod slow_links;
 #[path = "../support/mod.rs"]
 mod support;
