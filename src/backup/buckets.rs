@@ -63,7 +63,8 @@ impl Bucket {
     /// What is in it, from the first entry on.
     pub fn entries(self, view: &View) -> Result<Entries, MvccError> {
         let few = match self {
-            Self::AuthRoles | Self::AuthUsers | Self::MembersRemoved => vec![],
+            Self::AuthRoles | Self::AuthUsers => vec![],
+            Self::MembersRemoved => members_removed(view),
             Self::Alarm => alarms(view),
             // Nobody has changed any user or role yet.
             Self::Auth => vec![(Bytes::from_static(b"authRevision"), number(1))],
@@ -187,6 +188,15 @@ fn members(view: &View) -> Vec<(Bytes, Bytes)> {
     });
     let mut all: Vec<_> = stored.collect();
     // By their names, which are not all as long.
+    all.sort_unstable();
+    all
+}
+
+fn members_removed(view: &View) -> Vec<(Bytes, Bytes)> {
+    let removed = view.cluster.removed.iter();
+    let mut all: Vec<_> = removed
+        .map(|id| (Bytes::from(format!("{id:x}")), Bytes::from_static(b"removed")))
+        .collect();
     all.sort_unstable();
     all
 }

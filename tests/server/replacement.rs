@@ -84,16 +84,39 @@ fn a_removed_member_ends_and_comes_back_under_another_id() {
     cluster.members.push(removed);
 }
 
+/// A member that is to be added to a cluster of one.
+fn second_of(first: &Member, other: &mut Cluster) -> Member {
+    let mut second = other.members.pop().expect("one member");
+    second.name = "m2".to_owned();
+    let both = format!("{}={},m2={}", first.name, peer_url(first), peer_url(&second));
+    second.arguments = support::cluster::arguments(&second, &both, "callboard-test");
+    let_join(&mut second);
+    second
+}
+
+#[test]
+fn a_learner_asks_for_its_vote_where_it_is_told_to() {
+    let mut cluster = Cluster::start(&support::callboard_bin(), 1);
+    let first = cluster.members.pop().expect("one member");
+    let mut other = Cluster::prepare(&first.program, &support::ports::free(2), &[]);
+    let mut second = second_of(&first, &mut other);
+    second.arguments.push("--auto-promote".into());
+    let url = peer_url(&second);
+    change(&first, &["member", "add", "m2", "--learner", "--peer-urls", &url]);
+    second.start_ready();
+    let look = || match status(&second)["isLearner"].as_bool() {
+        Some(true) => Err("it is a learner"),
+        _ => Ok(()),
+    };
+    poll::until(SETTLE_LIMIT, look).expect("it votes");
+}
+
 #[test]
 fn a_learner_joins_and_is_promoted_and_a_leader_removes_itself() {
     let mut cluster = Cluster::start(&support::callboard_bin(), 1);
     let mut first = cluster.members.pop().expect("one member");
     let mut other = Cluster::prepare(&first.program, &support::ports::free(2), &[]);
-    let mut second = other.members.pop().expect("one member");
-    second.name = "m2".to_owned();
-    let both = format!("{}={},m2={}", first.name, peer_url(&first), peer_url(&second));
-    second.arguments = support::cluster::arguments(&second, &both, "callboard-test");
-    let_join(&mut second);
+    let mut second = second_of(&first, &mut other);
 
     etcdctl::stdout(first.client, &["put", "key", "value"]);
     let url = peer_url(&second);
