@@ -124,6 +124,7 @@ const COUNTED: &[&str] = &[
     "trial: late connection",
     "trial: transfer fails",
     "trial: transfer resumes",
+    "trial: chunk vanishes",
     "trial: transfer overtaken",
     "trial: transfer repacked",
     "trial: slow links",

@@ -200,10 +200,10 @@ impl Actor for Link {
                 let is_refused = is_removed || status.code() == identity::REFUSED;
                 refusals = if is_refused { refusals + 1 } else { 0 };
                 say(if is_refused { Word::Refused } else { Word::Nothing });
-                if refusals == REFUSALS_MAX && is_removed {
+                if refusals == REFUSALS_MAX && is_removed && !mutants::active(Mutant::RemovedStays) {
                     return stop.leave();
                 }
-                if refusals == REFUSALS_MAX {
+                if refusals == REFUSALS_MAX && !is_removed {
                     let reason = format!("member {} refuses this one: {}", remote.member, status.message());
                     return stop.fail(&reason);
                 }

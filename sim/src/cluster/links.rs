@@ -38,6 +38,13 @@ impl Cluster {
         });
     }
 
+    /// Has so many of the next frames with data vanish that go one way between two members.
+    pub fn lose_frames(&self, from: usize, to: usize, frames: u64) {
+        network::change_road(member_address(from), member_address(to), |road| {
+            road.vanishing_frames = frames;
+        });
+    }
+
     pub fn delay(&self, from: usize, to: usize, delay: Duration) {
         network::change_road(member_address(from), member_address(to), |road| {
             road.delay = delay

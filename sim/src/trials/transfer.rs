@@ -4,6 +4,7 @@
 //! |---|---|
 //! | the receiver dies, and the sender gives up | another transfer once it is back |
 //! | the receiver is cut off until both ends notice | the transfer goes on where it stopped |
+//! | a chunk vanishes, as a frame does whose type is flipped | the receiver misses it, and the transfer begins anew |
 //! | the sender is cut off, another leader brings its own state, and the sender is back and goes on | what arrives late harms nothing |
 //! | the sender loses power, applies its log again and leads again in front of the same entry | its records are others than those that had arrived: the transfer begins anew |
 //!
@@ -31,6 +32,10 @@ const GIVEN_UP_MAX: Duration = Duration::from_secs(60);
 const NOTICED_MAX: Duration = Duration::from_secs(16);
 /// What is cut off at all is cut off within this time.
 const CUT_WITHIN: Duration = Duration::from_secs(10);
+/// Some of them are the links' own, where a loss is noticed by nobody and harms nobody.
+const FRAMES_LOST: u64 = 3;
+/// So many are sent within this time.
+const VANISHED_WITHIN: Duration = Duration::from_secs(3);
 /// A transfer may be over before it can be disturbed.
 const ATTEMPTS_MAX: u64 = 3;
 /// Roads on which a transfer takes many round trips.
@@ -61,6 +66,8 @@ enum Disturbance {
     Fails,
     /// The receiver is cut off.
     Resumes,
+    /// A chunk is lost, and the connection stays.
+    Vanishes,
     /// The sender is cut off, and another leader sends.
     Overtaken,
     /// The sender loses power.
@@ -72,6 +79,7 @@ impl Disturbance {
         match self {
             Self::Fails => "trial: transfer fails",
             Self::Resumes => "trial: transfer resumes",
+            Self::Vanishes => "trial: chunk vanishes",
             Self::Overtaken => "trial: transfer overtaken",
             Self::Repacked => "trial: transfer repacked",
         }
@@ -94,6 +102,9 @@ impl Trial {
             return None;
         }
         let mut several = vec![Disturbance::Fails, Disturbance::Resumes, Disturbance::Overtaken];
+        if !options.peer_tls {
+            several.push(Disturbance::Vanishes);
+        }
         if options.members == 3 {
             // The sender must lead again, with no other vote than the receiver's.
             several.extend([Disturbance::Repacked; 3]);
@@ -248,6 +259,15 @@ impl Trial {
                 cluster.mend_all(&everybody(cluster));
                 cluster.event(victim, "heard again", "");
                 world.messages(GOES_ON) > went_on
+            }
+            Disturbance::Vanishes => {
+                cluster.event(victim, "! chunks vanish on their way", "");
+                let before = network::counts().vanished_frames;
+                cluster.lose_frames(leader, victim, FRAMES_LOST);
+                let all_lost = || network::counts().vanished_frames == before + FRAMES_LOST;
+                let lost = until(VANISHED_WITHIN, all_lost).await;
+                cluster.lose_frames(leader, victim, 0);
+                lost
             }
             Disturbance::Overtaken => {
                 cluster.event(leader, "! cut off in mid-transfer", "");

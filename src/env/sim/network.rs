@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// HTTP/2 (RFC 9113, section 4.1): length, type, flags and stream of a frame, with which most pieces begin.
 const FRAME_HEAD_BYTES: usize = 9;
+/// Types of frames: one with data, and one that nobody knows.
+const DATA: u8 = 0;
+const UNKNOWN: u8 = 0x40;
 
 /// What was lost is sent again after this long.
 const RESEND_AFTER: Duration = Duration::from_millis(200);
@@ -55,6 +58,8 @@ pub struct Route {
     pub bytes_per_second: Option<u64>,
     /// How much longer everything takes.
     pub delay: Duration,
+    /// So many of the next HTTP/2 frames with data get a type that nobody knows, and are ignored at the other end.
+    pub vanishing_frames: u64,
 }
 
 /// How a machine reads what it was sent: so many bytes, and then nothing for a while.
@@ -75,6 +80,7 @@ pub struct Counts {
     pub resets: u64,
     pub silenced: u64,
     pub half_opened: u64,
+    pub vanished_frames: u64,
 }
 
 #[derive(Default)]
@@ -232,6 +238,20 @@ impl Network {
         (now + RESEND_AFTER, 2 * RESEND_AFTER)
     }
 
+    /// Changes the type of the first frame in a written piece that holds one whole gRPC message, if one is to vanish.
+    pub(super) fn make_vanish(&mut self, from: IpAddr, to: IpAddr, piece: &mut [u8]) {
+        let route = self.routes.get_mut(&(from, to));
+        let Some(route) = route.filter(|route| route.vanishing_frames > 0) else {
+            return;
+        };
+        let mut places = 0..piece.len().saturating_sub(FRAME_HEAD_BYTES);
+        if let Some(place) = places.find(|place| holds_message(&piece[*place..])) {
+            route.vanishing_frames -= 1;
+            self.counts.vanished_frames += 1;
+            piece[place + 3] = UNKNOWN;
+        }
+    }
+
     /// Which bit of a piece flips on the way.
     pub(super) fn flipped_bit(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Option<u64> {
         let permille = self.routes.get(&(from, to))?.corrupt_permille;
@@ -246,4 +266,18 @@ impl Network {
         };
         Some(crate::env::random_below(bytes as u64 * 8))
     }
+}
+
+/// Whether these bytes begin with a frame of data (RFC 9113, section 4.1: length, type, flags, stream) that holds just one gRPC message
+/// (a byte for compression, then its length).
+fn holds_message(bytes: &[u8]) -> bool {
+    let [high, middle, low, DATA, 0 | 1, 0, _, _, _, 0, rest @ ..] = bytes else {
+        return false;
+    };
+    let length = u32::from_be_bytes([0, *high, *middle, *low]);
+    let Some(message) = rest.first_chunk::<4>() else {
+        return false;
+    };
+    u32::from_be_bytes(*message).checked_add(5) == Some(length)
+        && FRAME_HEAD_BYTES + length as usize <= bytes.len()
 }

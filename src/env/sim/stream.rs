@@ -444,7 +444,9 @@ impl AsyncWrite for Stream {
         drop(inner);
         let count = room.min(bytes.len());
         if count > 0 {
-            pipe.send(Bytes::copy_from_slice(&bytes[..count]), false);
+            let mut piece = bytes[..count].to_vec();
+            with(|network| network.make_vanish(pipe.from, pipe.to, &mut piece));
+            pipe.send(piece.into(), false);
         }
         Poll::Ready(Ok(count))
     }
