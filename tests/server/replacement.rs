@@ -87,7 +87,7 @@ fn a_removed_member_ends_and_comes_back_under_another_id() {
 /// A member that is to be added to a cluster of one.
 fn second_of(first: &Member, other: &mut Cluster) -> Member {
     let mut second = other.members.pop().expect("one member");
-    second.name = "m2".to_owned();
+    "m2".clone_into(&mut second.name);
     let both = format!("{}={},m2={}", first.name, peer_url(first), peer_url(&second));
     second.arguments = support::cluster::arguments(&second, &both, "callboard-test");
     let_join(&mut second);
