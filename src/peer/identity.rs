@@ -49,7 +49,7 @@ impl IdentityCheck {
     pub fn check(&self, hello: &Hello) -> Result<MemberId, Status> {
         let from = MemberId(hello.from);
         let view = self.views.load();
-        if view.is_removed(from) && !mutants::active(Mutant::RemovedAdmitted) {
+        if self.is_removed(from) {
             return Err(removed());
         }
         check(self.own, hello, view.member(from), self.contacts.of(from))?;
@@ -63,7 +63,7 @@ impl IdentityCheck {
 
     /// Whether a member is none any more.
     pub fn is_removed(&self, member: MemberId) -> bool {
-        self.views.load().is_removed(member)
+        self.views.load().is_removed(member) && !mutants::active(Mutant::RemovedAdmitted)
     }
 }
 
