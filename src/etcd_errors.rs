@@ -52,6 +52,8 @@ table! {
     LeaseExists FailedPrecondition "etcdserver: lease already exists";
     LeaseTtlTooLarge OutOfRange "etcdserver: too large lease TTL";
     MemberNotFound NotFound "etcdserver: member not found";
+    // Between members, and in the log of the one that has gone (etcd: api/membership, rafthttp).
+    MemberRemoved PermissionDenied "the member has been permanently removed from the cluster";
     PeerUrlExists FailedPrecondition "etcdserver: Peer URLs already exists";
     MemberExists FailedPrecondition "etcdserver: member ID already exist";
     MemberNotEnoughStarted FailedPrecondition "etcdserver: re-configuration failed due to not enough started members";

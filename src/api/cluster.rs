@@ -4,7 +4,7 @@
 use super::backend::{Backend, header};
 use super::body::Body;
 use super::kv::view;
-use super::proposal::propose;
+use super::proposal::{foreign_outcome, propose};
 use super::status::{CallError, EtcdError};
 use crate::cluster::{MemberUrl, Membership, member_id};
 use crate::env;
@@ -111,12 +111,7 @@ async fn change(backend: &impl Backend, caller: &Caller, change: Change) -> Resu
     };
     match backend.propose(caller, Request::MemberChange(change)).await? {
         Outcome::Members(members) => Ok(members.into_iter().collect()),
-        outcome => {
-            tracing::error!(?outcome, "a command came to another command's outcome");
-            Err(CallError::Other(
-                "the outcome belongs to another command".to_owned(),
-            ))
-        }
+        _ => Err(foreign_outcome()),
     }
 }
 

@@ -57,10 +57,7 @@ impl Check {
             Self::SerializableRead => read(backend, true).await,
             Self::LinearizableRead => read(backend, false).await,
             Self::NonLearner => {
-                let own_id = backend.identity().member_id.get();
-                let view = backend.view();
-                let mut members = view.cluster.members.iter();
-                if members.any(|member| member.id == own_id && member.is_learner) {
+                if backend.view().is_learner(backend.identity().member_id) {
                     return Err("not supported for learner".to_owned());
                 }
                 Ok(())

@@ -32,8 +32,6 @@ const LEADER_TRANSFER_INTERVAL: Duration = Duration::from_millis(10);
 pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     let view = backend.view();
     let raft = backend.raft_status();
-    let own_id = backend.identity().member_id.get();
-    let mut members = view.cluster.members.iter();
     let no_leader = (raft.leader.get() == 0).then(|| EtcdError::NoLeader.text().to_owned());
     let errors = no_leader.into_iter().chain(view.alarms.iter().map(alarm_text));
     let sizes = sizes(backend, &view);
@@ -47,7 +45,7 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
         raft_term: raft.term.get(),
         raft_applied_index: raft.applied_index.get(),
         errors: errors.collect(),
-        is_learner: members.any(|member| member.id == own_id && member.is_learner),
+        is_learner: view.is_learner(backend.identity().member_id),
         storage_version: version::CLUSTER.to_owned(),
         db_size_quota: sizes.quota_bytes,
         downgrade_info: Some(DowngradeInfo::default()),

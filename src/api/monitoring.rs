@@ -58,7 +58,6 @@ fn observe(backend: &impl Backend) -> Observed {
     let view = backend.view();
     let raft = backend.raft_status();
     let own = backend.identity().member_id;
-    let mut members = view.cluster.members.iter();
     let sizes = maintenance::sizes(backend, &view);
     Observed {
         member: own,
@@ -66,7 +65,7 @@ fn observe(backend: &impl Backend) -> Observed {
         cluster_version: view.cluster.version.clone(),
         has_leader: raft.leader.get() != 0,
         is_leader: raft.leader == own,
-        is_learner: members.any(|member| member.id == own.get() && member.is_learner),
+        is_learner: view.is_learner(own),
         committed: raft.commit_index.get(),
         applied: raft.applied_index.get(),
         proposals_pending: backend.proposals_pending() as u64,

@@ -71,15 +71,17 @@ pub(super) fn propose<P: Proposal>(
 ) -> impl Future<Output = Result<P::Response, CallError>> + Send {
     carry_out(backend, caller, request.into_request()).map(|outcome| {
         let Some(mut response) = P::response(outcome?) else {
-            // A broken invariant, but no reason to take the member down.
-            tracing::error!("a command came to another command's outcome");
-            return Err(CallError::Other(
-                "the outcome belongs to another command".to_owned(),
-            ));
+            return Err(foreign_outcome());
         };
         fill(backend, P::header(&mut response));
         Ok(response)
     })
+}
+
+/// A broken invariant, but no reason to take the member down.
+pub(super) fn foreign_outcome() -> CallError {
+    tracing::error!("a command came to another command's outcome");
+    CallError::Other("the outcome belongs to another command".to_owned())
 }
 
 async fn carry_out(backend: &impl Backend, caller: &Caller, request: Request) -> Result<Outcome, CallError> {

@@ -340,7 +340,7 @@ impl<B: Backend> Routes<B> {
         reading: &Reading,
     ) -> Result<Body, Status> {
         let (backend, caller, large) = (&self.backend, head.caller, &self.large);
-        let is_learner = self.more.is_none() && is_learner(backend);
+        let is_learner = self.more.is_none() && backend.view().is_learner(backend.identity().member_id);
         if is_learner && !ANSWERED_BY_LEARNERS.contains(&head.path) {
             return Err(EtcdError::NotForLearner.into());
         }
@@ -447,12 +447,6 @@ const ANSWERED_BY_LEARNERS: [&str; 3] = [
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Snapshot",
 ];
-
-fn is_learner(backend: &impl Backend) -> bool {
-    let view = backend.view();
-    let learners = &view.cluster.conf_state.learners;
-    !learners.is_empty() && learners.contains(&backend.identity().member_id.get())
-}
 
 /// The longest message of a client.
 fn message_bytes_max(backend: &impl Backend) -> usize {

@@ -47,10 +47,10 @@ pub(super) async fn join(
             .map(move |url| ask(url, dialler, linearizable, within));
         futures_util::future::join_all(asked)
     };
-    let (agreed, said) =
-        futures_util::future::join(ask_all(true, AGREEMENT_TIMEOUT), ask_all(false, ANSWER_TIMEOUT)).await;
-    let has_agreed = agreed.iter().any(Option::is_some);
-    let answers = if has_agreed { agreed } else { said };
+    let mut answers = ask_all(true, AGREEMENT_TIMEOUT).await;
+    if answers.iter().all(Option::is_none) {
+        answers = ask_all(false, ANSWER_TIMEOUT).await;
+    }
     let mut refusal = StartError::NoClusterInfo;
     for running in answers.into_iter().flatten() {
         match own_member(&config.name, listed, &running) {

@@ -17,18 +17,15 @@ pub(super) fn check_owner_by_flags(
     let configured = listed.and_then(|listed| found(config, &listed).ok());
     match (directory.identity()?, configured) {
         (Some(identity), Some(configured)) if configured.identity.cluster == identity.cluster => {
-            let members = &configured.initial.members;
-            if members.iter().any(|member| member.id == identity.member.0) {
-                return check_owner(config, directory, identity.member, members);
-            }
-            Ok(())
+            check_owner(config, directory, identity.member, &configured.initial.members)
         }
         _ => Ok(()),
     }
 }
 
 /// The flags of a first start count no more, but those that name another member of the same cluster are no oversight: the
-/// wrong disk is in this machine. Under its owner's name the others would look for it elsewhere.
+/// wrong disk is in this machine. Under its owner's name the others would look for it elsewhere. Members among whom the owner is
+/// not say nothing of it: it came after them.
 pub(super) fn check_owner(
     config: &config::Server,
     directory: &DataDirectory,
@@ -44,8 +41,9 @@ pub(super) fn check_owner(
         .filter(is_configured)
         .map(|member| MemberId(member.id))
         .collect();
+    let is_among_them = members.iter().any(|member| member.id == owner.0);
     match configured.first() {
-        Some(other) if !configured.contains(&owner) => Err(StartError::AnothersDirectory {
+        Some(other) if is_among_them && !configured.contains(&owner) => Err(StartError::AnothersDirectory {
             path: directory.path().display().to_string(),
             owner,
             configured: *other,

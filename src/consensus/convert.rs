@@ -1,9 +1,6 @@
 //! Raft's own messages (rust-protobuf) to and from ours (prost): the only place that knows both. Payloads move across
 //! as `Bytes`, without a copy; bytes from the network only ever meet prost.
 
-use crate::ids::MemberId;
-use crate::proto::log::MemberChange;
-use crate::proto::log::member_change::Change;
 use crate::proto::peer;
 use crate::state::Payload;
 use crate::state::membership::Step;
@@ -24,19 +21,8 @@ pub fn entry_to_wire(entry: eraftpb::Entry) -> peer::Entry {
     }
 }
 
-/// What raft is told of a change that is about to be proposed; nothing if it changes nobody.
-pub fn conf_change(change: &MemberChange) -> Option<eraftpb::ConfChange> {
-    let step = match change.change.as_ref()? {
-        Change::Add(member) if member.is_learner => Step::Learner(MemberId(member.id)),
-        Change::Add(member) => Step::Voter(MemberId(member.id)),
-        Change::Promote(id) => Step::Voter(MemberId(*id)),
-        Change::Remove(id) => Step::Remove(MemberId(*id)),
-    };
-    Some(conf_change_of(step))
-}
-
-/// The same of one that was carried out.
-pub fn conf_change_of(step: Step) -> eraftpb::ConfChange {
+/// What raft is told of a change of the members.
+pub fn conf_change(step: Step) -> eraftpb::ConfChange {
     let (change_type, id) = match step {
         Step::Voter(id) => (eraftpb::ConfChangeType::AddNode, id),
         Step::Learner(id) => (eraftpb::ConfChangeType::AddLearnerNode, id),

@@ -238,8 +238,8 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 pub struct Listener(Acceptor);
 
 impl Listener {
-    /// Listens on `host:port`, or on `unix:` and a path. The unspecified address of either family stands for all addresses of both, and of a name's
-    /// addresses those of IPv4 come first, as with Go's `net.Listen`.
+    /// Listens on `host:port`, or on `unix:` and a path. The unspecified address of either family stands for all addresses of
+    /// both, and of a name's addresses those of IPv4 come first, as with Go's `net.Listen`.
     pub async fn bind(address: &str) -> io::Result<Self> {
         if let Some(path) = unix_path(address) {
             return Acceptor::at_path(path).map(Self);

@@ -4,6 +4,7 @@
 use crate::cluster::{MemberUrl, Scheme};
 use crate::config::{self, ClusterState};
 use crate::env::{self, ServiceState};
+use crate::etcd_errors::EtcdError;
 use crate::storage::directory::Identity;
 use crate::version;
 use serde_json::json;
@@ -88,10 +89,7 @@ pub fn version(before: &str, version: &str) {
 
 /// The member is none any more (etcd: server/etcdserver/server.go).
 pub fn removed() {
-    tracing::warn!(
-        error = "the member has been permanently removed from the cluster",
-        "server error"
-    );
+    tracing::warn!(error = EtcdError::MemberRemoved.text(), "server error");
     tracing::warn!("data-dir used by this member must be removed");
 }
 

@@ -218,19 +218,10 @@ impl Member {
 
     /// A learner becomes a voter once it has caught up; its leader knows when that is.
     async fn ask_for_a_vote(&self) {
-        let id = self.backend.identity.member.0;
-        let is_learner = || {
-            self.backend
-                .views
-                .load()
-                .cluster
-                .conf_state
-                .learners
-                .contains(&id)
-        };
-        while is_learner() {
+        let member = self.backend.identity.member;
+        while self.backend.views.load().is_learner(member) {
             let change = MemberChange {
-                change: Some(Change::Promote(id)),
+                change: Some(Change::Promote(member.0)),
                 strict: self.config.strict_reconfig_check,
                 ..MemberChange::default()
             };
@@ -241,7 +232,7 @@ impl Member {
                 .await
             {
                 Ok(_) => {
-                    tracing::info!(local_member_id = %self.backend.identity.member, "promoted by --auto-promote");
+                    tracing::info!(local_member_id = %member, "promoted by --auto-promote");
                 }
                 Err(error) => {
                     tracing::info!(%error, "this learner is not promoted yet");

@@ -1,5 +1,6 @@
 //! Who may talk to whom: the handshake of a peer link, judged against the replicated membership.
 
+use crate::etcd_errors::EtcdError;
 use crate::ids::{Incarnation, MemberId};
 use crate::mutants::{self, Mutant};
 use crate::proto::log::Member;
@@ -71,14 +72,11 @@ impl IdentityCheck {
 pub const REFUSED: Code = Code::FailedPrecondition;
 
 /// The status code of the refusal of a member that was removed.
-pub const REMOVED: Code = Code::PermissionDenied;
+pub const REMOVED: Code = EtcdError::MemberRemoved.code();
 
-/// The refusal of a member that was removed; the text is etcd's.
+/// The refusal of a member that was removed.
 pub fn removed() -> Status {
-    Status::new(
-        REMOVED,
-        "the member has been permanently removed from the cluster",
-    )
+    EtcdError::MemberRemoved.into()
 }
 
 /// Whether a member may send us messages. `known` is what the membership says of it, `last` with what it was heard last. The

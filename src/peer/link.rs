@@ -24,7 +24,6 @@ use crate::stop::StopSignal;
 use crate::storage::directory::Identity;
 use crate::tls::Connector;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
-use bytes::Bytes;
 use prometheus::Histogram;
 use prost::Message as _;
 use std::cell::Cell;
@@ -50,15 +49,10 @@ pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// So many refusals in a row are believed: no checksum covers a status, and a member that stops for one does not come back.
 const REFUSALS_MAX: usize = 3;
 
-/// Raft messages for the remote member.
+/// Raft messages for the remote member, or commands for it to propose.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Send(pub Vec<peer::Message>);
-
-/// An encoded command batch for the remote member to propose.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct Forward(pub Bytes);
+pub struct Send(pub Batch);
 
 /// A snapshot for the remote member: raft's announcement and the state it stands for.
 #[derive(Message)]
@@ -77,11 +71,6 @@ struct Connected(mpsc::Sender<Envelope>);
 struct SnapshotSent {
     arrived: bool,
 }
-
-/// An encoded batch of one change of the members for the remote member to propose.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub struct ForwardMemberChange(pub Bytes);
 
 /// The remote member is no member any more, or is elsewhere.
 #[derive(Debug, Message)]
@@ -383,32 +372,7 @@ impl Handler<Send> for Link {
     type Result = ();
 
     fn handle(&mut self, message: Send, _: &mut Context<Self>) {
-        self.send(&Batch {
-            messages: message.0,
-            ..Batch::default()
-        });
-    }
-}
-
-impl Handler<Forward> for Link {
-    type Result = ();
-
-    fn handle(&mut self, message: Forward, _: &mut Context<Self>) {
-        self.send(&Batch {
-            forwarded_commands: vec![message.0],
-            ..Batch::default()
-        });
-    }
-}
-
-impl Handler<ForwardMemberChange> for Link {
-    type Result = ();
-
-    fn handle(&mut self, message: ForwardMemberChange, _: &mut Context<Self>) {
-        self.send(&Batch {
-            forwarded_member_changes: vec![message.0],
-            ..Batch::default()
-        });
+        self.send(&message.0);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::caller::PeerCaller;
 use super::identity::IdentityCheck;
-use super::link::{End, Forward, ForwardMemberChange, Link, Remote, Send, SendSnapshot};
+use super::link::{End, Link, Remote, Send, SendSnapshot};
 use crate::cluster::MemberUrl;
 use crate::consensus::inbox::Incoming;
 use crate::consensus::links::MemberLinks;
@@ -10,7 +10,7 @@ use crate::env::{self, TaskThread};
 use crate::ids::MemberId;
 use crate::inbox::Inbox;
 use crate::metrics::PeerFamilies;
-use crate::proto::peer;
+use crate::proto::peer::{self, Batch};
 use crate::state::View;
 use crate::stop::StopSignal;
 use actix::Addr;
@@ -70,6 +70,12 @@ impl Links {
     fn to(&self, member: MemberId) -> Option<&Addr<Link>> {
         self.by_member.get(&member).map(|(_, link)| link)
     }
+
+    fn send_batch(&self, member: MemberId, batch: Batch) {
+        if let Some(link) = self.to(member) {
+            link.do_send(Send(batch));
+        }
+    }
 }
 
 impl MemberLinks for Links {
@@ -114,15 +120,19 @@ impl MemberLinks for Links {
     }
 
     fn send(&self, member: MemberId, messages: Vec<peer::Message>) {
-        if let Some(link) = self.to(member) {
-            link.do_send(Send(messages));
-        }
+        let batch = Batch {
+            messages,
+            ..Batch::default()
+        };
+        self.send_batch(member, batch);
     }
 
     fn forward_member_change(&self, leader: MemberId, change: Bytes) {
-        if let Some(link) = self.to(leader) {
-            link.do_send(ForwardMemberChange(change));
-        }
+        let batch = Batch {
+            forwarded_member_changes: vec![change],
+            ..Batch::default()
+        };
+        self.send_batch(leader, batch);
     }
 
     fn add_stranger(&mut self, member: MemberId, urls: Vec<String>) {
@@ -135,9 +145,11 @@ impl MemberLinks for Links {
     }
 
     fn forward(&self, leader: MemberId, commands: Bytes) {
-        if let Some(link) = self.to(leader) {
-            link.do_send(Forward(commands));
-        }
+        let batch = Batch {
+            forwarded_commands: vec![commands],
+            ..Batch::default()
+        };
+        self.send_batch(leader, batch);
     }
 
     fn send_snapshot(&self, member: MemberId, announcement: peer::Message, view: Arc<View>) {

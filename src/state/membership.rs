@@ -33,6 +33,18 @@ pub enum Step {
     Remove(MemberId),
 }
 
+impl Step {
+    /// What a change makes of the configuration, if it is carried out.
+    pub const fn of(change: &Change) -> Self {
+        match change {
+            Change::Add(member) if member.is_learner => Self::Learner(MemberId(member.id)),
+            Change::Add(member) => Self::Voter(MemberId(member.id)),
+            Change::Promote(id) => Self::Voter(MemberId(*id)),
+            Change::Remove(id) => Self::Remove(MemberId(*id)),
+        }
+    }
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct MembershipState {
@@ -73,15 +85,15 @@ impl MembershipState {
             MemberChangeRefusal::Unhealthy => return Err(ApplyError::Unhealthy),
         }
         let mut cluster = (**self.cluster()).clone();
-        let step = match &change.change {
-            Some(Change::Add(member)) => cluster.add(member, change.learners_max)?,
-            Some(Change::Promote(id)) => cluster.promote(*id)?,
-            Some(Change::Remove(id)) => cluster.remove(*id)?,
-            None => return Err(ApplyError::Unreadable),
-        };
+        let wanted = change.change.as_ref().ok_or(ApplyError::Unreadable)?;
+        match wanted {
+            Change::Add(member) => cluster.add(member, change.learners_max)?,
+            Change::Promote(id) => cluster.promote(*id)?,
+            Change::Remove(id) => cluster.remove(*id)?,
+        }
         self.reconfigurations.push(Reconfiguration {
             index,
-            step,
+            step: Step::of(wanted),
             conf_state: cluster.conf_state.clone(),
         });
         self.set(applied, cluster);
@@ -156,7 +168,7 @@ impl MembershipState {
 }
 
 impl Cluster {
-    fn add(&mut self, member: &Member, learners_max: u32) -> Result<Step, ApplyError> {
+    fn add(&mut self, member: &Member, learners_max: u32) -> Result<(), ApplyError> {
         if self.removed.contains(&member.id) {
             return Err(ApplyError::MemberNotFound);
         }
@@ -176,17 +188,16 @@ impl Cluster {
             is_learner: member.is_learner,
             ..Member::default()
         });
-        let id = MemberId(member.id);
-        if member.is_learner {
-            insert(&mut self.conf_state.learners, member.id);
-            Ok(Step::Learner(id))
+        let same = if member.is_learner {
+            &mut self.conf_state.learners
         } else {
-            insert(&mut self.conf_state.voters, member.id);
-            Ok(Step::Voter(id))
-        }
+            &mut self.conf_state.voters
+        };
+        insert(same, member.id);
+        Ok(())
     }
 
-    fn promote(&mut self, id: u64) -> Result<Step, ApplyError> {
+    fn promote(&mut self, id: u64) -> Result<(), ApplyError> {
         let found = self.members.iter_mut().find(|member| member.id == id);
         let member = found.ok_or(ApplyError::MemberNotFound)?;
         if !std::mem::take(&mut member.is_learner) {
@@ -194,11 +205,11 @@ impl Cluster {
         }
         self.conf_state.learners.retain(|learner| *learner != id);
         insert(&mut self.conf_state.voters, id);
-        Ok(Step::Voter(MemberId(id)))
+        Ok(())
     }
 
     /// The last voter stays: without one nothing could be agreed on any more.
-    fn remove(&mut self, id: u64) -> Result<Step, ApplyError> {
+    fn remove(&mut self, id: u64) -> Result<(), ApplyError> {
         let count = self.members.len();
         self.members.retain(|member| member.id != id);
         if self.members.len() == count {
@@ -210,7 +221,7 @@ impl Cluster {
             return Err(ApplyError::NotEnoughStarted);
         }
         self.removed.push(id);
-        Ok(Step::Remove(MemberId(id)))
+        Ok(())
     }
 }
 

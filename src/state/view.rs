@@ -66,6 +66,11 @@ impl View {
         self.cluster.members.iter().find(|member| member.id == id.0)
     }
 
+    /// Whether this one is a member without a vote.
+    pub fn is_learner(&self, id: MemberId) -> bool {
+        self.member(id).is_some_and(|member| member.is_learner)
+    }
+
     /// Whether this one was a member once.
     pub fn is_removed(&self, id: MemberId) -> bool {
         self.cluster.removed.contains(&id.0)

@@ -1,8 +1,8 @@
 //! Members that come, learn, vote and go, as operators do it with etcdctl.
 
+use crate::membership::{id, status};
 use crate::support::cluster::{Cluster, Member};
 use crate::support::{self, etcdctl, poll};
-use serde_json::Value;
 use std::time::Duration;
 
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
@@ -10,16 +10,6 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 
 const REMOVED: &str = "the member has been permanently removed from the cluster";
-
-fn status(member: &Member) -> Value {
-    let text = etcdctl::stdout(member.client, &["endpoint", "status", "-w", "json"]);
-    let all: Value = serde_json::from_str(&text).expect("JSON");
-    all[0]["Status"].clone()
-}
-
-fn id(member: &Member) -> u64 {
-    status(member)["header"]["member_id"].as_u64().expect("a number")
-}
 
 /// Repeats a change until the cluster is well enough for it; gives what etcdctl printed.
 fn change(member: &Member, words: &[&str]) -> String {

@@ -30,8 +30,11 @@ impl Core {
             return false;
         }
         let context = Payload::configuration_context(commands);
-        let change = convert::conf_change(change);
-        change.is_some_and(|change| self.raw.propose_conf_change(context, change).is_ok())
+        let step = change.change.as_ref().map(Step::of);
+        step.is_some_and(|step| {
+            let change = convert::conf_change(step);
+            self.raw.propose_conf_change(context, change).is_ok()
+        })
     }
 
     /// Whether an earlier change may be on its way to being applied.
@@ -55,7 +58,7 @@ impl Core {
             raft.bcast_append();
             raft.become_follower(raft.term, raft::INVALID_ID);
         }
-        let made = self.raw.apply_conf_change(&convert::conf_change_of(change.step));
+        let made = self.raw.apply_conf_change(&convert::conf_change(change.step));
         let mut made = made.map_or_else(
             |_| peer::ConfState::default(),
             |made| convert::conf_state_to_wire(&made),
