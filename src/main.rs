@@ -5,7 +5,7 @@ use callboard::config::{self, Invocation};
 use callboard::limits::FULL_DISK_INTERVAL;
 use callboard::limits::OPEN_FILES_ADVISED;
 use callboard::node::member::{Ended, Member};
-use callboard::quota::reserve::Reserve;
+use callboard::quota::reserve::Reserves;
 use callboard::{bench, env, logging};
 use std::path::Path;
 use std::process::ExitCode;
@@ -71,20 +71,20 @@ fn serve(config: config::Server) -> ExitCode {
             "few files and connections may be open: raise the limit (ulimit -Hn, or LimitNOFILE= of the unit) to {OPEN_FILES_ADVISED} or more"
         );
     }
-    let reserve = Reserve::new(&config.data_dir, config.space);
+    let reserves = Reserves::new(config.written_directories(), config.space);
     // It may have been killed before it gave up its reserve on a full disk.
-    reserve.release_if_full();
+    reserves.release_if_full();
     let (code, signal) = env::block_on(async {
-        let engine = EngineOptions::production().on_disk_of(&config.data_dir);
+        let engine = EngineOptions::production().on_disks_of(config.written_directories());
         match Member::run(config, engine, env::shutdown_signal(), |_| {}).await {
             Ended::Asked(signal, Ok(())) => (ExitCode::SUCCESS, Some(signal)),
             // There is nothing to start again: a service manager that restarts what has failed must leave it alone.
             Ended::Removed => (ExitCode::SUCCESS, None),
             Ended::Asked(_, Err(_)) => (ExitCode::FAILURE, None),
-            Ended::Failed(_) => (ExitCode::FAILURE, restart_on_full_disk(&reserve).await),
+            Ended::Failed(_) => (ExitCode::FAILURE, restart_on_full_disk(&reserves).await),
             Ended::Refused(error) => {
                 tracing::error!(%error, "cannot start this member");
-                (ExitCode::FAILURE, restart_on_full_disk(&reserve).await)
+                (ExitCode::FAILURE, restart_on_full_disk(&reserves).await)
             }
         }
     });
@@ -96,14 +96,14 @@ fn serve(config: config::Server) -> ExitCode {
 
 /// A member whose disk is full is begun anew, with what it has reserved: the engine does not go on after a write that did
 /// not fit, and needs little to start. Returns the signal that ended the wait for room, or nothing if the disk is not full.
-async fn restart_on_full_disk(reserve: &Reserve) -> Option<i32> {
-    if !reserve.release_if_full() {
+async fn restart_on_full_disk(reserves: &Reserves) -> Option<i32> {
+    if !reserves.release_if_full() {
         return None;
     }
     let room = async {
         // Once at least: nobody is to start a hundred times in a second.
         env::sleep(FULL_DISK_INTERVAL).await;
-        while !reserve.has_room() {
+        while !reserves.have_room() {
             tracing::warn!("the disk is full: waiting for room to start this member again");
             env::sleep(FULL_DISK_INTERVAL).await;
         }

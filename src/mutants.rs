@@ -133,6 +133,8 @@ pub enum Mutant {
     RemovedAdmitted,
     /// A member that lags behind does not answer members that have come since.
     StrangersUnanswered,
+    /// A member that is forced to go on alone discards what it does not know to be committed.
+    ForcedStartDiscards,
 }
 
 impl Mutant {
@@ -201,6 +203,7 @@ impl Mutant {
         Self::RemovedStays,
         Self::RemovedAdmitted,
         Self::StrangersUnanswered,
+        Self::ForcedStartDiscards,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -269,6 +272,7 @@ impl Mutant {
             Self::RemovedStays => "removed-stays",
             Self::RemovedAdmitted => "removed-admitted",
             Self::StrangersUnanswered => "strangers-unanswered",
+            Self::ForcedStartDiscards => "forced-start-discards",
         }
     }
 }

@@ -72,6 +72,8 @@ struct Process {
     trouble: Option<Trouble>,
     /// An empty disk is to join the cluster, not to found it.
     joins: bool,
+    /// The next process is to go on without the other members.
+    is_forced: bool,
     /// Bits of its disk have flipped at some time: it may have found them, and its alarm may come later than the repair.
     has_rotted: bool,
 }
@@ -160,7 +162,8 @@ impl Cluster {
                 .create_node()
                 .name(&name)
                 .init(move || {
-                    let config = configs[usize::from(lock(&shared).joins)].clone();
+                    let mut config = configs[usize::from(lock(&shared).joins)].clone();
+                    config.force_new_cluster = std::mem::take(&mut lock(&shared).is_forced);
                     let life = process::live(config, engine.clone(), Arc::clone(&shared));
                     let exits = exits.clone();
                     async move {
@@ -409,6 +412,15 @@ impl Cluster {
         network::lighten(member_address(number));
         self.runtime.restart(member.node.id());
         true
+    }
+
+    /// Starts a member's process, unless it runs, to go on without all others.
+    pub fn force(&self, number: usize) -> bool {
+        if !self.is_idle(number) {
+            return false;
+        }
+        lock(&self.members[number].process).is_forced = true;
+        self.restart(number)
     }
 
     /// Makes a member stand still.

@@ -128,6 +128,9 @@ const COUNTED: &[&str] = &[
     "trial: transfer overtaken",
     "trial: transfer repacked",
     "trial: slow links",
+    "trial: newcomer never starts",
+    "trial: promoted apart",
+    "trial: survivor",
 ];
 
 /// What one rehearsal has reached.

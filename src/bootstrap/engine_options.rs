@@ -5,6 +5,7 @@ use crate::limits::{CATCH_UP_BYTES, SMALL_DISK_BYTES, STAGGER_PERCENT_MAX, lower
 use crate::state::machine::MachineOptions;
 use crate::storage::log;
 use crate::storage::state::StateOptions;
+use std::path::Path;
 
 /// How the engine is run.
 #[derive(Clone, Debug, Default)]
@@ -39,12 +40,15 @@ impl EngineOptions {
         }
     }
 
-    /// The same on the disk where `data_dir` is, or will be. On a small one the engine's tables, and what it keeps beside
+    /// The same on the disks where these directories are, or will be. On a small one the engine's tables, and what it keeps beside
     /// what is live, must be small too: a merge needs room for what it writes.
     #[must_use]
-    pub fn on_disk_of(self, data_dir: &std::path::Path) -> Self {
-        let disk = data_dir.ancestors().find_map(|path| env::disk_space(path).ok());
-        if disk.is_none_or(|disk| disk.total_bytes >= SMALL_DISK_BYTES) {
+    pub fn on_disks_of<'a>(self, mut directories: impl Iterator<Item = &'a Path>) -> Self {
+        let is_on_small_disk = |directory: &Path| {
+            let disk = directory.ancestors().find_map(|path| env::disk_space(path).ok());
+            disk.is_some_and(|disk| disk.total_bytes < SMALL_DISK_BYTES)
+        };
+        if !directories.any(is_on_small_disk) {
             return self;
         }
         let log_memtable_bytes = self.log_memtable_bytes.unwrap_or(log::MEMTABLE_BYTES);

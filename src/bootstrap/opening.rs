@@ -1,5 +1,6 @@
 //! A member's data directory, opened: as it begins, or as an earlier start has left it.
 
+use super::forcing::force;
 use super::owner::{check_owner, check_owner_by_flags};
 use super::{Beginning, EngineOptions, StartError};
 use crate::config;
@@ -41,10 +42,11 @@ pub fn open(
     origin: u64,
     beginning: Option<Beginning>,
 ) -> Result<OpenedMember, StartError> {
-    let directory = DataDirectory::open(&config.data_dir)?;
+    let directory = DataDirectory::open_with_log(&config.data_dir, config.wal_dir.as_deref())?;
     if beginning.is_some() {
         directory.clear_unclaimed()?;
     } else {
+        directory.check_log()?;
         check_owner_by_flags(config, &directory)?;
     }
     Contacts::check(directory.path())?;
@@ -67,6 +69,9 @@ pub fn open(
         Ok(opened) => {
             start.files.accept()?;
             opened.directory.remove_stale_states()?;
+            if config.force_new_cluster && !opened.is_new {
+                return force(opened);
+            }
             Ok(opened)
         }
         Err(error) => {

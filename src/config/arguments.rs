@@ -24,7 +24,8 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-const SWITCHES: [&str; 15] = [
+const SWITCHES: [&str; 16] = [
+    "force-new-cluster",
     "auto-promote",
     "enable-grpc-gateway",
     "strict-reconfig-check",

@@ -25,6 +25,9 @@ pub struct Flags {
     /// Path to the data directory; <name>.etcd if empty.
     #[arg(long, default_value = "")]
     pub data_dir: String,
+    /// Directory of the log, for a disk of its own; below the data directory if empty.
+    #[arg(long, default_value = "")]
+    pub wal_dir: String,
     /// URLs to listen on for clients, comma-separated.
     #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
     pub listen_client_urls: UrlList,
@@ -46,6 +49,10 @@ pub struct Flags {
     /// `new`, or `existing` to join a cluster.
     #[arg(long, default_value = "new", value_parser = cluster_state)]
     pub initial_cluster_state: String,
+    /// Go on alone after the majority is lost for good: all other members are removed, and nobody is asked. For one start.
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub force_new_cluster: bool,
     /// Heartbeat interval in milliseconds.
     #[arg(long, default_value = "100", value_parser = unsigned)]
     pub heartbeat_interval: u64,

@@ -36,7 +36,6 @@ const NO_TRACING: Otherwise = Warn("there is no distributed tracing");
 const NO_PROXY: Otherwise = Refuse(", proxies are not supported");
 
 const FLAGS: &[OtherFlag] = &[
-    ("wal-dir", Text, "", Refuse(", the log is kept in --data-dir")),
     ("max-snapshots", Number, "5", Warn("no snapshot files are kept")),
     (
         "max-wals",
@@ -257,7 +256,6 @@ const FLAGS: &[OtherFlag] = &[
         "0",
         NO_TRACING,
     ),
-    ("force-new-cluster", Switch, "false", Refuse("")),
     (
         "unsafe-no-fsync",
         Switch,

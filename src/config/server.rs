@@ -10,7 +10,7 @@ use crate::compactor::Retention;
 use crate::corruption::{CheckOptions, ScrubOptions};
 use crate::logging::{self, Notice};
 use crate::quota::Rules;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// etcd's upper bound (server/embed/config.go, `maxElectionMs`): longer, and a cluster would seem dead.
@@ -23,6 +23,8 @@ const DEFAULT_INITIAL_CLUSTER: &str = "default=http://localhost:2380";
 pub struct Server {
     pub name: String,
     pub data_dir: PathBuf,
+    /// Where the log has a directory of its own.
+    pub wal_dir: Option<PathBuf>,
     pub listen_client_urls: Vec<MemberUrl>,
     pub advertise_client_urls: Vec<MemberUrl>,
     pub listen_peer_urls: Vec<MemberUrl>,
@@ -31,6 +33,8 @@ pub struct Server {
     pub initial_cluster_text: String,
     pub initial_cluster_token: String,
     pub initial_cluster_state: ClusterState,
+    /// Whether a member that is there goes on alone.
+    pub force_new_cluster: bool,
     pub heartbeat_interval_ms: u64,
     pub election_timeout_ms: u64,
     pub snapshot_count: u64,
@@ -93,6 +97,7 @@ impl Server {
         Ok(Self {
             name: flags.name,
             data_dir: data_dir.into(),
+            wal_dir: Some(flags.wal_dir.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty()),
             listen_client_urls: flags.listen_client_urls.0,
             advertise_client_urls: flags.advertise_client_urls.0,
             listen_peer_urls: flags.listen_peer_urls.0,
@@ -103,6 +108,7 @@ impl Server {
                 "existing" => ClusterState::Existing,
                 _ => ClusterState::New,
             },
+            force_new_cluster: flags.force_new_cluster,
             heartbeat_interval_ms: flags.heartbeat_interval,
             election_timeout_ms: flags.election_timeout,
             snapshot_count: flags.snapshot_count,
@@ -134,6 +140,11 @@ impl Server {
             log,
             notices,
         })
+    }
+
+    /// The data directory, and the log's if that has one of its own.
+    pub fn written_directories(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.data_dir.as_path()).chain(self.wal_dir.as_deref())
     }
 
     /// The members that a data directory without a member begins with, checked as etcd does. A directory that has one

@@ -1,6 +1,6 @@
 //! The replicated log: raft-rs behind a pure core, an actor around it, and the log's disk on a thread of its own.
 //!
-//! Only `convert`, `core`, `log_fetches`, `log_store` and `read_questions` know raft-rs; its rust-protobuf messages never leave this folder.
+//! Only `convert`, `core`, `log_fetches`, `log_store`, `read_questions` and `stored_entries` know raft-rs; its rust-protobuf messages never leave this folder.
 
 pub mod actor;
 mod admission;
@@ -35,6 +35,7 @@ mod restoring;
 #[cfg(test)]
 mod snapshot_tests;
 pub mod start_check;
+pub mod stored_entries;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod writer;

@@ -8,6 +8,7 @@ use crate::etcd_errors::EtcdError;
 use crate::storage::directory::Identity;
 use crate::version;
 use serde_json::json;
+use std::path::Path;
 use std::time::Duration;
 
 fn texts(urls: &[MemberUrl]) -> Vec<&str> {
@@ -21,6 +22,8 @@ pub fn starting(config: &config::Server, catch_up_entries: Option<u64>) {
         "etcd-version": version::SERVER,
         "name": config.name,
         "data-dir": config.data_dir,
+        "wal-dir-dedicated": config.wal_dir.as_deref().unwrap_or(Path::new("")),
+        "force-new-cluster": config.force_new_cluster,
         "heartbeat-interval": duration(config.heartbeat_interval_ms),
         "election-timeout": duration(config.election_timeout_ms),
         "snapshot-count": config.snapshot_count,

@@ -12,15 +12,15 @@ use std::path::{Path, PathBuf};
 /// Its name in the data directory.
 const NAME: &str = "reserve";
 
-/// A member's reserve.
+/// The reserve on one disk.
 #[derive(Debug)]
-pub struct Reserve {
+struct Reserve {
     path: PathBuf,
     rules: Rules,
 }
 
 impl Reserve {
-    pub fn new(data_dir: &Path, rules: Rules) -> Self {
+    fn new(data_dir: &Path, rules: Rules) -> Self {
         Self {
             path: data_dir.join(NAME),
             rules,
@@ -28,12 +28,12 @@ impl Reserve {
     }
 
     /// What is held now.
-    pub fn held_bytes(&self) -> u64 {
+    fn held_bytes(&self) -> u64 {
         env::file_length(&self.path).unwrap_or(0)
     }
 
     /// What is left on the disk, with what is held counted as left.
-    pub fn look(&self) -> Option<DiskSpace> {
+    fn look(&self) -> Option<DiskSpace> {
         let data_dir = self.path.parent()?;
         let mut disk = env::disk_space(data_dir).ok()?;
         disk.free_bytes += self.held_bytes();
@@ -41,7 +41,7 @@ impl Reserve {
     }
 
     /// Gives some back if next to nothing is left, and takes it again where there is room. Blocks for some milliseconds.
-    pub fn keep(&self, disk: DiskSpace) -> Result<(), FileError> {
+    fn keep(&self, disk: DiskSpace) -> Result<(), FileError> {
         let held_bytes = self.held_bytes();
         let held_bytes_max = self.rules.held_bytes(disk.total_bytes);
         let wanted = self.rules.reserve(disk.total_bytes);
@@ -62,9 +62,14 @@ impl Reserve {
         Ok(())
     }
 
+    /// How far the disk is from having less than is to be kept free, in bytes.
+    fn distance(&self, disk: DiskSpace) -> i128 {
+        i128::from(disk.free_bytes) - i128::from(self.rules.reserve(disk.total_bytes))
+    }
+
     /// Has a member start on a disk with nothing left: gives all of the reserve back, and says whether it is room that is
     /// missing.
-    pub fn release_if_full(&self) -> bool {
+    fn release_if_full(&self) -> bool {
         let Some(disk) = self.look() else { return false };
         let free_bytes = disk.free_bytes.saturating_sub(self.held_bytes());
         let is_full = free_bytes < 2 * self.rules.last_bytes(disk.total_bytes);
@@ -75,10 +80,50 @@ impl Reserve {
     }
 
     /// Whether a member that met a full disk may start again.
-    pub fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         let last_bytes = |disk: &DiskSpace| self.rules.last_bytes(disk.total_bytes);
         self.look()
             .is_some_and(|disk| disk.free_bytes >= 2 * last_bytes(&disk))
+    }
+}
+
+/// Those of all directories that a member writes to: the data directory, and the log's if that has one of its own.
+#[derive(Debug)]
+pub struct Reserves(Vec<Reserve>);
+
+impl Reserves {
+    pub fn new<'a>(directories: impl IntoIterator<Item = &'a Path>, rules: Rules) -> Self {
+        let directories = directories.into_iter();
+        Self(
+            directories
+                .map(|directory| Reserve::new(directory, rules))
+                .collect(),
+        )
+    }
+
+    /// Keeps them all, and tells of the disk that is nearest to being full.
+    pub fn keep(&self) -> Option<DiskSpace> {
+        let kept = self.0.iter().filter_map(|reserve| {
+            // A disk that does not answer is judged by what it says when it is written to.
+            let mut disk = reserve.look()?;
+            if let Err(error) = reserve.keep(disk) {
+                tracing::warn!(%error, "what the member reserves on its disk cannot be changed");
+                disk = reserve.look()?;
+            }
+            Some((reserve.distance(disk), disk))
+        });
+        kept.min_by_key(|(distance, _)| *distance).map(|(_, disk)| disk)
+    }
+
+    /// Has a member start on full disks; says whether any is.
+    pub fn release_if_full(&self) -> bool {
+        let released = self.0.iter().map(Reserve::release_if_full);
+        released.fold(false, |before, is_full| before | is_full)
+    }
+
+    /// Whether a member that met a full disk may start again.
+    pub fn have_room(&self) -> bool {
+        self.0.iter().all(Reserve::has_room)
     }
 }
 

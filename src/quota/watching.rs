@@ -8,12 +8,11 @@ use crate::proto::etcdserverpb::{AlarmRequest, AlarmType};
 use crate::proto::log::AlarmCommand;
 use crate::proto::log::command::Request;
 use crate::quota::Space;
-use crate::quota::reserve::Reserve;
+use crate::quota::reserve::Reserves;
 use crate::quota::watcher::{Advice, Seen, SpaceWatcher};
 use crate::requests::Handle;
 use crate::state::{View, Views};
 use crate::storage::state::alarms::RaisedAlarm;
-use std::path::PathBuf;
 
 /// What it works with.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ pub struct SpaceWatchOptions {
     pub space: Space,
     pub views: Views,
     pub consensus: Handle,
-    pub data_dir: PathBuf,
+    pub reserves: Reserves,
 }
 
 /// A member's own NOSPACE alarm.
@@ -46,19 +45,12 @@ pub fn command(own: MemberId, action: AlarmAction) -> Request {
 /// Watches as long as the member runs.
 pub async fn watch(parts: SpaceWatchOptions) {
     let mut watcher = SpaceWatcher::new(parts.space.clone());
-    let reserve = Reserve::new(&parts.data_dir, parts.space.rules());
     loop {
         env::sleep(SPACE_LOOK_INTERVAL).await;
         let view = parts.views.load();
-        // A disk that does not answer is judged by what it says when it is written to.
-        let mut disk = reserve.look();
-        if let Some(Err(error)) = disk.map(|disk| reserve.keep(disk)) {
-            tracing::warn!(%error, "what the member reserves on its disk cannot be changed");
-            disk = reserve.look();
-        }
         let seen = Seen {
             live_bytes: view.applied.usage.live_bytes(),
-            disk,
+            disk: parts.reserves.keep(),
             members: view.cluster.members.len() as u64,
             raised: own_alarm(&view, parts.own),
         };

@@ -4,7 +4,7 @@
 //! <data-dir>/lock         held while a process uses the directory
 //! <data-dir>/identity     member, cluster and incarnation; written last when a directory is made
 //! <data-dir>/contacts     how often the member has started, and what it has heard of whom, see `contacts`
-//! <data-dir>/log/         the replicated log
+//! <data-dir>/log/         the replicated log; with --wal-dir, <wal-dir>/log/ beside a lock and a copy of the identity
 //! <data-dir>/state-<n>/   what has been applied; a snapshot from a peer is written beside it
 //! <data-dir>/state        the name of the state directory in use, and the index of the snapshot it began with
 //! ```
@@ -28,6 +28,10 @@ pub enum DirectoryError {
     InUse { path: PathBuf },
     #[error("{path} belongs to etcd (it holds member/); give this member a --data-dir of its own", path = path.display())]
     Foreign { path: PathBuf },
+    #[error("{path} belongs to another member, or to an earlier one of this directory: give --wal-dir the directory that this member's log is in, or an empty one to a new member", path = path.display())]
+    AnothersLog { path: PathBuf },
+    #[error("there is no log of this member in {path}: --wal-dir must name the directory that its log is in, as at its first start", path = path.display())]
+    LogMissing { path: PathBuf },
     #[error("{path} is damaged: {what}. Remove this member from the cluster, clear the directory and add it again", path = path.display())]
     Damaged { path: PathBuf, what: String },
 }
@@ -56,28 +60,30 @@ const IDENTITY_FILE: &str = "identity";
 /// A directory that is founded holds one batch of each database before it is a member's.
 const FOUNDING_BATCHES: u64 = 1;
 
-/// A locked data directory.
+/// A locked data directory, with the log's if that has one of its own.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    _lock: DirectoryLock,
+    log_directory: Option<PathBuf>,
+    _locks: Vec<DirectoryLock>,
 }
 
 impl DataDirectory {
     /// Makes the directory where there is none, and locks it for this process.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
+        Self::open_with_log(path, None)
+    }
+
+    /// The same, with the log in a directory of its own.
+    pub fn open_with_log(path: &Path, log_directory: Option<&Path>) -> Result<Self, DirectoryError> {
         Self::check_foreign(path)?;
-        env::create_directory(path)?;
-        match env::lock_directory(path) {
-            Ok(lock) => Ok(Self {
-                path: path.to_owned(),
-                _lock: lock,
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(DirectoryError::InUse {
-                path: path.to_owned(),
-            }),
-            Err(error) => Err(error.into()),
-        }
+        let log_directory = log_directory.filter(|log| *log != path);
+        let locks = std::iter::once(path).chain(log_directory).map(lock);
+        Ok(Self {
+            path: path.to_owned(),
+            _locks: locks.collect::<Result<_, _>>()?,
+            log_directory: log_directory.map(ToOwned::to_owned),
+        })
     }
 
     /// Refuses a directory that is etcd's, before anything is written to it.
@@ -101,26 +107,22 @@ impl DataDirectory {
 
     /// Whose directory this is; nobody's before [`Self::claim`].
     pub fn identity(&self) -> Result<Option<Identity>, DirectoryError> {
-        let path = self.path.join(IDENTITY_FILE);
-        let Some(bytes) = env::read_file(&path)? else {
-            return Ok(None);
-        };
-        let damaged = |what: String| DirectoryError::Damaged {
-            path: path.clone(),
-            what,
-        };
-        let text = unseal(&path, &bytes)?;
-        let file: IdentityFile = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-        if file.format != FORMAT {
-            return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
+        read_identity(&self.path)
+    }
+
+    /// Refuses a log that is not this member's.
+    pub fn check_log(&self) -> Result<(), DirectoryError> {
+        if let Some(path) = &self.log_directory
+            && let Some(owner) = read_identity(path)?
+            && Some(owner) != self.identity()?
+        {
+            return Err(DirectoryError::AnothersLog { path: path.clone() });
         }
-        let number = |text: &str| u64::from_str_radix(text, 16).map_err(|error| damaged(error.to_string()));
-        Ok(Some(Identity {
-            member: MemberId(number(&file.member_id)?),
-            cluster: ClusterId(number(&file.cluster_id)?),
-            incarnation: Incarnation(number(&file.incarnation)?),
-            start: Start::default(),
-        }))
+        let path = self.log_path();
+        if !env::exists(&path) {
+            return Err(DirectoryError::LogMissing { path });
+        }
+        Ok(())
     }
 
     /// Makes the directory a member's, durably. Everything else in it must be written and synced before.
@@ -131,17 +133,25 @@ impl DataDirectory {
             cluster_id: identity.cluster.to_string(),
             incarnation: identity.incarnation.to_string(),
         };
-        let text = serde_json::to_string(&file).expect("plain fields serialize");
-        Ok(env::write_file(&self.path.join(IDENTITY_FILE), &seal(&text))?)
+        let text = seal(&serde_json::to_string(&file).expect("plain fields serialize"));
+        for directory in self.log_directory.iter().chain([&self.path]) {
+            env::write_file(&directory.join(IDENTITY_FILE), &text)?;
+        }
+        Ok(())
     }
 
     /// Removes what a first start that was cut short left behind. What a member has worked in is no such thing, whoever's
     /// it was.
     pub fn clear_unclaimed(&self) -> Result<(), DirectoryError> {
-        let databases = self.states()?.into_iter().chain(["log".to_owned()]);
-        for path in databases.map(|name| self.path.join(name)) {
+        let states = self.states()?.into_iter().map(|name| self.path.join(name));
+        for path in states.chain([self.log_path()]) {
             // What rots within a first start is nobody's loss.
             if Found::look(&path).is_ok_and(|found| found.batches > FOUNDING_BATCHES) {
+                if let Some(log_directory) = self.log_directory.as_ref().filter(|log| path.starts_with(log)) {
+                    return Err(DirectoryError::AnothersLog {
+                        path: log_directory.clone(),
+                    });
+                }
                 return Err(DirectoryError::Damaged {
                     path: self.path.join(IDENTITY_FILE),
                     what: format!("it is missing, and {} is in use", path.display()),
@@ -153,7 +163,7 @@ impl DataDirectory {
     }
 
     pub fn log_path(&self) -> PathBuf {
-        self.path.join("log")
+        self.log_directory.as_ref().unwrap_or(&self.path).join("log")
     }
 
     /// The state directory in use.
@@ -207,6 +217,41 @@ impl DataDirectory {
     fn state_name(&self) -> Result<String, DirectoryError> {
         Ok(read_state_in_use(&self.path)?.0)
     }
+}
+
+/// Makes the directory where there is none, and keeps other processes out of it.
+fn lock(path: &Path) -> Result<DirectoryLock, DirectoryError> {
+    env::create_directory(path)?;
+    env::lock_directory(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => DirectoryError::InUse {
+            path: path.to_owned(),
+        },
+        _ => error.into(),
+    })
+}
+
+/// Whose directory this is, if anybody's.
+fn read_identity(directory: &Path) -> Result<Option<Identity>, DirectoryError> {
+    let path = directory.join(IDENTITY_FILE);
+    let Some(bytes) = env::read_file(&path)? else {
+        return Ok(None);
+    };
+    let damaged = |what: String| DirectoryError::Damaged {
+        path: path.clone(),
+        what,
+    };
+    let text = unseal(&path, &bytes)?;
+    let file: IdentityFile = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if file.format != FORMAT {
+        return Err(damaged(format!("its format {} is not {FORMAT}", file.format)));
+    }
+    let number = |text: &str| u64::from_str_radix(text, 16).map_err(|error| damaged(error.to_string()));
+    Ok(Some(Identity {
+        member: MemberId(number(&file.member_id)?),
+        cluster: ClusterId(number(&file.cluster_id)?),
+        incarnation: Incarnation(number(&file.incarnation)?),
+        start: Start::default(),
+    }))
 }
 
 /// The state directory in use of the data directory at `path`, which need not be locked.
@@ -282,6 +327,35 @@ mod tests {
         drop(directory);
         let directory = DataDirectory::open(&path).expect("free again");
         assert_eq!(directory.identity().expect("readable"), Some(identity));
+    }
+
+    #[test]
+    fn a_log_with_a_directory_of_its_own_belongs_to_one_member() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| scratch.path().join(name);
+        let open = |name: &str, log: &str| DataDirectory::open_with_log(&path(name), Some(&path(log)));
+        let identity = |member| Identity {
+            member: MemberId(member),
+            cluster: ClusterId(0xcd),
+            incarnation: Incarnation(member),
+            start: Start::default(),
+        };
+        for (name, member) in [("a", 1), ("b", 2)] {
+            let directory = open(name, &format!("{name}-log")).expect("new directories");
+            env::create_directory(&directory.log_path()).expect("a directory");
+            directory.claim(identity(member)).expect("claimed");
+            directory.check_log().expect("its own");
+            let other = open("c", &format!("{name}-log"));
+            assert!(matches!(other, Err(DirectoryError::InUse { .. })));
+        }
+        let others = open("a", "b-log").expect("free").check_log();
+        assert!(matches!(others, Err(DirectoryError::AnothersLog { .. })));
+        let forgotten = DataDirectory::open(&path("a")).expect("free").check_log();
+        assert!(matches!(forgotten, Err(DirectoryError::LogMissing { .. })));
+        let same = open("a", "a").expect("one directory is locked once");
+        assert_eq!(same.log_path(), path("a").join("log"));
+        drop(same);
+        open("a", "a-log").expect("free").check_log().expect("its own");
     }
 
     #[test]

@@ -44,6 +44,15 @@ impl Cluster {
         claims.max().map(|(_, number)| number)
     }
 
+    /// Whether a member runs and takes itself for a learner.
+    pub fn is_learner(&self, number: usize) -> bool {
+        let process = lock(&self.members[number].process);
+        process
+            .backend
+            .as_ref()
+            .is_some_and(|backend| backend.views.load().is_learner(backend.identity.member))
+    }
+
     /// Whether a member takes itself for the leader.
     pub fn leads(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);

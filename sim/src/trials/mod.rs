@@ -8,11 +8,16 @@
 //! | clients keep a leader's admission full while a lease ends | the lease goes in time |
 //! | a connection that the leader had given up reaches a follower behind the one that they use | the follower goes on hearing the leader |
 //! | the leader's links are slow, their round trips a little shorter than an election timeout | a follower's clients are answered, and the leader stays |
+//! | a voter is added that never starts | see `members` |
+//! | a learner is promoted while it hears nobody | the others go on, and it votes once it hears of it |
+//! | all members die, and one is forced to go on alone | it has everything that was acknowledged, and the others join it |
 //! | the transfer of a snapshot is disturbed, in four ways | see `transfer` |
 
 mod elections;
 mod lease;
 mod links;
+mod members;
+mod survivor;
 mod transfer;
 
 use crate::checkers::{Violation, space, violation};
@@ -24,10 +29,13 @@ use crate::random::RandomStream;
 use crate::rehearsal::DIRECTOR;
 use crate::workloads::{self, quota};
 use crate::world::elapsed;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Of a hundred seeds, how many make each trial.
 const PERCENT: u64 = 35;
+/// Changes of the members take long.
+const MEMBERS_PERCENT: u64 = 10;
 /// Few seeds have logs that are short enough for this one.
 const TRANSFER_PERCENT: u64 = 90;
 /// The members' election timeout, which is etcd's default.
@@ -38,7 +46,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 const CALM_MAX: Duration = Duration::from_secs(30);
 
 /// Makes the trials of this seed.
-pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation> {
+pub async fn play(cluster: &Rc<Cluster>, options: &Options) -> Result<(), Violation> {
     let members = options.members;
     let drawn = |name: &str, percent: u64| {
         let mut random = RandomStream::of(options.seed, name);
@@ -69,6 +77,22 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
     if drawn("trial: leader apart", PERCENT).is_some() && members >= 2 {
         elections::leader_apart(cluster).await?;
         count("trial: leader apart");
+    }
+    if drawn("trial: newcomer never starts", MEMBERS_PERCENT).is_some() {
+        members::newcomer_never_starts(cluster, options).await?;
+        count("trial: newcomer never starts");
+    }
+    if let Some(mut random) = drawn("trial: promoted apart", MEMBERS_PERCENT)
+        && members >= 3
+    {
+        members::promoted_apart(cluster, options, &mut random).await?;
+        count("trial: promoted apart");
+    }
+    if let Some(mut random) = drawn("trial: survivor", MEMBERS_PERCENT)
+        && members >= 2
+    {
+        survivor::goes_on_alone(cluster, options, &mut random).await?;
+        count("trial: survivor");
     }
     if let Some(random) = drawn("trial: transfer", TRANSFER_PERCENT)
         && let Some(trial) = transfer::Trial::of(options, random)

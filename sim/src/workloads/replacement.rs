@@ -43,14 +43,8 @@ impl Replacer {
         let mut random = RandomStream::of(options.seed, "replacer wanted");
         let is_wanted = options.operations > 0 && options.members > 1 && random.chance(SHARE);
         let task = is_wanted.then(|| {
-            let operator = Operator {
-                shared: Rc::clone(&shared),
-                client: clients::connect(0..options.members, Duration::from_secs(5)),
-                cluster: Rc::clone(cluster),
-                is_secure: options.peer_tls,
-                random: RandomStream::of(options.seed, "replacer"),
-            };
-            madsim::task::spawn_local(operator.live())
+            let random = RandomStream::of(options.seed, "replacer");
+            madsim::task::spawn_local(Operator::new(options, cluster, random, &shared).live())
         });
         Self { shared, task }
     }
@@ -81,6 +75,21 @@ impl Replacer {
     }
 }
 
+/// Adds a member, whose disk is empty, to the cluster that the others are.
+pub async fn add(cluster: &Rc<Cluster>, options: &Options, number: usize) {
+    adder(cluster, options, number).add(number).await;
+}
+
+/// The same, as a learner that is to be promoted. Gives its id.
+pub async fn add_learner(cluster: &Rc<Cluster>, options: &Options, number: usize) -> u64 {
+    adder(cluster, options, number).join(number, true).await
+}
+
+fn adder(cluster: &Rc<Cluster>, options: &Options, number: usize) -> Operator {
+    let random = RandomStream::of(options.seed, &format!("adder of {number}"));
+    Operator::new(options, cluster, random, &Rc::default())
+}
+
 struct Operator {
     shared: Rc<Shared>,
     client: Client,
@@ -90,6 +99,16 @@ struct Operator {
 }
 
 impl Operator {
+    fn new(options: &Options, cluster: &Rc<Cluster>, random: RandomStream, shared: &Rc<Shared>) -> Self {
+        Self {
+            shared: Rc::clone(shared),
+            client: clients::connect(0..options.members, Duration::from_secs(5)),
+            cluster: Rc::clone(cluster),
+            is_secure: options.peer_tls,
+            random,
+        }
+    }
+
     async fn live(mut self) {
         while !self.shared.is_over.get() {
             self.wait(1_000, 15_000).await;
@@ -170,9 +189,17 @@ impl Operator {
     }
 
     async fn add(&mut self, number: usize) {
+        let is_learner = self.random.chance(50);
+        let id = self.join(number, is_learner).await;
+        if is_learner {
+            self.promote(number, id).await;
+        }
+    }
+
+    /// Adds it, and has it start.
+    async fn join(&mut self, number: usize, is_learner: bool) -> u64 {
         self.waits_for(number, "its addition");
         let url = peer_url(number, self.is_secure);
-        let is_learner = self.random.chance(50);
         let id = loop {
             let members = self.members().await.unwrap_or_default();
             let known = members.iter().find(|member| member.peer_ur_ls.contains(&url));
@@ -200,9 +227,7 @@ impl Operator {
             self.cluster.restart(number);
             self.wait(100, 1_000).await;
         }
-        if is_learner {
-            self.promote(number, id).await;
-        }
+        id
     }
 
     /// Whether it runs under this id and its name is known to itself: that comes from the log.

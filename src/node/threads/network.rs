@@ -14,6 +14,7 @@ use crate::node::backend::MemberBackend;
 use crate::node::entrance;
 use crate::node::ports::{ClientsStop, Port, addresses, serve, stopped};
 use crate::quota;
+use crate::quota::reserve::Reserves;
 use crate::stop::StopSignal;
 use crate::tls::{Acceptor, Listener};
 use crate::watch::actor::{WatchHub, WatchHubOptions};
@@ -90,7 +91,7 @@ impl Clients {
                 space: backend.space.clone(),
                 views: views.clone(),
                 consensus: consensus.clone(),
-                data_dir: config.data_dir.clone(),
+                reserves: Reserves::new(config.written_directories(), config.space),
             },
             compactor: config
                 .auto_compaction

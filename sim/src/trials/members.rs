@@ -1,0 +1,138 @@
+//! Changes of the members that go wrong halfway.
+
+use super::{answers, calm, everybody, follower, until};
+use crate::checkers::{Violation, violation};
+use crate::clients;
+use crate::cluster::{Cluster, Trouble, peer_url};
+use crate::history::Input;
+use crate::options::Options;
+use crate::random::RandomStream;
+use crate::workloads::replacement;
+use crate::world::elapsed;
+use callboard::client::Client;
+use callboard::proto::etcdserverpb::{
+    Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// No machine has this number.
+const ABSENT: usize = 200;
+/// Members must have been in reach for some seconds before a change.
+const CHANGED_WITHIN: Duration = Duration::from_secs(40);
+/// What the leader answers to a change that the cluster is not well enough for.
+const UNHEALTHY: &str = "unhealthy cluster";
+
+/// A voter is added and never starts. Clients are served as long as the others are a majority without it, no other voter is
+/// added, and it can be removed again. A cluster of one is no majority of two: it goes on once it is forced to.
+pub async fn newcomer_never_starts(cluster: &Rc<Cluster>, options: &Options) -> Result<(), Violation> {
+    let (leader, _) = calm(cluster).await?;
+    let client = clients::connect([leader], Duration::from_secs(5));
+    let url = |number: usize| vec![peer_url(number, options.peer_tls)];
+    let add = |number: usize| {
+        client.member_add(MemberAddRequest {
+            peer_ur_ls: url(number),
+            is_learner: false,
+        })
+    };
+    let find = |members: &[Member]| {
+        let mut members = members.iter();
+        let found = members.find(|member| member.peer_ur_ls == url(ABSENT));
+        found.map(|member| member.id)
+    };
+    let add_absent = async || add(ABSENT).await.is_ok();
+    changed("a member is added", &client, add_absent, |members| {
+        find(members).is_some()
+    })
+    .await?;
+    if cluster.members.len() == 1 {
+        cluster.kill(leader).await;
+        cluster.event(leader, "! forced", "the second member has never started");
+        cluster.force(leader);
+        if !until(CHANGED_WITHIN, || cluster.leader() == Some(leader)).await {
+            return violation("a cluster of one whose second member never starts is forced, and not led");
+        }
+    } else {
+        answers(cluster, leader, &Input::Put { key: 0 }).await?;
+        match add(ABSENT + 1).await {
+            Err(error) if error.to_string().contains(UNHEALTHY) => {}
+            other => {
+                return violation(format!(
+                    "one voter has not started, another one is added: {other:?}"
+                ));
+            }
+        }
+        let listed = client.member_list(MemberListRequest { linearizable: true }).await;
+        let id = listed
+            .ok()
+            .and_then(|listed| find(&listed.members))
+            .unwrap_or_default();
+        let remove = async || client.member_remove(MemberRemoveRequest { id }).await.is_ok();
+        changed("it is removed", &client, remove, |members| {
+            find(members).is_none()
+        })
+        .await?;
+    }
+    answers(cluster, leader, &Input::Put { key: 0 }).await?;
+    calm(cluster).await?;
+    Ok(())
+}
+
+/// A learner is promoted while it hears nobody. It counts for the quorum from then on; the others go on without it, and it votes
+/// once it hears of it.
+pub async fn promoted_apart(
+    cluster: &Rc<Cluster>,
+    options: &Options,
+    random: &mut RandomStream,
+) -> Result<(), Violation> {
+    let (leader, _) = calm(cluster).await?;
+    let learner = follower(cluster, leader, random);
+    let id = cluster.member_id(learner).unwrap_or_default();
+    let client = clients::connect([leader], Duration::from_secs(5));
+    cluster.trouble(learner, Trouble::Replaced);
+    let remove = async || client.member_remove(MemberRemoveRequest { id }).await.is_ok();
+    let is_gone = |members: &[Member]| members.iter().all(|member| member.id != id);
+    changed("a follower is removed", &client, remove, is_gone).await?;
+    while !cluster.is_idle(learner) {
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.wipe(learner);
+    let id = replacement::add_learner(cluster, options, learner).await;
+    answers(cluster, leader, &Input::Put { key: 0 }).await?;
+    cluster.cut_off(&[learner]);
+    let promote = async || client.member_promote(MemberPromoteRequest { id }).await.is_ok();
+    let votes = |members: &[Member]| members.iter().any(|member| member.id == id && !member.is_learner);
+    changed("a learner that hears nobody is promoted", &client, promote, votes).await?;
+    answers(cluster, leader, &Input::Put { key: 0 }).await?;
+    cluster.mend_all(&everybody(cluster));
+    cluster.end_trouble(learner);
+    if !until(CHANGED_WITHIN, || !cluster.is_learner(learner)).await {
+        let name = &cluster.members[learner].name;
+        return violation(format!(
+            "{name} was promoted, and has not heard of it within {CHANGED_WITHIN:?}"
+        ));
+    }
+    calm(cluster).await?;
+    Ok(())
+}
+
+/// Asks for a change until the members say that it is made, but not for ever.
+async fn changed(
+    what: &str,
+    client: &Client,
+    ask: impl AsyncFn() -> bool,
+    is_made: impl Fn(&[Member]) -> bool,
+) -> Result<(), Violation> {
+    let deadline = elapsed() + CHANGED_WITHIN;
+    while !ask().await {
+        let listed = client.member_list(MemberListRequest { linearizable: true }).await;
+        if listed.is_ok_and(|listed| is_made(&listed.members)) {
+            break;
+        }
+        if elapsed() > deadline {
+            return violation(format!("not within {CHANGED_WITHIN:?}: {what}"));
+        }
+        madsim::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}

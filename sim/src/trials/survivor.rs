@@ -1,0 +1,72 @@
+//! All members die, and one of them is forced to go on alone. It has everything that was acknowledged, whether it knew that or
+//! not: a majority was not there without it. The others join it again, with empty disks.
+
+use super::{all_but, answers, calm, follower};
+use crate::checkers::{Violation, violation};
+use crate::cluster::{Cluster, Trouble};
+use crate::history::Input;
+use crate::options::Options;
+use crate::random::RandomStream;
+use crate::workloads::replacement;
+use crate::world::elapsed;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A member that needs nobody serves within this time after its start.
+const SERVES_WITHIN: Duration = Duration::from_secs(10);
+/// The cluster must have been whole for some seconds before each addition.
+const JOINED_WITHIN: Duration = Duration::from_secs(60);
+
+pub async fn goes_on_alone(
+    cluster: &Rc<Cluster>,
+    options: &Options,
+    random: &mut RandomStream,
+) -> Result<(), Violation> {
+    let (leader, _) = calm(cluster).await?;
+    let survivor = follower(cluster, leader, random);
+    let others = all_but(cluster, &[leader, survivor]);
+    // No more than a majority is left, the survivor in it.
+    let needed = cluster.members.len() / 2 + 1 - 2;
+    for apart in &others[needed..] {
+        for there in all_but(cluster, &[*apart]) {
+            cluster.cut(*apart, there);
+            cluster.cut(there, *apart);
+        }
+    }
+    for _ in 0..=random.below(3) {
+        answers(cluster, leader, &Input::Put { key: 0 }).await?;
+    }
+    for number in [leader].into_iter().chain(others).chain([survivor]) {
+        cluster.kill(number).await;
+    }
+    cluster.mend_all(&super::everybody(cluster));
+    cluster.event(survivor, "! forced", "the others are gone");
+    cluster.force(survivor);
+    let deadline = elapsed() + SERVES_WITHIN;
+    while cluster.leader() != Some(survivor) {
+        if elapsed() > deadline {
+            let name = &cluster.members[survivor].name;
+            return violation(format!(
+                "{name} was forced, and does not lead within {SERVES_WITHIN:?}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(10)).await;
+    }
+    let read = Input::Get {
+        key: 0,
+        serializable: false,
+    };
+    answers(cluster, survivor, &read).await?;
+    for number in all_but(cluster, &[survivor]) {
+        cluster.trouble(number, Trouble::Replaced);
+        cluster.wipe(number);
+        let joining = replacement::add(cluster, options, number);
+        if madsim::time::timeout(JOINED_WITHIN, joining).await.is_err() {
+            let name = &cluster.members[number].name;
+            return violation(format!("{name} does not join within {JOINED_WITHIN:?}"));
+        }
+        cluster.end_trouble(number);
+    }
+    calm(cluster).await?;
+    Ok(())
+}
