@@ -1,5 +1,5 @@
-//! The applier: an actor on a thread of its own that carries out committed entries in order, answers who waits for
-//! them, and lets reads go on once their index is applied. What an entry means is the machine's concern.
+//! The applier: an actor on a thread of its own that applies committed entries in order, answers the requests that wait for
+//! them, and lets reads continue once their index is applied. The machine knows what an entry means.
 
 use crate::env;
 use crate::ids::{LogIndex, MemberId};
@@ -20,34 +20,34 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What the applier has to do, in order.
+/// Work for the applier, in order.
 #[derive(Debug)]
 pub enum ApplyWork {
     Entries(Vec<CommittedEntry>),
-    /// Reads that may go on once this index is applied.
+    /// Reads that may continue once this index is applied.
     Reads(LogIndex, Vec<Reader>),
-    /// Space was reclaimed: a view published anew lets the old tables go on a member where nothing is written.
+    /// Space was reclaimed. Where nothing is written, a newly published view releases the old tables.
     Republish,
-    /// The state of a snapshot takes the place of the one in use.
+    /// The state of a snapshot replaces the one in use.
     Replace(Arc<StateDatabase>, LogIndex),
 }
 
-/// Who is told how far the applier is.
+/// Is told of the applier's progress.
 pub trait ApplyProgress: Send + Sync {
-    /// Everything up to here is applied. Nobody waits for this: it may be noticed with whatever comes next.
+    /// Everything up to `index` is applied. This wakes nobody: it may be noticed with other work.
     fn applied(&self, index: LogIndex);
 
-    /// Entries that are applied have changed raft's configuration. Told before they count as applied.
+    /// Applied entries have changed raft's configuration. Called before they count as applied.
     fn reconfigured(&self, reconfigurations: Vec<Reconfiguration>);
 
-    /// What the newest view says of the members is not what it said before.
+    /// The members in the newest view differ from those in the one before.
     fn members_changed(&self);
 
-    /// The state of a snapshot is in use, with its members, and holds everything up to here.
+    /// The state of a snapshot is in use, with its members. It contains everything up to `index`.
     fn replaced(&self, index: LogIndex);
 }
 
-/// The actor.
+/// The applier.
 pub struct Applier {
     pub machine: Machine,
     pub directory: Arc<DataDirectory>,
@@ -58,13 +58,13 @@ pub struct Applier {
     pub deliveries: Arc<Deliveries>,
     pub status: Arc<SharedStatus>,
     pub stop: StopSignal,
-    /// Reads whose index is not applied yet.
+    /// Reads whose index is not yet applied.
     pub reads: Vec<(LogIndex, Vec<Reader>)>,
     pub failed: bool,
     pub slow: SlowApplies,
 }
 
-/// What is said of batches that take too long.
+/// Reports batches that take too long.
 #[derive(Debug)]
 pub struct SlowApplies {
     pub metrics: Arc<StoreMetrics>,
@@ -73,7 +73,7 @@ pub struct SlowApplies {
 }
 
 impl SlowApplies {
-    /// etcd says so of each request; here all requests of a batch are applied and written together.
+    /// etcd reports each request; here all requests of a batch are applied and written together.
     fn note(&self, entries: &[CommittedEntry], took: Duration) {
         if took <= self.limit {
             return;
@@ -89,7 +89,7 @@ impl SlowApplies {
     }
 }
 
-/// What has become of the members, in etcd's words (server/etcdserver/api/membership/cluster.go).
+/// Logs the changes of the members in etcd's words (server/etcdserver/api/membership/cluster.go).
 fn announce(before: &Cluster, after: &Cluster) {
     let known: BTreeMap<u64, &Member> = before.members.iter().map(|member| (member.id, member)).collect();
     for member in &after.members {
@@ -164,7 +164,7 @@ impl Applier {
         self.slow.note(entries, took);
         let compact_revision = self.machine.compact_revision();
         if compact_revision != compacted {
-            // The space comes back later and stops nobody.
+            // The space is reclaimed later and blocks nothing.
             tracing::info!(
                 scheduled_compact_revision = compact_revision,
                 ?took,
@@ -172,8 +172,8 @@ impl Applier {
             );
         }
         if !Arc::ptr_eq(&cluster, self.machine.cluster()) {
-            // Who may speak for a member is not forgotten with the power: a blank disk would be let in until the log has
-            // been replayed.
+            // A power loss must not undo which disk belongs to a member: a blank disk would be admitted until the log has been
+            // replayed.
             self.machine.state().sync().map_err(|error| error.to_string())?;
             announce(&cluster, self.machine.cluster());
             let reconfigurations = self.machine.take_reconfigurations();
@@ -184,13 +184,13 @@ impl Applier {
         }
         self.status.applied_index.store(last.index.0, Ordering::Release);
         self.deliveries.extend(self.waiters.complete(replies));
-        // Consensus learns it with whatever comes next, at the latest with a tick: nobody waits for it there.
+        // Consensus learns it with its next work, at the latest with a tick: nothing there waits for it.
         self.progress.applied(last.index);
         Ok(())
     }
 
     fn replace(&mut self, state: &Arc<StateDatabase>, index: LogIndex) -> Result<(), String> {
-        // The name on disk first: from here on a restart finds the new state, and discards the older log.
+        // The name on disk comes first: from here on a restart finds the new state and discards the older log.
         self.directory
             .activate_state(state.path(), index)
             .map_err(|error| error.to_string())?;

@@ -1,10 +1,10 @@
-//! A bound on what waits, from where it is let in to where it is answered or discarded, however many queues it goes
-//! through on the way. What is counted carries its place with it.
+//! A bound on what waits, from its admission until it is answered or discarded, whichever queues it passes on the way.
+//! Everything that is counted carries a permit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Cheap to clone; clones count together.
+/// Cheap to clone. Clones share one count.
 #[derive(Clone, Debug)]
 pub struct Bound(Arc<Count>);
 
@@ -14,7 +14,7 @@ struct Count {
     max: usize,
 }
 
-/// One place. It is free again when this is dropped.
+/// A permit, which is released when it is dropped.
 #[derive(Debug)]
 pub struct Admitted(Arc<Count>);
 
@@ -24,12 +24,12 @@ impl Bound {
         Self(Arc::new(Count { admitted, max }))
     }
 
-    /// A place, unless all are taken.
+    /// A permit, unless all are taken.
     pub fn admit(&self) -> Option<Admitted> {
         self.take(1).then(|| Admitted(Arc::clone(&self.0)))
     }
 
-    /// So many places, or none.
+    /// This many permits, or none at all.
     pub fn admit_all(&self, count: usize) -> Option<Vec<Admitted>> {
         self.take(count)
             .then(|| (0..count).map(|_| Admitted(Arc::clone(&self.0))).collect())

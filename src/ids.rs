@@ -1,4 +1,4 @@
-//! The numbers that name things, each a type of its own so that one cannot be taken for another.
+//! Number types for IDs and indexes, so that one cannot be mistaken for another.
 
 use std::fmt;
 
@@ -37,7 +37,7 @@ number!(
     ClusterId(u64), "{:x}"
 );
 number!(
-    /// Drawn at random when a data directory is made: tells one disk from another under the same member id.
+    /// Drawn at random when a data directory is created. Distinguishes disks under the same member ID.
     Incarnation(u64), "{:x}"
 );
 number!(
@@ -45,7 +45,7 @@ number!(
     Term(u64), "{}"
 );
 number!(
-    /// The place of an entry in the replicated log.
+    /// The index of an entry in the replicated log.
     LogIndex(u64), "{}"
 );
 
@@ -56,7 +56,7 @@ impl LogIndex {
         Self(self.0 + 1)
     }
 
-    /// The index before this one; 0 has none and stays.
+    /// The index before this one; 0 for 0.
     #[must_use]
     pub const fn previous(self) -> Self {
         Self(self.0.saturating_sub(1))

@@ -1,8 +1,8 @@
-//! Mistakes to make on purpose: each turns one safeguard of the code off, so that the simulator can show that it would
-//! notice. They exist only in a simulator built with `--cfg mutants`; everywhere else [`active`] is constantly false and
-//! the branches behind it are not compiled in.
+//! Deliberate bugs: each turns one safeguard of the code off, so that the simulator can show that it catches the bug. They
+//! exist only in a simulator built with `--cfg mutants`. Everywhere else [`active`] is constantly false, and the branches
+//! behind it are not compiled in.
 
-/// One mistake.
+/// One deliberate bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// The log's writer reports writes as durable before it syncs them.
@@ -15,9 +15,9 @@ pub enum Mutant {
     ApplyUncommitted,
     /// Commands are forwarded to the leader twice.
     ForwardTwice,
-    /// A question for a read index is asked again in the same words, also for those who came later.
+    /// A ReadIndex request is repeated with the same context, also for readers that called later.
     ReadIndexReused,
-    /// The log is cut behind what is applied, without syncing the state.
+    /// The log is cut up to the applied index without syncing the state.
     CutBeforeSync,
     /// The applied index is written in a batch of its own.
     AppliedIndexApart,
@@ -27,111 +27,111 @@ pub enum Mutant {
     SnapshotNotSynced,
     /// What has arrived of one snapshot is taken for the beginning of another.
     StaleTransferResumed,
-    /// A watcher that has read what it missed is taken for up to date, whatever came meanwhile.
+    /// A watcher that has read what it missed is taken for synced, whatever was written meanwhile.
     WatchSkipsOnSync,
     /// The events of one revision come in responses of their own.
     WatchSplitsRevision,
     /// Progress is reported to watchers that have not read everything yet.
     WatchReportsEarly,
-    /// Messages of a deposed leader, or candidate, are taken as if they were of the current term.
+    /// Messages of a deposed leader or candidate are taken as if they were of the current term.
     StaleTermAccepted,
-    /// A member whose disk was replaced by a blank one is let back in under its old id.
+    /// A member whose disk was replaced by a blank one is admitted under its old ID.
     BlankDiskAdmitted,
-    /// The rotten end of a journal is taken for a torn one, and cut off.
+    /// Bit rot at the end of a journal is taken for a torn write and cut off.
     RotTakenForTorn,
-    /// What was known to be synced when a batch was written does not count.
+    /// The marks in a batch that say how far the journal was synced are ignored.
     MarksIgnored,
-    /// A sound batch behind a broken one is always taken for rot.
+    /// An intact batch behind a broken one is always taken for bit rot.
     OutOfOrderTakenForRot,
-    /// Journals are synced by the engine only, whose own thread may have met the error.
+    /// Journals are synced only through the engine, whose own thread may have received the error.
     SyncedThroughEngine,
-    /// A start that is refused leaves journals cut.
+    /// A start that is refused leaves the journals cut.
     RefusedStartCuts,
-    /// A leader keeps leases alive without asking whether it still leads.
+    /// A leader keeps leases alive without confirming that it still leads.
     LeaseRenewedWithoutQuorum,
-    /// A member that is asked for its digest after one entry tells that after another.
+    /// A member that is asked for its digest after one entry answers with that after another.
     DigestsComparedApart,
-    /// A member that is asked for its hash at one revision tells that at another.
+    /// A member that is asked for its hash at one revision answers with that at another.
     HashesComparedApart,
-    /// Members that differ are found and not reported.
+    /// Differences between members are found and not reported.
     CorruptionNotReported,
-    /// A member that finds at its start that it differs from the others starts all the same.
+    /// A member starts although its initial check finds that it differs from the others.
     InconsistentMemberStarts,
-    /// Writes are refused by what the state takes on the member's own disk.
+    /// Writes are refused according to the size of the state on the member's own disk.
     RefusedByOwnDisk,
-    /// A snapshot leaves the alarms out.
+    /// A snapshot omits the alarms.
     AlarmsLeftOut,
-    /// A member does not lower the alarm that it has raised.
+    /// A member does not disarm the alarm that it has raised.
     AlarmStays,
-    /// A compaction is not seen to free anything.
+    /// A compaction does not reduce the live bytes.
     NothingFreed,
-    /// A backup leaves out what has been replaced since the last compaction, if it was written before that.
+    /// A backup omits records that were replaced since the last compaction and written before it.
     BackupForgetsReplaced,
-    /// Who waits in a queue is at its front as soon as one key before its own has gone.
+    /// A caller in a queue is taken for its first as soon as one key before its own is deleted.
     QueueAskedOnce,
-    /// Leaders of elections proclaim without a look at whether they still lead.
+    /// Leaders of elections proclaim without checking that they still lead.
     ProclaimUnfenced,
-    /// Snapshots are received on the thread that carries raft.
+    /// Snapshots are received on raft's thread.
     SnapshotStoredByRaft,
-    /// Transactions may be nested as deeply as a client likes, and commands reach the log without being read back.
+    /// Transactions may be nested to any depth, and commands reach the log without being decoded first.
     DepthUnchecked,
-    /// What the lessor proposes goes through the admission of clients' writes.
+    /// The lessor's proposals are subject to the limits for clients' writes.
     LeaseExpiryAdmitted,
-    /// Observers of elections are told only the newest of what was proclaimed together.
+    /// Observers of elections are told only the newest of several values that were proclaimed together.
     ObserveNewestOnly,
-    /// A watcher that reads from the past is not told what a change has replaced, if a compaction had moved that.
+    /// A watcher that reads past changes is not told the previous record if a compaction had moved it.
     WatchPreviousForgotten,
-    /// A limited range at an earlier revision counts no further than its limit.
+    /// A limited range at an earlier revision counts only up to its limit.
     CountStopsAtLimit,
-    /// A limited range at an earlier revision does not say that there is more.
+    /// A limited range at an earlier revision does not set `more`.
     MoreNotTold,
-    /// A key that is put under another lease stays with the lease before as well.
+    /// A key that is put under another lease also stays attached to its previous lease.
     LeaseKeepsKey,
     /// A lock is granted to a caller whose lease was revoked while it waited.
     LockWithoutSession,
     /// Transactions are accepted under a NOSPACE alarm.
     TxnUnderNospace,
-    /// A snapshot's transfer is resumed one record too late.
+    /// A snapshot transfer resumes one record too late.
     TransferSkipsRecord,
-    /// Watchers that wait for room in their stream's outbox are not told when there is some.
+    /// Watchers that wait for room in their stream's outbox are not told when there is room.
     ParkedForever,
     /// Raft is not told that a snapshot did not arrive.
     TransferFailureHidden,
-    /// Members stand for election without asking first whether they could win.
+    /// Members start elections without asking first whether they could win.
     PreVoteOff,
-    /// A leader that hears from no quorum goes on leading.
+    /// A leader that hears from no quorum keeps leading.
     CheckQuorumOff,
-    /// The expiry of leases is applied in whatever term it is committed.
+    /// The expiry of leases is applied in any term in which it is committed.
     ExpiryOfAnyTerm,
-    /// An answer to a question for a read index counts for nothing once another question has been asked.
+    /// The answer to a ReadIndex request is ignored once another request has been sent.
     LateAnswerIgnored,
-    /// A snapshot's transfer goes on in whatever the same member sends at the same index.
+    /// A snapshot transfer resumes in any stream that the same member sends at the same index.
     ResumedAcrossPacking,
-    /// A member takes part in elections before it has heard what others know of it.
+    /// A member takes part in elections before it has heard what other members remember of it.
     TakesPartAtOnce,
-    /// A member is let back in with an older copy of its disk.
+    /// A member is admitted with an older copy of its disk.
     OlderCopyAdmitted,
-    /// Members remember of others only what the log says.
+    /// Members check the disks of other members only against the log, not against what they noted themselves.
     ContactsForgotten,
     /// A start counts before the member has heard whether it may take part.
     StartCountsAtOnce,
-    /// A connection whose place a newer one has taken stays open, and nobody listens.
+    /// A connection that a newer one has replaced stays open, and its messages are ignored.
     ReplacedConnectionStays,
-    /// Certificates are read on the thread that shakes hands, which may be the one that carries raft.
+    /// Certificates are read on the thread of the handshake, which may be raft's.
     CertificatesReadInPlace,
-    /// What a member remembers counts also if it answers with another disk than its own.
+    /// A member's memory counts even if the member answers with a disk other than its own.
     AnswersUnchecked,
-    /// A leader that is to hand over says that it has at once.
+    /// A leader reports that it has transferred leadership without waiting for it.
     TransferNotAwaited,
-    /// A chunk of a snapshot that vanished on its way is not missed.
+    /// A lost chunk of a snapshot is not noticed.
     ChunkGapsIgnored,
-    /// Raft is not told of a change of the members.
+    /// Raft is not told of a membership change.
     ReconfigurationIgnored,
-    /// A member that was removed goes on.
+    /// A removed member keeps running.
     RemovedStays,
-    /// A member that was removed is let back in.
+    /// A removed member is admitted again.
     RemovedAdmitted,
-    /// A member that lags behind does not answer members that have come since.
+    /// A member that lags behind does not answer members that were added since.
     StrangersUnanswered,
     /// A member that is forced to go on alone discards what it does not know to be committed.
     ForcedStartDiscards,
@@ -277,7 +277,7 @@ impl Mutant {
     }
 }
 
-/// Whether this mistake is to be made.
+/// Whether this bug is active.
 #[cfg(not(mutants))]
 #[inline]
 pub const fn active(_: Mutant) -> bool {
@@ -289,13 +289,13 @@ thread_local! {
     static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }
 
-/// Whether this mistake is to be made, in the simulation on this thread.
+/// Whether this bug is active in the simulation on this thread.
 #[cfg(mutants)]
 pub fn active(mutant: Mutant) -> bool {
     ACTIVE.get() == Some(mutant)
 }
 
-/// Which mistake the simulation on this thread makes.
+/// Sets the active bug of the simulation on this thread.
 #[cfg(mutants)]
 pub fn activate(mutant: Option<Mutant>) {
     ACTIVE.set(mutant);

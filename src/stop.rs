@@ -1,5 +1,5 @@
-//! How a member comes to its end: any part of it may say why it cannot go on, or that it was removed from the cluster; the node
-//! hears it and stops the rest. A part that failed must not acknowledge anything afterwards.
+//! How a member stops: any part of it may report that it cannot continue, or that the member was removed from the cluster. The
+//! node then stops the other parts. A part that failed must not acknowledge anything afterwards.
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +14,9 @@ pub struct StopSignal {
 /// Why a member stops.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// It cannot go on.
+    /// It cannot continue.
     Failed(String),
-    /// It is no member any more.
+    /// It was removed from the cluster.
     Removed,
 }
 
@@ -27,13 +27,13 @@ struct StopState {
 }
 
 impl StopSignal {
-    /// Stops the member; the first reason is the one that is reported.
+    /// Stops the member. The first reason is reported.
     pub fn fail(&self, reason: &dyn Display) {
         tracing::error!(error = %reason, "this member cannot go on");
         self.stop(Reason::Failed(reason.to_string()));
     }
 
-    /// Stops the member, which is none any more.
+    /// Stops the member after its removal from the cluster.
     pub fn leave(&self) {
         self.stop(Reason::Removed);
     }

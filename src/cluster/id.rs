@@ -1,11 +1,10 @@
-//! Ids of members and clusters: the first eight bytes of SHA-1 sums, as etcd's membership/member.go and cluster.go have
-//! it.
+//! IDs of members and clusters: the first eight bytes of SHA-1 sums, as in etcd's membership/member.go and cluster.go.
 
 use crate::ids::{ClusterId, MemberId};
 use sha1::{Digest, Sha1};
 
-/// The id of a member that knows itself by these peer URLs. `token` is `--initial-cluster-token` for the members of a
-/// new cluster; a member added later has the time of its adding, in decimal Unix seconds, there instead.
+/// The ID of a member with these peer URLs. `token` is `--initial-cluster-token` for the members of a new cluster. For a
+/// member added later, it is the time of the addition in decimal Unix seconds.
 pub fn member_id<'a>(peer_urls: impl IntoIterator<Item = &'a str>, token: &str) -> MemberId {
     let mut sorted: Vec<&str> = peer_urls.into_iter().collect();
     sorted.sort_unstable();
@@ -17,7 +16,7 @@ pub fn member_id<'a>(peer_urls: impl IntoIterator<Item = &'a str>, token: &str) 
     MemberId(first_eight(&sum.finalize()))
 }
 
-/// The id of a cluster that starts with these members.
+/// The ID of a cluster that starts with these members.
 pub fn cluster_id(members: impl IntoIterator<Item = MemberId>) -> ClusterId {
     let mut sorted: Vec<MemberId> = members.into_iter().collect();
     sorted.sort_unstable();

@@ -36,7 +36,7 @@ pub enum InitialClusterError {
 }
 
 impl InitialCluster {
-    /// Reads `name=url,name=url`. A name can come several times, once for each of its URLs.
+    /// Reads `name=url,name=url`. A name may occur several times, once for each of its URLs.
     pub fn parse(text: &str) -> Result<Self, InitialClusterError> {
         let mut urls: BTreeMap<String, Vec<MemberUrl>> = BTreeMap::new();
         for part in text.split(',').filter(|part| !part.is_empty()) {
@@ -50,7 +50,7 @@ impl InitialCluster {
         Ok(Self { urls })
     }
 
-    /// A new cluster has this member in its list, under just these URLs, and no URL twice.
+    /// Checks that a new cluster lists this member under exactly these URLs, and no URL twice.
     pub fn check_bootstrap(&self, name: &str, advertised: &[MemberUrl]) -> Result<(), InitialClusterError> {
         if self.urls.is_empty() {
             return Err(InitialClusterError::Unset);
@@ -80,7 +80,7 @@ impl InitialCluster {
         Ok(())
     }
 
-    /// A member that joins a running cluster needs its name in the list; its URLs are known to the others already.
+    /// Checks that a member that joins a running cluster is listed, and no URL twice. The others already know its URLs.
     pub fn check_join(&self, name: &str) -> Result<(), InitialClusterError> {
         if !self.urls.contains_key(name) {
             return Err(InitialClusterError::NameMissing(name.to_owned()));
@@ -99,7 +99,7 @@ impl InitialCluster {
             .map(|(name, urls)| (name.as_str(), urls.as_slice()))
     }
 
-    /// The membership that a new cluster begins with, and its id.
+    /// The initial membership of a new cluster, and the cluster's ID.
     pub fn found(&self, token: &str) -> Result<(ClusterId, Membership), InitialClusterError> {
         let mut membership = Membership::default();
         for (name, urls) in &self.urls {
@@ -121,7 +121,7 @@ impl InitialCluster {
     }
 }
 
-/// `localhost` and 127.0.0.1 are the same place. etcd asks the resolver for other names too; here they must be equal.
+/// Treats `localhost` as 127.0.0.1. etcd also resolves other names; here they must be equal.
 fn normalised(url: &MemberUrl) -> String {
     match url.host() {
         "localhost" => url.as_str().replacen("localhost", "127.0.0.1", 1),
@@ -149,7 +149,7 @@ impl fmt::Display for InitialCluster {
 mod tests {
     use super::*;
 
-    // Ids that etcd 3.7.1 printed for these flags.
+    // IDs that etcd 3.7.1 printed for these flags.
     const THREE: &str = "m1=http://127.0.0.1:47380,m2=http://127.0.0.1:47381,m3=http://127.0.0.1:47382";
 
     fn found(text: &str, token: &str) -> (u64, Vec<(u64, String)>) {

@@ -1,12 +1,12 @@
-//! URLs of members: where they listen and what they tell others. Mirrors etcd's client/pkg/types/urls.go.
+//! URLs of members: to listen on and to advertise. Mirrors etcd's client/pkg/types/urls.go.
 //!
-//! The text is kept as the operator wrote it, because ids are sums over it: `http://localhost:80` must not become
+//! The text is kept as the operator wrote it, because IDs are sums over it: `http://localhost:80` must not become
 //! `http://localhost/`.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// How to talk to the other end.
+/// The protocol of a URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scheme {
     Http,
@@ -45,7 +45,6 @@ pub enum UrlError {
 }
 
 impl MemberUrl {
-    /// Reads one URL.
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let text = text.trim();
         let Some((scheme, rest)) = text.split_once(':') else {
@@ -99,7 +98,6 @@ impl MemberUrl {
         &self.text
     }
 
-    /// What comes before the colon.
     pub fn scheme(&self) -> Scheme {
         self.scheme
     }
@@ -109,7 +107,6 @@ impl MemberUrl {
         &self.host
     }
 
-    /// The port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -119,7 +116,7 @@ impl MemberUrl {
         matches!(self.scheme, Scheme::Https | Scheme::Unixs)
     }
 
-    /// Whether it is a socket of the Unix domain.
+    /// Whether it is a Unix domain socket.
     pub fn is_unix(&self) -> bool {
         matches!(self.scheme, Scheme::Unix | Scheme::Unixs)
     }
@@ -135,7 +132,7 @@ impl MemberUrl {
         }
     }
 
-    /// Whom requests there are for: `host:port`; `localhost` at the other end of a socket on this machine.
+    /// The authority of requests to this URL: `host:port`, or `localhost` for a Unix domain socket.
     pub fn authority(&self) -> String {
         if self.is_unix() {
             "localhost".to_owned()
@@ -144,7 +141,7 @@ impl MemberUrl {
         }
     }
 
-    /// A member listens on addresses of its own, so the host is an IP or `localhost`.
+    /// Checks that a member can listen there: the host must be an IP address or `localhost`.
     pub fn check_bind(&self) -> Result<(), UrlError> {
         if self.is_unix() {
             return Ok(());
@@ -156,7 +153,7 @@ impl MemberUrl {
         }
     }
 
-    /// Others must be able to dial it.
+    /// Checks that other members can dial it.
     pub fn check_host(&self) -> Result<(), UrlError> {
         if self.host.is_empty() && !self.is_unix() {
             Err(UrlError::EmptyHost(self.text.clone()))

@@ -1,59 +1,54 @@
-//! The members as the log has made them so far, sorted by id as every list of etcd's is.
+//! The members according to the log so far, sorted by ID like all of etcd's lists.
 
 use crate::ids::MemberId;
 use crate::proto::etcdserverpb;
 use crate::proto::log::Member;
 use std::collections::BTreeMap;
 
-/// The members of the cluster, by id.
+/// The members of the cluster, by ID.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Membership {
     members: BTreeMap<MemberId, Member>,
 }
 
 impl Membership {
-    /// Adds a member or replaces what was known of it.
+    /// Adds or replaces a member.
     pub fn insert(&mut self, member: Member) -> Option<Member> {
         self.members.insert(MemberId(member.id), member)
     }
 
-    /// Takes a member out.
     pub fn remove(&mut self, id: MemberId) -> Option<Member> {
         self.members.remove(&id)
     }
 
-    /// One member.
     pub fn get(&self, id: MemberId) -> Option<&Member> {
         self.members.get(&id)
     }
 
-    /// One member, to change it.
     pub fn get_mut(&mut self, id: MemberId) -> Option<&mut Member> {
         self.members.get_mut(&id)
     }
 
-    /// Their ids, sorted.
+    /// The members' IDs, sorted.
     pub fn ids(&self) -> impl Iterator<Item = MemberId> {
         self.members.keys().copied()
     }
 
-    /// The members, sorted by id.
+    /// The members, sorted by ID.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
     }
 
-    /// How many there are.
     pub fn len(&self) -> usize {
         self.members.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// What `MemberList` answers. A member that has never started has neither name nor client URLs: it tells them when
-    /// it does. The members of a new cluster are named in `--initial-cluster`, so they have their names from the start.
+    /// The answer to `MemberList`. A member that has never started has neither name nor client URLs, which it publishes when
+    /// it starts. The members of a new cluster have their names from the start, since `--initial-cluster` states them.
     pub fn to_wire(&self) -> Vec<etcdserverpb::Member> {
         self.members.values().map(to_wire).collect()
     }

@@ -1,8 +1,8 @@
-//! Who is in the cluster: URLs, ids, the first list of members and the membership as the log has made it.
+//! The members of the cluster: URLs, IDs, the initial members, and the membership according to the log.
 //!
-//! Everything here is pure. Ids are computed as etcd does (server/etcdserver/api/membership), so that a cluster started
-//! with the same flags has the same ids and the output of `member list` can be compared. Dialling members is `peer`'s
-//! work, changing the membership that of `consensus` and `state`.
+//! Everything here is pure. IDs are computed as in etcd (server/etcdserver/api/membership), so that a cluster started with the
+//! same flags has the same IDs and the output of `member list` can be compared. `peer` dials members; `consensus` and `state`
+//! change the membership.
 
 mod id;
 mod initial;

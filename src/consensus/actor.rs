@@ -1,5 +1,5 @@
-//! The consensus actor: takes what came in, lets the core decide, and carries out what it decided: writes to the log's
-//! disk, messages to peers, committed entries to the applier. All of it once per wake-up, however much came in.
+//! The consensus actor. On each wake-up it takes everything that has arrived, feeds it to the core, and carries out the core's
+//! outputs: writes to the log, messages to peers, committed entries for the applier.
 
 mod members;
 
@@ -38,10 +38,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The state of a snapshot, and the place that it takes until it is in use or refused.
+/// The state of a received snapshot, with the permit for its place: held until the state is in use or refused.
 type Arrived = (Arc<StateDatabase>, OwnedSemaphorePermit);
 
-/// The actor.
+/// The consensus actor.
 pub struct Consensus {
     member: MemberId,
     origin: u64,
@@ -51,13 +51,13 @@ pub struct Consensus {
     tick: Duration,
     proposals: Proposals,
     member_changes: MemberChanges,
-    /// Since when there is a connection to each member.
+    /// When the current connection to each member began.
     connected_since: BTreeMap<MemberId, env::Instant>,
     reads: Reads,
     checkpoints: Checkpoints,
     leadership: Leadership,
     restoring: Restoring<Arrived>,
-    /// Held while a state is put in place.
+    /// Held while the applier puts a snapshot's state in place.
     place: Option<OwnedSemaphorePermit>,
     log: LogDatabase,
     transfers: TaskThread,
@@ -122,7 +122,7 @@ impl Consensus {
             self.core.report_snapshot(member, arrived);
         }
         for message in messages {
-            // As if it were lost: its leader sends it again.
+            // Dropped as if the network had lost it: the leader sends it again.
             if !self.apply_lag.is_long() || message.entries.is_empty() {
                 self.core.step(message);
             }
@@ -141,7 +141,7 @@ impl Consensus {
             self.core.hand_over_leadership(to);
         }
         for asked in incoming.details_asked {
-            // Whoever asked may have gone.
+            // The caller may have stopped waiting.
             let _ = asked.send(self.core.details());
         }
         if incoming.state_synced > LogIndex(0) {
@@ -167,7 +167,7 @@ impl Consensus {
         }
         let now = env::now();
         let ticked = std::mem::replace(&mut self.ticked, now);
-        // etcd's measure: twice the interval between heartbeats.
+        // etcd's measure: a heartbeat is late after twice the heartbeat interval.
         if self.leadership.is_leader && now - ticked > 2 * TICKS_PER_HEARTBEAT * self.tick {
             self.metrics.late_heartbeats.inc();
         }
@@ -194,12 +194,12 @@ impl Consensus {
         self.core.step(snapshot.announcement);
         self.carry_out();
         if let Some(refused) = self.restoring.take_refused() {
-            // Closing a database takes its time. The directory is removed with the next start or transfer.
+            // Closing a database takes time. The next start or transfer removes its directory.
             self.transfers.spawn(async move { drop(refused) });
         }
     }
 
-    /// Proposes or forwards what waits, as far as there is a leader.
+    /// Proposes waiting commands, or forwards them to the leader. Without a leader they stay in the queue.
     fn pass_on_commands(&mut self) {
         loop {
             let leadership = self.core.leadership();
@@ -216,7 +216,7 @@ impl Consensus {
                 None => return,
                 Some(Next::Propose(piece)) => {
                     let bytes = piece.len();
-                    // Refused while leadership is being handed over: whoever waits hears so in time.
+                    // Raft refuses proposals while it transfers leadership; the waiting callers time out.
                     if self.core.propose(piece) {
                         self.proposals
                             .proposed(self.core.last_index(), now.committed, bytes);
@@ -232,7 +232,7 @@ impl Consensus {
         }
     }
 
-    /// Tells the others what is committed if entries on their way to them do not.
+    /// Tells the followers the commit index, unless entries on their way to them carry it.
     fn tell_commit(&mut self, due: bool) {
         let committed = self.core.committed();
         if due && self.proposals.news_are_due(committed) {
@@ -254,7 +254,7 @@ impl Consensus {
         }
     }
 
-    /// Carries out what the core decided.
+    /// Carries out the core's outputs.
     fn carry_out(&mut self) {
         let Outputs {
             send,
@@ -311,7 +311,7 @@ impl Consensus {
         }
     }
 
-    /// Has the applier put the state of a snapshot in place, behind what it still has to do.
+    /// Has the applier replace its state by that of a snapshot, after the work that it already has.
     fn put_in_place(&mut self, (state, place): Arrived, index: LogIndex) {
         tracing::info!(%index, "applying a snapshot from the leader");
         self.place = Some(place);
@@ -321,7 +321,7 @@ impl Consensus {
             .add(|work| work.push(ApplyWork::Replace(state, index)));
     }
 
-    /// Then the log starts again behind it.
+    /// The snapshot's state is in use: the log starts again after it.
     fn finish_restore(&mut self) {
         let Some((cut, work)) = self.restoring.finish() else {
             return;
@@ -361,7 +361,7 @@ impl Consensus {
         }
     }
 
-    /// Has a stretch of the log read for a follower that is behind.
+    /// Reads a range of entries from the log's disk, for a follower that is behind.
     fn fetch(&self, stretch: Stretch) {
         let (log, inbox) = (self.log.clone(), Arc::clone(&self.neighbours.inbox));
         self.transfers.spawn(async move {
@@ -373,7 +373,7 @@ impl Consensus {
         });
     }
 
-    /// Has this start counted, durably, before this member takes part.
+    /// Records this start on disk, which must happen before this member takes part.
     fn count_start(&self) {
         let (contacts, neighbours) = (self.contacts.clone(), self.neighbours.clone());
         self.transfers.spawn(async move {
@@ -384,7 +384,7 @@ impl Consensus {
         });
     }
 
-    /// Lets readers go on once `index` is applied: at once where it is, else behind the applier's queue.
+    /// Answers readers once `index` is applied: at once if it is, otherwise through the applier's queue.
     fn let_read(&mut self, readers: Vec<Reader>, index: LogIndex) {
         if readers.is_empty() {
             return;
@@ -412,7 +412,7 @@ impl Consensus {
             self.metrics.leader_changes.inc();
         }
         if leader_before != MemberId(0) && is_another {
-            // What the old leader was told may be lost or not: nobody may send it again.
+            // The old leader may or may not have committed what it was sent, so it is never sent again.
             let patience = self.election_timeout;
             self.neighbours.waiters.leader_failed(env::now(), patience);
         }
@@ -451,7 +451,7 @@ impl Actor for Consensus {
                 inbox.add(|incoming| incoming.ticked = true);
             }
         });
-        // A member that decides alone has nobody to hear before its start counts.
+        // A single voter has no other member to hear from before its start counts.
         self.carry_out();
     }
 }

@@ -1,22 +1,22 @@
-//! Which messages of peers reach raft. raft-rs trusts its peers: at numbers that no sound peer sends it panics, or, worse,
-//! believes them. A link's checksums and handshake keep strangers and flipped bits out; this keeps a member of another
-//! make, or one whose memory failed, from taking the others down with it.
+//! Which messages of peers reach raft. raft-rs trusts its peers: a number that no correct peer sends makes it panic or, worse,
+//! is believed. A link's handshake and checksums keep out strangers and flipped bits. The checks here keep a member that runs
+//! other software, or whose memory is faulty, from crashing the others.
 //!
-//! Every rule here is one that sound peers never break. What is refused is dropped, as if the network had lost it.
+//! Correct peers never break these rules. A refused message is dropped, as if the network had lost it.
 
 use raft::eraftpb::{Message, MessageType, SnapshotMetadata};
 use raft::{Raft, StateRole, Storage};
 use std::collections::BTreeSet;
 
-/// Terms and indexes count up by one: beyond this they are noise, and raft's sums with them would overflow.
+/// Terms and indexes count up by one, so a number beyond this is invalid; raft's arithmetic with it would overflow.
 const NUMBER_MAX: u64 = u64::MAX / 4;
 
-/// What raft itself does not say of this member.
+/// Facts about this member that raft does not know.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
-    /// Term and vote are on disk, and all entries: what raft takes for granted when others vote for it.
+    /// Term, vote and all entries are on disk. Raft assumes this when it wins an election.
     pub all_on_disk: bool,
-    /// A snapshot was accepted, and its state is not in use yet.
+    /// A snapshot was accepted, and its state is not yet in use.
     pub restoring: bool,
 }
 
@@ -56,11 +56,11 @@ pub fn check<S: Storage>(message: &Message, raft: &Raft<S>, standing: Standing) 
         numbers(message).all(|number| number <= NUMBER_MAX),
         Refusal::Number,
     )?;
-    // 0 means a local message to raft, whose sender it does not doubt. Only forwarded questions for a read index are
-    // sent so, and raft panics when it has to pass on one that is not.
+    // For raft, term 0 marks a local message, whose sender it trusts. Peers send only forwarded ReadIndex requests with term
+    // 0, and raft panics when it has to forward one with another term.
     let is_question = message.msg_type == MessageType::MsgReadIndex;
     ensure((message.term == 0) == is_question, Refusal::Term)?;
-    // Raft leaves members to ask for snapshots; ours never do.
+    // raft-rs lets a follower request a snapshot; ours never do.
     ensure(message.request_snapshot == 0, Refusal::Kind)?;
     let is_current = message.term >= raft.term;
     match message.msg_type {
@@ -87,12 +87,12 @@ pub fn check<S: Storage>(message: &Message, raft: &Raft<S>, standing: Standing) 
             )
         }
         MessageType::MsgTimeoutNow => {
-            // An election looks through the entries that were not applied yet, and those are gone.
+            // To start an election, raft looks through the entries that are not applied, which a snapshot has removed.
             ensure(!standing.restoring, Refusal::Restoring)?;
-            // Nobody else could have led. It would win at once, and raft asserts that its log was on disk before.
+            // No other member can have led. This one would win at once, and raft asserts that its log was on disk before that.
             ensure(!is_sole_voter(raft), Refusal::Kind)
         }
-        // Raft asserts that its own vote and log were on disk before it won.
+        // Raft asserts that the candidate's vote and log were on disk before it won.
         MessageType::MsgRequestVoteResponse => ensure(
             raft.state != StateRole::Candidate || standing.all_on_disk,
             Refusal::Vote,
@@ -101,7 +101,7 @@ pub fn check<S: Storage>(message: &Message, raft: &Raft<S>, standing: Standing) 
     }
 }
 
-/// Whether this member alone decides.
+/// Whether this member is the only voter.
 pub fn is_sole_voter<S: Storage>(raft: &Raft<S>) -> bool {
     let voters = raft.prs().conf().voters();
     voters.ids().iter().count() == 1 && voters.contains(raft.id)
@@ -111,7 +111,7 @@ fn ensure(holds: bool, refusal: Refusal) -> Result<(), Refusal> {
     if holds { Ok(()) } else { Err(refusal) }
 }
 
-/// Leadership is handed over by the leader itself, so a request for it never travels; a follower would panic at it.
+/// `MsgTransferLeader` is not sent: the leader itself starts a transfer, and a follower would panic at a request for one.
 fn is_sent_by_members(kind: MessageType) -> bool {
     matches!(
         kind,
@@ -146,8 +146,8 @@ fn numbers(message: &Message) -> impl Iterator<Item = u64> + '_ {
     own.into_iter().chain(entries)
 }
 
-/// Entries follow the one before them without a gap, their terms never fall, and none is 0: for raft, an entry beyond
-/// the log's end has term 0, and one that claims it would count as present.
+/// Indexes have no gaps and terms never fall. No term is 0: raft takes 0 as the term of an index beyond the log's end, so an
+/// entry that claims term 0 would count as present.
 fn check_entries(message: &Message) -> Result<(), Refusal> {
     ensure((message.log_term == 0) == (message.index == 0), Refusal::Entries)?;
     let (mut index, mut term) = (message.index, message.log_term);
@@ -162,7 +162,7 @@ fn check_entries(message: &Message) -> Result<(), Refusal> {
     ensure(term <= message.term, Refusal::Entries)
 }
 
-/// A configuration that raft can take up. Members change one at a time, so a joint one is never announced.
+/// Whether raft can adopt this configuration. Members change one at a time, so no sender is in a joint configuration.
 fn is_sound(metadata: &SnapshotMetadata) -> bool {
     let state = metadata.get_conf_state();
     let all: BTreeSet<u64> = state.voters.iter().chain(&state.learners).copied().collect();

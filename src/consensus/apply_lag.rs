@@ -1,12 +1,12 @@
-//! How far the applier is behind what is committed. Entries that it has not applied stay in memory, so there is a bound:
-//! beyond it a leader proposes nothing more, and a follower takes no more entries, which their leader sends again.
+//! How far the applier is behind the commit index. Entries that are not applied stay in memory, so their bytes have a bound.
+//! Beyond it a leader proposes nothing, and a follower drops appended entries, which the leader sends again.
 
 use crate::ids::LogIndex;
 use crate::limits::sizes;
 use crate::state::CommittedEntry;
 use std::collections::VecDeque;
 
-/// Entries that were handed to the applier and are not applied.
+/// Entries that were handed to the applier and are not yet applied.
 #[derive(Debug, Default)]
 pub struct ApplyLag {
     entries: VecDeque<(LogIndex, usize)>,
@@ -29,7 +29,7 @@ impl ApplyLag {
         }
     }
 
-    /// Whether the applier has to catch up first.
+    /// Whether the bound is exceeded.
     pub fn is_long(&self) -> bool {
         self.bytes > sizes().apply_lag_bytes_max
     }

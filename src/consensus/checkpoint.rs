@@ -1,17 +1,17 @@
-//! When the state is synced and how much of the log may then go: pure bookkeeping of entries and their bytes.
+//! When the state is synced, and how much of the log may be compacted after that. This is pure bookkeeping of entries and
+//! bytes.
 //!
-//! The log may be cut only behind what the state has on disk, and keeps some entries beyond that for followers that
-//! are behind (etcd: `--snapshot-count` and `--snapshot-catchup-entries`; bytes count too, as an entry of ours holds
-//! many commands).
+//! Only entries that the state has on disk may be cut. Some of these are kept for followers that are behind (etcd:
+//! `--snapshot-count` and `--snapshot-catchup-entries`). Bytes count too, since one of our entries holds many commands.
 
 use crate::ids::LogIndex;
 use crate::limits::{CATCH_UP_BYTES, CATCH_UP_ENTRIES, lowered, sizes};
 use std::collections::VecDeque;
 
-/// How finely bytes are remembered.
+/// The granularity in which appended bytes are recorded.
 const MARK_BYTES: u64 = 512 * 1024;
 
-/// How many entries to apply before a checkpoint, and how many to keep behind it.
+/// How many entries and bytes to apply before a checkpoint, and how many to keep for followers that are behind.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     pub entries: u64,
@@ -30,7 +30,7 @@ impl Policy {
         }
     }
 
-    /// With checkpoints this much closer together, 0 to 100.
+    /// Lowers the thresholds for a checkpoint by this percentage, 0 to 100.
     #[must_use]
     pub fn sooner(self, percent: u64) -> Self {
         Self {
@@ -41,11 +41,11 @@ impl Policy {
     }
 }
 
-/// Where the log stands between checkpoints.
+/// The progress of the log since the last checkpoint.
 #[derive(Debug)]
 pub struct Checkpoints {
     policy: Policy,
-    /// Bytes appended since the start, and at which index each mark was passed.
+    /// Bytes appended since the start. `marks` records, about every [`MARK_BYTES`], at which index how many were reached.
     appended_bytes: u64,
     marks: VecDeque<(LogIndex, u64)>,
     last: (LogIndex, u64),
@@ -63,7 +63,7 @@ impl Checkpoints {
         }
     }
 
-    /// Takes note of an entry. One that replaces an older entry counts again: an estimate is enough.
+    /// Counts an appended entry. One that replaces an older entry counts again: an estimate is enough.
     pub fn appended(&mut self, index: LogIndex, bytes: u64) {
         self.appended_bytes += bytes;
         let newest = self.marks.back().map_or(0, |(_, at)| *at);
@@ -75,7 +75,7 @@ impl Checkpoints {
         }
     }
 
-    /// Whether the state should be synced now. True once: the next comes after [`Self::synced`].
+    /// Whether a checkpoint should start now. After it has returned true, it returns false until [`Self::synced`].
     pub fn due(&mut self, applied: LogIndex) -> bool {
         let (index, bytes) = self.last;
         let due = applied.0 >= index.0 + self.policy.entries
@@ -85,7 +85,7 @@ impl Checkpoints {
         now
     }
 
-    /// The state has everything up to `index` on disk: what may be cut off.
+    /// The state has everything up to `index` on disk. Returns the index up to which the log may be cut.
     pub fn synced(&mut self, index: LogIndex) -> LogIndex {
         self.under_way = false;
         self.last = (index, self.appended_bytes);
@@ -103,7 +103,7 @@ impl Checkpoints {
         cut
     }
 
-    /// The log started again behind a snapshot.
+    /// The log starts again after a snapshot.
     pub fn reset(&mut self, index: LogIndex) {
         *self = Self::new(self.policy, index);
     }

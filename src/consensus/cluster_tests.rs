@@ -1,4 +1,4 @@
-//! Clusters of cores: elections, replication, reads and snapshots, with every write and message under the test's hand.
+//! Clusters of cores: elections, replication, reads and snapshots. The test controls every write and message.
 
 use super::core::ReadContext;
 use super::start_check::Word;
@@ -25,7 +25,7 @@ fn is(message: &peer::Message, kind: MessageType) -> bool {
 
 #[test]
 fn the_shortest_timeout_wins_the_election() {
-    // What each member draws, one after the other; who leads in the end.
+    // What each member draws; which member leads in the end.
     let cases: [(&[u64], u64); 4] = [
         (&[0], 1),
         (&[9, 4, 14], 2),
@@ -55,7 +55,7 @@ fn the_shortest_timeout_wins_the_election() {
 
 #[test]
 fn timeouts_are_drawn_anew_until_somebody_wins() {
-    // Both of two stand at the same moments, until their draws differ.
+    // Both members start elections at the same moments until their draws differ.
     let mut cluster = Cluster::drawing(2, |id| {
         let mut draws = if id == 1 {
             vec![20, 3, 3, 3]
@@ -70,7 +70,7 @@ fn timeouts_are_drawn_anew_until_somebody_wins() {
 
 #[test]
 fn an_entry_is_committed_once_a_quorum_has_it_on_disk() {
-    // Whose disks hang (the leader is 1); whether the entry is committed.
+    // Members whose disks hang (the leader is 1); whether the entry is committed.
     let cases: [(u64, &[u64], bool); 8] = [
         (1, &[], true),
         (1, &[1], false),
@@ -200,7 +200,7 @@ fn a_read_needs_a_quorum_and_a_commit_of_the_term() {
             ..question
         };
         cluster.with(id, |member| member.core.read_index(question));
-        // The lonely one is not confirmed: who asks after it waits for a tick at most.
+        // A member that is alone is not confirmed. Requests behind its own wait for at most one tick.
         cluster.pass(1);
         assert_eq!(
             cluster.member(id).reads.pop(),
@@ -250,7 +250,7 @@ fn an_old_question_is_never_answered() {
     cluster.pass(2 * ELECTION_TICKS);
     assert_ne!(cluster.leaders(), [1]);
     assert_eq!(cluster.member(1).reads, []);
-    // A question that was answered once is not answered again, whoever repeats what.
+    // A request that was answered is not answered again, even if messages are repeated.
     let question = ReadContext { count: 2, ..QUESTION };
     cluster.with(1, |member| member.core.read_index(question));
     let asked = cluster.network.clone();
@@ -345,7 +345,7 @@ fn a_member_that_comes_back_does_not_disturb() {
 
 #[test]
 fn a_leader_without_a_quorum_steps_down() {
-    // Cluster size, who is cut off, whether member 1 leads still.
+    // Cluster size; members that are cut off; whether member 1 still leads.
     let cases: [(u64, &[u64], bool); 5] = [
         (3, &[2], true),
         (3, &[2, 3], false),
@@ -382,7 +382,7 @@ fn leadership_is_handed_to_the_member_that_is_furthest() {
     assert_eq!(cluster.leaders(), [2]);
 }
 
-/// What a member remembers of another, changed, and whether the other may go on when it hears it.
+/// A change to what a member remembers of another, and whether the other may continue when it hears that.
 type Change = (&'static str, fn(&mut Recollection), bool);
 
 #[test]
@@ -422,7 +422,7 @@ fn an_older_copy_is_told_by_what_it_has_promised() {
         cluster.propose(1, "a");
         cluster.settle();
         cluster.pass(10);
-        // Member 2 has not voted for member 3; what 3 would remember is what 1 does.
+        // Member 2 has not voted for member 3. Apart from that, member 3 would remember what member 1 does.
         let mut promised = cluster.member(1).core.recollection(MemberId(2));
         assert!(promised.voted && promised.acknowledged_index == cluster.member(2).core.last_index().0);
         promised.voted = false;
@@ -475,7 +475,7 @@ fn what_is_promised_is_remembered_by_leaders_and_followers() {
         0,
         "never heard"
     );
-    // What a leader has not on its own disk it does not promise.
+    // A leader does not promise what is not on its own disk.
     cluster.stuck.insert(1);
     cluster.propose(1, "b");
     cluster.pass(10);

@@ -1,5 +1,5 @@
-//! Commands on their way into the log: encoded once, gathered into entries, and proposed as fast as the entries under
-//! way allow.
+//! Commands before they are in the log: they are encoded once, gathered into entries, and proposed as fast as the number of
+//! in-flight entries allows.
 
 use crate::ids::LogIndex;
 use crate::limits::sizes;
@@ -7,8 +7,8 @@ use crate::proto::log::Command;
 use crate::state::entry::ReadableCommands;
 use std::collections::VecDeque;
 
-/// Encoded commands, cut into pieces that each fit one entry. The bytes of a piece are those of a
-/// `callboard.log.CommandBatch`: commands are encoded once, and travel as they are. All of them decode.
+/// Encoded commands, cut into pieces that each fit one entry. The bytes of a piece are a `callboard.log.CommandBatch`, so they
+/// go into an entry or a message as they are. All commands in it can be decoded.
 #[derive(Debug, Default)]
 pub struct CommandQueue {
     pieces: VecDeque<Vec<u8>>,
@@ -16,13 +16,13 @@ pub struct CommandQueue {
 }
 
 impl CommandQueue {
-    /// Adds commands of this member, which has counted them among those that wait.
+    /// Adds commands of this member. Their number is bounded by the limit on waiting requests.
     pub fn push(&mut self, commands: &ReadableCommands) {
         self.piece(commands.len()).extend_from_slice(commands.as_bytes());
         self.bytes += commands.len();
     }
 
-    /// Adds commands of another member; false where the queue holds `bytes_max` already.
+    /// Adds commands that another member forwarded. Returns false if the queue already holds `bytes_max`.
     pub fn push_forwarded(&mut self, commands: &ReadableCommands, bytes_max: usize) -> bool {
         if self.bytes >= bytes_max {
             return false;
@@ -31,7 +31,7 @@ impl CommandQueue {
         true
     }
 
-    /// Adds everything of another queue behind.
+    /// Appends another queue.
     pub fn append(&mut self, mut other: Self) {
         self.bytes += other.bytes;
         if let (Some(last), Some(first)) = (self.pieces.back_mut(), other.pieces.front())
@@ -43,7 +43,7 @@ impl CommandQueue {
         self.pieces.append(&mut other.pieces);
     }
 
-    /// Takes out the commands that are not to be kept.
+    /// Removes the commands for which `keep` returns false.
     pub fn retain(&mut self, keep: impl Fn(&Command) -> bool) {
         for piece in std::mem::take(self).pieces {
             let (kept, _) = ReadableCommands::filter(piece.into(), &keep);
@@ -53,7 +53,7 @@ impl CommandQueue {
         }
     }
 
-    /// Takes what makes the next entry.
+    /// Takes the commands for the next entry.
     pub fn pop(&mut self) -> Option<Vec<u8>> {
         let piece = self.pieces.pop_front()?;
         self.bytes -= piece.len();
@@ -64,7 +64,7 @@ impl CommandQueue {
         self.pieces.is_empty()
     }
 
-    /// Whether the next entry has no room for more.
+    /// Whether no more commands fit into the next entry.
     fn is_next_full(&self) -> bool {
         self.pieces.len() > 1
     }
@@ -81,7 +81,7 @@ impl CommandQueue {
     }
 }
 
-/// The entries that a leader has proposed and that are not committed yet.
+/// In-flight entries: those that this leader has proposed and that are not yet committed.
 #[derive(Debug, Default)]
 pub struct UnderWay {
     entries: VecDeque<(LogIndex, usize)>,
@@ -90,7 +90,7 @@ pub struct UnderWay {
 
 impl UnderWay {
     pub fn add(&mut self, index: LogIndex, bytes: usize) {
-        // A new leader's log may have lost what an earlier term had under way.
+        // A new leader's log may have lost in-flight entries of an earlier term.
         while self.entries.back().is_some_and(|(last, _)| *last >= index) {
             self.bytes -= self.entries.pop_back().map_or(0, |(_, bytes)| bytes);
         }
@@ -104,7 +104,7 @@ impl UnderWay {
         }
     }
 
-    /// Nothing is under way any more: this member does not lead.
+    /// Nothing is in flight any more: this member does not lead.
     pub fn clear(&mut self) {
         *self = Self::default();
     }
@@ -130,7 +130,7 @@ mod tests {
         ReadableCommands::of(command).expect("it is flat")
     }
 
-    /// A batch of one command, of so many bytes.
+    /// A batch of one command that is `bytes` long.
     fn sized(bytes: usize) -> ReadableCommands {
         use crate::proto::etcdserverpb::PutRequest;
         let put = |value_bytes: usize| {

@@ -1,53 +1,53 @@
-//! When a leader tells the others what is committed, if no entry that goes out anyway tells it.
+//! When a leader sends the commit index on its own, if no entry that is sent anyway carries it.
 //!
-//! Told at once, every lone write would cost a message to each member and its answer more. A follower needs to know soon only if
-//! somebody there waits: for a command that it forwarded (it is told at once, and it alone), for a read (the question's own
-//! heartbeat tells), or for a watch event (it comes a moment later).
+//! Sent at once, it would cost each lone write one more message to every member, and a response. A follower needs it soon only
+//! if something there waits: a command that it forwarded (this follower alone is told at once), a read (the heartbeat of its
+//! ReadIndex carries the commit index), or a watcher (its event comes one delay later).
 
 use crate::ids::{LogIndex, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How long the news may wait for an entry to go with.
+/// How long the commit index may wait for an entry that carries it.
 pub const NEWS_DELAY: Duration = Duration::from_millis(1);
 
 /// What to do about the newest commit index.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Telling {
-    /// Who is to be told at once.
+    /// Members to be told at once.
     pub now: Vec<MemberId>,
-    /// Whether all are to be told after [`NEWS_DELAY`], if nothing has told it by then.
+    /// Whether all members are to be told after [`NEWS_DELAY`], unless an entry has told them by then.
     pub later: bool,
 }
 
-/// What the others have been told.
+/// Which commit index the followers have been told.
 #[derive(Debug, Default)]
 pub struct CommitNews {
-    /// Everybody has been told so much.
+    /// The index that all followers have been told.
     told: LogIndex,
     awaiting: BTreeMap<MemberId, Awaiting>,
-    /// Who has forwarded commands that are in no entry yet.
+    /// Followers that have forwarded commands which are not yet in an entry.
     forwarded: BTreeSet<MemberId>,
-    /// A timer runs.
+    /// A timer is running.
     waiting: bool,
 }
 
-/// A member that waits for its commands.
+/// A follower that waits for commands which it forwarded.
 #[derive(Debug)]
 struct Awaiting {
-    /// The newest entry that holds one.
+    /// The newest entry that holds one of them.
     index: LogIndex,
-    /// What it was told alone.
+    /// The index that this follower alone was told.
     told: LogIndex,
 }
 
 impl CommitNews {
-    /// A follower waits for commands that are now in the queue.
+    /// A follower has forwarded commands, which are now in the queue.
     pub fn forwarded(&mut self, member: MemberId) {
         self.forwarded.insert(member);
     }
 
-    /// An entry goes out at `index`, and tells the others that `committed` is; with it went `all` of the queue or not.
+    /// An entry is sent at `index`, and carries the commit index `committed`. `all` tells whether it emptied the queue.
     pub fn proposed(&mut self, index: LogIndex, committed: LogIndex, all: bool) {
         self.told = committed;
         for member in &self.forwarded {
@@ -60,7 +60,7 @@ impl CommitNews {
         }
     }
 
-    /// What to do now that `committed` is the newest index; there are `others` to be told.
+    /// What to do now that `committed` is the commit index and there are `others` to be told.
     pub fn about(&mut self, committed: LogIndex, others: usize) -> Telling {
         let told = self.told;
         if committed <= told {
@@ -83,7 +83,7 @@ impl CommitNews {
         Telling { now, later }
     }
 
-    /// The timer has ended: whether the others are to be told now.
+    /// The timer has fired. Returns whether the other members are to be told now.
     pub fn time_is_up(&mut self, committed: LogIndex) -> bool {
         self.waiting = false;
         let news = committed > self.told;

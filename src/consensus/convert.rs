@@ -1,5 +1,5 @@
-//! Raft's own messages (rust-protobuf) to and from ours (prost): the only place that knows both. Payloads move across
-//! as `Bytes`, without a copy; bytes from the network only ever meet prost.
+//! Conversion between raft-rs's messages (rust-protobuf) and ours (prost). Payloads are moved as `Bytes`, without a copy.
+//! Bytes from the network are decoded by prost only.
 
 use crate::proto::peer;
 use crate::state::Payload;
@@ -21,7 +21,7 @@ pub fn entry_to_wire(entry: eraftpb::Entry) -> peer::Entry {
     }
 }
 
-/// What raft is told of a change of the members.
+/// A membership change in raft's form.
 pub fn conf_change(step: Step) -> eraftpb::ConfChange {
     let (change_type, id) = match step {
         Step::Voter(id) => (eraftpb::ConfChangeType::AddNode, id),
@@ -35,7 +35,7 @@ pub fn conf_change(step: Step) -> eraftpb::ConfChange {
     }
 }
 
-/// What a committed entry holds.
+/// The payload of a committed entry.
 pub fn payload(entry: eraftpb::Entry) -> Payload {
     match entry.entry_type {
         eraftpb::EntryType::EntryNormal => Payload::of_normal(entry.context, entry.data),

@@ -1,11 +1,11 @@
 //! The raft state machine of one member behind plain inputs and outputs: no mailbox, no clock, no disk writes.
 //!
-//! Inputs are method calls (tick, step, propose, read, persisted, applied); [`Core::take_outputs`] then says what to
-//! send, write and apply. Appends are asynchronous (raft-rs `advance_append_async`): a leader sends while its disk
-//! syncs. What may be sent only after a write is kept here until [`Core::persisted`] says so.
+//! Inputs are method calls (tick, step, propose, read, persisted, applied). [`Core::take_outputs`] then says what to send,
+//! write and apply. Appends are asynchronous (raft-rs `advance_append_async`): a leader sends entries while its disk syncs.
+//! Messages that may be sent only after a write are held here until [`Core::persisted`] reports the write.
 //!
-//! Election timeouts are drawn by the caller: raft-rs draws them from a generator that no seed reaches, so each
-//! reset of raft is followed by a draw of our own.
+//! The caller draws election timeouts: raft-rs draws them from a generator that cannot be seeded. So each reset of raft is
+//! followed by a draw of our own.
 
 mod collect;
 mod members;
@@ -30,18 +30,18 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
 
-/// Ticks of raft per heartbeat: elections are spread over times this much finer, so that two members rarely stand at
-/// the same moment.
+/// Ticks of raft per heartbeat interval. Election timeouts are drawn in ticks, so more ticks make it less likely that two
+/// members start an election at the same moment.
 pub const TICKS_PER_HEARTBEAT: u32 = 5;
-/// Messages of entries on their way to one follower.
+/// Append messages in flight to one follower.
 const MESSAGES_IN_FLIGHT_MAX: usize = 256;
 
-/// How a member takes part in elections.
+/// Heartbeats and elections of a member.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     pub heartbeat_ms: u64,
     pub election_ms: u64,
-    /// Asks whether it could win before it stands for election (section 9.6 of Ongaro's dissertation).
+    /// The member asks whether it could win before it starts an election (section 9.6 of Ongaro's dissertation).
     pub pre_vote: bool,
 }
 
@@ -51,7 +51,7 @@ impl Timing {
     }
 }
 
-/// Messages that wait for a write.
+/// Messages that may be sent only after a write.
 struct Held {
     ready: u64,
     after_write: u64,
@@ -72,12 +72,12 @@ pub struct Core {
     read_questions: ReadQuestions,
     promises: Promises,
     start_check: StartCheck,
-    /// What was promised is not here: this member takes no part any more.
+    /// This member's disk lacks something that it has promised, so it takes no part any more.
     is_older_copy: bool,
 }
 
 impl Core {
-    /// `draw(n)` gives a random number below n.
+    /// `draw(n)` returns a random number below n.
     pub fn new(
         member: MemberId,
         timing: Timing,
@@ -95,7 +95,7 @@ impl Core {
             check_quorum: !mutants::active(Mutant::CheckQuorumOff),
             pre_vote: timing.pre_vote && !mutants::active(Mutant::PreVoteOff),
             batch_append: true,
-            // The caller says when, see `tell_commit`.
+            // The caller decides when to send it, see `tell_commit`.
             skip_bcast_commit: true,
             max_committed_size_per_ready: sizes().committed_bytes_max,
             ..Config::default()
@@ -175,13 +175,13 @@ impl Core {
         self.raw.mut_store()
     }
 
-    /// Whether this member alone decides.
+    /// Whether this member is the only voter.
     pub fn is_single_voter(&self) -> bool {
         admission::is_sole_voter(&self.raw.raft)
     }
 
-    /// Time passed. It stands still while the state of a snapshot is put in place, and while a member that would win an
-    /// election on its own has something to write: raft asserts that nothing of its log was under way.
+    /// Advances raft's clock by one tick. The clock stands still while the state of a snapshot is put in place. It also does
+    /// while a single voter that does not lead has a write under way: raft asserts that its log is on disk when it wins.
     pub fn tick(&mut self) {
         self.start_check.tick();
         if !self.takes_part() || self.is_held_back() {
@@ -196,20 +196,19 @@ impl Core {
         self.draw_election_timeout();
     }
 
-    /// Whether this member sends and answers raft's messages: not after a start, before enough others have said what they
-    /// remember of it, and this start counts.
+    /// Whether this member sends and answers raft messages. After a start it does so only once enough other members have said
+    /// what they remember of it and the start is counted on disk.
     pub fn takes_part(&self) -> bool {
         self.start_check.takes_part() && !self.is_older_copy
     }
 
-    /// Waits for nobody's word.
+    /// Takes part without hearing from other members.
     #[cfg(test)]
     pub fn take_part(&mut self) {
         self.start_check.take_part();
     }
 
-    /// This start counts from now on, and is on disk as one that does. A member that decides alone stands for election at
-    /// once: there is nobody to wait for.
+    /// This start is counted on disk. A single voter starts an election at once, as it has no other member to wait for.
     pub fn start_counted(&mut self) {
         self.start_check.counted();
         if self.takes_part() && self.is_single_voter() {
@@ -217,7 +216,7 @@ impl Core {
         }
     }
 
-    /// What this member remembers of another, which has dialled it.
+    /// What this member remembers of another one, which has connected to it.
     pub fn recollection(&self, member: MemberId) -> Recollection {
         let (last_term, last_index) = self.log_end();
         Recollection {
@@ -227,7 +226,7 @@ impl Core {
         }
     }
 
-    /// Another member's answer to this one. An error means that this one must not go on.
+    /// Takes in another member's answer in a link's handshake. After an error this member must stop.
     pub fn hear(&mut self, member: MemberId, word: Word) -> Result<(), OlderCopy> {
         if let Word::Remembers(promised) = &word
             && !mutants::active(Mutant::OlderCopyAdmitted)
@@ -246,7 +245,7 @@ impl Core {
         (log.last_term(), log.last_index())
     }
 
-    /// It would stand for election with this tick, and may not vote for itself yet.
+    /// Whether the next tick would start an election in which this member may not yet vote for itself.
     fn is_held_back(&self) -> bool {
         let raft = &self.raw.raft;
         raft.state != StateRole::Leader
@@ -254,7 +253,7 @@ impl Core {
             && !self.start_check.may_vote_for(self.log_end())
     }
 
-    /// Stands for election at once.
+    /// Starts an election at once.
     pub fn campaign(&mut self) {
         if let Err(error) = self.raw.campaign() {
             tracing::warn!(%error, "cannot stand for election");
@@ -262,7 +261,7 @@ impl Core {
         self.draw_election_timeout();
     }
 
-    /// Takes a message from a peer. What raft refuses, or must not see, is dropped: the sender repeats what matters.
+    /// Takes a message from a peer. It is dropped if raft refuses it or must not see it: the sender repeats what matters.
     pub fn step(&mut self, message: peer::Message) {
         let persisted = Persisted {
             index: message.persisted_index,
@@ -317,14 +316,14 @@ impl Core {
         }
     }
 
-    /// Between taking a snapshot and having its state in use, this member cannot stand for election: raft would look
-    /// through the entries that it has not applied, which are gone.
+    /// Whether a snapshot was accepted and its state is not yet in use. Meanwhile this member cannot start an election: raft
+    /// would look through the entries that are not applied, which the snapshot has removed.
     fn is_restoring(&self) -> bool {
         let log = &self.raw.raft.raft_log;
         log.unstable_snapshot().is_some() || log.applied < self.raw.store().cut_index().0
     }
 
-    /// Appends commands as one entry. Only a leader may: false means it does not lead (any more).
+    /// Appends commands as one entry. Returns false if raft did not take them, for example because this member does not lead.
     pub fn propose(&mut self, commands: Vec<u8>) -> bool {
         if self.raw.raft.state != StateRole::Leader {
             return false;
@@ -332,14 +331,14 @@ impl Core {
         self.raw.propose(vec![FORMAT], commands).is_ok()
     }
 
-    /// Tells the others what is committed, if this member leads. Entries and heartbeats tell it as well.
+    /// Sends the commit index to all followers if this member leads. Entries and heartbeats carry it as well.
     pub fn tell_commit(&mut self) {
         if self.raw.raft.state == StateRole::Leader {
             self.raw.raft.bcast_append();
         }
     }
 
-    /// The same for one of them.
+    /// Sends it to one member.
     pub fn tell_commit_to(&mut self, member: MemberId) {
         let raft = &mut self.raw.raft;
         if raft.state == StateRole::Leader && raft.prs().get(member.0).is_some() {
@@ -347,8 +346,8 @@ impl Core {
         }
     }
 
-    /// Asks for an index up to which everything acknowledged so far is committed. The answer is in
-    /// [`Outputs::reads`], or never comes: raft drops the question where no leader is known or the term has no commit.
+    /// Asks for a read index: everything acknowledged so far is committed up to it. The answer is in [`Outputs::reads`], or
+    /// never comes: raft drops the request if no leader is known or the leader has not committed an entry of its term.
     pub fn read_index(&mut self, context: ReadContext) {
         self.take_question(ReadQuestions::own(context.to_bytes()));
     }
@@ -360,7 +359,7 @@ impl Core {
         }
     }
 
-    /// Asks what waits, all at once.
+    /// Passes all waiting ReadIndex requests to raft.
     fn confirm_questions(&mut self) {
         for question in self.read_questions.take() {
             self.ask(question);
@@ -374,19 +373,19 @@ impl Core {
         }
     }
 
-    /// Whether this member leads and waits for the others to confirm it for a read.
+    /// Whether this member leads and waits for a quorum to confirm that for a read.
     fn is_confirming(&self) -> bool {
         self.raw.raft.read_only.pending_read_count() > 0
     }
 
-    /// Whether a question for a read index has a chance: raft drops it silently where no leader is known, and where the
-    /// leader has not committed anything in its term.
+    /// Whether a ReadIndex request can be answered: raft drops it silently if no leader is known, or if the leader has not
+    /// committed an entry of its term.
     pub fn can_read(&self) -> bool {
         let raft = &self.raw.raft;
         raft.leader_id != 0 && (raft.state != StateRole::Leader || raft.commit_to_current_term())
     }
 
-    /// The log's disk has everything up to this write.
+    /// The log has all writes up to this number on disk.
     pub fn persisted(&mut self, write: u64) {
         assert!(
             write <= self.write_number,
@@ -396,15 +395,15 @@ impl Core {
         self.release();
     }
 
-    /// The state has everything up to this index.
+    /// All entries up to this index are applied to the state.
     pub fn applied(&mut self, index: LogIndex) {
         self.applied = self.applied.max(index);
         self.pass_on_applied();
         self.store().shrink_tail(index);
     }
 
-    /// Tells raft what is applied, as far as it is on disk: the state of a snapshot is in use before the log begins
-    /// behind it.
+    /// Tells raft what is applied, bounded by what is on disk: a snapshot's state is in use before the log starts again after
+    /// it.
     fn pass_on_applied(&mut self) {
         let log = &self.raw.raft.raft_log;
         let index = self.applied.0.min(log.persisted).min(log.committed);
@@ -428,7 +427,7 @@ impl Core {
         self.draw_election_timeout();
     }
 
-    /// Hands leadership to another voter.
+    /// Transfers leadership to another voter.
     pub fn hand_over_leadership(&mut self, to: Successor) {
         if self.raw.raft.state == StateRole::Leader
             && let Some(successor) = self.successor(to)
@@ -449,7 +448,7 @@ impl Core {
         found.map(|(id, _)| *id)
     }
 
-    /// Everything that follows from the inputs since the last call.
+    /// Returns everything that follows from the inputs since the last call.
     pub fn take_outputs(&mut self) -> Outputs {
         self.collect();
         let outputs = std::mem::take(&mut self.outputs);
@@ -460,12 +459,12 @@ impl Core {
         }
     }
 
-    /// Whether the log's disk failed while raft read from it: nothing follows from anything any more.
+    /// Whether the log's disk failed while raft read from it. The core gives no more outputs then.
     pub fn has_failed(&self) -> bool {
         self.raw.store().has_failed()
     }
 
-    /// Entries that raft wants to send have been read from the log's disk.
+    /// Entries that raft wants to send were read from the log's disk.
     pub fn fetched(&mut self, stretch: Stretch, entries: Result<Vec<raft::eraftpb::Entry>, LogError>) {
         for question in self.raw.store().begin_fetched(stretch, entries) {
             self.raw.on_entries_fetched(question);
@@ -474,8 +473,8 @@ impl Core {
         self.draw_election_timeout();
     }
 
-    /// Draws the election timeout again whenever raft may have reset it, which it does with every change of term,
-    /// role or leader.
+    /// Draws the election timeout again whenever raft may have reset it. Raft resets it with every change of term, role or
+    /// leader.
     fn draw_election_timeout(&mut self) {
         let (leadership, role) = (self.leadership(), self.raw.raft.state);
         let (old_leadership, old_role, ticks) = self.drawn;

@@ -1,4 +1,4 @@
-//! Everything that reaches the consensus actor, in one place, taken all at once.
+//! The consensus actor's inbox: everything that reaches the actor is gathered here and taken all at once.
 
 use super::commands::CommandQueue;
 use super::log_fetches::Stretch;
@@ -18,13 +18,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-/// What came in since the actor last looked.
+/// Everything that has arrived since the actor last took it.
 #[derive(Debug, Default)]
 pub struct Incoming {
     pub commands: CommandQueue,
-    /// Command batches that followers forwarded, for the leader to propose.
+    /// Command batches that followers forwarded to this member for it to propose as leader.
     pub forwarded: Vec<(MemberId, ReadableCommands)>,
-    /// Changes of the members, one in each: those of this member, and those that others have passed on.
+    /// Membership changes, each a batch of one command: those of this member, then those that other members forwarded.
     pub member_changes: Vec<ReadableCommands>,
     pub forwarded_member_changes: Vec<ReadableCommands>,
     pub reads: Vec<Reader>,
@@ -33,43 +33,43 @@ pub struct Incoming {
     pub snapshots: Vec<ArrivedSnapshot>,
     pub snapshot_reports: Vec<(MemberId, bool)>,
     pub unreachable: Vec<MemberId>,
-    /// Members that have dialled this one, and wait to be told what it remembers of them: each with its newest connection.
+    /// Members that have connected to this one and wait to be told what it remembers of them, each with its newest connection.
     pub greetings: BTreeMap<MemberId, oneshot::Sender<Recollection>>,
-    /// The last word of each member that this one has dialled.
+    /// The last answer of each member that this one has connected to.
     pub words: BTreeMap<MemberId, Word>,
-    /// This start counts, on disk.
+    /// This start is counted on disk.
     pub start_counted: bool,
-    /// The newest write that the log's disk has.
+    /// The newest write that is on the log's disk.
     pub persisted_write: u64,
-    /// The newest index that the state has.
+    /// The newest index that is applied to the state.
     pub applied: LogIndex,
-    /// The newest index that the state's disk has.
+    /// The newest index that the state has on disk.
     pub state_synced: LogIndex,
-    /// What was applied has changed raft's configuration.
+    /// Applied entries that have changed raft's configuration.
     pub reconfigured: Vec<Reconfiguration>,
-    /// Members that this one does not know yet and that have dialled it, with their peer URLs.
+    /// Unknown members that have connected to this one, with their peer URLs.
     pub strangers: BTreeMap<MemberId, Vec<String>>,
-    /// The members are others now, or elsewhere.
+    /// The members or their URLs have changed.
     pub members_changed: bool,
     /// The state of an accepted snapshot is in use.
     pub state_replaced: bool,
     pub hand_over_leadership: Option<Successor>,
-    /// Stretches of the log that were read from its disk.
+    /// Ranges of entries that were read from the log's disk.
     pub fetched: Vec<(Stretch, Result<Vec<Entry>, LogError>)>,
-    /// Who wants to know what raft says of itself.
+    /// Callers that want raft's details.
     pub details_asked: Vec<oneshot::Sender<RaftDetails>>,
-    /// News of a commit have waited long enough.
+    /// The delay before the commit index is sent on its own is over.
     pub commit_news_due: bool,
-    /// Time passed: at most one tick counts, however long the actor was busy, as time that it could not see.
+    /// Time passed. However long the actor was busy, at most one tick counts: it could not see messages during that time.
     pub ticked: bool,
 }
 
 impl Incoming {
-    /// Adds what a peer has sent, as far as there is room. Raft repeats the rest.
+    /// Adds messages of a peer, as far as there is room. Raft sends the rest again.
     pub fn add_messages(&mut self, messages: impl Iterator<Item = peer::Message>) {
         for message in messages {
             let bytes: usize = message.entries.iter().map(|entry| entry.data.len()).sum();
-            // A single one may be larger: it holds one large request.
+            // A single message may exceed the bound: it holds one large request.
             let fits = self.message_bytes == 0 || self.message_bytes + bytes <= PEER_MESSAGES_BYTES_MAX;
             if self.messages.len() < PEER_MESSAGES_MAX && fits {
                 self.message_bytes += bytes;
@@ -84,7 +84,7 @@ impl Incoming {
     }
 }
 
-/// A snapshot whose state has been written and synced beside the one in use.
+/// A snapshot whose state was received, and written and synced next to the state in use.
 #[derive(Debug)]
 pub struct ArrivedSnapshot {
     pub announcement: peer::Message,

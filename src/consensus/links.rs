@@ -1,4 +1,4 @@
-//! The ways to the other members, as consensus uses them.
+//! The links to the other members, as consensus uses them.
 
 use crate::ids::MemberId;
 use crate::proto::peer;
@@ -6,27 +6,27 @@ use crate::state::View;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// A link to each of the other members. What is for a member without one is dropped, like what gets lost on its way.
+/// A link to each of the other members. A message to a member without a link is dropped, as if the network had lost it.
 pub trait MemberLinks {
-    /// The members are others now, or elsewhere: ends the links to those that have gone, and begins new ones.
+    /// The members or their URLs have changed: closes links to members that were removed, and opens links to new ones.
     fn refresh(&mut self);
 
     fn count(&self) -> usize;
 
     fn has(&self, member: MemberId) -> bool;
 
-    /// Raft messages, in order. A member that they cannot be sent to is reported as out of reach.
+    /// Sends raft messages in order. A member that they cannot be sent to is reported as unreachable.
     fn send(&self, member: MemberId, messages: Vec<peer::Message>);
 
-    /// An encoded batch of one change of the members, for the leader to propose.
+    /// Sends an encoded batch of one membership change to the leader, which proposes it.
     fn forward_member_change(&self, leader: MemberId, change: Bytes);
 
-    /// A member that is not known here has dialled from these URLs: it is to be answered.
+    /// An unknown member has connected to this one and has these peer URLs. Opens a link so that it gets answers.
     fn add_stranger(&mut self, member: MemberId, urls: Vec<String>);
 
-    /// An encoded command batch for the leader to propose.
+    /// Sends an encoded command batch to the leader, which proposes it.
     fn forward(&self, leader: MemberId, commands: Bytes);
 
-    /// A snapshot: raft's announcement and the state it stands for. What became of it is reported.
+    /// Sends a snapshot: raft's message and the state that belongs to it. The outcome is reported to consensus.
     fn send_snapshot(&self, member: MemberId, announcement: peer::Message, view: Arc<View>);
 }

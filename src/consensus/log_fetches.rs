@@ -1,22 +1,22 @@
-//! Stretches of the log that raft wants to send and that are in memory no more: which of them are being read from the
-//! log's disk, and who waits for each. Reading is the transfer thread's; raft asks again once a stretch is there.
+//! Ranges of the log that raft wants to send and that are no longer in memory: which of them are being read from disk, and
+//! which requests of raft wait for each. The transfer thread reads them; raft repeats its request once a range is there.
 //!
-//! Nothing here is needed for safety: a stretch that is given up is asked for again with the follower's next answer to a
-//! heartbeat.
+//! Safety does not depend on this: if a range is given up, raft asks for it again at the follower's next heartbeat response.
 
 use crate::ids::LogIndex;
 use raft::GetEntriesContext;
 use raft::eraftpb::Entry;
 
-/// Stretches that are read at a time: as many as a cluster has followers, and some that were overtaken.
+/// Ranges that are read at a time: one for each follower of a cluster, and some that are already superseded.
 const FETCHES_MAX: usize = 16;
-/// Questions that wait for one stretch: one of each follower, asked again with each answer to a heartbeat.
+/// Requests that wait for one range: one of each follower, repeated with each heartbeat response.
 const QUESTIONS_MAX: usize = 16;
 
-/// Entries to be read from the disk: from `low` up to, not including, `high`, at least one, else at most `bytes_max`.
+/// A range of entries to read from disk: from `low` up to but excluding `high`. It has at least one entry; more only while
+/// they fit `bytes_max`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Tells this reading from others of the same entries.
+    /// Tells this read from other reads of the same entries.
     number: u64,
     pub low: LogIndex,
     pub high: LogIndex,
@@ -27,15 +27,15 @@ pub struct Stretch {
 #[derive(Default)]
 pub struct LogFetches {
     number: u64,
-    /// Not handed out yet.
+    /// Not yet taken by the caller.
     due: Vec<Stretch>,
     under_way: Vec<(Stretch, Vec<GetEntriesContext>)>,
-    /// What was read last, while raft takes it.
+    /// The entries that were read last, while raft takes them.
     found: Option<(LogIndex, Vec<Entry>)>,
 }
 
 impl LogFetches {
-    /// Notes that raft wants these entries. Beyond the bounds nothing is noted.
+    /// Notes that raft wants these entries. Beyond the bounds it is ignored.
     pub fn want(&mut self, low: LogIndex, high: LogIndex, bytes_max: u64, question: GetEntriesContext) {
         let known = self.under_way.iter_mut().find(|(stretch, _)| stretch.low == low);
         if let Some((_, questions)) = known {
@@ -58,18 +58,18 @@ impl LogFetches {
         self.under_way.push((stretch, vec![question]));
     }
 
-    /// What has to be read now.
+    /// Takes the ranges that have to be read now.
     pub fn take_due(&mut self) -> Vec<Stretch> {
         std::mem::take(&mut self.due)
     }
 
-    /// The questions that a stretch answers, which has been read; none if it was given up.
+    /// Takes the requests that wait for a range which has been read; none if the range was given up.
     pub fn take_questions(&mut self, stretch: Stretch) -> Option<Vec<GetEntriesContext>> {
         let place = self.under_way.iter().position(|(known, _)| *known == stretch)?;
         Some(self.under_way.swap_remove(place).1)
     }
 
-    /// Holds entries for raft, until [`Self::forget`].
+    /// Holds entries for raft until [`Self::forget`].
     pub fn hold(&mut self, low: LogIndex, entries: Vec<Entry>) {
         self.found = Some((low, entries));
     }
@@ -78,14 +78,14 @@ impl LogFetches {
         self.found = None;
     }
 
-    /// Entries from `low` up to, not including, `high`, if they are held.
+    /// Entries from `low` up to but excluding `high`, if they are held.
     pub fn held(&self, low: LogIndex, high: LogIndex) -> Option<Vec<Entry>> {
         let (_, entries) = self.found.as_ref().filter(|(first, _)| *first == low)?;
         let wanted = entries.iter().take_while(|entry| entry.index < high.0);
         Some(wanted.cloned().collect())
     }
 
-    /// Gives everything up: the entries may have been replaced.
+    /// Gives up all ranges: their entries may have been replaced.
     pub fn clear(&mut self) {
         self.due.clear();
         self.under_way.clear();

@@ -1,13 +1,13 @@
-//! What raft sees of the log: a bounded tail in memory, where entries can be read before they are on disk, and the
-//! log's database behind it. Terms of all entries are kept as runs, since raft asks for them far more often than for
+//! Raft's view of the log: a bounded tail in memory, whose entries can be read before they are on disk, and the log's database
+//! for everything before it. The terms of all entries are kept as runs, since raft asks for terms far more often than for
 //! payloads.
 //!
-//! A follower that is behind wants entries that are in memory no more. They are read elsewhere ([`LogFetches`]) and raft
-//! asks again: its thread waits for no disk. What is not applied is always in memory, from the start on.
+//! A follower that is behind needs entries that are no longer in memory. Another thread reads them ([`LogFetches`]) and raft
+//! asks again, so that raft's thread never waits for a disk. Entries that are not applied are always in memory.
 //!
-//! A disk that fails while raft reads is kept in [`LogStore::take_failure`]; raft sees "temporarily unavailable" where it
-//! can bear that, else no entries. From then on whatever raft decides counts for nothing ([`LogStore::has_failed`]), and
-//! the actor stops the member.
+//! If the disk fails while raft reads, [`LogStore::take_failure`] returns the error. Raft sees "temporarily unavailable" where
+//! it can handle that, and no entries otherwise. From then on raft's decisions are void ([`LogStore::has_failed`]), and the
+//! actor stops the member.
 
 use super::convert;
 use super::log_fetches::{LogFetches, Stretch};
@@ -39,8 +39,8 @@ pub struct LogStore {
     fetches: RefCell<LogFetches>,
     failure: RefCell<Option<LogError>>,
     has_failed: Cell<bool>,
-    /// The views behind the snapshots that raft was given, one per message that announces one: whoever sends the
-    /// snapshot takes its view from here.
+    /// The views of the snapshots that raft was given, one for each message that announces one. The sender of a snapshot takes
+    /// its view from here.
     snapshots: RefCell<Vec<Arc<View>>>,
 }
 
@@ -80,7 +80,7 @@ impl LogStore {
         store
     }
 
-    /// Reads what is to be applied again: raft takes it from memory then.
+    /// Reads the entries that are not applied into memory, from where raft takes them.
     fn load_tail(&mut self) {
         let first = self.views.load().applied_index().max(self.cut.index).next();
         if first > self.last {
@@ -104,12 +104,12 @@ impl LogStore {
         self.failure.borrow_mut().get_or_insert(error);
     }
 
-    /// What has to be read from the log's disk now, for [`Self::begin_fetched`].
+    /// Takes the ranges to read from the log's disk, for [`Self::begin_fetched`].
     pub fn take_fetches(&self) -> Vec<Stretch> {
         self.fetches.borrow_mut().take_due()
     }
 
-    /// A stretch has been read: the questions that raft may repeat now, until [`Self::end_fetched`].
+    /// A range has been read. Returns the requests that raft may repeat until [`Self::end_fetched`].
     pub fn begin_fetched(
         &self,
         stretch: Stretch,
@@ -120,7 +120,7 @@ impl LogStore {
         };
         match entries {
             Ok(entries) => self.fetches.borrow_mut().hold(stretch.low, entries),
-            // It was cut meanwhile: raft is told so when it asks.
+            // The range was cut meanwhile. Raft learns that when it asks.
             Err(_) if stretch.low <= self.cut.index => {}
             Err(error) => {
                 self.fail(error);
@@ -134,7 +134,7 @@ impl LogStore {
         self.fetches.borrow_mut().forget();
     }
 
-    /// Takes in entries that the log's database will get next; true if they replace some that were here.
+    /// Adds entries that the log's database will get next. Returns true if they replace entries of the log.
     pub fn append(&mut self, entries: &[Entry]) -> bool {
         let Some(first) = entries.first() else {
             return false;
@@ -165,7 +165,7 @@ impl LogStore {
         replaces
     }
 
-    /// Lets go of entries up to `applied` (which are on disk and applied) until the tail fits its bytes.
+    /// Removes entries up to `applied` from memory (they are on disk and applied) until the tail fits its bound.
     pub fn shrink_tail(&mut self, applied: LogIndex) {
         while self.tail_bytes > sizes().log_tail_bytes_max
             && self.tail.front().is_some_and(|entry| entry.index <= applied.0)
@@ -174,7 +174,7 @@ impl LogStore {
         }
     }
 
-    /// Forgets the entries up to `index`; the database is told by the caller.
+    /// Forgets the entries up to `index`. The caller cuts the database.
     pub fn cut(&mut self, index: LogIndex) -> Option<Cut> {
         if index <= self.cut.index || index > self.last {
             return None;
@@ -195,7 +195,7 @@ impl LogStore {
         Some(self.cut)
     }
 
-    /// Starts again behind a snapshot.
+    /// Starts again after a snapshot.
     pub fn reset(&mut self, cut: Cut, conf_state: ConfState) {
         self.cut = cut;
         self.last = cut.index;
@@ -218,7 +218,7 @@ impl LogStore {
         }
     }
 
-    /// The members as they were applied.
+    /// The members according to the applied state.
     pub fn cluster(&self) -> SharedCluster {
         SharedCluster::clone(&self.views.load().cluster)
     }
@@ -231,21 +231,21 @@ impl LogStore {
         self.cut.index
     }
 
-    /// The disk error that raft was not told.
+    /// Takes the disk error, which raft was not told.
     pub fn take_failure(&self) -> Option<LogError> {
         self.failure.borrow_mut().take()
     }
 
-    /// Whether the disk has failed. What raft decides after that is built on entries that it has not seen.
+    /// Whether the disk has failed. Raft's decisions after that are based on missing entries.
     pub fn has_failed(&self) -> bool {
         self.has_failed.get()
     }
 
-    /// The view that a snapshot announced at `index` stands for.
+    /// Takes the view of the snapshot that raft announced at `index`.
     pub fn take_snapshot_view(&self, index: LogIndex) -> Option<Arc<View>> {
         let mut snapshots = self.snapshots.borrow_mut();
         let place = snapshots.iter().position(|view| view.applied_index() == index)?;
-        // Two followers may be sent the same one.
+        // One of them: two followers may be sent the same snapshot.
         Some(snapshots.remove(place))
     }
 
@@ -326,10 +326,10 @@ impl Storage for LogStore {
             self.fetches.borrow_mut().want(low, high, bytes_max, context);
             return Err(raft::Error::Store(StorageError::LogTemporarilyUnavailable));
         }
-        // Raft looks through what is not applied, which is in memory; so this does not happen.
+        // Raft asks synchronously only for entries that are not applied, which are in memory. So this should not happen.
         self.read_disk(low, high, bytes_max).or_else(|error| {
             self.fail(error);
-            // raft would panic: when it stands for election, and when it hands out what is committed.
+            // With an error, raft would panic when it starts an election and when it hands out committed entries.
             Ok(Vec::new())
         })
     }

@@ -1,4 +1,4 @@
-//! What raft is told of the log: terms, entries from memory and from disk, and what a cut or a snapshot leaves.
+//! What raft is told of the log: terms, entries from memory and from disk, and what remains after a cut or a snapshot.
 
 use super::log_store::{LogStore, read_entries};
 use super::testing::TestMember;
@@ -68,7 +68,7 @@ fn read(store: &LogStore, low: u64, high: u64) -> raft::Result<Vec<Entry>> {
     store.entries(low, high, None, GetEntriesContext::empty(false))
 }
 
-/// Writes what was appended, as the log's writer does.
+/// Writes the appended entries as the log's writer does.
 fn write(log: &LogDatabase, entries: &[Entry], replaces: bool) {
     let wire = |entry: &Entry| super::convert::entry_to_wire(entry.clone());
     let wire: Vec<_> = entries.iter().map(wire).collect();
@@ -78,7 +78,7 @@ fn write(log: &LogDatabase, entries: &[Entry], replaces: bool) {
 #[test]
 fn terms_follow_appends() {
     type Appends = &'static [(u64, &'static [u64], bool)];
-    // Appends behind a cut at (4, term 2): first index, terms, whether a suffix is replaced; then all terms from 3 on.
+    // Appends after a cut at (4, term 2): first index, terms, whether a suffix is replaced; then all terms from index 5 on.
     let cases: [(Appends, &[u64]); 6] = [
         (&[], &[]),
         (&[(5, &[2, 2, 3], false)], &[2, 2, 3]),
@@ -114,7 +114,7 @@ fn terms_follow_appends() {
 
 #[test]
 fn a_cut_keeps_the_terms_behind_it() {
-    // The log holds 5..=10 with terms 2 2 3 3 3 4. Cut at; the cut's term if it is taken; what is left.
+    // The log holds 5..=10 with terms 2 2 3 3 3 4. Index of the cut; its term if it is made; the terms that remain.
     let cases: [(u64, Option<u64>, &[u64]); 8] = [
         (3, None, &[2, 2, 3, 3, 3, 4]),
         (4, None, &[2, 2, 3, 3, 3, 4]),
@@ -139,7 +139,7 @@ fn a_cut_keeps_the_terms_behind_it() {
         assert_eq!(store.term(begin).ok(), Some(term.unwrap_or(2)), "cut at {at}");
         assert_eq!(store.term(begin - 1), Err(Error::Store(StorageError::Compacted)));
         assert_eq!(store.term(11), Err(Error::Store(StorageError::Unavailable)));
-        // The log goes on, in the last term and in a new one.
+        // The log continues, in the last term and in a new one.
         assert!(!store.append(&entries(11, &[4, 5])));
         assert_eq!(
             terms_from(&store, 10, 12),
@@ -198,7 +198,7 @@ fn a_restart_finds_terms_and_entries_on_disk() {
         "what is to be applied is in memory"
     );
     assert!(store.append(&entries(8, &[4, 4])));
-    // The disk has the old entry 8 still: what is in memory counts.
+    // The disk still has the old entry 8: memory takes precedence.
     let newest = [&on_disk[..3], &entries(8, &[4, 4])].concat();
     assert_eq!(read(&store, 5, 10).expect("in memory"), newest);
     assert_eq!(read(&store, 4, 6), Err(Error::Store(StorageError::Compacted)));
@@ -354,7 +354,7 @@ fn a_disk_that_fails_at_an_election_stops_the_member_in_order() {
         .append(&[entry(2), entry(3)], false, None)
         .expect("written");
     let mut found = recovered(1, 1, &[1, 1]);
-    // Committed, and not applied: raft reads them before it stands for election.
+    // Committed but not applied: raft reads them before it starts an election.
     found.hard_state.commit = 3;
     found.hard_state.term = 1;
     let conf_state = ConfState {

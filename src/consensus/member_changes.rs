@@ -1,9 +1,9 @@
-//! Changes of the members before they are in the log: they wait for a leader, and for the one before them; and whether one is safe
-//! now, as its leader sees it: it alone knows how far the others are and whom it reaches.
-//! What it finds goes into the log with the change, so that all members refuse alike.
+//! Membership changes before they are in the log: they wait for a leader and for the change before them. The leader judges
+//! whether a change is safe, since only a leader knows how far the other members are and which of them it reaches. Its
+//! judgement goes into the log with the change, so that all members refuse alike.
 //!
 //! Mirrors `mayAddMember`, `mayPromote` and `mayRemoveMember` of etcd's server/etcdserver/server.go, and the counts of
-//! server/etcdserver/api/membership/cluster.go. There the member that was asked looks at its own connections.
+//! server/etcdserver/api/membership/cluster.go. In etcd the member that receives the request looks at its own connections.
 
 use super::core::Leadership;
 use crate::env::Instant;
@@ -16,25 +16,25 @@ use crate::state::entry::ReadableCommands;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// A member is well once it was in reach for so long (etcd: `HealthInterval`).
+/// A member is healthy once it has been connected for this long (etcd: `HealthInterval`).
 const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
-/// Whoever waits for a change gives up by then; nobody wants to be surprised by it later.
+/// A change that has waited this long is discarded: its caller has given up, and a late change would surprise the operator.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-/// A learner may vote once it has this share of its leader's log, in percent (etcd: `readyPercentThreshold`).
+/// A learner may be promoted once it has this share of the leader's log, in percent (etcd: `readyPercentThreshold`).
 const READY_PERCENT: u64 = 90;
 
-/// Those that wait.
+/// The changes that wait, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct MemberChanges(VecDeque<WaitingChange>);
 
-/// One that waits.
+/// A membership change that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct WaitingChange {
     pub commands: ReadableCommands,
     since: Instant,
 }
 
-/// What to do with the next one.
+/// What to do with the next change.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     Propose(WaitingChange),
@@ -42,7 +42,7 @@ pub(super) enum Next {
 }
 
 impl MemberChanges {
-    /// What does not fit is lost like a message on the way: whoever waits for it hears so in time.
+    /// Adds changes. Those that do not fit are lost as on the network, and their callers time out.
     pub fn add(&mut self, changes: Vec<ReadableCommands>, now: Instant) {
         let room = MEMBER_CHANGES_WAITING_MAX.saturating_sub(self.0.len());
         let changes = changes.into_iter().take(room);
@@ -50,12 +50,12 @@ impl MemberChanges {
             .extend(changes.map(|commands| WaitingChange { commands, since: now }));
     }
 
-    /// One that [`Self::next`] gave cannot go on yet.
+    /// Puts back a change that [`Self::next`] gave and that cannot be proposed yet.
     pub fn put_back(&mut self, change: WaitingChange) {
         self.0.push_front(change);
     }
 
-    /// The next one, for which somebody still waits; `is_free` tells whether a leader may propose one.
+    /// The next change for which a caller still waits. `is_free` tells whether a leader may propose one.
     pub fn next(
         &mut self,
         leadership: Leadership,
@@ -84,19 +84,19 @@ impl MemberChanges {
     }
 }
 
-/// What a leader knows.
+/// What the leader knows when it judges a change.
 pub(super) struct Circumstances<'a> {
     pub own: MemberId,
     pub members: &'a [Member],
-    /// Of all members, the leader included.
+    /// The progress of all members, the leader included.
     pub progress: &'a [MemberProgress],
-    /// Since when the leader has a connection to each.
+    /// Since when the leader has been connected to each member.
     pub connected_since: &'a BTreeMap<MemberId, Instant>,
     pub now: Instant,
 }
 
 impl Circumstances<'_> {
-    /// Why the change is to be refused. What is wrong with the change itself is found when it is carried out.
+    /// Why the change is to be refused. Errors in the change itself are found when it is applied.
     pub fn judge(&self, change: &MemberChange) -> Refusal {
         match &change.change {
             Some(Change::Add(member)) if change.strict => self.judge_addition(member),
@@ -109,7 +109,7 @@ impl Circumstances<'_> {
     fn judge_addition(&self, member: &Member) -> Refusal {
         let started = self.voters().filter(|voter| is_started(voter)).count();
         let voters = self.voters().count() + 1;
-        // A cluster of one that is restored has one started member, and gets its second one.
+        // A cluster restored with one started member gets its second member.
         let is_second = started == 1 && voters == 2;
         if !member.is_learner && !is_second && started < majority(voters) {
             return Refusal::NotEnoughStarted;
@@ -151,7 +151,7 @@ impl Circumstances<'_> {
         if started < majority(left().count()) {
             return Refusal::NotEnoughStarted;
         }
-        // One that is down has no part in what the others agree on.
+        // A member that is down is not part of the active quorum.
         if !self.is_connected(id) {
             return Refusal::None;
         }
@@ -177,7 +177,7 @@ impl Circumstances<'_> {
     }
 }
 
-/// A member says its name when it starts.
+/// A member publishes its name when it starts.
 fn is_started(member: &Member) -> bool {
     !member.name.is_empty()
 }

@@ -45,7 +45,7 @@ fn one_change_at_a_time_and_each_is_taken_up_once_it_is_applied() {
     for id in [1, 2] {
         assert_eq!(conf_state(&mut cluster, id).voters, [1, 2]);
     }
-    // What is left decides without the one that has gone.
+    // The remaining members decide without the removed one.
     cluster.cut_off.insert(3);
     assert!(cluster.propose(1, "a"));
     cluster.settle();

@@ -1,5 +1,5 @@
-//! Whatever a peer sends, a member goes on: arbitrary messages from a known peer, in between ticks, writes and
-//! proposals, never make raft panic.
+//! A member survives whatever a peer sends: arbitrary messages from a known peer, between ticks, writes and proposals, never
+//! make raft panic.
 
 use super::core::ReadContext;
 use super::testing::{ELECTION_TICKS, TestMember};
@@ -8,7 +8,7 @@ use crate::requests::Successor;
 use proptest::prelude::*;
 use raft::eraftpb::MessageType;
 
-/// A number that is near to what the member holds, or far from it.
+/// A number near what the member holds, or far from it.
 #[derive(Clone, Copy, Debug)]
 enum Number {
     Near(i64),
@@ -38,7 +38,7 @@ struct Draft {
     reject: bool,
     reject_hint: Number,
     request_snapshot: u64,
-    /// Whether the message's own log term is the one that the member has at its index.
+    /// Whether the log term is the one that the member has at the message's index.
     fits: bool,
     entries: Vec<(Number, Number, i32)>,
     /// Whether entries are numbered as they should be.
@@ -51,7 +51,7 @@ struct Draft {
 #[derive(Clone, Debug)]
 enum Step {
     Message(Box<Draft>),
-    /// The responses that make the member win if it stands for election.
+    /// Responses that make the member win if it is a candidate.
     Votes,
     Ticks(u64),
     Persist,
@@ -136,7 +136,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The message as it suits the moment.
+/// The draft as a message, relative to the member's state.
 fn message(member: &mut TestMember, draft: Draft) -> peer::Message {
     let (term, last) = (member.term(), member.core.last_index().0);
     let index = draft.index.resolve(last);
@@ -215,7 +215,7 @@ fn take(member: &mut TestMember, step: Step) {
         Step::Message(draft) => {
             let message = message(member, *draft);
             member.core.step(message);
-            // As the actor does: a snapshot is looked at before anything else comes in.
+            // As in the actor: a snapshot is processed before the next message.
             if member.restore.is_none() {
                 member.collect();
             }
@@ -331,7 +331,7 @@ fn a_sole_voter_stands_for_election_only_once_its_log_is_on_disk() {
     let term = member.term();
     member.core.step(message(MessageType::MsgTimeoutNow, term + 1));
     assert_eq!(member.term(), term, "nobody else can have led");
-    // From another make of member, which counts terms of its own.
+    // From a member that runs other software and counts terms of its own.
     member.core.step(message(MessageType::MsgHeartbeat, term + 1));
     member.collect();
     (0..3 * ELECTION_TICKS).for_each(|_| member.core.tick());

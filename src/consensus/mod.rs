@@ -1,6 +1,6 @@
-//! The replicated log: raft-rs behind a pure core, an actor around it, and the log's disk on a thread of its own.
+//! The replicated log: a pure core around raft-rs, the actor that drives it, and a thread that writes the log to disk.
 //!
-//! Only `convert`, `core`, `log_fetches`, `log_store`, `read_questions` and `stored_entries` know raft-rs; its rust-protobuf messages never leave this folder.
+//! The rust-protobuf messages of raft-rs stay in this folder. Peers and disks get prost messages, which `convert` makes.
 
 pub mod actor;
 mod admission;

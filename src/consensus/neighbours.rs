@@ -1,4 +1,4 @@
-//! The actors that consensus works with, by their inboxes.
+//! The actors on other threads that consensus works with.
 
 use super::inbox::Incoming;
 use super::writer::LogWork;
@@ -9,7 +9,7 @@ use crate::stop::StopSignal;
 use crate::storage::checkpoint_work::CheckpointWork;
 use std::sync::Arc;
 
-/// Who works with the consensus actor, on other threads.
+/// The inboxes of these actors, and the state shared with them.
 #[derive(Clone, Debug)]
 pub struct Neighbours {
     pub inbox: Arc<Inbox<Incoming>>,
@@ -23,7 +23,7 @@ pub struct Neighbours {
 }
 
 impl Neighbours {
-    /// Nobody works yet; what is added waits for its actor to start.
+    /// Without the actors: work that is added waits until its actor starts.
     pub fn new(stop: StopSignal) -> Self {
         Self {
             inbox: Arc::default(),

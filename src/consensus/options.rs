@@ -16,7 +16,7 @@ use std::time::Duration;
 /// See the head of the file.
 pub struct ConsensusOptions {
     pub member: MemberId,
-    /// Under which this process proposes.
+    /// Marks the commands that this process proposes.
     pub origin: u64,
     pub core: Core,
     pub neighbours: Neighbours,

@@ -1,4 +1,4 @@
-//! What the core has its caller do, and what it says of itself.
+//! What the core tells its caller to do, and what it reports of its leadership.
 
 use super::log_fetches::Stretch;
 use crate::ids::{LogIndex, MemberId, Term};
@@ -8,17 +8,17 @@ use crate::state::CommittedEntry;
 use crate::storage::log::Cut;
 use std::sync::atomic::Ordering;
 
-/// Something for the log's disk, in order.
+/// A write to the log's disk. Writes are made in order.
 #[derive(Debug)]
 pub struct LogWrite {
-    /// Counts writes; goes back to [`Core::persisted`](super::core::Core::persisted).
+    /// Counts writes. To be passed to [`Core::persisted`](super::core::Core::persisted) once the write is on disk.
     pub number: u64,
     pub entries: Vec<peer::Entry>,
     pub replaces_suffix: bool,
     pub hard_state: Option<peer::HardState>,
 }
 
-/// A snapshot that raft accepted: the state and the log start again behind it.
+/// A snapshot that raft accepted: the state is replaced, and the log starts again after it.
 #[derive(Debug)]
 pub struct Restore {
     pub number: u64,
@@ -26,11 +26,11 @@ pub struct Restore {
     pub hard_state: peer::HardState,
 }
 
-/// Who leads, as far as this member knows.
+/// The leader, as far as this member knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
     pub term: Term,
-    /// 0 where there is none.
+    /// 0 if no leader is known.
     pub leader: MemberId,
     pub is_leader: bool,
 }
@@ -44,7 +44,7 @@ impl Leadership {
         status.leading_term.store(leading_term, Ordering::Release);
     }
 
-    /// In the words of etcd's raft/node.go, which tools look for.
+    /// Logs in the words of etcd's raft/node.go, which tools look for.
     pub(super) fn announce(self, member: MemberId, before: MemberId) {
         let Self { term, leader, .. } = self;
         let nobody = MemberId(0);
@@ -64,28 +64,28 @@ impl Leadership {
     }
 }
 
-/// What the caller has to do.
 #[derive(Debug, Default)]
 pub struct Outputs {
     pub send: Vec<peer::Message>,
     pub write: Vec<LogWrite>,
-    /// Comes between the writes with lower numbers and those with higher ones.
+    /// To be carried out after the writes with lower numbers and before those with higher ones.
     pub restore: Option<Restore>,
     pub committed: Vec<CommittedEntry>,
     /// Reads asked for with this context may be answered once the index is applied.
     pub reads: Vec<(ReadContext, LogIndex)>,
     /// To be read from the log's disk, for [`Core::fetched`](super::core::Core::fetched).
     pub fetch: Vec<Stretch>,
-    /// Enough members were heard: this start is to be counted on disk, for [`Core::start_counted`](super::core::Core::start_counted).
+    /// Enough members were heard. The start is to be counted on disk, then
+    /// [`Core::start_counted`](super::core::Core::start_counted) called.
     pub count_start: bool,
 }
 
-/// Names one question for a read index: never the same twice in a cluster, since raft ignores a repeated one.
+/// Identifies a ReadIndex request. Unique in the cluster, since raft ignores a repeated one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadContext {
-    /// Drawn at random by the process.
+    /// Random, one per process.
     pub nonce: u64,
-    /// Counts the process's questions.
+    /// Counts the process's requests.
     pub count: u64,
 }
 

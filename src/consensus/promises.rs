@@ -1,7 +1,7 @@
-//! What other members have promised to this one: terms, votes and entries on their disks. Raft relies on each of them for as
-//! long as its term lasts, so a disk that holds less than its member has promised is an older copy of itself.
+//! What other members have promised to this one: terms, votes and entries on their disks. Raft relies on a promise while its
+//! term lasts, so a disk that holds less than its member has promised is an older copy.
 //!
-//! Kept in memory: it is this member that relies on them, and after a restart of its own it relies on none.
+//! Promises are kept in memory: only this member relies on them, and after its own restart it relies on none.
 
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::proto::peer::Recollection;
@@ -9,14 +9,14 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{Raft, StateRole, Storage};
 use std::collections::BTreeMap;
 
-/// What one member has promised, in the newest term in which it was heard.
+/// What one member has promised in the newest term in which this member has heard it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Promise {
     term: u64,
     /// It has voted for this member.
     voted: bool,
-    /// The newest entry that it has on disk, by its own word, with the entry's term: what a follower has acknowledged to this
-    /// member, or what a leader says of itself. In that term the entry stays.
+    /// The newest entry that it has on disk according to its own messages, with the entry's term: what a follower has
+    /// acknowledged to this member, or what a leader says of itself. In that term the entry stays.
     acknowledged: Option<(u64, u64)>,
 }
 
@@ -28,14 +28,14 @@ impl Promise {
     }
 }
 
-/// The newest entry that a leader has on its own disk, with its term; the index is 0 in messages that do not say.
+/// The newest entry that a leader has on its own disk, with its term. The index is 0 in messages that do not state it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Persisted {
     pub index: u64,
     pub term: u64,
 }
 
-/// Whether a message says what its sender has on disk: only a leader's log never loses an entry in its term.
+/// Whether a message states what its sender has on disk. Only a leader's log never loses an entry in its term.
 pub fn is_of_leader(kind: MessageType) -> bool {
     matches!(kind, MessageType::MsgAppend | MessageType::MsgHeartbeat)
 }
@@ -45,7 +45,7 @@ pub fn is_of_leader(kind: MessageType) -> bool {
 pub struct Promises(BTreeMap<u64, Promise>);
 
 impl Promises {
-    /// Takes note of a message that raft is about to see.
+    /// Records a message that raft is about to see.
     pub fn heard<S: Storage>(&mut self, message: &Message, persisted: Persisted, raft: &Raft<S>) {
         if !shows_term(message.msg_type) {
             return;
@@ -72,7 +72,7 @@ impl Promises {
         }
     }
 
-    /// What a member is told when it dials this one, beside where this one's own log stands.
+    /// What a member is told when it connects to this one. The end of this member's own log is added by the caller.
     pub fn of(&self, member: MemberId) -> Recollection {
         let promise = self.0.get(&member.0).copied().unwrap_or_default();
         let (acknowledged_index, acknowledged_term) = promise.acknowledged.unwrap_or_default();
@@ -86,8 +86,8 @@ impl Promises {
     }
 }
 
-/// Whether a member sends such a message only once it has its term on disk. Those of a pre-vote speak of a term to come, and
-/// questions for a read index of none.
+/// Whether a member sends such a message only once its term is on disk. Pre-vote messages carry a future term, and ReadIndex
+/// messages none.
 fn shows_term(kind: MessageType) -> bool {
     !matches!(
         kind,
@@ -110,7 +110,7 @@ pub struct OlderCopy {
     what: String,
 }
 
-/// Compares what another member remembers of this one with what this one has.
+/// Compares what another member remembers of this one with this member's raft state.
 pub fn compare<S: Storage>(raft: &Raft<S>, to: MemberId, promised: &Recollection) -> Result<(), OlderCopy> {
     let broken = |what: String| Err(OlderCopy { to, what });
     if promised.term > raft.term {
@@ -120,7 +120,7 @@ pub fn compare<S: Storage>(raft: &Raft<S>, to: MemberId, promised: &Recollection
         ));
     }
     if promised.term < raft.term {
-        // What was promised in an earlier term is no longer relied on, and a disk of this term is newer.
+        // Promises of an earlier term no longer matter, and a disk that knows a newer term is newer than they are.
         return Ok(());
     }
     if promised.voted && raft.vote != to.0 {

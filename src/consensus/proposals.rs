@@ -1,5 +1,5 @@
-//! What becomes of commands that wait: proposed by a leader as fast as its entries under way allow, passed on to a leader by
-//! others, kept as long as there is none. And when the others are to be told what has been committed of them.
+//! What becomes of waiting commands: a leader proposes them as fast as its in-flight entries allow, another member forwards
+//! them to the leader, and without a leader they are kept. Also when a leader tells the others the commit index.
 
 use super::commands::{CommandQueue, UnderWay};
 use super::commit_news::{CommitNews, Telling};
@@ -14,7 +14,7 @@ use crate::state::entry::ReadableCommands;
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     waiting: CommandQueue,
-    /// Some of them have waited for a leader.
+    /// Some of the waiting commands have waited for a leader.
     have_waited: bool,
     under_way: UnderWay,
     news: CommitNews,
@@ -23,13 +23,13 @@ pub(super) struct Proposals {
 /// What to do with the next commands.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// To be proposed as one entry; [`Proposals::proposed`] is told if that is done.
+    /// Propose these as one entry. On success call [`Proposals::proposed`].
     Propose(Vec<u8>),
-    /// To be passed on to the leader.
+    /// Forward these to the leader.
     Forward(MemberId, Vec<u8>),
 }
 
-/// What decides on the next commands.
+/// What decides about the next commands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
     pub leadership: Leadership,
@@ -41,27 +41,27 @@ pub(super) struct Circumstances {
 }
 
 impl Proposals {
-    /// Commands of this member.
+    /// Adds commands of this member.
     pub fn add(&mut self, commands: CommandQueue) {
         self.waiting.append(commands);
     }
 
-    /// Commands that another member has passed on to this leader. What does not fit is lost like a message on the way: whoever
-    /// waits for it hears so in time.
+    /// Adds commands that another member forwarded to this leader. Those that do not fit are lost as on the network, and their
+    /// callers time out.
     pub fn add_forwarded(&mut self, from: MemberId, commands: &ReadableCommands) {
         self.waiting.push_forwarded(commands, PROPOSALS_BYTES_MAX);
         self.news.forwarded(from);
     }
 
-    /// Requests have timed out: those commands are not wanted minutes later for which nobody waits any more, and they count for no
-    /// limit. Commands of other members may be lost like any message.
+    /// Requests have timed out. Commands without a waiting caller are discarded: they should not be carried out minutes later,
+    /// and they no longer count for any limit. Commands of other members may be lost like any message.
     pub fn requests_expired(&mut self, is_wanted: impl Fn(&Command) -> bool) {
         if self.have_waited {
             self.waiting.retain(is_wanted);
         }
     }
 
-    /// What to do next; to be asked until it is nothing.
+    /// What to do next. To be called until it returns nothing.
     pub fn next(&mut self, now: Circumstances, is_wanted: impl Fn(&Command) -> bool) -> Option<Next> {
         let leader = now.leadership.leader;
         if leader == MemberId(0) {
@@ -80,29 +80,29 @@ impl Proposals {
         piece.map(|piece| Next::Forward(leader, piece))
     }
 
-    /// The commands of [`Next::Propose`], of so many bytes, are an entry now.
+    /// The commands of [`Next::Propose`], `bytes` long, are an entry now.
     pub fn proposed(&mut self, index: LogIndex, committed: LogIndex, bytes: usize) {
         self.under_way.add(index, bytes);
         self.news.proposed(index, committed, self.waiting.is_empty());
     }
 
-    /// Another leader, or another term: nothing of this member's is under way.
+    /// The leader or the term has changed: no entry of this member is in flight.
     pub fn leadership_changed(&mut self) {
         self.under_way.clear();
     }
 
-    /// Whom a leader is to tell what is committed, now that it is.
+    /// Which members a leader is to tell the new commit index.
     pub fn telling(&mut self, committed: LogIndex, others: usize) -> Telling {
         self.news.about(committed, others)
     }
 
-    /// Whether everybody is to be told, since the time that news may wait is up.
+    /// Whether all members are to be told the commit index now that its delay is over.
     pub fn news_are_due(&mut self, committed: LogIndex) -> bool {
         self.news.time_is_up(committed)
     }
 }
 
-/// Whether somebody in this process, which proposes under `origin`, still waits for a command.
+/// Whether a caller in this process, which proposes under `origin`, still waits for a command.
 pub(super) fn is_wanted(origin: u64, waiters: &Waiters) -> impl Fn(&Command) -> bool {
     move |command| command.origin == origin && waiters.is_waiting(command.id)
 }

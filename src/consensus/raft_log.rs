@@ -1,4 +1,4 @@
-//! raft's own log lines, passed on to ours.
+//! Passes raft's own log lines on to `tracing`.
 
 use slog::{Drain, Level, Logger, Never, OwnedKVList, Record};
 

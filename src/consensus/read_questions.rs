@@ -1,23 +1,22 @@
-//! Questions for a read index that have reached a leader: while it is having one confirmed, later ones wait, and are then
-//! confirmed together. Every question on its own would cost a heartbeat to each member and its answer, and all members ask
-//! all the time.
+//! ReadIndex requests that have reached the leader. While one is being confirmed, later ones wait and are then confirmed
+//! together: confirmed singly, each would cost a heartbeat to every member and its response, and all members ask all the time.
 //!
-//! What is asked later is answered with what is committed later: a question may wait, it may not join one that was begun
-//! before it came. It waits until that one is confirmed, or for the next tick where that takes longer, as on slow links.
+//! A request may wait, since a later answer only gives a later index. It may not join a confirmation that began before the
+//! request arrived. It waits until that is done, or for the next tick if that takes longer, as on slow links.
 
 use crate::proto::peer;
 use raft::eraftpb::{Entry, Message, MessageType};
 use std::collections::BTreeMap;
 
-/// So many wait; what comes then is confirmed on its own. Members ask one question at a time, and repeat it rarely.
+/// The number of requests that may wait; further ones are confirmed singly. Members ask one at a time, and rarely repeat it.
 const WAITING_MAX: usize = 64;
 
-/// The questions that wait.
+/// The requests that wait.
 #[derive(Debug, Default)]
 pub struct ReadQuestions(Vec<Message>);
 
 impl ReadQuestions {
-    /// A question of this member's own.
+    /// A request of this member itself.
     pub fn own(context: Vec<u8>) -> Message {
         let entry = Entry {
             data: context.into(),
@@ -30,7 +29,7 @@ impl ReadQuestions {
         }
     }
 
-    /// Has a question wait if another one is being confirmed; gives it back otherwise.
+    /// Makes a request wait if another one is being confirmed, and returns it otherwise.
     pub fn hold(&mut self, question: Message, is_confirming: bool) -> Option<Message> {
         if !is_confirming || self.0.len() >= WAITING_MAX {
             return Some(question);
@@ -39,7 +38,7 @@ impl ReadQuestions {
         None
     }
 
-    /// Those whose turn it is, all of them: nothing is being confirmed any more, or it takes long.
+    /// Takes all waiting requests: nothing is being confirmed any more, or it takes long.
     pub fn take(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.0)
     }
@@ -49,8 +48,8 @@ impl ReadQuestions {
     }
 }
 
-/// Leaves out heartbeats that ask to confirm a question if one behind them, to the same member, asks to confirm a later one:
-/// raft takes an answer for all questions before it too.
+/// Drops heartbeats that ask to confirm a request if a later one to the same member asks to confirm a later request: raft
+/// takes a response for all earlier requests too.
 pub fn without_superseded(messages: Vec<peer::Message>) -> Vec<peer::Message> {
     let asks = |message: &peer::Message| {
         message.r#type == MessageType::MsgHeartbeat as i32 && !message.context.is_empty()

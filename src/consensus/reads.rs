@@ -1,9 +1,9 @@
-//! Linearizable reads in rounds: one question for a read index serves everybody who came before it was asked. While a
-//! round is under way, later readers wait for the next one: its index may be older than their call.
+//! Linearizable reads in rounds: one ReadIndex request serves all readers that called before it was sent. While a round is
+//! under way, later readers wait for the next one, since the round's index may be older than their call.
 //!
-//! A question without an answer is followed by another one, and both stay open. Whichever answer comes serves the readers of
-//! its own round and of all earlier ones: they called before it was asked. If a new question made the earlier ones void,
-//! nobody could read where a round trip takes longer than the time between questions.
+//! A request without an answer is followed by another one, and both stay open. An answer serves the readers of its own round
+//! and of all earlier ones, since they called before its request was sent. If a new request voided the earlier ones, no read
+//! would succeed where a round trip takes longer than the retry interval.
 
 use super::core::ReadContext;
 use crate::env::Instant;
@@ -13,30 +13,30 @@ use crate::requests::Reader;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// After this long another question is asked, in new words: raft ignores a repeated one, and drops one silently where no
-/// leader is known (etcd: `readIndexRetryTime`).
+/// After this long another request is sent, with a new context: raft ignores a repeated one, and drops a request silently
+/// while no leader is known (etcd: `readIndexRetryTime`).
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Who waits for a read index.
+/// The readers that wait for a read index.
 #[derive(Debug)]
 pub struct Reads {
     nonce: u64,
     count: u64,
     waiting: Vec<Reader>,
-    /// Questions without an answer, oldest first.
+    /// Requests without an answer, oldest first.
     rounds: VecDeque<Round>,
 }
 
 #[derive(Debug)]
 struct Round {
     context: ReadContext,
-    /// Who came before this question was asked, and after the one before it.
+    /// Readers that called before this request was sent and after the one before it.
     readers: Vec<Reader>,
     asked: Instant,
 }
 
 impl Reads {
-    /// `nonce` is drawn at random by the process.
+    /// `nonce` is random, one per process.
     pub fn new(nonce: u64) -> Self {
         Self {
             nonce,
@@ -54,12 +54,12 @@ impl Reads {
         }
     }
 
-    /// Whether a question waits for its answer.
+    /// Whether a request has no answer yet.
     pub fn is_under_way(&self) -> bool {
         !self.rounds.is_empty()
     }
 
-    /// The question to ask now, if one is due.
+    /// The request to send now, if one is due.
     pub fn question(&mut self, now: Instant) -> Option<ReadContext> {
         if self
             .rounds
@@ -91,7 +91,7 @@ impl Reads {
         Some(context)
     }
 
-    /// Gives up on the questions under way: after a change of leader nobody will answer them.
+    /// Gives up the open requests: after a change of leader they are not answered.
     pub fn ask_again(&mut self) {
         let rounds = self.rounds.drain(..);
         let mut readers: Vec<Reader> = rounds.flat_map(|round| round.readers).collect();
@@ -99,7 +99,7 @@ impl Reads {
         self.waiting = readers;
     }
 
-    /// Who gets the answer to a question: everybody who came before it was asked, nobody if it is not open any more.
+    /// Takes the readers that an answer serves: all that called before its request was sent; none if the request is not open.
     pub fn answered(&mut self, context: ReadContext) -> Vec<Reader> {
         match self.rounds.iter().position(|round| round.context == context) {
             Some(place) => self
@@ -111,8 +111,8 @@ impl Reads {
         }
     }
 
-    /// Takes out those whose deadline has passed, and discards those whose callers have gone: those who stay could not
-    /// get in because of them.
+    /// Takes the readers whose deadline has passed. Discards those whose callers have given up, which would take room from new
+    /// ones.
     pub fn expire(&mut self, now: Instant) -> Vec<Reader> {
         let mut all_expired = Vec::new();
         let rounds = self.rounds.iter_mut().map(|round| &mut round.readers);

@@ -1,33 +1,33 @@
-//! From a snapshot that has arrived to its state in use, and the writes of the log around it: the state comes first, put in
-//! place behind what the applier still has to do; then the log starts again behind it; then come the writes that followed.
+//! Orders the steps that put a received snapshot in use, and the writes to the log around them. The applier replaces the
+//! state, after its pending work. Then the log starts again after the snapshot. Then come the writes that followed.
 //!
-//! What is to be written is the core's to say, and whoever calls hands it over in the order in which it comes from here.
+//! The core decides what is written. The caller hands the work over in the order in which it comes from here.
 
 use super::core::{LogWrite, Restore};
 use super::writer::LogWork;
 use crate::storage::log::Cut;
 
-/// The snapshot on its way, whose state is an `S`.
+/// A snapshot between its arrival and its use. `S` is its state.
 #[derive(Debug)]
 pub(super) struct Restoring<S> {
-    /// Whose announcement raft is looking at.
+    /// The state of the snapshot that raft is being told of.
     arrived: Option<S>,
-    /// Whose state is being put in place.
+    /// The snapshot whose state is being put in place.
     restore: Option<Restore>,
-    /// What waits until it is.
+    /// Log work that waits until the state is in place.
     deferred: Vec<LogWork>,
 }
 
-/// What follows from the core's outputs.
+/// Work that follows from the core's outputs.
 #[derive(Debug)]
 pub(super) struct Ordered<S> {
     /// For the log's disk, now.
     pub log: Vec<LogWork>,
-    /// For the applier, with the snapshot that raft took.
+    /// For the applier: the state of the snapshot that raft accepted.
     pub put_in_place: Option<(S, Cut)>,
 }
 
-/// Raft took a snapshot whose state is not here.
+/// Raft accepted a snapshot whose state is not here.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("raft took a snapshot that never arrived")]
 pub(super) struct NeverArrived;
@@ -48,17 +48,17 @@ impl<S> Restoring<S> {
         self.restore.is_some()
     }
 
-    /// A state has arrived: raft is to be told next, and then asked for its outputs.
+    /// A state has arrived. Next the caller tells raft, and then takes its outputs.
     pub fn arrive(&mut self, state: S) {
         self.arrived = Some(state);
     }
 
-    /// What raft has not taken.
+    /// Takes the state if raft has not accepted its snapshot.
     pub fn take_refused(&mut self) -> Option<S> {
         self.arrived.take()
     }
 
-    /// Orders what the core wants written around the snapshot that it has taken, if it has.
+    /// Orders the core's writes around the snapshot that raft accepted, if any.
     pub fn order(
         &mut self,
         writes: Vec<LogWrite>,
@@ -77,7 +77,7 @@ impl<S> Restoring<S> {
         Ok(Ordered { log, put_in_place })
     }
 
-    /// The state is in use: what the log's disk has to do now, and where the log begins.
+    /// The state is in use. Returns where the log starts, and the work that the log's disk can do now.
     pub fn finish(&mut self) -> Option<(Cut, Vec<LogWork>)> {
         let restore = self.restore.take()?;
         let reset = LogWork::Reset {
@@ -89,7 +89,7 @@ impl<S> Restoring<S> {
         Some((restore.cut, work.collect()))
     }
 
-    /// What is not to wait.
+    /// Returns the work that need not wait.
     fn defer(&mut self, mut work: Vec<LogWork>) -> Vec<LogWork> {
         if self.is_under_way() {
             self.deferred.append(&mut work);

@@ -64,7 +64,7 @@ fn a_follower_behind_the_cut_gets_a_snapshot() {
         follower.writes.is_empty(),
         "nothing may reach the disk before the log is reset"
     );
-    // Time stands still for it, and a second snapshot is not looked at.
+    // Its clock stands still, and a second snapshot is ignored.
     cluster.with(3, |member| {
         (0..4 * ELECTION_TICKS).for_each(|_| member.core.tick());
         member.core.step(announcement);

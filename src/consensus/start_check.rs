@@ -1,42 +1,42 @@
-//! What a member must have heard from the others before it takes part: after a start it sends nothing of raft's and answers
-//! nothing, until enough of them have said what they remember of it. Each says so in the handshake of a link, and with which
-//! disk it answers: what it remembers on another disk than its own does not count.
+//! What a member must hear from the others before it takes part in raft. After a start it neither sends nor answers raft
+//! messages until enough of them have said what they remember of it. Each says so in the handshake of a link, and states its
+//! disk: what a member remembers on a disk other than its own does not count.
 //!
-//! With enough of them heard, the start is counted on the member's own disk, and only then does it take part (`contacts`).
+//! Once enough members are heard, the start is counted on this member's disk. Only then does it take part (`contacts`).
 //!
-//! Enough is one of these, and no other member's last word may be that it refuses this one:
+//! Enough is one of these, provided that no other voter's last answer refuses this member:
 //!
 //! - all other voters;
 //! - a majority of all voters, this one not counted: any vote and any committed entry that this member had a part in is then
-//!   known to one of those that were heard, or it was never counted;
-//! - with this one a majority, and [`PATIENCE_ELECTIONS`] election timeouts have passed. The rest are taken for dead: a cluster
-//!   that could go on without them must be able to start without them.
+//!   known to one of the members heard, or it was never counted;
+//! - a majority together with this one, once [`PATIENCE_ELECTIONS`] election timeouts have passed. The other voters are taken
+//!   for dead: a cluster that can keep running without them must be able to start without them.
 //!
-//! What follows for a member whose disk is an older copy, or blank under a known id:
+//! What follows for a member whose disk is an older copy, or blank under a known ID:
 //!
-//! - it stops before it takes part if any member that it hears in time has heard it since the copy was made: on a later
-//!   start, which the others have on disk, or with a promise, which they have in memory (`promises`);
-//! - it can take part unnoticed only if all of those are down or out of reach for the time of patience, or, for a copy that
-//!   was made after its newest start had its name, if they have all started anew since. The first takes a second failure of as
-//!   many members as a quorum can lose; in the second the caution below keeps what was acknowledged.
+//! - It stops before it takes part if any member that it hears in time has heard it since the copy was made. That member knows
+//!   a later start, which it has on disk, or a promise, which it has in memory (`promises`).
+//! - It can take part undetected only if all those members are down or unreachable until patience ends; or, for a copy made
+//!   after its newest start had its name, if all of them have restarted since. The first case takes a second failure, of as
+//!   many members as a quorum can lose. In the second case the caution below keeps acknowledged entries.
 //!
-//! For [`CAUTION_ELECTIONS`] election timeouts after that it gives no vote, its own included, to a log that is behind the
-//! furthest that it has heard of. An acknowledged entry that only an older copy of its disk would lack is in one of those logs.
+//! For [`CAUTION_ELECTIONS`] election timeouts after that it votes for no log, its own included, that is behind the furthest
+//! log that it has heard of. An acknowledged entry that only an older copy of its disk would lack is in one of those logs.
 
 use crate::ids::MemberId;
 use crate::proto::peer::Recollection;
 use std::collections::BTreeMap;
 
-/// How long members that say nothing are waited for.
+/// How long to wait for members that do not answer.
 const PATIENCE_ELECTIONS: u64 = 2;
-/// How long a log that is behind gets no vote. It ends: whoever had the furthest may have gone for good with entries that were
-/// never committed.
+/// How long a log that is behind gets no vote. This must end: the member with the furthest log may be gone for good, with
+/// entries that were never committed.
 const CAUTION_ELECTIONS: u64 = 5;
 
-/// A member's last word to this one.
+/// A member's last answer to this one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Word {
-    /// It cannot be reached, or not any more.
+    /// The member is unreachable.
     Nothing,
     Refused,
     Remembers(Recollection),
@@ -50,7 +50,7 @@ pub type LogEnd = (u64, u64);
 pub struct StartCheck {
     words: BTreeMap<MemberId, Word>,
     election_ticks: u64,
-    /// Since the start, or since this member takes part.
+    /// Since the start, or since this member began to take part.
     ticks: u64,
     count_asked: bool,
     is_counted: bool,
@@ -84,22 +84,21 @@ impl StartCheck {
             let end = (recollection.last_term, recollection.last_index);
             self.furthest = self.furthest.max(end);
         }
-        // Others than voters have no say.
+        // Only voters count.
         if let Some(last) = self.words.get_mut(&member) {
             *last = word;
         }
         self.look();
     }
 
-    /// Whether the start is to be counted now. True once.
+    /// Whether the start is to be counted on disk now. Returns true once.
     pub fn take_count_request(&mut self) -> bool {
         let asks = !self.count_asked && self.is_enough();
         self.count_asked |= asks;
         asks
     }
 
-    /// The start is counted. Whether it may take part depends on what has been heard by now: a member may have refused it
-    /// meanwhile.
+    /// The start is counted on disk. The answers are looked at again: a member may have refused this one meanwhile.
     pub fn counted(&mut self) {
         self.is_counted = true;
         self.look();
@@ -110,13 +109,13 @@ impl StartCheck {
         self.takes_part
     }
 
-    /// Nothing is waited for.
+    /// Takes part without waiting for answers.
     pub fn take_part(&mut self) {
         self.takes_part = true;
         self.ticks = self.election_ticks * CAUTION_ELECTIONS;
     }
 
-    /// Whether a log that ends there may get a vote.
+    /// Whether a candidate whose log ends there may get a vote.
     pub fn may_vote_for(&self, end: LogEnd) -> bool {
         self.takes_part && (end >= self.furthest || self.ticks >= self.election_ticks * CAUTION_ELECTIONS)
     }
@@ -154,7 +153,7 @@ mod tests {
         })
     }
 
-    /// With a start that is counted.
+    /// A check whose start is counted.
     fn among(voters: u64) -> StartCheck {
         let mut check = StartCheck::new((1..voters).map(MemberId), ELECTION_TICKS);
         check.counted();
@@ -196,7 +195,7 @@ mod tests {
 
     #[test]
     fn enough_is_all_or_a_majority_of_the_others_or_patience() {
-        // Voters, how many of the others are heard, whether that is enough at once, and after a while.
+        // Voters; how many of the others are heard; whether that is enough at once; whether it is after a while.
         let cases = [
             (1, 0, true, true),
             (2, 0, false, false),

@@ -1,5 +1,4 @@
-//! A cluster of cores in memory, driven by hand: time passes, disks write and messages arrive when a test says so. For
-//! tests.
+//! For tests: a cluster of cores in memory. The test decides when time passes, disks write and messages arrive.
 
 use super::core::{Core, LogWrite, Outputs, ReadContext, Restore, Timing};
 use super::log_store::{LogStore, read_entries};
@@ -16,7 +15,7 @@ use prost::Message;
 use raft::eraftpb::MessageType;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// 25 ticks of raft to an election timeout at least.
+/// An election timeout is at least 25 ticks of raft.
 pub(crate) const TIMING: Timing = Timing {
     heartbeat_ms: 100,
     election_ms: 500,
@@ -24,12 +23,12 @@ pub(crate) const TIMING: Timing = Timing {
 };
 pub(crate) const ELECTION_TICKS: u64 = 25;
 
-/// One member without its actors. What its core decided waits here until the test carries it out.
+/// One member without its actors. Its core's outputs wait here until the test carries them out.
 pub(crate) struct TestMember {
     pub(crate) core: Core,
     pub(crate) machine: Machine,
     pub(crate) log: LogDatabase,
-    /// How many writes took the place of earlier entries.
+    /// How many writes replaced earlier entries.
     pub(crate) suffixes_replaced: usize,
     /// Not on disk yet.
     pub(crate) writes: Vec<LogWrite>,
@@ -40,12 +39,12 @@ pub(crate) struct TestMember {
     pub(crate) history: Vec<(u64, Vec<u8>)>,
     pub(crate) reads: Vec<(ReadContext, LogIndex)>,
     views: Views,
-    // Last, so that the databases are closed when it goes.
+    // Last, so that the databases are closed before it is removed.
     directory: tempfile::TempDir,
 }
 
 impl TestMember {
-    /// A founded member among `voters`, whose log begins behind one entry for each of them.
+    /// A member of a new cluster of `voters`. Its log starts after one entry for each of them.
     pub(crate) fn new(member: u64, voters: &[u64], draw: Box<dyn FnMut(u64) -> u64>) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let state = StateDatabase::open(&directory.path().join("state"), &StateOptions::simulator());
@@ -98,7 +97,7 @@ impl TestMember {
         }
     }
 
-    /// Takes the core's outputs; returns what is to be sent.
+    /// Takes the core's outputs and returns the messages to send.
     pub(crate) fn collect(&mut self) -> Vec<peer::Message> {
         let Outputs {
             mut send,
@@ -124,7 +123,7 @@ impl TestMember {
         send
     }
 
-    /// Writes what waits to the log's disk.
+    /// Writes the waiting entries to the log's disk.
     pub(crate) fn persist(&mut self) {
         for write in std::mem::take(&mut self.writes) {
             self.suffixes_replaced += usize::from(write.replaces_suffix);
@@ -135,7 +134,7 @@ impl TestMember {
         }
     }
 
-    /// Applies what is committed.
+    /// Applies the committed entries.
     pub(crate) fn apply(&mut self) {
         let entries = std::mem::take(&mut self.committed);
         if let Some(last) = entries.last() {
@@ -168,7 +167,7 @@ impl TestMember {
         self.core.applied(restore.cut.index);
     }
 
-    /// Then the log begins again behind it.
+    /// Starts the log again after the snapshot.
     pub(crate) fn reset_log(&mut self) {
         let restore = self.restore.take().expect("a snapshot was accepted");
         self.log.reset(restore.cut, &restore.hard_state).expect("written");
@@ -187,27 +186,27 @@ impl TestMember {
         self.core.leadership().is_leader
     }
 
-    /// What the entries hold that were committed here, without raft's own.
+    /// The payloads of the entries committed here, without raft's own empty ones.
     pub(crate) fn payloads(&self) -> Vec<Vec<u8>> {
         let all = self.history.iter().map(|(_, data)| data.clone());
         all.filter(|data| !data.is_empty()).collect()
     }
 }
 
-/// Members 1 to n and what is on its way between them.
+/// Members 1 to n and the messages between them.
 pub(crate) struct Cluster {
     members: BTreeMap<u64, TestMember>,
     pub(crate) network: Vec<peer::Message>,
     /// Announcements of snapshots: they travel with their state, which a test carries by hand.
     pub(crate) snapshots: Vec<peer::Message>,
-    /// Whose messages are lost, both ways.
+    /// Members whose messages are lost, in both directions.
     pub(crate) cut_off: BTreeSet<u64>,
-    /// Whose disk hangs.
+    /// Members whose disks hang.
     pub(crate) stuck: BTreeSet<u64>,
 }
 
 impl Cluster {
-    /// Member n draws an election timeout that is 3n ticks above the least one, always.
+    /// Member n always draws an election timeout that is 3n ticks above the minimum.
     pub(crate) fn new(size: u64) -> Self {
         Self::drawing(size, |member| Box::new(move |_| member * 3))
     }
@@ -228,7 +227,7 @@ impl Cluster {
         self.members.get_mut(&id).expect("a member of the cluster")
     }
 
-    /// Does something to a member and puts what it sends on the network.
+    /// Does something to a member and puts the messages that it sends on the network.
     pub(crate) fn with<T>(&mut self, id: u64, act: impl FnOnce(&mut TestMember) -> T) -> T {
         let member = self.members.get_mut(&id).expect("a member of the cluster");
         let result = act(member);
@@ -241,7 +240,7 @@ impl Cluster {
         self.with(id, |member| member.core.tick());
     }
 
-    /// Everybody's time passes, and all that follows from it happens.
+    /// Time passes for all members, and they do all that follows from it.
     pub(crate) fn pass(&mut self, ticks: u64) {
         for _ in 0..ticks {
             for id in self.ids() {
@@ -251,7 +250,7 @@ impl Cluster {
         }
     }
 
-    /// Delivers what is on the network now.
+    /// Delivers the messages that are on the network now.
     pub(crate) fn deliver(&mut self) {
         for message in std::mem::take(&mut self.network) {
             let lost = self.cut_off.contains(&message.from) || self.cut_off.contains(&message.to);

@@ -1,5 +1,5 @@
-//! The log's disk: an actor on a thread of its own that writes what consensus decided, syncs once per batch, and only
-//! then says that it is durable. A disk that fails stops the member: nothing after a failed sync is ever acknowledged.
+//! The log's writer: an actor on a thread of its own that writes what consensus decided, syncs once per batch, and only then
+//! reports it as durable. A disk error stops the member: nothing is acknowledged after a failed sync.
 
 use super::core::LogWrite;
 use super::inbox::Incoming;
@@ -12,7 +12,7 @@ use crate::storage::log::{Cut, LogDatabase, LogError};
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 
-/// What the log's disk has to do, in order.
+/// Work for the log's disk, in order.
 #[derive(Debug)]
 pub enum LogWork {
     Write(LogWrite),
@@ -25,7 +25,7 @@ pub enum LogWork {
 }
 
 impl LogWork {
-    /// The number of a write; 0 for what nobody waits for.
+    /// The number of a write; 0 for work that no message waits for.
     pub fn number(&self) -> u64 {
         match self {
             Self::Write(write) => write.number,
@@ -35,7 +35,7 @@ impl LogWork {
     }
 }
 
-/// The actor.
+/// The log's writer.
 #[derive(Debug)]
 pub struct LogWriter {
     pub log: LogDatabase,
@@ -101,7 +101,7 @@ impl Handler<Wake> for LogWriter {
                 Err(error) => stop.fail(&error),
             }
         };
-        // The mailbox waits: a later write is never reported before an earlier one.
+        // The mailbox waits for the sync, so a later write is never reported before an earlier one.
         context.wait(sync.into_actor(self));
     }
 }

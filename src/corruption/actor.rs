@@ -1,5 +1,5 @@
-//! The checker: an actor on a thread of its own that yields to all others. It computes hashes for whoever asks, and
-//! compares this member with the others while it leads.
+//! The checker: an actor on a thread of its own, with the lowest priority. It computes hashes for its callers, and compares
+//! this member with the others while it leads.
 
 use super::ask::ask_others;
 use super::compare::compare_twice;
@@ -26,12 +26,12 @@ use crate::storage::log::LogDatabase;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::time::Duration;
 
-/// Interval between comparisons of digests, and between those of hashes while it is open who is right.
+/// Interval between comparisons of digests, and of hashes while a verdict is undecided.
 const DIGEST_INTERVAL: Duration = Duration::from_secs(1);
-/// A digest is at hand: who does not answer by then is asked again a second later.
+/// A digest is in memory: a member that has not answered by then is asked again a second later.
 const DIGEST_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What waits for the checker.
+/// Work for the checker.
 #[derive(Debug, Default)]
 pub struct CheckWork {
     pub hashes: Vec<HashTask>,
@@ -48,7 +48,7 @@ pub struct CheckOptions {
     pub scrub: ScrubOptions,
 }
 
-/// What a checker is made of. Cheap to clone.
+/// Everything that a checker uses. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Checker {
     pub own: Identity,
@@ -109,7 +109,7 @@ impl Handler<Wake> for Checker {
                 if answer.is_closed() {
                     continue;
                 }
-                // Whoever asked may have gone.
+                // The caller may have stopped waiting.
                 let _ = answer.send(hash(&views, question).await);
             }
         };
@@ -134,12 +134,12 @@ async fn hash(views: &crate::state::Views, mut question: HashQuestion) -> Result
     })
 }
 
-/// What came of a comparison of hashes.
+/// The result of a comparison of hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Looked {
     /// All members could be compared and hold the same.
     AllSame,
-    /// They differ, and those that did not answer decide.
+    /// The members differ, and the missing answers decide which are right.
     Undecided,
     Other,
 }
@@ -153,8 +153,8 @@ impl Checker {
         self.hashes.views.load().cluster.members.len()
     }
 
-    /// While this member leads: has everybody come by the same? Looks at where it was a moment ago, where the others
-    /// are by now.
+    /// Compares the digests of all members while this member leads. Looks at the index that this member had reached a moment
+    /// ago, which the others have reached by now.
     async fn compare_digests(self) {
         let own = self.own.member;
         let mut caller = self.caller.clone();
@@ -259,7 +259,7 @@ impl Checker {
                 return Looked::Other;
             }
         };
-        // What they have, the leader has: unless it leads no more.
+        // A member that still leads has everything that the others have.
         if self.consensus.read_barrier().await.is_err() || !self.leads() {
             return Looked::Other;
         }
@@ -299,12 +299,12 @@ impl Checker {
                     self.raise(member).await;
                 }
             }
-            // The whole cluster is meant.
+            // Member 0 stands for the whole cluster.
             Verdict::NoMajority => self.raise(MemberId(0)).await,
         }
     }
 
-    /// Raises the alarm for a member, unless it is raised. If that fails, the next comparison comes to the same.
+    /// Raises the alarm for a member unless it is up. If that fails, the next comparison raises it.
     async fn raise(&self, member: MemberId) {
         let request = AlarmRequest {
             action: AlarmAction::Activate.into(),
@@ -316,7 +316,7 @@ impl Checker {
             return;
         }
         tracing::error!(%member, "raising the alarm CORRUPT");
-        // Not automatically: only an operator who has looked into it may disarm it.
+        // As if raised manually, so that only an operator can disarm it.
         let command = AlarmCommand {
             request: Some(request),
             by_member: false,

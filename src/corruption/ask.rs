@@ -1,4 +1,4 @@
-//! Questions about the state of other members, all at once and each with a deadline.
+//! Questions about the state of other members, asked in parallel and with a deadline.
 
 use crate::ids::MemberId;
 use crate::peer::caller::{PeerCall, PeerCaller};
@@ -7,7 +7,7 @@ use crate::proto::peer::{StateAnswer, StateQuestion};
 use std::time::Duration;
 use tonic::Status;
 
-/// What each of the others answers within the time.
+/// Returns what each other member answers within the time.
 pub(super) async fn ask_others(
     caller: &mut PeerCaller,
     question: Question,

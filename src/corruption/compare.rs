@@ -1,4 +1,4 @@
-//! HashKV of this member beside that of the others, at one revision and as if all had compacted the same.
+//! Compares HashKV of this member with that of the others, at one revision and as if all had compacted alike.
 
 use super::ask::ask_others;
 use super::handle::{HashError, HashHandle, KnownHash};
@@ -10,19 +10,19 @@ use crate::proto::peer::{HashQuestion, StateAnswer};
 use crate::state::mvcc::MvccError;
 use std::time::Duration;
 
-/// What came of it.
+/// The result of a comparison.
 #[derive(Debug)]
 pub(super) struct Comparison {
     pub own: KnownHash,
-    /// This member and all that could be compared, with numbers that are equal where the hashes are.
+    /// This member and all that could be compared, with numbers that are equal if the hashes are.
     pub sums: Vec<(MemberId, u64)>,
-    /// What all that answered said.
+    /// The answers of all members that answered.
     pub answers: Vec<(MemberId, StateAnswer)>,
 }
 
 impl Comparison {
-    /// What it comes to in a cluster of so many members, on a leader whose view has this revision and compact revision: who holds
-    /// what the leader has never had is at fault, whatever the others say.
+    /// The verdict in a cluster of `members`, on a leader whose view has this revision and compact revision. A member that is
+    /// ahead of the leader is at fault, whatever the others hold.
     pub fn verdict(&self, members: usize, revision: i64, compact_revision: i64) -> Verdict {
         let ahead = self.answers.iter().filter(|(_, answer)| {
             let compacted = answer.hash.map_or(answer.compact_revision, |_| -1);
@@ -41,8 +41,8 @@ fn sum(hash: u32, compact_revision: i64) -> u64 {
     u64::from(hash) | (compact_revision as u64) << 32
 }
 
-/// Compares with whoever answers in time, twice: what the history holds, as HashKV has it, and what is held now, as
-/// HashKV has it for members that have compacted everything. Reads take the one or the other.
+/// Compares with all members that answer in time, twice: first the history, as HashKV reads it, then the current state, as
+/// HashKV reads it on members that have compacted everything. Reads use one or the other.
 pub(super) async fn compare_twice(
     own: MemberId,
     hashes: &HashHandle,
@@ -61,13 +61,13 @@ pub(super) async fn compare_twice(
     };
     match compare(own, hashes, caller, question, within).await {
         Ok(newest) => Ok(vec![history, newest]),
-        // Compacted in between.
+        // Compacted since the first comparison.
         Err(HashError::Mvcc(MvccError::Compacted)) => Ok(vec![history]),
         Err(error) => Err(error),
     }
 }
 
-/// Compares with whoever answers in time.
+/// Compares with all members that answer in time.
 async fn compare(
     own: MemberId,
     hashes: &HashHandle,
@@ -102,7 +102,7 @@ async fn compare(
             log_incomparable(own, member, known.revision, &answer);
             continue;
         };
-        // They may have compacted more than this member; it can never be less, since they were told.
+        // The other member may have compacted more, never less: the question states a compact revision.
         let ours = if answer.compact_revision == known.compact_revision {
             known
         } else {
@@ -112,7 +112,7 @@ async fn compare(
             };
             match hashes.hash(question).await {
                 Ok(ours) if ours.compact_revision == answer.compact_revision => ours,
-                // This member has compacted even more meanwhile: the next comparison will tell.
+                // This member has compacted even more meanwhile. The next comparison decides.
                 _ => continue,
             }
         };
@@ -167,12 +167,12 @@ mod tests {
             compact_revision: 3,
             revision: 9,
         };
-        // What the second member answers, and what the third has as its hash, on a leader at revision 10 that has compacted to 4.
+        // The second member's answer; the third member's hash; the verdict of a leader at revision 10, compacted to 4.
         let cases = [
             (answer(10, 4, Some(1)), 1, Verdict::Same),
             (answer(10, 4, Some(1)), 2, Verdict::AtFault(vec![MemberId(3)])),
             (answer(11, 4, Some(1)), 2, Verdict::AtFault(vec![MemberId(2)])),
-            // What it could be compared at is no matter, only what it has compacted without the leader.
+            // The compact revision of a comparison does not matter, only that the member has compacted without the leader.
             (answer(9, 5, Some(1)), 1, Verdict::Same),
             (answer(9, 5, None), 1, Verdict::AtFault(vec![MemberId(2)])),
         ];

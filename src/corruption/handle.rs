@@ -1,4 +1,4 @@
-//! What a member knows of its own state's sums, from any thread: digests at once, hashes by the thread that reads them.
+//! Digests and hashes of this member's state, for any thread: digests at once, hashes from the checker's thread.
 
 use super::actor::CheckWork;
 use crate::ids::LogIndex;
@@ -14,11 +14,11 @@ use crate::state::mvcc::MvccError;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// A hash that was computed here.
+/// A hash that this member has computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownHash {
     pub hash: u32,
-    /// What it takes for compacted.
+    /// The compact revision that the hash assumes.
     pub compact_revision: i64,
     pub revision: i64,
 }
@@ -35,7 +35,7 @@ pub enum HashError {
     Stopped,
 }
 
-/// A question for the thread that reads.
+/// A question for the checker's thread.
 #[derive(Debug)]
 pub struct HashTask {
     pub question: HashQuestion,

@@ -1,7 +1,7 @@
-//! The comparison at start, before the member serves anybody or takes part in an election (etcd: `InitialCheck`).
+//! The comparison at start, before the member serves clients or takes part in an election (etcd: `InitialCheck`).
 //!
-//! etcd stops at any difference. Here a member that a majority of the cluster agrees with starts all the same: it is the
-//! others that are wrong.
+//! etcd stops at any difference. Here a member that agrees with a majority of the cluster starts all the same: the others are
+//! at fault.
 
 use super::compare::compare_twice;
 use super::handle::{HashError, HashHandle};
@@ -25,17 +25,17 @@ pub enum InitialCheckError {
     Hash(MemberId, HashError),
 }
 
-/// What is compared.
+/// Compares this member with the others once.
 pub struct InitialCheck {
     pub own: Identity,
     pub hashes: HashHandle,
     pub caller: PeerCaller,
-    /// The others answer within this time, or are not compared.
+    /// Members that do not answer within this time are not compared.
     pub timeout: Duration,
 }
 
 impl InitialCheck {
-    /// Compares with whoever answers.
+    /// Compares with all members that answer.
     pub async fn run(&self) -> Result<(), InitialCheckError> {
         let own = self.own.member;
         tracing::info!(

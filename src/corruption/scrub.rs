@@ -1,4 +1,4 @@
-//! Rounds through all files of a member, so slow that nobody notices. What is looked at: `storage::scrub`.
+//! Reads all files of a member in rounds, slowly enough not to disturb clients. The checks themselves: `storage::scrub`.
 
 use crate::env;
 use crate::state::Views;
@@ -8,23 +8,23 @@ use crate::storage::scrub::{TableFile, TableScan};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is read at once.
+/// The bytes of one read.
 const PIECE_BYTES: u64 = 256 * 1024;
-/// A busy disk is left alone for so many times as long as it took to answer.
+/// The pause after a read, in multiples of the time that it took, so that a busy disk is left alone.
 const REST_TIMES: u32 = 4;
-/// What is being written is whole after this long.
+/// A batch that is being written is complete after this long.
 const WRITE_MAX: Duration = Duration::from_secs(1);
-/// Between the beginnings of two rounds.
+/// The least interval between the starts of rounds.
 const ROUND_INTERVAL: Duration = Duration::from_hours(1);
 
-/// How fast.
+/// The speed of the scrub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct ScrubOptions {
-    /// 0: not at all.
+    /// 0 disables the scrub.
     pub bytes_per_second: u64,
 }
 
-/// What was found.
+/// Damage that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Damage {
     pub keyspace: &'static str,
@@ -39,7 +39,7 @@ enum Piece {
     Journal(&'static str, PathBuf),
 }
 
-/// Goes round for ever, and reports each damage it finds.
+/// Runs rounds for ever, and reports all damage found.
 pub(super) async fn run(
     views: &Views,
     log: &LogDatabase,
@@ -63,7 +63,7 @@ pub(super) async fn run(
     }
 }
 
-/// Everything there is now. A journal that cannot be listed is one that is being replaced: the next round has it.
+/// All current files. A journal that cannot be listed is being replaced; the next round reads it.
 fn pieces(views: &Views, log: &LogDatabase) -> Vec<Piece> {
     let state = &views.load().state;
     let journals = |name, path| {
@@ -75,7 +75,7 @@ fn pieces(views: &Views, log: &LogDatabase) -> Vec<Piece> {
     journals.chain(tables).collect()
 }
 
-/// Reads one file; says how much of it there was, and what is wrong with it.
+/// Reads one file. Returns the bytes read, and the damage if there is any.
 async fn look(piece: Piece, options: ScrubOptions) -> (u64, Option<Damage>) {
     let (keyspace, path) = match &piece {
         Piece::Table(table) => (table.keyspace, table.path.clone()),
@@ -94,7 +94,7 @@ async fn look(piece: Piece, options: ScrubOptions) -> (u64, Option<Damage>) {
             what,
         }),
         Err(error) => {
-            // It says nothing about what was written. When the engine meets it, the member stops.
+            // A read error says nothing about the data. If the engine meets it too, the member stops.
             tracing::error!(keyspace, %error, "failed to read data back from disk");
             None
         }
@@ -140,7 +140,7 @@ async fn look_at_journal(path: &std::path::Path, options: ScrubOptions, bytes: &
     }
 }
 
-/// Reads a piece, then rests as long as the rate wants it, and longer if the disk is busy.
+/// Reads a piece, then pauses as long as the rate demands, and longer if the disk is busy.
 async fn paced<T>(options: ScrubOptions, read: impl FnOnce() -> T) -> T {
     let begin = env::now();
     let outcome = read();

@@ -1,33 +1,33 @@
-//! Who is at fault when members do not agree.
+//! Decides which members are at fault when they differ.
 
 use crate::ids::MemberId;
 use std::collections::BTreeMap;
 
-/// What a comparison comes to.
+/// The verdict of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// All that could be compared are the same.
+    /// All members that could be compared hold the same.
     Same,
     /// These differ from a majority of the cluster.
     AtFault(Vec<MemberId>),
-    /// They differ, and no majority holds the same, nor will with those that have not answered.
+    /// The members differ, no majority holds the same, and the missing answers cannot make one.
     NoMajority,
-    /// They differ, and those that have not answered decide who is right.
+    /// The members differ, and the missing answers decide which are right.
     Undecided,
 }
 
-/// Comparisons in a row that may be undecided. What differs then does so for long enough to call the cluster corrupt,
-/// without whoever is down.
+/// The number of undecided comparisons in a row after which the cluster counts as corrupt, without waiting for members that
+/// are down.
 const UNDECIDED_MAX: u32 = 5;
 
-/// How long to wait for those that decide.
+/// Counts how long the members that decide have not answered.
 #[derive(Debug, Default)]
 pub struct Patience {
     undecided: u32,
 }
 
 impl Patience {
-    /// What to report of a comparison, given those before it.
+    /// The verdict to report, given the comparisons before it.
     pub fn hear(&mut self, verdict: Verdict) -> Verdict {
         if verdict != Verdict::Undecided {
             self.undecided = 0;
@@ -42,7 +42,7 @@ impl Patience {
     }
 }
 
-/// Compares what members have answered, of a cluster of `members`.
+/// Compares the answers of members, in a cluster of `members`.
 pub fn judge(answers: &[(MemberId, u64)], members: usize) -> Verdict {
     let mut holders: BTreeMap<u64, Vec<MemberId>> = BTreeMap::new();
     for (member, sum) in answers {

@@ -1,5 +1,5 @@
-//! The lessor's actor, on the network thread: looks who leads, has questions answered, and proposes what has expired and what is
-//! left of the others. Which questions are answered when, and by whom, is decided in `questions`.
+//! The lessor's actor, on the network thread: tracks the leader, gets questions answered, and proposes expiries and
+//! checkpoints. `questions` decides when a question is answered, and by which member.
 
 use super::forward;
 use super::handle::{Answer, AskError, Asked, LeaseHandle, LessorWork, News};
@@ -26,14 +26,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Interval between looks at what is due (etcd: 500 ms).
+/// Interval between checks for due work (etcd: 500 ms).
 const TICK: Duration = Duration::from_millis(100);
-/// The same while leases end: many that end one after the other then end a few at a time, and no write waits for a burst.
+/// The same interval while leases expire: if many expire in a row, a few are proposed at a time, and no write waits for a
+/// burst.
 const TICK_WHILE_DUE: Duration = Duration::from_millis(10);
-/// An expired lease or a checkpoint takes no more than this in a command.
+/// The size limit of an expired lease or a checkpoint in a command.
 const LEASE_BYTES_MAX: usize = 64;
 
-/// What the actor is started with.
+/// Everything that the actor is started with.
 #[derive(Debug)]
 pub struct LessorActorOptions {
     pub handle: LeaseHandle,
@@ -46,13 +47,13 @@ pub struct LessorActorOptions {
     pub metrics: Arc<LeaseMetrics>,
 }
 
-/// The actor.
+/// The lessor's actor.
 pub struct LessorActor {
     lessor: Lessor,
     parts: LessorActorOptions,
     started: env::Instant,
     questions: Questions,
-    /// Away while a call to the leader is under way.
+    /// None while a call to the leader is running.
     caller: Option<PeerCaller>,
     commands_under_way: usize,
     /// Something was due since the last tick.
@@ -68,7 +69,7 @@ impl fmt::Debug for LessorActor {
 }
 
 impl LessorActor {
-    /// Takes up the leases of the newest view.
+    /// Loads the leases of the newest view.
     pub fn new(parts: LessorActorOptions) -> Self {
         let caller = parts.caller.clone();
         let mut actor = Self {
@@ -141,10 +142,10 @@ impl LessorActor {
             }
         }
         if !work.lists.is_empty() {
-            // Once for all who ask: there may be a million.
+            // Once for all callers: there may be a million leases.
             let ids: Arc<[i64]> = self.lessor.ids().into();
             for (list, _) in work.lists {
-                // Whoever asked may have gone.
+                // The caller may have stopped waiting.
                 let _ = list.send(Arc::clone(&ids));
             }
         }
@@ -178,7 +179,7 @@ impl LessorActor {
         self.parts.consensus.status().leader
     }
 
-    /// Has those answered who wait, here or by the leader.
+    /// Starts getting the waiting questions answered, here or by the leader.
     fn begin_round(&mut self, context: &mut Context<Self>) {
         let leader = self.leader();
         let answerer = if self.lessor.leading().is_some() {
@@ -257,7 +258,7 @@ impl LessorActor {
         });
     }
 
-    /// Takes checkpoints back, so that their leases can be kept alive.
+    /// Clears checkpoints through the log, so that their leases can be kept alive.
     fn take_back(&mut self, checkpoints: Vec<LeaseCheckpoint>, term: Term, context: &mut Context<Self>) {
         let ids: Vec<i64> = checkpoints.iter().map(|checkpoint| checkpoint.id).collect();
         let request = Request::LeaseCheckpoints(LeaseCheckpoints {
@@ -270,7 +271,7 @@ impl LessorActor {
             if let Err(error) = outcome {
                 tracing::debug!(%error, "a checkpoint of leases was not taken back");
             }
-            // The news of it first: they were there before the outcome.
+            // The lease changes in the inbox come first: they were there before the outcome.
             let work = actor.parts.handle.inbox.take();
             actor.serve(work, false, context);
             for id in ids {
@@ -304,7 +305,7 @@ impl LessorActor {
         );
     }
 
-    /// Proposes what is due. What does not come through is due again later.
+    /// Proposes what is due. Proposals that fail are due again later.
     fn propose_due(&mut self, context: &mut Context<Self>) {
         let Some(term) = self.lessor.leading() else { return };
         let (now_ms, term) = (self.now_ms(), term.get());
@@ -329,7 +330,7 @@ impl LessorActor {
         }
     }
 
-    /// Proposes what ends so many leases, or none.
+    /// Proposes a command that expires this many leases.
     fn propose(&mut self, request: Request, expired: u64, context: &mut Context<Self>) {
         self.commands_under_way += 1;
         self.found_due = true;
@@ -338,7 +339,7 @@ impl LessorActor {
             if mutants::active(Mutant::LeaseExpiryAdmitted) {
                 consensus.propose(&Caller::default(), request).await
             } else {
-                // Past the clients' admission: a lease ends in time also while their writes are refused.
+                // Not subject to the clients' limits: leases must expire in time even while clients' writes are refused.
                 consensus.propose_own(request).await
             }
         };
@@ -355,7 +356,7 @@ impl LessorActor {
     }
 }
 
-/// The keys that a lease holds. Lets other tasks of the thread run meanwhile.
+/// The keys that a lease holds. Other tasks of the thread run in between.
 async fn keys(view: &View, id: i64) -> Result<Vec<bytes::Bytes>, StateError> {
     let mut keys = vec![];
     for key in view.lease_keys(id) {

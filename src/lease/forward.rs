@@ -1,4 +1,4 @@
-//! Questions about leases on their way to the leader, over its peer port. Asking twice does no harm.
+//! Forwards questions about leases to the leader, through its peer port. A question may be repeated without harm.
 
 use crate::ids::MemberId;
 use crate::peer::caller::{PeerCall, PeerCaller};
@@ -6,7 +6,7 @@ use crate::proto::peer::{LeaseAnswer, LeaseAnswers, LeaseQuestion, LeaseQuestion
 use std::time::Duration;
 use tonic::Status;
 
-/// The leader answers within this time, or another attempt is made.
+/// The time limit for the leader's answer; after it another attempt is made.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The answers to `questions`, in their order.

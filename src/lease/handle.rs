@@ -1,4 +1,4 @@
-//! The way to the lessor, from any thread: what the log has done, and questions.
+//! The interface of the lessor, for any thread: changes of leases from the log, and questions.
 
 use crate::bound::{Admitted, Bound};
 use crate::env;
@@ -15,7 +15,6 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-/// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AskError {
@@ -31,24 +30,24 @@ pub enum AskError {
     Stopped,
 }
 
-/// What the log has done.
+/// Changes of leases from the log.
 #[derive(Debug)]
 pub(super) enum News {
     Changes(Vec<LeaseChange>),
     Replaced(Arc<View>),
-    /// More than is remembered: the newest view has it.
+    /// More changes than are kept. The newest view contains them.
     Lost,
 }
 
-/// A question and who waits for the answer.
+/// A question, and the caller that waits for the answer.
 #[derive(Debug)]
 pub(super) struct Asked {
     pub question: Question,
-    /// Another member has passed it on: it is answered here or not at all, and never held back.
+    /// Forwarded by another member. It is answered here or not at all, and never held back.
     pub forwarded: bool,
     pub deadline: env::Instant,
     answer: oneshot::Sender<Result<Answer, AskError>>,
-    /// Counts it until it is answered, also if its caller has gone.
+    /// Counts the question until it is answered, even if its caller has stopped waiting.
     _admitted: Admitted,
 }
 
@@ -71,23 +70,23 @@ impl Asked {
     }
 
     pub fn finish(self, outcome: Result<Answer, AskError>) {
-        // Whoever asked may have gone.
+        // The caller may have stopped waiting.
         let _ = self.answer.send(outcome);
     }
 }
 
-/// What waits for the lessor. News come before questions: who has been told of a lease can ask for it.
+/// Work for the lessor. Changes come before questions: a client can ask about a lease that it was just told of.
 #[derive(Debug, Default)]
 pub(super) struct LessorWork {
     pub news: Vec<News>,
-    /// Changes in the news.
+    /// The number of changes in `news`.
     news_changes: usize,
     pub asked: Vec<Asked>,
     pub lists: Vec<(oneshot::Sender<Arc<[i64]>>, Admitted)>,
 }
 
 impl LessorWork {
-    /// Keeps at most [`LEASE_NEWS_MAX`] changes: of more it is only known that there were some.
+    /// Keeps at most [`LEASE_NEWS_MAX`] changes. Beyond that it only notes that there were some.
     fn add_changes(&mut self, changes: Vec<LeaseChange>) {
         self.news_changes += changes.len();
         if self.news_changes <= LEASE_NEWS_MAX {
@@ -100,7 +99,7 @@ impl LessorWork {
     }
 }
 
-/// What is left of a positive id behind 32 bits of seconds.
+/// The bits of a positive ID that follow 32 bits of seconds.
 const ID_NUMBER_BITS: u32 = 31;
 const ID_NUMBER_MAX: u64 = (1 << ID_NUMBER_BITS) - 1;
 
@@ -108,7 +107,7 @@ const ID_NUMBER_MAX: u64 = (1 << ID_NUMBER_BITS) - 1;
 #[derive(Clone, Debug)]
 pub struct LeaseHandle {
     pub(super) inbox: Arc<Inbox<LessorWork>>,
-    /// Questions that wait, here or with the lessor.
+    /// Counts the questions that wait, here or with the lessor.
     asking: Bound,
     request_timeout: Duration,
     next_number: Arc<AtomicU64>,
@@ -124,10 +123,10 @@ impl LeaseHandle {
         }
     }
 
-    /// An id for a lease whose client asks for none; positive. It begins with the second in which it is drawn, on every
-    /// member: leases that are granted together, and so mostly end together, lie together wherever leases are sorted by id,
-    /// and the engine leaves those alone that live on. Behind the second come numbers in a row from a random start, so that
-    /// two members hardly ever draw the same id.
+    /// A positive ID for a lease whose client states none. On every member it begins with the current second. Leases that are
+    /// granted together mostly expire together; this way they are close together wherever leases are sorted by ID, and the
+    /// engine need not rewrite the live ones. After the second come consecutive numbers from a random start, so that two
+    /// members hardly ever draw the same ID.
     pub fn next_id(&self) -> i64 {
         loop {
             let second = env::unix_time().as_secs() & u64::from(u32::MAX);
@@ -139,13 +138,13 @@ impl LeaseHandle {
         }
     }
 
-    /// Asks the leader, whoever that is.
+    /// Asks the leader.
     pub async fn ask(&self, question: Question) -> Result<Answer, AskError> {
         let mut answers = self.ask_all(vec![question], false).await?;
         answers.pop().ok_or(AskError::Stopped)
     }
 
-    /// Asks this member on behalf of another.
+    /// Asks this member on behalf of another one.
     pub async fn ask_here(&self, questions: Vec<Question>) -> Result<Vec<Answer>, AskError> {
         self.ask_all(questions, true).await
     }
@@ -169,7 +168,7 @@ impl LeaseHandle {
         Ok(answers)
     }
 
-    /// The leases that this member knows: on a leader those first that end first.
+    /// The leases that this member knows; on a leader in the order of expiry.
     pub async fn list(&self) -> Result<Arc<[i64]>, AskError> {
         let admitted = self.asking.admit().ok_or(AskError::TooManyRequests)?;
         let (answer, receiver) = oneshot::channel();
@@ -189,7 +188,7 @@ impl Observer for LeaseHandle {
         }
         let view = Arc::clone(&publication.view);
         self.inbox.add(|work| {
-            // What came before it is part of it, or was undone by it.
+            // The snapshot contains or undoes all earlier changes.
             work.news.clear();
             work.news_changes = 0;
             work.news.push(News::Replaced(view));

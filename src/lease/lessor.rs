@@ -1,5 +1,5 @@
-//! The pure lessor: which leases there are, and on a leader when each of them ends. No clock: time comes in as
-//! milliseconds on any steady clock of the caller's.
+//! The pure lessor: which leases exist, and on a leader when each expires. It reads no clock: the caller passes the time in
+//! milliseconds of any monotonic clock.
 
 use super::queue::DeadlineQueue;
 use crate::ids::Term;
@@ -9,14 +9,14 @@ use crate::state::leases::LeaseChange;
 use crate::storage::state::leases::LeaseRecord;
 use std::collections::BTreeMap;
 
-/// How a lessor counts.
+/// The times that a lessor uses.
 #[derive(Clone, Copy, Debug)]
 pub struct LessorOptions {
-    /// What a new leader gives each lease on top: clients could not keep it alive meanwhile (etcd: `Promote`).
+    /// What a new leader adds to each lease, since clients could not keep it alive meanwhile (etcd: `Promote`).
     pub extension_ms: u64,
-    /// A lease that lives longer has what is left of it written down so often (etcd: `CheckpointInterval`).
+    /// Interval between checkpoints of the remaining TTL, for leases that live longer than this (etcd: `CheckpointInterval`).
     pub checkpoint_interval_ms: u64,
-    /// An expiry that has not come through is proposed again after so long (etcd: `defaultExpiredleaseRetryInterval`).
+    /// An expiry that was not applied is proposed again after this long (etcd: `defaultExpiredleaseRetryInterval`).
     pub expiry_retry_ms: u64,
 }
 
@@ -30,23 +30,23 @@ impl LessorOptions {
     }
 }
 
-/// What came of keeping a lease alive.
+/// The result of keeping a lease alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// For so many seconds from now.
+    /// The lease lives for so many seconds from now.
     Renewed {
         ttl: i64,
     },
     NotFound,
-    /// Its time is up: whether it is gone is known once the expiry has been applied, or another leads.
+    /// Its time is up. Whether it still exists is known once the expiry is applied, or another member leads.
     Expired,
-    /// A checkpoint says that little is left of it. That must be taken back through the log first: see
+    /// A checkpoint has recorded a shorter remaining TTL. It must be cleared through the log first: see
     /// [`Lessor::clear_checkpoint`].
     Checkpointed,
     NotLeading,
 }
 
-/// What is left of a lease.
+/// The remaining time of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Remaining {
     /// In seconds, rounded towards zero as etcd does.
@@ -57,14 +57,14 @@ pub struct Remaining {
 #[derive(Clone, Copy, Debug)]
 struct Lease {
     record: LeaseRecord,
-    /// When it ends; on a leader only.
+    /// When it expires; on a leader only.
     deadline_ms: u64,
-    /// Which entries of the queues are its own.
+    /// The entries of the queues that belong to this lease.
     expiry_queued_ms: u64,
     checkpoint_queued_ms: u64,
     /// A checkpoint of it may be in the log or on its way there.
     checkpointed: bool,
-    /// The checkpoint is being taken back: no new one meanwhile.
+    /// The checkpoint is being cleared. No new one is made meanwhile.
     clearing: bool,
 }
 
@@ -125,7 +125,7 @@ impl Lessor {
         self.leases.is_empty()
     }
 
-    /// Forgets all leases and takes these.
+    /// Replaces all leases by these.
     pub fn replace(&mut self, leases: impl IntoIterator<Item = (i64, LeaseRecord)>, now_ms: u64) {
         let leases = leases.into_iter();
         self.leases = leases.map(|(id, record)| (id, Lease::new(record))).collect();
@@ -134,7 +134,7 @@ impl Lessor {
         }
     }
 
-    /// Leads from now on, or does not any more. True if that is news.
+    /// Sets the term in which this member leads, if it does. Returns true if that has changed.
     pub fn lead(&mut self, term: Option<Term>, now_ms: u64) -> bool {
         if self.leading == term {
             return false;
@@ -148,7 +148,7 @@ impl Lessor {
         true
     }
 
-    /// Gives each lease its time. One pass and no sorting: a million leases take a fraction of a second.
+    /// Starts the time of each lease. One pass without sorting: a million leases take a fraction of a second.
     fn begin(&mut self, now_ms: u64) {
         let extension_ms = self.options.extension_ms;
         let mut expiries = Vec::with_capacity(self.leases.len());
@@ -172,7 +172,7 @@ impl Lessor {
         self.checkpoints = DeadlineQueue::of(checkpoints);
     }
 
-    /// Takes note of what the log has done.
+    /// Takes in a change from the log.
     pub fn apply(&mut self, change: LeaseChange, now_ms: u64) {
         match change {
             LeaseChange::Granted { id, record } => {
@@ -194,7 +194,7 @@ impl Lessor {
         }
     }
 
-    /// The time of a lease begins anew.
+    /// Starts the full time of a lease.
     fn start(&mut self, id: i64, now_ms: u64) {
         let Some(lease) = self.leases.get_mut(&id) else {
             return;
@@ -238,7 +238,7 @@ impl Lessor {
         }
         lease.deadline_ms = deadline(now_ms, lease.ttl_ms());
         if lease.deadline_ms < lease.expiry_queued_ms {
-            // Sooner than with what a new leader gave it on top.
+            // Earlier than with the new leader's extension.
             lease.expiry_queued_ms = lease.deadline_ms;
             self.expiries.push(lease.expiry_queued_ms, id);
         }
@@ -247,7 +247,7 @@ impl Lessor {
         }
     }
 
-    /// What to propose before a lease with a checkpoint can be kept alive; nothing if that is under way or not due.
+    /// What to propose before a lease with a checkpoint can be kept alive; none if that is under way or not needed.
     /// [`Self::checkpoint_cleared`] must follow.
     pub fn clear_checkpoint(&mut self, id: i64) -> Option<LeaseCheckpoint> {
         let lease = self.leases.get_mut(&id)?;
@@ -261,14 +261,14 @@ impl Lessor {
         })
     }
 
-    /// The proposal has been decided, one way or the other.
+    /// The proposal has succeeded or failed.
     pub fn checkpoint_cleared(&mut self, id: i64) {
         if let Some(lease) = self.leases.get_mut(&id) {
             lease.clearing = false;
         }
     }
 
-    /// What is left of a lease; nothing if there is none. Only a leader knows.
+    /// The remaining time of a lease; none if there is no such lease. Only a leader knows it.
     pub fn remaining(&self, id: i64, now_ms: u64) -> Option<Remaining> {
         let lease = self.leases.get(&id)?;
         let ttl = if lease.deadline_ms >= now_ms {
@@ -282,7 +282,7 @@ impl Lessor {
         })
     }
 
-    /// All leases: on a leader those first that end first, elsewhere by id.
+    /// All leases: on a leader in the order of expiry, elsewhere by ID.
     pub fn ids(&self) -> Vec<i64> {
         let mut ids: Vec<(u64, i64)> = self
             .leases
@@ -295,7 +295,7 @@ impl Lessor {
         ids.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// Takes out leases whose time is up, at most `count_max`: to be proposed. They come again later if that fails.
+    /// Takes at most `count_max` leases whose time is up, to be proposed. They are due again later if that fails.
     pub fn expired(&mut self, now_ms: u64, count_max: usize) -> Vec<ExpiredLease> {
         let mut expired = vec![];
         while expired.len() < count_max
@@ -318,7 +318,7 @@ impl Lessor {
         expired
     }
 
-    /// Checkpoints that are due, at most `count_max`: to be proposed.
+    /// At most `count_max` checkpoints that are due, to be proposed.
     pub fn due_checkpoints(&mut self, now_ms: u64, count_max: usize) -> Vec<LeaseCheckpoint> {
         let interval_ms = self.options.checkpoint_interval_ms;
         let mut due = vec![];
@@ -332,7 +332,7 @@ impl Lessor {
                 continue;
             }
             let left_ms = lease.deadline_ms.saturating_sub(now_ms);
-            // Nothing left would mean all of its time.
+            // A remaining TTL of 0 would mean the full TTL.
             if left_ms == 0 {
                 continue;
             }
@@ -346,7 +346,7 @@ impl Lessor {
                 lease.checkpointed = true;
                 now_ms + interval_ms
             } else {
-                // It was kept alive since: a lease that is kept alive often never needs one.
+                // It was kept alive since. A lease that is kept alive often never needs a checkpoint.
                 renewed_ms.saturating_add(interval_ms).max(now_ms + 1)
             };
             lease.checkpoint_queued_ms = next_ms;
@@ -361,7 +361,7 @@ impl Lessor {
     }
 }
 
-/// The clock's milliseconds are rounded down: one more, so that nothing ends too early.
+/// The clock rounds milliseconds down. One is added, so that nothing expires too early.
 fn deadline(now_ms: u64, left_ms: u64) -> u64 {
     now_ms.saturating_add(left_ms).saturating_add(1)
 }

@@ -1,13 +1,13 @@
-//! Leases in time: who counts down, who keeps alive, who tells the log that a lease has expired.
+//! The time of leases: counting down, keep-alives, and reporting expiries to the log.
 //!
-//! What a lease is and which keys it holds is decided by the log (`state::leases`). When it ends is known to the leader
-//! alone: its lessor keeps the deadlines, answers whoever keeps leases alive, and proposes what has expired. The lessors
-//! of the other members know the leases, so that they can take over at once, and pass questions on to the leader.
-//! Mirrors etcd's server/lease and the lease part of server/etcdserver/v3_server.go.
+//! The log decides which leases exist and which keys they hold (`state::leases`). Only the leader knows when a lease expires:
+//! its lessor keeps the deadlines, answers keep-alives, and proposes expiries. The lessors of the other members know the
+//! leases, so that they can take over at once, and forward questions to the leader. Mirrors etcd's server/lease and the lease
+//! part of server/etcdserver/v3_server.go.
 //!
-//! Never too early: a lease is kept alive only after a quorum has confirmed the leader, in a round that began after the
-//! question came, and a new leader gives each lease all of its time again (or what a checkpoint has left of it) and an
-//! election timeout on top. Late by at most that much per change of leader.
+//! A lease never expires too early: it is kept alive only after a quorum has confirmed the leader, in a round that began after
+//! the request arrived. A new leader gives each lease its full time again (or what a checkpoint has recorded) plus an election
+//! timeout. Expiry is late by at most that much per change of leader.
 
 pub mod actor;
 mod forward;

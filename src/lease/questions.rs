@@ -1,7 +1,7 @@
-//! Questions about leases on their way to an answer: who answers them, what waits for what, and what is asked again.
+//! Decides which member answers a question about leases, what the question waits for, and whether it is asked again.
 //!
-//! They are answered in rounds: one confirmation of leadership, or one call to the leader, serves all that came before it began.
-//! What keeps time is the lessor's.
+//! They are answered in rounds: one confirmation of leadership, or one call to the leader, serves all questions that came
+//! before it began. The lessor keeps the time.
 
 use super::handle::{Answer, AskError, Asked};
 use super::lessor::{Lessor, Renewal};
@@ -13,44 +13,44 @@ use std::collections::BTreeMap;
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub(super) struct Questions {
-    /// For the next round.
+    /// Questions for the next round.
     waiting: Vec<Asked>,
-    /// For a round after the next tick.
+    /// Questions for a round after the next tick.
     later: Vec<Asked>,
-    /// For what the log says of their lease.
+    /// Questions that wait until the log changes their lease.
     held: BTreeMap<i64, Vec<Asked>>,
     is_confirming: bool,
     is_forwarding: bool,
 }
 
-/// Who answers.
+/// Which member answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answerer {
     /// This member, once a quorum has confirmed that it leads.
     Own,
     /// The leader.
     Leader,
-    /// Nobody leads, as far as is known here.
+    /// No leader is known.
     Nobody,
 }
 
-/// What is to be done next.
+/// What to do next.
 #[derive(Debug)]
 pub(super) enum Round {
     Nothing,
-    /// Have a quorum confirm that this member leads; then [`Questions::confirmed`] or [`Questions::not_confirmed`].
+    /// Have a quorum confirm that this member leads; then call [`Questions::confirmed`] or [`Questions::not_confirmed`].
     Confirm(Vec<Asked>),
-    /// Ask the leader; then [`Questions::answered`] or [`Questions::not_answered`].
+    /// Ask the leader; then call [`Questions::answered`] or [`Questions::not_answered`].
     Forward(Vec<Asked>),
 }
 
-/// What follows from a round of this member's own.
+/// What follows from a round that this member answers.
 #[derive(Debug, Default)]
 pub(super) struct Confirmed {
     pub renewed: u64,
-    /// To be told what is left of their leases.
+    /// Questions about the remaining time of leases.
     pub to_tell: Vec<Asked>,
-    /// Checkpoints to take back before their leases can be kept alive.
+    /// Checkpoints to clear before their leases can be kept alive.
     pub to_clear: Vec<LeaseCheckpoint>,
 }
 
@@ -59,28 +59,28 @@ impl Questions {
         self.waiting.extend(asked);
     }
 
-    /// What was put off is due.
+    /// Questions that were put off are due.
     pub fn tick(&mut self) {
         self.waiting.append(&mut self.later);
     }
 
-    /// Lets those ask again who wait for a lease.
+    /// Repeats the questions that wait for a change of this lease.
     pub fn release(&mut self, id: i64) {
         self.waiting.extend(self.held.remove(&id).into_iter().flatten());
     }
 
-    /// Lets those ask again who wait for any lease.
+    /// Repeats the questions that wait for a change of any lease.
     pub fn release_all(&mut self) {
         let held = std::mem::take(&mut self.held);
         self.waiting.extend(held.into_values().flatten());
     }
 
-    /// Lets those ask again after the next tick who wait for a lease.
+    /// Repeats, after the next tick, the questions that wait for a change of this lease.
     pub fn put_off_held(&mut self, id: i64) {
         self.later.extend(self.held.remove(&id).into_iter().flatten());
     }
 
-    /// Answers those whose time is up.
+    /// Answers questions whose deadline has passed.
     pub fn give_up_late(&mut self, now: Instant, error: AskError) {
         let late = |asked: &mut Asked| asked.deadline <= now;
         let mut all_late: Vec<Asked> = self.waiting.extract_if(.., late).collect();
@@ -93,7 +93,7 @@ impl Questions {
         }
     }
 
-    /// Begins the next round, if there is something for one and none like it is under way.
+    /// Begins the next round, if there are questions and no round of the same kind is under way.
     pub fn begin_round(&mut self, answerer: Answerer) -> Round {
         if answerer != Answerer::Own {
             for asked in self.waiting.extract_if(.., |asked| asked.forwarded) {
@@ -154,13 +154,13 @@ impl Questions {
         confirmed
     }
 
-    /// This member does not lead any more, or could not find out.
+    /// This member no longer leads, or could not find out.
     pub fn not_confirmed(&mut self, asked: Vec<Asked>) {
         self.is_confirming = false;
         self.later.extend(asked);
     }
 
-    /// What the leader has answered, in the order of the questions.
+    /// Takes the leader's answers, in the order of the questions.
     pub fn answered(&mut self, asked: Vec<Asked>, answers: Vec<Answer>) {
         self.is_forwarding = false;
         for (asked, answer) in asked.into_iter().zip(answers) {
@@ -178,7 +178,7 @@ impl Questions {
         self.later.extend(asked);
     }
 
-    /// Until the log says what became of its lease. The member that has passed a question on asks again instead.
+    /// Holds a question until the log changes its lease. If another member forwarded it, that member asks again instead.
     fn hold(&mut self, asked: Asked) {
         if asked.forwarded {
             asked.finish(Ok(Answer {

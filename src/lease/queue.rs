@@ -1,8 +1,7 @@
-//! What is due when: one entry per lease, however often the time changes.
+//! A queue of deadlines: one entry per lease, however often its deadline changes.
 //!
-//! Keeping a lease alive only moves its deadline, which is the common case and costs nothing here. An entry that comes
-//! up too early is put back by its owner. Entries of leases that have gone are passed over, and swept out once they are
-//! the most.
+//! A keep-alive only moves the lease's deadline. This is the common case and costs nothing here: if an entry comes up too
+//! early, its owner puts it back. Entries of deleted leases are skipped, and swept out once they are the majority.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -14,7 +13,7 @@ pub struct DeadlineQueue {
 }
 
 impl DeadlineQueue {
-    /// All at once: as cheap as it gets.
+    /// Builds the heap at once, which is cheaper than single pushes.
     pub fn of(entries: Vec<(u64, i64)>) -> Self {
         Self {
             heap: entries.into_iter().map(Reverse).collect::<Vec<_>>().into(),
@@ -38,7 +37,7 @@ impl DeadlineQueue {
         *self = Self::default();
     }
 
-    /// Sweeps if there are more than twice as many entries as `alive`.
+    /// Removes dead entries if there are more than twice as many entries as `alive`.
     pub fn sweep(&mut self, alive: usize, is_alive: impl Fn(u64, i64) -> bool) {
         if self.heap.len() > 2 * alive + 1024 {
             self.heap.retain(|Reverse((at_ms, id))| is_alive(*at_ms, *id));

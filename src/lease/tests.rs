@@ -110,7 +110,7 @@ fn a_new_leader_gives_all_time_again_and_an_election_timeout() {
     assert!(!lessor.lead(Some(Term(3)), 105_000), "nothing new");
     assert!(expired(&mut lessor, 111_000).is_empty());
     assert_eq!(expired(&mut lessor, 111_001), [1]);
-    // Leading again, in a later term, begins anew.
+    // In a later term of this leader, time starts again.
     assert!(lessor.lead(Some(Term(5)), 111_500));
     assert!(expired(&mut lessor, 122_500).is_empty());
     lessor.apply(LeaseChange::Checkpointed { id, remaining_ttl }, 0);
@@ -142,7 +142,7 @@ fn a_checkpoint_is_taken_back_before_its_lease_is_kept_alive() {
     let (id, granted_at) = (1, 7);
     let mut lessor = leader(&[(id, 300)]);
     assert_eq!(lessor.due_checkpoints(60_000, 9).len(), 1);
-    // It may be in the log already.
+    // The checkpoint may be in the log already.
     assert_eq!(lessor.renew(id, 61_000), Renewal::Checkpointed);
     let cleared = LeaseCheckpoint {
         id,
@@ -161,7 +161,7 @@ fn a_checkpoint_is_taken_back_before_its_lease_is_kept_alive() {
     lessor.apply(change(0), 121_000);
     lessor.checkpoint_cleared(id);
     assert_eq!(lessor.renew(id, 121_000), Renewal::Renewed { ttl: 300 });
-    // One that does not come through leaves everything as it was.
+    // A proposal that fails changes nothing.
     assert_eq!(lessor.due_checkpoints(181_001, 9).len(), 1);
     assert!(lessor.clear_checkpoint(id).is_some());
     lessor.checkpoint_cleared(id);
@@ -200,11 +200,11 @@ fn step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
-    /// The model knows the exact time of each lease; expiries are applied at once.
+    /// The model knows the exact time of each lease. Expiries are applied at once.
     #[test]
     fn leases_end_exactly_when_a_model_says_so(steps in proptest::collection::vec(step(), 1..80)) {
         let mut lessor = leader(&[]);
-        // Id -> time to live, and deadline if there is a leader.
+        // The TTL of each lease, and its deadline if there is a leader.
         let mut model: BTreeMap<i64, (i64, u64)> = BTreeMap::new();
         let (mut now_ms, mut term, mut leading) = (0, 2, true);
         for (number, step) in steps.into_iter().enumerate() {

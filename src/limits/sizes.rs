@@ -1,5 +1,5 @@
-//! The limits that the simulator draws from its seed, tiny more often than not: what is split, cut, parked or resumed at a
-//! limit is then reached by stores of a few kilobytes. Everywhere else [`sizes`] is constant and folds into its callers.
+//! The limits that the simulator draws from its seed, mostly tiny ones: stores of a few kilobytes then reach the code that
+//! splits, cuts, parks or resumes at a limit. Everywhere else [`sizes`] is constant and folds into its callers.
 
 use super::{
     APPLY_BATCH_BYTES, APPLY_LAG_BYTES_MAX, BACKUP_CHUNK_BYTES, BACKUP_PASS_KEYS, CHECKPOINT_BYTES,
@@ -11,7 +11,7 @@ use super::{
     WATCH_RECENT_BYTES, WATCH_RESPONSE_BYTES,
 };
 
-/// Lists them once: the field, its type, and the constant that it has outside the simulator.
+/// Lists each limit once: the field, its type, and its constant outside the simulator.
 macro_rules! sizes {
     ($($field:ident: $kind:ty = $constant:ident,)*) => {
         /// See the head of the file. Each field is the constant of the same name.
@@ -23,7 +23,7 @@ macro_rules! sizes {
         impl Sizes {
             pub const DEFAULT: Self = Self { $($field: $constant,)* };
 
-            /// Those that differ from the default, each with its name.
+            /// The limits that differ from the default, each with its name.
             pub fn changed(&self) -> Vec<(&'static str, u64)> {
                 let mut changed = Vec::new();
                 $(if self.$field != Self::DEFAULT.$field {
@@ -87,7 +87,7 @@ pub fn sizes() -> Sizes {
     SIZES.get()
 }
 
-/// Puts limits in force, for the simulation on this thread.
+/// Sets the limits for the simulation on this thread.
 #[cfg(madsim)]
 pub fn set_sizes(sizes: Sizes) {
     SIZES.set(sizes);

@@ -1,6 +1,6 @@
-//! Calls to other members' peer ports: what is asked once and answered, beside the links' streams.
+//! Unary calls to other members' peer ports, beside the links' streams.
 //!
-//! What is asked, and what an answer means, is the concern of whoever calls.
+//! What the questions and answers mean is the caller's concern.
 
 use super::link::{self, Remote};
 use super::{envelope, identity};
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tonic::Status;
 
-/// What other members answer.
+/// The calls that other members answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerCall {
     /// `LeaseQuestions`, answered with `LeaseAnswers`.
@@ -27,14 +27,14 @@ pub enum PeerCall {
     AskState,
 }
 
-/// Who calls. A clone has connections of its own.
+/// Calls other members. A clone has connections of its own.
 #[derive(Debug)]
 pub struct PeerCaller {
     own: Identity,
     views: Views,
-    /// For peer URLs that say https.
+    /// For https peer URLs.
     dialler: Option<Connector>,
-    /// To those that were called last; each is kept until a call fails.
+    /// Connections to the members that were called last. Each is kept until a call fails.
     connections: BTreeMap<MemberId, PeerClient<Channel>>,
     attempts: usize,
 }
@@ -56,14 +56,14 @@ impl PeerCaller {
         }
     }
 
-    /// The members but this one.
+    /// All members but this one.
     pub fn others(&self) -> Vec<MemberId> {
         let view = self.views.load();
         let ids = view.cluster.members.iter().map(|member| MemberId(member.id));
         ids.filter(|id| *id != self.own.member).collect()
     }
 
-    /// Where a member is; without a URL if it is not in the membership.
+    /// The address of a member; without URLs if it is not in the membership.
     pub fn remote(&self, member: MemberId) -> Remote {
         let view = self.views.load();
         let urls_of = |member| {
@@ -80,7 +80,8 @@ impl PeerCaller {
         }
     }
 
-    /// What each of these answers within the time, all called at once. Connections to others are closed.
+    /// Calls these members at the same time and returns their answers, each after `within` at most. Connections to other
+    /// members are closed.
     pub async fn call<A: Message + Default>(
         &mut self,
         members: &[MemberId],
@@ -111,7 +112,7 @@ impl PeerCaller {
     }
 }
 
-/// Over the connection that is there, or a new one to where the member is.
+/// Calls over the existing connection, or over a new one to the member's address.
 async fn call_one<A: Message + Default>(
     known: Result<PeerClient<Channel>, Remote>,
     attempt: usize,

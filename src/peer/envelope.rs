@@ -1,5 +1,5 @@
-//! The wrapping of everything on a peer link: what is sent and a checksum over all of it, handshakes and answers included,
-//! so that a byte that the network (or a middle box, or memory) changed never reaches raft, nor has a member refused.
+//! The checksums of everything that is sent on a peer link, handshakes and answers included. A byte that the network, a
+//! middlebox or memory has changed never reaches raft, and never makes a member be refused.
 
 use crate::proto::peer::{
     self, Batch, Envelope, Hello, LinkReply, Recollection, SnapshotChunk, SnapshotRecord, SnapshotRecords,
@@ -8,7 +8,7 @@ use crate::proto::peer::{
 use bytes::Bytes;
 use prost::Message;
 
-/// What came was not what was sent.
+/// A message was damaged on its way.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvelopeError {
@@ -18,12 +18,11 @@ pub enum EnvelopeError {
     Decode(#[from] prost::DecodeError),
 }
 
-/// The checksum of an envelope. It covers what is sent byte by byte, so that a newer member may say more in it.
+/// The checksum of an envelope. It covers the encoded bytes, so that newer members can add fields.
 fn sum_of(envelope: &Envelope) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&envelope.hello), &envelope.batch)
 }
 
-/// The checksum of a snapshot's chunk.
 fn sum_of_chunk(chunk: &SnapshotChunk) -> u32 {
     let parts = [
         &chunk.hello[..],
@@ -35,7 +34,6 @@ fn sum_of_chunk(chunk: &SnapshotChunk) -> u32 {
     parts.into_iter().fold(0, crc32c::crc32c_append)
 }
 
-/// The checksum of an answer to a snapshot.
 fn sum_of_reply(reply: &SnapshotReply) -> u32 {
     let position = reply.resume_after.clone().unwrap_or_default();
     let parts = [
@@ -56,23 +54,21 @@ fn seal(hello: Vec<u8>, batch: Vec<u8>) -> Envelope {
     envelope
 }
 
-/// Wraps a batch.
 pub fn wrap(batch: &Batch) -> Envelope {
     wrap_call(None, batch)
 }
 
-/// Wraps a handshake.
 pub fn wrap_hello(hello: &Hello) -> Envelope {
     seal(hello.encode_to_vec(), Vec::new())
 }
 
-/// Wraps the message of a call, or of the answer to one; the handshake goes with the call.
+/// Wraps the message of a call, together with the handshake, or the message of an answer.
 pub fn wrap_call(hello: Option<&Hello>, message: &impl Message) -> Envelope {
     let hello = hello.map(Message::encode_to_vec).unwrap_or_default();
     seal(hello, message.encode_to_vec())
 }
 
-/// Checks and unwraps the message of a call, or of the answer to one.
+/// Checks and unwraps the message of a call or of an answer.
 pub fn unwrap_call<M: Message + Default>(envelope: Envelope) -> Result<M, EnvelopeError> {
     check(&envelope)?;
     Ok(M::decode(envelope.batch)?)
@@ -88,12 +84,12 @@ pub fn unwrap_hello(envelope: &Envelope) -> Result<Hello, EnvelopeError> {
     Ok(Hello::decode(envelope.hello.clone())?)
 }
 
-/// Checks and unwraps a batch. Payloads stay where they are: the batch points into the envelope.
+/// Checks and unwraps a batch. Payloads are not copied: the batch points into the envelope.
 pub fn unwrap(envelope: Envelope) -> Result<Batch, EnvelopeError> {
     unwrap_call(envelope)
 }
 
-/// The first chunk of a snapshot.
+/// Makes the first chunk of a snapshot.
 pub fn announce(hello: &Hello, announcement: &peer::Message) -> SnapshotChunk {
     seal_chunk(SnapshotChunk {
         hello: Bytes::from(hello.encode_to_vec()),
@@ -109,13 +105,13 @@ pub fn unwrap_announcement(chunk: &SnapshotChunk) -> Result<(Hello, peer::Messag
     Ok((Hello::decode(chunk.hello.clone())?, announcement))
 }
 
-/// Seals a snapshot's chunk, whatever it holds.
+/// Seals a chunk of any kind.
 pub fn seal_chunk(mut chunk: SnapshotChunk) -> SnapshotChunk {
     chunk.crc = sum_of_chunk(&chunk);
     chunk
 }
 
-/// The chunk of this number, with these records.
+/// Makes chunk `number`, with these records.
 pub fn wrap_records(number: u64, records: Vec<SnapshotRecord>, last: bool) -> SnapshotChunk {
     seal_chunk(SnapshotChunk {
         records: Bytes::from(SnapshotRecords { records }.encode_to_vec()),
@@ -125,12 +121,11 @@ pub fn wrap_records(number: u64, records: Vec<SnapshotRecord>, last: bool) -> Sn
     })
 }
 
-/// Checks a snapshot's chunk, whatever it holds.
+/// Checks a chunk of any kind.
 pub fn check_chunk(chunk: &SnapshotChunk) -> Result<(), EnvelopeError> {
     compare(sum_of_chunk(chunk), chunk.crc, chunk.records.len())
 }
 
-/// Checks and unwraps the records of a snapshot.
 pub fn unwrap_records(chunk: &SnapshotChunk) -> Result<Vec<SnapshotRecord>, EnvelopeError> {
     check_chunk(chunk)?;
     Ok(SnapshotRecords::decode(chunk.records.clone())?.records)
@@ -140,7 +135,7 @@ fn sum_of_link_reply(reply: &LinkReply) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(reply.version.as_bytes()), &reply.recollection)
 }
 
-/// Seals the answer to a beat of a link.
+/// Seals the answer to an empty batch of a link.
 pub fn seal_link_reply(version: &str) -> LinkReply {
     let mut reply = LinkReply {
         version: version.into(),
@@ -166,7 +161,6 @@ pub fn check_link_reply(reply: &LinkReply) -> Result<(), EnvelopeError> {
     compare(sum_of_link_reply(reply), reply.crc, reply.version.len())
 }
 
-/// Checks and unwraps the answer to a handshake.
 pub fn unwrap_handshake(reply: &LinkReply) -> Result<Recollection, EnvelopeError> {
     check_link_reply(reply)?;
     Ok(Recollection::decode(reply.recollection.clone())?)
@@ -178,7 +172,7 @@ pub fn seal_snapshot_reply(mut reply: SnapshotReply) -> SnapshotReply {
     reply
 }
 
-/// Checks an answer to a snapshot: a place to go on from that is not the receiver's would leave a hole in its state.
+/// Checks an answer to a snapshot. A wrong resume position would leave a hole in the receiver's state.
 pub fn check_snapshot_reply(reply: &SnapshotReply) -> Result<(), EnvelopeError> {
     compare(sum_of_reply(reply), reply.crc, reply.encoded_len())
 }

@@ -1,4 +1,4 @@
-//! Who may talk to whom: the handshake of a peer link, judged against the replicated membership.
+//! Which members may talk to this one: the handshake of a peer link, checked against the replicated membership.
 
 use crate::etcd_errors::EtcdError;
 use crate::ids::{Incarnation, MemberId};
@@ -11,7 +11,7 @@ use crate::storage::directory::Identity;
 use crate::version;
 use tonic::{Code, Status};
 
-/// What a member says when it calls another.
+/// What a member says of itself when it calls another.
 pub fn hello(own: Identity, to: MemberId) -> Hello {
     Hello {
         cluster_id: own.cluster.0,
@@ -26,7 +26,7 @@ pub fn hello(own: Identity, to: MemberId) -> Hello {
     }
 }
 
-/// The disk that a member comes with.
+/// The disk, and its start, that a member presents.
 pub fn contact(hello: &Hello) -> Contact {
     let start = Start {
         count: hello.start_count,
@@ -36,17 +36,17 @@ pub fn contact(hello: &Hello) -> Contact {
     Contact::new(Incarnation(hello.incarnation), start)
 }
 
-/// What this member judges others by.
+/// What this member checks others against.
 #[derive(Clone)]
 pub struct IdentityCheck {
     pub own: Identity,
     pub views: Views,
-    /// With what the others were heard last.
+    /// The disks with which the other members were last heard.
     pub contacts: Contacts,
 }
 
 impl IdentityCheck {
-    /// Whether a member is to be heard that comes like this, or answers so.
+    /// Whether a member that presents itself like this, as dialler or in an answer, may be heard.
     pub fn check(&self, hello: &Hello) -> Result<MemberId, Status> {
         let from = MemberId(hello.from);
         let view = self.views.load();
@@ -57,30 +57,29 @@ impl IdentityCheck {
         Ok(from)
     }
 
-    /// Whether this member knows another one. One that lags behind may be dialled by members that have come since.
+    /// Whether this member knows another one. A member that lags behind may be called by members that were added since.
     pub fn knows(&self, member: MemberId) -> bool {
         self.views.load().member(member).is_some()
     }
 
-    /// Whether a member is none any more.
+    /// Whether a member has been removed.
     pub fn is_removed(&self, member: MemberId) -> bool {
         self.views.load().is_removed(member) && !mutants::active(Mutant::RemovedAdmitted)
     }
 }
 
-/// The status code of a refusal that repeating will not change: the dialling member must stop.
+/// The status code of a permanent refusal: the dialling member must stop.
 pub const REFUSED: Code = Code::FailedPrecondition;
 
 /// The status code of the refusal of a member that was removed.
 pub const REMOVED: Code = EtcdError::MemberRemoved.code();
 
-/// The refusal of a member that was removed.
 pub fn removed() -> Status {
     EtcdError::MemberRemoved.into()
 }
 
-/// Whether a member may send us messages. `known` is what the membership says of it, `last` with what it was heard last. The
-/// membership learns of a member's disk some time after the member has begun to vote, what this member notes itself does not.
+/// Whether a member may send us messages. `known` is its record in the membership, `last` the disk with which it was last
+/// heard. The membership learns of a member's disk some time after the member's first vote; `last` is noted before that.
 pub fn check(
     own: Identity,
     hello: &Hello,
@@ -88,8 +87,8 @@ pub fn check(
     last: Option<Contact>,
 ) -> Result<(), Status> {
     if hello.cluster_id != own.cluster.0 {
-        // Somebody else's cluster, or a member that was started with other --initial-cluster flags: it may be us who
-        // are wrong, so neither stops.
+        // Another cluster's member, or one that was started with other --initial-cluster flags. The error may be on this side,
+        // so neither member stops.
         return Err(Status::invalid_argument(format!(
             "cluster ID mismatch: this member is of cluster {}, not {:x}",
             own.cluster, hello.cluster_id
@@ -101,7 +100,8 @@ pub fn check(
             own.member, hello.to
         )));
     }
-    // A member that has come while this one was away is not known here before this one has caught up, which takes its messages.
+    // A member that was added while this one was away is unknown here until this one has caught up, for which it needs
+    // messages.
     let unknown = Member::default();
     let known = known.unwrap_or(&unknown);
     let last = last.filter(|_| !mutants::active(Mutant::ContactsForgotten));
@@ -175,7 +175,7 @@ mod tests {
             check(own, &hello, None, None).is_ok(),
             "it may have come while this one was away"
         );
-        // Incarnation, number and name of the start that was heard last, with what the membership knows.
+        // Incarnation, count and name of the start that was heard last; the membership's incarnation; the result.
         let contacts = [
             (20, 3, 30, 0, Ok(())),
             (20, 2, 20, 20, Ok(())),
@@ -183,7 +183,7 @@ mod tests {
             (20, 3, 31, 20, Err(REFUSED)),
             (20, 4, 40, 20, Err(REFUSED)),
             (21, 1, 10, 0, Err(REFUSED)),
-            // What all have agreed on counts more than what this member has seen.
+            // The replicated membership overrides what this member has noted itself.
             (21, 9, 90, 20, Ok(())),
         ];
         for (incarnation, count, name, agreed, expected) in contacts {

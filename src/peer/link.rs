@@ -1,10 +1,10 @@
-//! The way to one remote member: an actor that keeps a stream to it open, with back-off and over all its peer URLs, and
-//! sends what consensus hands it, in order. What cannot be sent is dropped and reported: raft repeats what matters, and
-//! forwarded commands are never sent twice.
+//! The link to one remote member: an actor that keeps a stream to it open, trying its peer URLs in turn, and sends consensus's
+//! messages in order. Messages that cannot be sent are dropped and the member is reported unreachable: raft repeats what
+//! matters, and forwarded commands are never sent twice.
 //!
-//! Every second an empty batch asks for an answer, and each side gives the stream up when it hears nothing. Checksums
-//! find what was damaged inside a batch, but a damaged length or window, of which no sum is kept, can leave both ends
-//! waiting for bytes that never come, on a connection that answers pings.
+//! Every second an empty batch asks for an answer, and each side closes the stream after a silence. This is needed beside
+//! checksums: a damaged frame length or window has no checksum, and can leave both ends waiting for bytes that never come
+//! while the connection still answers pings.
 
 use super::identity::IdentityCheck;
 use super::{envelope, identity, snapshot_send};
@@ -34,19 +34,19 @@ use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-/// Envelopes on their way into the connection; beyond it the network is too slow and messages are dropped.
+/// Envelopes queued for the connection. Beyond that the network is too slow, and messages are dropped.
 const ENVELOPES_MAX: usize = 256;
-/// Interval between attempts to connect; a jitter of as much comes on top (etcd tries every 100 ms).
+/// Interval between attempts to connect; random jitter adds up to as much again (etcd tries every 100 ms).
 const RECONNECT_AFTER: Duration = Duration::from_millis(100);
-/// An answer to the handshake takes no longer.
+/// The time limit for the answer to a handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Interval between empty batches.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// After so much silence a stream is given up, at either end.
+/// Either end closes a stream after this much silence.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// So many refusals in a row are believed: no checksum covers a status, and a member that stops for one does not come back.
+/// A refusal is believed after so many in a row: no checksum covers a gRPC status, and stopping this member is final.
 const REFUSALS_MAX: usize = 3;
 
 /// Raft messages for the remote member, or commands for it to propose.
@@ -54,7 +54,7 @@ const REFUSALS_MAX: usize = 3;
 #[rtype(result = "()")]
 pub struct Send(pub Batch);
 
-/// A snapshot for the remote member: raft's announcement and the state it stands for.
+/// A snapshot for the remote member: raft's message and the state that belongs to it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct SendSnapshot {
@@ -72,25 +72,25 @@ struct SnapshotSent {
     arrived: bool,
 }
 
-/// The remote member is no member any more, or is elsewhere.
+/// The remote member was removed, or its URLs have changed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct End;
 
-/// Where the remote member is, and who we are to it.
+/// The remote member's address, and this member's identity towards it.
 #[derive(Clone, Debug)]
 pub struct Remote {
     pub own: Identity,
     pub member: MemberId,
     pub urls: Vec<MemberUrl>,
-    /// Where this member is, as the cluster knows it.
+    /// This member's peer URLs according to the membership.
     pub own_urls: Vec<String>,
-    /// For those of its URLs that say https.
+    /// For https peer URLs.
     pub dialler: Option<Connector>,
 }
 
 impl Remote {
-    /// What this member says when it dials that one.
+    /// What this member says of itself when it dials the remote one.
     pub(super) fn hello(&self) -> Hello {
         Hello {
             peer_urls: self.own_urls.clone(),
@@ -99,7 +99,7 @@ impl Remote {
     }
 }
 
-/// The actor.
+/// The actor of a link.
 pub struct Link {
     remote: Remote,
     consensus: Arc<Inbox<Incoming>>,
@@ -108,8 +108,8 @@ pub struct Link {
     transfers: TaskThread,
     outgoing: Option<mpsc::Sender<Envelope>>,
     snapshot_under_way: bool,
-    /// The view that was sent last, and what it was called: as long as it is the same one, a transfer goes on where it broke
-    /// off. It is not kept alive for that.
+    /// The view that was sent last, and the name of its stream. While the view is the same, a broken transfer is resumed. The
+    /// reference is weak, so that it does not keep the view alive.
     streamed: (Weak<View>, u64),
     metrics: SentMetrics,
     ended: Arc<Notify>,
@@ -138,7 +138,7 @@ impl Link {
         }
     }
 
-    /// What the records of this view are called on their way to the remote member.
+    /// The name of the stream of this view's records.
     fn stream_of(&mut self, view: &Arc<View>) -> u64 {
         let (streamed, name) = &self.streamed;
         if !std::ptr::eq(streamed.as_ptr(), Arc::as_ptr(view)) || streamed.strong_count() == 0 {
@@ -209,8 +209,8 @@ impl Actor for Link {
     }
 }
 
-/// What a member remembers counts only if it has its own disk: a blank one remembers nothing, and an older copy too little.
-/// It is told so when it dials.
+/// Whether the remote member runs on its own disk. If not, its memory does not count: a blank disk remembers nothing, and an
+/// older copy too little. The remote member learns that when it dials this one.
 fn check_answer(identity_check: &IdentityCheck, recollection: &Recollection) -> Result<(), Status> {
     let hello = recollection.hello.as_ref();
     let hello = hello.ok_or_else(|| Status::data_loss("it does not say who it is"))?;
@@ -220,7 +220,7 @@ fn check_answer(identity_check: &IdentityCheck, recollection: &Recollection) -> 
     }
 }
 
-/// Connects to the remote member and waits until that ends, which it always does with an error.
+/// Keeps a stream to the remote member open. It always ends with an error.
 async fn keep_open(
     remote: &Remote,
     identity_check: &IdentityCheck,
@@ -257,7 +257,7 @@ pub struct LinkStream {
     recollection: Recollection,
 }
 
-/// Opens a stream to the remote member, over the next of its addresses.
+/// Opens a stream to the remote member, over the next of its URLs.
 pub async fn open(remote: &Remote, attempt: usize) -> Result<LinkStream, Status> {
     let mut client = connect(remote, attempt).await?;
     let (outgoing, envelopes) = mpsc::channel(ENVELOPES_MAX);
@@ -285,13 +285,13 @@ pub async fn open(remote: &Remote, attempt: usize) -> Result<LinkStream, Status>
         .map_err(|_| Status::deadline_exceeded("no answer to the handshake"))?
 }
 
-/// When the question under way was asked.
+/// When the unanswered empty batch was sent.
 type AskedAt = Cell<Option<env::Instant>>;
 
 async fn beat(outgoing: &mpsc::Sender<Envelope>, asked: &AskedAt) -> Infallible {
     loop {
         env::sleep(BEAT_INTERVAL).await;
-        // If there is no room, nothing gets through, and the answers will be missed.
+        // If the queue is full, nothing gets through, and missing answers end the stream.
         let sent = outgoing.try_send(envelope::wrap(&Batch::default()));
         if sent.is_ok() && asked.get().is_none() {
             asked.set(Some(env::now()));
@@ -299,7 +299,7 @@ async fn beat(outgoing: &mpsc::Sender<Envelope>, asked: &AskedAt) -> Infallible 
     }
 }
 
-/// Waits until the answers to the empty batches end.
+/// Takes the answers to the empty batches until they stop coming.
 async fn answers(
     mut replies: Streaming<LinkReply>,
     asked: &AskedAt,
@@ -317,7 +317,7 @@ async fn answers(
     }
 }
 
-/// A client for the remote member, over the next of its addresses.
+/// Connects to the remote member, over the next of its URLs.
 pub(crate) async fn connect(remote: &Remote, attempt: usize) -> Result<PeerClient<Channel>, Status> {
     let url = remote
         .urls
@@ -395,7 +395,7 @@ impl Handler<SendSnapshot> for Link {
             snapshot.stream = self.stream_of(&view);
         }
         let metrics = self.metrics.clone();
-        // Reading the state may wait for the engine, and packing it takes time: heartbeats go on beside it.
+        // Reading the state may wait for the storage engine, and encoding takes time. Heartbeats must not wait for either.
         self.transfers.spawn(async move {
             metrics.snapshots_under_way.inc();
             let begin = env::now();

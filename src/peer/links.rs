@@ -1,4 +1,4 @@
-//! The links of a member: one for each of the others, started and ended as members come and go.
+//! The links of a member: one for each other member, opened and closed as the membership changes.
 
 use super::caller::PeerCaller;
 use super::identity::IdentityCheck;
@@ -18,10 +18,10 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// So many members that are not known here are answered.
+/// The number of unknown members that get answers.
 const STRANGERS_MAX: usize = 16;
 
-/// What links have in common.
+/// What all links share.
 pub struct LinkOptions {
     pub identity_check: IdentityCheck,
     pub consensus: Arc<Inbox<Incoming>>,
@@ -32,16 +32,16 @@ pub struct LinkOptions {
 
 /// The links by member, each with the URLs that it dials.
 pub struct Links {
-    /// Knows who the others are, and where.
+    /// Knows the other members and their URLs.
     caller: PeerCaller,
     options: LinkOptions,
     by_member: BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>,
-    /// Members that are not known here yet and have dialled this one, with their URLs.
+    /// Unknown members that have connected to this one, with their URLs.
     strangers: BTreeMap<MemberId, Vec<MemberUrl>>,
 }
 
 impl Links {
-    /// To be called on the thread where they are to run.
+    /// To be called on the thread where the links are to run.
     pub fn start(caller: PeerCaller, options: LinkOptions) -> Self {
         let mut this = Self {
             caller,

@@ -1,5 +1,5 @@
-//! What members send each other: one link actor per remote member, gRPC streams on the peer URL, and the service that
-//! takes the other end in. Both ends run on the consensus thread, so that no scan delays a heartbeat.
+//! Communication of members: one link actor per remote member, gRPC streams on the peer URL, and the service that accepts
+//! them. Both ends run on the consensus thread, so that no scan delays a heartbeat.
 
 pub mod answers;
 pub mod caller;

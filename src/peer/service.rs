@@ -1,4 +1,4 @@
-//! The accepting end of peer links: checks who is dialling, unwraps what it sends and hands it to consensus.
+//! The accepting end of peer links: checks the dialling member, unwraps its messages and hands them to consensus.
 
 use super::answers::{LeaseAnswerer, StateAnswerer};
 use super::envelope;
@@ -32,7 +32,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-/// The service, as one member offers it.
+/// The gRPC service of one member.
 #[derive(Clone)]
 pub struct PeerService {
     pub identity_check: IdentityCheck,
@@ -45,7 +45,7 @@ pub struct PeerService {
     pub hashes: Arc<dyn StateAnswerer>,
     pub metrics: Arc<PeerFamilies>,
     pub sessions: Sessions,
-    /// Where snapshots are received: opening, writing and syncing a state takes its time.
+    /// The thread that receives snapshots: opening, writing and syncing a state takes time.
     pub transfers: TaskThread,
 }
 
@@ -57,8 +57,8 @@ impl PeerService {
         })
     }
 
-    /// What this member remembers of one that has dialled it. Whatever an earlier connection brought has been looked at by
-    /// then, and nothing more of it counts.
+    /// What this member remembers of a member that has connected to it. By then all messages of its earlier connections have
+    /// been processed, and later ones over those connections no longer count.
     async fn recollect(&self, from: MemberId) -> Result<(Session, Recollection), Status> {
         let session = self.sessions.begin(from);
         let (answer, recollection) = oneshot::channel();
@@ -72,9 +72,9 @@ impl PeerService {
         Ok((session, recollection))
     }
 
-    /// Notes with which disk a member is heard, before anything counts that it says: durably, on a thread that may wait for
-    /// a disk. A member that starts says nothing before it has heard enough others, so a wrong disk that one of them refuses
-    /// is not noted by the rest.
+    /// Notes a member's disk durably before any of its messages counts, on a thread that may wait for a disk. A starting
+    /// member sends nothing before it has heard enough others, so if one of them refuses a wrong disk, the rest have not noted
+    /// it.
     async fn note(&self, from: MemberId, contact: Contact) -> Result<(), Status> {
         if self.identity_check.contacts.of(from) == Some(contact) {
             return Ok(());
@@ -82,7 +82,7 @@ impl PeerService {
         let (written, outcome) = oneshot::channel();
         let contacts = self.identity_check.contacts.clone();
         self.transfers.spawn(async move {
-            // Whoever waits may have gone.
+            // The connection may have been closed.
             let _ = written.send(contacts.note(from, contact));
         });
         match outcome.await {
@@ -95,7 +95,7 @@ impl PeerService {
         }
     }
 
-    /// Has a member answered that has come to the cluster while this one was away.
+    /// Makes sure that a member which was added while this one was away gets answers.
     fn note_stranger(&self, from: MemberId, hello: Hello) {
         if !self.identity_check.knows(from) && !mutants::active(Mutant::StrangersUnanswered) {
             self.consensus
@@ -109,7 +109,7 @@ impl PeerService {
 
     fn take_in(&self, session: Session, batch: Batch) {
         let from = session.member;
-        // Before the lock. What does not decode is dropped like a message that was lost: its sender's caller hears so in time.
+        // Done before the inbox is locked. Unreadable commands are dropped like a lost message, and their callers time out.
         let forwarded: Vec<_> = batch
             .forwarded_commands
             .into_iter()
@@ -127,7 +127,7 @@ impl PeerService {
             if !self.sessions.is_current(session) {
                 return;
             }
-            // Snapshots come on a stream of their own, with their state.
+            // Snapshots come on their own stream, with their state.
             let messages = batch.messages.into_iter().filter(|message| {
                 message.from == from.0 && message.r#type != MessageType::MsgSnapshot as i32
             });
@@ -146,7 +146,7 @@ impl PeerService {
         });
     }
 
-    /// The transfer of a snapshot after its first chunk.
+    /// Receives a snapshot after its first chunk.
     async fn receive(
         &self,
         announcement: Message,
@@ -200,7 +200,7 @@ impl PeerService {
         outcome
     }
 
-    /// Stops this member if its disk could not store what came. Where it stores things is nothing for the sender.
+    /// Stops this member if its disk could not store what arrived. The sender is not told this member's paths.
     fn stored<T>(&self, outcome: Result<T, Status>) -> Result<T, Status> {
         outcome.map_err(|status| {
             if status.code() != DISK_FAILED {
@@ -247,13 +247,13 @@ impl Peer for PeerService {
                 }
                 match next {
                     Ok(Ok(Some(envelope))) => match envelope::unwrap(envelope) {
-                        // One that its member had given up may arrive behind the one that it uses. Nothing that comes over
-                        // this one counts any more, and its member would not know.
+                        // A connection that its member has given up may outlive the newer one's handshake. Messages on it no
+                        // longer count, and the sending member would not notice.
                         Ok(_) if service.is_replaced(session) => {
                             break Status::aborted("a newer connection has taken its place");
                         }
                         Ok(_) if service.identity_check.is_removed(from) => break identity::removed(),
-                        // Without room an answer is under way already.
+                        // If there is no room, an answer is already on its way.
                         Ok(batch) if batch == Batch::default() => {
                             let _ = replies.try_send(Ok(envelope::seal_link_reply(version::SERVER)));
                         }
@@ -270,7 +270,7 @@ impl Peer for PeerService {
             };
             metrics.failures.inc();
             tracing::warn!(remote_member = %from, error = status.message(), "peer connection ended");
-            // Not told if an answer is still in the way: the end of the stream says enough.
+            // Dropped if an unread answer fills the queue: the end of the stream suffices.
             let _ = replies.try_send(Err(status));
         });
         Ok(Response::new(ReceiverStream::new(stream)))

@@ -1,6 +1,6 @@
-//! The newest connection of every member: what came over an earlier one counts no more once a new handshake is answered, and
-//! the earlier one is ended. A member that starts again is told what is remembered of it; nothing that it said before may be
-//! counted after that.
+//! The newest connection of every member. Once a new handshake is answered, messages over earlier connections no longer count,
+//! and those connections are closed. A restarted member is told what is remembered of it, and nothing that it said before may
+//! count after that.
 
 use crate::ids::MemberId;
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ pub struct Session {
 pub struct Sessions(Arc<Mutex<BTreeMap<MemberId, u64>>>);
 
 impl Sessions {
-    /// A new connection of a member takes the place of the one before.
+    /// Registers a new connection of a member, which replaces the one before.
     pub fn begin(&self, member: MemberId) -> Session {
         let mut newest = self.lock();
         let number = newest.entry(member).or_default();

@@ -1,9 +1,9 @@
-//! The receiving end of a snapshot: records are written to a state directory beside the one in use. Only when the last
-//! has come and all of it is synced does raft hear of it. A transfer that broke off is kept, so that the same snapshot
-//! goes on where it stopped; another one starts afresh.
+//! The receiving end of a snapshot: records are written to a state directory next to the one in use. Raft hears of the
+//! snapshot only once the last record has arrived and all are synced. An interrupted transfer is kept: the same snapshot
+//! resumes where it stopped, and another one starts afresh.
 //!
-//! There is one directory for all of them, so there is one place to receive, and who has it keeps it until the state is in
-//! use or refused. Else a second snapshot would take the files away from under the first.
+//! There is one directory for this, hence one permit to receive. It is held until the state is in use or refused, so that a
+//! second snapshot cannot remove the first one's files.
 
 use super::envelope;
 use crate::consensus::inbox::ArrivedSnapshot;
@@ -21,13 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 
-/// Which snapshot, and in which records.
+/// Identifies a snapshot and the stream of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotId {
     pub from: MemberId,
     pub index: LogIndex,
     pub term: Term,
-    /// What the sender calls the view that it sends; 0 if it does not say.
+    /// The sender's name for the view that it sends; 0 if it does not state one.
     pub stream: u64,
 }
 
@@ -41,9 +41,9 @@ impl SnapshotId {
         }
     }
 
-    /// Whether what has arrived of one goes on in the other. One record may hold many changes, and a member that applies
-    /// its log again after a crash puts them together in other ways: in another stream the place after the last record may
-    /// lie in the middle of a record, which would leave a hole or bring changes twice.
+    /// Whether records of one transfer can be continued by the other. A record may hold many changes, and a member that
+    /// applies its log again after a crash packs them differently. The position after the last record of one stream may be in
+    /// the middle of a record of another, so that changes would be missing or come twice.
     fn goes_on_in(self, other: Self) -> bool {
         if mutants::active(Mutant::StaleTransferResumed) {
             return true;
@@ -55,7 +55,7 @@ impl SnapshotId {
     }
 }
 
-/// The place to receive, and what is kept there.
+/// The permit to receive a snapshot, and an interrupted transfer.
 #[derive(Clone)]
 pub struct Arrivals {
     places: Arc<Semaphore>,
@@ -72,14 +72,14 @@ impl Default for Arrivals {
 }
 
 impl Arrivals {
-    /// Takes the place, if it is free.
+    /// Takes the permit if it is free.
     pub fn place(&self) -> Result<OwnedSemaphorePermit, Status> {
         Arc::clone(&self.places)
             .try_acquire_owned()
             .map_err(|_| Status::resource_exhausted("another snapshot is under way"))
     }
 
-    /// Goes on with what was kept of the same snapshot; what was kept of another one goes. The caller has the place.
+    /// Resumes a kept transfer of the same snapshot, and discards one of another snapshot. The caller holds the permit.
     pub fn begin(
         &self,
         id: SnapshotId,
@@ -91,7 +91,7 @@ impl Arrivals {
         kept.map_or_else(|| Partial::begin(id, directory, options), Ok)
     }
 
-    /// Keeps what has arrived of a transfer that broke off. The caller has the place.
+    /// Keeps an interrupted transfer. The caller holds the permit.
     pub fn keep(&self, partial: Partial) {
         if !partial.lacks_room {
             *self.kept() = Some(partial);
@@ -109,14 +109,14 @@ impl Arrivals {
     }
 }
 
-/// The chunks of a stream, one after the other.
+/// Checks that the chunks of a stream arrive in order.
 #[derive(Debug, Default)]
 pub struct ChunkOrder {
     number: u64,
 }
 
 impl ChunkOrder {
-    /// Hands on what came, if it is sound and the one behind the one before it. The first has been looked at.
+    /// Returns the chunk if it is intact and follows the one before it. The first chunk of a stream is checked elsewhere.
     pub fn check(&mut self, came: Option<SnapshotChunk>) -> Result<Option<SnapshotChunk>, Status> {
         let Some(chunk) = came else {
             return Ok(None);
@@ -147,7 +147,7 @@ pub struct Partial {
 }
 
 impl Partial {
-    /// Starts in a fresh directory beside the state in use.
+    /// Starts in a new directory next to the state in use.
     fn begin(id: SnapshotId, directory: &DataDirectory, options: &StateOptions) -> Result<Self, Status> {
         let path = directory.next_state_path().map_err(|error| failed(&error))?;
         env::remove_directory(&path).map_err(|error| failed(&error))?;
@@ -161,7 +161,7 @@ impl Partial {
         })
     }
 
-    /// Takes a chunk in.
+    /// Writes the records of a chunk.
     pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<(), Status> {
         let records =
             envelope::unwrap_records(chunk).map_err(|error| Status::data_loss(error.to_string()))?;
@@ -170,7 +170,7 @@ impl Partial {
             .map(|record| record.key.len() + record.value.len())
             .sum();
         let needed = SNAPSHOT_DISK_BYTES_MIN + DISK_BYTES_PER_SNAPSHOT_BYTE * bytes as u64;
-        // An engine that meets a full disk cannot go on, and what it has taken of the disk is missing elsewhere.
+        // The storage engine cannot continue on a full disk, and the space that it has taken is missing elsewhere.
         self.lacks_room = env::disk_space(&self.path).is_ok_and(|disk| disk.free_bytes < needed);
         if self.lacks_room {
             return Err(Status::resource_exhausted(
@@ -190,7 +190,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Syncs what has arrived: the whole snapshot.
+    /// Syncs the complete snapshot.
     pub async fn finish(
         self,
         announcement: Message,
@@ -208,14 +208,14 @@ impl Partial {
     }
 }
 
-/// The status of a failure to store what came: this member's own disk is at fault.
+/// The status of a failure to store a snapshot: this member's disk has failed.
 pub const DISK_FAILED: Code = Code::Internal;
 
 fn failed(error: &dyn std::error::Error) -> Status {
     Status::new(DISK_FAILED, format!("cannot store the snapshot: {error}"))
 }
 
-/// A snapshot that cannot be one is its sender's fault.
+/// An invalid snapshot is the sender's fault, other errors are this member's.
 fn failed_import(error: &StateError) -> Status {
     match error {
         StateError::UnknownKeyspace(_) | StateError::ImportIncomplete => {
@@ -279,7 +279,7 @@ mod tests {
             key: meta::APPLIED_KEY.to_vec().into(),
         });
         let in_stream = |stream| SnapshotId { stream, ..id(3, 601) };
-        // What had arrived, what comes next, and whether that goes on.
+        // The stream of the interrupted transfer; that of the next one; whether it resumes.
         for (begun, next, goes_on) in [(5, 5, true), (5, 6, false), (0, 0, false), (5, 0, false)] {
             let broken_off = arrivals.begin(in_stream(begun), &directory, &options);
             let mut broken_off = broken_off.expect("begun");

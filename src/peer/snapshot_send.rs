@@ -1,5 +1,5 @@
-//! The sending end of a snapshot: the records of one view, in chunks on a stream of their own, gone on with after a lost
-//! connection from where the receiver stands.
+//! The sending end of a snapshot: the records of one view, in chunks on a stream of its own. After a lost connection it
+//! resumes where the receiver stands.
 
 use super::envelope;
 use super::link::{Remote, connect};
@@ -15,15 +15,15 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-/// Chunks on their way into the connection.
+/// Chunks queued for the connection.
 const CHUNKS_AHEAD: usize = 4;
-/// No chunk is longer on its way, however slow the network, nor are the first words of either end: after that either gives
-/// the transfer up, so that another one can begin. What was damaged on a connection can leave both waiting for ever.
+/// The time limit for each chunk, however slow the network, and for the first message of either end. After it the transfer is
+/// given up, so that another one can begin: damage on a connection can leave both ends waiting for ever.
 pub(super) const CHUNK_TIMEOUT: Duration = Duration::from_secs(15);
-/// Attempts before raft is told that the snapshot did not arrive; it starts another then.
+/// Retries before raft is told that the snapshot did not arrive. Raft then starts another one.
 const ATTEMPTS_MAX: usize = 5;
 const RETRY_AFTER: Duration = Duration::from_millis(500);
-/// The receiver's last answer, after syncing all of it.
+/// The time limit for the receiver's last answer, after its final sync.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Why a snapshot did not arrive.
@@ -38,7 +38,7 @@ pub enum SendError {
     TimedOut,
 }
 
-/// Sends the state of `view`, announced by raft's message.
+/// Sends the state of `view`, which raft's message announces.
 pub async fn send(remote: &Remote, announcement: peer::Message, view: &View) -> Result<(), SendError> {
     let mut attempt = 0;
     loop {
@@ -103,7 +103,7 @@ async fn send_once(
     }
 }
 
-/// What is tried again.
+/// A stalled transfer is retried.
 pub(super) fn stands_still() -> Status {
     Status::unavailable("the transfer stands still")
 }

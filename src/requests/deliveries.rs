@@ -1,7 +1,7 @@
-//! Answers on their way to the requests that wait for them. The applier and the consensus actor answer many requests at
-//! once, from threads of their own; waking each request from there would wake the network thread as many times. So
-//! answers are queued, and one task on the network thread hands them out: one wake-up per batch. In the other
-//! direction, the same task wakes the consensus actor once for all requests that arrived together.
+//! Answers on their way to the requests that wait for them. The applier and the consensus actor answer many requests at once,
+//! on their own threads; waking each request from there would wake the network thread as many times. So answers are queued,
+//! and one task on the network thread hands them out: one wake-up per batch. The same task wakes the consensus actor, once for
+//! all requests that arrived together.
 
 use super::errors::{ProposeError, ReadError};
 use super::reader::Reader;
@@ -11,17 +11,17 @@ use crate::state::Outcome;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{Notify, oneshot};
 
-/// What a proposal is answered.
+/// The answer to a proposal.
 pub type Answer = Result<Outcome, ProposeError>;
 
-/// One answer. Whoever asked may have gone: then it is dropped.
+/// One answer. It is dropped if the caller has stopped waiting.
 #[derive(Debug)]
 pub enum Delivery {
     Proposal(oneshot::Sender<Answer>, Answer),
     Read(Reader, Result<(), ReadError>),
 }
 
-/// The queue of answers. Its bound is that of the requests that wait.
+/// The queue of answers. It is bounded by the number of waiting requests.
 #[derive(Debug, Default)]
 pub struct Deliveries {
     queue: Mutex<Vec<Delivery>>,
@@ -40,12 +40,12 @@ impl Deliveries {
         }
     }
 
-    /// The same answer for many readers.
+    /// Gives the same answer to many readers.
     pub fn answer_reads(&self, readers: Vec<Reader>, outcome: Result<(), ReadError>) {
         self.extend(readers.into_iter().map(|reader| Delivery::Read(reader, outcome)));
     }
 
-    /// Says that the consensus actor's inbox holds something and nobody has woken it.
+    /// Asks for a wake-up of the consensus actor, whose inbox holds requests that it was not woken for.
     pub fn request_wake(&self) {
         self.notify.notify_one();
     }
@@ -54,7 +54,7 @@ impl Deliveries {
         std::mem::take(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Hands out answers and passes wake-ups on, for ever. To be spawned where the requests run.
+    /// Hands out answers and passes on wake-ups, for ever. To be spawned where the requests run.
     pub async fn run(self: Arc<Self>, sink: Arc<dyn RequestSink>) {
         loop {
             self.notify.notified().await;
@@ -64,7 +64,7 @@ impl Deliveries {
                     Delivery::Read(reader, outcome) => reader.finish(outcome),
                 }
             }
-            // The requests that became ready together run first, so that one wake-up serves all of them.
+            // Other requests that are ready run first, so that one wake-up serves all of them.
             env::yield_now().await;
             sink.wake();
         }

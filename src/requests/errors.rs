@@ -20,7 +20,7 @@ pub enum ProposeError {
     Apply(#[from] ApplyError),
 }
 
-/// Why a linearizable point was not reached.
+/// Why a linearizable read was not possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {

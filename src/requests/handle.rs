@@ -1,5 +1,5 @@
-//! What the rest of a member may ask of consensus, from any thread: propose a command, wait for a linearizable point,
-//! see who leads.
+//! The interface of consensus to the rest of a member, usable from any thread: propose a command, wait for a linearizable
+//! read, ask for the leader.
 
 use super::caller::Caller;
 use super::deliveries::Deliveries;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// Whether a request is small enough, with what etcd puts around it in its log.
+/// Whether a request is small enough, including what etcd adds to it in its log.
 pub fn check_size(request: &command::Request, bytes_max: usize) -> Result<(), ProposeError> {
     if request.encoded_len() + REQUEST_HEADER_BYTES > bytes_max {
         return Err(ProposeError::TooLarge);
@@ -29,24 +29,24 @@ pub fn check_size(request: &command::Request, bytes_max: usize) -> Result<(), Pr
     Ok(())
 }
 
-/// The way into consensus. Cheap to clone.
+/// The interface of consensus. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(crate) sink: Arc<dyn RequestSink>,
     pub(crate) waiters: Arc<Waiters>,
     pub(crate) deliveries: Arc<Deliveries>,
     pub(crate) status: Arc<SharedStatus>,
-    /// Tells this process's commands from those of others, and of the process before it.
+    /// Distinguishes this process's commands from those of other members and of earlier processes of this member.
     pub(crate) origin: u64,
     pub(crate) request_timeout: Duration,
     pub(crate) request_bytes_max: usize,
-    /// Reads that wait, wherever they are.
+    /// Counts the reads that wait, in whichever queue they are.
     pub(crate) reads: Bound,
     pub(crate) metrics: Arc<ConsensusMetrics>,
 }
 
 impl Handle {
-    /// Has a command carried out by the cluster. No error but those named at [`ProposeError`] says that it was not.
+    /// Has the cluster carry out a command. Only the errors named at [`ProposeError`] say that it was not carried out.
     pub async fn propose(&self, caller: &Caller, request: command::Request) -> Result<Outcome, ProposeError> {
         check_size(&request, self.request_bytes_max)?;
         let max = WaitingMax {
@@ -56,8 +56,8 @@ impl Handle {
         self.propose_within(request, caller, max).await
     }
 
-    /// The same for what the member does on its own: the expiry of leases and the like are not kept back by clients' load.
-    /// Whoever calls it has few under way.
+    /// The same for the member's own commands, such as the expiry of leases, which are not limited by the clients' load. The
+    /// caller keeps their number small.
     pub async fn propose_own(&self, request: command::Request) -> Result<Outcome, ProposeError> {
         self.propose_within(request, &Caller::default(), WaitingMax::NONE)
             .await
@@ -81,7 +81,7 @@ impl Handle {
             .register(deadline, command.encoded_len(), max)
             .ok_or(ProposeError::TooManyRequests)?;
         command.id = id;
-        // Outside the inbox's lock.
+        // Encoded here, so that the inbox is not locked meanwhile.
         let Ok(commands) = ReadableCommands::of(&command) else {
             drop(self.waiters.complete(vec![Reply {
                 id,
@@ -107,7 +107,7 @@ impl Handle {
         outcome
     }
 
-    /// Waits until this member has applied everything that was acknowledged anywhere before the call.
+    /// Waits until this member has applied everything that any member acknowledged before the call.
     pub async fn read_barrier(&self) -> Result<(), ReadError> {
         if mutants::active(Mutant::ReadWithoutIndex) {
             return Ok(());
@@ -127,19 +127,19 @@ impl Handle {
         self.status.load()
     }
 
-    /// What raft says of itself; nothing once it has stopped, or while too many ask.
+    /// Raft's details; none if consensus has stopped, or if too many callers ask.
     pub async fn details(&self) -> Option<RaftDetails> {
         let (asked, answer) = oneshot::channel();
         self.send(NewRequest::Details(asked));
         answer.await.ok()
     }
 
-    /// How many commands wait for their outcome.
+    /// The number of commands that wait for their outcome.
     pub fn proposals_pending(&self) -> usize {
         self.waiters.waiting()
     }
 
-    /// Has another member elected, if this one leads.
+    /// Transfers leadership to another member if this one leads.
     pub fn hand_over_leadership(&self, to: Successor) {
         self.send(NewRequest::HandOverLeadership(to));
     }

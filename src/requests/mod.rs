@@ -1,7 +1,7 @@
-//! A request from its caller to its reply: counted, sent to consensus, waited for, answered.
+//! A request from its caller to its reply: it is counted, sent to consensus, waited for and answered.
 //!
-//! What becomes of it in between is the concern of `consensus` and `apply`, which take requests through [`RequestSink`] and
-//! answer them through [`Deliveries`].
+//! `consensus` and `apply` process it in between. They take requests through [`RequestSink`] and answer them through
+//! [`Deliveries`].
 
 mod caller;
 mod deliveries;

@@ -1,4 +1,4 @@
-//! The way upstream: what consensus has to take, so that requests can be sent without knowing who takes them.
+//! The interface through which requests reach consensus, so that `requests` does not depend on it.
 
 use super::reader::Reader;
 use super::status::RaftDetails;
@@ -10,28 +10,28 @@ use tokio::sync::oneshot;
 /// A request of this member.
 #[derive(Debug)]
 pub enum NewRequest<'a> {
-    /// Commands to be carried out. Whoever sends them has counted them among those that wait.
+    /// Commands to carry out. The sender has counted them among the waiting ones.
     Commands(&'a ReadableCommands),
-    /// A change of the members, which has an entry of its own.
+    /// A membership change, which gets an entry of its own.
     MemberChange(&'a ReadableCommands),
-    /// A read that waits for its index.
+    /// A read that waits for its read index.
     Read(Reader),
-    /// What raft says of itself. Dropped where too many ask.
+    /// A request for raft's details. Dropped if too many callers ask.
     Details(oneshot::Sender<RaftDetails>),
     HandOverLeadership(Successor),
 }
 
-/// Who is to lead next.
+/// The member that is to lead next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Successor {
-    /// The voter whose log is furthest.
+    /// The voter with the most complete log; members heard recently come first.
     Furthest,
     Member(MemberId),
 }
 
-/// Who takes requests.
+/// Takes requests.
 pub trait RequestSink: Debug + Send + Sync {
-    /// Adds a request, and wakes nobody: true if [`Self::wake`] is due, which may be called once for many requests.
+    /// Adds a request without waking the actor. Returns true if [`Self::wake`] is due; one call serves many requests.
     fn add(&self, request: NewRequest<'_>) -> bool;
 
     fn wake(&self);

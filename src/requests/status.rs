@@ -1,14 +1,14 @@
-//! What consensus and the applier say of themselves: written by them, read by everybody.
+//! The status that consensus and the applier publish for all threads to read.
 
 use crate::ids::{LogIndex, MemberId, Term};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Raft as an observer sees it.
+/// Raft's state as an observer sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RaftStatus {
-    /// Not yet after a start, before enough other members have said what they remember of this one.
+    /// False after a start until enough other members have said what they remember of this one.
     pub takes_part: bool,
-    /// 0 where there is none.
+    /// 0 if no leader is known.
     pub leader: MemberId,
     pub term: Term,
     pub commit_index: LogIndex,
@@ -16,30 +16,30 @@ pub struct RaftStatus {
     pub applied_index: LogIndex,
 }
 
-/// What raft says of itself beside its status, for operators.
+/// Raft's details beyond its status, for operators.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RaftDetails {
     /// 0 if this member has not voted in its term.
     pub vote: MemberId,
-    /// As etcd's raft names it: `StateLeader`.
+    /// In the words of etcd's raft, for example `StateLeader`.
     pub role: &'static str,
-    /// Who is to lead next; 0 where nobody is.
+    /// The member that leadership is being transferred to; 0 if none.
     pub transferee: MemberId,
-    /// How far the others are; empty on members that do not lead.
+    /// The progress of all members; empty if this member does not lead.
     pub progress: Vec<MemberProgress>,
 }
 
-/// How far a member is in its leader's eyes.
+/// The progress of a member's log as its leader sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberProgress {
     pub id: MemberId,
     pub matched: LogIndex,
     pub next: LogIndex,
-    /// As etcd's raft names it: `StateReplicate`.
+    /// In the words of etcd's raft, for example `StateReplicate`.
     pub state: &'static str,
 }
 
-/// The status that consensus and the applier write and everybody reads.
+/// The status that consensus and the applier write and all threads read.
 #[derive(Debug, Default)]
 pub struct SharedStatus {
     /// Enough other members have said what they remember of this one.

@@ -1,5 +1,5 @@
-//! Who waits for the outcome of which command, and what those commands take together. Ids count up, so a ring finds a waiter without hashing, and the oldest
-//! deadline is always in front.
+//! The requests that wait for the outcome of their commands, and the bytes of those commands. IDs count up, so a ring finds a
+//! waiter without hashing, and the oldest deadline is at the front.
 
 use super::deliveries::{Answer, Delivery};
 use super::errors::ProposeError;
@@ -18,10 +18,10 @@ pub struct Waiters {
 
 #[derive(Debug, Default)]
 struct Ring {
-    /// The id of the first place.
+    /// The ID of the first place.
     base: u64,
-    /// From the oldest that waits to the newest. Places in between that were answered take no more than what a member
-    /// answers in one request's timeout: the oldest is gone after that.
+    /// From the oldest waiting command to the newest. Places of answered commands in between are bounded by what a member
+    /// answers within one request timeout, after which the oldest command is removed.
     places: VecDeque<Option<Waiter>>,
     waiting: usize,
     bytes: usize,
@@ -32,11 +32,11 @@ struct Waiter {
     answer: oneshot::Sender<Answer>,
     bytes: usize,
     deadline: Instant,
-    /// The leader went away meanwhile: said in the error.
+    /// The leader failed meanwhile, which the error then says.
     leader_failed: bool,
 }
 
-/// How many may wait, and with how much: whoever comes when the limit is reached may not.
+/// How many commands may wait, and how many bytes; beyond that a new command is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitingMax {
     pub commands: usize,
@@ -44,7 +44,7 @@ pub struct WaitingMax {
 }
 
 impl WaitingMax {
-    /// For the few commands that a member makes on its own, and whose number it bounds itself.
+    /// For the member's own commands, whose number the member itself bounds.
     pub const NONE: Self = Self {
         commands: usize::MAX,
         bytes: usize::MAX,
@@ -52,7 +52,7 @@ impl WaitingMax {
 }
 
 impl Waiters {
-    /// Takes the next id for a command of so many bytes, unless too much waits already.
+    /// Takes the next ID for a command of `bytes`, unless too much waits already.
     pub fn register(
         &self,
         deadline: Instant,
@@ -76,7 +76,7 @@ impl Waiters {
         Some((id, receiver))
     }
 
-    /// The answers to commands that were applied here.
+    /// Returns the answers to commands that were applied here.
     pub fn complete(&self, replies: Vec<Reply>) -> Vec<Delivery> {
         let mut ring = self.lock();
         let answered = replies.into_iter().filter_map(|reply| {
@@ -89,7 +89,7 @@ impl Waiters {
         answered.collect()
     }
 
-    /// After a change of leader, what is under way is known soon or never.
+    /// The leader has changed: the outcome of commands in flight becomes known within `patience` or never.
     pub fn leader_failed(&self, now: Instant, patience: Duration) {
         for waiter in self.lock().places.iter_mut().flatten() {
             waiter.deadline = waiter.deadline.min(now + patience);
@@ -97,7 +97,7 @@ impl Waiters {
         }
     }
 
-    /// The answers to those whose deadline has passed.
+    /// Takes the commands whose deadline has passed, with their answers.
     pub fn expire(&self, now: Instant) -> Vec<Delivery> {
         let mut expired = Vec::new();
         let mut ring = self.lock();
@@ -120,7 +120,7 @@ impl Waiters {
         expired.into_iter().map(answer).collect()
     }
 
-    /// Whether somebody still waits for this command.
+    /// Whether a caller still waits for this command.
     pub fn is_waiting(&self, id: u64) -> bool {
         let ring = self.lock();
         let place = id

@@ -1,4 +1,4 @@
-//! What the log raises and lowers, what is refused meanwhile, and that a restart and a snapshot remember it.
+//! Raising and disarming of alarms, what is refused meanwhile, and that alarms survive a restart and a snapshot.
 
 use super::ApplyError;
 use super::machine::Outcome;
@@ -29,7 +29,7 @@ fn command(action: AlarmAction, member_id: u64, alarm: AlarmType, by_member: boo
     })
 }
 
-/// Runs it, and gives the alarms in the answer as numbers.
+/// Runs an alarm command and returns the alarms in the answer as numbers.
 fn run(member: &mut TestMember, request: Request) -> Vec<(u64, i32)> {
     let outcome = member.run_all(vec![request]).pop().unwrap().unwrap();
     let Outcome::Alarm(response) = outcome else {
@@ -60,7 +60,7 @@ fn txn(puts: bool) -> Request {
     })
 }
 
-/// Commands, with whether they are refused for lack of space and for corruption.
+/// Commands, with whether a NOSPACE and whether a CORRUPT alarm refuses them.
 fn commands() -> Vec<(Request, bool, bool)> {
     let grant = |id| Request::LeaseGrant(LeaseGrantRequest { id, ttl: 5 });
     let revoke = |id| Request::LeaseRevoke(LeaseRevokeRequest { id });
@@ -135,7 +135,7 @@ fn alarms_refuse_what_etcd_refuses() {
     }
 }
 
-/// What is asked of whom, by whom, and the alarms in the answer.
+/// Action, member, alarm, whether a member itself asks, and the alarms in the answer.
 type Step = (AlarmAction, u64, AlarmType, bool, &'static [(u64, i32)]);
 
 #[test]
@@ -154,7 +154,7 @@ fn alarms_are_answered_as_by_etcd() {
         (Get, 5, Nospace, false, &[(0, 1), (5, 1)]),
         (Deactivate, 5, None, false, &[]),
         (Deactivate, 6, Nospace, false, &[]),
-        // What was raised by hand is no member's to lower.
+        // Members cannot disarm an alarm that was raised manually.
         (Deactivate, 0, Nospace, true, &[]),
         (Deactivate, 5, Nospace, true, &[(5, 1)]),
         (Deactivate, 5, Nospace, false, &[]),

@@ -1,9 +1,8 @@
-//! Alarms as the log raises and lowers them, and what is refused while they last.
+//! Raising and disarming of alarms in the log, and what is refused while an alarm is up.
 //!
 //! Mirrors etcd's server/etcdserver/api/v3alarm and the appliers that it puts in front of all others
-//! (server/etcdserver/apply/{capped,corrupt}.go). What is refused follows from the log alone: a member whose own disk is
-//! full raises an alarm, and from that entry on all members refuse the same. Alarms are no concern of theirs where
-//! nobody wrote: reads are answered at any time.
+//! (server/etcdserver/apply/{capped,corrupt}.go). What is refused follows from the log alone: a member whose disk is full
+//! raises an alarm, and from that entry on all members refuse the same. Reads are answered at any time.
 
 use super::cost::cost;
 use crate::mutants::{self, Mutant};
@@ -32,7 +31,7 @@ impl RaisedAlarms {
         self.0.write(batch);
     }
 
-    /// Another one as soon as anything changes.
+    /// A new `Arc` after each change.
     pub(crate) fn all(&self) -> &SharedAlarms {
         self.0.get()
     }
@@ -44,7 +43,7 @@ impl RaisedAlarms {
     }
 }
 
-/// Whether a command may be carried out under the alarms that are raised.
+/// Whether a command may be carried out under the current alarms.
 pub(super) fn admit(state: &State, request: &Request) -> Result<(), ApplyError> {
     let alarms = state.alarms.all();
     if mutants::active(Mutant::RefusedByOwnDisk) && state.database.disk_bytes() > 20_000 && cost(request) > 0
@@ -73,7 +72,7 @@ pub(super) fn admit(state: &State, request: &Request) -> Result<(), ApplyError> 
     Ok(())
 }
 
-/// Raises or lowers an alarm, or lists them. Answers with those that the request was about.
+/// Raises, disarms or lists alarms. The answer holds those that the request was about.
 pub(super) fn change(state: &mut State, command: AlarmCommand) -> AlarmResponse {
     let request = command.request.unwrap_or_default();
     let (member_id, alarm) = (request.member_id, request.alarm);
@@ -98,7 +97,7 @@ pub(super) fn change(state: &mut State, command: AlarmCommand) -> AlarmResponse 
             }
             lowered.into_iter().collect()
         }
-        // etcd answers no alarm with nothing. Over an unknown action it falls.
+        // etcd answers an alarm of type NONE with an empty list. At an unknown action it crashes.
         _ => vec![],
     };
     state.alarms.set(&mut state.applied, alarms);
@@ -108,14 +107,14 @@ pub(super) fn change(state: &mut State, command: AlarmCommand) -> AlarmResponse 
     }
 }
 
-/// Members that are gone cannot lower what they have raised.
+/// Disarms what removed members have raised: they can no longer do it.
 pub(super) fn forget_all_but(state: &mut State, members: &[Member]) {
     let mut alarms = (**state.alarms.all()).clone();
     alarms.retain(|alarm| !alarm.by_member || members.iter().any(|member| member.id == alarm.member_id));
     state.alarms.set(&mut state.applied, alarms);
 }
 
-/// The alarms of one kind; of all with `NONE`.
+/// The alarms of one type; all of them for `NONE`.
 fn list(alarms: &Alarms, alarm: i32) -> Vec<RaisedAlarm> {
     let wanted = |raised: &RaisedAlarm| alarm == AlarmType::None as i32 || raised.alarm == alarm;
     alarms.iter().filter(wanted).collect()

@@ -1,5 +1,5 @@
-//! Headers of newest records that are likely to be replaced soon. Every put needs the one before it; without this each of
-//! them would be a read of the storage engine.
+//! A cache of the headers of newest records that are likely to be replaced soon. Every put needs the header of the record that
+//! it replaces, and without the cache would read it from the storage engine.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
@@ -9,10 +9,10 @@ use quick_cache::{OptionsBuilder, Weighter};
 
 use crate::storage::state::record::Header;
 
-/// What an entry takes beside its key: the header, its place in the table, the key's allocation.
+/// The bytes of an entry besides its key: the header, its slot in the table, the key's allocation.
 const ENTRY_OVERHEAD_BYTES: u64 = 120;
 
-/// What one entry is taken to weigh when the table is sized.
+/// The assumed weight of an entry when the table is sized.
 const ENTRY_BYTES_EXPECTED: u64 = 160;
 
 #[derive(Clone)]
@@ -24,7 +24,7 @@ impl Weighter<Box<[u8]>, Header> for Bytewise {
     }
 }
 
-/// The hasher has no random seed, so that a replay takes the same path.
+/// A hasher without a random seed, so that a replay takes the same path.
 type Hasher = BuildHasherDefault<DefaultHasher>;
 type Lifecycle = DefaultLifecycle<Box<[u8]>, Header>;
 

@@ -1,5 +1,5 @@
-//! What an applied batch has changed: one publication, with a part of each component that anybody observes. Changes of keys are
-//! not collected unless somebody watches.
+//! What an applied batch has changed: one publication with a part for each component that has observers. Changes of keys are
+//! collected only while there are watchers.
 
 use crate::state::leases::LeaseChange;
 use crate::state::view::View;
@@ -12,22 +12,22 @@ use std::sync::Arc;
 pub struct AppliedChange {
     pub revision: i64,
     pub key: Bytes,
-    /// What the key holds now; none if it was deleted.
+    /// The record that the key holds now; none if it was deleted.
     pub record: Option<Record>,
-    /// What it held before, if anybody wants that.
+    /// The record that it held before, if an observer wants it.
     pub previous: Option<Record>,
 }
 
-/// All that came between published views.
+/// The changes between consecutive published views.
 #[derive(Clone, Debug)]
 pub struct AppliedChanges {
-    /// The newest revision of the view before.
+    /// The newest revision of the previous view.
     pub after: i64,
-    /// The newest revision of the view that is published.
+    /// The newest revision of the published view.
     pub revision: i64,
-    /// In revision order; None if they were not collected, as with a state that came as a snapshot.
+    /// In revision order; none if they were not collected, as after a state came in a snapshot.
     pub changes: Option<Vec<AppliedChange>>,
-    /// Whether the changes say what they have replaced.
+    /// Whether the changes contain the replaced records.
     pub previous: bool,
 }
 
@@ -35,12 +35,12 @@ pub struct AppliedChanges {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     pub changes: bool,
-    /// The records that are replaced, too: those have to be read.
+    /// The replaced records too, which have to be read.
     pub previous: bool,
 }
 
 impl Wanted {
-    /// What either wants.
+    /// The union of both.
     pub(crate) const fn or(self, other: Self) -> Self {
         Self {
             changes: self.changes || other.changes,
@@ -49,31 +49,31 @@ impl Wanted {
     }
 }
 
-/// What a view has brought.
+/// What is new in a published view.
 #[derive(Debug)]
 pub struct Publication {
     pub view: Arc<View>,
-    /// It came as a snapshot: whatever anybody knows of the state before it no longer counts.
+    /// The view came in a snapshot: what observers know of the earlier state no longer counts.
     pub is_replaced: bool,
-    /// None if there are none, or nobody wants them. For whoever takes it.
+    /// None if there are none, or no observer wants them. The observer may take them.
     pub keys: Option<AppliedChanges>,
-    /// In the order of the log. For whoever takes them.
+    /// In log order. The observer may take them.
     pub leases: Vec<LeaseChange>,
 }
 
-/// Who is told of changes.
+/// Is told of changes.
 pub trait Observer: Send {
-    /// What of the keys it wants to see. Asked before a batch is applied, and again once its view is published: whoever
-    /// begins to watch says so first and looks at the view then, so that no change falls in between.
+    /// Which changes of keys the observer wants. Asked before a batch is applied, and again once its view is published. A new
+    /// watcher announces itself before it looks at the view, so that it misses no change.
     fn wanted(&self) -> Wanted {
         Wanted::default()
     }
 
-    /// Called once the view is published, and before anybody is answered.
+    /// Called once the view is published, before any request is answered.
     fn published(&self, publication: &mut Publication);
 }
 
-/// What is collected between views.
+/// The changes collected since the last view.
 #[derive(Debug, Default)]
 pub(crate) struct Watched {
     pub changes: bool,

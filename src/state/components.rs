@@ -1,8 +1,8 @@
-//! The replicated state as the applier holds it: what has been applied so far, in components with records of their own, and the
-//! one engine batch in which their changes are written.
+//! The replicated state as the applier holds it: what has been applied, in components with records of their own, and the
+//! engine batch in which their changes are written.
 //!
-//! A component has `load`, which reads its records, and `write`, which adds those that have changed to the batch. What admits
-//! and what carries out its commands stands beside it. A new one is a field here, a line in [`State::load`] and in
+//! A component has `load`, which reads its records, and `write`, which adds the changed ones to the batch. Next to it stand
+//! the functions that check and carry out its commands. A new component is a field here, a line in [`State::load`] and in
 //! [`State::commit`], and, if others read it, a field of [`View`].
 
 use std::sync::Arc;
@@ -27,7 +27,7 @@ use crate::storage::state::{StateDatabase, StateKeyspace};
 /// See the head of the file.
 pub(crate) struct State {
     pub(crate) database: Arc<StateDatabase>,
-    /// As it will be once the batch is written; the revision excludes the command under way.
+    /// As it will be once the batch is written. The revision excludes the current command.
     pub(crate) applied: Applied,
     pub(crate) keys: KeySpace,
     pub(crate) leases: Leases,
@@ -47,7 +47,7 @@ impl State {
         })
     }
 
-    /// Writes everything in one engine batch.
+    /// Writes all changes in one engine batch.
     pub(crate) fn commit(&mut self) -> Result<(), StateError> {
         let mut batch = self.database.batch(self.keys.changed_keys() + 4);
         self.keys.write(&mut batch);
@@ -68,7 +68,7 @@ impl State {
         Ok(())
     }
 
-    /// What readers see of it. Everything must be written.
+    /// The view for readers. Everything must be written.
     pub(crate) fn view(&self) -> View {
         View::new(
             Arc::clone(&self.database),
@@ -78,17 +78,17 @@ impl State {
         )
     }
 
-    /// The newest revision, as a range inside the command under way sees it.
+    /// The newest revision, as a range inside the current command sees it.
     pub(crate) fn revision(&self) -> i64 {
         self.keys.revision(&self.applied)
     }
 
-    /// Ends a command: if it changed anything, the revision has advanced.
+    /// Ends a command. If it has changed anything, the revision advances.
     pub(crate) fn end_command(&mut self) {
         self.keys.end_command(&mut self.applied);
     }
 
-    /// As much of a response's header as the state knows.
+    /// The fields of a response's header that the state knows.
     pub(crate) fn header(&self) -> ResponseHeader {
         ResponseHeader {
             revision: self.revision(),

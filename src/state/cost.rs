@@ -1,16 +1,16 @@
-//! How much room a command is taken to need: what no command may need while a NOSPACE alarm is up, and what is weighed before
-//! one is proposed. Mirrors etcd's server/storage/quota.go.
+//! The estimated size of a command. While a NOSPACE alarm is up, a command that needs space is refused; before a proposal, the
+//! size is checked against the quota. Mirrors etcd's server/storage/quota.go.
 
 use crate::proto::etcdserverpb::request_op;
 use crate::proto::etcdserverpb::{PutRequest, RequestOp, TxnRequest};
 use crate::proto::log::command::Request;
 
-/// What a key is taken to need beside itself and its value.
+/// The estimated bytes of a record besides its key and value.
 const KEY_VALUE_OVERHEAD_BYTES: u64 = 256;
-/// What a lease is taken to need.
+/// The estimated bytes of a lease.
 const LEASE_BYTES: u64 = 64;
 
-/// What a command is taken to need, in bytes; 0 if it stores nothing.
+/// The estimated bytes that a command needs; 0 if it stores nothing.
 pub fn cost(request: &Request) -> u64 {
     match request {
         Request::Put(put) => put_cost(put),
@@ -20,7 +20,8 @@ pub fn cost(request: &Request) -> u64 {
     }
 }
 
-/// Whether a command may delete: what a compaction has left of the past moves for that, and takes room until the next one.
+/// Whether a command may delete. A delete moves history that a compaction has left, which takes space until the next
+/// compaction.
 pub fn deletes(request: &Request) -> bool {
     matches!(request, Request::DeleteRange(_) | Request::Txn(_))
 }
@@ -29,7 +30,7 @@ fn put_cost(put: &PutRequest) -> u64 {
     KEY_VALUE_OVERHEAD_BYTES + (put.key.len() + put.value.len()) as u64
 }
 
-/// The dearer branch: which one will be taken is not known yet.
+/// The larger branch: which one is taken is not known yet.
 fn txn_cost(txn: &TxnRequest) -> u64 {
     let branch = |operations: &[RequestOp]| operations.iter().map(operation_cost).sum::<u64>();
     branch(&txn.success).max(branch(&txn.failure))

@@ -1,9 +1,8 @@
-//! The digests after the newest log entries: what members compare while they run.
+//! The state digests after the newest log entries, which members compare while they run.
 //!
-//! A digest sums up every change that the log has ever made (see `Applied::digest`), so members that hold the same have
-//! the same at the same index; and who once did something else never comes back to it. Keeping them costs some
-//! nanoseconds a change. What a disk or a memory did to records behind the log's back shows only once a change builds
-//! on it; for that there is HashKV.
+//! A digest sums up every change that the log has ever made (see `Applied::digest`). Members with the same digest at an index
+//! hold the same state there, and a member that once diverged never agrees again. A digest costs some nanoseconds per change.
+//! Bit rot of records changes no digest until a later change depends on them; HashKV finds that.
 
 use crate::ids::LogIndex;
 use crate::limits::DIGESTS_MAX;
@@ -16,13 +15,13 @@ pub struct Digests(Arc<Mutex<Recent>>);
 
 #[derive(Debug, Default)]
 struct Recent {
-    /// After the entry behind `first`, the next, and so on.
+    /// The digest after the entry `first`, then those after the following entries.
     digests: VecDeque<u64>,
     first: LogIndex,
 }
 
 impl Digests {
-    /// The state has come to `index` by other means than the entries before it.
+    /// The state has reached `index` other than by applying entries, for example by a snapshot.
     pub(super) fn restart(&self, index: LogIndex, digest: u64) {
         *self.recent() = Recent {
             digests: VecDeque::from([digest]),
@@ -30,7 +29,7 @@ impl Digests {
         };
     }
 
-    /// The digests after the entries that follow the newest known one.
+    /// Adds the digests after the next entries.
     pub(super) fn extend(&self, digests: &[u64]) {
         let mut recent = self.recent();
         recent.digests.extend(digests);
@@ -39,13 +38,13 @@ impl Digests {
         recent.first.0 += surplus as u64;
     }
 
-    /// The newest entry that is applied.
+    /// The newest applied entry.
     pub fn newest(&self) -> LogIndex {
         let recent = self.recent();
         LogIndex(recent.first.0 + (recent.digests.len() as u64).saturating_sub(1))
     }
 
-    /// None if it is not applied yet, or too long ago.
+    /// The digest after an entry; none if it is not yet applied, or too old.
     pub fn after(&self, index: LogIndex) -> Option<u64> {
         let recent = self.recent();
         let place = index.0.checked_sub(recent.first.0)?;

@@ -1,11 +1,12 @@
-//! What entries of the log hold: the one decoder of their commands, for the applier and for what lets commands into the log.
+//! What log entries hold, and the only decoder of their commands, for the applier and for the code that admits commands to the
+//! log.
 //!
-//! The invariant: a command that reaches the log decodes. [`ReadableCommands`] is the only way in, and it decodes what it is made
-//! of exactly as the applier does later, unless its type alone says that it decodes. Should a command in the log not decode all
-//! the same, for example because a member with other bounds proposed it, every member refuses it alike and goes on: decoding
-//! depends on nothing but the bytes, and stopping would stop every member, at each start again. An entry of which not even the
-//! frames of its commands can be told apart is damaged; there the member stops, since the others may have read what it cannot.
-//! So it does at a command of a kind that it does not know: members of a newer version carry that out.
+//! Invariant: a command that reaches the log can be decoded. [`ReadableCommands`] is the only way in, and decodes its input
+//! exactly as the applier does later, unless the command's type alone guarantees success. If a command in the log cannot be
+//! decoded all the same, for example because a member with other limits proposed it, every member refuses it alike and
+//! continues: decoding depends on nothing but the bytes, and a member that stopped would stop again at each start. If not even
+//! the frames of an entry's commands can be told apart, the entry is damaged and the member stops, since the others may have
+//! read it. The member also stops at a command of an unknown kind: members of a newer version carry it out.
 
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::request_op::Request as Operation;
@@ -13,25 +14,25 @@ use crate::proto::log::{Command, CommandBatch, CommandHead, command};
 use bytes::{Buf, Bytes};
 use prost::{DecodeError, Message};
 
-/// How the data of an entry is to be read, in the entry's `context`. A member that meets a later one stops: whatever it made of
-/// the entry, the others would make something else of it.
+/// The format of an entry's data, stored in the entry's `context`. A member that meets another format stops: it cannot do with
+/// the entry what the other members do.
 pub const FORMAT: u8 = 1;
 
-/// What an entry of the log holds. Wherever it is used each kind is named, so that none is taken for an empty one.
+/// The content of a log entry. Code that uses it names each kind, so that none is taken for an empty one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
-    /// Nothing: a leader begins its term with it.
+    /// Nothing: the first entry of a leader's term.
     Empty,
     /// An encoded `callboard.log.CommandBatch`.
     Commands(Bytes),
     /// A change of raft's configuration: an encoded `callboard.log.CommandBatch` of one `MemberChange`.
     Configuration(Bytes),
-    /// Something that this version does not read, with the context that says what.
+    /// Data that this version cannot read. The context names its format.
     Unknown { context: Bytes, data: Bytes },
 }
 
 impl Payload {
-    /// That of an entry that is not a change of configuration.
+    /// The payload of an entry that does not change raft's configuration.
     pub fn of_normal(context: Bytes, data: Bytes) -> Self {
         match (&context[..], data.is_empty()) {
             ([], true) => Self::Empty,
@@ -40,8 +41,8 @@ impl Payload {
         }
     }
 
-    /// That of an entry that raft knows for a change of its configuration. What raft keeps in its data says no more than the
-    /// command in its context, which is what counts.
+    /// The payload of an entry that changes raft's configuration. Raft's own data repeats part of the command in the context;
+    /// only the command counts.
     pub fn of_configuration(mut context: Bytes, data: Bytes) -> Self {
         if context.first() != Some(&FORMAT) {
             return Self::Unknown { context, data };
@@ -55,7 +56,7 @@ impl Payload {
         [&[FORMAT], commands.as_bytes()].concat()
     }
 
-    /// As it is in the log.
+    /// The data as it is in the log.
     pub fn data(&self) -> &[u8] {
         match self {
             Self::Empty => &[],
@@ -71,11 +72,11 @@ pub const COMMAND_TAG: u8 = 0x0a;
 #[derive(Debug, PartialEq)]
 pub enum EntryCommand {
     Read(Command),
-    /// It does not decode. Its head says who waits for it, if even that can be told.
+    /// A command that cannot be decoded. Its head names its proposer, if even the head can be decoded.
     Unreadable(CommandHead, DecodeError),
 }
 
-/// Why an entry has no commands that this member could carry out.
+/// Why this member cannot carry out the commands of an entry.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum EntryError {
     #[error("its commands cannot be told apart: {0}")]
@@ -101,12 +102,12 @@ pub fn commands(data: Bytes) -> Result<Vec<EntryCommand>, EntryError> {
     Ok(commands)
 }
 
-/// A kind that this version does not know is decoded as none.
+/// Whether this version knows the command's kind. An unknown kind decodes as none.
 fn is_known(command: &Command) -> bool {
     command.request.is_some()
 }
 
-/// The command in a frame of its own.
+/// Decodes one framed command.
 fn read_command(frame: Bytes) -> EntryCommand {
     match CommandBatch::decode(frame.clone()) {
         Ok(mut batch) => EntryCommand::Read(batch.commands.pop().unwrap_or_default()),
@@ -117,14 +118,14 @@ fn read_command(frame: Bytes) -> EntryCommand {
     }
 }
 
-/// A command without its frame.
+/// Removes the frame of a command.
 fn body(mut frame: Bytes) -> Option<Bytes> {
     frame.advance(1);
     prost::decode_length_delimiter(&mut frame).ok()?;
     Some(frame)
 }
 
-/// The commands of a batch, each with its tag and length; `None`, and then no more, where they cannot be told apart.
+/// The commands of a batch, each with its tag and length. `None`, as the last item, where they cannot be told apart.
 fn frames(mut data: Bytes) -> impl Iterator<Item = Option<Bytes>> {
     let next = move || {
         if data.is_empty() {
@@ -147,7 +148,7 @@ fn frames(mut data: Bytes) -> impl Iterator<Item = Option<Bytes>> {
     std::iter::from_fn(next)
 }
 
-/// Encoded commands that decode as the applier decodes them.
+/// Encoded commands that the applier can decode.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadableCommands(Bytes);
 
@@ -167,8 +168,8 @@ impl ReadableCommands {
         Ok(Self(frame))
     }
 
-    /// What of a batch from another member can be read, and how many commands of it cannot. Where they cannot be told apart the rest
-    /// of the batch counts as one.
+    /// The readable commands of another member's batch, and the number of unreadable ones. If commands cannot be told apart,
+    /// the rest of the batch counts as one.
     pub fn within(batch: Bytes) -> (Self, usize) {
         let is_readable = |batch: &CommandBatch| batch.commands.iter().all(is_known);
         if mutants::active(Mutant::DepthUnchecked)
@@ -179,7 +180,7 @@ impl ReadableCommands {
         Self::filter(batch, |_| true)
     }
 
-    /// Those commands that are to be kept, and how many were taken out because they cannot be read.
+    /// The commands for which `keep` returns true, and the number of unreadable ones, which are removed too.
     pub fn filter(batch: Bytes, keep: impl Fn(&Command) -> bool) -> (Self, usize) {
         let mut kept = Vec::with_capacity(batch.len());
         let mut unreadable = 0;
@@ -200,7 +201,7 @@ impl ReadableCommands {
         &self.0
     }
 
-    /// The only command, if there is just one.
+    /// The command, if there is exactly one.
     pub fn single(&self) -> Option<Command> {
         let mut commands = CommandBatch::decode(self.0.clone()).ok()?.commands;
         commands.pop().filter(|_| commands.is_empty())
@@ -215,8 +216,8 @@ impl ReadableCommands {
     }
 }
 
-/// Whether how deep a command is depends on what it holds. All others are as deep as their type, and what was encoded here then
-/// decodes.
+/// Whether a command's depth depends on its content. The depth of all other commands follows from their type, so what was
+/// encoded here can be decoded.
 fn nests(command: &Command) -> bool {
     let Some(command::Request::Txn(txn)) = &command.request else {
         return false;
@@ -235,7 +236,7 @@ mod tests {
     use crate::state::testing::{nested, put};
     use proptest::prelude::*;
 
-    /// More levels than the decoder takes.
+    /// More levels than the decoder accepts.
     const TOO_DEEP: usize = 60;
 
     fn numbered(id: u64, request: Request) -> Command {
@@ -247,7 +248,7 @@ mod tests {
         }
     }
 
-    /// Three commands; the one in the middle is nested too deeply.
+    /// Three commands, of which the second is nested too deeply.
     fn batch() -> (Vec<Command>, Bytes) {
         let commands = vec![
             numbered(1, Request::Put(put("a", "1"))),
@@ -343,7 +344,7 @@ mod tests {
     #[test]
     fn a_command_of_an_unknown_kind_is_not_let_in_and_never_taken_for_an_empty_one() {
         let (commands, _) = batch();
-        // Field 999, as a later version may have it.
+        // Field 999, as a later version may define it.
         let unknown = [
             &numbered(4, Request::Put(put("c", "3"))).encode_to_vec()[..9],
             &[0xba, 0x3e, 0],

@@ -1,8 +1,7 @@
-//! The key space as the applier changes it: changes that have been decided but not written yet, laid over what the database
-//! holds.
+//! The key space as the applier changes it: changes that are not yet written, laid over what the database holds.
 //!
-//! One applied batch is one engine batch; until it is written, later commands of the batch must see what earlier ones
-//! did. Several puts of one key become one insert into `current`.
+//! One applied batch is one engine batch. Until it is written, later commands of the batch must see what earlier ones did.
+//! Several puts of one key become one insert into `current`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -31,22 +30,22 @@ use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 pub(crate) struct KeySpace {
     database: Arc<StateDatabase>,
     cache: RefCell<HeaderCache>,
-    /// What the database said last: a transaction that compares a key and then writes it asks twice.
+    /// The last record read from the database: a transaction that compares a key and then writes it reads it twice.
     last_read: RefCell<Option<(Vec<u8>, Option<Record>)>>,
     /// None: deleted.
     current: BTreeMap<Bytes, Option<Record>>,
     history: PackedWriter<HistoryEntry>,
     replaced: PackedWriter<Replacement>,
     bytes: usize,
-    /// Changes of the command under way.
+    /// Changes of the current command.
     changes: u32,
-    /// What has changed since the last view, for whoever watches.
+    /// Changes since the last view, for watchers.
     pub(crate) watched: Watched,
-    /// What was done since the last view.
+    /// Operations since the last view, for metrics.
     pub(crate) done: Operations,
 }
 
-/// What a change of a key changes beside it.
+/// The other state that a change of a key affects.
 pub(crate) struct Beside<'a> {
     pub applied: &'a mut Applied,
     pub leases: &'a mut Leases,
@@ -68,17 +67,17 @@ impl KeySpace {
         }
     }
 
-    /// About how much is waiting to be written.
+    /// The approximate size of what is not yet written.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The newest revision, as a range inside the command under way sees it.
+    /// The newest revision, as a range inside the current command sees it.
     pub(crate) fn revision(&self, applied: &Applied) -> i64 {
         applied.revision + i64::from(self.changes > 0)
     }
 
-    /// Ends a command: if it changed anything, the revision has advanced.
+    /// Ends a command. If it has changed anything, the revision advances.
     pub(crate) fn end_command(&mut self, applied: &mut Applied) {
         applied.revision = self.revision(applied);
         self.changes = 0;
@@ -93,7 +92,7 @@ impl KeySpace {
         place
     }
 
-    /// The newest record, in memory of its own unless it is shared with what is kept anyway.
+    /// The newest record. It keeps no block of the database in memory.
     pub(crate) fn newest_record(&self, key: &[u8]) -> Result<Option<Record>, StateError> {
         if let Some(record) = self.current.get(key) {
             return Ok(record.clone());
@@ -115,7 +114,7 @@ impl KeySpace {
         Ok(record)
     }
 
-    /// All about the newest record but its value.
+    /// The newest record without its value.
     pub(crate) fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError> {
         if let Some(record) = self.current.get(key) {
             return Ok(record.as_ref().map(|record| record.header));
@@ -183,7 +182,7 @@ impl KeySpace {
         beside.applied.digest(DigestChange::Delete, &numbers);
         self.note_change(place.main, key, None)?;
         self.replace(beside.applied, key, place, Some(previous), true)?;
-        // A deletion itself goes with the same compaction as what it has deleted.
+        // A deletion record is removed by the same compaction as the record that it deletes.
         let deletion = revision_bytes(key, 0);
         let replaced = deletion + revision_bytes(key, previous.value_bytes as usize);
         beside.applied.usage.change(deletion, replaced);
@@ -196,7 +195,7 @@ impl KeySpace {
         Ok(())
     }
 
-    /// From the lease that holds `key` to another; 0 is none.
+    /// Moves `key` from the lease that holds it to another; 0 is none.
     fn hand_over(
         &mut self,
         leases: &mut Leases,
@@ -237,8 +236,8 @@ impl KeySpace {
         Ok(())
     }
 
-    /// Keeps where a reader of the past finds the record that goes. A compacted one moves along, since its history is
-    /// about to go; see `Applied::compact`.
+    /// Notes where a reader of the past finds the replaced record. A record at or below the compact revision is stored in the
+    /// note, since its history is about to be removed; see `Applied::compact`.
     fn replace(
         &mut self,
         applied: &Applied,
@@ -274,7 +273,7 @@ impl KeySpace {
         Ok(())
     }
 
-    /// What all changes up to a revision have replaced, in bytes.
+    /// The bytes that all changes up to a revision have replaced.
     pub(crate) fn replaced_up_to(&self, applied: &Applied, revision: i64) -> Result<u64, StateError> {
         let behind = Place {
             main: revision + 1,
@@ -284,7 +283,7 @@ impl KeySpace {
         Ok(first.map_or(applied.usage.replaced_bytes(), |first| first.replaced_before))
     }
 
-    /// Hands everything over to be written.
+    /// Adds all changes to the batch.
     pub(crate) fn write(&mut self, batch: &mut StateBatch<'_>) {
         assert_eq!(self.changes, 0, "a batch ends between commands");
         for (key, record) in std::mem::take(&mut self.current) {
@@ -303,11 +302,11 @@ impl KeySpace {
             }
         }
         self.bytes = 0;
-        // From here on the database says something else.
+        // From here on the database holds something else.
         *self.last_read.borrow_mut() = None;
     }
 
-    /// Keys with changes that are not handed over yet.
+    /// The number of keys with changes that are not yet written.
     pub(crate) fn changed_keys(&self) -> usize {
         self.current.len()
     }
@@ -322,7 +321,7 @@ impl KeySpace {
     }
 }
 
-/// The past in the middle of a batch: what is not written yet, over what the database has.
+/// The past in the middle of a batch: unwritten changes over what the database holds.
 pub(crate) struct PendingPast<'s> {
     below: StoredPast,
     current: &'s BTreeMap<Bytes, Option<Record>>,
@@ -367,7 +366,7 @@ impl<'s> Past<'s> for PendingPast<'s> {
     }
 }
 
-/// Two streams in key order, of which the upper one replaces or hides records of the lower one.
+/// Merges streams in key order. Records of the upper one replace or hide those of the lower one.
 struct Overlaid<'s, A: Iterator<Item = (&'s Bytes, Option<&'s Bytes>)>> {
     below: Peekable<Stored<'s>>,
     above: Peekable<A>,

@@ -1,4 +1,4 @@
-//! Leases in the log: what is attached to them, what goes with them, and who may say that they have expired.
+//! Leases in the log: their keys, what is deleted with them, and which leader may report their expiry.
 
 use std::collections::BTreeMap;
 
@@ -251,7 +251,7 @@ proptest! {
     #[test]
     fn leases_hold_what_a_model_says(steps in proptest::collection::vec((step(), any::<bool>()), 1..40)) {
         let mut member = TestMember::new();
-        // Key -> its lease; leases that exist.
+        // The lease of each key; the leases that exist.
         let mut held: BTreeMap<String, i64> = BTreeMap::new();
         let mut alive: Vec<i64> = vec![];
         let mut batch = vec![];

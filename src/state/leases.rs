@@ -1,9 +1,8 @@
-//! Leases as the log makes them: granting, revoking, what is left of them, and which keys they hold.
+//! The replicated part of leases: grant, revoke, remaining TTL, and which keys they hold.
 //!
-//! Mirrors the replicated half of etcd's server/lease/lessor.go. Nothing here knows the time: the leader says that a
-//! lease has expired, in a command that carries its term. Such a command counts only in an entry of that term, since a
-//! later leader has given all leases more time; and only for the very lease that the leader meant, not for a later one
-//! with the same id.
+//! Mirrors the replicated half of etcd's server/lease/lessor.go. Nothing here knows the time. The leader reports that a lease
+//! has expired, in a command that carries its term. The command counts only in an entry of that term, since a later leader has
+//! extended all leases. It applies only to the lease that the leader meant, not to a later one with the same ID.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -27,7 +26,6 @@ use crate::storage::state::leases::{
 use crate::storage::state::meta::{Applied, DigestChange};
 use crate::storage::state::{StateBatch, StateDatabase, StateKeyspace};
 
-/// What has happened to a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaseChange {
     Granted { id: i64, record: LeaseRecord },
@@ -35,15 +33,15 @@ pub enum LeaseChange {
     Checkpointed { id: i64, remaining_ttl: i64 },
 }
 
-/// The leases, with changes that are not written yet.
+/// The leases, with changes that are not yet written.
 #[derive(Debug)]
 pub(crate) struct Leases {
     database: Arc<StateDatabase>,
-    /// None: revoked.
+    /// Changed leases; none if revoked.
     records: BTreeMap<i64, Option<LeaseRecord>>,
-    /// Whether the lease holds the key.
+    /// Changed attachments: whether the lease holds the key.
     attachments: BTreeMap<i64, BTreeMap<Bytes, bool>>,
-    /// What has changed since the last view.
+    /// Changes since the last view.
     pub(crate) noted: Vec<LeaseChange>,
 }
 
@@ -74,7 +72,7 @@ impl Leases {
         self.records.insert(id, Some(record));
     }
 
-    /// The lease `id`, which is not 0, holds `key` from now on, or does not any more.
+    /// Attaches `key` to the lease `id`, which is not 0, or detaches it.
     pub(crate) fn attach(&mut self, id: i64, key: &Bytes, holds: bool) -> Result<(), StateError> {
         if holds
             && let Some(lease) = self.get(id)?
@@ -173,7 +171,7 @@ pub(super) fn revoke(
     })
 }
 
-/// Deletes a lease and all that it holds, in the order of the keys.
+/// Deletes a lease and all keys that it holds, in key order.
 fn end(state: &mut State, id: i64, lease: LeaseRecord) -> Result<(), StateError> {
     let before = state.keys.done;
     let keys = if lease.keyless {

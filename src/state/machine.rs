@@ -1,8 +1,8 @@
-//! The machine that turns committed entries into state, replies and views. Owned by one thread.
+//! The machine that turns committed entries into state, replies and views. One thread owns it.
 //!
-//! A call of [`Machine::apply`] writes one engine batch (more only if it grows beyond a bound), publishes one view and
-//! then returns the replies: whoever gets a reply finds its effect in the newest view. Entries that were applied before
-//! are skipped, so the log may be replayed from anywhere at or before the applied index.
+//! A call of [`Machine::apply`] writes one engine batch (more only if it grows beyond a bound), publishes one view and then
+//! returns the replies, so a client that gets a reply finds its effect in the newest view. Entries that were applied before
+//! are skipped, so the log may be replayed from any point at or before the applied index.
 
 use std::sync::Arc;
 
@@ -37,7 +37,7 @@ pub struct CommittedEntry {
     pub payload: Payload,
 }
 
-/// What a command has come to.
+/// The result of a command.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Put(PutResponse),
@@ -48,7 +48,7 @@ pub enum Outcome {
     LeaseRevoke(LeaseRevokeResponse),
     Alarm(AlarmResponse),
     MemberUpdate(MemberUpdateResponse),
-    /// All members, after a change of who they are.
+    /// All members, after a membership change.
     Members(Vec<Member>),
     Done,
 }
@@ -73,14 +73,14 @@ impl Default for MachineOptions {
     }
 }
 
-/// What an empty data directory starts from.
+/// The initial state of an empty data directory.
 #[derive(Clone, Debug, Default)]
 pub struct InitialState {
     pub applied_index: LogIndex,
     pub applied_term: Term,
     pub members: Vec<Member>,
     pub conf_state: ConfState,
-    /// Empty if the members have yet to agree on one.
+    /// Empty if the members have not yet agreed on one.
     pub cluster_version: String,
 }
 
@@ -96,7 +96,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Takes up what `database` holds. `origin` is the number under which this process proposes.
+    /// Loads the state from `database`. `origin` marks the commands that this process proposes.
     pub fn open(
         database: Arc<StateDatabase>,
         origin: u64,
@@ -163,7 +163,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The digests after the newest entries.
+    /// The state digests after the newest entries.
     pub fn digests(&self) -> &Digests {
         &self.digests
     }
@@ -214,12 +214,12 @@ impl Machine {
         Ok(replies)
     }
 
-    /// What became of raft's configuration since this was called last.
+    /// Takes the changes of raft's configuration since the last call.
     pub fn take_reconfigurations(&mut self) -> Vec<Reconfiguration> {
         std::mem::take(&mut self.state.membership.reconfigurations)
     }
 
-    /// Goes on with another database, which a snapshot has filled.
+    /// Continues with another database, which came in a snapshot.
     pub fn replace(&mut self, database: Arc<StateDatabase>) -> Result<(), MachineError> {
         self.state = State::load(database, self.options.header_cache_bytes)?;
         if let Some(metrics) = &self.metrics {
@@ -230,8 +230,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Publishes the same state again. The newest view keeps the tables that it has seen: after space was reclaimed
-    /// on a member where nothing is written, this lets the old ones go.
+    /// Publishes the same state again. The newest view keeps the tables that it has seen: where nothing is written, this
+    /// releases the old tables after space was reclaimed.
     pub fn republish(&self) {
         self.views.publish(self.state.view());
     }
@@ -249,7 +249,7 @@ impl Machine {
         &self.state.database
     }
 
-    /// Who is in the cluster; another one as soon as that changes.
+    /// The cluster; a new `Arc` after each change.
     pub fn cluster(&self) -> &SharedCluster {
         self.state.membership.cluster()
     }
@@ -272,7 +272,7 @@ impl Machine {
         Ok(())
     }
 
-    /// The view first: whoever begins to watch in between finds there what is not handed over.
+    /// Publishes the view first: a watcher that registers in between finds in it the changes that it is not handed.
     fn publish(&mut self, is_replaced: bool) {
         let after = self.views.load().revision();
         let revision = self.state.applied.revision;
@@ -356,7 +356,7 @@ impl Machine {
                 Ok(Outcome::Done)
             }
             Some(Request::Alarm(command)) => Ok(Outcome::Alarm(alarms::change(state, command))),
-            // Refused where entries are read.
+            // Refused when entries are decoded.
             None => Ok(Outcome::Done),
         };
         match outcome {
@@ -367,7 +367,7 @@ impl Machine {
     }
 }
 
-/// The commands of an entry, if it has any.
+/// The commands of an entry.
 fn commands(entry: &CommittedEntry) -> Result<Vec<EntryCommand>, MachineError> {
     let index = entry.index.get();
     match &entry.payload {
@@ -386,7 +386,7 @@ fn commands(entry: &CommittedEntry) -> Result<Vec<EntryCommand>, MachineError> {
     }
 }
 
-/// What an entry holds that raft knows for a change of its configuration.
+/// Whether an entry that changes raft's configuration holds exactly one membership change.
 fn is_member_change(commands: &[EntryCommand]) -> bool {
     let [EntryCommand::Read(command)] = commands else {
         return false;
@@ -394,7 +394,8 @@ fn is_member_change(commands: &[EntryCommand]) -> bool {
     matches!(command.request, Some(Request::MemberChange(_)))
 }
 
-/// Only where raft knows of it: among other commands, where no leader puts it, it would take effect while another one is under way.
+/// Accepts a change only in an entry that raft knows as one. Among other commands, where no leader puts it, it could take
+/// effect while another change is pending.
 fn change_members(
     state: &mut State,
     entry: &CommittedEntry,
@@ -408,7 +409,7 @@ fn change_members(
     Ok(Outcome::Members(members))
 }
 
-/// Raises the watermark below which the past is gone; the space comes back later.
+/// Raises the compact revision. The space is reclaimed later.
 fn compact(state: &mut State, request: &CompactionRequest) -> Result<CompactionResponse, ApplyFailure> {
     if request.revision <= state.applied.compact_revision {
         return Err(ApplyError::Compacted.into());

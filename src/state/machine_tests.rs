@@ -1,4 +1,4 @@
-//! The machine beside its commands: replay, restart, membership, damage, snapshots.
+//! The machine apart from its commands: replay, restart, membership, damage, snapshots.
 
 use bytes::Bytes;
 
@@ -233,13 +233,13 @@ fn compaction_gives_space_back_only_behind_a_sync() {
     member.machine.republish();
     assert!(matches!(member.view().changes(89, 10), Err(MvccError::Compacted)));
     assert_eq!(member.view().changes(90, 3).unwrap().len(), 3);
-    // What was pushed out after 90 still points to the history before it, until that is compacted too.
+    // Replacements after revision 90 still refer to older history, until they are compacted too.
     let mut at_91 = everything();
     at_91.revision = 91;
     assert_eq!(member.range(&at_91).kvs[0].value, format!("{:0100}", 89));
     member.run(compact(101)).unwrap();
     member.state().reclaim().unwrap();
-    // Until now the published view has read the old tables.
+    // Until now the published view has kept the old tables.
     member.machine.republish();
     member.state().remove_retired_tables().unwrap();
     assert!(
@@ -251,7 +251,7 @@ fn compaction_gives_space_back_only_behind_a_sync() {
 
 #[test]
 fn whole_tables_of_compacted_revisions_go_at_once_and_not_for_who_still_reads_them() {
-    // Nothing may be rewritten, as where much is stored.
+    // Merging is off, as with large amounts of data.
     let mut member = TestMember::with(&StateOptions {
         merge_bytes_max: 0,
         ..StateOptions::simulator()
@@ -284,7 +284,7 @@ fn whole_tables_of_compacted_revisions_go_at_once_and_not_for_who_still_reads_th
     );
     member.state().sync().unwrap();
     member.state().drop_compacted().unwrap();
-    // Revisions 2 to 91 are in the tables that go. Their history is still pointed to.
+    // The removed tables held revisions 2 to 91. Their history is still referred to.
     assert_eq!((tables(&member, "replaced"), tables(&member, "history")), (1, 10));
     assert_eq!(member.range(&at_96), as_it_was);
     member.run(compact(101)).unwrap();
@@ -293,7 +293,7 @@ fn whole_tables_of_compacted_revisions_go_at_once_and_not_for_who_still_reads_th
     assert!(tables(&member, "replaced") <= 1 && tables(&member, "history") <= 3);
     assert_eq!(member.range(&everything()).kvs[0].value, format!("{:01000}", 99));
     assert_eq!(member.view().changes(101, 9).unwrap().len(), 1);
-    // Whoever took a view before reads on in it.
+    // A view that was taken before still reads what it saw.
     assert_eq!(before.hash_kv(0).unwrap(), hash);
     assert_eq!(before.changes(2, 1000).unwrap().len(), changes);
 }
@@ -313,7 +313,7 @@ fn damaged_records_are_reported() {
     let mut batch = member.state().batch(1);
     batch.insert(StateKeyspace::Current, Bytes::from_static(b"k"), stored);
     batch.commit().unwrap();
-    // A member that opens the database has nothing in its cache.
+    // A member that opens the database starts with an empty cache.
     let mut member = member.reopen();
     let view = member.view();
     assert!(matches!(
@@ -373,7 +373,7 @@ fn a_snapshot_rebuilds_the_state_elsewhere() {
     let mut import = StateImport::begin(&path, &StateOptions::simulator()).unwrap();
     let mut cursor = None;
     loop {
-        // A stream of its own for each chunk: the transfer broke off in between.
+        // Each chunk comes from a new stream, as after an interrupted transfer.
         let records = view.records(cursor.as_ref()).unwrap().next_chunk(2000).unwrap();
         let Some(last) = records.last() else { break };
         cursor = Some(Cursor {

@@ -1,5 +1,5 @@
-//! The members, raft's configuration and the cluster version, as the log makes them. Members and configuration are one record:
-//! whatever happens, they agree.
+//! The members, raft's configuration and the cluster version, according to the log. Members and configuration are one record,
+//! so that they always agree.
 //!
 //! Mirrors the replicated half of etcd's server/etcdserver/api/membership/cluster.go.
 
@@ -16,16 +16,16 @@ use crate::storage::state::error::StateError;
 use crate::storage::state::meta::{self, Applied, Cluster, DigestChange, SharedCluster};
 use crate::storage::state::{StateBatch, StateDatabase};
 
-/// What an entry has made of raft's configuration.
+/// An applied change of raft's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reconfiguration {
     pub index: LogIndex,
     pub step: Step,
-    /// Afterwards.
+    /// The configuration after the change.
     pub conf_state: ConfState,
 }
 
-/// One member more, one fewer, or one that votes from now on.
+/// A member is added or removed, or becomes a voter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Voter(MemberId),
@@ -34,7 +34,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// What a change makes of the configuration, if it is carried out.
+    /// The step that a membership change makes.
     pub const fn of(change: &Change) -> Self {
         match change {
             Change::Add(member) if member.is_learner => Self::Learner(MemberId(member.id)),
@@ -49,7 +49,7 @@ impl Step {
 #[derive(Debug)]
 pub(crate) struct MembershipState {
     record: MetaRecord<Cluster>,
-    /// Since they were asked for.
+    /// Changes since they were last taken.
     pub(crate) reconfigurations: Vec<Reconfiguration>,
 }
 
@@ -65,13 +65,13 @@ impl MembershipState {
         self.record.write(batch);
     }
 
-    /// Another one as soon as anything changes.
+    /// A new `Arc` after each change.
     pub(crate) fn cluster(&self) -> &SharedCluster {
         self.record.get()
     }
 
-    /// Carries out a change of who is a member, with the configuration that it makes for raft (etcd: `ValidateConfigurationChange`
-    /// and what follows it). Answers with all members.
+    /// Carries out a membership change, with raft's new configuration (etcd: `ValidateConfigurationChange` and what follows
+    /// it). Returns all members.
     pub(crate) fn change(
         &mut self,
         applied: &mut Applied,
@@ -108,7 +108,7 @@ impl MembershipState {
         self.set(applied, cluster);
     }
 
-    /// What a member says of itself. One that comes back with another disk has lost what it had promised.
+    /// Records what a member says of itself. A member with another disk is refused: it has lost what it had promised.
     pub(crate) fn set_attributes(
         &mut self,
         applied: &mut Applied,
@@ -131,7 +131,7 @@ impl MembershipState {
         Ok(())
     }
 
-    /// Where a member is from now on. No two members are in one place (etcd: `ValidateConfigurationChange`).
+    /// Records a member's new peer URLs. No two members share one (etcd: `ValidateConfigurationChange`).
     pub(crate) fn set_peer_urls(
         &mut self,
         applied: &mut Applied,
@@ -208,7 +208,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The last voter stays: without one nothing could be agreed on any more.
+    /// The last voter cannot be removed: without one there is no quorum.
     fn remove(&mut self, id: u64) -> Result<(), ApplyError> {
         let count = self.members.len();
         self.members.retain(|member| member.id != id);

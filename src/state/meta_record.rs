@@ -1,4 +1,4 @@
-//! A record of the keyspace `meta` as a component keeps it: read once, shared with views, written again when it has changed.
+//! A record of the keyspace `meta` as a component keeps it: read once, shared with views, written when it has changed.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl<T: Message + Default> MetaRecord<T> {
         }
     }
 
-    /// Another one as soon as anything changes.
+    /// A new `Arc` after each change.
     pub(super) fn get(&self) -> &Arc<T> {
         &self.value
     }

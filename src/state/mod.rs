@@ -1,7 +1,7 @@
 //! The deterministic state machine: committed entries in, replies and a new view out.
 //!
-//! No clock, no randomness, no order of a hash map: every member that applies the same entries holds the same records.
-//! Mirrors the writing half of etcd's server/etcdserver/txn and server/etcdserver/apply.
+//! It uses no clock, no randomness and no order of a hash map: every member that applies the same entries holds the same
+//! records. Mirrors the writing half of etcd's server/etcdserver/txn and server/etcdserver/apply.
 
 #[cfg(test)]
 mod alarm_tests;
@@ -42,7 +42,7 @@ pub use view::{View, Views};
 use crate::state::mvcc::MvccError;
 use crate::storage::state::error::StateError;
 
-/// Why a command changed nothing. Every member comes to the same refusal.
+/// Why a command was refused. It has changed nothing, and every member refuses it alike.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ApplyError {
@@ -127,7 +127,7 @@ pub enum MachineError {
     AlreadyInitialized,
 }
 
-/// Either kind of failure, inside this folder.
+/// Either kind of failure, within this folder.
 #[derive(Debug)]
 enum ApplyFailure {
     Refused(ApplyError),

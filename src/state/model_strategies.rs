@@ -122,8 +122,8 @@ fn commands() -> impl Strategy<Value = Request> {
     ]
 }
 
-/// Inside a transaction the key of an `ignore_value` may have been deleted by an earlier operation, which etcd's API
-/// refuses beforehand.
+/// Clears `ignore_value` and `ignore_lease`: inside a transaction an earlier operation may have deleted the key, which etcd's
+/// API refuses beforehand.
 fn without_ignoring(txn: &mut TxnRequest) {
     for operation in txn.success.iter_mut().chain(&mut txn.failure) {
         match operation.request.as_mut().unwrap() {

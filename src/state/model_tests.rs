@@ -1,4 +1,4 @@
-//! Random histories against a model that keeps everything in a list and looks at all of it each time.
+//! Random histories, compared with a model that keeps all changes in a list and scans it for each answer.
 
 use std::collections::BTreeMap;
 
@@ -237,7 +237,7 @@ impl Model {
         }
     }
 
-    /// Only the conditions that [`conditions`] makes.
+    /// Supports only the conditions that [`conditions`] makes.
     fn holds(&self, compare: &Compare) -> bool {
         let kvs = self.list(&compare.key, &compare.range_end, i64::MAX);
         let one = |version: i64| match (compare.result, &compare.target_union) {

@@ -1,4 +1,4 @@
-//! A member's state in a scratch directory, and short ways to write requests: for tests.
+//! For tests: a member's state in a scratch directory, and shorthands for requests.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,14 +25,14 @@ use crate::storage::state::{StateDatabase, StateOptions};
 pub(crate) const ORIGIN: u64 = 7;
 
 pub(crate) struct TestMember {
-    // Before the directory, so that the database is closed when it goes.
+    // Before the directory, so that the database is closed before it is removed.
     pub(crate) machine: Machine,
     pub(crate) views: Views,
     pub(crate) index: u64,
     directory: tempfile::TempDir,
 }
 
-/// A cache that holds a header or two, so that most reads reach the database.
+/// A cache for one or two headers, so that most reads reach the database.
 fn options() -> MachineOptions {
     MachineOptions {
         header_cache_bytes: 256,
@@ -122,7 +122,7 @@ impl TestMember {
         self.run_all(vec![request.command()]).pop().unwrap()
     }
 
-    /// Applies a change of the members, as an entry of its own.
+    /// Applies a membership change as an entry of its own.
     pub(crate) fn change_members(&mut self, change: Change) -> Result<Outcome, ApplyError> {
         let change = MemberChange {
             change: Some(change),
@@ -173,7 +173,7 @@ pub(crate) fn entry(index: u64, requests: impl IntoIterator<Item = Request>) -> 
     }
 }
 
-/// A transaction of so many levels, with a put in the innermost.
+/// A transaction with this many levels and a put in the innermost.
 pub(crate) fn nested(levels: usize) -> TxnRequest {
     let operation = |request| RequestOp {
         request: Some(request),
@@ -230,12 +230,12 @@ pub(crate) fn compact(revision: i64) -> CompactionRequest {
     }
 }
 
-/// What may be a command of its own.
+/// What can be a command.
 pub(crate) trait ToCommand {
     fn command(self) -> Request;
 }
 
-/// What may stand in a transaction.
+/// What can be an operation of a transaction.
 pub(crate) trait ToOperation {
     fn operation(self) -> RequestOp;
 }

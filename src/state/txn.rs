@@ -1,7 +1,7 @@
 //! Puts, deletes and transactions on the state.
 //!
-//! Mirrors etcd's server/etcdserver/txn: everything that can be refused is refused before the first change, so that a
-//! refused command has changed nothing.
+//! Mirrors etcd's server/etcdserver/txn: a command is checked completely before its first change, so a refused command has
+//! changed nothing.
 
 use bytes::Bytes;
 
@@ -53,7 +53,7 @@ fn put_checked(
     } else {
         None
     };
-    // Without a previous record only if an operation before this one deleted the key, which the API refuses.
+    // There is no previous record only if an earlier operation deleted the key, which the API refuses.
     let value = match &replaced {
         Some(replaced) if request.ignore_value => replaced.value(),
         _ => request.value.clone(),
@@ -92,7 +92,7 @@ pub(crate) fn delete_range(
     Ok(response)
 }
 
-/// The newest records of a range, in memory of their own.
+/// The newest records of a range, copied out of the database's blocks.
 fn newest_in(state: &State, range: &KeyRange) -> Result<Vec<(Bytes, Record)>, StateError> {
     if let KeyRange::Single(key) = range {
         let record = state.keys.newest_record(key)?;
@@ -109,7 +109,7 @@ fn newest_in(state: &State, range: &KeyRange) -> Result<Vec<(Bytes, Record)>, St
     Ok(found)
 }
 
-/// Carries a transaction out. Ranges change nothing, so they are read only where somebody is told what they found.
+/// Carries out a transaction. Its ranges change nothing, so they are read only on the member that answers the client.
 pub(crate) fn txn(
     state: &mut State,
     request: &TxnRequest,

@@ -1,4 +1,4 @@
-//! Puts, deletes and transactions: what etcd answers, header by header.
+//! Puts, deletes and transactions: etcd's answers, including their headers.
 
 use crate::limits::KEY_BYTES_MAX;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};

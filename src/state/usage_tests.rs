@@ -1,4 +1,4 @@
-//! What lives is counted as a walk over all that ever happened counts it.
+//! Live bytes are counted like a walk over the whole history counts them.
 
 use super::testing::{TestMember, compact, delete, put};
 use crate::proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest, PutRequest};
@@ -8,13 +8,13 @@ use crate::storage::state::snapshot::{StateImport, StateRecords};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What a revision takes beside key and value.
+/// The bytes of a revision besides its key and value.
 const OVERHEAD: u64 = 32;
 
-/// Main revision, key, and the length of the value; none for a deletion.
+/// Main revision, key, and the length of the value; none for a delete.
 pub(super) type Happened<'a> = (i64, &'a [u8], Option<usize>);
 
-/// Adds up what is newer than the compact revision, and what each key held then.
+/// Adds up all revisions newer than the compact revision, and what each key held at the compact revision.
 pub(super) fn live_bytes<'a>(happened: impl IntoIterator<Item = Happened<'a>>, compact_revision: i64) -> u64 {
     let bytes = |key: &[u8], value: Option<usize>| OVERHEAD + (key.len() + value.unwrap_or(0)) as u64;
     let mut held = BTreeMap::new();
@@ -56,10 +56,10 @@ fn compactions_free_what_was_replaced_up_to_them() {
         member = member.reopen();
         assert_eq!(live(&member), bytes, "compacted to {revision}, after a restart");
     }
-    // What is as old as the compaction lives until what replaces it is compacted.
+    // A record that existed at the compact revision is live until its replacement is compacted.
     member.run(put("b", "22")).unwrap();
     assert_eq!(live(&member), second + OVERHEAD + 3);
-    // A compaction in the middle of a batch that is not written yet.
+    // A compaction in the middle of a batch that is not yet written.
     let batch = vec![
         Request::Put(put("b", "333")),
         Request::Compaction(compact(6)),

@@ -1,7 +1,7 @@
 //! Views: the state after one applied batch, for any number of readers, without a lock.
 //!
-//! The applier publishes one after each batch. A reader takes the newest and keeps it for as long as its request
-//! lasts: a whole long list comes from one view. Holding a view keeps replaced data in memory and on disk.
+//! The applier publishes a view after each batch. A reader takes the newest and keeps it while its request lasts, so that a
+//! long list comes from one view. A held view keeps replaced data in memory and on disk.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::storage::state::meta::{Applied, SharedCluster};
 use crate::storage::state::snapshot::{Cursor, StateRecords};
 use crate::storage::state::{StateDatabase, StateKeyspace};
 
-/// See the head of the file. Keys are read from it as from its [`KeyView`].
+/// See the head of the file. It dereferences to its [`KeyView`].
 #[derive(Clone, Debug)]
 pub struct View {
     pub keys: KeyView,
@@ -37,7 +37,8 @@ impl Deref for View {
 }
 
 impl View {
-    /// Everything that `database` holds now. Only between batches does what was read of it before describe it.
+    /// Everything that `database` holds now. To be called only between batches, when `applied` and the others match the
+    /// database.
     pub(crate) fn new(
         database: Arc<StateDatabase>,
         applied: Applied,
@@ -61,22 +62,22 @@ impl View {
         Term(self.applied.term)
     }
 
-    /// What the membership says of one member.
+    /// A member's record in the membership.
     pub fn member(&self, id: MemberId) -> Option<&Member> {
         self.cluster.members.iter().find(|member| member.id == id.0)
     }
 
-    /// Whether this one is a member without a vote.
+    /// Whether this is a member without a vote.
     pub fn is_learner(&self, id: MemberId) -> bool {
         self.member(id).is_some_and(|member| member.is_learner)
     }
 
-    /// Whether this one was a member once.
+    /// Whether this member was removed.
     pub fn is_removed(&self, id: MemberId) -> bool {
         self.cluster.removed.contains(&id.0)
     }
 
-    /// All leases, by id.
+    /// All leases, by ID.
     pub fn leases(&self) -> impl Iterator<Item = Result<(i64, LeaseRecord), StateError>> + Send + use<> {
         let stored = self.stored(StateKeyspace::Leases, leases::all_leases());
         stored.map(|stored| {
@@ -85,7 +86,7 @@ impl View {
         })
     }
 
-    /// All leases and the keys that they hold, as they are stored.
+    /// All leases and the keys that they hold, in stored form.
     pub fn lease_records(&self) -> impl Iterator<Item = Result<(Bytes, Bytes), StateError>> + Send + use<> {
         self.stored::<_, Bytes>(StateKeyspace::Leases, ..)
     }
@@ -99,13 +100,13 @@ impl View {
         })
     }
 
-    /// All records of all keyspaces, from after `cursor` on.
+    /// All records of all keyspaces after `cursor`.
     pub fn records(&self, after: Option<&Cursor>) -> Result<StateRecords, StateError> {
         StateRecords::new(Arc::clone(&self.state), self.snapshot.clone(), after)
     }
 }
 
-/// Where the newest view is found.
+/// Holds the newest view.
 #[derive(Clone, Debug)]
 pub struct Views(Arc<ArcSwap<View>>);
 

@@ -1,4 +1,4 @@
-//! Members that come, go and change places, as the consensus actor sees them.
+//! The consensus actor's part in membership changes and in the handshakes of links.
 
 use super::Consensus;
 use crate::consensus::core::Leadership;
@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// A member that was removed stays so long, for the others to hear that this is agreed on (etcd: `stopWithDelay`).
+/// How long a removed member stays up, so that the others learn that its removal is committed (etcd: `stopWithDelay`).
 const LEAVE_DELAY: Duration = Duration::from_secs(1);
 
 impl Consensus {
@@ -48,7 +48,7 @@ impl Consensus {
         }
     }
 
-    /// The others may need its answers to hear of it.
+    /// Waits first: the others may need its acknowledgements to commit the removal.
     fn leave(&self) {
         if mutants::active(Mutant::RemovedStays) {
             return;
@@ -60,14 +60,15 @@ impl Consensus {
         });
     }
 
-    /// Tells members that have dialled what is remembered of them, and listens to what others remember of this one.
+    /// Tells members that have dialled this one what it remembers of them, and takes in what other members remember of this
+    /// one.
     pub(super) fn greet(
         &mut self,
         greetings: BTreeMap<MemberId, oneshot::Sender<Recollection>>,
         words: BTreeMap<MemberId, Word>,
     ) {
         for (from, answer) in greetings {
-            // Whoever asked may have gone.
+            // The connection may have been closed.
             let _ = answer.send(self.core.recollection(from));
         }
         for (member, word) in words {
@@ -86,7 +87,7 @@ impl Consensus {
         }
     }
 
-    /// Proposes or forwards changes of the members.
+    /// Proposes membership changes, or forwards them to the leader.
     pub(super) fn pass_on_member_changes(&mut self) {
         loop {
             let leadership = self.core.leadership();
@@ -109,14 +110,15 @@ impl Consensus {
     fn next_member_change(&mut self, leadership: Leadership, is_free: bool) -> Option<Next> {
         let origin = self.origin;
         let is_wanted = is_wanted(origin, &self.neighbours.waiters);
-        // Whether those of other members are still waited for is not known here.
+        // Whether callers on other members still wait is not known here.
         let is_wanted = |command: &Command| command.origin != origin || is_wanted(command);
         self.member_changes
             .next(leadership, is_free, env::now(), is_wanted)
     }
 
-    /// Proposes it with what this leader thinks of it. What raft refuses is lost: whoever waits hears so in time. False if somebody
-    /// else is to propose it: a leader that is to go hands over first, and passes it on.
+    /// Proposes a change together with this leader's judgement of it. If raft refuses the proposal, it is lost and its caller
+    /// times out. Returns false if another leader has to propose it: a leader that is to be removed first hands over
+    /// leadership.
     fn propose_member_change(&mut self, commands: &ReadableCommands) -> bool {
         let Some(mut command) = commands.single() else {
             return true;

@@ -1,4 +1,4 @@
-//! Raft's readies, turned into outputs: what is to be sent, written and applied, and what waits for a write.
+//! Turns raft's `Ready` into outputs: what to send, write and apply, and which messages wait for a write.
 
 use super::{Core, Held};
 use crate::consensus::convert;
@@ -13,7 +13,7 @@ use crate::storage::log::Cut;
 use raft::eraftpb::{ConfState, Message};
 
 impl Core {
-    /// Turns raft's readies into outputs until there is none left.
+    /// Turns raft's readies into outputs until none is left.
     pub(super) fn collect(&mut self) {
         if !self.read_questions.is_empty() && !self.is_confirming() {
             self.confirm_questions();
@@ -80,8 +80,8 @@ impl Core {
         }
         let is_restore = ready.snapshot().get_metadata().index > 0;
         if !ready.must_sync() || (entries.is_empty() && (ready.hs().is_none() || is_restore)) {
-            // A commit index alone is not worth a write: it goes along with the next one, and recovery learns it again.
-            // A snapshot takes the hard state along.
+            // A commit index alone is not worth a write: it goes with the next one, and is learned again after a restart.
+            // After a snapshot, `Restore` carries the hard state.
             return;
         }
         self.write_number += 1;
@@ -110,7 +110,7 @@ impl Core {
         }
     }
 
-    /// A leader says with them what it has on its own disk.
+    /// A leader's messages say up to which entry its log is on its own disk.
     fn send(&mut self, messages: Vec<Message>) {
         let log = &self.raw.raft.raft_log;
         let index = log.persisted;
@@ -125,7 +125,7 @@ impl Core {
         }));
     }
 
-    /// Lets go of what waited for writes that are on disk now.
+    /// Releases the messages whose writes are on disk.
     pub(super) fn release(&mut self) {
         while self
             .held

@@ -1,4 +1,4 @@
-//! Changes of raft's configuration: proposed one at a time, and taken up when they have been applied.
+//! Changes of raft's configuration: proposed one at a time, and adopted when they are applied.
 
 use super::Core;
 use crate::consensus::convert;
@@ -11,7 +11,7 @@ use crate::state::entry::ReadableCommands;
 use crate::state::membership::{Reconfiguration, Step};
 use raft::StateRole;
 
-/// Raft has made another configuration of a change than the state.
+/// Raft and the applied state disagree about the configuration after a membership change.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "entry {index} makes raft's configuration {made:?}, and the members that are applied say {applied:?}: remove this member from \
@@ -24,7 +24,8 @@ pub struct Disagreement {
 }
 
 impl Core {
-    /// Appends a change of the members as an entry of its own. Only a leader may, and one at a time: false means that it has not.
+    /// Appends a membership change as an entry of its own. Returns false if this member does not lead, if another change is
+    /// pending, or if raft does not take it.
     pub fn propose_member_change(&mut self, change: &MemberChange, commands: &ReadableCommands) -> bool {
         if self.raw.raft.state != StateRole::Leader || self.is_changing_members() {
             return false;
@@ -37,24 +38,25 @@ impl Core {
         })
     }
 
-    /// Whether an earlier change may be on its way to being applied.
+    /// Whether an earlier change may be in the log without being applied.
     pub fn is_changing_members(&self) -> bool {
         self.raw.raft.has_pending_conf()
     }
 
-    /// An entry that was applied has changed raft's configuration. To be told before the entry counts as applied: until then no
-    /// other change is proposed. An error means that this member must not go on.
+    /// Adopts the configuration of an entry that was applied. To be called before the entry counts as applied: until then no
+    /// other change is proposed. After an error this member must stop.
     pub fn reconfigure(&mut self, change: &Reconfiguration) -> Result<(), Disagreement> {
         if mutants::active(Mutant::ReconfigurationIgnored) {
             return Ok(());
         }
         if change.index <= self.raw.store().cut_index() {
-            // It is part of a snapshot that has come since.
+            // A newer snapshot already contains the change.
             return Ok(());
         }
         let raft = &mut self.raw.raft;
         if change.step == Step::Remove(MemberId(raft.id)) && raft.state == StateRole::Leader {
-            // It has led again since another one proposed that. Raft cannot lead without having a part in its configuration.
+            // This member leads again after another leader proposed its removal. Raft cannot lead without being in its
+            // configuration.
             raft.bcast_append();
             raft.become_follower(raft.term, raft::INVALID_ID);
         }

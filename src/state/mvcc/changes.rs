@@ -19,17 +19,17 @@ pub enum ChangeKind {
 pub struct KeyChange {
     pub place: Place,
     pub kind: ChangeKind,
-    /// What watchers get: of a delete, key and mod revision alone.
+    /// As watchers get it: a delete has only key and mod revision.
     pub kv: KeyValue,
 }
 
 impl KeyView {
-    /// Everything that was written from `from` on.
+    /// All changes from `from` on.
     pub(crate) fn history(&self, from: Place) -> Result<Changes<'static, HistoryEntry>, StateError> {
         stored_changes(&self.state, &self.snapshot, from)
     }
 
-    /// About `max` changes from `from_revision` on, always whole revisions; none if nothing has changed since.
+    /// About `max` changes from `from_revision` on, in whole revisions; none if nothing has changed since.
     pub fn changes(&self, from_revision: i64, max: usize) -> Result<Vec<KeyChange>, MvccError> {
         if from_revision < self.compact_revision() {
             return Err(MvccError::Compacted);

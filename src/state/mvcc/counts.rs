@@ -1,9 +1,9 @@
-//! How many keys there are, known in stretches, so that a count need not walk every key.
+//! Cached counts of keys in stretches of the key space, so that a count need not walk every key.
 //!
-//! Every page of a long list asks for the count of all that follows it, and dashboards ask for the count of everything.
-//! Whoever counts remembers what was counted in stretches of about a thousand keys, as of one revision; who comes later
-//! brings the numbers forward with the changes since, adds up the stretches inside the range, and walks only what is
-//! not known. Nothing is written, and whoever writes pays nothing: what was forgotten is counted again.
+//! Every page of a long list asks for the count of all keys that follow it, and dashboards ask for the count of all keys. A
+//! reader that counts remembers its counts in stretches of about a thousand keys, as of one revision. A later reader brings
+//! them forward with the changes since, adds up the stretches inside its range, and walks only the rest. Nothing is written
+//! and writers pay nothing: forgotten stretches are counted again.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -21,12 +21,12 @@ use crate::storage::state::error::StateError;
 use crate::storage::state::keys::{KeyRange, Place};
 use crate::storage::state::replaced::Replacement;
 
-/// A stretch is forgotten when it has grown to this many times its size.
+/// A stretch is forgotten once it has this many times its nominal size.
 const GROWTH_MAX: u64 = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stretch {
-    /// The first key after it; none: it has no end.
+    /// The first key after the stretch; none if it has no end.
     end: Option<Bytes>,
     keys: u64,
 }
@@ -37,14 +37,14 @@ impl Stretch {
     }
 }
 
-/// Numbers as of one revision. Stretches do not overlap. Readers share them until a key comes or goes.
+/// Counts as of one revision. Stretches do not overlap. Readers share them until a key is created or deleted.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
     revision: i64,
     stretches: Arc<BTreeMap<Bytes, Stretch>>,
 }
 
-/// The newest numbers, for all readers.
+/// The newest counts, for all readers.
 pub type SharedCounts = Arc<ArcSwap<Counts>>;
 
 impl Counts {
@@ -56,7 +56,7 @@ impl Counts {
         stretch.ends_after(key).then_some((start, stretch))
     }
 
-    /// A key has come (1) or gone (-1). A stretch that grows too large is forgotten.
+    /// A key was created (1) or deleted (-1). A stretch that grows too large is forgotten.
     fn adjust(&mut self, key: &[u8], by: i64) {
         let Some((start, stretch)) = self.containing(key) else {
             return;
@@ -72,7 +72,7 @@ impl Counts {
         }
     }
 
-    /// Remembers a stretch unless part of it is known.
+    /// Remembers a stretch unless it overlaps a known one.
     fn insert(&mut self, start: Bytes, stretch: Stretch) {
         let next = self.stretches.range::<Bytes, _>(&start..).next();
         let is_free = self.containing(&start).is_none()
@@ -83,27 +83,27 @@ impl Counts {
     }
 }
 
-/// A count under way, of the newest keys of a view.
+/// A running count of a view's newest keys.
 pub(crate) struct CountScan {
     view: KeyView,
     counts: Counts,
-    /// What is left to count.
+    /// The part of the range that is not yet counted.
     range: KeyRange,
     phase: CountPhase,
     found: Vec<(Bytes, Stretch)>,
 }
 
 enum CountPhase {
-    /// Bringing the numbers forward to the view's revision.
+    /// Brings the counts forward to the view's revision.
     Changes(Changes<'static, Replacement>),
     Sum,
     Walk(Walk),
 }
 
-/// A walk through keys that are not known yet.
+/// A walk through keys whose count is not known.
 struct Walk {
     keys: Stored<'static>,
-    /// Where it ends.
+    /// The first key after the walk.
     end: Option<Bytes>,
     stretch_start: Bytes,
     stretch_keys: u64,
@@ -136,7 +136,7 @@ impl CountScan {
         Ok(scan)
     }
 
-    /// One step: how many more keys were counted, or none at the end.
+    /// Makes one step. Returns how many more keys were counted, or none at the end.
     pub(crate) fn step(&mut self) -> Result<Option<u64>, StateError> {
         match &mut self.phase {
             CountPhase::Changes(changes) => {
@@ -158,7 +158,7 @@ impl CountScan {
                         end: walk.end.clone(),
                         keys: walk.stretch_keys,
                     };
-                    // A short one costs as much to remember as to count again.
+                    // To count a short stretch again costs no more than to remember it.
                     if stretch.keys >= sizes().count_stretch_keys / 4 {
                         self.found.push((walk.stretch_start.clone(), stretch));
                     }
@@ -210,7 +210,7 @@ impl CountScan {
             };
             return Some(stretch.keys);
         }
-        // Up to the next stretch, or to the end of what is asked for.
+        // Up to the next known stretch, or to the end of the range.
         let after_start = (Bound::Excluded(start.clone()), Bound::Unbounded);
         let next = self.counts.stretches.range(after_start).next();
         let next = next.map(|(next, _)| next.clone());
@@ -231,7 +231,7 @@ impl CountScan {
         Some(0)
     }
 
-    /// Lets later counts know.
+    /// Publishes the counts for later readers.
     fn remember(&mut self) {
         let mut counts = std::mem::take(&mut self.counts);
         for (start, stretch) in self.found.drain(..) {
@@ -303,12 +303,12 @@ mod tests {
         let (keys, steps) = count(&member.view(), "k000500", "k009500");
         assert_eq!(keys, 8_000);
         assert!(steps < 2_100, "{steps} steps");
-        // A view from before the numbers' revision.
+        // A view older than the counts.
         let old = member.view();
         member.run(delete("k0001", "k0002")).unwrap();
         assert_eq!(count(&member.view(), "\0", "\0").0, 8_901);
         assert_eq!(count(&old, "\0", "\0").0, 9_001);
-        // Compacted: the changes in between are gone.
+        // Compacted: the changes since the counts were removed.
         member.run(put("x", "1")).unwrap();
         let revision = member.view().revision();
         member.run(compact(revision)).unwrap();

@@ -1,11 +1,12 @@
-//! What etcd keeps in its bucket `key`, in its order and its encoding: the newest of every key at the compact revision, what
-//! was deleted by the compact revision itself, and every change after it.
+//! The content of etcd's bucket `key`, in its order and encoding: the newest record of every key at the compact revision, what
+//! the compact revision itself deleted, and every later change.
 //!
-//! An entry's key is the main revision, `_` and the sub revision, plus `t` for a delete; its value is the encoded
-//! `KeyValue`, of a delete the key alone (etcd: server/storage/mvcc/revision.go and kvstore_txn.go).
+//! An entry's key is the main revision, `_` and the sub revision, plus `t` for a delete. Its value is the encoded `KeyValue`;
+//! of a delete, the key alone (etcd: server/storage/mvcc/revision.go and kvstore_txn.go).
 //!
-//! The entries from the compact revision on are listed by `history`: a watch may begin with it. Those below are found by walking the keys, as many
-//! at a time as fit into a bound and in several passes if they do not, so that memory does not grow with the keys.
+//! Entries from the compact revision on come from `history`, since a watch may begin with it. Older ones are found by walking
+//! the keys. Each pass keeps a bounded number of entries in memory, and there are several passes if needed, so that memory
+//! does not grow with the number of keys.
 
 use std::collections::BinaryHeap;
 
@@ -21,53 +22,54 @@ use crate::storage::state::history::HistoryEntry;
 use crate::storage::state::keys::{KeyRange, Place};
 use crate::storage::state::record::encode_tombstone;
 
-// One of them exists per scan under way: the size of the largest does not matter.
+// One exists per running scan, so the size of the largest variant does not matter.
 #[allow(clippy::large_enum_variant)]
 enum EntryPhase {
-    /// Walking the keys for the lowest entries above `above`.
+    /// Walks the keys for the lowest entries above `above`.
     Collect {
         records: RecordsAt<'static>,
         above: Place,
         lowest: BinaryHeap<(Place, Bytes, Option<Pushed>)>,
         left_out: bool,
     },
-    /// Handing out what a pass has found.
+    /// Returns the entries that a pass has found.
     Collected {
         entries: std::vec::IntoIter<(Place, Bytes, Option<Pushed>)>,
         again: bool,
     },
-    /// Handing out the entries above the compact revision.
+    /// Returns the entries above the compact revision.
     Recent(Changes<'static, HistoryEntry>),
     Done,
 }
 
-/// Which entries.
+/// Selects entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
-    /// The newest.
+    /// The newest revision.
     pub up_to: i64,
-    /// Of the entries at or below the compact revision, those that a reader at this one sees, which is none below it.
+    /// Of the entries at or below the compact revision, those that a reader at this revision sees. It is not below the compact
+    /// revision.
     pub seen_at: i64,
-    /// If that reader sees nothing at all, those that a reader at the compact revision sees.
+    /// If that reader sees nothing at all, the entries that a reader at the compact revision sees.
     pub or_when_compacted: bool,
-    /// Deletes by the compact revision too, which etcd's hashes leave out: a watch may begin with them, and where nothing else
-    /// is left they tell the newest revision (etcd: server/storage/mvcc/key_index.go, `keep`).
+    /// Also the deletes by the compact revision, which etcd's hashes leave out. A watch may begin with them, and if nothing
+    /// else is left they state the newest revision (etcd: server/storage/mvcc/key_index.go, `keep`).
     pub deletes_by_compact_revision: bool,
 }
 
-/// What a step has come to. Each costs about the same, so that scans can be cut into slices.
+/// The result of a step. Steps cost about the same, so that scans can be cut into slices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EntryStep {
-    /// An entry is in the buffer: its key of so many bytes, and its value.
+    /// The buffer holds an entry: a key of `key_bytes`, then its value.
     Entry {
         key_bytes: usize,
     },
-    /// Something was looked at that is no entry, or not yet.
+    /// Something was looked at that is no entry, or not yet one.
     Looked,
     Done,
 }
 
-/// A walk through entries under way.
+/// A running walk through entries.
 pub struct EntryScan {
     view: KeyView,
     past: Box<dyn Past<'static>>,
@@ -81,7 +83,7 @@ pub struct EntryScan {
 const FIRST: Place = Place { main: 0, sub: 0 };
 
 impl KeyView {
-    /// The whole bucket. So many keys are kept in memory at once.
+    /// The whole bucket. A pass keeps at most `pass_keys` entries in memory.
     pub fn entries(&self, pass_keys: usize) -> Result<EntryScan, MvccError> {
         let seen_at = if mutants::active(Mutant::BackupForgetsReplaced) {
             self.revision()
@@ -121,7 +123,7 @@ impl EntryScan {
     fn collected_to(&self) -> i64 {
         let compact_revision = self.view.compact_revision();
         if self.wanted.deletes_by_compact_revision {
-            // What it has put is what a reader at it sees.
+            // `history` has this revision's deletes, and its puts are just what a reader at it sees.
             compact_revision - 1
         } else {
             compact_revision
@@ -147,7 +149,7 @@ impl EntryScan {
         Ok(EntryPhase::Recent(self.view.history(from)?))
     }
 
-    /// Goes on a little. `buffer` is overwritten where there is an entry.
+    /// Makes one step. `buffer` is overwritten if there is an entry.
     pub fn step(&mut self, buffer: &mut Vec<u8>) -> Result<EntryStep, MvccError> {
         let mut step = EntryStep::Looked;
         let next = match &mut self.phase {
@@ -204,7 +206,7 @@ impl EntryScan {
                     None => records.record(&key, found)?.place(),
                 };
                 if place.main <= collected_to && place > *above {
-                    // A copy, so that the heap does not keep the blocks of tables in memory.
+                    // A copy, so that the heap keeps no table blocks in memory.
                     lowest.push((place, Bytes::copy_from_slice(&key), pushed));
                     if lowest.len() > self.pass_keys {
                         lowest.pop();
@@ -269,7 +271,7 @@ fn entry(
     EntryStep::Entry { key_bytes }
 }
 
-/// A revision as etcd's buckets have it.
+/// A revision as etcd's buckets encode it.
 pub fn put_revision(main: i64, sub: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&main.to_be_bytes());
     out.push(b'_');

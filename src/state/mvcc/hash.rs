@@ -1,9 +1,9 @@
 //! HashKV: etcd's checksum of the key space up to a revision.
 //!
 //! CRC-32C over the bytes `key`, then over key and value of every entry of etcd's bucket in revision order (etcd:
-//! server/storage/mvcc/hash.go); see [`entries`](crate::state::mvcc::entries) for those. Entries at or below the compact
-//! revision count only if they are what a reader at the hashed revision sees; if that reader sees nothing at all, those
-//! count that a reader at the compact revision sees.
+//! server/storage/mvcc/hash.go); for the entries see [`entries`](crate::state::mvcc::entries). Entries at or below the compact
+//! revision count only if a reader at the hashed revision sees them. If that reader sees nothing at all, those count that a
+//! reader at the compact revision sees.
 
 use crate::limits::sizes;
 use crate::state::mvcc::MvccError;
@@ -11,7 +11,7 @@ use crate::state::mvcc::entries::{EntryScan, EntryStep, Wanted};
 use crate::state::mvcc::range::Progress;
 use crate::state::mvcc::view::KeyView;
 
-/// What HashKV answers.
+/// The answer of HashKV.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyValueHash {
     pub hash: u32,
@@ -19,7 +19,7 @@ pub struct KeyValueHash {
     pub hash_revision: i64,
 }
 
-/// A hash under way.
+/// A running hash.
 #[derive(Debug)]
 pub struct HashScan {
     entries: EntryScan,
@@ -28,20 +28,20 @@ pub struct HashScan {
 }
 
 impl KeyView {
-    /// The hash up to `revision`, at once; 0 means the newest.
+    /// The hash up to `revision`, computed at once; 0 means the newest.
     pub fn hash_kv(&self, revision: i64) -> Result<KeyValueHash, MvccError> {
         let mut scan = self.hash_scan(revision)?;
         while scan.advance(usize::MAX)? == Progress::More {}
         Ok(scan.into_hash())
     }
 
-    /// The hash up to `revision`, to be carried out in slices.
+    /// The hash up to `revision`, computed in slices.
     pub fn hash_scan(&self, revision: i64) -> Result<HashScan, MvccError> {
         HashScan::new(self.clone(), revision, sizes().hash_pass_keys)
     }
 
-    /// The same as if everything up to `compact_revision` had been compacted, if less has been: what a member that has
-    /// compacted more comes to at the same revision.
+    /// The hash as if everything up to `compact_revision` had been compacted, if less has been: a member that has compacted
+    /// more computes the same at this revision.
     pub fn hash_scan_as_compacted(
         &self,
         revision: i64,

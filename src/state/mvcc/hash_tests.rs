@@ -1,5 +1,5 @@
-//! HashKV against numbers that etcd 3.7.1 and 3.4.23 answered for the same histories (3.7.1 after a restart, since it
-//! remembers for the compact revision itself the hash from before the compaction).
+//! HashKV against the answers of etcd 3.7.1 and 3.4.23 to the same histories (3.7.1 after a restart, since it caches the hash
+//! for the compact revision from before the compaction).
 
 use crate::proto::etcdserverpb::{LeaseGrantRequest, PutRequest, TxnRequest};
 use crate::proto::log::command::Request;
@@ -8,8 +8,8 @@ use crate::state::mvcc::hash::{HashScan, KeyValueHash};
 use crate::state::mvcc::range::Progress;
 use crate::state::testing::{TestMember, ToOperation, compact, delete, put};
 
-/// Checks (revision asked for, hash, compact revision, hashed revision), before and after space is reclaimed, in one
-/// go and in passes of a single key.
+/// Checks (requested revision, hash, compact revision, hashed revision) before and after space is reclaimed, in one go and in
+/// passes of a single key.
 fn check(member: &TestMember, expected: &[(i64, u32, i64, i64)]) {
     for reclaimed in [false, true] {
         if reclaimed {
@@ -164,7 +164,7 @@ fn the_hash_as_if_compacted_is_the_hash_once_compacted() {
                 "{compacted} {revision}"
             );
         }
-        // Less than what is compacted changes nothing.
+        // A lower compact revision than the actual one changes nothing.
         assert_eq!(as_if(&member, 0, 2), *expected.last().unwrap());
     }
 }

@@ -1,7 +1,7 @@
-//! Revisions: reading the key space as it is or was, transactions' conditions, hashes and changes.
+//! Multi-version concurrency control: reads of the key space at any revision, conditions of transactions, hashes and changes.
 //!
-//! A [`KeyView`] is the key space as of one applied batch. Everything here reads; writing is the rest of `state`'s.
-//! Mirrors etcd's server/storage/mvcc and the reading half of server/etcdserver/txn.
+//! A [`KeyView`] is the key space after one applied batch. This folder only reads; the rest of `state` writes. Mirrors etcd's
+//! server/storage/mvcc and the reading half of server/etcdserver/txn.
 
 pub mod changes;
 pub mod counts;

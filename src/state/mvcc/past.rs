@@ -1,9 +1,9 @@
-//! The key space at an earlier revision: what it is now, with what was replaced since put back.
+//! The key space at an earlier revision: the current one, with the records that were replaced since put back.
 //!
-//! A walk first goes through the changes since that revision and remembers, for each key of the range, what its first
-//! change has replaced; then through the keys of today, with those in between. Values are looked up only for what is
-//! asked for. If more keys have changed than are kept in memory, the walk goes as far as it knows and then through the
-//! changes again for the rest.
+//! A walk first goes through the changes since that revision and remembers, for each key of the range, which record its first
+//! change has replaced. Then it goes through the current keys and merges the replaced ones in. Values are read only for keys
+//! that the reader asks for. If more keys have changed than are kept in memory, the walk goes as far as it knows, and then
+//! through the changes again for the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,20 +25,20 @@ use crate::storage::state::{StateDatabase, StateKeyspace};
 /// Changes in revision order.
 pub type Changes<'s, T> = Box<dyn Iterator<Item = Result<T, StateError>> + Send + 's>;
 
-/// Where a record that is not the newest any more is found.
+/// Where to find a record that is no longer the newest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pushed {
-    /// When it was written.
+    /// The change that wrote it.
     pub place: Place,
-    /// Set if it was moved to the change that replaced it: the place of that change.
+    /// The change that replaced it, if the record was moved there.
     pub moved_to: Option<Place>,
 }
 
-/// What a read of the past reads from.
+/// The source of a read of the past.
 pub trait Past<'s>: Send {
     /// User keys and their newest records.
     fn current(&self, range: &KeyRange) -> Stored<'s>;
-    /// What was replaced from `from` on.
+    /// The replacements from `from` on.
     fn replacements(&self, from: Place) -> Result<Changes<'s, Replacement>, StateError>;
     fn record(&mut self, pushed: Pushed) -> Result<Option<Record>, StateError>;
 }
@@ -82,7 +82,7 @@ fn last_record(
     Ok(record.map(|(key, value)| (key.into(), value.into())))
 }
 
-/// Finds single changes by their places. What is close together is found by reading once.
+/// Finds single changes by their places. Changes that are close together are read once.
 struct Lookup<T> {
     open: Vec<T>,
 }
@@ -107,7 +107,7 @@ impl<T: Packed + Clone> Lookup<T> {
     }
 }
 
-/// The past as the database has it.
+/// The past as the database holds it.
 pub(crate) struct StoredPast {
     state: Arc<StateDatabase>,
     snapshot: StateSnapshot,
@@ -154,19 +154,19 @@ impl Past<'static> for StoredPast {
 pub(crate) struct PastWalk<'s> {
     past: Box<dyn Past<'s> + 's>,
     revision: i64,
-    /// What is left of the range.
+    /// The part of the range that is not yet walked.
     range: KeyRange,
     pass_keys: usize,
     phase: PastPhase<'s>,
 }
 
 enum PastPhase<'s> {
-    /// Going through the changes.
+    /// Goes through the changes.
     Changes {
         changes: Changes<'s, Replacement>,
         pass: Pass,
     },
-    /// Going through the keys.
+    /// Goes through the keys.
     Keys {
         current: Stored<'s>,
         head: Option<(Bytes, Bytes)>,
@@ -175,12 +175,12 @@ enum PastPhase<'s> {
     Done,
 }
 
-/// The lowest keys of what is left of the range that have changed since the revision.
+/// The lowest keys of the remaining range that have changed since the revision.
 #[derive(Default)]
 struct Pass {
-    /// None: there was nothing before.
+    /// None: the key did not exist before.
     replaced: BTreeMap<Bytes, Option<Pushed>>,
-    /// The first key of which nothing is known.
+    /// The first key that this pass knows nothing about.
     end: Option<Bytes>,
 }
 
@@ -196,7 +196,7 @@ impl Pass {
             place: written,
             moved_to: matches!(previous, Previous::Whole(_)).then_some(place),
         });
-        // A copy, so that the record it was read from can go.
+        // A copy, so that the block that it was read from is released.
         self.replaced.insert(Bytes::copy_from_slice(&key), pushed);
         if self.replaced.len() > keys_max {
             self.end = self.replaced.pop_last().map(|(key, _)| key);
@@ -300,7 +300,7 @@ impl<'s> PastWalk<'s> {
         }
     }
 
-    /// The record that a step has found.
+    /// Reads the record that a step has found.
     pub(crate) fn record(&mut self, key: &[u8], pushed: Pushed) -> Result<Record, StateError> {
         pushed_record(&mut *self.past, key, pushed)
     }
@@ -326,7 +326,7 @@ mod tests {
     use crate::state::mvcc::records::RecordsAt;
     use crate::state::testing::{TestMember, compact, delete, put};
 
-    /// Keys and mod revisions.
+    /// Keys and their mod revisions.
     fn listed(mut next: impl FnMut() -> Option<(Bytes, i64)>) -> Vec<(Bytes, i64)> {
         std::iter::from_fn(&mut next).collect()
     }

@@ -1,9 +1,9 @@
 //! Ranges: etcd's list with all its options, in slices.
 //!
-//! Mirrors etcd's server/etcdserver/txn/range.go: keys come in key order; an order with a target other than the key
-//! sorts what was found; with neither sorting by an explicit order nor filters the limit cuts first, in key order, and
-//! only then is sorted; `count` ignores limit and filters; asking for keys only leaves the lease out too, except when
-//! sorted by value. Ties keep key order.
+//! Mirrors etcd's server/etcdserver/txn/range.go. Keys are read in key order, and sorted if the order or the target asks for
+//! it. With a target other than the key but neither an explicit order nor filters, the limit cuts first, in key order, and the
+//! rest is sorted. `count` ignores limit and filters. `keys_only` leaves out the lease too, except when sorted by value. Ties
+//! keep key order.
 //!
 //! A scan does not wait and does not block for long: call [`RangeScan::advance`] until it is done.
 
@@ -24,8 +24,8 @@ use crate::state::mvcc::view::KeyView;
 use crate::storage::state::keys::KeyRange;
 use crate::storage::state::record::Record;
 
-/// What is gathered beyond the limit before it is sorted and cut: clients that wait in queues ask for one key out of all,
-/// and each would hold the whole queue in memory.
+/// Keys gathered beyond the limit before they are sorted and cut. Clients that wait in a queue ask for one key out of all;
+/// without this, each such request would hold the whole queue in memory.
 const SORT_PIECE_KEYS: usize = 128;
 
 /// Whether a scan has more to do.
@@ -68,7 +68,7 @@ impl Filters {
 }
 
 enum Gather {
-    /// Results are in the order of the reply: encode them right away.
+    /// Results arrive in the order of the reply and are encoded right away.
     InOrder(EncodedKvs),
     /// Results have to be sorted once all are there.
     ToSort {
@@ -76,24 +76,24 @@ enum Gather {
         order: SortOrder,
         target: SortTarget,
     },
-    /// Only the count is asked for, or what was gathered is enough.
+    /// Only the count is asked for, or enough is gathered.
     Nothing,
 }
 
-/// One range under way.
+/// A running range.
 pub struct RangeScan<'s> {
     records: RecordsAt<'s>,
-    /// Set if the keys behind the last one gathered can be counted without a walk: the view, and the whole range.
+    /// The view and the whole range, if the keys after the last gathered one can be counted without a walk.
     count_from: Option<(KeyView, KeyRange)>,
     counting: Option<CountScan>,
     gather: Gather,
     filters: Filters,
     keys_only: bool,
-    /// Stop gathering once there are so many.
+    /// Gathering stops at so many keys.
     gather_max: usize,
-    /// Cut the reply to so many.
+    /// The most keys in the reply.
     limit: usize,
-    /// End the reply with the key that brings it there.
+    /// The reply ends with the key that reaches this size.
     bytes_max: usize,
     with_count: bool,
     tells_more: bool,
@@ -104,7 +104,7 @@ pub struct RangeScan<'s> {
     header_revision: i64,
 }
 
-/// How a range is to be sorted.
+/// The order and target that a request asks for.
 pub fn sorting(request: &RangeRequest) -> Result<(SortOrder, SortTarget), MvccError> {
     let invalid = |_| MvccError::InvalidSortOption;
     let order = SortOrder::try_from(request.sort_order).map_err(invalid)?;
@@ -166,7 +166,7 @@ impl<'s> RangeScan<'s> {
         })
     }
 
-    /// Counts what need not be gathered by what is known of `view`, which the scan reads, instead of walking it.
+    /// Counts keys that need not be gathered from the cached counts of `view`, which must be what the scan reads.
     pub(crate) fn counting(mut self, view: &KeyView, request: &RangeRequest) -> Result<Self, MvccError> {
         let is_newest = request.revision <= 0 || request.revision == view.revision();
         let range = KeyRange::new(request.key.clone(), request.range_end.clone());
@@ -180,21 +180,21 @@ impl<'s> RangeScan<'s> {
         Ok(self)
     }
 
-    /// Leaves the count at what was seen, and ends as soon as the reply is complete.
+    /// Counts only the keys seen, and ends as soon as the reply is complete.
     #[must_use]
     pub fn without_count(mut self) -> Self {
         self.with_count = false;
         self
     }
 
-    /// Ends the reply, if it is in the order of keys, once it is so long: there is more then.
+    /// Ends a reply in key order once it has this size, with `more` set.
     #[must_use]
     pub fn within_bytes(mut self, bytes_max: usize) -> Self {
         self.bytes_max = bytes_max;
         self
     }
 
-    /// How long the reply is by now, where that is known before all of it is there.
+    /// The current size of the reply, if it is known before all of it is there.
     pub fn reply_bytes(&self) -> usize {
         match &self.gather {
             Gather::InOrder(kvs) => kvs.encoded_bytes(),
@@ -202,7 +202,7 @@ impl<'s> RangeScan<'s> {
         }
     }
 
-    /// Keys that [`Self::into_reply`] has to sort.
+    /// The number of keys that [`Self::into_reply`] has to sort.
     pub fn unsorted(&self) -> usize {
         match &self.gather {
             Gather::ToSort { kvs, .. } => kvs.len(),
@@ -257,7 +257,7 @@ impl<'s> RangeScan<'s> {
                 if self.with_count
                     && let Some((view, range)) = self.count_from.take()
                 {
-                    // This key is counted again.
+                    // The cached count includes this key.
                     self.count -= 1;
                     let rest = range.starting_at(Bytes::copy_from_slice(&key));
                     self.counting = Some(CountScan::new(view, rest)?);
@@ -275,7 +275,7 @@ impl<'s> RangeScan<'s> {
                 }
                 kvs.push_back(message);
                 if *target == SortTarget::Key && *order == SortOrder::Descend && kvs.len() > self.limit {
-                    // The last keys come first: the ones before them cannot be in the reply.
+                    // The last keys come first: a key before them cannot be in the reply.
                     kvs.pop_front();
                     self.more = true;
                 }
@@ -307,7 +307,7 @@ impl<'s> RangeScan<'s> {
         }
     }
 
-    /// The reply, once [`Self::advance`] has said `Done`.
+    /// The reply, once [`Self::advance`] has returned `Done`.
     pub fn into_reply(mut self) -> RangeReply {
         self.sort();
         let mut kvs = self.gathered;
@@ -322,15 +322,15 @@ impl<'s> RangeScan<'s> {
         }
     }
 
-    /// The whole range at once.
+    /// Reads the whole range at once.
     pub fn run(mut self) -> Result<RangeReply, MvccError> {
         while self.advance(usize::MAX)? == Progress::More {}
         Ok(self.into_reply())
     }
 }
 
-/// Sorts what was gathered and leaves the first `limit` of it; true if that was not all. What comes in later has higher
-/// keys, so that ties still keep key order.
+/// Sorts what was gathered and keeps the first `limit`; returns true if that was not all. Keys that are added later are
+/// higher, so that ties still keep key order.
 fn cut(kvs: &mut VecDeque<KeyValue>, order: SortOrder, target: SortTarget, limit: usize) -> bool {
     let compare = |a: &KeyValue, b: &KeyValue| compare_by(target, a, b);
     match order {

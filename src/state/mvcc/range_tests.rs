@@ -35,7 +35,7 @@ fn sorted(target: SortTarget, order: SortOrder) -> RangeRequest {
     }
 }
 
-// A table is as long as it is.
+// The length is that of the table.
 #[allow(clippy::too_many_lines)]
 #[test]
 fn options_choose_keys_more_and_count() {
@@ -71,11 +71,11 @@ fn options_choose_keys_more_and_count() {
         (sorted(SortTarget::Version, Descend), "acbe", false, 4),
         (sorted(SortTarget::Create, Descend), "ecba", false, 4),
         (sorted(SortTarget::Mod, Ascend), "baec", false, 4),
-        // Without an order the limit, and one more, cuts in key order before sorting.
+        // Without an order, the limit plus one cuts in key order before sorting.
         (limited(2, sorted(SortTarget::Value, None)), "cb", true, 4),
         (limited(2, sorted(SortTarget::Value, Ascend)), "ec", true, 4),
         (limited(4, sorted(SortTarget::Value, None)), "ecba", false, 4),
-        // Filters come before the limit; the count does not heed them.
+        // Filters apply before the limit; the count ignores them.
         (
             RangeRequest {
                 min_mod_revision: 6,
@@ -223,7 +223,7 @@ fn the_first_of_many_are_found_without_holding_all() {
     const KEYS: usize = 1_000;
     let mut member = TestMember::new();
     for number in 0..KEYS {
-        // Created in another order than that of the keys, and three of a value each.
+        // Created in another order than the keys', with three keys per value.
         let place = number * 37 % KEYS;
         member
             .run(put(&format!("{place:04}"), &format!("{:04}", place / 3)))

@@ -1,7 +1,6 @@
-//! Records in key order at one revision, whatever they are read from.
+//! Records in key order at one revision, independent of where they are read from.
 //!
-//! A [`Source`] is a place with newest records and a past: a published view, or the applier's state in the middle of a
-//! batch.
+//! A [`Source`] has newest records and a past: a published view, or the applier's state in the middle of a batch.
 
 use std::ops::RangeBounds;
 
@@ -32,21 +31,21 @@ pub(crate) fn stored_range<R: RangeBounds<K>, K: AsRef<[u8]>>(
     }))
 }
 
-/// Where records are read from; `'s` is how long its streams may live.
+/// A source of records. `'s` is the lifetime of its streams.
 pub trait Source<'s> {
     /// The newest revision.
     fn revision(&self) -> i64;
     /// -1 as long as nothing has been compacted.
     fn compact_revision(&self) -> i64;
     fn newest(&self, key: &[u8]) -> Result<Option<Record>, StateError>;
-    /// All about the newest record but its value.
+    /// The newest record without its value.
     fn newest_header(&self, key: &[u8]) -> Result<Option<Header>, StateError>;
     /// User keys and their newest records.
     fn current(&self, range: &KeyRange) -> Stored<'s>;
     fn past(&self) -> Box<dyn Past<'s> + 's>;
 }
 
-/// A record that may not have been looked at yet.
+/// A record that may not be decoded yet.
 #[derive(Debug)]
 pub enum Found {
     Stored(Bytes),
@@ -54,11 +53,11 @@ pub enum Found {
     Pushed(Pushed),
 }
 
-/// One step of a walk. Each costs about the same, so that walks can be cut into slices.
+/// A step of a walk. Steps cost about the same, so that walks can be cut into slices.
 #[derive(Debug)]
 pub enum RecordStep {
     Found(Bytes, Found),
-    /// A record was looked at that is not valid at the revision.
+    /// A record was looked at that does not exist at the revision.
     Skipped,
     End,
 }
@@ -112,7 +111,7 @@ impl<'s> RecordsAt<'s> {
         }
     }
 
-    /// The record that [`Self::step`] has found, with its value.
+    /// Reads the record that [`Self::step`] has found, with its value.
     pub fn record(&mut self, key: &[u8], found: Found) -> Result<Record, StateError> {
         match (found, &mut self.0) {
             (Found::Stored(stored), _) => Record::decode("current", key, stored),
@@ -122,7 +121,7 @@ impl<'s> RecordsAt<'s> {
         }
     }
 
-    /// The next record, however many steps it takes.
+    /// The next record, after as many steps as that takes.
     pub fn next_record(&mut self) -> Result<Option<(Bytes, Record)>, StateError> {
         loop {
             match self.step()? {

@@ -1,7 +1,7 @@
 //! The reply to a range, encoded while it is read.
 //!
-//! A list of 100,000 keys is 30 MB on the wire. Building messages first and encoding them later would hold it three
-//! times; here each record is copied once, from the engine's block into the chunk that goes to the socket.
+//! A list of 100,000 keys is 30 MB on the wire. Messages that are built first and encoded later would hold it three times in
+//! memory. Here each record is copied once, from the engine's block into the chunk that goes to the socket.
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,7 +17,7 @@ const TAG_KVS: u8 = 2 << 3 | 2;
 const TAG_MORE: u8 = 3 << 3;
 const TAG_COUNT: u8 = 4 << 3;
 
-/// `RangeResponse.kvs`, encoded, in chunks that break between messages.
+/// `RangeResponse.kvs`, encoded, in chunks that end between messages.
 #[derive(Debug, Default)]
 pub struct EncodedKvs {
     chunks: Vec<Bytes>,
@@ -33,7 +33,7 @@ impl EncodedKvs {
         record.encode_key_value(key, &mut self.open);
     }
 
-    /// Without value and lease.
+    /// Adds a record without value and lease.
     pub fn push_key_only(&mut self, key: &[u8], record: &Record) {
         let bytes = record.key_only_bytes(key);
         self.begin(bytes);
@@ -52,7 +52,7 @@ impl EncodedKvs {
             self.seal();
         }
         if self.open.capacity() == 0 {
-            // The first chunk grows with what it holds: most replies are small.
+            // The first chunk is as long as its content: most replies are small.
             let capacity = if self.keys == 0 {
                 field_bytes
             } else {
@@ -76,7 +76,7 @@ impl EncodedKvs {
         self.keys
     }
 
-    /// The length of all chunks.
+    /// The total length of the chunks.
     pub fn encoded_bytes(&self) -> usize {
         self.bytes
     }
@@ -87,7 +87,7 @@ impl EncodedKvs {
     }
 }
 
-/// `TxnResponse` of a transaction of ranges alone, encoded, in pieces.
+/// An encoded `TxnResponse` of a transaction that has only ranges, in pieces.
 #[derive(Debug)]
 pub struct EncodedTxn {
     pieces: Vec<Bytes>,
@@ -143,15 +143,15 @@ impl EncodedTxn {
     }
 }
 
-/// What a range found.
+/// The result of a range.
 #[derive(Debug, Default)]
 pub struct RangeReply {
     pub kvs: EncodedKvs,
-    /// There were more results than the limit let through.
+    /// There were more results than the limit allowed.
     pub more: bool,
-    /// Keys in the range at that revision, whatever limit and filters say.
+    /// The number of keys in the range at that revision, regardless of limit and filters.
     pub count: i64,
-    /// What the header of the response carries.
+    /// The revision for the response's header.
     pub header_revision: i64,
 }
 

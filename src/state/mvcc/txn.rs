@@ -1,7 +1,7 @@
-//! Transactions as far as they only read: conditions, which branches are taken, and which transactions only read.
+//! The reading part of transactions: conditions, which branches are taken, and whether a transaction only reads.
 //!
-//! Mirrors etcd's server/etcdserver/txn/txn.go: all conditions, those of nested transactions too, see the state before
-//! the first operation; ranges are checked before anything is carried out.
+//! Mirrors etcd's server/etcdserver/txn/txn.go: all conditions, also those of nested transactions, see the state before the
+//! first operation. Ranges are checked before any operation is carried out.
 
 use std::cmp::Ordering;
 
@@ -22,14 +22,14 @@ pub fn is_read_only(request: &TxnRequest) -> bool {
     operations(request).all(|operation| matches!(operation.request, Some(Request::RequestRange(_))))
 }
 
-/// Whether a read-only transaction may be answered from any member's own state.
+/// Whether a read-only transaction may be answered from the local state of any member.
 pub fn is_serializable(request: &TxnRequest) -> bool {
     operations(request).all(
         |operation| matches!(&operation.request, Some(Request::RequestRange(range)) if range.serializable),
     )
 }
 
-/// The ranges of a branch of a transaction of which [`is_read_only`] holds.
+/// The ranges of a branch. [`is_read_only`] must hold for the transaction.
 pub fn ranges(branch: &[RequestOp]) -> impl Iterator<Item = &RangeRequest> {
     branch.iter().filter_map(|operation| match &operation.request {
         Some(Request::RequestRange(range)) => Some(range),
@@ -94,8 +94,8 @@ fn holds(source: &dyn Source<'_>, compare: &Compare) -> Result<bool, StateError>
     }
 }
 
-/// A condition under way. Every key of the range must satisfy it. A range without keys is compared as a key full of zeros, except
-/// that no value equals, exceeds or differs from one that is not there.
+/// A condition being evaluated. Every key of the range must satisfy it. A range without keys is compared as a key full of
+/// zeros, except that a comparison of values is false.
 pub struct Condition<'r, 's> {
     compare: &'r Compare,
     walk: CompareWalk<'s>,
@@ -104,7 +104,7 @@ pub struct Condition<'r, 's> {
 enum CompareWalk<'s> {
     /// The usual condition, on a number of one key, needs no value.
     Header(Header),
-    /// In a box: it is many times as large.
+    /// Boxed, since it is many times as large.
     Records(Box<RecordsAt<'s>>, bool),
 }
 
@@ -120,7 +120,7 @@ impl<'r, 's> Condition<'r, 's> {
         Ok(Self { compare, walk })
     }
 
-    /// Looks at up to `keys_max` records; whether the condition holds, once that is known.
+    /// Looks at up to `keys_max` records. Returns whether the condition holds, once that is known.
     pub fn advance(&mut self, keys_max: usize) -> Result<Option<bool>, StateError> {
         let compare = self.compare;
         let (records, any) = match &mut self.walk {
@@ -143,7 +143,7 @@ impl<'r, 's> Condition<'r, 's> {
     }
 }
 
-/// A union field that does not fit the target counts as zero.
+/// A union field of another target counts as zero.
 fn holds_for(compare: &Compare, header: &Header, value: &[u8]) -> bool {
     let Header {
         create_revision,
@@ -174,7 +174,7 @@ fn holds_for(compare: &Compare, header: &Header, value: &[u8]) -> bool {
             Some(TargetUnion::Value(bytes)) => bytes,
             _ => &[],
         }),
-        // etcd leaves the outcome of the comparison at "equal".
+        // etcd leaves the result of the comparison at "equal".
         Err(_) => Ordering::Equal,
     };
     match CompareResult::try_from(compare.result) {
@@ -186,10 +186,10 @@ fn holds_for(compare: &Compare, header: &Header, value: &[u8]) -> bool {
     }
 }
 
-/// What etcd checks of a range before a transaction starts. Unlike in a range of its own, a negative revision other than
-/// -1 counts as compacted here.
+/// What etcd checks of a range before a transaction starts. Unlike in a plain range, a negative revision counts as compacted,
+/// except -1 while nothing has been compacted.
 pub fn check_range(source: &dyn Source<'_>, request: &RangeRequest) -> Result<(), MvccError> {
-    // Here, before the first operation: members that tell nobody what a range has found do not read it.
+    // Checked here since members that do not answer the client skip the range itself.
     sorting(request)?;
     match request.revision {
         0 => Ok(()),
@@ -199,7 +199,7 @@ pub fn check_range(source: &dyn Source<'_>, request: &RangeRequest) -> Result<()
     }
 }
 
-/// A range inside a transaction: at once, with a header that carries the revision alone.
+/// A range inside a transaction: run at once, with a header that has only the revision.
 pub fn range(source: &dyn Source<'_>, request: &RangeRequest) -> Result<RangeResponse, MvccError> {
     let header = ResponseHeader {
         revision: source.revision(),

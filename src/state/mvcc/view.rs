@@ -1,4 +1,4 @@
-//! The key space as of one applied batch, to be read at any of its revisions.
+//! The key space after one applied batch, readable at any of its revisions.
 
 use std::ops::RangeBounds;
 use std::sync::Arc;
@@ -38,7 +38,7 @@ impl std::fmt::Debug for KeyView {
 }
 
 impl KeyView {
-    /// Everything that `state` holds now. Only between batches does what was read of it before describe it.
+    /// Everything that `state` holds now. To be called only between batches, when `applied` matches the database.
     pub(crate) fn new(state: Arc<StateDatabase>, applied: Applied) -> Self {
         Self {
             applied,
@@ -62,7 +62,7 @@ impl KeyView {
         Ok(self.newest(key)?.map(|record| record.key_value(key.clone())))
     }
 
-    /// A range, to be carried out in slices.
+    /// A range, to be read in slices.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeScan<'static>, MvccError> {
         RangeScan::new(self, request)?.counting(self, request)
     }
