@@ -101,7 +101,7 @@ pub fn message_to_wire(mut message: eraftpb::Message) -> peer::Message {
             conf_state: Some(conf_state_to_wire(metadata.get_conf_state())),
             index: metadata.index,
             term: metadata.term,
-            stream: 0,
+            ..peer::SnapshotMetadata::default()
         }
     });
     peer::Message {
@@ -187,7 +187,7 @@ mod tests {
                 conf_state: Some(conf_state),
                 index: 8,
                 term: 9,
-                stream: 0,
+                ..peer::SnapshotMetadata::default()
             }),
             reject: true,
             reject_hint: 10,

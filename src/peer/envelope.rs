@@ -111,6 +111,11 @@ pub fn seal_chunk(mut chunk: SnapshotChunk) -> SnapshotChunk {
     chunk
 }
 
+/// Bytes of a record's key and value.
+pub fn record_bytes(record: &SnapshotRecord) -> usize {
+    record.key.len() + record.value.len()
+}
+
 /// Makes chunk `number`, with these records.
 pub fn wrap_records(number: u64, records: Vec<SnapshotRecord>, last: bool) -> SnapshotChunk {
     seal_chunk(SnapshotChunk {

@@ -393,6 +393,7 @@ impl Handler<SendSnapshot> for Link {
         } = message;
         if let Some(snapshot) = &mut announcement.snapshot {
             snapshot.stream = self.stream_of(&view);
+            snapshot.expected_bytes = view.applied.usage.live_bytes();
         }
         let metrics = self.metrics.clone();
         // Reading the state may wait for the storage engine, and encoding takes time. Heartbeats must not wait for either.

@@ -7,6 +7,7 @@ pub mod envelope;
 pub mod identity;
 pub mod link;
 pub mod links;
+mod progress;
 pub mod service;
 pub mod sessions;
 pub mod snapshot_receive;

@@ -4,6 +4,7 @@ use super::answers::{LeaseAnswerer, StateAnswerer};
 use super::envelope;
 use super::identity::{self, IdentityCheck};
 use super::link::SILENCE_MAX;
+use super::progress::Progress;
 use super::sessions::{Session, Sessions};
 use super::snapshot_receive::{Arrivals, ChunkOrder, DISK_FAILED, SnapshotId};
 use super::snapshot_send::{CHUNK_TIMEOUT, stands_still};
@@ -171,6 +172,7 @@ impl PeerService {
             .await
             .map_err(|_| Status::cancelled("the sender went away"));
         let mut order = ChunkOrder::default();
+        let mut progress = Progress::new(snapshot.expected_bytes, partial.bytes, env::now());
         while outcome.is_ok() {
             let next = env::timeout(CHUNK_TIMEOUT, chunks.message()).await;
             let next = next.unwrap_or_else(|_| Err(stands_still()));
@@ -191,7 +193,15 @@ impl PeerService {
                         .await
                         .map_err(|_| Status::cancelled("the sender went away"));
                 }
-                Ok(Some(chunk)) => self.stored(partial.take(&chunk))?,
+                Ok(Some(chunk)) => {
+                    self.stored(partial.take(&chunk))?;
+                    if let Some(line) = progress.add(partial.bytes - progress.bytes(), env::now()) {
+                        tracing::info!(
+                            from = %id.from, bytes = line.bytes, percent = line.percent,
+                            bytes_per_second = line.bytes_per_second, "receiving database snapshot"
+                        );
+                    }
+                }
                 Ok(None) => outcome = Err(Status::unavailable("the transfer broke off")),
                 Err(status) => outcome = Err(status),
             }

@@ -140,6 +140,8 @@ impl ChunkOrder {
 pub struct Partial {
     pub id: SnapshotId,
     pub position: Option<SnapshotPosition>,
+    /// Bytes of keys and values so far.
+    pub bytes: u64,
     import: StateImport,
     path: PathBuf,
     /// The disk has no room for more.
@@ -155,6 +157,7 @@ impl Partial {
         Ok(Self {
             id,
             position: None,
+            bytes: 0,
             import,
             path,
             lacks_room: false,
@@ -165,10 +168,7 @@ impl Partial {
     pub fn take(&mut self, chunk: &SnapshotChunk) -> Result<(), Status> {
         let records =
             envelope::unwrap_records(chunk).map_err(|error| Status::data_loss(error.to_string()))?;
-        let bytes: usize = records
-            .iter()
-            .map(|record| record.key.len() + record.value.len())
-            .sum();
+        let bytes: usize = records.iter().map(envelope::record_bytes).sum();
         let needed = SNAPSHOT_DISK_BYTES_MIN + DISK_BYTES_PER_SNAPSHOT_BYTE * bytes as u64;
         // The storage engine cannot continue on a full disk, and the space that it has taken is missing elsewhere.
         self.lacks_room = env::disk_space(&self.path).is_ok_and(|disk| disk.free_bytes < needed);
@@ -187,6 +187,7 @@ impl Partial {
         if last.is_some() {
             self.position = last;
         }
+        self.bytes += bytes as u64;
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 use super::envelope;
 use super::link::{Remote, connect};
+use super::progress::Progress;
 use crate::env;
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
@@ -41,8 +42,11 @@ pub enum SendError {
 /// Sends the state of `view`, which raft's message announces.
 pub async fn send(remote: &Remote, announcement: peer::Message, view: &View) -> Result<(), SendError> {
     let mut attempt = 0;
+    let snapshot = announcement.snapshot.as_ref();
+    let expected_bytes = snapshot.map_or(0, |snapshot| snapshot.expected_bytes);
+    let mut progress = Progress::new(expected_bytes, 0, env::now());
     loop {
-        match send_once(remote, attempt, announcement.clone(), view).await {
+        match send_once(remote, attempt, announcement.clone(), view, &mut progress).await {
             Err(SendError::Remote(status))
                 if status.code() == tonic::Code::Unavailable && attempt < ATTEMPTS_MAX =>
             {
@@ -60,6 +64,7 @@ async fn send_once(
     attempt: usize,
     announcement: peer::Message,
     view: &View,
+    progress: &mut Progress,
 ) -> Result<(), SendError> {
     let mut client = connect(remote, attempt).await?;
     let (chunks, stream) = mpsc::channel(CHUNKS_AHEAD);
@@ -85,11 +90,18 @@ async fn send_once(
     for number in 1.. {
         let found = records.next_chunk(sizes().snapshot_chunk_bytes)?;
         let last = found.is_empty();
+        let bytes: usize = found.iter().map(envelope::record_bytes).sum();
         let chunk = envelope::wrap_records(number, found, last);
         let sent = env::timeout(CHUNK_TIMEOUT, chunks.send(chunk)).await;
         let sent = sent.map_err(|_| stands_still())?;
         if sent.is_err() || last {
             break;
+        }
+        if let Some(line) = progress.add(bytes as u64, env::now()) {
+            tracing::info!(
+                remote_peer_id = %remote.member, bytes = line.bytes, percent = line.percent,
+                bytes_per_second = line.bytes_per_second, "sending database snapshot"
+            );
         }
         env::yield_now().await;
     }
