@@ -1,4 +1,4 @@
-//! Keeps an eye on a member's space, and has the cluster raise or lower the member's alarm.
+//! Watches a member's space, and proposes raising or disarming the member's alarm.
 
 use crate::env;
 use crate::ids::MemberId;
@@ -15,7 +15,6 @@ use crate::state::{View, Views};
 use crate::storage::state::alarms::RaisedAlarm;
 use std::path::PathBuf;
 
-/// What it works with.
 #[derive(Debug)]
 pub struct SpaceWatchOptions {
     pub own: MemberId,
@@ -30,7 +29,7 @@ pub fn own_alarm(view: &View, own: MemberId) -> Option<RaisedAlarm> {
     view.alarms.get(own.0, AlarmType::Nospace as i32)
 }
 
-/// The command by which a member raises or lowers it.
+/// The command with which a member raises or disarms it.
 pub fn command(own: MemberId, action: AlarmAction) -> Request {
     let request = AlarmRequest {
         action: action as i32,
@@ -43,14 +42,13 @@ pub fn command(own: MemberId, action: AlarmAction) -> Request {
     })
 }
 
-/// Watches as long as the member runs.
 pub async fn watch(parts: SpaceWatchOptions) {
     let mut watcher = SpaceWatcher::new(parts.space.clone());
     let reserve = Reserve::new(&parts.data_dir, parts.space.rules());
     loop {
         env::sleep(SPACE_LOOK_INTERVAL).await;
         let view = parts.views.load();
-        // A disk that does not answer is judged by what it says when it is written to.
+        // If the disk cannot be checked, writes to it will report their errors.
         let mut disk = reserve.look();
         if let Some(Err(error)) = disk.map(|disk| reserve.keep(disk)) {
             tracing::warn!(%error, "what the member reserves on its disk cannot be changed");
