@@ -57,7 +57,7 @@ impl Deref for StateSnapshot {
 
 impl Clone for StateSnapshot {
     fn clone(&self) -> Self {
-        // This one is open, so the number is noted.
+        // This snapshot is open, so its number is in the map.
         *self.open.numbers().entry(self.snapshot.seqno()).or_default() += 1;
         Self {
             snapshot: self.snapshot.clone(),

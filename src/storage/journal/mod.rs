@@ -324,7 +324,7 @@ pub struct JournalScan {
     sequence: u64,
 }
 
-/// How far a scan has come.
+/// The progress of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanStep {
     /// This many bytes were read, and there are more.

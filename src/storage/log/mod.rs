@@ -52,7 +52,7 @@ pub struct Cut {
     pub term: Term,
 }
 
-/// What a log held when it was opened.
+/// The content of a log when it was opened.
 #[derive(Debug)]
 pub struct Recovered {
     pub cut: Cut,

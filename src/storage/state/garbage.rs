@@ -29,7 +29,7 @@ use std::sync::PoisonError;
 /// Keyspaces whose records are overwritten and deleted.
 const OVERWRITTEN: [StateKeyspace; 2] = [StateKeyspace::Current, StateKeyspace::Leases];
 
-/// How far the merges of one keyspace have come.
+/// The progress of the merges of one keyspace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Descent {
     /// The newest change that the merges under way must bring to the last level.

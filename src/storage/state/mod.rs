@@ -83,7 +83,7 @@ impl StateKeyspace {
     }
 }
 
-/// How much memory and background work the engine may take.
+/// The memory and background work that the engine may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOptions {
     /// A keyspace's memtable is written to a table at this size.
