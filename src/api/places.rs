@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 const SPARE_MAX: usize = 64;
 /// And at most this fraction of all places.
 const SPARE_PART: usize = 16;
-/// For each connection that arrives while no place is free, at most this many are checked: some 10 microseconds.
+/// For each connection that arrives while no place is free, at most this many are checked on average: some 10 microseconds.
 const SEATS_PER_LOOK: usize = 4096;
 
 /// The places of one port, or of several ports that share them. Clones are the same places.
