@@ -14,8 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// After this many consecutive checks without a leader, the leader counts as lost (etcd: server/etcdserver/api/v3rpc/
-/// interceptor.go, `maxNoLeaderCnt`).
+/// After this many consecutive checks without a leader, the leader counts as lost (etcd:
+/// server/etcdserver/api/v3rpc/interceptor.go, `maxNoLeaderCnt`).
 const LOOKS_WITHOUT_LEADER: u32 = 3;
 
 /// What the actor is started with.
