@@ -49,7 +49,7 @@ impl Settings {
         self.cert_file.is_empty() && self.key_file.is_empty()
     }
 
-    /// For accepting connections. Client certificates are verified, and required if the settings say so.
+    /// For accepting connections. With a trusted file or `client_cert_auth`, clients must present a valid certificate.
     pub fn acceptor(&self) -> Result<Acceptor, TlsError> {
         let settings = self.clone();
         let own = self.own_pair()?;

@@ -5,8 +5,8 @@
 //!
 //! | case | here |
 //! |---|---|
-//! | the certificate itself is in the file (one self-signed certificate for all uses; a pinned one) | accepted, if its time, purpose and names fit; certificates that it signs are not |
-//! | a certificate that may be a CA, or of X.509 v1, directly below a CA of the file | accepted, its signature verified by webpki's algorithms |
+//! | the certificate itself is in the file (self-signed, or pinned) | accepted if time, purpose and names fit; not what it signs |
+//! | a possible CA, or X.509 v1, directly below a CA of the file | accepted; webpki's algorithms verify its signature |
 //! | extended key usage "any" | accepted for every use |
 //! | X.509 v1 in the file, self-signed | a CA, as in Go |
 //! | a certificate in the file without CA:TRUE or keyCertSign | not a CA: webpki would treat it as one |
