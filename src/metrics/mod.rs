@@ -24,7 +24,7 @@
 //! | `etcd_grpc_proxy_*` | there is no proxy |
 //! | `etcd_server_learner_promote_*` | promotions are not counted |
 //! | `etcd_server_feature_enabled` | of etcd's features only the corruption checks are switches here |
-//! | `etcd_server_{apply,request,range}_duration_seconds`, `etcd_server_client_requests_total`, `etcd_network_server_stream_failures_total` | they cost two readings of the clock, or of the headers, for every request |
+//! | `etcd_server_{apply,request,range}_duration_seconds`, `etcd_server_client_requests_total`, `etcd_network_server_stream_failures_total` | two clock readings, or a check of the headers, per request |
 
 mod consensus;
 mod grpc;
