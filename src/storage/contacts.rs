@@ -155,7 +155,6 @@ impl Contacts {
         Ok(contacts)
     }
 
-    /// Another member can be heard before this one takes part.
     pub fn own(&self) -> Start {
         self.0.own
     }

@@ -70,7 +70,7 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
         Ended::Failed(reason) => Some(reason),
         Ended::Removed => Some("it was removed from the cluster".to_owned()),
         Ended::Refused(error) => {
-            // A start that is refused after that has accepted the directory.
+            // A start that is refused later than that had accepted the directory.
             let before = before.filter(|_| is_about_directory(&error));
             changed = before.and_then(|before| disk::difference(&before, &disk::sums(&directory)));
             Some(error.to_string())

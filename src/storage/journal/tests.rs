@@ -214,7 +214,7 @@ fn what_was_cut_off_can_be_put_back() {
 
 const PAGE_BYTES: usize = 4096;
 
-/// The content of a journal if these of its pages were lost that were written after it was this long.
+/// The content of a journal after the loss of these pages, of those written beyond `synced_bytes`.
 fn without_pages(written: &[u8], synced_bytes: usize, lost: impl Fn(usize) -> bool) -> Vec<u8> {
     let mut left = written.to_vec();
     for (at, byte) in left.iter_mut().enumerate().skip(synced_bytes) {
