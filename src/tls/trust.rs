@@ -5,7 +5,7 @@
 //!
 //! | case | here |
 //! |---|---|
-//! | the certificate itself is in the file (self-signed, or pinned) | accepted if time, purpose and names fit; not what it signs |
+//! | the certificate itself is in the file (self-signed or pinned) | accepted if time, purpose and names fit; not what it signs |
 //! | a possible CA, or X.509 v1, directly below a CA of the file | accepted; webpki's algorithms verify its signature |
 //! | extended key usage "any" | accepted for every use |
 //! | X.509 v1 in the file, self-signed | a CA, as in Go |
