@@ -1,5 +1,5 @@
-//! The members' stores, compared byte by byte when a rehearsal has ended: everything that a reader can be shown, with all
-//! revisions, versions and leases, back to the compaction, and the membership. And what lies on their disks besides.
+//! Compares the members' stores byte by byte at the end of a rehearsal: everything that a reader can see, with all revisions,
+//! versions and leases, back to the compaction, and the membership. Also checks what else is on their disks.
 
 use crate::checkers::{Violation, violation};
 use crate::cluster::Cluster;
@@ -11,7 +11,7 @@ use prost::Message;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// What all members are compacted up to. They must hold the same.
+/// Checks that all members hold the same. Returns the revision that they are compacted to.
 pub fn equal_stores(cluster: &Cluster) -> Result<i64, Violation> {
     let mut first: Option<Vec<(String, Vec<u8>)>> = None;
     let mut compacted = 0;
@@ -45,10 +45,11 @@ pub fn equal_stores(cluster: &Cluster) -> Result<i64, Violation> {
     Ok(compacted)
 }
 
-/// What a snapshot has replaced goes within this time: whoever is sent a snapshot of it may be slow, and there are attempts.
+/// A state that a snapshot has replaced is removed within this time: a receiver of a snapshot from it may be slow, and there are
+/// retries.
 const REPLACED_GOES_MAX: Duration = Duration::from_secs(300);
 
-/// Waits until what snapshots have replaced is gone from the disks.
+/// Waits until the states that snapshots have replaced are removed from the disks.
 pub async fn replaced_states_go(cluster: &Cluster) -> Result<(), Violation> {
     let deadline = elapsed() + REPLACED_GOES_MAX;
     while let Some(still_there) = replaced_state(cluster)? {
@@ -60,8 +61,8 @@ pub async fn replaced_states_go(cluster: &Cluster) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A state on some member's disk that is older than the one in use. A transfer that broke off may have left something
-/// newer, for its next attempt.
+/// A state on a member's disk that is older than the one in use. A newer one may be left from an interrupted transfer, for its
+/// next attempt.
 fn replaced_state(cluster: &Cluster) -> Result<Option<String>, Violation> {
     for (number, member) in cluster.members.iter().enumerate() {
         let Some(views) = cluster.views(number) else {
@@ -83,7 +84,7 @@ fn replaced_state(cluster: &Cluster) -> Result<Option<String>, Violation> {
     Ok(None)
 }
 
-/// Revisions at which all keys are read: the first, the last, and some between. What a change has replaced is seen only there.
+/// The revisions at which all keys are read: the first, the last, and some in between. Only there are replaced records visible.
 fn looked_at(first: i64, last: i64) -> BTreeSet<i64> {
     const STEPS: i64 = 40;
     (0..=STEPS)
@@ -91,7 +92,7 @@ fn looked_at(first: i64, last: i64) -> BTreeSet<i64> {
         .collect()
 }
 
-/// Everything in a store, named and encoded.
+/// The content of a store, named and encoded.
 fn contents(view: &View) -> Result<Vec<(String, Vec<u8>)>, callboard::state::mvcc::MvccError> {
     let compacted = view.compact_revision();
     let mut contents = vec![

@@ -1,4 +1,4 @@
-//! The clients: each on a machine of its own, doing one thing after another until the rehearsal has enough.
+//! The clients: each on a machine of its own, with one operation after another until the rehearsal has enough.
 
 use crate::checkers::space;
 use crate::cluster::{client_address, endpoint};
@@ -15,20 +15,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Who was refused for lack of space comes back after this long.
+/// The pause of a client that was refused for lack of space.
 const NO_SPACE_PAUSE: Duration = Duration::from_millis(500);
 
-/// The clients of a rehearsal, as its director sees them.
+/// The clients of a rehearsal, for its director.
 #[derive(Clone, Debug)]
 pub struct Clients {
-    /// Operations that nobody has begun yet.
+    /// Operations that no client has begun yet.
     left: Arc<AtomicU64>,
     working: Arc<AtomicU64>,
     nodes: Vec<NodeId>,
 }
 
 impl Clients {
-    /// Sends everybody to work.
+    /// Starts all clients.
     pub fn start(options: &Options, world: &World) -> Self {
         let mut clients = Self {
             left: Arc::new(AtomicU64::new(options.operations)),
@@ -50,7 +50,7 @@ impl Clients {
         clients
     }
 
-    /// Lets nobody begin anything new.
+    /// Stops clients from beginning new operations.
     pub fn stop(&self) {
         self.left.store(0, Ordering::Relaxed);
     }
@@ -59,7 +59,7 @@ impl Clients {
         self.working.load(Ordering::Relaxed) == 0
     }
 
-    /// Switches their machines off.
+    /// Switches the clients' machines off.
     pub fn leave(&self) {
         for node in &self.nodes {
             Handle::current().kill(*node);
@@ -100,12 +100,12 @@ async fn work(number: usize, options: Options, world: World, clients: Clients) {
             memory.learn(id, &input, answer);
         }
         if space::is_refusal(&outcome) {
-            // It will not be otherwise at once, and the rehearsal has only so many operations.
+            // The alarm will not be disarmed immediately, and the rehearsal has a limited number of operations.
             madsim::time::sleep(NO_SPACE_PAUSE).await;
         }
         madsim::time::sleep(Duration::from_millis(random.between(0, pause_ms_max))).await;
     }
     clients.working.fetch_sub(1, Ordering::Relaxed);
-    // The machine stays up: its connections are closed with the rehearsal.
+    // The machine stays on: its connections are closed with the rehearsal.
     std::future::pending::<()>().await;
 }

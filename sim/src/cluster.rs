@@ -1,5 +1,5 @@
-//! The members under rehearsal: each a simulated machine with an address and a scratch directory of its own, running the
-//! real member from its flags up. What faults do to machines and links goes through here.
+//! The members under rehearsal: each a simulated machine with an address and a scratch directory, running the real member from
+//! its flags up. Faults of machines and links go through here.
 
 mod disks;
 mod links;
@@ -25,10 +25,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// The port that members serve clients on.
+/// The port on which members serve clients.
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
-/// All tasks of a dead process are gone after this long.
+/// After this time, all tasks of a dead process are gone.
 const DEATH: Duration = Duration::from_millis(2);
 
 /// A simulated cluster.
@@ -37,9 +37,9 @@ pub struct Cluster {
     pub world: World,
     /// The clients' addresses.
     pub clients: Vec<IpAddr>,
-    /// What the members may store; None for more than anybody writes.
+    /// The members' quota; None if it is never reached.
     pub quota_bytes: Option<u64>,
-    /// Members speak TLS with each other.
+    /// Whether members use TLS between each other.
     peer_tls: bool,
     runtime: Handle,
 }
@@ -52,52 +52,52 @@ pub struct MemberNode {
     process: Arc<Mutex<Process>>,
 }
 
-/// What is known about the process on a machine.
+/// The state of the process on a machine.
 #[derive(Default)]
 struct Process {
     running: bool,
-    /// How many were started before it.
+    /// The number of processes that were started before it.
     life: u64,
-    /// Killed, and not all of it is gone yet.
+    /// It was killed, and not all of it is gone yet.
     dying: bool,
-    /// It ended without being asked to, and was not seen off yet.
+    /// It exited, and was not reaped yet.
     leaving: bool,
-    /// Since when it stands still.
+    /// When it was paused.
     paused_since: Option<Duration>,
-    /// Asked to stop: whoever asked starts it again, until the faults end.
+    /// It was asked to stop: the code that asked starts it again, until the faults end.
     stopping: bool,
     backend: Option<MemberBackend>,
     log: Option<LogDatabase>,
-    /// What was done to its disk; meanwhile it may stop.
+    /// The present fault of its disk, which permits the process to stop.
     trouble: Option<Trouble>,
-    /// An empty disk is to join the cluster, not to found it.
+    /// An empty disk must join the cluster, not found it.
     joins: bool,
     /// The next process is to go on without the other members.
     is_forced: bool,
-    /// Bits of its disk have flipped at some time: it may have found them, and its alarm may come later than the repair.
+    /// Bits of its disk have flipped at some time: the member may have found them, and its alarm may come later than the repair.
     has_rotted: bool,
 }
 
-/// What was done to a disk, and how it can be undone.
+/// The fault of a disk, with what is needed to undo it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// Calls fail.
     Ailing,
     /// Bits have flipped.
     Rotten(Vec<Flip>),
-    /// Another disk, with nothing on it, is in its place.
+    /// An empty disk is in its place.
     Blank,
     /// An older copy of itself is in its place.
     Older,
-    /// The disk of this other member is in its place, and its disk in the other's.
+    /// It was swapped with the disk of this other member.
     Swapped(usize),
     /// Its member is being replaced: its process may be refused.
     Replaced,
-    /// A record in its store is not what was written, and sound in itself. It is never undone.
+    /// A record in its store was altered, but is sound in itself. This is never undone.
     Altered,
 }
 
-/// A process that ended without being asked to, with the reason unless it was asked to.
+/// A process that has exited, with the reason unless it was asked to.
 struct Exit {
     number: usize,
     end: End,
@@ -106,7 +106,7 @@ struct Exit {
 #[derive(Default)]
 struct End {
     reason: Option<String>,
-    /// A file that a start has changed which was refused.
+    /// A file that was changed by a start that was refused.
     changed: Option<PathBuf>,
 }
 
@@ -114,7 +114,7 @@ fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
     process.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whose disk a directory is.
+/// The member whose disk a directory is.
 pub fn member_of(directory: &Path) -> Option<usize> {
     let name = directory.file_name()?.to_str()?.strip_prefix('m')?;
     name.parse::<usize>().ok()?.checked_sub(1)
@@ -125,7 +125,7 @@ pub fn member_address(number: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 0, number as u8 + 1).into()
 }
 
-/// Where other members reach one.
+/// The URL at which other members reach a member.
 pub fn peer_url(number: usize, is_secure: bool) -> String {
     let scheme = if is_secure { "https" } else { "http" };
     format!("{scheme}://{}:{PEER_PORT}", member_address(number))
@@ -136,7 +136,7 @@ pub fn client_address(number: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 1, number as u8 + 1).into()
 }
 
-/// Where a member serves clients.
+/// The address at which a member serves clients.
 pub fn endpoint(number: usize) -> String {
     format!("{}:{CLIENT_PORT}", member_address(number))
 }
@@ -168,7 +168,7 @@ impl Cluster {
                     let exits = exits.clone();
                     async move {
                         let end = life.await;
-                        // Nobody listens once the rehearsal is over.
+                        // The receiver is gone once the rehearsal is over.
                         let _ = exits.send(Exit { number, end });
                     }
                 })
@@ -198,9 +198,8 @@ impl Cluster {
         cluster
     }
 
-    /// Takes away what is left of processes that ended without being asked to. Where nothing was done to their disks, no process
-    /// should unless it was asked to.
-    /// What listens is never told that it is over, so it holds nothing that outlives the rehearsal.
+    /// Reaps processes that have exited. Unless its disk has a fault, no process may exit without being asked to. The listening
+    /// task is never told that the rehearsal is over, so it holds nothing that outlives the rehearsal.
     async fn reap(cluster: Weak<Self>, mut exited: mpsc::UnboundedReceiver<Exit>) {
         while let Some(Exit { number, end }) = exited.recv().await {
             let Some(this) = cluster.upgrade() else { return };
@@ -235,8 +234,8 @@ impl Cluster {
         }
     }
 
-    /// Ends a member's process, if it runs, and waits until nothing of it is left. What runs while its memory is cleared
-    /// away does not reach the disk, as nothing does of a killed process.
+    /// Kills a member's process, if it runs, and waits until nothing of it is left. Code that runs while its memory is freed does
+    /// not reach the disk, as after a real kill.
     pub async fn kill(&self, number: usize) -> bool {
         let killed = self.end(number).await;
         if killed {
@@ -245,7 +244,7 @@ impl Cluster {
         killed
     }
 
-    /// Cuts the power of a member's machine; says what its disk lost.
+    /// Cuts the power of a member's machine; returns what its disk lost.
     pub async fn cut_power(&self, number: usize, random: &mut RandomStream) -> Option<Lost> {
         let directory = &self.members[number].directory;
         if self.is_running(number) {
@@ -265,7 +264,7 @@ impl Cluster {
         lock(&member.process).dying = false;
     }
 
-    /// Asks a process to end, as an operator does. It says when it has.
+    /// Asks a process to stop, as an operator does.
     pub fn ask_to_stop(&self, number: usize) -> bool {
         let member = &self.members[number];
         let asked = {
@@ -280,19 +279,18 @@ impl Cluster {
         asked
     }
 
-    /// Whether a member's process is there, started or not.
+    /// Whether a member has a process, started completely or not.
     pub fn is_running(&self, number: usize) -> bool {
         lock(&self.members[number].process).running
     }
 
-    /// Which process of a member's is there, started or not: one that was killed and the one that was started after it are
-    /// not the same.
+    /// The number of a member's process, started completely or not: it differs between a killed process and the next one.
     pub fn life(&self, number: usize) -> Option<u64> {
         let process = lock(&self.members[number].process);
         process.running.then_some(process.life)
     }
 
-    /// Whether nothing of a member's process is there.
+    /// Whether nothing is left of a member's process.
     pub fn is_idle(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);
         !process.running && !process.dying
@@ -313,7 +311,7 @@ impl Cluster {
         self.members.len() > 1 && (0..self.members.len()).all(|other| other == number || known(other))
     }
 
-    /// Whether a running member has noted the disk of another.
+    /// Whether a running member has recorded the disk of another.
     fn has_heard(&self, number: usize, other: Identity) -> bool {
         let process = lock(&self.members[number].process);
         let contact = process.backend.as_ref();
@@ -321,7 +319,7 @@ impl Cluster {
         contact.is_some_and(|contact| contact.incarnation() == other.incarnation)
     }
 
-    /// Whether all other members run and have noted the start that this member has made last.
+    /// Whether all other members run and have recorded the newest start of this member.
     pub fn start_is_known(&self, number: usize) -> bool {
         let Some(identity) = self.identity(number) else {
             return false;
@@ -340,7 +338,7 @@ impl Cluster {
         self.identity(number).map(|identity| identity.start)
     }
 
-    /// Whether a member answers what raft's messages ask.
+    /// Whether a member takes part in raft.
     pub fn takes_part(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);
         process
@@ -354,18 +352,18 @@ impl Cluster {
         self.identity(number).map(|identity| identity.member.0)
     }
 
-    /// Does something on a member's machine, as long as its process runs.
+    /// Runs a task on a member's machine, as long as its process runs.
     pub fn on_machine(&self, number: usize, task: impl Future<Output = ()> + Send + 'static) {
         self.members[number].node.spawn(task);
     }
 
-    /// Who a member is, if it runs.
+    /// The identity of a member, if it runs.
     pub fn identity(&self, number: usize) -> Option<Identity> {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().map(|backend| backend.identity)
     }
 
-    /// Whether a member's process has come so far that it serves.
+    /// Whether a member's process has started completely.
     pub fn has_started(&self, number: usize) -> bool {
         lock(&self.members[number].process).backend.is_some()
     }
@@ -423,7 +421,7 @@ impl Cluster {
         self.restart(number)
     }
 
-    /// Makes a member stand still.
+    /// Pauses a member.
     pub fn pause(&self, number: usize) -> bool {
         let member = &self.members[number];
         let mut process = lock(&member.process);
@@ -435,7 +433,7 @@ impl Cluster {
         true
     }
 
-    /// Lets it go on, and tells since when it stood still.
+    /// Resumes a member, and returns when it was paused.
     pub fn resume(&self, number: usize) -> Option<Duration> {
         let member = &self.members[number];
         let since = lock(&member.process).paused_since.take();
@@ -445,23 +443,23 @@ impl Cluster {
         since
     }
 
-    /// Silences one direction between two members.
+    /// Cuts one direction between two members.
     #[allow(clippy::unused_self)] // the routes are the cluster's
-    /// Damages so many of a thousand pieces that go one way between two members.
+    /// Damages this many pieces per thousand in one direction between two members.
     #[allow(clippy::unused_self)] // the routes are the cluster's
-    /// Makes everything that goes one way between two members take longer.
+    /// Delays everything in one direction between two members.
     #[allow(clippy::unused_self)] // the routes are the cluster's
-    /// Lets it be heard again, undamaged and without delay.
+    /// Restores a direction: no cut, no damage, no delay.
     #[allow(clippy::unused_self)] // the routes are the cluster's
-    /// Cuts or mends the routes between a member's machine and another.
+    /// Cuts or restores the routes between a member's machine and another.
     #[allow(clippy::unused_self)] // the routes are the cluster's
-    /// A running member's databases, if nothing was done to its disk.
+    /// The databases of a running member whose disk has no fault.
     pub fn databases(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
         let is_well = lock(&self.members[number].process).trouble.is_none();
         self.databases_in_trouble(number).filter(|_| is_well)
     }
 
-    /// The same, whatever was done to it.
+    /// The same, even if the disk has a fault.
     pub fn databases_in_trouble(&self, number: usize) -> Option<(Arc<StateDatabase>, LogDatabase)> {
         let process = lock(&self.members[number].process);
         let (backend, log) = (process.backend.as_ref()?, process.log.clone()?);
@@ -471,9 +469,9 @@ impl Cluster {
             .then(|| (Arc::clone(&backend.views.load().state), log))
     }
 
-    /// Has these members run, all of them, and hear each other.
+    /// Makes all of these members run and reach each other.
     pub async fn heal(&self, members: &[usize]) {
-        // What was being killed is gone then. Whoever did it may not come to say so any more.
+        // Afterwards, processes that are being killed are gone. The code that killed them may not run any more.
         madsim::time::sleep(DEATH).await;
         for number in members {
             while lock(&self.members[*number].process).leaving {

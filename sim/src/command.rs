@@ -106,7 +106,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What a process sets up once, drawing random numbers for it, is set up before anything counts.
+/// Initializes what a process sets up once with random numbers, before anything counts.
 fn warm_up() {
     let fixed = Fixed {
         members: Some(1),
@@ -153,7 +153,7 @@ fn write_files(one: &One, options: &Options, verdict: &Verdict) -> std::io::Resu
     Ok(())
 }
 
-/// Looks for a smaller rehearsal that fails in the same way, and shows it.
+/// Searches for a smaller rehearsal that fails in the same way, and shows it.
 fn shrink(one: &One, options: &Options, first: &Verdict) {
     let what = first.what_was_wrong();
     let fixed = |strikes: &[u32], operations| Fixed {
@@ -203,9 +203,9 @@ fn replay_corpus() -> bool {
     failed == 0
 }
 
-/// Whether the same happens again, here and in other processes.
+/// Whether the same rehearsal gives the same trace, here and in other processes.
 fn repeats(one: &One, options: &Options, first: &Verdict) -> bool {
-    // All of it is shown again where all of it is shown: to see where it differs.
+    // Verbose runs show the repetition too, to see where it differs.
     let mut traces = vec![rehearse(options, one.verbose, one.verbose).fingerprint];
     let program = std::env::current_exe().expect("this program has a path");
     for _ in 0..2 {
@@ -228,7 +228,7 @@ fn repeats(one: &One, options: &Options, first: &Verdict) -> bool {
 }
 
 impl Stories {
-    /// Whether all came out as they say.
+    /// Plays the scenarios; true if all have passed.
     fn tell(&self) -> Result<bool, String> {
         let paths = match &self.file {
             Some(file) => vec![file.clone()],

@@ -1,13 +1,11 @@
-//! Rehearsals that failed once, or came close to a corner that few others reach: each a line of flags in `corpus.txt`,
-//! replayed with every change.
+//! Rehearsals that failed once, or reached a rare corner: each a line of flags in `corpus.txt`, replayed with every change.
 
 use crate::options::Fixed;
 use clap::Parser;
 
-/// The lines, as they were when this was built.
+/// The lines at the time of the build.
 const LINES: &str = include_str!("../corpus.txt");
 
-/// One line.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true)]
 pub struct Entry {
@@ -17,7 +15,7 @@ pub struct Entry {
     pub fixed: Fixed,
 }
 
-/// Every rehearsal of the corpus. What follows a `#` says why it is there.
+/// Every rehearsal of the corpus. A comment after `#` gives the reason for it.
 pub fn entries() -> Result<Vec<Entry>, clap::Error> {
     parse(LINES)
 }

@@ -1,18 +1,18 @@
-//! What rehearsals have reached: every kind of fault, every call with every way in which it can end, and the corners of
-//! the code that its log records tell of. What was never reached is told too: a corner that no seed turns is not tested.
+//! What rehearsals have reached: every kind of fault, every call with every outcome, and the code paths that log records reveal.
+//! Points that were never reached are reported too, since they are untested.
 
 use crate::fault_kind::FaultKind;
 use crate::history::{Answer, Input, Operation, Outcome};
 use crate::record::Record;
 use std::collections::BTreeMap;
 
-/// What a rehearsal has counted, by name.
+/// The counters of a rehearsal, by name.
 pub type Counters = BTreeMap<String, u64>;
 
 /// How often each point was reached; 0 for those that were not.
 pub type Points = BTreeMap<String, u64>;
 
-/// Every way in which each call can end. A read that fails has changed nothing, so its outcome is never unknown.
+/// Every outcome of each call. A failed read has changed nothing, so its outcome is never unknown.
 const OUTCOMES: &[(&str, &[&str])] = &[
     ("get", &["found", "absent"]),
     ("serializable get", &["found", "absent"]),
@@ -24,7 +24,7 @@ const OUTCOMES: &[(&str, &[&str])] = &[
     ("compact", &["done", "compacted", "future", "unknown"]),
 ];
 
-/// What happens to disks, and what storage engines do on them.
+/// Events on disks, and work of the storage engines.
 const DISKS: &[&str] = &[
     "unsynced writes lost",
     "torn writes",
@@ -44,7 +44,7 @@ const DISKS: &[&str] = &[
     "journals removed",
 ];
 
-/// Log records that tell of a state that a member came to, and what that is called here.
+/// Log records that show a state of a member, and the name of that state here.
 const STATES: &[(&str, &str)] = &[
     ("raft leadership", "leadership changed"),
     ("compacted the raft log", "log cut"),
@@ -78,7 +78,7 @@ const STATES: &[(&str, &str)] = &[
     ("this member cannot go on", "member stopped on its own"),
 ];
 
-/// What workloads, checkers and phases count and no seed must be without for long.
+/// Points that workloads, checkers and phases count, and that a swarm must reach.
 const COUNTED: &[&str] = &[
     "asked: as JSON",
     "asked: limit",
@@ -133,7 +133,7 @@ const COUNTED: &[&str] = &[
     "trial: survivor",
 ];
 
-/// What one rehearsal has reached.
+/// The points that one rehearsal has reached.
 pub fn points(counters: &Counters, record: &Record) -> Points {
     let mut points = Points::new();
     for kind in FaultKind::ALL {
@@ -157,7 +157,7 @@ pub fn points(counters: &Counters, record: &Record) -> Points {
     points
 }
 
-/// Which call it was, and how it ended.
+/// The call and its outcome.
 fn reached(operation: &Operation) -> String {
     let call = match &operation.input {
         Input::Get {

@@ -1,5 +1,5 @@
-//! How much the storage engines of a rehearsal's members take before they make tables, merge them and begin new journals:
-//! in half of all seeds so little that it happens all the time, else nothing but what `engine-work` has them do.
+//! The sizes at which the storage engines of a rehearsal's members write tables, merge them and begin new journals. In half of
+//! all seeds they are so small that this happens all the time; else it happens only through the fault `engine-work`.
 
 use crate::random::RandomStream;
 use std::fmt;
@@ -9,13 +9,13 @@ const ENDLESS: u64 = 1 << 40;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Engine {
-    /// A keyspace's changes go to a table once they take this much memory.
+    /// A keyspace's memtable is written to a table at this size.
     pub memtable_bytes: u64,
-    /// The size of a table that a merge makes.
+    /// The size of a table from a merge.
     pub table_bytes: u64,
-    /// Tables that pile up in the first level before they are merged.
+    /// The number of tables in the first level at which they are merged.
     pub first_level_tables: u8,
-    /// A journal is full after so many bytes; None for as many as in real life.
+    /// The size at which a new journal is begun; None for the real one.
     pub journal_bytes: Option<u64>,
 }
 

@@ -1,9 +1,9 @@
-//! When all is over and well, one member is made to differ from the others, behind everybody's back, with records that
-//! are sound in themselves. The members must tell, and tell who: where the checks of this rehearsal can.
+//! At the end of a rehearsal without violations, the data of one member is altered, with records that are sound in themselves.
+//! The members must detect it and name the member, where the checks of this rehearsal can.
 //!
-//! | what is done | what must notice |
+//! | alteration | detected by |
 //! |---|---|
-//! | another value on the disk of a stopped member, which starts with the check at start | itself: it must stop |
+//! | another value on the disk of a stopped member, which starts with the check at start | the member itself: it must stop |
 //! | another value in the store of a running member | the leader's comparison of hashes |
 //! | another version on the disk of a stopped member; then a put builds on it | the leader's comparison of digests |
 
@@ -20,12 +20,12 @@ use callboard::storage::state::record::{NewRecord, Record};
 use callboard::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use std::time::Duration;
 
-/// The members notice within this time: some seconds between checks, and an election.
+/// The members detect it within this time: some seconds between checks, and an election.
 const NOTICED_MAX: Duration = Duration::from_secs(60);
-/// No client writes it.
+/// No client writes this key.
 const KEY: &[u8] = b"epilogue";
 
-/// How the member is made to differ.
+/// How the member differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Difference {
     AtStart,
@@ -33,7 +33,7 @@ enum Difference {
     InVersion,
 }
 
-/// Alters one member, and waits until it is noticed.
+/// Alters one member, and waits until it is detected.
 pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation> {
     if options.members < 2 {
         return Ok(()); // nobody to compare with
@@ -71,7 +71,7 @@ pub async fn play(cluster: &Cluster, options: &Options) -> Result<(), Violation>
             cluster.world.count("differences noticed", 1);
         }
         Difference::InStore => {
-            // What a member serves is a view of its store, and another one only once something has changed.
+            // A member serves a view of its store, and a new view only once something has changed.
             build_on(cluster, b"epilogue, later", "").await?;
             noticed(cluster, member).await?;
         }
@@ -96,7 +96,7 @@ async fn put(cluster: &Cluster, key: &'static [u8], value: &'static str) -> Resu
     put_unless(cluster, key, value, |_| false).await
 }
 
-/// A put after the difference was made. By then the alarm may be there already, and refuse it.
+/// A put after the alteration. By then the alarm may already be raised, and refuse it.
 async fn build_on(cluster: &Cluster, key: &'static [u8], value: &'static str) -> Result<(), Violation> {
     put_unless(cluster, key, value, |error| error.contains("corrupt cluster")).await
 }
@@ -168,7 +168,7 @@ fn alter_at_rest(cluster: &Cluster, member: usize, difference: Difference) {
     alter(&state, difference);
 }
 
-/// Writes the key's newest record once more, with something else in it.
+/// Rewrites the key's newest record with altered content.
 fn alter(state: &StateDatabase, difference: Difference) {
     let stored = state.get(StateKeyspace::Current, KEY).expect("readable");
     let record = Record::decode("current", KEY, stored.expect("it is there")).expect("sound");
@@ -190,8 +190,8 @@ fn alter(state: &StateDatabase, difference: Difference) {
     batch.commit().expect("writable");
 }
 
-/// The alarm is raised, for this member and for no other; for the cluster where there is no majority against it. Unless
-/// the member fell behind and took a snapshot: then there is nothing left to tell.
+/// Waits until the alarm is raised for this member only, or for the whole cluster if there is no majority against it. If the
+/// member lagged behind and received a snapshot, there is nothing left to detect.
 async fn noticed(cluster: &Cluster, member: usize) -> Result<(), Violation> {
     let name = &cluster.members[member].name;
     let mut named = Vec::new();

@@ -1,12 +1,12 @@
-//! The kinds of faults there are, each with its name, its counter in the report and one line that says what it is. What
-//! they do is in `faults`, a file for each.
+//! The kinds of faults, each with its name, its counter in the report and a description of one line. Their implementations are in
+//! `faults`, one file each.
 
 use clap::ValueEnum;
 
-/// Lists the kinds once: the variant, its name on the command line, and what it is.
+/// Lists the kinds once: the variant, its name on the command line, and its description.
 macro_rules! fault_kinds {
     ($($kind:ident $name:literal $description:literal,)*) => {
-        /// What may strike.
+        /// A kind of fault.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
         pub enum FaultKind {
             $(#[doc = $description] #[value(name = $name)] $kind,)*
@@ -21,14 +21,14 @@ macro_rules! fault_kinds {
                 }
             }
 
-            /// Under which name the report counts it.
+            /// The name of its counter in the report.
             pub const fn counter(self) -> &'static str {
                 match self {
                     $(Self::$kind => concat!("fault: ", $name),)*
                 }
             }
 
-            /// What it is, in one line.
+            /// Its description, in one line.
             pub const fn description(self) -> &'static str {
                 match self {
                     $(Self::$kind => $description,)*

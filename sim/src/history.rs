@@ -1,33 +1,32 @@
-//! What the clients did and what they were told: with the store's past the only thing the checkers know about a
-//! rehearsal.
+//! The clients' calls and their outcomes. Besides the store's past, this is all that the checkers know about a rehearsal.
 //!
-//! Every value that is written is the number of the operation that writes it, so a value tells where it came from.
-//! Moments are numbers of one counter that goes up with every call and every return: the simulation runs on one thread,
-//! so they order everything that happened, without ties.
+//! Every value that is written is the number of the operation that writes it, so a value shows its origin. Moments are numbers of
+//! one counter that increases with every call and every return. The simulation runs on one thread, so they order all events
+//! without ties.
 
 use std::time::Duration;
 
-/// Which key: `k0`, `k1` ...
+/// A key: `k0`, `k1` ...
 pub type Key = u32;
-/// Which value: the number of the operation that wrote it.
+/// A value: the number of the operation that wrote it.
 pub type Value = u64;
-/// What a key holds, or None where it does not exist.
+/// A key and its value, or None if it does not exist.
 pub type Held = (Key, Option<Value>);
 
-/// The key as the server sees it.
+/// The name of the key on the server.
 pub fn key_name(key: Key) -> String {
     format!("k{key}")
 }
 
-/// What a client asks for.
+/// The request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// The newest value of a key; from whatever member is asked if serializable.
+    /// The newest value of a key; any member's own if serializable.
     Get {
         key: Key,
         serializable: bool,
     },
-    /// All keys as of a revision that has passed.
+    /// All keys as of a past revision.
     PastRange {
         revision: i64,
     },
@@ -37,18 +36,17 @@ pub enum Input {
     DeleteRange {
         key: Key,
     },
-    /// Writes all of these keys if each holds what is expected of it, else reads them. Keys are in order.
+    /// Writes all of these keys if each holds its expected value, else reads them. Keys are in order.
     Swap {
         expected: Vec<Held>,
     },
-    /// Forgets what was superseded before a revision.
+    /// Compacts the revisions before one.
     Compact {
         revision: i64,
     },
 }
 
 impl Input {
-    /// The keys that it names.
     pub fn keys(&self) -> Vec<Key> {
         match self {
             Self::Get { key, .. } | Self::Put { key } | Self::DeleteRange { key } => vec![*key],
@@ -57,7 +55,7 @@ impl Input {
         }
     }
 
-    /// Whether it sees the present, as nothing else but a linearizable operation does.
+    /// Whether it is linearizable, and so sees the present.
     pub fn is_linearizable(&self) -> bool {
         !matches!(
             self,
@@ -70,7 +68,7 @@ impl Input {
     }
 }
 
-/// The answer that a client got. `revision` is the one in the header.
+/// The reply to a client. `revision` is the one in the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Got {
@@ -88,7 +86,7 @@ pub enum Answer {
         revision: i64,
         existed: bool,
     },
-    /// `found` is what the keys held instead where nothing was swapped.
+    /// `found` is what the keys held instead if nothing was swapped.
     Swapped {
         revision: i64,
         swapped: bool,
@@ -111,7 +109,7 @@ impl Answer {
         }
     }
 
-    /// Whether it says that a key was changed.
+    /// Whether it reports a change of a key.
     pub fn changed(&self) -> bool {
         matches!(
             self,
@@ -153,7 +151,7 @@ impl Operation {
         }
     }
 
-    /// Whether it may have been carried out without its client knowing.
+    /// Whether it may have been executed without its client knowing.
     pub fn is_open(&self) -> bool {
         matches!(&self.returned, None | Some((_, Outcome::Unknown(_))))
     }
@@ -167,7 +165,7 @@ pub struct History {
 }
 
 impl History {
-    /// Takes note of a client's call at a simulated time and gives the operation its number.
+    /// Records a client's call at a simulated time and returns the operation's number.
     pub fn call(&mut self, client: usize, now: Duration, input: Input) -> u64 {
         let id = self.operations.len() as u64 + 1;
         self.moment += 1;
@@ -183,7 +181,7 @@ impl History {
         id
     }
 
-    /// Takes note of how an operation ended.
+    /// Records the outcome of an operation.
     pub fn returned(&mut self, id: u64, now: Duration, outcome: Outcome) {
         self.moment += 1;
         let moment = self.moment;

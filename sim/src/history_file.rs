@@ -1,4 +1,4 @@
-//! A history as JSON lines, one operation each, for checkers that are not ours. The format is described in README.md.
+//! Writes a history as JSON lines, one operation each, for external checkers. README.md describes the format.
 
 #![allow(clippy::disallowed_methods)] // the simulator's own files, for people to read
 
@@ -74,7 +74,7 @@ fn answer(answer: &Answer) -> Value {
     }
 }
 
-/// Keys and what they hold; null where they do not exist.
+/// Keys and their values; null if they do not exist.
 fn values(held: &[Held]) -> Map<String, Value> {
     let value = |value: &Option<u64>| value.map_or(Value::Null, |value| json!(value.to_string()));
     held.iter()

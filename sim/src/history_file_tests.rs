@@ -1,4 +1,4 @@
-//! Histories as files, judged by our own checker and by Porcupine: they must agree.
+//! Checks history files with our own checker and with Porcupine: they must agree.
 
 use super::*;
 use crate::checkers::linearizable;
@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Builds the second checker, once.
+/// Builds Porcupine, once.
 fn porcupine() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -31,7 +31,7 @@ fn porcupine() -> &'static Path {
     })
 }
 
-/// What the second checker says.
+/// Porcupine's verdict.
 fn is_linearizable(history: &History, name: &str) -> bool {
     let path = std::env::temp_dir().join(format!("callboard-history-{}-{name}", std::process::id()));
     write(history, &path).expect("a scratch file can be written");
@@ -45,8 +45,8 @@ fn is_linearizable(history: &History, name: &str) -> bool {
     }
 }
 
-/// What a correct store with some clients has done: each operation takes effect between its call and its return, some
-/// of the outcomes are lost on the way.
+/// The history of a correct store with several clients: each operation takes effect between its call and its return, and some of
+/// the outcomes are lost.
 fn good(seed: u64) -> History {
     let mut random = RandomStream::of(seed, "history file");
     let mut history = History::default();
@@ -156,7 +156,7 @@ fn a_second_checker_finds_bad_histories_bad() {
                 Some((_, Outcome::Answered(Answer::Got { value, .. }))) => Some(value),
                 _ => None,
             });
-        // What the first operation wrote, if anything, which is long gone; or what nobody wrote.
+        // The value of the first operation, if it wrote one, which was overwritten long ago; or a value that was never written.
         let first = Some(if seed % 2 == 0 { 1 } else { 1_000_000 });
         let read = read.expect("there are reads");
         *read = if *read == first { Some(2) } else { first };

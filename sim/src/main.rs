@@ -1,8 +1,7 @@
-//! `cargo sim`: a whole cluster of the real code, rehearsed inside one process on simulated machines, links, disks and
-//! clocks. A seed decides everything: which options, which trouble, who is scheduled when. The same seed gives the same
-//! rehearsal again, byte for byte.
+//! `cargo sim`: a whole cluster of the real code, rehearsed inside one process on simulated machines, links, disks and clocks. A
+//! seed decides everything: the options, the faults, the scheduling. The same seed gives the same rehearsal again, byte for byte.
 //!
-//! Without `--cfg madsim` only the parts that need no simulated world are built, for their unit tests.
+//! Without `--cfg madsim`, only the parts that need no simulated world are built, for their unit tests.
 
 #![cfg_attr(not(madsim), allow(dead_code))]
 

@@ -1,15 +1,15 @@
-//! Shrinks a rehearsal that fails: fewer operations and fewer strikes, as long as it still fails. Strikes are left out in
-//! halves, quarters and so on down to single ones (delta debugging, Zeller and Hildebrandt 2002).
+//! Shrinks a failing rehearsal: fewer operations and fewer strikes, as long as it still fails. Strikes are left out in halves,
+//! quarters and so on down to single ones (delta debugging, Zeller and Hildebrandt 2002).
 
-/// What still fails, smaller.
+/// The smallest rehearsal found that fails.
 pub struct Smallest {
     pub strikes: Vec<u32>,
     pub operations: u64,
-    /// Rehearsals that it took.
+    /// The number of rehearsals that it took.
     pub tried: u64,
 }
 
-/// Shrinks; `fails(strikes, operations)` rehearses. What is given fails.
+/// Shrinks; `fails(strikes, operations)` rehearses. The given strikes and operations fail.
 pub fn minimize(strikes: Vec<u32>, operations: u64, mut fails: impl FnMut(&[u32], u64) -> bool) -> Smallest {
     let mut smallest = Smallest {
         strikes,
@@ -20,7 +20,7 @@ pub fn minimize(strikes: Vec<u32>, operations: u64, mut fails: impl FnMut(&[u32]
         *tried += 1;
         fails(strikes, operations)
     };
-    // Fewer operations first: they make every rehearsal that follows shorter, and most strikes come too late then.
+    // Fewer operations first: this shortens all further rehearsals, and most strikes then come too late.
     while smallest.operations > 1 {
         let fewer = smallest.operations / 2;
         if !fails(&smallest.strikes, fewer, &mut smallest.tried) {

@@ -1,10 +1,9 @@
-//! How often each call of the API is made, relative to the others: drawn for each seed, so that some rehearse mostly
-//! reads, some nothing but transactions.
+//! The relative frequency of each API call, drawn for each seed, so that some rehearse mostly reads, some only transactions.
 
 use crate::random::RandomStream;
 use std::fmt;
 
-/// What clients can do.
+/// The calls of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Put,
@@ -39,7 +38,7 @@ impl Call {
         }
     }
 
-    /// What it weighs where the seed does not give it a weight of its own.
+    /// The weight of a call unless the seed draws another one.
     const fn usual_weight(self) -> u64 {
         match self {
             Self::Put => 35,
@@ -57,7 +56,7 @@ impl Call {
 pub struct Mix([u64; Call::ALL.len()]);
 
 impl Mix {
-    /// The usual weights in half of all seeds, else some calls left out and others made more often.
+    /// The usual weights in half of all seeds; else some calls are left out and others are more frequent.
     pub fn draw(seed: u64) -> Self {
         let mut random = RandomStream::of(seed, "mix");
         let mut weights = Call::ALL.map(Call::usual_weight);
@@ -65,7 +64,7 @@ impl Mix {
             for weight in &mut weights {
                 *weight *= random.pick(&[0, 1, 1, 3]);
             }
-            // Something is written and something read, whatever the seed wants.
+            // Every seed has some writes and some reads.
             weights[0] = weights[0].max(5);
             weights[1] = weights[1].max(5);
         }

@@ -1,20 +1,20 @@
-//! The reference model: what the store held at every revision, replayed from a list of changes. Simple on purpose.
+//! The reference model: the content of the store at every revision, replayed from a list of changes. Deliberately simple.
 //!
-//! What was compacted before anybody could look is not known: the model then says so, and knows the state again from the
-//! revision of the compaction on.
+//! Revisions that were compacted before the observer saw them are unknown. The model then says so, and knows the state again from
+//! the compact revision on.
 
 use crate::history::{Held, Key, Value};
 use std::collections::BTreeMap;
 
-/// What a store holds.
+/// The content of a store.
 pub type State = BTreeMap<Key, Value>;
 
 /// What is known of one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Entry {
-    /// What it did to keys, in their order. None: deleted.
+    /// Its changes of keys, in order. None: deleted.
     Changes(Vec<Held>),
-    /// What was held after it; what it did itself is not known.
+    /// The content after it; its own changes are unknown.
     State(State),
     Hidden,
 }
@@ -22,7 +22,7 @@ enum Entry {
 /// The whole past of a store. Revision 1 is the empty store, as in etcd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Past {
-    /// Of revision 2 and up.
+    /// Revisions from 2 on.
     entries: Vec<Entry>,
 }
 
@@ -32,12 +32,12 @@ impl Past {
         self.entries.len() as i64 + 1
     }
 
-    /// Adds the next revision. What it changed of other workloads' keys is left out, and may have been all.
+    /// Adds the next revision. Changes of other workloads' keys are left out, so there may be none.
     pub fn push(&mut self, changes: Vec<Held>) {
         self.entries.push(Entry::Changes(changes));
     }
 
-    /// Adds a revision beyond the next one with what was held after it; those between stay unknown.
+    /// Adds a revision beyond the next one, with the content after it; those in between stay unknown.
     pub fn leap(&mut self, revision: i64, state: State) {
         assert!(revision > self.revision(), "a leap goes forward");
         self.entries.resize(revision as usize - 2, Entry::Hidden);
@@ -49,7 +49,7 @@ impl Past {
         self.entries.get(place)
     }
 
-    /// What a revision changed: nothing if it lies in the future, None if nobody knows.
+    /// The changes of a revision: empty if it lies in the future, None if unknown.
     pub fn changes(&self, revision: i64) -> Option<&[Held]> {
         match self.entry(revision) {
             Some(Entry::Changes(changes)) => Some(changes),
@@ -63,7 +63,7 @@ impl Past {
         (2..=self.revision()).filter_map(|revision| Some((revision, self.changes(revision)?)))
     }
 
-    /// Walks through all states, oldest first.
+    /// Iterates over all states, oldest first.
     pub fn states(&self) -> States<'_> {
         States {
             past: self,
@@ -73,11 +73,11 @@ impl Past {
     }
 }
 
-/// What the model says of a revision.
+/// The model's knowledge of a revision.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Known<'a> {
     State(&'a State),
-    /// It was compacted before anybody looked.
+    /// It was compacted before the observer saw it.
     Hidden,
     /// It has not happened.
     Future,
@@ -92,7 +92,7 @@ pub struct States<'a> {
 }
 
 impl States<'_> {
-    /// The state at `revision`, which must not be lower than the one asked for before.
+    /// The state at `revision`, which must not be lower than that of the last call.
     pub fn at(&mut self, revision: i64) -> Known<'_> {
         assert!(revision >= self.revision, "states come in order");
         if revision > self.past.revision() {

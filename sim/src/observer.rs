@@ -1,6 +1,6 @@
-//! Looks over the members' shoulders while they work: into the state that each serves, revision by revision, and into
-//! each one's log. What it sees must be the same on all of them at once, not only when all has healed; and what it has
-//! seen is the store's past, also the part that is compacted later.
+//! Observes the members while they work: the state that each serves, revision by revision, and each one's log. All members must
+//! agree at all times, not only after the faults end. The observations also form the store's past, including what is compacted
+//! later.
 
 use crate::checkers::logs::{LogEntry, Logs};
 use crate::checkers::membership::Membership;
@@ -20,11 +20,11 @@ use callboard::state::mvcc::changes::ChangeKind;
 use std::cell::RefCell;
 use std::time::Duration;
 
-/// Logs are looked at this often; the state at every look.
+/// Interval between checks of the logs; the state is checked every time.
 const LOGS_EVERY: Duration = Duration::from_secs(1);
-/// Changes that are read from a member at once, about.
+/// The approximate number of changes that are read from a member at once.
 const CHANGES_MAX: usize = 1000;
-/// A request is taken to need no more: a transaction of a few short puts.
+/// The assumed cost of the largest request: a transaction of a few short puts.
 const COST_MAX: u64 = 1_500;
 
 /// See the head of the file.
@@ -37,15 +37,15 @@ struct Seen {
     records: RecordPast,
     logs: Logs,
     membership: Membership,
-    /// Revisions up to this one of each member's state have been compared.
+    /// The revision up to which each member's state has been compared.
     revisions: Vec<i64>,
-    /// Entries up to this one of each member's log had been applied when they were compared.
+    /// The index up to which each member's log had been applied when it was compared.
     indexes: Vec<u64>,
     logs_seen_at: Duration,
 }
 
 impl Observer {
-    /// Compares what is new on every member that runs. A member that cannot be read now is looked at later.
+    /// Compares what is new on every running member. A member that cannot be read now is checked later.
     pub fn look(&self, cluster: &Cluster) -> Result<(), Violation> {
         if let Some(call) = disk::forbidden_wait() {
             return violation(format!("a thread that carries raft waited for a disk: {call}"));
@@ -83,17 +83,17 @@ impl Observer {
         Ok(())
     }
 
-    /// What was seen, in the end.
+    /// The past that was observed.
     pub fn past(&self) -> Past {
         self.0.borrow().past.clone()
     }
 
-    /// The same, with all that records say, of all keys.
+    /// The same, with complete records of all keys.
     pub fn records(&self) -> RecordPast {
         self.0.borrow().records.clone()
     }
 
-    /// Log entries that were compared.
+    /// The number of log entries that were compared.
     pub fn entries(&self) -> usize {
         self.0.borrow().logs.entries()
     }
@@ -108,7 +108,7 @@ impl Seen {
                 return violation("the alarm CORRUPT is raised, and nobody's data was altered");
             }
         }
-        // After a loss of power a member may serve an older state again.
+        // After a power loss a member may serve an older state again.
         let mut from = self.revisions[number].min(view.revision());
         if from < view.compact_revision() {
             let Ok(records) = records_at(view, view.compact_revision()) else {
@@ -179,17 +179,17 @@ impl Seen {
         let Some((log, status)) = cluster.log(number) else {
             return Ok(());
         };
-        // From the last entry on that could not change any more, so that each stretch is tied to the one before.
+        // Begins at the last entry that could not change any more, so that each part overlaps the previous one.
         let low = self.indexes[number].max(1);
-        // A member that is alone leads before its vote is on disk. A loss of power may take the term, with all that was
-        // written in it, and the term is then led again: only what is applied is sure to have been synced.
+        // A single member leads before its vote is on disk. A power loss may take the term with all entries written in it, and
+        // the term is then led again. Only applied entries are sure to be synced.
         let last = if cluster.members.len() == 1 {
             status.applied_index
         } else {
             status.last_index
         };
         let Ok(entries) = log.read(LogIndex(low), last.next(), u64::MAX) else {
-            // What came as a snapshot, or was cut since, has no entries here.
+            // Entries that arrived in a snapshot, or were cut since, are not in the log.
             self.indexes[number] = status.applied_index.0.max(low);
             return Ok(());
         };
@@ -208,7 +208,7 @@ impl Seen {
     }
 }
 
-/// Every lease holds the keys that say so, and no others. Gives how many leases have a checkpoint.
+/// Checks that every lease holds exactly the keys that name it. Returns the number of leases with a checkpoint.
 fn look_at_leases(name: &str, view: &View) -> Result<u64, Violation> {
     let Ok(records) = records_at(view, 0) else {
         return Ok(0);
@@ -244,7 +244,7 @@ fn is_of_history(key: &[u8]) -> bool {
     !APART.iter().any(|prefix| key.starts_with(prefix.as_bytes()))
 }
 
-/// What was done to the keys of the clients' history.
+/// The changes of the keys in the clients' history.
 fn clients_changes(changes: &[Change]) -> Vec<Held> {
     let own = changes.iter().filter(|change| is_of_history(&change.key));
     let mut held: Vec<Held> = own
@@ -260,7 +260,7 @@ fn clients_changes(changes: &[Change]) -> Vec<Held> {
     held
 }
 
-/// Everything that is held at a revision.
+/// The content at a revision.
 pub fn records_at(view: &View, revision: i64) -> Result<Vec<KeyValue>, callboard::state::mvcc::MvccError> {
     let everything = RangeRequest {
         key: vec![0].into(),
@@ -271,7 +271,7 @@ pub fn records_at(view: &View, revision: i64) -> Result<Vec<KeyValue>, callboard
     Ok(view.range(&everything)?.run()?.into_response(None).kvs)
 }
 
-/// The next revisions after one, with what each did.
+/// The next revisions after one, with their changes.
 fn changes_after(
     view: &View,
     revision: i64,

@@ -1,5 +1,5 @@
-//! What is rehearsed: everything that differs from one rehearsal to the next, drawn from the seed and printed. What the
-//! command line names is taken from there instead; the seed draws the rest as if nothing had been named.
+//! The options of a rehearsal: everything that differs between rehearsals, drawn from the seed and printed. The command line
+//! overrides some; the seed draws the others as if none were overridden.
 
 use crate::engine::Engine;
 use crate::fault_kind::FaultKind;
@@ -11,12 +11,12 @@ use callboard::limits::Sizes;
 use callboard::mutants::Mutant;
 use std::fmt;
 
-/// Members of the largest cluster.
+/// The size of the largest cluster.
 const MEMBERS_MAX: usize = 7;
-/// No packet arrives sooner.
+/// The lowest latency.
 const LATENCY_US_MIN: u64 = 500;
 
-/// One rehearsal.
+/// The options of one rehearsal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     pub seed: u64,
@@ -28,38 +28,38 @@ pub struct Options {
     pub engine: Engine,
     /// Operations of all clients together before the safety phase ends.
     pub operations: u64,
-    /// Entries between cuts of the log: small, so that followers that fall behind need a snapshot.
+    /// Entries between cuts of the log: small, so that lagging followers need a snapshot.
     pub snapshot_count: u64,
-    /// Entries kept behind a cut for followers that are behind.
+    /// Entries kept behind a cut for lagging followers.
     pub catch_up_entries: u64,
-    /// Packets that get lost and are sent again, in a thousand.
+    /// Pieces that are lost and retransmitted, per thousand.
     pub loss_permille: u64,
-    /// The shortest way of a packet.
+    /// The lowest latency of a piece.
     pub latency_us_min: u64,
-    /// The longest way of a packet.
+    /// The highest latency of a piece.
     pub latency_ms_max: u64,
-    /// What may be on its way in one direction of a connection.
+    /// Bytes that may be in flight in one direction of a connection.
     pub window_bytes: usize,
-    /// By how much each member's monotonic clock is too fast, or too slow.
+    /// The drift of each member's monotonic clock.
     pub clock_drift_ppm: Vec<i64>,
     /// The longest sync of a disk.
     pub fsync_ms_max: u64,
-    /// The longest calm between faults.
+    /// The longest pause between faults.
     pub calm_ms_max: u64,
     pub faults: Vec<FaultKind>,
     /// Interval between comparisons of the members' hashes; 0 for none.
     pub hashes_ms: u64,
-    /// Members speak TLS with each other, with certificates that they make themselves.
+    /// Whether members use TLS between each other, with self-signed certificates.
     pub peer_tls: bool,
     /// Members compare their hashes at their start.
     pub initial_check: bool,
-    /// How fast members read their data back from disk; 0 for not at all.
+    /// The rate at which members scrub their disks; 0 for not at all.
     pub scrub_bytes_per_second: u64,
     /// The members' limits.
     pub sizes: Sizes,
-    /// The only strikes of the schedule that happen, by number; None for all.
+    /// The only strikes of the schedule that occur, by number; None for all.
     pub strikes: Option<Vec<u32>>,
-    /// The mistake that the code makes on purpose.
+    /// The mutant under test.
     pub mutant: Option<Mutant>,
 }
 
@@ -99,7 +99,7 @@ pub fn mutant(name: &str) -> Result<Mutant, String> {
 }
 
 impl Fixed {
-    /// The same of the code as it is.
+    /// The same without the mutant.
     pub fn without_mutant(&self) -> Self {
         Self {
             mutant: None,
@@ -107,7 +107,7 @@ impl Fixed {
         }
     }
 
-    /// The flags that fix the same things.
+    /// The flags for the same overrides.
     pub fn flags(&self) -> String {
         let mut flags = String::new();
         let mut add = |name: &str, value: Option<String>| {
@@ -199,7 +199,7 @@ impl Options {
 }
 
 impl Options {
-    /// For a story: nothing happens but what it says, and every packet takes the same time.
+    /// The options of a scenario: no faults besides its steps, and every piece has the same latency.
     pub fn of_story(seed: u64, story: &Scenario, mutant: Option<Mutant>) -> Self {
         let latency_ms = 5;
         let (snapshot_count, catch_up_entries) = match story.log_entries {

@@ -1,5 +1,5 @@
-//! Random numbers from the seed, in streams: each part of a rehearsal draws from one of its own, so that a change in one
-//! part does not shift what another draws.
+//! Random numbers from the seed, in streams: each part of a rehearsal draws from its own stream, so that a change in one part
+//! does not shift the numbers of another.
 
 /// A stream of random numbers (SplitMix64, Steele, Lea and Flood 2014).
 #[derive(Clone, Debug)]
@@ -41,7 +41,7 @@ impl RandomStream {
         &several[self.below(several.len() as u64) as usize]
     }
 
-    /// Puts them in random order (Fisher and Yates).
+    /// Shuffles (Fisher and Yates).
     pub fn shuffle<T>(&mut self, several: &mut [T]) {
         for last in (1..several.len()).rev() {
             several.swap(last, self.below(last as u64 + 1) as usize);
@@ -49,12 +49,12 @@ impl RandomStream {
     }
 }
 
-/// A sum over bytes that is the same everywhere and always (FNV-1a).
+/// A fingerprint of bytes that does not depend on the platform or process (FNV-1a).
 pub fn fingerprint(bytes: &[u8]) -> u64 {
     extend_fingerprint(0xcbf2_9ce4_8422_2325, bytes)
 }
 
-/// The sum of what came before and these bytes.
+/// Extends a fingerprint by these bytes.
 pub fn extend_fingerprint(sum: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(sum, |sum, byte| {
         (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)

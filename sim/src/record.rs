@@ -1,26 +1,25 @@
-//! What is left of a rehearsal for those who want to look closer: coverage, history files and the timeline are made of it.
+//! The record of a rehearsal, from which coverage, history files and the timeline are made.
 
 use crate::history::History;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A line of the trace, kept.
+/// A recorded line of the trace.
 #[derive(Clone, Debug)]
 pub struct Happening {
     pub at: Duration,
     /// `--` for the rehearsal as a whole.
     pub who: String,
-    /// `! ...` where trouble begins.
+    /// Begins with `!` for a fault.
     pub event: String,
     pub term: u64,
     pub note: String,
 }
 
-/// What is left of a rehearsal for those who want to look closer.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
     pub history: History,
     pub happenings: Vec<Happening>,
-    /// Log records of the code by message, and how often each came.
+    /// Log records of the code by message, with their counts.
     pub messages: BTreeMap<String, u64>,
 }

@@ -1,15 +1,15 @@
-//! Everything that the store held at every revision: whole records, with versions, leases and revisions, of all workloads'
-//! keys. `model` knows the clients' keys and values alone; here an answer can be predicted to its last field.
+//! The content of the store at every revision: complete records, with versions, leases and revisions, of all workloads' keys.
+//! `model` knows only the clients' keys and values; from these records a reply can be predicted to its last field.
 
 use bytes::Bytes;
 use callboard::proto::mvccpb::KeyValue;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// What a store holds.
+/// The content of a store.
 pub type Records = BTreeMap<Bytes, Rc<KeyValue>>;
 
-/// What a revision did to one key. None: deleted.
+/// The change of one key by a revision. None: deleted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
     pub key: Bytes,
@@ -20,15 +20,15 @@ pub struct Change {
 enum Entry {
     /// In the order in which they were made.
     Changes(Vec<Change>),
-    /// What was held after it; what it did itself is not known.
+    /// The content after it; its own changes are unknown.
     Records(Vec<KeyValue>),
     Hidden,
 }
 
-/// The whole past of a store, as far as somebody saw it before it was compacted.
+/// The past of a store, as far as the observer saw it before it was compacted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RecordPast {
-    /// Of revision 2 and up.
+    /// Revisions from 2 on.
     entries: Vec<Entry>,
 }
 
@@ -42,14 +42,14 @@ impl RecordPast {
         self.entries.push(Entry::Changes(changes));
     }
 
-    /// Adds a revision beyond the next one with what was held after it; those between stay unknown.
+    /// Adds a revision beyond the next one, with the content after it; those in between stay unknown.
     pub fn leap(&mut self, revision: i64, records: Vec<KeyValue>) {
         assert!(revision > self.revision(), "a leap goes forward");
         self.entries.resize(revision as usize - 2, Entry::Hidden);
         self.entries.push(Entry::Records(records));
     }
 
-    /// What a revision changed: None if nobody knows, or it has not happened.
+    /// The changes of a revision: None if unknown, or if it has not happened.
     pub fn changes(&self, revision: i64) -> Option<&[Change]> {
         let place = usize::try_from(revision - 2).ok()?;
         match self.entries.get(place)? {
@@ -58,7 +58,7 @@ impl RecordPast {
         }
     }
 
-    /// What was held at each revision, as far as that is known.
+    /// The content at each revision, as far as it is known.
     pub fn states(&self) -> States {
         let mut held = Some(Records::new());
         let mut states = vec![None, held.clone()];
@@ -85,12 +85,12 @@ impl RecordPast {
     }
 }
 
-/// The store at every revision. Records are shared between them.
+/// The store at every revision. Records are shared between revisions.
 #[derive(Clone, Debug)]
 pub struct States(Vec<Option<Records>>);
 
 impl States {
-    /// None if nobody knows, or the revision has not happened.
+    /// None if unknown, or if the revision has not happened.
     pub fn at(&self, revision: i64) -> Option<&Records> {
         self.0.get(usize::try_from(revision).ok()?)?.as_ref()
     }

@@ -1,8 +1,8 @@
-//! etcd's requests on keys, carried out on a map: what every answer must be. Simple on purpose, and written from etcd's
-//! documents and source, not from the code under rehearsal.
+//! etcd's requests on keys, executed on a map: the expected replies. Deliberately simple, and written from etcd's documentation
+//! and source, not from the code under rehearsal.
 //!
-//! Conditions, those of nested transactions too, see the state before the first operation; operations see what those before
-//! them did. A range's `count` knows neither limit nor filters.
+//! Compares, also those of nested transactions, see the state before the first operation; each operation sees the changes of
+//! those before it. A range's `count` ignores limit and filters.
 
 use crate::records::{Change, Records, States};
 use bytes::Bytes;
@@ -18,16 +18,16 @@ use callboard::proto::mvccpb::KeyValue;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-/// What cannot be said.
+/// Why a reply cannot be predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unpredicted {
-    /// Nobody knows what the store held.
+    /// The content of the store is unknown.
     Hidden,
-    /// A server would refuse this.
+    /// A server would refuse the request.
     Refused,
 }
 
-/// The store while one request is carried out.
+/// The store while one request is executed.
 #[derive(Clone, Debug)]
 pub struct Store<'a> {
     states: &'a States,
@@ -37,7 +37,7 @@ pub struct Store<'a> {
     pub changes: Vec<Change>,
 }
 
-/// The keys from `key` to `range_end`, as a request names them.
+/// Whether a key is in the range of a request.
 pub fn contains(key: &[u8], range_end: &[u8], found: &[u8]) -> bool {
     match range_end {
         [] => found == key,
@@ -47,7 +47,7 @@ pub fn contains(key: &[u8], range_end: &[u8], found: &[u8]) -> bool {
 }
 
 impl<'a> Store<'a> {
-    /// The store after `revision`. None if nobody knows what it held.
+    /// The store after `revision`. None if its content is unknown.
     pub fn at(states: &'a States, revision: i64) -> Option<Self> {
         Some(Self {
             states,
@@ -80,7 +80,7 @@ impl<'a> Store<'a> {
         if request.revision > self.revision() {
             return Err(Unpredicted::Refused);
         }
-        // What the request under way has changed belongs to the newest revision, and to none before.
+        // The changes of the current request belong to the newest revision only.
         let records = if request.revision <= 0 || request.revision == self.revision() {
             &self.records
         } else {
@@ -193,7 +193,7 @@ impl<'a> Store<'a> {
     }
 }
 
-/// Filters, sorts and cuts what lies in a range, which comes in the order of keys. True if the limit left something out.
+/// Filters, sorts and truncates the keys of a range, which are given in key order. True if the limit left some out.
 fn list(request: &RangeRequest, found: &mut Vec<KeyValue>) -> bool {
     let order = SortOrder::try_from(request.sort_order).unwrap_or_default();
     let target = SortTarget::try_from(request.sort_target).unwrap_or_default();
@@ -212,7 +212,7 @@ fn list(request: &RangeRequest, found: &mut Vec<KeyValue>) -> bool {
         }
         more
     };
-    // etcd reads one more than the limit, in the order of keys, unless it has to see all: and then sorts what it read.
+    // etcd reads one key more than the limit, in key order, unless it has to see all keys, and then sorts what it read.
     if order == SortOrder::None && !is_filtered && limit > 0 {
         found.truncate(limit + 1);
     }
@@ -251,7 +251,7 @@ fn holds(records: &Records, compare: &Compare) -> bool {
         .filter(|record| contains(&compare.key, &compare.range_end, &record.key));
     let found: Vec<&Rc<KeyValue>> = inside.collect();
     if found.is_empty() {
-        // A key that is not there has zeros, but no value.
+        // A missing key has zeros, but no value.
         return compare.target != CompareTarget::Value as i32 && holds_for(compare, &KeyValue::default());
     }
     found.into_iter().all(|record| holds_for(compare, record))

@@ -154,7 +154,7 @@ fn a_transaction_compares_before_and_sees_what_it_did() {
     assert_eq!(keys(range), "a");
     assert_eq!((range.kvs[0].version, range.kvs[0].create_revision), (3, 2));
     assert_eq!(store.changes.len(), 2);
-    // A value of a key that is not there is neither equal to anything nor different.
+    // A compare on the value of a missing key is neither equal nor different.
     let absent = Compare {
         key: "x".into(),
         target: CompareTarget::Value as i32,

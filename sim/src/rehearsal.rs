@@ -1,4 +1,4 @@
-//! One rehearsal: safety under trouble, then liveness on a healthy core, then the audit.
+//! One rehearsal: safety under faults, then liveness on a healthy core, then the audit.
 
 use crate::checkers::{Violation, compaction, linearizable, revisions, space, violation};
 use crate::clients::{self, Clients};
@@ -38,18 +38,18 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The safety phase ends after this long, however little the clients got done.
+/// The safety phase ends after this time, however little the clients have done.
 const SAFETY_MAX: Duration = schedule::REACH;
-/// Interval between looks at the members' states.
+/// Interval between observations of the members' states.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A healthy core serves within this time, and a healthy cluster is of one mind.
+/// Within this time a healthy core serves, and a healthy cluster converges.
 const LIVENESS_MAX: Duration = Duration::from_secs(60);
-/// The number under which the director's own requests stand in the history.
+/// The client number of the director's own requests in the history.
 pub const DIRECTOR: usize = 99;
-/// Where they come from.
+/// The director's address.
 const DIRECTOR_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 1);
 
-/// How a rehearsal went.
+/// The result of a rehearsal.
 #[derive(Clone, Debug)]
 pub struct Verdict {
     pub violations: Vec<Violation>,
@@ -67,8 +67,7 @@ impl Verdict {
         self.violations.is_empty()
     }
 
-    /// The first violation without its numbers, which differ between rehearsals that fail in the same way; its first words
-    /// are enough.
+    /// The first words of the first violation, without numbers, which differ between rehearsals that fail in the same way.
     pub fn what_was_wrong(&self) -> Option<String> {
         let words = self.violations.first()?.0.split_whitespace();
         let telling = words.filter(|word| !word.contains(|letter: char| letter.is_ascii_digit()));
@@ -76,12 +75,12 @@ impl Verdict {
     }
 }
 
-/// Rehearses on a thread of its own: what a thread keeps must not carry over to the next rehearsal.
+/// Rehearses on a separate thread, so that thread-local state does not carry over to the next rehearsal.
 pub fn rehearse(options: &Options, print: bool, verbose: bool) -> Verdict {
     rehearse_story(options, None, print, verbose)
 }
 
-/// The same with a story in the place of the safety phase.
+/// The same, with a scenario in the place of the safety phase.
 pub fn rehearse_story(options: &Options, story: Option<&Scenario>, print: bool, verbose: bool) -> Verdict {
     let story = story.cloned();
     let begin = Instant::now();
@@ -140,7 +139,7 @@ fn run(options: &Options, story: Option<&Scenario>, mut trace: Trace) -> Verdict
     }
 }
 
-/// The play.
+/// Runs all phases.
 async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scratch: &Path) -> Duration {
     weather(options);
     network::settle(madsim::plugin::node(), DIRECTOR_ADDRESS.into());
@@ -203,7 +202,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     simulated
 }
 
-/// Loss, latency, windows and slow disks, as the seed wants them.
+/// Sets loss, latency, windows and disk speed from the options.
 fn weather(options: &Options) {
     network::set_weather(Weather {
         latency_us_min: options.latency_us_min,
@@ -214,14 +213,14 @@ fn weather(options: &Options) {
     callboard::env::set_disk_sync_us_max(options.fsync_ms_max * 1000);
 }
 
-/// Nothing is wrong anywhere, except with what belongs to a single member.
+/// Removes all faults, except those of a single member.
 pub fn fair_weather() {
     network::set_weather(Weather::default());
     network::mend_everything();
     callboard::env::set_disk_sync_us_max(2_000);
 }
 
-/// What the network did, for the report.
+/// Adds the network's counts to the report.
 fn count_network(world: &World) {
     let counts = network::counts();
     world.count("net: pieces", counts.pieces);
@@ -240,7 +239,7 @@ struct Play<'a> {
     cluster: &'a Rc<Cluster>,
     clients: &'a Clients,
     observer: Observer,
-    /// When the safety phase was over.
+    /// When the safety phase ended.
     safe_until: Cell<Duration>,
     lease_holders: &'a LeaseHolders,
     contenders: &'a Contenders,
@@ -249,7 +248,7 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
-    /// Clients work while trouble strikes.
+    /// The safety phase: clients work while faults strike.
     async fn safety(&self) {
         let strikes = schedule::draw(self.options);
         let hand = madsim::task::spawn_local(schedule::play(Rc::clone(self.cluster), strikes));
@@ -278,7 +277,7 @@ impl Play<'_> {
         );
     }
 
-    /// A story, step by step.
+    /// Plays a scenario step by step.
     async fn tell(&self, story: &Scenario) {
         let mut telling = Telling::new(self.cluster, self.options.seed);
         if let Err(violation) = telling.tell(story, &|| self.observer.look(self.cluster)).await {
@@ -287,7 +286,7 @@ impl Play<'_> {
         self.world.note("story ends", "");
     }
 
-    /// What is compacted while the members recover is seen before, too.
+    /// Recovery and final checks. The observer keeps running, so that it sees what is compacted while the members recover.
     async fn end_well(&self) -> Result<(), Violation> {
         let looking = async {
             loop {
@@ -311,7 +310,7 @@ impl Play<'_> {
             trials::play(self.cluster, self.options).await?;
         }
         if self.options.space.can_run_out() {
-            // Trials write; whoever is asked for something from here on is not refused for what they have left.
+            // Trials write; later requests must not be refused because of the space that they have used.
             let everybody: Vec<_> = (0..self.options.members).collect();
             quota::settle(self.cluster, self.world, &everybody).await?;
         }
@@ -323,7 +322,7 @@ impl Play<'_> {
         audit::replaced_states_go(self.cluster).await
     }
 
-    /// Waits until nothing is under way any more: a leader may compact automatically at any time, as long as there is something.
+    /// Waits until no proposals are under way: a leader may compact automatically as long as there is something to compact.
     async fn rest(&self) -> Result<(), Violation> {
         let deadline = elapsed() + LIVENESS_MAX;
         loop {
@@ -340,7 +339,7 @@ impl Play<'_> {
         }
     }
 
-    /// A quorum that is healthy serves, whatever the others do; when all are healthy they come to hold the same.
+    /// The liveness phase: a healthy quorum serves, whatever the others do; once all are healthy, they converge.
     async fn liveness(&self) -> Result<(), Violation> {
         let mut everybody: Vec<_> = (0..self.options.members).collect();
         let mut core = everybody.clone();
@@ -373,7 +372,7 @@ impl Play<'_> {
             self.disarm_corrupt(&everybody).await?;
             self.agree(&everybody).await?;
             if self.options.space.can_run_out() {
-                // Who was cut off may have had a request to raise the alarm, waiting for a leader.
+                // A member that was cut off may have a pending proposal to raise the alarm, waiting for a leader.
                 quota::settle(self.cluster, self.world, &everybody).await?;
             }
             Ok(())
@@ -385,7 +384,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// What is expected of members while an operator disarms what they find to have been damaged.
+    /// Waits for the expected outcome, while an operator disarms the alarms for damage that members find.
     async fn with_operator(
         &self,
         members: &[usize],
@@ -398,7 +397,7 @@ impl Play<'_> {
         }
     }
 
-    /// Disks are repaired: what their members have found is over.
+    /// Disarms the alarms for damage, once the disks are repaired.
     async fn disarm_corrupt(&self, members: &[usize]) -> Result<(), Violation> {
         if corrupt_alarm::disarm(self.cluster, members, LIVENESS_MAX).await {
             return Ok(());
@@ -408,7 +407,7 @@ impl Play<'_> {
         ))
     }
 
-    /// A member answers a write and a read.
+    /// Waits until a member serves a write and a read.
     async fn serves(&self, number: usize) -> Result<(), Violation> {
         let deadline = elapsed() + LIVENESS_MAX;
         let client = clients::connect([number], Duration::from_secs(5));
@@ -434,7 +433,7 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// These members hold the same, by their own word.
+    /// Waits until these members report the same revision and hash.
     async fn agree(&self, members: &[usize]) -> Result<(), Violation> {
         let deadline = elapsed() + LIVENESS_MAX;
         let timeout = Duration::from_secs(2);
@@ -476,7 +475,7 @@ impl Play<'_> {
         self.world.judged("states that answers show", judged.seen);
         compaction::check(&history, compacted)?;
         if !self.options.space.shortages {
-            // A member that stood still may go on by what it saw of its disk before.
+            // A paused member may continue with what it saw of its disk before.
             let reasons = self.world.no_space(|reasons| reasons.clone());
             space::check(&history, &reasons, self.safe_until.get())?;
         }

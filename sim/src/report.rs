@@ -1,4 +1,4 @@
-//! What a reader is told at the end: the verdict and how to see it again, and what a swarm has covered.
+//! The output at the end: the verdict with the command to replay it, and the coverage of a swarm.
 
 use crate::coverage;
 use crate::fault_kind::FaultKind;
@@ -25,16 +25,16 @@ pub fn verdict(options: &Options, fixed: &Fixed, verdict: &Verdict) -> String {
     lines.join("\n")
 }
 
-/// The command that rehearses the same again.
+/// The command that replays a rehearsal.
 pub fn replay(options: &Options, fixed: &Fixed) -> String {
     format!("cargo sim --seed {}{}", options.seed, fixed.flags())
 }
 
-/// Many rehearsals.
+/// The summary of many rehearsals.
 #[derive(Debug, Default)]
 pub struct Summary {
     passed: u64,
-    /// Seeds, and what was wrong first.
+    /// Seeds with their first violation.
     failed: BTreeMap<u64, String>,
     simulated: Duration,
     /// How often each point was reached, and in how many seeds.
@@ -68,7 +68,7 @@ impl Summary {
         self.failed.len()
     }
 
-    /// The lowest seed that failed, and with what.
+    /// The lowest seed that failed, with its violation.
     pub fn first_failure(&self) -> String {
         let first = self.failed.first_key_value();
         first.map_or("never noticed".to_owned(), |(seed, what)| {
@@ -77,7 +77,7 @@ impl Summary {
         })
     }
 
-    /// What was covered, and how fast.
+    /// Prints the coverage and the speed.
     pub fn print(&self, real: Duration) {
         println!("{:<36} {:>10} {:>8}", "reached", "times", "in seeds");
         for (name, (sum, seeds)) in self.reached.iter().filter(|(_, (sum, _))| *sum > 0) {
@@ -88,7 +88,7 @@ impl Summary {
                 format!("{name:<36} {sum:>10} {seeds:>8}  {what}").trim_end()
             );
         }
-        // That there is nothing which could not be judged, or was too much to search, is no gap.
+        // These counters are 0 in the best case, so that is no gap.
         let never = self.reached.iter().filter(|(name, (sum, _))| {
             *sum == 0 && !name.starts_with("not judged") && *name != "keys given up"
         });

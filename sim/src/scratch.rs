@@ -1,10 +1,10 @@
-//! The directory of a rehearsal, where its members' disks are; removed with it.
+//! The directory of a rehearsal with its members' disks; removed with it.
 
 use crate::disk;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Scratch directories of one rehearsal, in memory where the system offers that. Gone when dropped.
+/// Scratch directories of one rehearsal, in memory if the system supports that. Removed when dropped.
 pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
@@ -17,7 +17,7 @@ impl Scratch {
         };
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
-        // Always as long: what members write down of their paths would not be.
+        // Of constant length, since members write their paths to their files.
         let path = root.join(format!("callboard-sim-{:010}-{number:010}", std::process::id()));
         std::fs::create_dir_all(&path).expect("a scratch directory can be made");
         disk::watch(&path).expect("it is there");
@@ -28,7 +28,7 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         disk::unwatch(&self.0);
-        // What is left behind is in the way of nobody.
+        // Leftovers do no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,10 +1,10 @@
-//! The members' limits in a rehearsal: each is left as it is or drawn tiny, so that a store of a few kilobytes is split,
-//! parked, cut and resumed where gigabytes would be. Drawn apart from all other options, so that those stay as they were.
+//! The members' limits in a rehearsal: each is the real one or drawn tiny, so that a store of a few kilobytes is split, parked,
+//! cut and resumed as one of gigabytes would be. Drawn independently of all other options, so as not to change those.
 
 use crate::random::RandomStream;
 use callboard::limits::Sizes;
 
-/// One in so many limits is left as it is.
+/// One in this many limits keeps its real value.
 const USUAL_EVERY: u64 = 3;
 
 /// The limits of a seed.
@@ -54,7 +54,7 @@ pub fn draw(seed: u64) -> Sizes {
     sizes
 }
 
-/// Those that differ from the usual ones, as the options are printed.
+/// The limits that differ from the real ones, in the form in which options are printed.
 pub fn text(sizes: &Sizes) -> String {
     let changed: Vec<String> = sizes
         .changed()

@@ -1,19 +1,19 @@
-//! How much a cluster may store in a rehearsal, and what it does about it automatically: drawn from the seed apart from all other
-//! options, so that those stay as they were.
+//! The storage limits of a cluster in a rehearsal, and its automatic compaction. Drawn independently of all other options, so as
+//! not to change those.
 
 use crate::random::RandomStream;
 use std::fmt;
 
-/// What members are started with, and what happens to their space.
+/// The members' settings for space, and the faults of space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Some hundred revisions; None for etcd's default, which nobody reaches.
+    /// Some hundred revisions; None for etcd's default, which is never reached.
     pub quota_bytes: Option<u64>,
     /// Mode and retention.
     pub auto_compaction: Option<(&'static str, String)>,
-    /// Disks come short of space now and then.
+    /// Disks run short of space at times.
     pub shortages: bool,
-    /// Operators raise the alarm by hand.
+    /// Operators raise the alarm manually.
     pub by_hand: bool,
 }
 
@@ -36,7 +36,7 @@ impl Space {
         }
     }
 
-    /// The flags that a member gets.
+    /// The flags of a member.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = Vec::new();
         if let Some(bytes) = self.quota_bytes {

@@ -1,4 +1,4 @@
-//! Many rehearsals: of the code as it is, or with one mistake after another in it.
+//! Many rehearsals: of the real code, or of one mutant after another.
 
 use crate::options::{Fixed, Options};
 use crate::rehearsal::{Verdict, rehearse, rehearse_story};
@@ -54,7 +54,7 @@ impl Swarm {
         summary.all_passed()
     }
 
-    /// Every seed, with one of the stories before each.
+    /// Every seed, each preceded by one of the scenarios.
     fn rehearse_all(
         &self,
         fixed: &Fixed,
@@ -118,7 +118,7 @@ impl Swarm {
     }
 }
 
-/// What went wrong with a story.
+/// Plays a scenario; returns its options and verdict if it fails.
 fn tell((name, story): &(String, Scenario), seed: u64, fixed: &Fixed) -> Option<(Options, Verdict)> {
     let options = Options::of_story(seed, story, fixed.mutant);
     let mut verdict = rehearse_story(&options, Some(story), false, false);
@@ -136,7 +136,7 @@ fn print_seed(options: &Options, fixed: &Fixed, verdict: &Verdict) {
 }
 
 impl Mutants {
-    /// Whether every mistake was noticed in some seed.
+    /// Whether every mutant was caught in some seed.
     pub fn run(&self) -> bool {
         let stories = match scenario::all() {
             Ok(stories) => stories,

@@ -1,5 +1,5 @@
-//! A rehearsal as one self-contained page: members with their leaders, outages and disks, links, and every operation of
-//! every client over time. The page is `timeline.html` with the record put in as JSON; it needs nothing from anywhere.
+//! A rehearsal as one self-contained page: members with their leaders, outages and disks, links, and every operation of every
+//! client over time. The page is `timeline.html` with the record inserted as JSON; it loads no other resources.
 
 #![allow(clippy::disallowed_methods)] // the simulator's own files, for people to read
 
@@ -11,13 +11,13 @@ use std::path::Path;
 use std::time::Duration;
 
 const PAGE: &str = include_str!("timeline.html");
-/// Where the page wants its data.
+/// The placeholder for the data in the page.
 const PLACE: &str = "/* record */ null";
 
-/// What the page says at its head.
+/// The head of the page.
 #[derive(Clone, Debug)]
 pub struct Title {
-    /// The command that rehearses it again.
+    /// The command that replays the rehearsal.
     pub command: String,
     pub options: String,
     pub members: usize,
@@ -58,7 +58,7 @@ fn page(title: &Title, record: &Record, violations: &[Violation]) -> String {
         "violations": violations,
     });
     assert!(PAGE.contains(PLACE), "the page has a place for its data");
-    // Nothing in the data may end the script that it stands in.
+    // The data must not close the script element.
     PAGE.replacen(PLACE, &data.to_string().replace("</", "<\\/"), 1)
 }
 

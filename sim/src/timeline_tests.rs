@@ -20,7 +20,7 @@ fn happening(at_s: u64, who: &str, event: &str, term: u64, note: &str) -> Happen
     }
 }
 
-/// Two members, a leader each, a partition, a crash, and three operations of which the second is a stale read.
+/// Two members, one leader after the other, a partition, a crash, and three operations of which the second is a stale read.
 fn example() -> (Title, Record, Vec<Violation>) {
     let mut record = Record {
         happenings: vec![
@@ -63,7 +63,7 @@ fn example() -> (Title, Record, Vec<Violation>) {
     (title, record, vec![Violation(text.into())])
 }
 
-/// The page as the browser has it after its scripts, and the given one, have run.
+/// The page in the browser after its scripts, and the given one, have run.
 fn in_browser(page: &str, name: &str, hash: &str, script: &str) -> String {
     let directory = std::env::temp_dir().join(format!("callboard-timeline-{}-{name}", std::process::id()));
     std::fs::create_dir_all(&directory).expect("a scratch directory can be made");
@@ -89,18 +89,18 @@ fn in_browser(page: &str, name: &str, hash: &str, script: &str) -> String {
         .arg(format!("file://{}{hash}", path.display()))
         .output()
         .expect("Chromium is installed: tests/setup does that");
-    // Its processes may still be at their files: what is left is in the way of nobody.
+    // Its processes may still use the files: leftovers do no harm.
     let _ = std::fs::remove_dir_all(&directory);
     let page = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !page.is_empty(), "{complaints}");
-    // What the script was made of is not what the page shows.
+    // Removes the script itself, which is not part of what the page shows.
     let (before, rest) = page.split_once("<script>").expect("the page has a script");
     let after = rest.rsplit_once("</script>").map_or("", |(_, after)| after);
     format!("{before}{after}")
 }
 
-/// Which part of the rehearsal the page shows, in seconds.
+/// The part of the rehearsal that the page shows, in seconds.
 fn window(page: &str) -> (f64, f64) {
     let number = |name: &str| {
         let rest = page.split(name).nth(1).expect("the chart says what it shows");

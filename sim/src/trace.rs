@@ -1,12 +1,12 @@
-//! The trace of a rehearsal: one aligned line per event for the reader, and a fingerprint of everything that happened,
-//! log records of the members and every call and return of the clients included, which tells two runs apart.
+//! The trace of a rehearsal: one aligned line per event for the reader, and a fingerprint of everything that happened, including
+//! the members' log records and every call and return of the clients, which distinguishes two runs.
 
 use crate::random::extend_fingerprint;
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Where a member stands, for the columns of the trace.
+/// The progress of a member, for the columns of the trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub term: u64,
@@ -15,7 +15,6 @@ pub struct Standing {
     pub revision: i64,
 }
 
-/// The trace.
 #[derive(Debug)]
 pub struct Trace {
     print: bool,
@@ -43,7 +42,7 @@ impl Trace {
         }
     }
 
-    /// Something that a reader wants to see.
+    /// Adds an event, which is shown to the reader.
     pub fn event(&mut self, time: Duration, who: &str, event: &str, standing: Standing, note: &str) {
         let mut line = format!("{:>8.2}  {who:<3} {event:<22}", time.as_secs_f64());
         if standing == Standing::default() {
@@ -66,7 +65,7 @@ impl Trace {
         }
     }
 
-    /// Something that only counts for the fingerprint.
+    /// Adds a record, which counts only for the fingerprint.
     pub fn record(&mut self, time: Duration, what: &str) {
         self.include(time, what);
         if self.verbose {
@@ -74,7 +73,7 @@ impl Trace {
         }
     }
 
-    /// From now on this text, which is another one in each process, stands as `~` in the trace.
+    /// From now on the trace shows this text, which differs between processes, as `~`.
     pub fn hide(&mut self, text: &str) {
         text.clone_into(&mut self.hidden);
     }
@@ -92,7 +91,7 @@ impl Trace {
         self.fingerprint = extend_fingerprint(self.fingerprint, what.as_bytes());
     }
 
-    /// The same for two runs in which the same happened at the same simulated moments.
+    /// Equal for two runs with the same events at the same simulated times.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
@@ -102,7 +101,8 @@ impl Trace {
     }
 }
 
-/// The engine's tables say when they were made, by the machine's clock: their sums differ from run to run, and errors name them.
+/// Removes checksums: the engine's tables contain their time of creation by the machine's clock, so their sums differ from run to
+/// run, and errors contain the sums.
 fn without_checksums(text: Cow<'_, str>) -> Cow<'_, str> {
     const HEAD: &str = "Checksum(";
     if !text.contains(HEAD) {

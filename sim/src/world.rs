@@ -1,5 +1,5 @@
-//! What the parts of one rehearsal share: the trace, the clients' history, what was counted, and what went wrong. Also
-//! the recorder, which takes in the log records of the code under rehearsal.
+//! State shared by the parts of one rehearsal: the trace, the clients' history, the counters and the violations. Also the
+//! recorder, which receives the log records of the code under rehearsal.
 
 use crate::checkers::leaders::Leaders;
 use crate::checkers::space::Reasons;
@@ -17,10 +17,10 @@ use std::time::Duration;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, span};
 
-/// The number under which stands in the history what a leader compacts automatically.
+/// The client number in the history of a leader's automatic compactions.
 const LEADER: usize = 98;
 
-/// Shared by everything in a rehearsal, which all runs on one thread.
+/// Shared by everything in a rehearsal, all of which runs on one thread.
 #[derive(Clone, Debug)]
 pub struct World(Arc<Mutex<WorldState>>);
 
@@ -100,14 +100,14 @@ impl World {
         *self.inner().counters.entry(what).or_default() += more;
     }
 
-    /// How many answers a checker could judge.
+    /// Adds the number of replies that a checker could judge.
     pub fn judged(&self, what: &str, Judged { judged, not_judged }: Judged) {
         let counted = &mut self.inner().judged;
         *counted.entry(format!("judged: {what}")).or_default() += judged;
         *counted.entry(format!("not judged: {what}")).or_default() += not_judged;
     }
 
-    /// A strike of the schedule begins.
+    /// Records that a strike of the schedule begins.
     pub fn struck(&self, number: u32) {
         self.inner().struck.push(number);
     }
@@ -117,12 +117,12 @@ impl World {
         self.inner().struck.clone()
     }
 
-    /// When writes could be refused for lack of space.
+    /// The times at which writes could be refused for lack of space.
     pub fn no_space<T>(&self, change: impl FnOnce(&mut Reasons) -> T) -> T {
         change(&mut self.inner().no_space)
     }
 
-    /// A promise was broken.
+    /// Records a violation.
     pub fn violated(&self, violation: Violation) {
         let mut inner = self.inner();
         let text = violation.to_string();
@@ -130,12 +130,12 @@ impl World {
         inner.violations.push(violation);
     }
 
-    /// Something for the trace that is shown only where all of it is.
+    /// Adds a record, which is shown only in verbose runs.
     pub fn line(&self, what: &str) {
         self.inner().trace.record(elapsed(), what);
     }
 
-    /// A client calls; gives the operation's number.
+    /// Records a client's call; returns the operation's number.
     pub fn call(&self, client: usize, input: Input) -> u64 {
         let mut inner = self.inner();
         let what = format!("c{client} calls {input:?}");
@@ -143,7 +143,7 @@ impl World {
         inner.record.history.call(client, elapsed(), input)
     }
 
-    /// A client's operation ended.
+    /// Records the outcome of a client's operation.
     pub fn returned(&self, id: u64, outcome: Outcome) {
         let mut inner = self.inner();
         inner
@@ -188,7 +188,7 @@ impl World {
         (inner.trace.fingerprint(), inner.trace.records())
     }
 
-    /// A log record of the code under rehearsal.
+    /// Takes a log record of the code under rehearsal.
     fn log(&self, record: &LogRecord) {
         let now = elapsed();
         let node = TimeHandle::try_current().map(|_| madsim::plugin::node());
@@ -201,7 +201,7 @@ impl World {
             .record(now, &format!("{who} {}{}", record.message, record.fields));
         *inner.record.messages.entry(record.message.clone()).or_default() += 1;
         if record.message == "starting auto compaction" {
-            // Nobody is told whether it came through.
+            // The outcome of an automatic compaction is not reported.
             let input = Input::Compact {
                 revision: record.revision,
             };
@@ -222,7 +222,7 @@ impl World {
     }
 }
 
-/// The subscriber that hands log records to the world.
+/// The subscriber that passes log records to the world.
 pub struct Recorder(pub World);
 
 impl Subscriber for Recorder {

@@ -1,7 +1,7 @@
-//! The Auth service as long as there are no users: what etcd answers with authentication off, and neither user nor role.
+//! The Auth service while there are no users: the replies of etcd with authentication off and with no user or role.
 //!
-//! Mirrors server/auth/store.go. Clients branch on "authentication is not enabled". Users and roles cannot be added yet, so that
-//! none is ever found.
+//! Mirrors server/auth/store.go. Clients branch on "authentication is not enabled". Users and roles cannot be added yet, so none
+//! is ever found.
 
 use super::backend::{Backend, header};
 use super::body::Body;
@@ -18,10 +18,10 @@ use crate::proto::etcdserverpb::{
 };
 use tonic::Status;
 
-/// What etcd's store of users begins with.
+/// The initial revision of etcd's auth store.
 const AUTH_REVISION: u64 = 1;
 
-/// The header of an answer that etcd's members agree on.
+/// The header of a reply after a read barrier.
 async fn agreed(backend: &impl Backend) -> Result<Option<ResponseHeader>, Status> {
     backend.read_barrier().await.map_err(CallError::from)?;
     Ok(Some(header(backend, backend.view().revision())))
@@ -35,7 +35,7 @@ async fn status(backend: &impl Backend) -> Result<Body, Status> {
     }))
 }
 
-/// Is off already.
+/// Authentication is off already.
 async fn disable(backend: &impl Backend) -> Result<Body, Status> {
     let header = agreed(backend).await?;
     Ok(Body::message(&AuthDisableResponse { header }))
@@ -55,7 +55,7 @@ async fn role_list(backend: &impl Backend) -> Result<Body, Status> {
     }))
 }
 
-/// A call that needs what is not there.
+/// Fails a call that needs a user, a role or authentication.
 async fn refuse(backend: &impl Backend, error: EtcdError) -> Result<Body, Status> {
     backend.read_barrier().await.map_err(CallError::from)?;
     Err(error.into())
@@ -91,7 +91,7 @@ pub async fn call(
             status(backend).await
         }
         "Authenticate" => refuse!(AuthenticateRequest, AuthNotEnabled),
-        // There is nothing yet to add them to.
+        // Users and roles cannot be added yet.
         "UserAdd" => match message!(AuthUserAddRequest).name.as_str() {
             "" => Err(EtcdError::UserEmpty.into()),
             _ => Err(EtcdError::NotCapable.into()),

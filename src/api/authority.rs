@@ -1,13 +1,14 @@
-//! Lets clients in whose requests name the server by something else than an authority.
+//! Accepts clients whose `:authority` is not a valid authority.
 //!
-//! etcdctl before 3.5, when it is given `http://host:port` or asks each member of a cluster, sends that URL as the
-//! pseudo-header `:authority`. Clients on gRPC's C core (Python, C++, Ruby, PHP) send all their addresses with commas in between,
-//! and some send nothing. Go's server does not mind; ours refuses the stream before any of our code sees it. So every header block is
-//! looked at while it comes in. Whatever may not be in an authority becomes `-`, and so does an empty one. Nothing reads the
-//! authority, and as its length stays the same, both sides' compression tables stay in step; only where an empty one grows by a
-//! byte ours may drop its oldest entry earlier, and the client would have to refer to exactly that one to notice.
+//! etcdctl before 3.5, when it is given `http://host:port` or asks each member of a cluster, sends that URL as the pseudo-header
+//! `:authority`. Clients on gRPC's C core (Python, C++, Ruby, PHP) send all their addresses, separated by commas; some send
+//! nothing. Go's server accepts this. Ours refuses the stream before any of our code sees it. So every header block is inspected
+//! as it arrives. Each character that an authority may not have becomes `-`, and so does an empty authority. Nothing reads the
+//! authority. Its length stays the same, so the compression tables of both sides stay in step. The exception is an empty one,
+//! which grows by a byte: our table may then drop its oldest entry earlier, which matters only if the client refers to exactly
+//! that entry.
 //!
-//! What needs no change passes where it was read, without a copy.
+//! Bytes that need no change are not copied.
 //!
 //! Frames: RFC 9113, sections 3.4, 4.1 and 6.2. Header blocks: RFC 7541, sections 5 and 6.
 
@@ -23,14 +24,14 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER_BYTES: usize = 9;
-/// The largest frame that a client may send unless told otherwise, and we do not tell.
+/// The largest frame that a client may send by default; we do not raise the limit.
 const FRAME_BYTES_MAX: usize = 16_384;
 const HEADERS: u8 = 1;
 const FLAG_PADDED: u8 = 0x8;
 const FLAG_PRIORITY: u8 = 0x20;
 /// `:authority` in the static table.
 const AUTHORITY_INDEX: usize = 1;
-/// Some clients spell it out.
+/// Some clients send the name as a literal.
 const AUTHORITY_NAME: &[u8] = b":authority";
 const READ_BYTES: usize = 16 * 1024;
 
@@ -39,11 +40,11 @@ enum AuthorityState {
     /// The connection may turn out to be HTTP/1.
     Preface,
     Frames,
-    /// HTTP/1, or frames that make no sense: the server behind will say what is wrong with them.
+    /// HTTP/1, or invalid frames: the server behind reports what is wrong with them.
     Through,
 }
 
-/// A stream whose reader sees proper authorities.
+/// A stream whose reader sees valid authorities.
 #[derive(Debug)]
 pub struct ProperAuthority<S> {
     stream: S,
@@ -81,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
                 rewriter.input.extend_from_slice(&read[clear..]);
                 let is_end = read.is_empty();
                 out.set_filled(before + clear);
-                // At once: the client may wait for an answer to it before it sends more.
+                // Immediately: the client may wait for a reply to it before it sends more.
                 rewriter.advance();
                 if clear > 0 || is_end {
                     return Poll::Ready(Ok(()));
@@ -108,7 +109,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
         out.put_slice(&rewriter.output[..bytes]);
         rewriter.output.advance(bytes);
         if rewriter.output.is_empty() && rewriter.input.is_empty() {
-            // An idle connection need not keep what its first bytes were held in.
+            // Frees the buffers of the first bytes, which an idle connection does not need.
             (rewriter.input, rewriter.output) = (BytesMut::new(), BytesMut::new());
         }
         Poll::Ready(Ok(()))
@@ -117,11 +118,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for ProperAuthority<S> {
 
 pass_writes!(ProperAuthority);
 
-/// What has come in but not gone on yet is at most one frame.
+/// Holds back one frame at most.
 #[derive(Debug)]
 struct Rewriter {
     state: AuthorityState,
-    /// What is still to come of a frame that passes as it is.
+    /// The remaining bytes of a frame that passes unchanged.
     passing: usize,
     input: BytesMut,
     output: BytesMut,
@@ -133,7 +134,7 @@ impl Rewriter {
         self.output.unsplit(std::mem::take(&mut self.input));
     }
 
-    /// How many of these bytes, which come next, may pass as they are.
+    /// How many of these bytes, which come next, may pass unchanged.
     fn pass(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         while self.state == AuthorityState::Frames {
@@ -160,7 +161,7 @@ impl Rewriter {
         bytes.len()
     }
 
-    /// Makes output of what came in, as far as it can.
+    /// Turns as much input as possible into output.
     fn advance(&mut self) {
         if self.state == AuthorityState::Preface {
             let common = self.input.len().min(PREFACE.len());
@@ -178,7 +179,7 @@ impl Rewriter {
             let clear = self.pass(&input);
             self.input = input;
             self.output.unsplit(self.input.split_to(clear));
-            // What stopped it is a header block: one that is not there in full, or one to be rewritten.
+            // The next frame is a header block that is incomplete or has to be rewritten.
             let Some(header) = self.input.first_chunk::<FRAME_HEADER_BYTES>() else {
                 return;
             };
@@ -199,7 +200,7 @@ fn frame_length(header: &[u8; FRAME_HEADER_BYTES]) -> usize {
     usize::from(header[0]) << 16 | usize::from(header[1]) << 8 | usize::from(header[2])
 }
 
-/// A frame with a header block, with a proper authority; none if there is nothing to be done about it.
+/// Rewrites a frame with a header block so that its authority is valid; none if it needs no change.
 fn rewrite(frame: &[u8]) -> Option<Bytes> {
     let (header, payload) = frame.split_at(FRAME_HEADER_BYTES);
     let flags = header[4];
@@ -246,8 +247,8 @@ fn rewrite(frame: &[u8]) -> Option<Bytes> {
     Some(out.freeze())
 }
 
-/// Where in a header block the authority's value stands, its length included, and what it says. None if it is not there
-/// in full, for example because it repeats an earlier one.
+/// The range of the authority's value in a header block, including its length, and the value. None if the block holds no full
+/// value, for example because it refers to an earlier one.
 fn find_authority(block: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
     let mut at = 0;
     while let Some(first) = block.get(at) {
@@ -295,7 +296,7 @@ fn string(block: &[u8], at: usize) -> Option<(bool, Range<usize>)> {
     (end <= block.len()).then_some((is_huffman, start..end))
 }
 
-/// A number in the low bits of a byte and, if it does not fit there, in those that follow; and what comes after it.
+/// A number in the low bits of a byte and, if it does not fit there, in the following bytes; and the position after it.
 fn number(block: &[u8], at: usize, prefix_bits: u32) -> Option<(usize, usize)> {
     let prefix_max = (1usize << prefix_bits) - 1;
     let mut value = usize::from(*block.get(at)?) & prefix_max;

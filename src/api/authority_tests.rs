@@ -1,4 +1,4 @@
-//! Authorities of all makes, in pieces of all sizes.
+//! Authorities of all kinds, in pieces of all sizes.
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn block(authority: &str, huffman: bool) -> Vec<u8> {
     block
 }
 
-/// A stream that brings so many bytes at a time.
+/// A stream that delivers this many bytes at a time.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl AsyncRead for Pieces<'_> {
@@ -48,7 +48,7 @@ impl AsyncRead for Pieces<'_> {
     }
 }
 
-/// What comes out if `input` comes in, in pieces of `piece_bytes`.
+/// The output for `input` in pieces of `piece_bytes`.
 fn passed(input: &[u8], piece_bytes: usize) -> (Vec<u8>, AuthorityState) {
     let mut stream = ProperAuthority::new(Pieces(input, piece_bytes));
     let mut out = vec![];
@@ -67,7 +67,7 @@ fn passed(input: &[u8], piece_bytes: usize) -> (Vec<u8>, AuthorityState) {
     (out, stream.rewriter.state)
 }
 
-/// A client that waits for an answer once it has sent everything.
+/// A client that waits for a reply once it has sent everything.
 struct Patient<'a>(Pieces<'a>);
 
 impl AsyncRead for Patient<'_> {
@@ -139,7 +139,7 @@ fn whatever_is_no_authority_becomes_one_of_the_same_length_on_the_whole_connecti
             "127.0.0.1-3A2379-2C127.0.0.1-3A3379",
         ),
         ("127.0.0.1:2379,127.0.0.1:3379", "127.0.0.1-2379-127.0.0.1-3379"),
-        // Not of the same length.
+        // The length changes.
         ("", "-"),
     ] {
         for huffman in [false, true] {
@@ -150,7 +150,7 @@ fn whatever_is_no_authority_becomes_one_of_the_same_length_on_the_whole_connecti
                     frame(1, 4, &block(authority, huffman)),
                     frame(0, 1, &[0; 5]),
                     frame(1, 0x2c, &padded(&block(authority, huffman))),
-                    // Both sides have it in their tables by now.
+                    // Both sides have it in their tables now.
                     frame(1, 4, &[0x83, 0x86, 0xbe]),
                 ])
             };

@@ -1,4 +1,4 @@
-//! What the API needs from the member behind it.
+//! The interface between the API and the member behind it.
 
 pub use super::queue::Queues;
 use crate::ids::{ClusterId, MemberId};
@@ -14,78 +14,77 @@ use crate::watch::{Permission, WatchHandle};
 use std::future::Future;
 use std::sync::Arc;
 
-/// A member: proposes writes, tells when a read is safe, and shows its state.
+/// A member: proposes writes, tells when a read is safe, and gives access to its state.
 pub trait Backend: Clone + Send + Sync + 'static {
     /// The newest state that has been applied here.
     fn view(&self) -> Arc<View>;
 
-    /// Has a write agreed on and applied, and gives what came of it. It is proposed once and never again: after an error
-    /// other than `Apply`, `TooLarge` and `TooManyRequests` it may have happened all the same.
+    /// Proposes a write, waits until it is applied, and returns its outcome. It is proposed once and never retried: after an
+    /// error other than `Apply`, `TooLarge` and `TooManyRequests` it may still have been applied.
     fn propose(
         &self,
         caller: &Caller,
         request: Request,
     ) -> impl Future<Output = Result<Outcome, ProposeError>> + Send;
 
-    /// A linearizable point: afterwards [`Backend::view`] holds every write that was acknowledged before the call.
+    /// A read barrier: afterwards [`Backend::view`] holds every write that was acknowledged before the call.
     fn read_barrier(&self) -> impl Future<Output = Result<(), ReadError>> + Send;
 
-    /// Has another member elected, if this one leads.
+    /// Transfers the leadership to another member, if this one leads.
     fn hand_over_leadership(&self, to: MemberId);
 
-    /// Who this is.
     fn identity(&self) -> HeaderIdentity;
 
-    /// Where the log stands.
+    /// The term, the leader and the indexes of the log.
     fn raft_status(&self) -> RaftStatus;
 
-    /// The way to those who tell of changes.
+    /// The hub of watches.
     fn watches(&self) -> &WatchHandle;
 
-    /// The queues in which callers of this member wait.
+    /// The queues of Lock and Election in which callers of this member wait.
     fn queues(&self) -> &Queues;
 
-    /// The way to who counts down leases.
+    /// The lessor.
     fn leases(&self) -> &LeaseHandle;
 
-    /// What decides which keys the caller of a stream may watch; nothing if all is permitted.
+    /// Decides which keys the caller of a stream may watch; none if all keys are permitted.
     fn watch_permission(&self, _caller: &Caller) -> Option<Permission> {
         None
     }
 
-    /// Whether there is room for more.
+    /// Decides whether there is space for a write.
     fn space(&self) -> &Space;
 
     /// The limits that the operator has set.
     fn limits(&self) -> Limits;
 
-    /// What this member counts.
+    /// The metrics of this member.
     fn metrics(&self) -> &Metrics;
 
-    /// Proposals that wait for their outcome.
+    /// The number of proposals that wait for their outcome.
     fn proposals_pending(&self) -> usize;
 
-    /// What raft knows of itself and of others, for operators; nothing once the member has stopped.
+    /// Details of raft for operators; none once the member has stopped.
     fn raft_details(&self) -> impl Future<Output = Option<RaftDetails>> + Send;
 }
 
-/// Which member of which cluster.
+/// The cluster and the member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderIdentity {
     pub cluster_id: ClusterId,
     pub member_id: MemberId,
 }
 
-/// What the operator allows.
+/// The limits that the operator has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub max_request_bytes: usize,
     pub max_txn_ops: usize,
-    /// `--strict-reconfig-check`: a change of the members must leave a quorum that is up.
+    /// `--strict-reconfig-check`: a member change must leave a healthy quorum.
     pub strict_member_changes: bool,
     /// `--max-learners`.
     pub learners_max: u32,
-    /// Leases live no shorter, in seconds.
+    /// The shortest TTL of a lease, in seconds.
     pub lease_ttl_min: i64,
 }
 
@@ -100,7 +99,7 @@ pub(super) fn header(backend: &impl Backend, revision: i64) -> ResponseHeader {
     }
 }
 
-/// Completes the header that apply has begun: it knows the revision only.
+/// Completes a header from apply, which holds the revision only.
 pub(super) fn fill(backend: &impl Backend, header: &mut Option<ResponseHeader>) {
     let revision = match header {
         Some(header) if header.revision != 0 => header.revision,

@@ -1,7 +1,7 @@
-//! Response bodies: gRPC messages, already framed, that go out piece by piece without being copied together.
+//! Response bodies: gRPC messages, already framed, that are sent piece by piece without being copied together.
 //!
-//! A list of 100,000 keys is some 30 MB. It is encoded once, in chunks; each becomes HTTP/2 data as flow control lets
-//! it, and is freed when it is on its way.
+//! A list of 100,000 keys is some 30 MB. It is encoded once, in chunks. Each chunk becomes HTTP/2 data as flow control permits,
+//! and is freed once it is sent.
 
 use super::counted::CountedMessages;
 use crate::limits::REPLY_BYTES_MAX;
@@ -18,10 +18,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tonic::{Code, Status};
 
-/// What stands before every gRPC message: a flag for compression and four bytes of length.
+/// The prefix of every gRPC message: a flag for compression and four bytes of length.
 pub(super) const PREFIX_BYTES: usize = 5;
 
-/// Replies up to this size leave in one piece: a copy is cheaper than a frame of its own.
+/// Replies up to this size are sent in one piece: a copy is cheaper than a frame of its own.
 const ONE_PIECE_BYTES: usize = 16 * 1024;
 
 /// Framed messages, ready to be sent.
@@ -33,27 +33,27 @@ pub struct Body(Kind);
 
 #[derive(Default)]
 enum Kind {
-    /// Nothing, or nothing more.
+    /// Empty, or finished.
     #[default]
     Empty,
     /// The only message of a call, in one piece.
     Piece(Bytes),
     /// The only message of a call, in several.
     Pieces(std::vec::IntoIter<Bytes>),
-    /// Messages that follow one another.
+    /// A stream of messages.
     Messages(Messages),
-    /// All data of a call is on its way: the status comes.
+    /// All messages of a call are sent; the status is next.
     Trailers(HeaderMap),
-    /// No message of a call, only its status.
+    /// No message, only the status of a call.
     Refused(Status),
     /// Not gRPC.
     Plain(Full<Bytes>),
-    /// From a router of axum's.
+    /// From an axum router.
     Routed(axum::body::Body),
 }
 
 impl Body {
-    /// One message.
+    /// A body of one message.
     pub fn message(message: &impl Message) -> Self {
         match frame(message) {
             Ok(framed) => Self(Kind::Piece(framed)),
@@ -61,7 +61,7 @@ impl Body {
         }
     }
 
-    /// One message that is encoded already.
+    /// A body of one message that is already encoded.
     pub(super) fn pieces(pieces: Vec<Bytes>, bytes: usize) -> Self {
         let capacity = PREFIX_BYTES + if bytes <= ONE_PIECE_BYTES { bytes } else { 0 };
         let mut first = BytesMut::with_capacity(capacity);
@@ -80,7 +80,8 @@ impl Body {
         Self(Kind::Pieces(all.into_iter()))
     }
 
-    /// Has what leaves counted as `call`'s: at once where the reply is there, else as it goes. `call` ends with it.
+    /// Counts the messages sent for `call`: immediately if the reply is complete, else as they are sent. `call` ends with the
+    /// body.
     pub(super) fn counted(self, mut call: CountedCall) -> Self {
         let bytes = match &self.0 {
             Kind::Piece(piece) => piece.len(),
@@ -101,12 +102,12 @@ impl Body {
         }
     }
 
-    /// Framed messages as they come.
+    /// A body of framed messages from a stream.
     pub(super) fn messages(messages: Messages) -> Self {
         Self(Kind::Messages(messages))
     }
 
-    /// Bytes that are no gRPC.
+    /// A body that is not gRPC.
     pub fn plain(bytes: impl Into<Bytes>) -> Self {
         Self(Kind::Plain(Full::new(bytes.into())))
     }
@@ -116,7 +117,7 @@ impl Body {
     }
 }
 
-/// A message with its prefix, if it is not too large.
+/// A message with its prefix, unless it is too large.
 pub(super) fn frame(message: &impl Message) -> Result<Bytes, Status> {
     let bytes = message.encoded_len();
     if bytes > REPLY_BYTES_MAX {
@@ -130,7 +131,7 @@ pub(super) fn frame(message: &impl Message) -> Result<Bytes, Status> {
     Ok(framed.freeze())
 }
 
-/// Begins a message of so many bytes, if that is not too large.
+/// Writes the prefix of a message of this many bytes, unless that is too large.
 pub(super) fn put_prefix(buffer: &mut BytesMut, message_bytes: usize) -> Result<(), Status> {
     let length = u32::try_from(message_bytes)
         .ok()
@@ -141,7 +142,7 @@ pub(super) fn put_prefix(buffer: &mut BytesMut, message_bytes: usize) -> Result<
     Ok(())
 }
 
-/// What grpc-go says.
+/// grpc-go's error.
 pub(super) fn too_large(bytes: usize) -> Status {
     Status::resource_exhausted(format!(
         "trying to send message larger than max ({bytes} vs. {REPLY_BYTES_MAX})"
@@ -204,7 +205,7 @@ impl http_body::Body for Body {
         }
     }
 
-    /// Unknown for gRPC: a length would go out as a header, which gRPC does not have.
+    /// No length for gRPC: hyper would send it as a header, which gRPC does not have.
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Plain(body) => body.size_hint(),

@@ -1,18 +1,18 @@
-//! How wide and deep a transaction is, told from its encoded form: what is out of bounds is refused before anything is allocated
-//! for it. What passes here is decoded and then checked by [`super::check`], which has the last word.
+//! Measures the width and depth of a transaction in its encoded form, so that one out of bounds is refused before anything is
+//! allocated for it. A transaction that passes is decoded and then checked by [`super::check`], which decides.
 
 use super::status::EtcdError;
 use crate::limits::{TXN_LEVELS_MAX, TXN_PARTS_PER_OP};
 use crate::mutants::{self, Mutant};
 use prost::encoding::decode_varint;
 
-/// What a transaction may hold.
+/// The bounds of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxnBounds {
-    /// Operations on one path from the outermost transaction to an innermost: at each level the longest of the three lists counts
-    /// (etcd: server/etcdserver/api/v3rpc/key.go, `checkTxnRequest`).
+    /// Operations on one path from the outermost transaction to an innermost one: at each level the longest of the three lists
+    /// counts (etcd: server/etcdserver/api/v3rpc/key.go, `checkTxnRequest`).
     pub ops: usize,
-    /// Conditions and operations of all levels and branches together.
+    /// Compares and operations of all levels and branches together.
     pub parts: usize,
     pub levels: usize,
 }
@@ -31,7 +31,8 @@ impl TxnBounds {
         }
     }
 
-    /// One level further in, where the longest list of this one has so many operations, and all lists together so many parts.
+    /// The bounds one level deeper, if the longest list of this level has `longest` operations and all of its lists together have
+    /// `parts` entries.
     pub(super) fn enter(&mut self, longest: usize, parts: usize) -> Result<Self, EtcdError> {
         let ops = self.ops.checked_sub(longest).ok_or(EtcdError::TooManyOps)?;
         self.parts = self.parts.checked_sub(parts).ok_or(EtcdError::TooManyOps)?;
@@ -47,7 +48,7 @@ impl TxnBounds {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     OutOfBounds(EtcdError),
-    /// No client's library encodes so.
+    /// Not an encoding that a client library produces.
     Malformed,
 }
 
@@ -63,7 +64,7 @@ const SUCCESS: u64 = 2;
 const FAILURE: u64 = 3;
 const REQUEST_TXN: u64 = 4;
 
-/// Looks at an encoded `etcdserverpb.TxnRequest`.
+/// Checks an encoded `etcdserverpb.TxnRequest`.
 pub fn txn(encoded: &[u8], bounds: TxnBounds) -> Result<(), Refused> {
     let mut bounds = bounds;
     level(encoded, &mut bounds)
@@ -101,12 +102,12 @@ fn level(encoded: &[u8], bounds: &mut TxnBounds) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Whether a message holds at most so many fields, not looking into nested ones.
+/// Whether a message has at most this many fields, not counting those of nested messages.
 pub fn has_few_fields(encoded: &[u8], fields_max: usize) -> bool {
     Fields(encoded).take(fields_max + 1).flatten().count() <= fields_max
 }
 
-/// The fields of a message: their numbers, and the content of those that have a length.
+/// The fields of a message: their numbers, and the content of length-delimited ones.
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
@@ -120,7 +121,7 @@ impl<'a> Fields<'a> {
             1 => 8,
             2 => usize::try_from(decode_varint(&mut self.0).ok()?).ok()?,
             5 => 4,
-            // Groups are in none of these messages.
+            // None of these messages has groups.
             _ => return None,
         };
         let (content, rest) = self.0.split_at_checked(bytes)?;
@@ -160,7 +161,7 @@ mod tests {
         }
     }
 
-    /// `width` operations, each a transaction of `width`, for so many levels.
+    /// A transaction of `width` operations, each a transaction of `width`, over this many levels.
     fn bushy(width: usize, levels: usize) -> TxnRequest {
         let inner = match levels {
             1 => Request::RequestPut(put("k", "v")),

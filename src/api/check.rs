@@ -1,4 +1,4 @@
-//! What etcd refuses before it proposes anything (server/etcdserver/api/v3rpc/key.go), in its order.
+//! The checks that etcd makes before it proposes (server/etcdserver/api/v3rpc/key.go), in its order.
 
 use super::bounds::{self, Refused, TxnBounds};
 use super::grpc;
@@ -12,7 +12,6 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::Status;
 
-/// A range.
 pub fn range(request: &RangeRequest) -> Result<(), EtcdError> {
     keys(&request.key, &request.range_end)?;
     let order = SortOrder::try_from(request.sort_order);
@@ -23,10 +22,10 @@ pub fn range(request: &RangeRequest) -> Result<(), EtcdError> {
     Ok(())
 }
 
-/// A range that is answered in a stream: neither sorted nor filtered.
+/// A range that is streamed: neither sorted nor filtered.
 pub fn range_stream(request: &RangeRequest) -> Result<(), EtcdError> {
     range(request)?;
-    // Without an order none is asked for, whatever the target (unlike in a range that is not streamed).
+    // Without a sort order, the target does not matter (unlike in a range that is not streamed).
     let key_order = request.sort_order == SortOrder::None as i32
         || (request.sort_target == SortTarget::Key as i32 && request.sort_order == SortOrder::Ascend as i32);
     if !key_order {
@@ -44,7 +43,6 @@ pub fn range_stream(request: &RangeRequest) -> Result<(), EtcdError> {
     Ok(())
 }
 
-/// A put.
 pub fn put(request: &PutRequest) -> Result<(), EtcdError> {
     keys(&request.key, &[])?;
     if request.ignore_value && !request.value.is_empty() {
@@ -56,12 +54,11 @@ pub fn put(request: &PutRequest) -> Result<(), EtcdError> {
     Ok(())
 }
 
-/// A delete.
 pub fn delete_range(request: &DeleteRangeRequest) -> Result<(), EtcdError> {
     keys(&request.key, &request.range_end)
 }
 
-/// A transaction as it came, which is decoded only if it is within bounds.
+/// Decodes a transaction if it is within bounds, and checks it.
 pub fn read_txn(encoded: Bytes, bounds: TxnBounds) -> Result<TxnRequest, Status> {
     bounds::txn(&encoded, bounds).map_err(|refused| match refused {
         Refused::OutOfBounds(error) => error.into(),
@@ -120,7 +117,7 @@ fn txn_operations(request: &TxnRequest, bounds: &mut TxnBounds) -> Result<(), Et
     Ok(())
 }
 
-/// What one branch of a transaction changes: no key may be put twice or both put and deleted. The branches of a nested
+/// The changes of one branch of a transaction: no key may be put twice, or both put and deleted. The branches of a nested
 /// transaction exclude one another, so both may put the same key.
 #[derive(Default)]
 struct Changes {
@@ -167,8 +164,8 @@ impl Changes {
 struct Deleted(BTreeMap<Bytes, Bytes>);
 
 impl Deleted {
-    /// A range that ends where or before it starts holds nothing. So does one with the end `\0`: etcd's interval tree knows no
-    /// "from key on".
+    /// A range that ends at or before its start is empty. So is one with the end `\0`: etcd's interval tree does not know "from
+    /// key on".
     fn insert_range(&mut self, key: &Bytes, range_end: &Bytes) {
         if range_end.is_empty() {
             self.insert(key.clone(), [key.as_ref(), &[0]].concat().into());

@@ -1,5 +1,5 @@
-//! The Cluster service: who the members are, and changes of that. Mirrors etcd's server/etcdserver/api/v3rpc/member.go; its headers
-//! carry no revision.
+//! The Cluster service: the list of members, and member changes. Mirrors etcd's server/etcdserver/api/v3rpc/member.go; its
+//! headers carry no revision.
 
 use super::backend::{Backend, header};
 use super::body::Body;
@@ -28,7 +28,7 @@ pub async fn member_list(backend: &impl Backend, request: MemberListRequest) -> 
     }))
 }
 
-/// Says where a member is from now on; the others dial it there at once.
+/// Changes the peer URLs of a member; the other members dial it there immediately.
 pub async fn member_update(
     backend: &impl Backend,
     caller: &Caller,
@@ -44,7 +44,7 @@ pub async fn member_update(
     Ok(Body::message(&response))
 }
 
-/// Lets a member in that is to be started then: its id depends on the time (etcd: `NewMember`).
+/// Adds a member, which is to be started afterwards. Its id depends on the time (etcd: `NewMember`).
 pub async fn member_add(
     backend: &impl Backend,
     caller: &Caller,
@@ -67,7 +67,7 @@ pub async fn member_add(
     }))
 }
 
-/// Takes a member out for good.
+/// Removes a member permanently.
 pub async fn member_remove(
     backend: &impl Backend,
     caller: &Caller,
@@ -80,7 +80,7 @@ pub async fn member_remove(
     }))
 }
 
-/// Has a learner vote from now on.
+/// Promotes a learner to a voter.
 pub async fn member_promote(
     backend: &impl Backend,
     caller: &Caller,
@@ -115,7 +115,7 @@ async fn change(backend: &impl Backend, caller: &Caller, change: Change) -> Resu
     }
 }
 
-/// etcd takes some texts here that no member finds that one by.
+/// etcd accepts some URLs at which no member can reach the new one.
 fn check_urls(urls: &[String]) -> Result<(), EtcdError> {
     let is_sound = |url: &String| MemberUrl::parse(url).is_ok_and(|url| url.check_host().is_ok());
     if urls.is_empty() || !urls.iter().all(is_sound) {

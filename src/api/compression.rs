@@ -1,5 +1,5 @@
-//! Requests that their clients have compressed. etcd takes gzip, since a library that it uses brings it along, and nothing else; replies
-//! go out as they are, which every client takes.
+//! Compressed requests. etcd accepts gzip, because a library that it uses registers it, and nothing else. Replies are not
+//! compressed, which every client accepts.
 
 use ::http::HeaderMap;
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use tonic::Status;
 
 const GZIP: &str = "gzip";
 
-/// What `grpc-encoding` says of a call's messages.
+/// The `grpc-encoding` of a call's messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Encoding {
     #[default]
@@ -30,7 +30,7 @@ impl Encoding {
         }
     }
 
-    /// Whether messages that say that they are compressed can be read.
+    /// Whether messages with the compressed flag can be read.
     pub fn check(&self) -> Result<(), Status> {
         match self {
             Self::Gzip => Ok(()),
@@ -44,10 +44,10 @@ impl Encoding {
     }
 }
 
-/// A message as it was before it was compressed, if that is not too large.
+/// Decompresses a message, unless it is too large.
 pub fn expand(compressed: &[u8], bytes_max: usize) -> Result<Bytes, Status> {
     let mut message = Vec::new();
-    // One byte more tells that there is too much.
+    // One byte more shows that the message is too large.
     let mut reader = GzDecoder::new(compressed).take(bytes_max as u64 + 1);
     let read = reader.read_to_end(&mut message);
     read.map_err(|error| {

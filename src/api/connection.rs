@@ -1,4 +1,4 @@
-//! What the requests of one connection have in common.
+//! What the requests of one connection share.
 
 use super::unread::ConnectionBudget;
 use crate::requests::Caller;
@@ -6,7 +6,7 @@ use crate::requests::Caller;
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// What may be there of requests that have not arrived in full.
+    /// Limits the bytes of requests that have not arrived in full.
     pub unread: ConnectionBudget,
     pub caller: Caller,
 }

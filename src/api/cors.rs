@@ -3,7 +3,7 @@
 use ::http::{HeaderMap, HeaderValue, header};
 use std::sync::Arc;
 
-/// Origins whose pages may read answers.
+/// Origins whose pages may read replies.
 #[derive(Clone, Debug, Default)]
 pub struct Cors {
     /// None for all.
@@ -11,7 +11,7 @@ pub struct Cors {
 }
 
 impl Cors {
-    /// `*` among the origins, or no origin, stands for all of them.
+    /// `*` among the origins, or no origin, means all origins.
     pub fn new(origins: &[String]) -> Self {
         let all = origins.is_empty() || origins.iter().any(|origin| origin == "*");
         Self {

@@ -1,5 +1,5 @@
-//! Messages of gRPC calls on their way in and out, counted for the metrics. The bytes themselves pass untouched; what is
-//! counted is the messages in them, without their prefixes.
+//! Counts the messages of gRPC calls in both directions for the metrics. The bytes pass unchanged. The sizes counted are those of
+//! the messages, without their prefixes.
 
 use super::body::{Messages, PREFIX_BYTES};
 use super::grpc::RequestBody;
@@ -11,17 +11,17 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tonic::{Code, Status};
 
-/// Finds messages in bytes that come in pieces of any size.
+/// Finds messages in bytes that arrive in pieces of any size.
 #[derive(Debug, Default)]
 struct Framing {
     prefix: [u8; PREFIX_BYTES],
     prefix_bytes: usize,
-    /// Bytes of the message under way that are still to come.
+    /// Remaining bytes of the current message.
     left: usize,
 }
 
 impl Framing {
-    /// Takes the next piece in and names the size of each message that begins in it.
+    /// Takes the next piece and reports the size of each message that begins in it.
     fn take(&mut self, mut piece: &[u8], mut begun: impl FnMut(usize)) {
         loop {
             let inside = self.left.min(piece.len());
@@ -90,7 +90,7 @@ impl<R: RequestBody> http_body::Body for Counted<R> {
     }
 }
 
-/// The messages of a reply, counted, and how the call ends.
+/// The messages of a reply and the status of the call, counted.
 pub(super) struct CountedMessages {
     messages: Messages,
     framing: Framing,

@@ -1,9 +1,8 @@
-//! The Election service: the leader is whoever has the oldest key under the election's name, and what it proclaims is
-//! that key's value.
+//! The Election service: the leader owns the oldest key under the election's name, and its proclamation is the value of that key.
 //!
-//! Mirrors etcd's server/etcdserver/api/v3election/election.go. Two differences: a candidate whose key has gone while it
-//! waited is told so (etcd tells it that it leads); and a stream of Observe that cannot go on ends with the reason (etcd's
-//! ends as if all had been said).
+//! Mirrors etcd's server/etcdserver/api/v3election/election.go, with two differences. A candidate whose key was deleted while it
+//! waited gets an error (etcd tells it that it leads). A stream of Observe that cannot continue ends with the reason (etcd's ends
+//! with success).
 
 use super::backend::{Backend, header};
 use super::body::{Body, frame};
@@ -26,7 +25,7 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use tonic::Status;
 
-/// Answers when the caller leads.
+/// Returns when the caller leads.
 pub async fn campaign(
     backend: &impl Backend,
     caller: &Caller,
@@ -41,7 +40,7 @@ async fn elected(
     caller: &Caller,
     request: CampaignRequest,
 ) -> Result<CampaignResponse, CallError> {
-    // In boxes, which go before the waiting begins.
+    // Boxed, so that their memory is freed before the wait begins.
     let lease = Box::pin(session(backend, caller, request.lease)).await?;
     let Entered {
         place,
@@ -56,7 +55,7 @@ async fn elected(
     ))
     .await?;
     let leader = LeaderKey {
-        // Without what else came from the network with it: the caller may wait for long.
+        // Copied out of the network buffer, since the caller may wait for a long time.
         name: Bytes::copy_from_slice(&request.name),
         key: place.key.clone(),
         rev: place.create_revision,
@@ -74,7 +73,7 @@ async fn elected(
     })
 }
 
-/// Changes what the leader proclaims.
+/// Changes the leader's proclamation.
 pub async fn proclaim(
     backend: &impl Backend,
     caller: &Caller,
@@ -116,7 +115,7 @@ async fn proclaimed(
     }
 }
 
-/// Gives up the lead, or the candidacy. Who has neither is not told so.
+/// Gives up the leadership or the candidacy. No error if the caller has neither.
 pub async fn resign(backend: &impl Backend, caller: &Caller, request: ResignRequest) -> Result<Body, Status> {
     let Some(leader) = request.leader else {
         return Err(EtcdError::MissingLeaderKey.into());
@@ -130,7 +129,7 @@ pub async fn resign(backend: &impl Backend, caller: &Caller, request: ResignRequ
     Ok(Body::message(&ResignResponse { header }))
 }
 
-/// Who leads now.
+/// The current leader.
 pub async fn leader(backend: &impl Backend, request: LeaderRequest) -> Result<Body, Status> {
     let found = async {
         let (view, kv) = front(backend, &request.name).await?;
@@ -143,8 +142,8 @@ pub async fn leader(backend: &impl Backend, request: LeaderRequest) -> Result<Bo
     Ok(Body::message(&found.await.map_err(status)?))
 }
 
-/// Tells who leads and what it proclaims, now and from now on: every proclamation of a leader that comes after the first
-/// that is told, in order. `headers` are those of the call.
+/// Streams the leader and its proclamations: first the current one, then every later proclamation of every leader, in order.
+/// `headers` are those of the call.
 pub fn observe<B: Backend>(backend: &B, headers: &HeaderMap, request: LeaderRequest) -> Body {
     let observer = Observer {
         backend: backend.clone(),
@@ -165,16 +164,16 @@ struct Observer<B> {
     require_leader: bool,
     name: Bytes,
     seen: Seen,
-    /// What came together and is not told yet.
+    /// Responses that arrived together and are not sent yet.
     waiting: VecDeque<LeaderResponse>,
 }
 
-/// What an observer knows.
+/// What an observer follows.
 enum Seen {
     Nothing,
-    /// Nobody leads: the first key that is put does.
+    /// There is no leader: the first key that is put leads.
     NoLeader(Following),
-    /// Somebody leads, and may proclaim more until its key goes.
+    /// There is a leader, which may proclaim more until its key is deleted.
     Leader(Following),
 }
 
@@ -216,7 +215,7 @@ impl<B: Backend> Observer<B> {
         Ok(())
     }
 
-    /// `leader` is as it was at `revision`.
+    /// Follows `leader`, read at `revision`.
     fn led_by(&mut self, revision: i64, leader: KeyValue) {
         let everything = Wants {
             puts: true,

@@ -1,7 +1,7 @@
 //! gRPC's framing of requests and replies.
 //!
-//! Instead of tonic's server: its buffers of 8 KiB a call, its boxed futures and bodies cost more than a get itself, and
-//! it answers other texts than grpc-go when a request is too large. tonic's statuses are used.
+//! Used instead of tonic's server, whose 8 KiB of buffers per call and boxed futures and bodies cost more than a get itself, and
+//! whose error texts differ from grpc-go's when a request is too large. tonic's statuses are used.
 
 use super::body::{Body, PREFIX_BYTES};
 use super::bounds::has_few_fields;
@@ -30,7 +30,7 @@ impl<T: http_body::Body<Data = Bytes, Error: std::fmt::Display> + Send + Unpin> 
 /// How requests are read. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// Of one message.
+    /// The largest message.
     pub bytes_max: usize,
     pub unread: ConnectionBudget,
     pub large: LargeWork,
@@ -38,9 +38,9 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// A message that has arrived, as it was before it was compressed.
+    /// A message that has arrived, decompressed.
     async fn expanded(&self, data: Bytes, is_compressed: bool) -> Result<Bytes, Status> {
-        /// It may become a thousand times as long.
+        /// The estimated growth; it may be up to a thousandfold.
         const GROWTH: usize = 64;
         if !is_compressed {
             return Ok(data);
@@ -48,7 +48,7 @@ impl Reading {
         self.encoding.check()?;
         let bytes_max = self.bytes_max;
         let work = data.len().saturating_mul(GROWTH);
-        // In a box: few clients compress.
+        // Boxed: few clients compress.
         Box::pin(
             self.large
                 .run(work, move || compression::expand(&data, bytes_max)),
@@ -67,7 +67,7 @@ pub async fn message<M: Message + Default + Send + 'static>(
     reading.large.run(data.len(), move || decode(data)).await
 }
 
-/// The same for messages without lists and messages in them: these decode at once however large they are.
+/// The same for messages without repeated or nested messages: these decode quickly however large they are.
 pub async fn flat_message<M: Message + Default + Send + 'static>(
     body: impl RequestBody,
     reading: &Reading,
@@ -79,7 +79,7 @@ pub async fn flat_message<M: Message + Default + Send + 'static>(
     reading.large.run(bytes, move || decode(data)).await
 }
 
-/// Reads the one message of a call as it is encoded, and counts it. It takes its room until the second part is dropped.
+/// Reads the one message of a call in its encoded form, and counts it. Its room is taken until the second part is dropped.
 pub async fn whole_message(
     mut body: impl RequestBody,
     reading: &Reading,
@@ -102,7 +102,7 @@ pub async fn whole_message(
         }
         first = Some(data);
     }
-    // In a box: nearly all are there at once.
+    // Boxed: nearly all messages arrive in one piece.
     let (data, is_compressed, room) = Box::pin(arriving_message(first, body, reading)).await?;
     call.received(data.len());
     Ok((reading.expanded(data, is_compressed).await?, room))
@@ -154,13 +154,13 @@ fn no_message() -> Status {
     Status::internal("grpc: no message in a call with one request")
 }
 
-/// The messages of a call with many requests, one after the other; of a reply, too.
+/// The messages of a call with many requests, one after the other. Also used for the messages of a reply.
 #[derive(Debug)]
 pub struct Requests<R> {
     body: R,
-    /// What has arrived and is not used yet.
+    /// Data that has arrived and is not used yet.
     data: Bytes,
-    /// None for a reply of this member's own.
+    /// None for a reply of this member.
     reading: Option<Reading>,
 }
 
@@ -173,7 +173,7 @@ impl<R: RequestBody> Requests<R> {
         }
     }
 
-    /// Those of a reply that this member has made.
+    /// The messages of a reply that this member has made.
     pub fn of_reply(body: R) -> Self {
         Self {
             body,
@@ -182,7 +182,7 @@ impl<R: RequestBody> Requests<R> {
         }
     }
 
-    /// The next message; none once the client has sent all.
+    /// The next message; none once the client has finished.
     pub async fn next<M: Message + Default + Send + 'static>(&mut self) -> Result<Option<M>, Status> {
         let Some((data, _room)) = self.next_message().await? else {
             return Ok(None);
@@ -196,12 +196,12 @@ impl<R: RequestBody> Requests<R> {
         }
     }
 
-    /// The next message as it is encoded.
+    /// The next message in its encoded form.
     pub async fn next_bytes(&mut self) -> Result<Option<Bytes>, Status> {
         Ok(self.next_message().await?.map(|(data, _)| data))
     }
 
-    /// Once a message has begun to arrive it has to come to its end.
+    /// Once a message has begun to arrive, its rest has to arrive within a deadline.
     async fn next_message(&mut self) -> Result<Option<(Bytes, Option<Room>)>, Status> {
         if self.data.is_empty() {
             match next_data(&mut self.body).await? {
@@ -224,7 +224,7 @@ impl<R: RequestBody> Requests<R> {
                 None => (data, None),
             }));
         };
-        // In a box: nearly all are there at once.
+        // Boxed: nearly all messages arrive in one piece.
         Box::pin(async move {
             arrival(0, self.gather(PREFIX_BYTES)).await?;
             let (bytes, is_compressed) = message_bytes(&mut self.data, reading.bytes_max)?;
@@ -244,7 +244,7 @@ impl<R: RequestBody> Requests<R> {
     }
 }
 
-/// How long the message is that begins here, if that much of it has come.
+/// The length of the message that begins here, if its prefix is complete.
 fn announced(data: &[u8]) -> Option<usize> {
     let prefix = data.first_chunk::<PREFIX_BYTES>()?;
     let [_, length @ ..] = prefix;
@@ -266,12 +266,12 @@ fn decode<M: Message + Default>(data: Bytes) -> Result<M, Status> {
     M::decode(data).map_err(|error| undecodable(&error))
 }
 
-/// What grpc-go says of a message that does not decode.
+/// grpc-go's error for a message that does not decode.
 pub(super) fn undecodable(error: &dyn std::fmt::Display) -> Status {
     Status::internal(format!("grpc: error unmarshalling request: {error}"))
 }
 
-/// The next data that is not empty, or nothing at the end. A reply's end can be an error.
+/// The next data that is not empty, or none at the end. A reply can end with an error.
 pub(super) async fn next_data(body: &mut impl RequestBody) -> Result<Option<Bytes>, Status> {
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::cancelled(error.to_string()))?;
@@ -291,7 +291,7 @@ pub(super) async fn next_data(body: &mut impl RequestBody) -> Result<Option<Byte
 
 /// Joins data until there are `bytes` of it.
 async fn gather(first: Bytes, bytes: usize, body: &mut impl RequestBody) -> Result<Bytes, Status> {
-    // What the other side announces is not yet sent: grow with what arrives.
+    // The announced bytes have not arrived yet: grow with what arrives.
     let mut joined = BytesMut::with_capacity(bytes.min(first.len() + 64 * 1024));
     joined.extend_from_slice(&first);
     while joined.len() < bytes {
@@ -303,7 +303,7 @@ async fn gather(first: Bytes, bytes: usize, body: &mut impl RequestBody) -> Resu
     Ok(joined.freeze())
 }
 
-/// What a call has come to, counted.
+/// The result of a call, counted.
 pub fn counted(mut call: CountedCall, result: Result<Body, Status>) -> Result<Body, Status> {
     match result {
         Ok(body) => Ok(body.counted(call)),
@@ -335,8 +335,8 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Waits for a reply as long as the caller does (`grpc-timeout`). A call that need not wait starts no timer. The reply is
-/// pinned where it was made: handed over, it would be there twice, in every request's memory.
+/// Waits for a reply until the caller's deadline (`grpc-timeout`). A call that need not wait starts no timer. The reply is pinned
+/// by the caller of this function: passed by value, every request's future would hold it twice.
 pub async fn within_deadline(
     headers: &HeaderMap,
     mut reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
@@ -359,7 +359,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 
-/// gRPC's way of writing a duration: up to eight digits and a unit.
+/// Parses a gRPC timeout: up to eight digits and a unit.
 pub fn timeout(text: &[u8]) -> Option<Duration> {
     let (unit, digits) = text.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
@@ -377,12 +377,12 @@ pub fn timeout(text: &[u8]) -> Option<Duration> {
     })
 }
 
-/// etcd's clients can ask for an error instead of waiting when there is no leader (`hasleader: true`).
+/// Whether the client prefers an error to waiting when there is no leader (etcd's `hasleader: true`).
 pub fn requires_leader(headers: &HeaderMap) -> bool {
     headers.get("hasleader").is_some_and(|value| value == "true")
 }
 
-/// A call of a service or method that is not there, in grpc-go's words.
+/// The error for an unknown service or method, in grpc-go's words.
 pub fn unknown(path: &str, services: &[&str]) -> Status {
     let text = match path.strip_prefix('/').and_then(|path| path.rsplit_once('/')) {
         None => format!("malformed method name: {path:?}"),

@@ -1,7 +1,7 @@
-//! gRPC's health service, as probes and load balancers ask it: about the server as a whole, under the empty name.
+//! gRPC's health service for probes and load balancers: the health of the server as a whole, under the empty name.
 //!
-//! Mirrors what etcd registers in server/etcdserver/api/v3rpc/grpc.go. Who is asked serves: whether there is a leader and
-//! room on the disk is what `/health` and `/readyz` tell.
+//! Mirrors what etcd registers in server/etcdserver/api/v3rpc/grpc.go. A server that can reply is serving. `/health` and
+//! `/readyz` tell whether there is a leader and space on the disk.
 
 use super::backend::Backend;
 use super::body::{Body, frame};
@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{once, poll_fn};
 use tonic::Status;
 
-/// The server as a whole.
+/// The name of the server as a whole.
 const SERVER: &str = "";
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
@@ -38,7 +38,7 @@ pub fn list() -> Body {
     })
 }
 
-/// Tells what is so now, and nothing more until the member stops. `headers` are those of the call.
+/// Sends the status as of now, and nothing more until the member stops. `headers` are those of the call.
 pub fn watch(backend: &impl Backend, headers: &HeaderMap, request: &HealthCheckRequest) -> Body {
     let status = if request.service == SERVER {
         ServingStatus::Serving

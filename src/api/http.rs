@@ -1,6 +1,6 @@
 //! etcd's plain HTTP paths: /version, /health, /livez and /readyz (server/etcdserver/api/etcdhttp/{version,health}.go).
 //!
-//! Texts, codes and headers are etcd's; the checks are printed in a fixed order where etcd's order is a hash map's.
+//! Texts, codes and headers are etcd's. The checks are printed in a fixed order, where etcd's order is that of a hash map.
 
 use super::backend::Backend;
 use super::body::Body;
@@ -20,7 +20,7 @@ pub(super) const JSON: &str = "application/json";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 const NO_SNIFF: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
 
-/// One question about the member's health.
+/// A health check of the member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Check {
     DataCorruption,
@@ -66,7 +66,7 @@ impl Check {
     }
 }
 
-/// Answers one of the paths; nothing if it is none of them.
+/// Handles one of the paths; none for any other path.
 pub async fn respond<B: Backend>(routes: &Routes<B>, method: &Method, uri: &Uri) -> Option<Response<Body>> {
     let backend = routes.backend();
     let path = uri.path();
@@ -95,17 +95,17 @@ pub async fn respond<B: Backend>(routes: &Routes<B>, method: &Method, uri: &Uri)
     })
 }
 
-/// What Go's mux answers for a path that it does not know.
+/// The response of Go's mux to an unknown path.
 pub fn not_found() -> Response<Body> {
     error(StatusCode::NOT_FOUND, "404 page not found")
 }
 
-/// What a member says that does not serve yet.
+/// The response of a member that does not serve yet.
 pub fn not_yet() -> Response<Body> {
     error(StatusCode::SERVICE_UNAVAILABLE, "not serving yet")
 }
 
-/// Sends clients to the path that they mean, as Go's mux does: without double slashes and dots.
+/// Redirects clients to the clean form of a path, as Go's mux does: without double slashes and dots.
 pub fn redirect(method: &Method, uri: &Uri, port: Port, json: bool) -> Option<Response<Body>> {
     let path = uri.path();
     let is_tree = (json && path == "/v3") || (port == Port::Peers && path == "/raft/stream");
@@ -213,7 +213,7 @@ fn kind(path: &str) -> &str {
     path.split('/').nth(1).unwrap_or_default()
 }
 
-/// The first alarm that the caller cares about.
+/// The first alarm that the caller does not exclude.
 fn alarm(backend: &impl Backend, query: &Query) -> Option<String> {
     let view = backend.view();
     let counts = |name: &String| !query.values("exclude").any(|excluded| excluded == name);
@@ -249,7 +249,7 @@ async fn run_checks(backend: &impl Backend, kind: &str, checks: &[Check], query:
     no_sniff(plain(StatusCode::OK, Some(TEXT), report))
 }
 
-/// etcd reads one key here that can be any.
+/// etcd reads an arbitrary key here.
 async fn read(backend: &impl Backend, serializable: bool) -> Result<(), String> {
     let text = |failure: CallError| failure.to_string();
     let view = kv::view(backend, serializable).await.map_err(text)?;
@@ -287,7 +287,7 @@ pub(super) fn method_not_allowed(allowed: &'static str) -> Response<Body> {
     response
 }
 
-/// As Go's `http.Error` has it.
+/// In the form of Go's `http.Error`.
 pub(super) fn error(status: StatusCode, text: &str) -> Response<Body> {
     no_sniff(plain(status, Some(TEXT), format!("{text}\n")))
 }

@@ -1,7 +1,7 @@
 //! The KV service: reads on the request's own task, writes through the log.
 //!
-//! Mirrors etcd's server/etcdserver/api/v3rpc/key.go and v3_server.go. A linearizable read waits for the barrier and then
-//! reads the newest view; a serializable one reads the view at once. A transaction that only reads is not proposed.
+//! Mirrors etcd's server/etcdserver/api/v3rpc/key.go and v3_server.go. A linearizable read waits for the read barrier and then
+//! reads the newest view; a serializable one reads the view immediately. A read-only transaction is not proposed.
 
 use super::backend::{Backend, header};
 use super::body::{self, Body};
@@ -26,7 +26,7 @@ use crate::state::mvcc::txn::{self, Condition};
 use std::sync::Arc;
 use tonic::Status;
 
-/// Sorting a key takes as long as decoding so many bytes.
+/// Sorting a key takes as long as decoding this many bytes.
 const SORT_BYTES_PER_KEY: usize = 64;
 
 pub async fn range(backend: &impl Backend, large: &LargeWork, request: RangeRequest) -> Result<Body, Status> {
@@ -43,7 +43,7 @@ pub async fn range(backend: &impl Backend, large: &LargeWork, request: RangeRequ
         }));
     }
     let scan = view.range(&request).map_err(CallError::from)?;
-    // In a box: point gets need not carry room for it.
+    // Boxed, so that point gets need no memory for it.
     let reply = Box::pin(run_large(scan, large, 0)).await?;
     let header = header(backend, reply.header_revision);
     let (pieces, bytes) = reply.into_encoded(&header);
@@ -72,7 +72,7 @@ pub async fn txn(
     request: TxnRequest,
 ) -> Result<Body, Status> {
     if txn::is_read_only(&request) {
-        // In a box: others need not carry room for it.
+        // Boxed, so that other transactions need no memory for it.
         return Box::pin(read_only(backend, large, request)).await;
     }
     let response = propose(backend, caller, request).await?;
@@ -83,7 +83,7 @@ pub async fn txn(
     Ok(Body::message(&response))
 }
 
-/// A transaction of which [`txn::is_read_only`] holds, in slices.
+/// Executes a transaction for which [`txn::is_read_only`] holds, in slices.
 async fn read_only(backend: &impl Backend, large: &LargeWork, request: TxnRequest) -> Result<Body, Status> {
     let view = view(backend, txn::is_serializable(&request)).await?;
     let mut succeeded = true;
@@ -143,7 +143,7 @@ pub(super) async fn view(backend: &impl Backend, serializable: bool) -> Result<A
     Ok(backend.view())
 }
 
-/// Carries a scan out in slices, so that other requests of the thread are not kept waiting.
+/// Executes a scan in slices, so that other requests of the thread are not delayed.
 pub(super) async fn run(mut scan: RangeScan<'static>) -> Result<RangeReply, MvccError> {
     while scan.advance(sizes().scan_slice_keys)? == Progress::More {
         env::yield_now().await;
@@ -151,8 +151,8 @@ pub(super) async fn run(mut scan: RangeScan<'static>) -> Result<RangeReply, Mvcc
     Ok(scan.into_reply())
 }
 
-/// The same for a part of a reply that has so many bytes already: a reply that becomes too large ends early, and much is sorted
-/// elsewhere.
+/// The same for a part of a reply that already has `before_bytes`. A reply that becomes too large ends early, and large sorts run
+/// on another thread.
 async fn run_large(
     mut scan: RangeScan<'static>,
     large: &LargeWork,
@@ -169,7 +169,7 @@ async fn run_large(
     large.run(bytes, move || Ok(scan.into_reply())).await
 }
 
-/// A plain get of one key as it is now.
+/// A get of one key at the newest revision, without options.
 fn is_point_get(request: &RangeRequest) -> bool {
     request.range_end.is_empty()
         && request.revision <= 0

@@ -1,6 +1,5 @@
-//! Work on large requests and replies: decoding, checking, sorting, turning them into JSON and back. A few bytes' worth is done at
-//! once; more goes to threads of their own, a few at a time, so that whatever else the thread of the request has to do need not
-//! wait.
+//! Work on large requests and replies: decoding, checking, sorting, conversion to and from JSON. Small amounts are done
+//! immediately. Larger ones run on separate threads, a few at a time, so that they do not delay the request's thread.
 
 use super::status::EtcdError;
 use crate::env;
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tonic::Status;
 
-/// The threads' work of one port. Cheap to clone.
+/// The separate threads of one port. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LargeWork(Arc<Semaphore>);
 
@@ -20,7 +19,7 @@ impl Default for LargeWork {
 }
 
 impl LargeWork {
-    /// Carries out the work on so many bytes.
+    /// Executes work whose cost depends on this many bytes.
     pub async fn run<T: Send + 'static>(
         &self,
         bytes: usize,

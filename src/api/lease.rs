@@ -1,7 +1,7 @@
-//! The Lease service. Grants and revocations go through the log; how long a lease still lives is the leader's to say.
+//! The Lease service. Grants and revocations go through the log; only the leader knows the remaining TTL of a lease.
 //!
-//! Mirrors etcd's server/etcdserver/api/v3rpc/lease.go. Unlike etcd's, a keep-alive stream takes many questions at a time;
-//! the answers come in their order.
+//! Mirrors etcd's server/etcdserver/api/v3rpc/lease.go. Unlike etcd's, a keep-alive stream processes many requests at a time; the
+//! replies keep their order.
 
 use super::backend::{Backend, header};
 use super::body::{Body, frame};
@@ -31,7 +31,7 @@ pub async fn grant(
     Ok(Body::message(&granted(backend, caller, request).await?))
 }
 
-/// Grants a lease, under an id of its own if none is asked for.
+/// Grants a lease. The server chooses the id if the client does not.
 pub(super) async fn granted(
     backend: &impl Backend,
     caller: &Caller,
@@ -47,7 +47,7 @@ pub(super) async fn granted(
             request.id = backend.leases().next_id();
         }
         match propose(backend, caller, request).await {
-            // Nothing has happened, and the client has not asked for this one.
+            // Nothing has happened, and the client did not choose this id.
             Err(CallError::Known(EtcdError::LeaseExists)) if chosen_here => {}
             outcome => return outcome,
         }
@@ -86,7 +86,7 @@ pub async fn leases(backend: &impl Backend, _: LeaseLeasesRequest) -> Result<Bod
     }))
 }
 
-/// Answers questions as long as the client has some. `headers` are those of the call.
+/// Replies to keep-alives until the client has no more. `headers` are those of the call.
 pub fn keep_alive<B: Backend>(
     backend: &B,
     headers: &HeaderMap,
@@ -107,7 +107,7 @@ pub fn keep_alive<B: Backend>(
         if let Poll::Ready(answer) = answers.as_mut().poll_next(context) {
             return Poll::Ready(answer);
         }
-        // Nothing is under way, or what is does not come to an end: the client hears why.
+        // Nothing is pending, or what is pending does not finish: the client gets the reason.
         super::watch::poll_end(&end, context)
     })))
 }
@@ -126,7 +126,7 @@ fn questions(
 }
 
 async fn renew(backend: &impl Backend, request: LeaseKeepAliveRequest) -> Result<Bytes, Status> {
-    // Before the question: a lease that ends in the next revision has been kept alive before it, not after.
+    // Before the question: a lease that expires at the next revision was kept alive before that revision, not after.
     let header = header(backend, backend.view().revision());
     let question = Question {
         id: request.id,
@@ -145,7 +145,7 @@ impl From<AskError> for CallError {
     fn from(error: AskError) -> Self {
         Self::Known(match error {
             AskError::NoLeader => EtcdError::NoLeader,
-            // Never seen by clients: it is said to members only.
+            // Clients never see this error: only members get it.
             AskError::NotLeading => EtcdError::LeaderChanged,
             AskError::Timeout => EtcdError::Timeout,
             AskError::TooManyRequests => EtcdError::TooManyRequests,

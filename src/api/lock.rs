@@ -1,8 +1,8 @@
 //! The Lock service: a lock belongs to the oldest key under its name.
 //!
-//! Mirrors etcd's server/etcdserver/api/v3lock/lock.go: who calls without a lease gets one of 60 seconds that nobody
-//! keeps alive; who goes away while it waits leaves no key behind; the lock lasts until its key is deleted, by Unlock or
-//! with its lease. What is before a caller is looked up in `queue.rs`.
+//! Mirrors etcd's server/etcdserver/api/v3lock/lock.go. A caller without a lease gets one of 60 seconds that is not kept alive. A
+//! caller that disconnects while it waits leaves no key behind. The lock is held until its key is deleted, by Unlock or with its
+//! lease. `queue/` finds the keys before a caller's.
 
 use super::backend::Backend;
 use super::body::Body;
@@ -16,7 +16,7 @@ use crate::requests::Caller;
 use bytes::Bytes;
 use tonic::Status;
 
-/// Answers when the caller has the lock.
+/// Returns when the caller has the lock.
 pub async fn lock(backend: &impl Backend, caller: &Caller, request: LockRequest) -> Result<Body, Status> {
     let response = acquired(backend, caller, request).await.map_err(status)?;
     Ok(Body::message(&response))
@@ -27,18 +27,18 @@ async fn acquired(
     caller: &Caller,
     request: LockRequest,
 ) -> Result<LockResponse, CallError> {
-    // In boxes, which go before the waiting begins.
+    // Boxed, so that their memory is freed before the wait begins.
     let lease = Box::pin(session(backend, caller, request.lease)).await?;
     let entering = Place::enter(backend, caller, &request.name, lease, Bytes::new());
     let Entered { place, .. } = Box::pin(entering).await?;
-    // It is a part of what came from the network, which would stay as long as the caller waits.
+    // Dropped, since it keeps a network buffer alive as long as the caller waits.
     drop(request);
     let key = place.key.clone();
     let header = Some(place.reach_front(backend, EtcdError::SessionExpired).await?);
     Ok(LockResponse { header, key })
 }
 
-/// Deletes the key of a lock, whether it is there or not.
+/// Deletes the key of a lock, whether it exists or not.
 pub async fn unlock(backend: &impl Backend, caller: &Caller, request: UnlockRequest) -> Result<Body, Status> {
     let header = released(backend, caller, request).await.map_err(status)?;
     Ok(Body::message(&UnlockResponse { header }))

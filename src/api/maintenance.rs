@@ -1,4 +1,4 @@
-//! The Maintenance service, as far as it exists. Mirrors etcd's server/etcdserver/api/v3rpc/maintenance.go.
+//! The Maintenance service, as far as it is implemented. Mirrors etcd's server/etcdserver/api/v3rpc/maintenance.go.
 
 use super::backend::{Backend, header};
 use super::body::Body;
@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, oneshot};
 use tonic::Status;
 
-/// A transfer of leadership takes an election. Callers give up sooner (etcd: as long as the caller waits).
+/// A transfer of leadership takes an election. The call gives up after this time (etcd: as long as the caller waits).
 const LEADER_TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 const LEADER_TRANSFER_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -52,28 +52,28 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
     })
 }
 
-/// What a member says about the space that it takes.
+/// The sizes that a member reports about its space.
 #[allow(clippy::struct_field_names)] // the unit belongs to the name
 pub(super) struct Sizes {
     pub(super) stored_bytes: u64,
     pub(super) in_use_bytes: u64,
-    /// As given where there is none, as by etcd.
+    /// As configured if there is no quota, as in etcd.
     pub(super) quota_bytes: i64,
 }
 
 pub(super) fn sizes(backend: &impl Backend, view: &View) -> Sizes {
-    // The members are never none: etcd's file, too, is never empty, and clients of 3.4 leave out a 0.
+    // There is always a member, so this is never 0: etcd's file is never empty either, and clients of 3.4 leave out a 0.
     let in_use_bytes = view.applied.usage.live_bytes() + view.cluster.encoded_len() as u64;
     let rules = backend.space().rules();
     Sizes {
-        // What the engine makes of little can be less than what its parts are counted as.
+        // The engine can store little data in less space than its parts are counted with.
         stored_bytes: view.state.disk_bytes().max(in_use_bytes),
         in_use_bytes,
         quota_bytes: rules.quota().map_or(rules.quota_bytes, |quota| quota as i64),
     }
 }
 
-/// As protobuf's text form has it.
+/// In protobuf's text form.
 fn alarm_text(alarm: RaisedAlarm) -> String {
     let name = alarm.name();
     match alarm.member_id {
@@ -82,7 +82,7 @@ fn alarm_text(alarm: RaisedAlarm) -> String {
     }
 }
 
-/// Through the log, the list too: it holds whatever was raised before anywhere.
+/// Goes through the log even to list alarms: so the list holds every alarm that was raised before on any member.
 pub async fn alarm(backend: &impl Backend, caller: &Caller, request: AlarmRequest) -> Result<Body, Status> {
     let command = AlarmCommand {
         request: Some(request),
@@ -91,7 +91,7 @@ pub async fn alarm(backend: &impl Backend, caller: &Caller, request: AlarmReques
     Ok(Body::message(&propose(backend, caller, command).await?))
 }
 
-/// Has the target elected, if this member leads, and answers once it leads.
+/// Transfers the leadership to the target, if this member leads, and returns once the target leads.
 pub async fn move_leader(backend: &impl Backend, request: MoveLeaderRequest) -> Result<Body, Status> {
     let target = MemberId(request.target_id);
     if backend.raft_status().leader != backend.identity().member_id {
@@ -129,8 +129,8 @@ pub async fn hash_kv(backend: &impl Backend, request: HashKvRequest) -> Result<B
     }))
 }
 
-/// Everything that the log has made: keys, leases with what they hold, members, alarms. The same on all members with the
-/// same state. etcd sums its file's buckets here, so the numbers are not etcd's.
+/// Hashes all of the replicated state: keys, leases with their keys, members, alarms. Equal on all members with the same state.
+/// etcd hashes its file's buckets here, so the numbers differ from etcd's.
 pub async fn hash_all(backend: &impl Backend, _: HashRequest) -> Result<Body, Status> {
     let timer = &backend.metrics().store.hash_seconds;
     let begin = env::now();
@@ -160,8 +160,8 @@ pub(super) async fn hash_of(view: &View, revision: i64) -> Result<KeyValueHash, 
     Ok(scan.into_hash())
 }
 
-/// Rewrites what is little of the state, on a thread of its own, one request at a time. Reads and writes go on meanwhile.
-/// Where much is stored, there is no need: the engine merges its tables all the time, and gives free space back.
+/// Rewrites small keyspaces of the state, on a separate thread, one request at a time. Reads and writes continue meanwhile. Large
+/// keyspaces do not need it: the engine merges their tables all the time, and frees space.
 pub async fn defragment(
     backend: &impl Backend,
     _: DefragmentRequest,
@@ -172,7 +172,7 @@ pub async fn defragment(
     let metrics = Arc::clone(&backend.metrics().store);
     let state = Arc::clone(&backend.view().state);
     let (done, result) = oneshot::channel();
-    // The thread reports by the channel; if the caller has left, nobody listens.
+    // The thread reports through the channel; the receiver is gone if the caller has left.
     let _detached = env::thread("defragment", 1, move || async move {
         metrics.defragmenting.set(1);
         let begin = env::now();

@@ -1,8 +1,8 @@
-//! What clients talk to: etcd's gRPC services, their JSON form and the plain HTTP paths, on one port.
+//! The API for clients: etcd's gRPC services, their JSON form and the plain HTTP paths, on one port.
 //!
-//! A request is one task from the first byte to the last: it is decoded, checked as etcd's server/etcdserver/api/v3rpc
-//! does, proposed or read on that task, and answered. What consensus and the state do is behind [`Backend`]. Users are
-//! not here yet.
+//! A request is one task from the first byte to the last. That task decodes it, checks it as etcd's server/etcdserver/api/v3rpc
+//! does, proposes or reads, and replies. Consensus and the state are behind [`Backend`]. Authentication with users is not
+//! implemented yet.
 
 mod auth;
 mod authority;

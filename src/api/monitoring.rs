@@ -1,7 +1,7 @@
-//! What operators' tools ask over plain HTTP: `/metrics`, `/debug/vars`, and the level of the log.
+//! Plain HTTP for operators' tools: `/metrics`, `/debug/vars`, and the log level.
 //!
-//! Mirrors etcd's server/etcdserver/api/etcdhttp/{metrics,debug}.go, and 3.4's `/config/local/log`, which later versions
-//! do not have. `/debug/pprof` and `/debug/requests` show the inside of a Go program and are not here.
+//! Mirrors etcd's server/etcdserver/api/etcdhttp/{metrics,debug}.go, and 3.4's `/config/local/log`, which later versions do not
+//! have. `/debug/pprof` and `/debug/requests` show the inside of a Go program and are not here.
 
 use super::backend::Backend;
 use super::body::Body;
@@ -20,9 +20,9 @@ use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Where the level of the log is set.
+/// The path that sets the log level.
 pub const LOG_LEVEL_PATH: &str = "/config/local/log";
-/// A request to set it needs no more.
+/// The longest request to set it.
 const LOG_LEVEL_BYTES_MAX: usize = 1024;
 
 /// The newest text of `/metrics` and when it was made. Cheap to clone.
@@ -30,7 +30,7 @@ const LOG_LEVEL_BYTES_MAX: usize = 1024;
 pub struct MetricsText(Arc<Mutex<Option<(env::Instant, Bytes)>>>);
 
 impl MetricsText {
-    /// The newest one if it is young enough, or a new one. Whoever asks while it is made waits for it.
+    /// Returns the newest text if it is recent enough, else makes a new one. Concurrent callers wait for it.
     fn get(&self, make: impl FnOnce() -> String) -> Bytes {
         let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = env::now();
@@ -86,7 +86,7 @@ fn observe(backend: &impl Backend) -> Observed {
     }
 }
 
-/// `/debug/vars`, as Go's expvar shows them. Of `memstats` there is what the operating system knows.
+/// `/debug/vars` in the form of Go's expvar. `memstats` holds what the operating system reports.
 pub async fn variables(backend: &impl Backend) -> Response<Body> {
     let details = backend.raft_details().await.unwrap_or_default();
     let usage = env::process_usage();
@@ -133,7 +133,7 @@ fn raft_status(backend: &impl Backend, details: &RaftDetails) -> Value {
     })
 }
 
-/// Sets the level of the log until the next start: `{"Level":"DEBUG"}`.
+/// Sets the log level until the next start: `{"Level":"DEBUG"}`.
 pub async fn set_log_level<R>(request: Request<R>) -> Response<Body>
 where
     R: http_body::Body<Data = Bytes>,
@@ -155,7 +155,7 @@ where
     let Ok(Value::Object(asked)) = serde_json::from_slice(&body.to_bytes()) else {
         return refused("Invalid json body".to_owned());
     };
-    // Go matches field names whatever their case, and what is missing is empty.
+    // Go ignores the case of field names, and a missing field is empty.
     let mut fields = asked.iter();
     let level = fields.find(|(name, _)| name.eq_ignore_ascii_case("level"));
     let level = level.map_or("", |(_, value)| value.as_str().unwrap_or_default());
@@ -167,7 +167,7 @@ where
     plain(StatusCode::NO_CONTENT, None, String::new())
 }
 
-/// 3.4 names capnslog's levels here; zap's are their like.
+/// 3.4 uses capnslog's level names here; each maps to a level of zap.
 fn log_level(name: &str) -> Option<logging::Level> {
     use logging::Level;
     Some(match name.to_ascii_uppercase().as_str() {

@@ -1,6 +1,6 @@
-//! What is written to a stream that wraps another one and changes only what is read from it.
+//! The write side of a stream that wraps another one and changes only what is read.
 
-/// Has a wrapper's `stream` take all that is written.
+/// Passes all writes of a wrapper to its `stream`.
 macro_rules! pass_writes {
     ($wrapper:ident) => {
         impl<S: tokio::io::AsyncWrite + Unpin> tokio::io::AsyncWrite for $wrapper<S> {

@@ -1,8 +1,8 @@
-//! What the port for members answers over plain HTTP beside our own service between members.
+//! The plain HTTP paths of the peer port, besides our own service between members.
 //!
 //! Mirrors etcd's server/etcdserver/api/etcdhttp/peer.go, lease/leasehttp/http.go and the hashkv and downgrade handlers of
-//! server/etcdserver: tools ask these paths. What etcd's members send each other under `/raft` is refused as etcd refuses a
-//! version that it does not understand: a member of the other kind hears why it cannot take part.
+//! server/etcdserver: tools use these paths. Requests of etcd members under `/raft` are refused as etcd refuses an incompatible
+//! version, so that an etcd member logs why it cannot take part.
 
 use super::backend::Backend;
 use super::body::Body;
@@ -26,14 +26,14 @@ use http_body_util::{BodyExt, Limited};
 use prost::Message;
 use serde_json::{Value, json};
 
-/// Requests here carry a number or two (etcd: `maxLeaseHTTPRequestSize`).
+/// Requests here carry one or two numbers (etcd: `maxLeaseHTTPRequestSize`).
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 const PROTOBUF: &str = "application/protobuf";
 const CLUSTER_ID: HeaderName = HeaderName::from_static("x-etcd-cluster-id");
 const SERVER_VERSION: HeaderName = HeaderName::from_static("x-server-version");
 const INCOMPATIBLE: &str = "incompatible version";
 
-/// What `/leases/internal` is asked (etcd: leasepb.LeaseInternalRequest).
+/// The request of `/leases/internal` (etcd: leasepb.LeaseInternalRequest).
 #[derive(Clone, PartialEq, Message)]
 struct LeaseInternalRequest {
     #[prost(message, optional, tag = "1")]
@@ -46,7 +46,7 @@ struct LeaseInternalResponse {
     time_to_live: Option<LeaseTimeToLiveResponse>,
 }
 
-/// Answers a request whose path this port has.
+/// Handles a request for one of this port's paths.
 pub(super) async fn respond<R>(backend: &impl Backend, request: Request<R>) -> Response<Body>
 where
     R: http_body::Body<Data = Bytes>,
@@ -78,7 +78,7 @@ where
     }
 }
 
-/// The refusal of a method that a path does not take.
+/// The refusal of a method that a path does not allow.
 fn check_method(path: &str, method: &Method) -> Option<Response<Body>> {
     let leases = ["/leases", "/leases/internal"].contains(&path);
     let posts = ["/raft", "/raft/snapshot"].contains(&path) || path.starts_with("/members/promote/");
@@ -91,7 +91,7 @@ fn check_method(path: &str, method: &Method) -> Option<Response<Body>> {
         return None;
     }
     Some(if leases {
-        // As etcd's, without a word about which is taken.
+        // As in etcd, without naming the allowed method.
         error(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
     } else {
         method_not_allowed(if posts { "POST" } else { "GET" })
@@ -109,7 +109,7 @@ fn members(backend: &impl Backend) -> Response<Body> {
     let view = backend.view();
     let mut members: Vec<_> = view.cluster.members.iter().collect();
     members.sort_by_key(|member| member.id);
-    // Go leaves out what is empty. The order is that of its fields.
+    // Go leaves out empty fields. The order is that of its struct.
     let members = members.into_iter().map(|member| {
         let mut fields = vec![
             format!("\"id\":{}", member.id),
@@ -130,7 +130,7 @@ fn members(backend: &impl Backend) -> Response<Body> {
     plain(StatusCode::OK, Some(JSON), format!("[{}]\n", members.join(",")))
 }
 
-/// Has a learner vote from now on; answers with all members.
+/// Promotes a learner to a voter; returns all members.
 async fn promote(backend: &impl Backend, id: &str) -> Response<Body> {
     let Ok(number) = id.parse::<u64>() else {
         return error(

@@ -1,15 +1,15 @@
-//! The places that a member has for connections: who gets one, and who leaves when they run short.
+//! The connection places of a member: which connection gets one, and which has to leave when they run short.
 //!
-//! Every connection costs a file descriptor, and the storage engine needs descriptors too: its next file must never fail for
-//! want of one. So connections have a number of places that follows the limit of open files ([`crate::limits::OpenFiles`]),
-//! and a port never stops accepting. When a connection comes and no place is free, room is made in this order:
+//! Every connection costs a file descriptor, and the storage engine must never lack one for its next file. So the number of
+//! places follows the limit of open files ([`crate::limits::OpenFiles`]), and a port never stops accepting. When a connection
+//! arrives and no place is free, room is made in this order:
 //!
-//! 1. The oldest connection that has said nothing (no byte, or no finished TLS handshake) is closed at once.
+//! 1. The oldest silent connection (no byte, or no finished TLS handshake) is closed immediately.
 //! 2. The connection that has been idle for longest, without any request under way, is asked to leave: HTTP/2 clients get a
-//!    GOAWAY and connect again when they need to. Some are asked before the last place is gone, so that the next connection
-//!    need not wait; they have [`LEAVING_CONNECTION_MAX`](crate::limits::LEAVING_CONNECTION_MAX). Who had a request a moment
-//!    ago is not idle: a client that sends one after the other keeps its connection.
-//! 3. A connection with a request under way stays. If there are only such ones, the one that comes is closed.
+//!    GOAWAY and reconnect when they need to. Some are asked before the last place is taken, so that the next connection need not
+//!    wait; they have [`LEAVING_CONNECTION_MAX`](crate::limits::LEAVING_CONNECTION_MAX). A connection with a very recent request
+//!    is not idle: a client that sends one request after the other keeps its connection.
+//! 3. A connection with a request under way stays. If there are only such connections, the new one is closed.
 
 use super::body::Body;
 use crate::env::{self, Instant};
@@ -26,14 +26,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// So many places are kept free ahead of time at most, as long as idle connections take them.
+/// At most this many places are freed ahead of time while idle connections occupy them.
 const SPARE_MAX: usize = 64;
-/// And no more than this part of all.
+/// And at most this fraction of all places.
 const SPARE_PART: usize = 16;
-/// For each connection that comes while no place is free, no more than so many are looked at: some 10 microseconds.
+/// For each connection that arrives while no place is free, at most this many are checked on average: some 10 microseconds.
 const SEATS_PER_LOOK: usize = 4096;
 
-/// The places that one port has, or that several share. Clones are the same places.
+/// The places of one port, or of several ports that share them. Clones are the same places.
 #[derive(Clone)]
 pub struct Places(Arc<Shared>);
 
@@ -41,27 +41,27 @@ struct Shared {
     max: usize,
     spare: usize,
     idle_min: Duration,
-    /// Moments are counted from here.
+    /// The start of the clock.
     begin: Instant,
     ledger: Mutex<Ledger>,
-    /// A connection has gone, or does not leave after all.
+    /// A connection has been closed, or stays after all.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Ledger {
     seats: Slab<Arc<Seat>>,
-    /// Connections that have come so far.
+    /// Connections that have arrived so far.
     arrivals: u64,
-    /// Those that have said nothing, by their arrival.
+    /// The silent connections, by arrival.
     silent: BTreeMap<u64, usize>,
-    /// Those that were asked to leave and have not gone.
+    /// The number of connections that were asked to leave and are still open.
     leaving: usize,
-    /// So often nobody idle is looked for, since there was none a moment ago.
+    /// The number of searches for an idle connection to skip, since the last one found none.
     looks_left_out: usize,
 }
 
-/// What the ledger knows of a connection.
+/// The state of a connection in the ledger.
 struct Seat {
     shared: Arc<Shared>,
     arrival: u64,
@@ -74,7 +74,7 @@ struct Seat {
     asked: Notify,
 }
 
-/// One connection's place, until it is dropped.
+/// The place of one connection, until it is dropped.
 pub(super) struct Place {
     key: usize,
     seat: Arc<Seat>,
@@ -83,14 +83,14 @@ pub(super) struct Place {
 /// A request under way.
 pub(super) struct Busy(Arc<Seat>);
 
-/// Marks requests of one connection. Cheap to clone.
+/// Marks the requests of one connection. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Activity(Arc<Seat>);
 
-/// What becomes of a connection that comes.
+/// The decision about a new connection.
 enum Admission {
     Taken(Place),
-    /// Somebody is leaving.
+    /// A connection is about to leave.
     Soon,
     Full,
 }
@@ -116,8 +116,8 @@ impl Places {
         self.0.max
     }
 
-    /// A place for a connection that has come; none if all have requests under way. Waits for those that are leaving, which
-    /// takes no longer than they are given, and for a moment where somebody may be idle after it.
+    /// Returns a place for a new connection; none if all others have requests under way. Waits for connections that are leaving,
+    /// which is bounded, and once for a moment in which a connection may become idle.
     pub(super) async fn admit(&self) -> Option<Place> {
         let mut has_waited = false;
         loop {
@@ -129,14 +129,14 @@ impl Places {
                 Admission::Full if has_waited => return None,
                 Admission::Full => {
                     has_waited = true;
-                    // Whether a place became free or not is what the next look tells.
+                    // The next check tells whether a place became free.
                     let _ = env::timeout(self.0.idle_min, changed).await;
                 }
             }
         }
     }
 
-    /// Asks somebody to leave, though there may be places: the process has run out of descriptors all the same.
+    /// Asks a connection to leave even if places are free, because the process has run out of descriptors.
     pub(super) fn make_room(&self) {
         let mut ledger = self.0.lock();
         if ledger.leaving == 0 {
@@ -169,7 +169,7 @@ impl Places {
         });
         let key = ledger.seats.insert(Arc::clone(&seat));
         ledger.silent.insert(arrival, key);
-        // The silent ones can be closed at once, so that they count as room.
+        // Silent connections can be closed immediately, so they count as room.
         let room = shared.max - ledger.seats.len() + ledger.silent.len() + ledger.leaving;
         if room < shared.spare.div_ceil(2) {
             ledger.ask_idle(shared.spare - room, shared);
@@ -189,7 +189,7 @@ impl Shared {
 }
 
 impl Ledger {
-    /// Asks the one that is missed least.
+    /// Asks the least valuable connection to leave.
     fn ask_one(&mut self, shared: &Shared) {
         match self.silent.pop_first() {
             Some((_, key)) => self.ask(key),
@@ -197,7 +197,7 @@ impl Ledger {
         }
     }
 
-    /// Asks those that have been idle for longest.
+    /// Asks the connections that have been idle for longest to leave.
     fn ask_idle(&mut self, count: usize, shared: &Shared) {
         if self.looks_left_out > 0 {
             self.looks_left_out -= 1;
@@ -240,14 +240,14 @@ impl Seat {
 }
 
 impl Place {
-    /// The other end has said something: it is no longer among the first to go.
+    /// The client has sent something: the connection no longer counts as silent.
     pub(super) fn spoken(&self) {
         let mut ledger = self.seat.shared.lock();
         ledger.silent.remove(&self.seat.arrival);
         self.seat.is_silent.store(false, Ordering::Release);
     }
 
-    /// Done when others need the place.
+    /// Ready when the place is needed for another connection.
     pub(super) async fn asked_to_leave(&self) {
         while !self.seat.is_asked.load(Ordering::Acquire) {
             self.seat.asked.notified().await;
@@ -258,7 +258,7 @@ impl Place {
         self.seat.busy.load(Ordering::Acquire) > 0
     }
 
-    /// It does not leave yet: it has a request under way, and nobody waits for its place any more.
+    /// The connection stays for now: it has a request under way, and its place is no longer needed.
     pub(super) fn stays(&self) {
         self.seat.shared.lock().leaving -= 1;
         self.seat.is_asked.store(false, Ordering::Release);
@@ -284,7 +284,7 @@ impl Drop for Place {
 }
 
 impl Activity {
-    /// A request begins; it ends when the value is dropped.
+    /// Marks a request as under way until the value is dropped.
     pub(super) fn begin(&self) -> Busy {
         self.0.busy.fetch_add(1, Ordering::AcqRel);
         Busy(Arc::clone(&self.0))
@@ -309,7 +309,7 @@ impl fmt::Debug for Places {
     }
 }
 
-/// The body of a response, whose request is under way as long as it is not dropped.
+/// The body of a response. Its request counts as under way until the body is dropped.
 pub(super) struct BusyBody {
     pub(super) body: Body,
     pub(super) _busy: Busy,
@@ -356,7 +356,8 @@ mod tests {
         place.seat.is_asked.load(Ordering::Acquire)
     }
 
-    /// Someone comes while all places are taken: `expected` is asked to leave, and nobody else. Returns the newcomer.
+    /// A connection arrives while all places are taken: only `expected` is asked to leave. Returns the place of the new
+    /// connection.
     fn makes_room(places: &Places, expected: Place, others: &[&Place]) -> Place {
         assert!(matches!(places.take(), Admission::Soon));
         assert!(matches!(places.take(), Admission::Soon), "one at a time");
@@ -410,7 +411,7 @@ mod tests {
         assert_eq!(places.0.spare, 4);
         let mut seated: Vec<Place> = (0..62).map(|_| spoken(&places)).collect();
         assert!(!seated.iter().any(is_asked));
-        // The newcomer has said nothing and counts as room until it has.
+        // The new connection is silent and counts as room until it has sent something.
         seated.push(spoken(&places));
         seated.push(spoken(&places));
         let asked: Vec<usize> = (0..seated.len())
@@ -418,7 +419,7 @@ mod tests {
             .collect();
         assert_eq!(asked, [0, 1, 2]);
         assert_eq!(places.0.lock().leaving, 3);
-        // One has a request under way when it comes to it.
+        // One connection has a request under way when it would have to leave.
         seated[0].stays();
         drop(seated.remove(1));
         assert_eq!(places.0.lock().leaving, 1);

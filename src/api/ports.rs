@@ -1,16 +1,16 @@
-//! Which port answers what, in one list: a path that is not in it is answered nowhere.
+//! The paths of each port, in one list: no port serves a path that is not in it.
 //!
-//! | port | answers |
+//! | port | serves |
 //! |---|---|
 //! | clients | etcd's gRPC services, their JSON form, health, version and metrics |
 //! | peers | our own service between members, the plain paths of etcd's peer port, and of gRPC `MemberList` |
 //! | metrics | health and metrics |
 //!
-//! The peer port often takes connections without a client certificate and knows no users, so that it must not offer what the
-//! client port guards. etcd 3.6 and later speak no gRPC there at all; up to 3.5 the whole API was there, and of it the list
-//! of members is what people use.
+//! The peer port often accepts connections without a client certificate and does not know users, so it must not offer what the
+//! client port protects. etcd 3.6 and later serve no gRPC there at all. Up to 3.5 they served the whole API, of which tools use
+//! the list of members.
 
-/// The ports of a member, by whom they are for.
+/// The ports of a member, by their clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
     Clients,
@@ -20,16 +20,16 @@ pub enum Port {
 
 use Port::{Clients, Metrics, Peers};
 
-/// gRPC methods of etcd's that the peer port answers.
+/// etcd's gRPC methods that the peer port serves.
 pub const PEER_METHODS: [&str; 1] = ["/etcdserverpb.Cluster/MemberList"];
 
-/// The services that these belong to.
+/// The services of these methods.
 pub const PEER_SERVICES: [&str; 1] = ["etcdserverpb.Cluster"];
 
-/// With what the paths of our own service begin.
+/// The prefix of the paths of our own service.
 pub const MEMBERS_PACKAGE: &str = "/callboard.peer.";
 
-/// Plain paths, and the ports that answer them. One that ends with `/` stands for all that begin with it.
+/// Plain paths, and the ports that serve them. A path that ends with `/` covers all paths that begin with it.
 pub const PLAIN_PATHS: [(&str, &[Port]); 17] = [
     ("/version", &[Clients, Peers]),
     ("/health", &[Clients, Metrics]),
@@ -50,7 +50,7 @@ pub const PLAIN_PATHS: [(&str, &[Port]); 17] = [
     ("/downgrade/enabled", &[Peers]),
 ];
 
-/// Whether a port answers a plain path.
+/// Whether a port serves a plain path.
 pub fn answers(port: Port, path: &str) -> bool {
     PLAIN_PATHS.iter().any(|(known, ports)| {
         let fits = if known.ends_with('/') {

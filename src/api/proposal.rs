@@ -1,4 +1,4 @@
-//! Requests of clients that the log carries: proposed with their caller, answered with their own kind of response.
+//! Client requests that go through the log: proposed with their caller, answered with the response of their kind.
 
 use super::backend::{Backend, fill};
 use super::status::{CallError, EtcdError};
@@ -17,13 +17,13 @@ use crate::state::machine::Outcome;
 use futures_util::FutureExt;
 use std::future::Future;
 
-/// A request, and what it comes to.
+/// A request and the type of its response.
 pub(super) trait Proposal {
     type Response;
 
     fn into_request(self) -> Request;
 
-    /// None if it is the outcome of another kind of request.
+    /// None if the outcome belongs to another kind of request.
     fn response(outcome: Outcome) -> Option<Self::Response>;
 
     fn header(response: &mut Self::Response) -> &mut Option<ResponseHeader>;
@@ -63,7 +63,7 @@ proposals! {
     PeerUrls PeerUrls MemberUpdate MemberUpdateResponse;
 }
 
-/// Has a request carried out, if there is room for it. Not an `async fn`: what waits would hold the request twice.
+/// Executes a request, if there is space for it. Not an `async fn`, whose future would hold the request twice.
 pub(super) fn propose<P: Proposal>(
     backend: &impl Backend,
     caller: &Caller,
@@ -78,7 +78,7 @@ pub(super) fn propose<P: Proposal>(
     })
 }
 
-/// A broken invariant, but no reason to take the member down.
+/// A broken invariant, but no reason to stop the member.
 pub(super) fn foreign_outcome() -> CallError {
     tracing::error!("a command came to another command's outcome");
     CallError::Other("the outcome belongs to another command".to_owned())
@@ -90,9 +90,9 @@ async fn carry_out(backend: &impl Backend, caller: &Caller, request: Request) ->
         let view = backend.view();
         if !backend.space().takes(view.applied.usage.live_bytes(), cost) {
             let own = backend.identity().member_id;
-            // All are to know, though not once for each request that is refused.
+            // All members should know, but not once per refused request.
             if own_alarm(&view, own).is_none() {
-                // Refused all the same if it does not come through, as by etcd.
+                // The write is refused even if the alarm cannot be raised, as in etcd.
                 let _ = Box::pin(backend.propose(caller, command(own, AlarmAction::Activate))).await;
             }
             return Err(EtcdError::NoSpace.into());

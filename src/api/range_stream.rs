@@ -1,6 +1,6 @@
-//! RangeStream: a range in several messages, all of one view. Mirrors etcd 3.7's server/etcdserver/v3_server.go: chunks
-//! of ten keys at first, then doubled or halved so that their size nears `--max-request-bytes`; header, `more` and
-//! `count` are in the last message only.
+//! RangeStream: a range in several messages, all from one view. Mirrors etcd 3.7's server/etcdserver/v3_server.go: chunks of ten
+//! keys at first, then doubled or halved so that their size approaches `--max-request-bytes`; header, `more` and `count` are in
+//! the last message only.
 
 use super::backend::{Backend, header};
 use super::body::{Body, frame};
@@ -22,7 +22,7 @@ pub async fn range_stream(backend: &impl Backend, mut request: RangeRequest) -> 
     request.sort_target = SortTarget::Key as i32;
     let view = view(backend, request.serializable).await?;
     backend.metrics().store.ranges.inc();
-    // Errors of the revision come before the first message.
+    // Errors about the revision come before the first message.
     view.range(&request).map_err(CallError::from)?;
     let limit = if request.limit > 0 {
         request.limit
@@ -51,9 +51,9 @@ pub async fn range_stream(backend: &impl Backend, mut request: RangeRequest) -> 
 struct Chunks {
     view: Arc<View>,
     header: ResponseHeader,
-    /// Its key moves on with every chunk.
+    /// Its key advances with every chunk.
     request: RangeRequest,
-    /// Keys that the caller's limit still lets through.
+    /// Keys that the caller's limit still permits.
     left: i64,
     chunk_keys: i64,
     chunk_bytes: usize,

@@ -1,4 +1,4 @@
-//! From the path of a request to what answers it, without a router: a get must not pay for one.
+//! Routes a request from its path to its handler, without a router: a get must not pay for one.
 
 use super::backend::Backend;
 use super::body::Body;
@@ -29,7 +29,7 @@ use tokio::sync::watch::Receiver;
 use tokio::sync::{Mutex, Semaphore};
 use tonic::{Code, Status};
 
-/// Services of which at least one method is answered here.
+/// Services of which at least one method is implemented.
 const SERVICES: [&str; 9] = [
     "etcdserverpb.KV",
     "etcdserverpb.Watch",
@@ -42,20 +42,20 @@ const SERVICES: [&str; 9] = [
     "grpc.health.v1.Health",
 ];
 
-/// With what the paths of etcd's services begin.
+/// The prefixes of the paths of etcd's services.
 const PACKAGES: [&str; 4] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb.", "/grpc.health."];
 
-/// A method that exists in etcd and does not exist here yet.
+/// A method of etcd that is not implemented yet.
 const NOT_YET: &str = "/etcdserverpb.Maintenance/Downgrade";
 
-/// A gRPC call but for its messages.
+/// A gRPC call without its messages.
 pub(super) struct CallHead<'a> {
     pub caller: &'a Caller,
     pub path: &'a str,
     pub headers: &'a HeaderMap,
 }
 
-/// Everything that one port answers. Cheap to clone.
+/// All handlers of one port. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Routes<B> {
     backend: B,
@@ -90,7 +90,7 @@ impl<B: Backend> Routes<B> {
         }
     }
 
-    /// What ports of `--listen-metrics-urls` answer.
+    /// The routes of `--listen-metrics-urls`.
     pub fn monitoring(backend: B) -> Self {
         Self {
             port: Port::Metrics,
@@ -98,7 +98,7 @@ impl<B: Backend> Routes<B> {
         }
     }
 
-    /// What ports of `--listen-peer-urls` answer, with the services between members in `router`.
+    /// The routes of `--listen-peer-urls`, with the services between members in `router`.
     pub fn peers(backend: B, router: axum::Router) -> Self {
         let routes = Self {
             port: Port::Peers,
@@ -107,14 +107,15 @@ impl<B: Backend> Routes<B> {
         routes.with(router)
     }
 
-    /// Answers nobody before `opened` is true, but who asks for the services of the added router.
+    /// Refuses all requests until `opened` is true, except those for services of the added router.
     #[must_use]
     pub fn closed_until(mut self, opened: Receiver<bool>) -> Self {
         self.opened = Some(opened);
         self
     }
 
-    /// Adds services of a router, such as tonic's `Routes::into_axum_router` makes. They get what is not answered here.
+    /// Adds the services of a router, such as from tonic's `Routes::into_axum_router`. It gets the requests that are not handled
+    /// here.
     #[must_use]
     pub fn with(mut self, router: axum::Router) -> Self {
         let services = self.services();
@@ -124,21 +125,21 @@ impl<B: Backend> Routes<B> {
         self
     }
 
-    /// Lets web pages of other origins use what is not gRPC.
+    /// Permits web pages of other origins to use everything except gRPC.
     #[must_use]
     pub fn with_cors(mut self, cors: Cors) -> Self {
         self.cors = Some(cors);
         self
     }
 
-    /// Answers the JSON form of the API, too.
+    /// Serves the JSON form of the API as well.
     #[must_use]
     pub fn with_json(mut self, json: bool) -> Self {
         self.json = json;
         self
     }
 
-    /// The services of etcd's of which this port answers a method.
+    /// etcd's services of which this port serves a method.
     fn services(&self) -> &'static [&'static str] {
         match self.port {
             Port::Clients => &SERVICES,
@@ -165,18 +166,17 @@ impl<B: Backend> Routes<B> {
         }
     }
 
-    /// Answers one request that has come on a connection of its own.
+    /// Handles one request that has a connection of its own.
     pub async fn handle<R>(&self, request: Request<R>) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
         let connection = self.connection(Caller::default());
-        // In a box: a request that is handed on would be there twice.
+        // Boxed: a future that is passed on would be held twice.
         Box::pin(self.handle_within(&connection, request)).await
     }
 
-    /// A new connection.
     pub(super) fn connection(&self, caller: Caller) -> Connection {
         Connection {
             unread: self.unread.connection(),
@@ -184,7 +184,7 @@ impl<B: Backend> Routes<B> {
         }
     }
 
-    /// Answers one request of a connection. Runs on the task of the request.
+    /// Handles one request of a connection, on the task of the request.
     pub(super) async fn handle_within<R>(
         &self,
         connection: &Connection,
@@ -204,7 +204,7 @@ impl<B: Backend> Routes<B> {
             return Box::pin(self.handle_peer(request)).await;
         }
         if self.port == Port::Metrics || !PACKAGES.iter().any(|package| path.starts_with(package)) {
-            // In a box: what it needs shall not make the state of gRPC calls larger.
+            // Boxed, so that it does not enlarge the future of gRPC calls.
             return Box::pin(self.handle_http(connection, request)).await;
         }
         if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
@@ -229,7 +229,7 @@ impl<B: Backend> Routes<B> {
         grpc::response(self.invoke(&head, body, &reading).await)
     }
 
-    /// Other members, and tools that ask what etcd's members ask each other.
+    /// Requests of other members, and of tools that use the paths between etcd's members.
     async fn handle_peer<R>(&self, request: Request<R>) -> Response<Body>
     where
         R: http_body::Body<Data = Bytes> + Send + 'static,
@@ -282,7 +282,7 @@ impl<B: Backend> Routes<B> {
         response
     }
 
-    /// Answers a gRPC call, of whatever form its messages came in.
+    /// Executes a gRPC call, whatever form its messages came in.
     pub(super) async fn invoke(
         &self,
         head: &CallHead<'_>,
@@ -365,7 +365,7 @@ impl<B: Backend> Routes<B> {
                 };
                 kv::txn(backend, caller, large, request).await
             }
-            // In a box: every call would carry room for it.
+            // Boxed, since every call would need memory for it.
             _ => Box::pin(self.call_other(call, head, body, reading)).await,
         }
     }
@@ -419,7 +419,7 @@ impl<B: Backend> Routes<B> {
             _ if path.starts_with("/etcdserverpb.Auth/") => {
                 Box::pin(auth::call(backend, call, path, body, reading)).await
             }
-            // In boxes of their own: they wait long, and the others here would carry room for what they need.
+            // Boxed separately: they wait for a long time, and the other calls here would need memory for them.
             "/v3lockpb.Lock/Lock" => Box::pin(lock::lock(backend, caller, message!())).await,
             "/v3lockpb.Lock/Unlock" => lock::unlock(backend, caller, message!()).await,
             "/v3electionpb.Election/Campaign" => {
@@ -441,19 +441,19 @@ impl<B: Backend> Routes<B> {
     }
 }
 
-/// What a member answers its clients that has no vote yet (etcd: `isRPCSupportedForLearner`); of ranges the serializable ones.
+/// The methods that a learner serves (etcd: `isRPCSupportedForLearner`); of ranges, the serializable ones.
 const ANSWERED_BY_LEARNERS: [&str; 3] = [
     "/etcdserverpb.KV/Range",
     "/etcdserverpb.Maintenance/Status",
     "/etcdserverpb.Maintenance/Snapshot",
 ];
 
-/// The longest message of a client.
+/// The longest message that a client may send.
 fn message_bytes_max(backend: &impl Backend) -> usize {
     backend.limits().max_request_bytes + GRPC_OVERHEAD_BYTES
 }
 
-/// Names and values.
+/// The bytes of names and values.
 fn header_bytes(headers: &HeaderMap) -> usize {
     let bytes = headers
         .iter()
@@ -461,7 +461,7 @@ fn header_bytes(headers: &HeaderMap) -> usize {
     bytes.sum()
 }
 
-/// What nobody answers: in gRPC's way or in HTTP's.
+/// The response to a request that has no handler, in the form of gRPC or of HTTP.
 fn unanswered<R>(request: &Request<R>, services: &[&str]) -> Response<Body> {
     if grpc::is_grpc(request.headers()) {
         let status = grpc::unknown(request.uri().path(), services);

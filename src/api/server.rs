@@ -1,4 +1,4 @@
-//! Serves connections: HTTP/1 and HTTP/2 on one port, told apart by how they begin, in TLS or not.
+//! Serves connections: HTTP/1 and HTTP/2 on one port, distinguished by their first bytes, with or without TLS.
 
 use super::authority::ProperAuthority;
 use super::backend::Backend;
@@ -25,18 +25,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
-/// How connections are treated.
+/// The settings of a port's connections.
 #[derive(Clone, Debug)]
 pub struct ServeOptions {
     /// Requests under way on one connection (`--max-concurrent-streams`).
     pub max_concurrent_streams: u32,
-    /// Silence on a connection after which its client is asked whether it is there (`--grpc-keepalive-interval`); 0 for never.
+    /// Idle time on a connection after which the server sends its client a ping (`--grpc-keepalive-interval`); 0 for never.
     pub keep_alive_interval: Duration,
-    /// How long it may take to say so (`--grpc-keepalive-timeout`).
+    /// How long the client may take to reply (`--grpc-keepalive-timeout`).
     pub keep_alive_timeout: Duration,
-    /// Where its connections sit; several ports may share them.
+    /// The places of its connections; several ports may share them.
     pub places: Places,
-    /// How long requests under way may take to end once the server stops.
+    /// How long requests under way may take to finish once the server stops.
     pub drain: Duration,
 }
 
@@ -52,23 +52,23 @@ impl Default for ServeOptions {
     }
 }
 
-/// After a failed accept, most likely for want of file descriptors.
+/// The pause after a failed accept, most likely for lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Lines about connections that were rejected: enough for an operator, too few to fill a disk.
+/// Log lines about rejected connections per second: enough for an operator, too few to fill a disk.
 const REJECTED_PER_SECOND: u32 = 10;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServerPhase {
-    /// Requests under way end, new ones are refused.
+    /// Requests under way finish, new ones are refused.
     Draining = 1,
     Stopped = 2,
 }
 
-/// The phase that the connections of a port are in. They learn of the next one in the order in which they came: tokio's
-/// `watch` wakes in an order drawn from a generator of the process, and rehearsals would not repeat.
+/// The phase of a port's connections. They learn of the next phase in the order in which they arrived. tokio's `watch` wakes in a
+/// random order of the process, so rehearsals would not repeat.
 #[derive(Default)]
 struct Phases {
-    /// 0 as long as requests are served.
+    /// 0 while requests are served.
     number: AtomicU8,
     changed: Notify,
 }
@@ -91,14 +91,14 @@ impl Phases {
     }
 }
 
-/// What a port says about connections that do not come about, as often as strangers may make it say so.
+/// Log lines about connections that fail, rate-limited because clients can cause them.
 struct Complaints {
     accept: Sparse,
     full: Sparse,
     rejected: Sparse,
 }
 
-/// Serves until `shutdown` is done, then lets requests under way end, for at most `options.drain`. Returns when every
+/// Serves until `shutdown` is ready, then lets requests under way finish for at most `options.drain`. Returns when every
 /// connection is closed.
 pub async fn serve<B: Backend>(
     listener: impl Into<Listener>,
@@ -113,7 +113,7 @@ pub async fn serve<B: Backend>(
         full: Sparse::new(1),
         rejected: Sparse::new(REJECTED_PER_SECOND),
     });
-    // Counts the connections of this port alone: there are places for no more.
+    // Counts the connections of this port alone, which cannot exceed the places.
     let permits_max = options.places.max().min(Semaphore::MAX_PERMITS) as u32;
     let permits = Arc::new(Semaphore::new(permits_max as usize));
     let builder = Arc::new(wire_settings::builder(&options));
@@ -147,8 +147,8 @@ pub async fn serve<B: Backend>(
     }
 }
 
-/// The next connection that there is a place for. It never stops accepting: a connection that nobody takes would wait for a
-/// time that its client cannot tell from a slow answer.
+/// The next connection, with a place. The port never stops accepting: a client cannot tell a connection that is not accepted from
+/// a slow reply.
 async fn accept(
     listener: &env::Listener,
     places: &Places,
@@ -178,8 +178,8 @@ async fn accept(
     }
 }
 
-/// The connection that was asked for, unless the other end does not bring it about, the server stops meanwhile, or others
-/// need the place.
+/// Finishes the handshake of a connection; none if the client does not complete it, the server stops meanwhile, or the place is
+/// needed.
 async fn begin(
     ways: &Ways,
     stream: env::Stream,
@@ -235,7 +235,7 @@ async fn serve_stream<B: Backend>(
         begun.add();
         let (routes, shared) = (Arc::clone(&routes), shared.clone());
         let busy = activity.begin();
-        // In a box, which goes once the answer begins: the task of a stream lives on, and would keep its room.
+        // Boxed, and freed once the reply begins: the task of a stream continues and would keep its memory.
         Box::pin(async move {
             let response = routes.handle_within(&shared, request).await;
             Ok::<_, Infallible>(response.map(|body| BusyBody { body, _busy: busy }))
@@ -264,7 +264,7 @@ async fn serve_stream<B: Backend>(
     }
 }
 
-/// Done when a connection that was asked to leave has had its time for it and has no request under way.
+/// Ready when a connection that was asked to leave has had its time for it and has no request under way.
 async fn has_left(place: &Place) {
     loop {
         place.asked_to_leave().await;

@@ -1,7 +1,7 @@
-//! Maintenance.Snapshot: the state as one file, in pieces, and then the SHA-256 of it. Mirrors etcd's
+//! Maintenance.Snapshot: the state as one file, in pieces, followed by its SHA-256. Mirrors etcd's
 //! server/etcdserver/api/v3rpc/maintenance.go; see [`backup`](crate::backup) for the file.
 //!
-//! A thread of its own reads the state, less urgently than what clients wait for.
+//! A separate thread reads the state, at a lower priority than requests of clients.
 
 use super::backend::Backend;
 use super::body::{Body, Messages, frame};
@@ -25,7 +25,7 @@ use tonic::Status;
 /// Messages that wait for the client to take them.
 const MESSAGES_AHEAD: usize = 4;
 
-/// `places` bounds how many of them are under way.
+/// `places` bounds the number of concurrent snapshots.
 pub fn snapshot(backend: &impl Backend, _: SnapshotRequest, places: &Arc<Semaphore>) -> Result<Body, Status> {
     let place = Arc::clone(places)
         .try_acquire_owned()
@@ -36,7 +36,7 @@ pub fn snapshot(backend: &impl Backend, _: SnapshotRequest, places: &Arc<Semapho
 /// `patience` is how long the client may take for a message.
 fn read(view: Arc<View>, place: OwnedSemaphorePermit, patience: Duration) -> Messages {
     let (messages, stream) = mpsc::channel(MESSAGES_AHEAD);
-    // Beside the messages: a client that does not read them is still told why there will be no more.
+    // Separate from the messages: a client that does not read them still gets the reason for the end.
     let (end, ended) = oneshot::channel();
     let run = move || async move {
         let mut sending = Sending {
@@ -49,11 +49,11 @@ fn read(view: Arc<View>, place: OwnedSemaphorePermit, patience: Duration) -> Mes
         if let Err(status) = &outcome {
             tracing::warn!(error = %status.message(), "failed to send the database snapshot");
         }
-        // If it was the client who has gone, nobody listens.
+        // If the client has disconnected, there is no receiver.
         let _ = end.send(outcome);
         drop(place);
     };
-    // The thread ends with the stream, or once whoever reads that has gone.
+    // The thread ends with the stream, or once its reader is dropped.
     let _detached = env::with_patient_threads(|| env::thread("backup", 1, run));
     let end = async move {
         let outcome = ended.await.unwrap_or_else(|_| Err(EtcdError::Stopped.into()));
@@ -68,7 +68,7 @@ struct Sending {
     messages: mpsc::Sender<Bytes>,
     patience: Duration,
     sum: Sha256,
-    /// Bytes of the file.
+    /// Remaining bytes of the file.
     left: u64,
 }
 
@@ -106,7 +106,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Sends what is at hand of the file. A long value makes it longer than what one message carries.
+    /// Sends the next bytes of the file. A long value makes them exceed what one message may carry.
     async fn blobs(&mut self, mut bytes: Bytes) -> Result<(), Status> {
         while !bytes.is_empty() {
             let blob = bytes.split_to(bytes.len().min(sizes().backup_chunk_bytes));
@@ -152,7 +152,7 @@ mod tests {
             let places = Arc::new(Semaphore::new(1));
             let place = Arc::clone(&places).try_acquire_owned().expect("free");
             let mut messages = read(member.view(), place, Duration::from_millis(20));
-            // The place is free again although nobody has read anything.
+            // The place is free again although the client has read nothing.
             let freed = env::timeout(Duration::from_secs(10), places.acquire()).await;
             drop(freed.expect("in time").expect("open"));
             let mut sent = 0;

@@ -1,4 +1,4 @@
-//! What clients are told of what went wrong inside the member: errors of other folders, turned into etcd's.
+//! Converts errors of other folders into etcd's errors for clients.
 
 pub use crate::etcd_errors::EtcdError;
 
@@ -8,7 +8,7 @@ use crate::state::mvcc::MvccError;
 use crate::storage::state::error::StateError;
 use tonic::Status;
 
-/// Either an error of the table, or one that etcd does not know: those go out as `Unknown` with their own text.
+/// Either an error of etcd's table, or one that etcd does not know, which is returned as `Unknown` with its own text.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {

@@ -1,5 +1,5 @@
-//! How much of one connection is looked at before others have their turn. A client that sends 100,000 requests at once has them begun
-//! in turns, between which the requests of others run; what it has sent beyond waits in its socket.
+//! Limits how much of one connection is processed before the others get a turn. A client that sends 100,000 requests at once has
+//! them begun in turns, with requests of other connections in between. The rest of its data waits in its socket.
 
 use super::pass_writes::pass_writes;
 use crate::limits::{CONNECTION_TURN_BYTES, CONNECTION_TURN_REQUESTS};
@@ -10,19 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// What a connection has begun in its turn.
+/// The number of requests that a connection has begun in its turn.
 #[derive(Clone, Debug, Default)]
 pub struct Begun(Arc<AtomicUsize>);
 
 impl Begun {
-    /// One more request.
     pub fn add(&self) {
-        // Only the connection's own task does so.
+        // Only the connection's own task adds.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// A stream that pretends to be empty once its connection has had its turn, and has it go on behind all others.
+/// A stream that pretends to be empty once its connection has used its turn, and schedules the connection behind all others.
 #[derive(Debug)]
 pub struct InTurns<S> {
     stream: S,
@@ -62,7 +61,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for InTurns<S> {
         let before = out.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(context, out);
         match &read {
-            // Whatever it had sent has been looked at.
+            // Everything that the client had sent is processed.
             Poll::Pending => this.begin_turn(),
             Poll::Ready(_) => this.bytes += out.filled().len() - before,
         }
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
     use std::task::Waker;
 
-    /// How often one may read at once.
+    /// The number of reads in one turn.
     fn reads(stream: &mut InTurns<&[u8]>, begun: &Begun, requests_a_read: usize) -> usize {
         let mut context = Context::from_waker(Waker::noop());
         let mut reads = 0;

@@ -1,7 +1,7 @@
-//! What clients have sent of requests that are not there in full: bounded for each connection and for all of a port together.
+//! Bounds the bytes of incomplete request bodies, for each connection and for all connections of a port.
 //!
-//! A body that comes in one piece, as nearly all do, counts nowhere. Any other has room made for all of itself before more of it is
-//! read, so that those that have room can all be finished; the next ones wait for a moment and are refused then.
+//! A body that arrives in one piece, as nearly all do, is not counted. Any other gets room for its whole length before more of it
+//! is read, so that every body with room can be completed. Other bodies wait for a moment and are then refused.
 
 use crate::env;
 use crate::limits::{
@@ -21,7 +21,7 @@ pub struct UnreadBodies {
 }
 
 impl UnreadBodies {
-    /// The largest body fits in any case.
+    /// Bounds that always fit the largest body.
     pub fn new(largest_bytes: usize) -> Self {
         let bytes = |limit: usize| limit.max(largest_bytes).min(Semaphore::MAX_PERMITS);
         Self {
@@ -61,7 +61,7 @@ impl Room {
         self.own.num_permits()
     }
 
-    /// Makes it larger.
+    /// Takes more room.
     pub async fn grow(&mut self, budget: &ConnectionBudget, bytes: usize) -> Result<(), Status> {
         let more = budget.take(bytes).await?;
         self.own.merge(more.own);
@@ -71,7 +71,7 @@ impl Room {
 }
 
 impl ConnectionBudget {
-    /// Waits for room, though not for long.
+    /// Waits for room, for a bounded time.
     pub async fn take(&self, bytes: usize) -> Result<Room, Status> {
         let permits = u32::try_from(bytes).map_err(|_| refused())?;
         let own = take(&self.0.own, permits).await?;
@@ -93,7 +93,7 @@ fn refused() -> Status {
     Status::resource_exhausted("grpc: too many requests that are not there in full")
 }
 
-/// Waits for a body, or a part of it, as long as so many bytes may take to arrive.
+/// Waits for a body, or a part of it, for as long as this many bytes may take to arrive.
 pub async fn arrival<T>(
     bytes: usize,
     arriving: impl Future<Output = Result<T, Status>>,

@@ -1,8 +1,8 @@
-//! The Watch service: one task reads a stream's requests and hands them to the hub, the body of the reply sends what the
-//! hub has put into the stream's outbox.
+//! The Watch service: one task reads a stream's requests and passes them to the hub; the body of the reply sends what the hub has
+//! put into the stream's outbox.
 //!
-//! Mirrors etcd's server/etcdserver/api/v3rpc/watch.go. Responses are written straight into chunks of the body: a head of
-//! some forty bytes each, then the events, which are encoded already.
+//! Mirrors etcd's server/etcdserver/api/v3rpc/watch.go. Responses are written directly into chunks of the body: a head of some
+//! forty bytes each, then the events, which are already encoded.
 
 use super::backend::Backend;
 use super::body::{Body, PREFIX_BYTES, put_prefix};
@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tonic::Status;
 
-/// Begins a stream. `headers` are those of the call.
+/// Opens a stream. `headers` are those of the call.
 pub fn watch<B: Backend>(
     backend: &B,
     caller: &Caller,
@@ -62,7 +62,7 @@ pub fn watch<B: Backend>(
     }))
 }
 
-/// Reads the requests of a stream until the client has no more. The stream itself goes on then.
+/// Reads the requests of a stream until the client has no more. The stream itself continues.
 struct Receiver {
     hub: WatchHandle,
     stream: StreamId,
@@ -72,7 +72,7 @@ struct Receiver {
 impl Receiver {
     async fn run(self, mut requests: Requests<impl RequestBody>) {
         loop {
-            // Who does not take answers gets no more questions in.
+            // Backpressure: no further request is read while the client does not take responses.
             std::future::poll_fn(|context| self.outbox.poll_room(context, 2 * sizes().watch_outbox_bytes))
                 .await;
             match requests.next::<WatchRequest>().await {
@@ -93,7 +93,7 @@ impl Receiver {
             Some(RequestUnion::CreateRequest(create)) => Request::Create(creation(create)),
             Some(RequestUnion::CancelRequest(cancel)) => Request::Cancel(cancel.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => Request::Progress,
-            // etcd passes over what it does not know.
+            // etcd ignores unknown requests.
             None => return,
         };
         self.hub.request_in_turn(self.stream, request).await;
@@ -125,7 +125,7 @@ struct Replies<B> {
     chunks: VecDeque<Result<Bytes, Status>>,
 }
 
-// Nothing in it is pinned in place.
+// Contains nothing that must stay pinned.
 impl<B> Unpin for Replies<B> {}
 
 impl<B> Drop for Replies<B> {
@@ -155,7 +155,7 @@ impl<B: Backend> Stream for Replies<B> {
     }
 }
 
-/// The end of a stream that nobody watches on, as its client hears it.
+/// The end of a stream without watchers, as a status for its client.
 pub(super) fn poll_end<T>(
     stream: &crate::watch::HubStream,
     context: &mut Context<'_>,
@@ -165,7 +165,7 @@ pub(super) fn poll_end<T>(
         .map(|ending| Some(Err(status(&ending))))
 }
 
-/// What the client hears at the end.
+/// The status at the end of a stream.
 fn status(ending: &Ending) -> Status {
     match ending {
         Ending::NoLeader => EtcdError::NoLeader.into(),
@@ -175,8 +175,8 @@ fn status(ending: &Ending) -> Status {
     }
 }
 
-/// Messages in as few pieces as possible. Events that are large go out as they are, without a copy. One that is too large for gRPC
-/// ends the stream.
+/// Messages in as few pieces as possible. Large events are sent without a copy. A message that is too large for gRPC ends the
+/// stream.
 fn chunks(messages: Vec<Message>, header: &ResponseHeader) -> Vec<Result<Bytes, Status>> {
     let mut chunks = vec![];
     let mut buffer = BytesMut::with_capacity(messages.iter().map(copied_bytes).sum());

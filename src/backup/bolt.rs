@@ -1,48 +1,47 @@
-//! bbolt's file format, as far as it takes to write a file from its first byte to its last (bbolt: internal/common/page.go,
+//! bbolt's file format, as far as needed to write a file from its first byte to its last (bbolt: internal/common/page.go,
 //! meta.go, inode.go; bucket.go).
 //!
-//! Pages of 4 KiB, of which a node of a tree takes one or more. Two meta pages come first; then each bucket's tree, leaves
-//! first; then the leaf that knows the buckets, which holds the small ones whole. All numbers are little-endian. A page
-//! starts with its own number (8 bytes), its kind (2), how many elements it has (2) and how many pages follow that belong to
-//! it (4).
+//! Pages of 4 KiB; a node of a tree takes one or more. Two meta pages come first; then each bucket's tree, leaves first; then the
+//! root leaf with all buckets, which holds the small ones whole. All numbers are little-endian. A page starts with its own number
+//! (8 bytes), its kind (2), its number of elements (2) and the number of further pages that belong to it (4).
 
 use bytes::{BufMut, Bytes};
 
 pub const PAGE_BYTES: usize = 4096;
 pub const META_PAGES: u64 = 2;
 
-/// A node is closed at this size: some pages, so that what must be remembered of each stays small beside what is in it.
+/// A node is closed at this size: some pages, so that the memory for each node's position stays small compared with its content.
 pub const NODE_BYTES: usize = 4 * PAGE_BYTES;
-/// A bucket that takes no more has no tree: it is a part of the leaf that knows it.
+/// Up to this size, a bucket has no tree: it is part of the root leaf.
 pub const INLINE_BYTES_MAX: usize = PAGE_BYTES / 4;
 /// A page counts its elements with two bytes.
 const NODE_ELEMENTS_MAX: usize = u16::MAX as usize;
 
 const PAGE_HEADER_BYTES: usize = 16;
-/// Of a leaf's element: kind, place, length of key and of value. Of a branch's: place, length of key, page.
+/// Of a leaf's element: kind, offset, length of key and of value. Of a branch's: offset, length of key, page.
 const ELEMENT_BYTES: usize = 16;
 
 const BRANCH: u16 = 0x01;
 const LEAF: u16 = 0x02;
 const META: u16 = 0x04;
-/// A leaf's element that is a bucket.
+/// The kind of a leaf's element that is a bucket.
 const IS_BUCKET: u32 = 0x01;
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
-/// Where there is no list of free pages: who writes to the file looks for them.
+/// No list of free pages: bbolt scans for them when it writes to the file.
 const NO_FREE_LIST: u64 = u64::MAX;
 
-/// How long a node with one more element is.
+/// The size of a node under construction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeSize {
     elements: usize,
-    /// Of the elements, with their keys and values.
+    /// The bytes of the elements, with their keys and values.
     bytes: usize,
 }
 
 impl NodeSize {
-    /// Whether one more element has its place here. The first always has.
+    /// Whether one more element fits. The first always does.
     pub fn takes(self, key_bytes: usize, value_bytes: usize) -> bool {
         let bytes = self.bytes() + ELEMENT_BYTES + key_bytes + value_bytes;
         self.elements == 0 || (bytes <= NODE_BYTES && self.elements < NODE_ELEMENTS_MAX)
@@ -53,7 +52,7 @@ impl NodeSize {
         self.bytes += ELEMENT_BYTES + key_bytes + value_bytes;
     }
 
-    /// With the head of its page.
+    /// Including the header of its page.
     pub fn bytes(self) -> usize {
         PAGE_HEADER_BYTES + self.bytes
     }
@@ -63,10 +62,10 @@ impl NodeSize {
     }
 }
 
-/// A node of a tree, as its parent knows it.
+/// A child in its parent node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// The first below it.
+    /// The first key below it.
     pub first_key: Bytes,
     pub page: u64,
 }
@@ -93,7 +92,7 @@ pub fn branch(page: u64, children: &[Child]) -> Vec<u8> {
     node(page, BRANCH, children, |child| (&child.first_key, &[]), element)
 }
 
-/// The leaf that knows all buckets: their names, in order, and what `bucket` has made of each.
+/// The root leaf: the names of all buckets, in order, and the result of [`bucket`] or [`inline_bucket`] for each.
 pub fn root(page: u64, buckets: &[(Bytes, Bytes)]) -> Vec<u8> {
     let element = |out: &mut Vec<u8>, place, bucket: &(Bytes, Bytes)| {
         let start = out.len();
@@ -123,7 +122,7 @@ fn size_of<T>(items: &[T], parts: impl Fn(&T) -> (&[u8], &[u8])) -> NodeSize {
     size
 }
 
-/// All elements, then all keys and values. The place of those counts from where their element stands.
+/// All elements, then all keys and values. Offsets count from the start of the element.
 fn node<T>(
     page: u64,
     kind: u16,
@@ -150,7 +149,7 @@ fn node<T>(
     out
 }
 
-/// What the root says of a bucket: the page of its tree.
+/// The root's value for a bucket: the page of its tree.
 pub fn bucket(tree: u64) -> Bytes {
     let mut out = Vec::with_capacity(PAGE_HEADER_BYTES);
     out.put_u64_le(tree);
@@ -158,7 +157,7 @@ pub fn bucket(tree: u64) -> Bytes {
     out.into()
 }
 
-/// The same of a bucket without a tree: all that is in it.
+/// The root's value for a bucket without a tree: its whole content.
 pub fn inline_bucket(entries: &[(Bytes, Bytes)]) -> Bytes {
     let mut out = bucket(0).to_vec();
     let page = leaf(0, entries);
@@ -166,7 +165,7 @@ pub fn inline_bucket(entries: &[(Bytes, Bytes)]) -> Bytes {
     out.into()
 }
 
-/// Both meta pages of a file of so many pages. The second is the one before, and nothing is in it that the first has not.
+/// Both meta pages of a file of this many pages. The second has the previous transaction id, but the same content as the first.
 pub fn meta(root: u64, pages: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(META_PAGES as usize * PAGE_BYTES);
     for number in 0..META_PAGES {
@@ -200,7 +199,7 @@ mod tests {
 
     #[test]
     fn the_checksum_is_the_one_of_its_authors() {
-        // From the list of test vectors of draft-eastlake-fnv.
+        // From the test vectors of draft-eastlake-fnv.
         assert_eq!(fnv_1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
     }
@@ -214,7 +213,7 @@ mod tests {
         let page = leaf(7, &entries);
         assert_eq!(page.len(), PAGE_BYTES);
         assert_eq!(page[..16], [7, 0, 0, 0, 0, 0, 0, 0, 2, 0, 2, 0, 0, 0, 0, 0]);
-        // Each element tells where its key is, from its own start on.
+        // Each element has the offset of its key, counted from its own start.
         assert_eq!(page[16..32], [0, 0, 0, 0, 32, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!(page[32..48], [0, 0, 0, 0, 20, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(&page[16 + 32..16 + 38], b"aonebc");

@@ -1,6 +1,6 @@
-//! What etcd keeps in which bucket of its file (etcd: server/storage/schema), from a view of the state.
+//! The content of each bucket of etcd's file (etcd: server/storage/schema), from a view of the state.
 //!
-//! What only etcd knows, such as what a downgrade leaves behind, is not there; buckets that stay empty here are, since etcd
+//! Data that only etcd has, such as the remains of a downgrade, is missing. Buckets that stay empty here exist, since etcd
 //! expects all of them.
 
 use crate::limits::sizes;
@@ -60,13 +60,13 @@ impl Bucket {
         }
     }
 
-    /// What is in it, from the first entry on.
+    /// The entries of the bucket.
     pub fn entries(self, view: &View) -> Result<Entries, MvccError> {
         let few = match self {
             Self::AuthRoles | Self::AuthUsers => vec![],
             Self::MembersRemoved => members_removed(view),
             Self::Alarm => alarms(view),
-            // Nobody has changed any user or role yet.
+            // No user or role can have been changed yet.
             Self::Auth => vec![(Bytes::from_static(b"authRevision"), number(1))],
             Self::Cluster => cluster_version(view),
             Self::Members => members(view),
@@ -116,7 +116,7 @@ fn number(number: u64) -> Bytes {
     Bytes::copy_from_slice(&number.to_be_bytes())
 }
 
-/// A lease as etcd writes it (server/lease/leasepb/lease.proto).
+/// A lease in etcd's form (server/lease/leasepb/lease.proto).
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 struct StoredLease {
     #[prost(int64, tag = "1")]
@@ -127,7 +127,7 @@ struct StoredLease {
     remaining_ttl: i64,
 }
 
-/// Ids that are negative come last there, as here.
+/// Leases with negative ids come last in etcd, as here.
 fn leases(view: &View) -> Entries {
     Box::new(view.leases().map(|lease| {
         let (id, record) = lease?;
@@ -140,7 +140,7 @@ fn leases(view: &View) -> Entries {
     }))
 }
 
-/// The alarm is the key; there is nothing more to say of it.
+/// The alarm is the key; the value is empty.
 fn alarms(view: &View) -> Vec<(Bytes, Bytes)> {
     let encoded = view.alarms.iter().map(|alarm| alarm.to_member().encode_to_vec());
     let mut keys: Vec<Bytes> = encoded.map(Bytes::from).collect();
@@ -148,14 +148,14 @@ fn alarms(view: &View) -> Vec<(Bytes, Bytes)> {
     keys.into_iter().map(|key| (key, Bytes::new())).collect()
 }
 
-/// None before the members have agreed on one.
+/// None until the members have agreed on a version.
 fn cluster_version(view: &View) -> Vec<(Bytes, Bytes)> {
     let version = Some(&view.cluster.version).filter(|version| !version.is_empty());
     let entry = version.map(|version| (Bytes::from_static(b"clusterVersion"), version.clone().into()));
     entry.into_iter().collect()
 }
 
-/// A member as etcd writes it (server/etcdserver/api/membership/member.go).
+/// A member in etcd's form (server/etcdserver/api/membership/member.go).
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct StoredMember<'a> {
@@ -187,7 +187,7 @@ fn members(view: &View) -> Vec<(Bytes, Bytes)> {
         (Bytes::from(format!("{:x}", member.id)), json(&value))
     });
     let mut all: Vec<_> = stored.collect();
-    // By their names, which are not all as long.
+    // By their names, which differ in length.
     all.sort_unstable();
     all
 }
@@ -201,7 +201,7 @@ fn members_removed(view: &View) -> Vec<(Bytes, Bytes)> {
     all
 }
 
-/// Raft's configuration as etcd writes it (raft: raftpb/raft.proto).
+/// Raft's configuration in etcd's form (raft: raftpb/raft.proto).
 #[derive(Serialize)]
 struct StoredConfState<'a> {
     #[serde(skip_serializing_if = "<[u64]>::is_empty")]

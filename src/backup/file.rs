@@ -1,5 +1,6 @@
-//! A backup under way. The first page of the file tells where everything is, so the state is walked twice: once to lay the
-//! file out, once to write it. Both walks see the same view, whatever is written meanwhile; nothing is kept on the disk.
+//! A backup in progress. The first page of the file holds the position of everything else, so the state is read twice: once to
+//! lay the file out, once to write it. Both passes read the same view, whatever is written meanwhile. Nothing is written to the
+//! disk.
 
 use super::bolt::{self, Child, INLINE_BYTES_MAX, META_PAGES, NodeSize, PAGE_BYTES};
 use super::buckets::{Bucket, Entries};
@@ -27,20 +28,20 @@ pub enum BackupError {
 struct Node {
     child: Child,
     size: NodeSize,
-    /// Which of the bucket's entries it holds, or which nodes of the level below.
+    /// The range of the bucket's entries that it holds, or of the nodes on the level below.
     elements: Range<usize>,
 }
 
-/// Where a bucket's tree will be.
+/// The layout of a bucket's tree.
 struct Tree {
     bucket: Bucket,
     /// Leaves first, the root last.
     levels: Vec<Vec<Node>>,
-    /// What the leaf of all buckets says of it.
+    /// The root leaf's value for the bucket.
     told: Bytes,
 }
 
-/// What comes next.
+/// The position of the next page.
 #[derive(Default)]
 struct Position {
     tree: usize,
@@ -49,11 +50,11 @@ struct Position {
     entries: Option<Entries>,
 }
 
-/// The file, laid out and read up to some place.
+/// The file, laid out and read up to some position.
 pub struct BackupFile {
     view: Arc<View>,
     trees: Vec<Tree>,
-    /// The leaf that knows all buckets: the last pages. None once it has been read.
+    /// The root leaf: the last pages. None once it has been read.
     root: Option<Vec<u8>>,
     root_page: u64,
     pages: u64,
@@ -62,7 +63,7 @@ pub struct BackupFile {
 }
 
 impl BackupFile {
-    /// Lays the file out. Gives up when `goes_on` says so.
+    /// Lays the file out. Gives up when `goes_on` returns false.
     pub fn lay_out(view: Arc<View>, goes_on: impl Fn() -> bool) -> Result<Self, BackupError> {
         let mut root_page = META_PAGES;
         let lay_out = |bucket| Tree::lay_out(bucket, &view, &mut root_page, &goes_on);
@@ -83,7 +84,7 @@ impl BackupFile {
         })
     }
 
-    /// How long the whole file is.
+    /// The length of the whole file.
     pub fn bytes(&self) -> u64 {
         self.pages * PAGE_BYTES as u64
     }
@@ -113,7 +114,7 @@ impl BackupFile {
 }
 
 impl Tree {
-    /// Takes as many pages as it needs, from `page` on.
+    /// Takes the pages that it needs, from `page` on.
     fn lay_out(
         bucket: Bucket,
         view: &View,
@@ -170,12 +171,12 @@ impl Tree {
     }
 }
 
-/// Adds an element, the so-manieth, to the last of a level's nodes; to a new one, and true, where it has no place there.
+/// Adds the element with this number to the last node of a level. If it does not fit, begins a new node and returns true.
 fn add(level: &mut Vec<Node>, key: &[u8], value_bytes: usize, number: usize) -> bool {
     let begins = !matches!(level.last(), Some(node) if node.size.takes(key.len(), value_bytes));
     if begins {
         level.push(Node {
-            // A copy: what it is a part of would stay with it.
+            // A copy, so as not to keep the buffer that it is part of.
             child: Child {
                 first_key: Bytes::copy_from_slice(key),
                 page: 0,
@@ -191,7 +192,7 @@ fn add(level: &mut Vec<Node>, key: &[u8], value_bytes: usize, number: usize) -> 
     begins
 }
 
-/// Gives the nodes of a level their places.
+/// Assigns pages to the nodes of a level.
 fn settle(level: &mut [Node], page: &mut u64) {
     for node in level {
         node.child.page = *page;

@@ -1,4 +1,4 @@
-//! Files against a strict reader of them.
+//! Backup files, checked with a strict reader.
 
 use super::bolt::PAGE_BYTES;
 use super::reader::{Content, read};
@@ -25,7 +25,7 @@ fn content(member: &TestMember) -> Content {
     read(&file(&member.view())).expect("in order")
 }
 
-/// The bucket `key` in few words: revisions, `t` for a delete, keys and values.
+/// The bucket `key` in short: revisions, `t` for a delete, keys and values.
 fn keys(member: &TestMember) -> Vec<String> {
     let entries = content(member).remove("key").expect("a bucket");
     let told = entries.iter().map(|(revision, value)| {
@@ -42,7 +42,7 @@ fn keys(member: &TestMember) -> Vec<String> {
 fn a_file_of_nothing_has_all_buckets() {
     let member = TestMember::new();
     let content = content(&member);
-    // Two meta pages, and one that holds all of it.
+    // Two meta pages, and one that holds everything.
     assert_eq!(file(&member.view()).len(), 3 * PAGE_BYTES);
     let names: Vec<_> = Bucket::ALL.map(Bucket::name).into();
     assert_eq!(content.keys().collect::<Vec<_>>(), names);
@@ -71,12 +71,12 @@ fn revisions_are_there_until_they_are_compacted() {
             .all(|(key, _)| key != b"finishedCompactRev")
     );
 
-    // What a reader at revision 3 sees stays, replaced or not.
+    // Versions visible at revision 3 are kept, replaced or not.
     member.run(compact(3)).unwrap();
     assert_eq!(keys(&member), all);
     member.run(compact(4)).unwrap();
     assert_eq!(keys(&member), all[1..]);
-    // A watch may begin with the compact revision.
+    // A watch may begin at the compact revision.
     member.run(compact(5)).unwrap();
     let left = ["4.0 a=3", "5.0t b=", "6.0 x=4", "6.1 y=5"];
     assert_eq!(keys(&member), left);
@@ -135,7 +135,7 @@ fn leases_are_there_with_what_they_hold() {
         ids,
         [7_i64.to_be_bytes(), 300_i64.to_be_bytes(), (-1_i64).to_be_bytes()]
     );
-    // Field 1 the id, field 2 the time to live.
+    // Field 1 is the id, field 2 the TTL.
     assert_eq!(content["lease"][0].1, [8, 7, 16, 9]);
     let value = KeyValue::decode(content["key"][0].1.as_slice()).unwrap();
     assert_eq!(value.lease, 300);
@@ -148,13 +148,13 @@ fn large_trees_are_in_order() {
     for number in 0..20_000 {
         member.run(put(&format!("key{number}"), &value)).unwrap();
     }
-    // What needs pages of its own among them.
+    // Among them, an entry that needs pages of its own.
     let long = "l".repeat(5 * PAGE_BYTES);
     member.run(put("long", &long)).unwrap();
     member.run(put("after", "it")).unwrap();
     let (content, hash) = (content(&member), member.view().hash_kv(0).unwrap().hash);
     assert_eq!(content["key"].len(), 20_002);
-    // The sum that etcd's HashKV makes of this bucket.
+    // The same as etcd's HashKV over this bucket.
     let sum = content["key"]
         .iter()
         .fold(crc32c::crc32c(b"key"), |sum, (key, value)| {
@@ -187,7 +187,7 @@ fn the_reader_notices_what_is_not_in_order() {
         broken[at] ^= 1;
         read(&broken)
     };
-    // The leaf that knows the buckets is the last page: its number, its kind, the place of a key.
+    // The root leaf is the last page: its number, its kind, the offset of a key.
     let root = sound.len() - PAGE_BYTES;
     for at in [16 + 20, root, root + 8, root + 20] {
         assert!(broken(at).is_err(), "byte {at}");

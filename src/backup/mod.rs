@@ -1,7 +1,7 @@
-//! Backups: a member's state as the one file that etcd's tools know, with what etcd keeps where.
+//! Backups: a member's state as the one file that etcd's tools read, with etcd's buckets.
 //!
-//! `bolt` knows the form of the file and nothing of what is in it; `buckets` knows what etcd puts where; `file` brings the
-//! two together and is read piece by piece. Nothing here changes the state, or writes files: whoever asked for it does.
+//! `bolt` knows the file format but not the content; `buckets` knows the content of etcd's buckets; `file` combines both and is
+//! read piece by piece. Nothing here changes the state or writes files: the caller does.
 
 pub mod bolt;
 pub mod buckets;

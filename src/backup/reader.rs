@@ -1,21 +1,20 @@
-//! Reads such a file back, and is strict about it: for tests and for the simulator. bbolt itself is less so.
+//! Reads such a file back, strictly: for tests and for the simulator. bbolt itself is less strict.
 
 use super::bolt::{META_PAGES, PAGE_BYTES, fnv_1a};
 use std::collections::BTreeMap;
 
-/// What a file holds: entries by the names of their buckets, in order.
+/// The content of a file: entries by the names of their buckets, in order.
 pub type Content = BTreeMap<String, Vec<(Vec<u8>, Vec<u8>)>>;
 
-/// What the leaf of all buckets says of one; the whole of it follows where it has no tree.
+/// The header of a bucket in the root leaf; its content follows if it has no tree.
 const BUCKET_BYTES: usize = 16;
-// Not the writer's: who takes these from there does not notice if they are wrong.
+// Not shared with the writer: a wrong value there would go unnoticed.
 const PAGE_HEADER_BYTES: usize = 16;
 const ELEMENT_BYTES: usize = 16;
 const BRANCH: u64 = 1;
 const LEAF: u64 = 2;
 
-/// Everything that is in a file, if all of it is in order: what is told twice is the same, keys rise, every page is
-/// reached once.
+/// The content of a file, if the file is sound: redundant data agrees, keys ascend, every page is reached once.
 pub fn read(file: &[u8]) -> Result<Content, String> {
     let mut reader = Reader {
         file,
@@ -70,7 +69,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// A page with those that follow it, where it has to be of this kind.
+    /// A page of this kind, with its further pages.
     fn page(&mut self, page: u64) -> Result<(u64, usize, &'a [u8]), String> {
         let start = page as usize * PAGE_BYTES;
         let header = self
@@ -92,7 +91,7 @@ impl<'a> Reader<'a> {
         Ok((number(header, 8, 2)?, number(header, 10, 2)? as usize, bytes))
     }
 
-    /// The page of the root, and how many pages there are.
+    /// The page of the root, and the number of pages.
     fn meta(&mut self, page: u64) -> Result<(u64, u64), String> {
         let (kind, _, bytes) = self.page(page)?;
         let meta = &bytes[PAGE_HEADER_BYTES..];
@@ -122,7 +121,7 @@ impl<'a> Reader<'a> {
         self.elements(page, (kind, elements), bytes, flags, into)
     }
 
-    /// The same of a page that has been found.
+    /// The same for a page that is already read.
     fn elements(
         &mut self,
         page: u64,

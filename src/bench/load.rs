@@ -1,6 +1,6 @@
-//! What to send: gRPC frames prepared once, into which every request writes its own key and value.
+//! The requests: gRPC frames prepared once, into which each request writes its own key and value.
 //!
-//! It owns the choice of keys. A key is its number in decimal, padded with zeros on the left to the asked length.
+//! It owns the choice of keys. A key is its number in decimal, padded with zeros on the left to the requested length.
 
 use super::options::{Command, CommonOptions, Consistency, RangeOptions, ReadOptions};
 use crate::proto::etcdserverpb as pb;
@@ -8,16 +8,16 @@ use bytes::Bytes;
 use prost::Message;
 use std::cell::Cell;
 
-/// Stands for the key in a frame while it is prepared. Neither a tag nor the last byte of a length has this value.
+/// Marks the key in a frame during preparation. Neither a tag nor the last byte of a length has this value.
 const KEY_MARK: u8 = 0xFE;
-/// Stands for the value.
+/// Marks the value.
 const VALUE_MARK: u8 = 0xFD;
-/// Where a gRPC message starts in its frame: behind one flag and its length.
+/// The offset of a gRPC message in its frame: behind a flag and its length.
 const FRAME_HEAD_BYTES: usize = 5;
-/// Values are pieces of random bytes of at least this length: more than compressors look back, less than a cache.
+/// Values are slices of a pool of random bytes of at least this length: more than the window of compressors, less than a cache.
 const VALUE_POOL_BYTES: usize = 256 * 1024;
 
-/// What a request asks for.
+/// The methods that the benchmark calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Put,
@@ -48,7 +48,7 @@ impl Method {
     }
 }
 
-/// A cheap random sequence (SplitMix64): drawing from the operating system would cost a system call per request.
+/// A cheap random sequence (SplitMix64): the operating system's would cost a system call per request.
 #[derive(Clone, Debug)]
 pub struct Random(pub u64);
 
@@ -67,7 +67,7 @@ impl Random {
     }
 }
 
-/// A command line that cannot be carried out.
+/// The command line asks for keys that are too short.
 #[derive(Debug, thiserror::Error)]
 #[error("--key-bytes {key_bytes} cannot hold the number {number}: use at least {needed}")]
 pub struct KeyTooShort {
@@ -76,7 +76,7 @@ pub struct KeyTooShort {
     needed: usize,
 }
 
-/// One message, framed, with the places of its keys and its value.
+/// One message, framed, with the offsets of its keys and its value.
 #[derive(Debug)]
 struct Template {
     method: Method,
@@ -95,7 +95,7 @@ impl Template {
         }
     }
 
-    /// One that is sent as it is.
+    /// A message without keys and values to fill in.
     fn fixed(method: Method, message: &impl Message) -> Self {
         let mut frame = Vec::with_capacity(FRAME_HEAD_BYTES + message.encoded_len());
         frame.push(0);
@@ -110,7 +110,7 @@ impl Template {
     }
 }
 
-/// Where runs of `mark` with this length start.
+/// The offsets of runs of `mark` with this length.
 fn places(frame: &[u8], mark: u8, length: usize) -> Vec<usize> {
     let mut places = Vec::new();
     let mut at = FRAME_HEAD_BYTES;
@@ -130,7 +130,7 @@ fn places(frame: &[u8], mark: u8, length: usize) -> Vec<usize> {
 pub struct Load {
     write: Option<Template>,
     read: Option<Template>,
-    /// Reads among 2^32 requests.
+    /// Reads per 2^32 requests.
     reads: u64,
     key_space: u64,
     key_bytes: usize,
@@ -140,7 +140,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// What the command line asks for.
+    /// The load for a command line.
     pub fn new(command: &Command, random: &mut Random) -> Result<Self, KeyTooShort> {
         let common = command.common();
         let mut load = Self::empty(common, common.key_space, random)?;
@@ -236,7 +236,7 @@ impl Load {
     }
 }
 
-/// Writes a number in decimal, padded with zeros on the left. It fits: that was checked.
+/// Writes a number in decimal, padded with zeros on the left. The caller has checked that it fits.
 fn write_key(key: &mut [u8], mut number: u64) {
     for digit in key.iter_mut().rev() {
         *digit = b'0' + (number % 10) as u8;
@@ -256,7 +256,7 @@ fn put(common: &CommonOptions) -> pb::PutRequest {
     }
 }
 
-/// A put behind a comparison that always holds: no key has a negative version.
+/// A put behind a compare that always holds: no key has a negative version.
 fn txn(common: &CommonOptions) -> pb::TxnRequest {
     use pb::compare::{CompareResult, CompareTarget, TargetUnion};
     let compare = pb::Compare {
@@ -304,7 +304,7 @@ fn range(options: &RangeOptions) -> pb::RangeRequest {
     request
 }
 
-/// The first key behind all keys with this prefix, in etcd's notation: a zero byte is the end of all keys.
+/// The end of the range of keys with this prefix, in etcd's notation: a zero byte means the end of all keys.
 fn prefix_end(prefix: &[u8]) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -325,7 +325,7 @@ mod tests {
         Load::new(&parse(line).expect("a valid command line"), &mut Random(1))
     }
 
-    /// Takes a frame apart again.
+    /// Decodes the message of a frame.
     fn decode<M: Message + Default>(frame: &Bytes) -> M {
         assert_eq!(frame[0], 0, "not compressed");
         let length = u32::from_be_bytes(frame[1..5].try_into().expect("four bytes"));

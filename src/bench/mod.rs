@@ -1,8 +1,8 @@
-//! `callboard bench`: puts load on any server that speaks etcd's v3 API, and reports throughput, latency and errors.
+//! `callboard bench`: puts load on any server with etcd's v3 API, and reports throughput, latency and errors.
 //!
-//! It shares its machine with the servers it measures, so what it costs itself counts: one thread, requests copied from
-//! prepared frames, HTTP/2 streams driven by the clients' own tasks, one timer per client. It sends each request once and
-//! counts every failure; who wants retries and failover wants [`crate::client`].
+//! It shares its machine with the servers that it measures, so its own cost counts: one thread, requests copied from prepared
+//! frames, HTTP/2 streams driven by the clients' own tasks, one timer per client. It sends each request once and counts every
+//! failure; for retries and failover use [`crate::client`].
 
 mod load;
 mod options;

@@ -3,7 +3,7 @@
 use crate::tls::ClientFiles;
 use std::time::Duration;
 
-/// How many requests are sent when neither `--total` nor `--duration` says.
+/// The number of requests if neither `--total` nor `--duration` is given.
 const TOTAL_DEFAULT: u64 = 10_000;
 
 /// Load generator for servers with etcd's v3 API.
@@ -31,7 +31,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The options that all commands have.
+    /// The options shared by all commands.
     pub fn common(&self) -> &CommonOptions {
         match self {
             Self::Put(options) | Self::Txn(options) => &options.common,
@@ -195,7 +195,7 @@ pub struct CommonOptions {
 }
 
 impl CommonOptions {
-    /// What TLS is spoken with.
+    /// The files for TLS.
     pub fn tls_files(&self) -> ClientFiles {
         ClientFiles {
             cacert: self.cacert.clone(),
@@ -205,7 +205,7 @@ impl CommonOptions {
         }
     }
 
-    /// The bound on requests, if there is one.
+    /// The limit on requests, if there is one.
     pub fn requests_max(&self) -> Option<u64> {
         match (self.total, self.duration) {
             (None, None) => Some(TOTAL_DEFAULT),
@@ -228,7 +228,7 @@ fn parse_ratio(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A number with ms, s, m or h.
+/// Parses a number with ms, s, m or h.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || "expected a number with ms, s, m or h, for example 30s".to_owned();
     let unit = text

@@ -1,4 +1,4 @@
-//! The report: as tables to read, or as one JSON object.
+//! The report: as tables for reading, or as one JSON object.
 
 use super::options::Command;
 use super::run::Measured;
@@ -8,10 +8,10 @@ use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
-/// The columns of the latency table behind "requests": name and quantile.
+/// The quantiles of the latency table, after the column "requests": name and quantile.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// What was measured, and what was asked for.
+/// The measurements and their command.
 #[derive(Debug)]
 pub struct Report {
     command: Command,
@@ -28,7 +28,7 @@ impl Report {
         }
     }
 
-    /// Whether any request failed, or an event did not come.
+    /// Whether any request failed, or an event is missing.
     pub fn failed(&self) -> bool {
         self.measured.tally.failed > 0 || self.delivered.is_some_and(|delivered| delivered.missing > 0)
     }
@@ -56,7 +56,7 @@ impl Report {
         self.measured.cpu.as_secs_f64() * 1e6 / self.requests().max(1) as f64
     }
 
-    /// To read.
+    /// The report for reading.
     pub fn text(&self) -> String {
         let Measured { tally, elapsed, cpu } = &self.measured;
         let common = self.command.common();
@@ -116,7 +116,7 @@ impl Report {
         text
     }
 
-    /// To process. All durations are in microseconds, except those that say seconds.
+    /// The report for programs. All durations are in microseconds, except those named in seconds.
     pub fn json(&self) -> Value {
         let Measured { tally, elapsed, cpu } = &self.measured;
         let common = self.command.common();
@@ -164,7 +164,7 @@ fn plain_table() -> Table {
     table
 }
 
-/// Numbers stand right; the first column holds names.
+/// Aligns numbers right; the first column holds names.
 fn align_right(table: &mut Table) {
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -1,4 +1,4 @@
-//! Runs the phases of the benchmark: connecting, writing keys ahead, warming up, measuring.
+//! Runs the phases of the benchmark: connecting, prepopulating, warming up, measuring.
 
 use super::load::{KeyTooShort, Load, Method, Random};
 use super::options::{BenchOptions, Command, CommonOptions, Output};
@@ -18,9 +18,9 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How often the progress bar moves, and how long a client that waits for its turn takes to notice the end.
+/// The interval of the progress bar, within which a client that waits for its turn also notices the end.
 const TICK: Duration = Duration::from_millis(100);
-/// How many clients write keys ahead, whatever the number of clients that measure.
+/// The number of clients that prepopulate, independent of the number that measure.
 const PREPOPULATE_CLIENTS: u32 = 256;
 
 /// Why the benchmark cannot run.
@@ -108,7 +108,7 @@ pub async fn measure(command: &Command) -> Result<Report, Error> {
             None,
         ));
     };
-    // What came of the warm-up does not count.
+    // The events of the warm-up do not count.
     let mark = watchers.settled(puts_before).await;
     let measured = phase.run(&wires, common.clients).await;
     let puts = puts_before + measured.tally.succeeded;
@@ -121,7 +121,7 @@ async fn connect(common: &CommonOptions) -> Result<Vec<Rc<Wire>>, Error> {
     Ok(wires.into_iter().map(Rc::new).collect())
 }
 
-/// So many connections, spread over the endpoints in turn.
+/// Opens this many connections, over the endpoints in turn.
 pub(super) async fn open_wires(common: &CommonOptions, count: u32) -> Result<Vec<Wire>, Error> {
     let endpoints = parse_endpoints(&common.endpoints)?;
     let tls = connector(&endpoints, &common.tls_files())?;
@@ -133,12 +133,12 @@ pub(super) async fn open_wires(common: &CommonOptions, count: u32) -> Result<Vec
     Ok(wires)
 }
 
-/// When a phase ends, and how fast it may go.
+/// When a phase ends, and its rate limit.
 #[derive(Clone, Copy, Debug, Default)]
 struct Limits {
     requests_max: Option<u64>,
     duration: Option<Duration>,
-    /// Requests per second; 0 is no limit.
+    /// Requests per second; 0 means no limit.
     rate: u64,
 }
 
@@ -151,14 +151,14 @@ pub struct Measured {
     pub cpu: Duration,
 }
 
-/// A phase: what its clients share. All of them run on one thread.
+/// A phase: the state that its clients share. All of them run on one thread.
 struct BenchPhase {
     name: &'static str,
     load: Rc<Load>,
     limits: Limits,
     timeout: Duration,
     started: env::Instant,
-    /// How many requests were given out.
+    /// The number of requests given out.
     issued: Cell<u64>,
     stopped: Cell<bool>,
     running: Cell<u32>,
@@ -204,7 +204,8 @@ impl BenchPhase {
         }
     }
 
-    /// Moves the progress bar until all clients are done. The first signal tells them to end, the second does not wait.
+    /// Updates the progress bar until all clients are done. The first signal tells them to end; after the second it does not
+    /// wait.
     async fn watch(&self) {
         let bar = self.progress_bar();
         let mut interrupted = pin!(env::shutdown_signal());
@@ -227,7 +228,6 @@ impl BenchPhase {
         bar.finish_and_clear();
     }
 
-    /// Shown only on a terminal.
     fn progress_bar(&self) -> indicatif::ProgressBar {
         let length = match (self.limits.requests_max, self.limits.duration) {
             (Some(requests), _) => Some(requests),
@@ -257,7 +257,7 @@ impl BenchPhase {
         self.tally.borrow_mut().record(method, env::now() - sent, outcome);
     }
 
-    /// Waits until this client may send its next request; false when the phase has ended.
+    /// Waits until this client may send its next request; false if the phase has ended.
     async fn take_turn(&self) -> bool {
         let number = self.issued.get();
         if self.ended() || self.limits.requests_max.is_some_and(|max| number >= max) {
@@ -286,7 +286,7 @@ impl BenchPhase {
     }
 }
 
-/// The timeout of one client's requests: a timer that is set again only when it has run out, not for every request.
+/// The timeout of one client's requests: a timer that is reset only when it has run out, not for every request.
 struct Watchdog {
     timeout: Duration,
     timer: Pin<Box<dyn Future<Output = ()>>>,
@@ -300,7 +300,7 @@ impl Watchdog {
         }
     }
 
-    /// Waits for an answer, at most until the timeout after `sent`.
+    /// Waits for a reply, at most until the timeout after `sent`.
     async fn guard<T>(
         &mut self,
         sent: env::Instant,

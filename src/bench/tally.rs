@@ -1,4 +1,4 @@
-//! What a phase of the benchmark has counted so far.
+//! The counts of a phase of the benchmark.
 
 use super::load::Method;
 use super::wire::WireError;
@@ -6,17 +6,16 @@ use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Latencies are kept to three digits, from a microsecond to an hour.
+/// Latencies are recorded with three digits, from a microsecond to an hour.
 const LATENCY_MIN_NS: u64 = 1_000;
 const LATENCY_MAX_NS: u64 = 3_600_000_000_000;
 const DIGITS: u8 = 3;
-/// Errors are counted by their text: a server that makes up ever new ones must not fill the memory.
+/// Errors are counted by their text; the limit protects memory from a server that produces ever new texts.
 const ERROR_KINDS_MAX: usize = 64;
 
-/// Counts of one phase.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// Latencies of what succeeded, by [`Method`].
+    /// Latencies of successful requests, by [`Method`].
     latencies: [Histogram<u64>; Method::ALL.len()],
     pub errors: BTreeMap<String, u64>,
     pub succeeded: u64,
@@ -54,7 +53,7 @@ impl Tally {
         }
     }
 
-    /// The latencies of each method that succeeded at all, by name.
+    /// The latencies of each method with successful requests, by name.
     pub fn by_method(&self) -> impl Iterator<Item = (&'static str, &Histogram<u64>)> {
         let all = Method::ALL.iter().zip(&self.latencies);
         all.map(|(method, latencies)| (method.name(), latencies))

@@ -15,12 +15,12 @@ struct Program {
     options: BenchOptions,
 }
 
-/// Reads a command line.
+/// Parses a command line.
 pub fn parse(line: &str) -> Result<Command, clap::Error> {
     Program::try_parse_from(line.split_whitespace()).map(|program| program.options.command)
 }
 
-/// Runs a command line against a server. Gives the report and the number of calls that reached the server.
+/// Runs a command line against a server. Returns the report and the number of calls that reached the server.
 async fn run(line: &str, behaviour: Behaviour) -> (Value, u64) {
     let (endpoint, calls) = serve(behaviour).await;
     let command = parse(&format!("{line} --endpoints {endpoint}")).expect("a valid command line");

@@ -1,5 +1,5 @@
-//! The watching half of `bench watch`: streams that count the events they get. They look at the heads of messages only,
-//! so that the client does not become what is measured.
+//! The watching half of `bench watch`: streams that count their events. They parse only the heads of messages, so that the client
+//! does not become the bottleneck.
 
 use super::options::WatchOptions;
 use super::run::{Error, open_wires};
@@ -14,21 +14,21 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// What stands before a gRPC message: a flag and its length.
+/// The prefix of a gRPC message: a flag and its length.
 const FRAME_HEAD_BYTES: usize = 5;
 const WATCH_PATH: &str = "/etcdserverpb.Watch/Watch";
-/// How long the last events may take after the last answer.
+/// How long the last events may take after the last reply.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
-/// Interval between looks whether all have come.
+/// Interval between checks for the last events.
 const SETTLE_PAUSE: Duration = Duration::from_millis(5);
 
-/// What all streams have counted.
+/// The counts of all streams.
 #[derive(Debug, Default)]
 struct Counts {
     created: Cell<u64>,
     events: Cell<u64>,
     responses: Cell<u64>,
-    /// When an event came last.
+    /// When the last event arrived.
     last: Cell<Option<env::Instant>>,
     failure: RefCell<Option<WireError>>,
     changed: Notify,
@@ -41,20 +41,20 @@ pub struct Watchers {
     single_keys: bool,
     created_in: Duration,
     counts: Rc<Counts>,
-    /// They watch as long as these are open.
+    /// Kept open: the watchers exist as long as these do.
     _requests: Vec<h2::SendStream<Bytes>>,
     _wires: Vec<Wire>,
 }
 
-/// What came in a stretch of time.
+/// The events of a time span.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivered {
     pub watchers: u64,
-    /// From the first request to the last answer.
+    /// From the first request to the last reply.
     pub created_in: Duration,
     pub events: u64,
     pub responses: u64,
-    /// Events that should have come and did not.
+    /// Expected events that did not arrive.
     pub missing: u64,
     pub elapsed: Duration,
 }
@@ -66,7 +66,7 @@ impl Delivered {
     }
 }
 
-/// Where counting began.
+/// The start of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     events: u64,
@@ -121,7 +121,7 @@ impl Watchers {
         })
     }
 
-    /// Where counting begins, once there are events for all of `puts`.
+    /// The start of a measurement, once the events of all `puts` have arrived.
     pub async fn settled(&self, puts: u64) -> Mark {
         self.wait(puts).await;
         Mark {
@@ -131,7 +131,7 @@ impl Watchers {
         }
     }
 
-    /// What has come since `mark`, once there are events for all of `puts`, which have been counted from the start.
+    /// The events since `mark`, once the events of all `puts` have arrived, which count from the start.
     pub async fn delivered(&self, mark: Mark, puts: u64) -> Delivered {
         let expected = self.wait(puts).await;
         let last = self.counts.last.get().unwrap_or(mark.since);
@@ -145,7 +145,7 @@ impl Watchers {
         }
     }
 
-    /// Waits for the events of `puts`, and says how many they are.
+    /// Waits for the events of `puts`, and returns their number.
     async fn wait(&self, puts: u64) -> u64 {
         if self.single_keys {
             return self.counts.events.get();
@@ -159,7 +159,7 @@ impl Watchers {
     }
 }
 
-/// A framed request for a watcher.
+/// A framed request to create a watcher.
 fn creation(options: &WatchOptions, watcher: u32) -> Vec<u8> {
     let number = u64::from(watcher) % options.common.key_space;
     let width = options.common.key_bytes as usize;
@@ -207,7 +207,7 @@ async fn follow(mut answers: h2::RecvStream, counts: &Counts) -> Result<(), Wire
     Err(WireError("watch: the server has ended the stream".into()))
 }
 
-/// Counts the whole messages at the start of `data`, and gives their length.
+/// Counts the whole messages at the start of `data`, and returns their length.
 fn count_messages(data: &[u8], counts: &Counts) -> Option<usize> {
     let mut rest = data;
     while rest.len() >= FRAME_HEAD_BYTES {

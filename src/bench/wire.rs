@@ -1,7 +1,7 @@
-//! One connection of the benchmark: unary gRPC calls straight on HTTP/2 streams.
+//! One connection of the benchmark: unary gRPC calls directly on HTTP/2 streams.
 //!
-//! hyper and tonic would add a task, two channels and several boxes per request, which more than doubles the cost. It does
-//! not look into answers: it counts their bytes and reads the status.
+//! hyper and tonic would add a task, two channels and several boxes per request, which more than doubles the cost. Replies are
+//! not decoded: only their bytes are counted and their status is read.
 
 use super::load::Method;
 use crate::client::Endpoint;
@@ -13,24 +13,24 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-/// Long answers need few window updates.
+/// Large enough that long replies need few window updates.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-/// What may be sent before the server has said what it takes.
+/// The number of streams before the server has sent its limit.
 const STREAMS_BEFORE_SETTINGS: usize = 1024;
 /// Pause after a failed attempt to connect, so that failing requests do not spin.
 const RECONNECT_DELAY: Duration = Duration::from_millis(100);
 
-/// How a request failed: the name under which the report counts it.
+/// A failed request: the name under which the report counts it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WireError(pub String);
 
-/// One connection, shared by several clients, and opened again when it fails.
+/// One connection, shared by several clients, and reopened when it fails.
 pub struct Wire {
     endpoint: Endpoint,
     heads: [http::Request<()>; Method::ALL.len()],
     sender: RefCell<Option<SendRequest<Bytes>>>,
-    /// Tells a connection from those before it.
+    /// The number of the current connection.
     generation: Cell<u64>,
     reconnect: tokio::sync::Mutex<()>,
     connect_timeout: Duration,
@@ -46,7 +46,6 @@ impl std::fmt::Debug for Wire {
 }
 
 impl Wire {
-    /// Connects.
     pub async fn connect(
         endpoint: Endpoint,
         connect_timeout: Duration,
@@ -110,7 +109,7 @@ impl Wire {
         }
     }
 
-    /// Sends one request and reads its answer. Gives the answer's length.
+    /// Sends one request and reads its reply. Returns the reply's length.
     pub async fn call(&self, handle: &mut Handle, method: Method, body: Bytes) -> Result<u64, WireError> {
         if handle.sender.is_none() {
             self.repair(handle).await?;
@@ -119,7 +118,7 @@ impl Wire {
         match exchange(sender, self.heads[method as usize].clone(), body).await {
             Ok(answer) => answer,
             Err(error) => {
-                // A reset ends one stream, everything else the connection.
+                // A reset ends one stream, any other error the connection.
                 if !error.is_reset() {
                     handle.sender = None;
                 }
@@ -128,7 +127,7 @@ impl Wire {
         }
     }
 
-    /// Opens a stream that goes on, with the first requests. Gives both directions once the server has answered.
+    /// Opens a long-lived stream, with its first requests. Returns both directions once the server has replied.
     pub async fn open_stream(
         &self,
         path: &str,
@@ -152,7 +151,7 @@ impl Wire {
         Ok((requests, answers))
     }
 
-    /// Gives a handle whose connection has failed a new one. The first client opens it for all.
+    /// Replaces the connection of a handle whose connection has failed. The first client opens it for all.
     async fn repair(&self, handle: &mut Handle) -> Result<(), WireError> {
         let _guard = self.reconnect.lock().await;
         if handle.generation == self.generation.get()
@@ -166,7 +165,7 @@ impl Wire {
     }
 }
 
-/// One client's way into a connection.
+/// One client's access to a connection.
 pub struct Handle {
     sender: Option<SendRequest<Bytes>>,
     generation: u64,
@@ -207,7 +206,7 @@ async fn exchange(
     Ok(verdict.map(|()| answer_bytes))
 }
 
-/// The server's verdict, in the trailers of an answer or in the head of an answer without a body.
+/// The status, in the trailers of a reply or in the head of a reply without a body.
 fn grpc_status(headers: &HeaderMap) -> Result<(), WireError> {
     const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
     const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

@@ -7,12 +7,12 @@ use crate::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use sha2::{Digest, Sha256};
 use tonic::{Response, Status};
 
-/// What stands behind the file: its SHA-256.
+/// The SHA-256 that follows the file.
 const SUM_BYTES: usize = 32;
 
 impl Client {
-    /// The state of a member as the file that etcd's tools know, without the sum behind it, which has been checked. All of it
-    /// is in memory, and has to come within the client's limit for one request.
+    /// A member's state as the file that etcd's tools read, without the SHA-256 behind it, which has been checked. The whole file
+    /// is in memory, and must arrive within the client's limit for one request.
     pub async fn snapshot(&self, request: SnapshotRequest) -> Result<Vec<u8>, Error> {
         self.read(request, |channel, request| async move {
             let mut client = MaintenanceClient::new(channel).max_decoding_message_size(usize::MAX);

@@ -1,8 +1,8 @@
 //! One HTTP/2 connection, as a cloneable tower service under tonic's generated clients.
 //!
-//! It owns the connection's flow-control windows, its keep-alive and the bound on requests in flight. It does not
-//! reconnect: that is the session's work. A request that certainly never left fails with [`ChannelError::NotSent`], and
-//! only such a request may be sent again if it writes.
+//! It owns the connection's flow-control windows, its keep-alive and the bound on requests in flight. It does not reconnect: the
+//! session does. A request that certainly was not sent fails with [`ChannelError::NotSent`]. A write may be retried only after
+//! that error.
 
 use super::EndpointError;
 use crate::env;
@@ -25,30 +25,30 @@ use tonic::Status;
 
 /// The default of [`ChannelOptions::in_flight_max`]: beyond it callers wait, so that memory stays bounded.
 const IN_FLIGHT_MAX_DEFAULT: usize = 4096;
-/// The default of [`ChannelOptions::stream_window_bytes`]: a long range answer needs few window updates.
+/// The default of [`ChannelOptions::stream_window_bytes`]: large enough that a long range needs few window updates.
 const STREAM_WINDOW_BYTES_DEFAULT: u32 = 4 * 1024 * 1024;
 /// The default of [`ChannelOptions::connection_window_bytes`].
 const CONNECTION_WINDOW_BYTES_DEFAULT: u32 = 16 * 1024 * 1024;
 /// The default of [`ChannelOptions::connect_timeout`].
 const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(2);
 
-/// Asking an idle peer whether it still lives.
+/// Pings that check whether an idle peer is alive.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepAlive {
     pub interval: Duration,
     pub timeout: Duration,
 }
 
-/// How a connection is set up.
+/// The settings of a connection.
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     pub stream_window_bytes: u32,
     pub connection_window_bytes: u32,
     pub keep_alive: Option<KeepAlive>,
-    /// Requests in flight, their answers not yet read to the end; further ones wait.
+    /// Requests whose replies are not read to the end yet; further ones wait.
     pub in_flight_max: usize,
     pub connect_timeout: Duration,
-    /// For connections that are to be TLS connections.
+    /// For TLS connections.
     pub tls: Option<Connector>,
 }
 
@@ -83,19 +83,19 @@ pub enum ConnectError {
     Authority(String),
 }
 
-/// Why a request has no answer. Found as the source of the [`Status`] that the channel fails with.
+/// Why a request has no reply. It is the source of the [`Status`] with which the channel fails.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
-    /// The request certainly never left.
+    /// The request certainly was not sent.
     #[error("the connection is closed, the request was not sent")]
     NotSent,
-    /// The request may have been carried out.
+    /// The request may have been executed.
     #[error("the connection was lost: {}", chain(.0))]
     Lost(#[source] hyper::Error),
 }
 
-/// hyper names its cause only in the source.
+/// hyper gives its cause only in the source.
 fn chain(error: &hyper::Error) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
@@ -115,13 +115,13 @@ type BoxError = Box<dyn StdError + Send + Sync>;
 type Permit = OwnedSemaphorePermit;
 type AcquirePermit = Pin<Box<dyn Future<Output = Result<Permit, AcquireError>> + Send + Sync>>;
 
-/// One connection. Clones share it; it closes when the last one is gone.
+/// One connection. Clones share it; it closes when the last one is dropped.
 pub struct Channel<B = tonic::body::Body> {
     sender: SendRequest<B>,
     authority: Authority,
     scheme: Scheme,
     in_flight: Arc<Semaphore>,
-    /// Taken by `poll_ready`, handed to the request by `call`.
+    /// Taken by `poll_ready`, passed to the request by `call`.
     permit: Option<Permit>,
     acquire: Option<AcquirePermit>,
 }
@@ -132,12 +132,11 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    /// Connects to `address` (`host:port`); `authority` is how requests name the server.
+    /// Connects to `address` (`host:port`); requests name the server as `authority`.
     pub async fn connect(address: &str, authority: &str) -> Result<Self, ConnectError> {
         Self::connect_with(address, authority, &ChannelOptions::default()).await
     }
 
-    /// Connects with options of one's own.
     pub async fn connect_with(
         address: &str,
         authority: &str,
@@ -222,17 +221,17 @@ where
 }
 
 impl<B> Channel<B> {
-    /// Whether the connection is gone. False is a guess: the next request may find out otherwise.
+    /// Whether the connection is known to be closed. If false, the next request may still find it closed.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
     }
 
-    /// How requests name the server.
+    /// The name of the server in requests.
     pub fn authority(&self) -> &str {
         self.authority.as_str()
     }
 
-    /// Gives the request the scheme and authority that HTTP/2 wants.
+    /// Gives the request the scheme and authority that HTTP/2 requires.
     fn address_request(&self, request: &mut http::Request<B>) {
         let mut parts = std::mem::take(request.uri_mut()).into_parts();
         parts.scheme = Some(self.scheme.clone());
@@ -277,8 +276,8 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        // Generated clients ask again and forget the source of an error, so the second answer must not be one: `call`
-        // finds out itself that the connection is closed.
+        // Generated clients poll again and lose the source of an error, so the second poll must not fail: `call` detects itself
+        // that the connection is closed.
         if self.permit.is_some() {
             return Poll::Ready(Ok(()));
         }
@@ -312,7 +311,7 @@ where
                     incoming,
                     _permit: permit,
                 })),
-                // hyper gives the request back only if no part of it was written.
+                // hyper returns the request only if no part of it was written.
                 Err(error) if error.message().is_some() => Err(ChannelError::NotSent.into()),
                 Err(error) => Err(ChannelError::Lost(error.into_error()).into()),
             }
@@ -320,7 +319,7 @@ where
     }
 }
 
-/// An answer's body. As long as it is not dropped its request counts as in flight.
+/// A reply's body. Its request counts as in flight until the body is dropped.
 #[derive(Debug)]
 pub struct ResponseBody {
     incoming: Incoming,

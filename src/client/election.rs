@@ -19,12 +19,12 @@ pub struct ObserveStream {
 }
 
 impl ObserveStream {
-    /// Who leads and what it proclaims, first as it is and then as it changes; none once the server has ended the stream.
+    /// The leader and its proclamation: first the current one, then each change; none once the server has ended the stream.
     pub async fn next(&mut self) -> Result<Option<LeaderResponse>, Status> {
         self.responses.message().await
     }
 
-    /// The connection that carries it.
+    /// The connection of the stream.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }

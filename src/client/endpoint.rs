@@ -1,8 +1,8 @@
-//! Where a member listens for clients, as operators write it: `host:port`, `http://host:port` or `https://host:port`,
-//! several with commas.
+//! The client endpoints of members, as operators write them: `host:port`, `http://host:port` or `https://host:port`, several
+//! separated by commas.
 //!
-//! Mirrors what etcdctl takes for `--endpoints`: without a scheme TLS is spoken if the client has certificates or
-//! authorities for it. Unix sockets are refused by name, not misread.
+//! Mirrors what etcdctl accepts for `--endpoints`: without a scheme, TLS is used if the client has certificates or CAs for it.
+//! Unix sockets are refused with an explicit error.
 
 use crate::tls::{ClientFiles, Connector, TlsError};
 use std::fmt;
@@ -19,7 +19,7 @@ pub struct Endpoint {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Scheme {
-    /// Not said: what the client has.
+    /// No scheme: depends on the client's files.
     Open,
     Http,
     Https,
@@ -45,7 +45,7 @@ impl Endpoint {
         &self.address
     }
 
-    /// What to dial with: nothing for a plain connection.
+    /// The TLS connector to dial with; none for a plain connection.
     pub fn connector(&self, own: Option<&Connector>) -> Result<Option<Connector>, EndpointError> {
         match (self.scheme, own) {
             (Scheme::Http, _) | (Scheme::Open, None) => Ok(None),
@@ -54,7 +54,7 @@ impl Endpoint {
         }
     }
 
-    /// `host:port`, as requests name the server.
+    /// `host:port`, the name of the server in requests.
     pub fn authority(&self) -> &str {
         &self.address
     }
@@ -97,7 +97,7 @@ impl std::str::FromStr for Endpoint {
     }
 }
 
-/// What these endpoints are to be dialled with, from the files that the client was given.
+/// The TLS connector for these endpoints, from the files that the client was given; none if no endpoint needs one.
 pub fn connector(endpoints: &[Endpoint], files: &ClientFiles) -> Result<Option<Connector>, TlsError> {
     let is_wanted = |endpoint: &Endpoint| match endpoint.scheme {
         Scheme::Open => !files.is_empty(),
@@ -108,7 +108,7 @@ pub fn connector(endpoints: &[Endpoint], files: &ClientFiles) -> Result<Option<C
     wanted.then(|| files.connector()).transpose()
 }
 
-/// Reads a list of endpoints: the elements may be lists with commas themselves.
+/// Parses a list of endpoints, whose elements may be comma-separated lists.
 pub fn parse_endpoints<S: AsRef<str>>(
     lists: impl IntoIterator<Item = S>,
 ) -> Result<Vec<Endpoint>, EndpointError> {

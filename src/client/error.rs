@@ -1,4 +1,4 @@
-//! What a request can end with, seen from the client: above all, whether a failed write may have been applied.
+//! The errors of a request for the client: above all, whether a failed write may have been applied.
 
 use super::connection::ChannelError;
 use super::endpoint::EndpointError;
@@ -6,7 +6,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 use tonic::{Code, Status};
 
-/// Why nobody knows how a request ended.
+/// Why the outcome of a request is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Reason {
@@ -14,7 +14,7 @@ pub enum Reason {
     Deadline(Duration),
     #[error("{}", .0.message())]
     ConnectionLost(Status),
-    /// The server answered, but with an error that it also gives when the request went on: Unavailable, Cancelled ...
+    /// The server replied with an error that it also returns for requests that may still be applied: Unavailable, Cancelled ...
     #[error("{}", .0.message())]
     Server(Status),
 }
@@ -25,16 +25,16 @@ pub enum Reason {
 pub enum Error {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// The request was certainly not sent: it has no effect and can be repeated.
+    /// The request was certainly not sent: it has no effect and can be retried.
     #[error("not sent within {limit:?}: {last}")]
     NotSent { limit: Duration, last: String },
-    /// The server's definite error. A write that fails so was not applied.
+    /// The server's definite error. A write that fails with it was not applied.
     #[error("{}", .0.message())]
     Refused(Status),
-    /// A write that may or may not have been applied, now or later. It was not repeated.
+    /// A write that may or may not have been applied, now or later. It was not retried.
     #[error("the outcome is unknown: {0}")]
     Unknown(Reason),
-    /// A read that got no answer before its deadline.
+    /// A read that got no reply before its deadline.
     #[error("unavailable: {0}")]
     Unavailable(Reason),
 }
@@ -45,7 +45,7 @@ impl Error {
         matches!(self, Self::Unknown(_))
     }
 
-    /// What the server or the connection said, if anything.
+    /// The status of the server or the connection, if there is one.
     pub fn status(&self) -> Option<&Status> {
         match self {
             Self::Refused(status)
@@ -55,7 +55,7 @@ impl Error {
         }
     }
 
-    /// The gRPC code that best names it.
+    /// The best matching gRPC code.
     pub fn code(&self) -> Code {
         match self {
             Self::Endpoint(_) => Code::InvalidArgument,
@@ -68,23 +68,23 @@ impl Error {
     }
 }
 
-/// What a failed attempt says about the request.
+/// What a failed attempt tells about the request.
 #[derive(Debug)]
 pub enum Attempt {
-    /// It never left.
+    /// The request was not sent.
     NotSent,
-    /// The server's definite no.
+    /// The server definitely refused it.
     Refused(Status),
-    /// Anything may have happened.
+    /// The outcome is unknown.
     Open(Reason),
 }
 
-/// Sorts what an attempt failed with.
+/// Classifies the error of an attempt.
 ///
-/// A status with a source was made on this side, out of a broken connection: whatever code tonic gave it, the server did
-/// not say it. Of the server's own codes only those are definite that etcd gives before a request is proposed or as the
-/// result of applying it. Unavailable, for one, also means "leader changed" and "request timed out", after which the
-/// request can still be applied.
+/// A status with a source was made on this side, from a broken connection: whatever code tonic gave it, it is not from the
+/// server. Of the server's own codes, only those are definite that etcd returns before a request is proposed or as the result of
+/// applying it. Unavailable, for example, also means "leader changed" and "request timed out", after which the request can still
+/// be applied.
 pub fn sort(status: Status) -> Attempt {
     if let Some(source) = status.source() {
         let not_sent = matches!(source.downcast_ref(), Some(ChannelError::NotSent));

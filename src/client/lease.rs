@@ -1,4 +1,4 @@
-//! Keeping leases alive: one stream, for as many leases as the caller likes.
+//! Keeping leases alive: one stream, for any number of leases.
 
 use super::connection::Channel;
 use super::error::{Error, Reason};
@@ -18,33 +18,31 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 /// One stream of the Lease service. It ends when it is dropped.
 #[derive(Debug)]
 pub struct KeepAliveStream {
-    /// Bounded by its user, who knows how many leases there are and asks for each once in a while.
+    /// Bounded by its user, which knows the number of leases and asks for each at intervals.
     requests: mpsc::UnboundedSender<pb::LeaseKeepAliveRequest>,
     responses: Streaming<pb::LeaseKeepAliveResponse>,
     connection: Arc<Connection>,
 }
 
 impl KeepAliveStream {
-    /// Asks for a lease to be kept alive.
     pub fn ask(&self, id: i64) {
-        // A stream that has ended says so where its responses are read.
+        // If the stream has ended, `next` reports it.
         let _ = self.requests.send(pb::LeaseKeepAliveRequest { id });
     }
 
-    /// The next answer, in the order of the questions; a lease that is gone has no time to live. None once the server
-    /// has ended the stream.
+    /// The next reply, in the order of the requests; an expired lease has a TTL of 0. None once the server has ended the stream.
     pub async fn next(&mut self) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
         self.responses.message().await
     }
 
-    /// The connection that carries it.
+    /// The connection of the stream.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 }
 
 impl Client {
-    /// Opens a stream with a question about its first lease.
+    /// Opens a stream with a request for its first lease.
     pub async fn keep_alive_stream(&self, first: i64) -> Result<KeepAliveStream, Error> {
         let connection = self.connection().await?;
         let (requests, receiver) = mpsc::unbounded_channel();
@@ -69,8 +67,8 @@ impl Client {
         Err(Error::Unavailable(reason))
     }
 
-    /// Keeps a lease alive once: how long it lives from now on, in seconds, or 0 if it is gone. Repeated on other
-    /// connections until the deadline, since doing it twice does no harm.
+    /// Keeps a lease alive once. Returns its TTL in seconds, or 0 if it does not exist. Retried on other connections until the
+    /// deadline, since a repeated keep-alive does no harm.
     pub async fn keep_alive_once(&self, id: i64) -> Result<i64, Error> {
         let limit = self.timeout();
         let attempts = async {

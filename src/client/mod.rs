@@ -1,8 +1,8 @@
 //! The Rust client: used by the benchmark, the simulator, the tests and the command line.
 //!
-//! [`Channel`] is one HTTP/2 connection under tonic's generated clients. [`ClientSession`] is the actor that keeps one
-//! of them open and moves on to the next endpoint when it fails. [`Client`] sends requests over it, each with a deadline,
-//! and never repeats a write that may have been applied. All of it runs on real and on simulated sockets.
+//! [`Channel`] is one HTTP/2 connection under tonic's generated clients. [`ClientSession`] is the actor that keeps one of them
+//! open and switches to the next endpoint when it fails. [`Client`] sends requests over it, each with a deadline, and never
+//! retries a write that may have been applied. All of it runs on real and on simulated sockets.
 
 mod backup;
 mod connection;

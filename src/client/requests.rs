@@ -1,7 +1,7 @@
-//! Sends requests: each with a deadline, over whichever endpoint answers.
+//! Sends requests, each with a deadline, to any endpoint that replies.
 //!
-//! The rule it keeps: a write is sent again only if it certainly was not sent before. A read is sent again, to another
-//! endpoint too, until its deadline. etcd's own client follows the same rule (client/v3/retry_interceptor.go).
+//! The rule: a write is retried only if it certainly was not sent before. A read is retried, on other endpoints too, until its
+//! deadline. etcd's own client follows the same rule (client/v3/retry_interceptor.go).
 
 use super::Channel;
 use super::connection::ChannelOptions;
@@ -24,17 +24,17 @@ use tonic::{Code, Request, Response, Status};
 
 /// The default of [`Options::request_timeout`]: etcdctl's `--command-timeout`.
 const REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// The pause before the second repetition of a read; the first one goes at once, to another endpoint.
+/// The pause before the second retry of a read; the first retry goes immediately to another endpoint.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(10);
-/// The longest pause between repetitions.
+/// The longest pause between retries.
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// How a client behaves.
+/// The settings of a client.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// From the call to the answer, waiting for a connection and repetitions included. Also sent as `grpc-timeout`.
+    /// From the call to the reply, including the wait for a connection and retries. Also sent as `grpc-timeout`.
     pub request_timeout: Duration,
-    /// Sends `hasleader: true`: a member without a leader then refuses at once instead of waiting for one.
+    /// Sends `hasleader: true`: a member without a leader then refuses immediately instead of waiting for one.
     pub require_leader: bool,
     pub channel: ChannelOptions,
 }
@@ -49,7 +49,7 @@ impl Default for Options {
     }
 }
 
-/// Whether a request can be repeated without harm.
+/// Whether a request can be retried without harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Read,
@@ -66,7 +66,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Starts the client's session on this thread. Connects with the first request.
+    /// Starts the client's session on this thread. It connects with the first request.
     pub fn start(endpoints: Vec<Endpoint>, options: Options) -> Result<Self, Error> {
         if endpoints.is_empty() {
             return Err(EndpointError::Empty.into());
@@ -96,7 +96,7 @@ impl Client {
         }
     }
 
-    /// The current connection, or a new one: for streams, which the caller repairs by calling [`Client::failed`].
+    /// The current connection, or a new one. For streams: on failure the caller calls [`Client::failed`].
     pub async fn connection(&self) -> Result<Arc<Connection>, Error> {
         let limit = self.request_timeout;
         env::timeout(limit, self.connect())
@@ -104,7 +104,7 @@ impl Client {
             .unwrap_or_else(|env::Elapsed| Err(self.not_sent(self.shared.last_error())))
     }
 
-    /// Tells the session that a connection does not answer any more.
+    /// Tells the session that a connection no longer replies.
     pub fn failed(&self, connection: &Connection) {
         self.session.do_send(Failed(connection.generation));
     }
@@ -129,7 +129,7 @@ impl Client {
         }
     }
 
-    /// Sends a request that changes nothing: repeated on other connections until the deadline.
+    /// Sends a read-only request: retried on other connections until the deadline.
     pub async fn read<Q, A, S, F>(&self, request: Q, send: S) -> Result<A, Error>
     where
         Q: Clone,
@@ -139,7 +139,7 @@ impl Client {
         self.call(Kind::Read, request, send).await
     }
 
-    /// Sends a request that changes something: never repeated once it may have left.
+    /// Sends a request that changes something: never retried once it may have been sent.
     pub async fn write<Q, A, S, F>(&self, request: Q, send: S) -> Result<A, Error>
     where
         Q: Clone,
@@ -155,8 +155,8 @@ impl Client {
         S: Fn(Channel, Request<Q>) -> F,
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        // The generation of the connection that the request was last handed to, for when the deadline cuts the attempts
-        // short; 0 before that.
+        // The generation of the connection that the request was last passed to, in case the deadline ends the attempts; 0 before
+        // that.
         let sent_on = AtomicU64::new(0);
         let limit = self.request_timeout;
         let outcome = env::timeout(limit, self.attempts(kind, request, send, &sent_on)).await;
@@ -172,7 +172,7 @@ impl Client {
         }
     }
 
-    /// Attempts until the server has spoken. Cut short by the deadline in [`Client::call`].
+    /// Retries until the server has replied. The deadline in [`Client::call`] ends it.
     async fn attempts<Q, A, S, F>(
         &self,
         kind: Kind,
@@ -205,7 +205,7 @@ impl Client {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(Attempt::Refused(status)) => {
                     if status.message() == EtcdError::NotForLearner.text() {
-                        // The next request goes to a member that has a vote.
+                        // The next request goes to a voting member.
                         self.failed(&connection);
                     }
                     return Err(Error::Refused(status));
@@ -247,7 +247,7 @@ impl Client {
     }
 }
 
-/// Waits for room among the requests in flight. The channel keeps it for the request that follows.
+/// Waits for a slot among the requests in flight. The channel keeps it for the next request.
 async fn wait_ready(channel: &mut Channel) -> Result<(), Status> {
     std::future::poll_fn(|context| tower_service::Service::poll_ready(channel, context)).await
 }
@@ -259,7 +259,7 @@ fn unanswered(kind: Kind, reason: Reason) -> Error {
     }
 }
 
-/// Whether another endpoint, or the same one later, may answer.
+/// Whether another endpoint, or the same one later, may reply.
 fn is_passing(reason: &Reason) -> bool {
     match reason {
         Reason::ConnectionLost(_) | Reason::Deadline(_) => true,
@@ -267,7 +267,7 @@ fn is_passing(reason: &Reason) -> bool {
     }
 }
 
-/// The calls of one service: name of the method, read or write, request and answer.
+/// The calls of one service: read or write, method, request and reply.
 macro_rules! calls {
     ($client:ty { $($(#[$meta:meta])* $kind:ident $method:ident($request:ty) -> $answer:ty;)* }) => {
         impl Client {$(
@@ -291,14 +291,14 @@ calls! { pb::kv_client::KvClient<_> {
     write put(pb::PutRequest) -> pb::PutResponse;
     /// Deletes keys.
     write delete_range(pb::DeleteRangeRequest) -> pb::DeleteRangeResponse;
-    /// Compares and then does one thing or another. Treated as a write even if it only reads.
+    /// Compares and executes one of two branches. Treated as a write even if it only reads.
     write txn(pb::TxnRequest) -> pb::TxnResponse;
-    /// Forgets the revisions before one.
+    /// Compacts the revisions before one.
     write compact(pb::CompactionRequest) -> pb::CompactionResponse;
 } }
 
 calls! { pb::cluster_client::ClusterClient<_> {
-    /// The members.
+    /// Lists the members.
     read member_list(pb::MemberListRequest) -> pb::MemberListResponse;
     /// Adds a member.
     write member_add(pb::MemberAddRequest) -> pb::MemberAddResponse;
@@ -306,55 +306,55 @@ calls! { pb::cluster_client::ClusterClient<_> {
     write member_remove(pb::MemberRemoveRequest) -> pb::MemberRemoveResponse;
     /// Changes a member's peer URLs.
     write member_update(pb::MemberUpdateRequest) -> pb::MemberUpdateResponse;
-    /// Makes a learner a voter.
+    /// Promotes a learner to a voter.
     write member_promote(pb::MemberPromoteRequest) -> pb::MemberPromoteResponse;
 } }
 
 calls! { pb::maintenance_client::MaintenanceClient<_> {
-    /// How the member at the other end fares. With several endpoints that is any of them.
+    /// The status of the member at the other end, which is any of several endpoints.
     read status(pb::StatusRequest) -> pb::StatusResponse;
     /// The hash of the member's keys and revisions.
     read hash_kv(pb::HashKvRequest) -> pb::HashKvResponse;
-    /// Lists, raises or lowers alarms.
+    /// Lists, raises or disarms alarms.
     write alarm(pb::AlarmRequest) -> pb::AlarmResponse;
     /// Frees disk space.
     write defragment(pb::DefragmentRequest) -> pb::DefragmentResponse;
-    /// Hands leadership to another member.
+    /// Transfers the leadership to another member.
     write move_leader(pb::MoveLeaderRequest) -> pb::MoveLeaderResponse;
 } }
 
 calls! { pb::lease_client::LeaseClient<_> {
-    /// Creates a lease.
+    /// Grants a lease.
     write lease_grant(pb::LeaseGrantRequest) -> pb::LeaseGrantResponse;
-    /// Ends a lease and deletes its keys.
+    /// Revokes a lease and deletes its keys.
     write lease_revoke(pb::LeaseRevokeRequest) -> pb::LeaseRevokeResponse;
-    /// How long a lease still lives.
+    /// The remaining TTL of a lease.
     read lease_time_to_live(pb::LeaseTimeToLiveRequest) -> pb::LeaseTimeToLiveResponse;
-    /// All leases.
+    /// Lists all leases.
     read lease_leases(pb::LeaseLeasesRequest) -> pb::LeaseLeasesResponse;
 } }
 
 calls! { v3lockpb::lock_client::LockClient<_> {
-    /// Waits for a lock. Whoever gives up, as at the deadline, does not get it any more.
+    /// Waits for a lock. A caller that gives up, as at the deadline, does not get it afterwards.
     write lock(v3lockpb::LockRequest) -> v3lockpb::LockResponse;
-    /// Gives a lock back.
+    /// Releases a lock.
     write unlock(v3lockpb::UnlockRequest) -> v3lockpb::UnlockResponse;
 } }
 
 calls! { v3electionpb::election_client::ElectionClient<_> {
-    /// Waits to be elected. As for locks.
+    /// Waits to be elected; giving up works as for locks.
     write campaign(v3electionpb::CampaignRequest) -> v3electionpb::CampaignResponse;
-    /// Changes what the leader proclaims.
+    /// Changes the leader's proclamation.
     write proclaim(v3electionpb::ProclaimRequest) -> v3electionpb::ProclaimResponse;
-    /// Who leads.
+    /// The leader of an election.
     read leader(v3electionpb::LeaderRequest) -> v3electionpb::LeaderResponse;
-    /// Gives up the lead.
+    /// Gives up the leadership.
     write resign(v3electionpb::ResignRequest) -> v3electionpb::ResignResponse;
 } }
 
 impl Client {
-    /// Whether the member can answer a linearizable read, as `etcdctl endpoint health` asks it: a refusal for lack of
-    /// permission also needs a quorum, so it counts as healthy.
+    /// Whether the member can serve a linearizable read, as `etcdctl endpoint health` checks it: a refusal for lack of permission
+    /// also needs a quorum, so it counts as healthy.
     pub async fn health(&self) -> Result<(), Error> {
         let request = pb::RangeRequest {
             key: "health".into(),

@@ -1,8 +1,7 @@
-//! The order in which a session tries its endpoints, and how long it waits in between. Pure: randomness comes in as an
-//! argument.
+//! The order in which a session tries its endpoints, and the pauses in between. Pure: randomness is an argument.
 //!
-//! The first round over all endpoints goes without a pause, so that one dead member costs nothing; each further round
-//! waits twice as long as the one before, with jitter so that the clients of a restarted cluster do not come in step.
+//! The first round over all endpoints has no pause, so that one dead member costs nothing. Each further round waits twice as long
+//! as the one before, with jitter so that the clients of a restarted cluster do not reconnect in step.
 
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ const DELAY_MIN: Duration = Duration::from_millis(20);
 /// The longest pause between rounds: a cluster that comes back is found within this time.
 const DELAY_MAX: Duration = Duration::from_secs(2);
 
-/// A position in the list of endpoints, and how often connecting has failed since it last worked.
+/// A position in the list of endpoints, and the number of failed attempts since the last successful one.
 #[derive(Clone, Debug)]
 pub struct Rotation {
     count: usize,
@@ -20,7 +19,7 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// Starts at `start`, which may be any number: it is reduced to a position.
+    /// Begins at `start`, which may be any number: it is reduced to a position.
     pub fn new(count: usize, start: u64) -> Self {
         assert!(count > 0, "a session has endpoints");
         Self {
@@ -35,23 +34,23 @@ impl Rotation {
         self.position
     }
 
-    /// Connecting to the current endpoint failed.
+    /// Records that connecting to the current endpoint failed.
     pub fn connect_failed(&mut self) {
         self.failures += 1;
         self.move_on();
     }
 
-    /// Connecting worked: the next failure starts a first round again.
+    /// Records a successful connection: the next failure begins a first round again.
     pub fn connected(&mut self) {
         self.failures = 0;
     }
 
-    /// Goes to the next endpoint, for example because the current one answers nothing.
+    /// Switches to the next endpoint, for example because the current one does not reply.
     pub fn move_on(&mut self) {
         self.position = (self.position + 1) % self.count;
     }
 
-    /// How long to wait before the next attempt: at the start of a round between half and all of its pause.
+    /// The pause before the next attempt: at the start of a round, between half and all of the round's pause.
     pub fn delay(&self, random: u64) -> Duration {
         if self.failures == 0 || !self.failures.is_multiple_of(self.count) {
             return Duration::ZERO;

@@ -1,7 +1,7 @@
-//! The actor that keeps one connection for a client: it picks the endpoint, connects, and moves on when told so.
+//! The actor that keeps one connection for a client: it picks the endpoint, connects, and switches when a failure is reported.
 //!
-//! Requests do not pass through it. They use the connection in [`Shared`] and come here only when there is none, or to
-//! report that it failed. All that wait for a connection share one attempt. Attempts go on for as long as somebody waits.
+//! Requests do not pass through it. They use the connection in [`Shared`] and come here only when there is none, or to report
+//! that it failed. All waiting requests share one attempt. Attempts continue while there are waiting requests.
 
 use super::connection::{Channel, ChannelOptions, ConnectError};
 use super::endpoint::Endpoint;
@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 pub struct Connection {
     pub channel: Channel,
     pub endpoint: Endpoint,
-    /// Tells this connection from those before it: one more with each.
+    /// The number of this connection, which grows by one with each.
     pub generation: u64,
 }
 
-/// What requests read without asking the actor.
+/// State that requests read without asking the actor.
 #[derive(Debug, Default)]
 pub struct Shared {
     current: ArcSwapOption<Connection>,
@@ -29,7 +29,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// The connection, if there is one that is not known to be closed.
+    /// The connection, unless there is none or it is known to be closed.
     pub fn current(&self) -> Option<Arc<Connection>> {
         let connection = self.current.load_full()?;
         (!connection.channel.is_closed()).then_some(connection)
@@ -44,14 +44,14 @@ impl Shared {
     }
 }
 
-/// Asks for a connection. The answer comes on `reply` once there is one; who stops waiting drops the receiver.
+/// Requests a connection, which arrives on `reply` once there is one. A caller that stops waiting drops the receiver.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Connect {
     pub reply: oneshot::Sender<Arc<Connection>>,
 }
 
-/// The connection with this generation does not answer any more: use another endpoint.
+/// The connection with this generation no longer replies: use another endpoint.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Failed(pub u64);
@@ -68,7 +68,7 @@ pub struct ClientSession {
 }
 
 impl ClientSession {
-    /// Starts at a random endpoint, so that many clients spread over the members.
+    /// Begins at a random endpoint, so that many clients spread over the members.
     pub fn new(endpoints: Vec<Endpoint>, options: ChannelOptions, shared: Arc<Shared>) -> Self {
         let rotation = Rotation::new(endpoints.len(), env::random_u64());
         Self {
@@ -82,7 +82,7 @@ impl ClientSession {
         }
     }
 
-    /// Starts the next attempt, if anybody still waits.
+    /// Starts the next attempt, if requests still wait.
     fn attempt(&mut self, context: &mut Context<Self>) {
         self.waiters.retain(|waiter| !waiter.is_closed());
         self.connecting = !self.waiters.is_empty();

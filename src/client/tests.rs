@@ -1,4 +1,4 @@
-//! The client against a tiny server in the same process, which can also answer nothing or drop its connections.
+//! The client against a tiny server in the same process, which can also leave calls unanswered or drop its connections.
 
 use super::*;
 use crate::env;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tonic::{Code, Request, Response, Status};
 
-/// What the server does with a call.
+/// How the server treats a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Behaviour {
     Answer,
     Hang,
-    /// Drops the connection that the call came on.
+    /// Drops the connection of the call.
     Drop,
     Refuse(Code),
 }
@@ -81,7 +81,7 @@ impl Kv for Server {
     }
 }
 
-/// Starts a server. Gives its endpoint and the number of calls that reached it.
+/// Starts a server. Returns its endpoint and the number of calls that reached it.
 pub(crate) async fn serve(behaviour: Behaviour) -> (Endpoint, Arc<AtomicU64>) {
     let listener = env::Listener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -113,8 +113,8 @@ pub(crate) async fn serve(behaviour: Behaviour) -> (Endpoint, Arc<AtomicU64>) {
     (address.parse().expect("an endpoint"), counted)
 }
 
-/// An endpoint where nobody listens: a port that neither world gives out on its own. (The simulator gives a port that was
-/// just closed to the next connection, which then talks to itself.)
+/// An endpoint without a listener: a port that neither world assigns. (The simulator gives a port that was just closed to the
+/// next connection, which then talks to itself.)
 pub(crate) fn nobody() -> Endpoint {
     "127.0.0.1:65535".parse().expect("an endpoint")
 }
@@ -309,7 +309,7 @@ fn requests_beyond_the_bound_wait() {
         };
         let client = Client::start(vec![endpoint], options).expect("there is an endpoint");
         let puts = (0..5).map(|number| {
-            // Those that wait give up first, so that they do not see the others make room.
+            // The requests that wait give up first, so that they do not see the others free their slots.
             let client = client.with_timeout(if number < 3 { SHORT * 2 } else { SHORT });
             async move { client.put(pb::PutRequest::default()).await }
         });

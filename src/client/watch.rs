@@ -1,6 +1,6 @@
-//! Watching. [`WatchStream`] is one stream of the Watch service as it is, with as many watchers as the caller makes.
-//! [`Watcher`] is one watcher that outlives its connection: it goes on behind what it has seen, so that its caller gets
-//! every change once and in order, or is told that the server has forgotten some.
+//! Watching. [`WatchStream`] is one plain stream of the Watch service, with any number of watchers. [`Watcher`] is one watcher
+//! that outlives its connection: it resumes behind what it has seen, so that its caller gets every change once and in order, or
+//! is told that some were compacted.
 //!
 //! etcd's own client does the same (client/v3/watch.go).
 
@@ -19,14 +19,14 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Request, Status, Streaming};
 
-/// The pauses between attempts to go on after a lost connection.
+/// The pauses between attempts to resume after a lost connection.
 const RESUME_DELAY_MIN: Duration = Duration::from_millis(10);
 const RESUME_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// One stream. It ends when it is dropped.
 #[derive(Debug)]
 pub struct WatchStream {
-    /// Bounded by its user: a request for each watcher that is created or ended.
+    /// Bounded by its user: one request for each watcher that is created or cancelled.
     requests: mpsc::UnboundedSender<pb::WatchRequest>,
     responses: Streaming<pb::WatchResponse>,
     connection: Arc<Connection>,
@@ -38,17 +38,17 @@ impl WatchStream {
         self.responses.message().await
     }
 
-    /// Asks for another watcher.
+    /// Requests another watcher.
     pub fn create(&self, request: pb::WatchCreateRequest) {
         self.request(RequestUnion::CreateRequest(request));
     }
 
-    /// Ends a watcher.
+    /// Cancels a watcher.
     pub fn cancel(&self, watch_id: i64) {
         self.request(RequestUnion::CancelRequest(pb::WatchCancelRequest { watch_id }));
     }
 
-    /// Asks how far all watchers of the stream have got.
+    /// Requests a progress notification for all watchers of the stream.
     pub fn request_progress(&self) {
         self.request(RequestUnion::ProgressRequest(pb::WatchProgressRequest {}));
     }
@@ -57,18 +57,18 @@ impl WatchStream {
         let request = pb::WatchRequest {
             request_union: Some(request),
         };
-        // A stream that has ended says so where its responses are read.
+        // If the stream has ended, `next` reports it.
         let _ = self.requests.send(request);
     }
 
-    /// The connection that carries it.
+    /// The connection of the stream.
     pub fn connection(&self) -> &Connection {
         &self.connection
     }
 }
 
 impl Client {
-    /// Opens a stream with its first watcher. Servers may not answer before they have been asked something.
+    /// Opens a stream with its first watcher. Servers may not reply before the first request.
     pub async fn watch_stream(&self, first: pb::WatchCreateRequest) -> Result<WatchStream, Error> {
         let connection = self.connection().await?;
         let (requests, receiver) = mpsc::unbounded_channel();
@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    /// One watcher that goes on over lost connections.
+    /// A watcher that survives lost connections.
     pub fn watcher(&self, request: pb::WatchCreateRequest) -> Watcher {
         Watcher {
             client: self.clone(),
@@ -114,18 +114,18 @@ impl Client {
     }
 }
 
-/// What a watcher gets.
+/// What a watcher receives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Watched {
-    /// It is in place: changes from this revision on will come. Said again after every lost connection.
+    /// The watcher exists: changes from this revision on follow. Repeated after every lost connection.
     Created { next_revision: i64 },
     /// Whole revisions of changes.
     Events { revision: i64, events: Vec<Event> },
-    /// Everything up to this revision has come.
+    /// All changes up to this revision have been received.
     Progress { revision: i64 },
-    /// It is over: changes before this revision are forgotten.
+    /// The watcher has ended: changes before this revision are compacted.
     Compacted { compact_revision: i64 },
-    /// It is over by the server's will.
+    /// The watcher has ended: the server cancelled it.
     Canceled { reason: String },
 }
 
@@ -134,7 +134,7 @@ pub enum Watched {
 pub struct Watcher {
     client: Client,
     request: pb::WatchCreateRequest,
-    /// 0 as long as the server has not said from where.
+    /// 0 until the server has confirmed the start revision.
     next_revision: i64,
     stream: Option<WatchStream>,
     attempts: usize,
@@ -143,7 +143,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// The next thing that comes, however many connections it takes. Nothing is lost if the future is dropped.
+    /// The next event for this watcher, over any number of connections. Nothing is lost if the future is dropped.
     pub async fn next(&mut self) -> Watched {
         loop {
             if self.stream.is_none() {
@@ -161,14 +161,14 @@ impl Watcher {
         }
     }
 
-    /// Asks how far it has got. The answer comes as [`Watched::Progress`], if the server has nothing left for it.
+    /// Requests a progress notification. It arrives as [`Watched::Progress`], if the server has no more changes for the watcher.
     pub fn request_progress(&self) {
         if let Some(stream) = &self.stream {
             stream.request_progress();
         }
     }
 
-    /// Gives the connection up and goes on over another one.
+    /// Gives up the connection and continues on another one.
     pub fn lose_stream(&mut self) {
         if let Some(stream) = self.stream.take() {
             self.client.failed(stream.connection());
@@ -188,11 +188,11 @@ impl Watcher {
     }
 
     async fn open(&mut self) {
-        // The moment is kept, so that a caller who gives up waiting and comes back does not wait from the start.
+        // The deadline is kept, so that a caller that drops the future and calls again does not wait from the start.
         if let Some(resume_at) = self.resume_at {
             env::sleep_until(resume_at).await;
         }
-        // A part of a revision whose rest did not come will come again as a whole.
+        // An incomplete revision will be sent again as a whole.
         self.fragments.clear();
         let request = pb::WatchCreateRequest {
             start_revision: self.next_revision,

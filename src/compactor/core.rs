@@ -1,35 +1,35 @@
-//! What to compact, and when: pure, over the time and the revision it is told.
+//! Decides what to compact, and when. Pure: gets the time and the revision as arguments.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Interval between looks by revision.
+/// Interval between checks in revision mode.
 const REVISION_INTERVAL: Duration = Duration::from_mins(5);
-/// A period is looked at in so many parts.
+/// A period is divided into this many intervals.
 const PARTS: u32 = 10;
-/// Longer periods are compacted as often as this.
+/// The longest interval between compactions.
 const COMPACT_INTERVAL_MAX: Duration = Duration::from_hours(1);
 
-/// What is kept.
+/// What is retained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
-    /// What was the newest at any time within this period. Not zero.
+    /// Every revision that was the newest at some time within this period. Not zero.
     Period(Duration),
-    /// So many revisions before the newest. Not zero.
+    /// This many revisions before the newest. Not zero.
     Revisions(i64),
 }
 
-/// Decides. Between a call of [`Self::note`] and one of [`Self::due`] lies [`Self::interval`]; `now` is the time since it was
-/// made.
+/// Decides about compactions. [`Self::interval`] passes between a call of [`Self::note`] and one of [`Self::due`]; `now` is the
+/// time since this was created.
 #[derive(Debug)]
 pub struct Compactor {
     retention: Retention,
-    /// The newest revision at the last looks, the oldest first.
+    /// The newest revisions at the last checks, oldest first.
     noted: VecDeque<i64>,
     last_compacted: i64,
     /// When the last compaction was.
     since: Duration,
-    /// How long after that comes the next.
+    /// The time from then to the next compaction.
     wait: Duration,
 }
 
@@ -47,7 +47,7 @@ impl Compactor {
         }
     }
 
-    /// How long to wait between looks.
+    /// Interval between checks.
     pub fn interval(&self) -> Duration {
         match self.retention {
             Retention::Period(period) => {
@@ -57,13 +57,13 @@ impl Compactor {
         }
     }
 
-    /// This is the newest revision now.
+    /// Records the newest revision now.
     pub fn note(&mut self, revision: i64) {
         let Retention::Period(period) = self.retention else {
             return;
         };
         self.noted.push_back(revision);
-        // With the one that is a whole period old.
+        // Including the one that is a whole period old.
         let count_max = period.as_nanos() / self.interval().as_nanos() + 1;
         if self.noted.len() as u128 > count_max {
             self.noted.pop_front();
@@ -79,7 +79,8 @@ impl Compactor {
         (is_time && revision > 0 && revision != self.last_compacted).then_some(revision)
     }
 
-    /// It was tried. What failed is due again at the next look; what another has compacted did not fail.
+    /// Records an attempt. A failed compaction is due again at the next check; a revision that is already compacted is no
+    /// failure.
     pub fn tried(&mut self, revision: i64, succeeded: bool, now: Duration) {
         if let Retention::Period(period) = self.retention {
             self.wait = period.min(COMPACT_INTERVAL_MAX);
@@ -98,7 +99,8 @@ mod tests {
     const MINUTE: Duration = Duration::from_mins(1);
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// Runs a compactor over a store that gains a revision with each look. Gives the looks at which it compacted, and what.
+    /// Runs a compactor over a store that gains a revision with each check. Returns the checks at which it compacted, with the
+    /// revision.
     fn run(retention: Retention, looks: u32, fails_at: &[u32]) -> Vec<(u32, i64)> {
         let mut compactor = Compactor::new(retention);
         let mut compactions = vec![];
@@ -129,7 +131,7 @@ mod tests {
         assert_eq!(interval(Retention::Revisions(7)), 5 * MINUTE);
     }
 
-    /// As etcd's own tests have it (periodic_test.go): nothing for the first period, then once a period, or once an hour.
+    /// As in etcd's own tests (periodic_test.go): nothing for the first period, then once a period, or once an hour.
     #[test]
     fn periods_keep_what_was_the_newest_within_them() {
         let minutes = run(Retention::Period(5 * MINUTE), 31, &[]);

@@ -1,6 +1,6 @@
 //! Automatic compaction: `--auto-compaction-mode` and `--auto-compaction-retention`.
 //!
-//! Mirrors etcd's server/etcdserver/api/v3compactor. Every member notes revisions as time passes; only the leader compacts.
+//! Mirrors etcd's server/etcdserver/api/v3compactor. Every member records revisions over time; only the leader compacts.
 
 mod core;
 mod running;

@@ -1,4 +1,4 @@
-//! Lets time pass, and has the cluster compact what is due.
+//! Waits between checks, and proposes the compactions that are due.
 
 use super::core::{Compactor, Retention};
 use crate::env;
@@ -9,7 +9,6 @@ use crate::state::ApplyError;
 use crate::state::Views;
 use std::sync::atomic::Ordering;
 
-/// What it works with.
 #[derive(Debug)]
 pub struct CompactorOptions {
     pub retention: Retention,

@@ -25,7 +25,7 @@ where
     })
 }
 
-/// Runs an actor on a thread of its own that yields to all others of this machine.
+/// Runs an actor on a thread of its own at the lowest priority.
 pub fn run_actor_in_background<A>(name: &'static str, actor: A) -> super::ThreadHandle
 where
     A: Actor<Context = Context<A>> + Send,

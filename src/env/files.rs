@@ -1,5 +1,5 @@
-//! Directories and the few small files that Callboard keeps beside the storage engine. The same in both worlds: the
-//! simulator runs on real scratch directories.
+//! Directories and the few small files that Callboard keeps besides the storage engine's. Shared by both modules: the simulator
+//! uses real scratch directories.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
@@ -12,20 +12,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// How much of the end of a file is read at a time: less than a hole's neighbours are worth.
+/// The chunk in which the end of a file is read: small, so that little of a hole's neighbourhood is read needlessly.
 const REST_CHUNK_BYTES: usize = 16 * 1024;
 
-/// Whether whoever gives work to a storage engine's own thread waits until that is done.
+/// Whether a thread that gives work to a storage engine's own thread waits until it is done.
 pub const WAITS_FOR_ENGINES: bool = cfg!(madsim);
 
-/// How long a thread waits before it looks again whether another one has come further.
+/// The delay before a waiting thread checks the progress of another thread again.
 const DISK_WAIT: Duration = if WAITS_FOR_ENGINES {
     Duration::from_micros(50)
 } else {
     Duration::from_millis(1)
 };
 
-/// A file operation that failed, with the path it was about.
+/// A file operation that failed, with its path.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {path}: {source}", path = path.display())]
 pub struct FileError {
@@ -46,7 +46,7 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> F
     move |source| FileError { action, path, source }
 }
 
-/// Makes a directory that only its owner may read, with its parents. One that exists stays as it is.
+/// Creates a directory that only its owner may read, with its parents. An existing directory stays as it is.
 pub fn create_directory(path: &Path) -> Result<(), FileError> {
     use std::os::unix::fs::DirBuilderExt;
     let mut builder = std::fs::DirBuilder::new();
@@ -54,24 +54,24 @@ pub fn create_directory(path: &Path) -> Result<(), FileError> {
     let is_new = |directory: &&Path| !directory.as_os_str().is_empty() && !directory.exists();
     let made = path.ancestors().take_while(is_new).count();
     builder.create(path).map_err(failed("create directory", path))?;
-    // The name of each one that was made is in its parent.
+    // The name of each new directory is in its parent.
     let mut parents = path.ancestors().skip(1);
     parents.by_ref().take(made.max(1)).try_for_each(sync_directory)
 }
 
-/// How much a disk holds.
+/// Free and total bytes of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskSpace {
     pub free_bytes: u64,
     pub total_bytes: u64,
 }
 
-/// What is left on the disk of a directory, for those who are not its administrator.
+/// The space on the disk of a directory; free is what an unprivileged user may take.
 pub fn disk_space(path: &Path) -> Result<DiskSpace, FileError> {
     let name = CString::new(path.as_os_str().as_bytes());
     let name = name.map_err(|error| failed("find the disk of", path)(error.into()))?;
     let mut found = std::mem::MaybeUninit::<libc::statvfs64>::uninit();
-    // SAFETY: the name is a C string, and the call fills the structure or says that it did not.
+    // SAFETY: the name is a C string, and the call fills the structure or reports that it did not.
     let found = unsafe {
         if libc::statvfs64(name.as_ptr(), found.as_mut_ptr()) != 0 {
             return Err(failed("find the disk of", path)(std::io::Error::last_os_error()));
@@ -84,7 +84,7 @@ pub fn disk_space(path: &Path) -> Result<DiskSpace, FileError> {
     })
 }
 
-/// Removes a directory with all it holds; one that does not exist is no error.
+/// Removes a directory with its content; a missing directory is no error.
 pub fn remove_directory(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
@@ -92,7 +92,7 @@ pub fn remove_directory(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// The length of a file; 0 where there is none.
+/// The length of a file; 0 if it does not exist.
 pub fn file_length(path: &Path) -> Result<u64, FileError> {
     match std::fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len()),
@@ -101,8 +101,8 @@ pub fn file_length(path: &Path) -> Result<u64, FileError> {
     }
 }
 
-/// Makes a file this long, with blocks of the disk for all of it; where they do not fit, it stays as it is. With a length of
-/// 0 there is no file.
+/// Gives a file this length, with disk blocks for all of it. If they do not fit, the file keeps its length. A length of 0 removes
+/// the file.
 pub fn allocate_file(path: &Path, bytes: u64) -> Result<(), FileError> {
     use std::os::fd::AsRawFd;
     let before = file_length(path)?;
@@ -126,7 +126,7 @@ pub fn allocate_file(path: &Path, bytes: u64) -> Result<(), FileError> {
     ))
 }
 
-/// Removes a file; one that does not exist is no error. Its name may come back with the power until its directory is synced.
+/// Removes a file; a missing file is no error. Until its directory is synced, a power loss may bring its name back.
 pub fn remove_file(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(failed("remove", path)(error)),
@@ -134,7 +134,6 @@ pub fn remove_file(path: &Path) -> Result<(), FileError> {
     }
 }
 
-/// Whether there is something under this name.
 pub fn exists(path: &Path) -> bool {
     path.exists()
 }
@@ -154,13 +153,13 @@ pub fn list_directory(path: &Path) -> Result<Vec<String>, FileError> {
     Ok(names)
 }
 
-/// Renames, and makes the new name durable.
+/// Renames a file and makes the new name durable.
 pub fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(failed("rename", from))?;
     sync_directory(to.parent().unwrap_or(to))
 }
 
-/// The whole file, or nothing where there is none.
+/// The content of a file; none if it does not exist.
 pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -169,8 +168,8 @@ pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
     }
 }
 
-/// Replaces a file durably: after a crash it holds the old bytes or the new ones, never a part. Only its owner may read
-/// it: it may be a key.
+/// Replaces a file durably: after a crash it holds the old bytes or the new ones, never a part. Only its owner may read it, since
+/// it may be a key.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     use std::os::unix::fs::OpenOptionsExt;
     let scratch = path.with_extension("new");
@@ -182,8 +181,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     rename(&scratch, path)
 }
 
-/// A file as the disk holds it, not as the operating system remembers it. After a failed sync the two can differ: what
-/// could not be written stays readable until it is forgotten, and no later sync writes it.
+/// A file as it is on disk, not in the operating system's cache. After a failed sync the two can differ: data that could not be
+/// written stays readable until it leaves the cache, and no later sync writes it.
 #[derive(Debug)]
 pub struct DiskFile {
     path: PathBuf,
@@ -195,9 +194,9 @@ impl DiskFile {
     pub fn open(path: &Path) -> Result<Self, FileError> {
         let file = OpenOptions::new().read(true).write(true).open(path);
         let file = file.map_err(failed("open", path))?;
-        // What is not written yet cannot be forgotten.
+        // Unwritten data cannot be dropped from the cache.
         file.sync_all().map_err(failed("sync", path))?;
-        // SAFETY: plain numbers. Advice that is not taken costs the check of what a failed sync left behind, no more.
+        // SAFETY: plain numbers. If the advice is ignored, only the check for the remains of a failed sync is lost.
         let _ = unsafe { libc::posix_fadvise64(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
         Ok(Self {
             path: path.to_owned(),
@@ -205,14 +204,14 @@ impl DiskFile {
         })
     }
 
-    /// Opens a file that is in use, for reading; none if it has gone. What is on its way to the disk is read from memory,
-    /// everything else from the disk.
+    /// Opens a file in use for reading; none if it does not exist. Data on its way to the disk is read from memory, everything
+    /// else from the disk.
     pub fn look_into(path: &Path) -> Result<Option<Self>, FileError> {
         let file = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(failed("open", path))?,
         };
-        // SAFETY: plain numbers. Advice that is not taken means that what is remembered is checked, no more.
+        // SAFETY: plain numbers. If the advice is ignored, the cached data is checked instead.
         let _ = unsafe { libc::posix_fadvise64(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
         Ok(Some(Self {
             path: path.to_owned(),
@@ -225,13 +224,13 @@ impl DiskFile {
         self.reader.read(buffer).map_err(failed("read", &self.path))
     }
 
-    /// Goes on reading from here.
+    /// Continues reading at this offset.
     pub fn seek(&mut self, offset: u64) -> Result<(), FileError> {
         let sought = self.reader.seek(SeekFrom::Start(offset));
         sought.map(drop).map_err(failed("read", &self.path))
     }
 
-    /// Reads on until the buffer is full; false at the end of the file.
+    /// Fills the buffer; false at the end of the file.
     pub fn read_exact(&mut self, buffer: &mut [u8]) -> Result<bool, FileError> {
         match self.reader.read_exact(buffer) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
@@ -240,7 +239,7 @@ impl DiskFile {
         }
     }
 
-    /// Everything from `offset` on, without the zeros at the end. Holes are not read.
+    /// Everything from `offset` on, without the zeros at the end. Holes are skipped.
     pub fn rest(&mut self, offset: u64) -> Result<Vec<u8>, FileError> {
         let length = self.length()?;
         let unreadable = |error| failed("read", &self.path)(error);
@@ -272,7 +271,7 @@ impl DiskFile {
         Ok(metadata.map_err(failed("read", &self.path))?.len())
     }
 
-    /// Writes what shall follow `offset`, and zeros from there to `length`, durably.
+    /// Writes the bytes that follow `offset`, and zeros from there to `length`, durably.
     pub fn write_rest(&mut self, offset: u64, bytes: &[u8], length: u64) -> Result<(), FileError> {
         use std::os::unix::fs::FileExt;
         let file = self.reader.get_mut();
@@ -283,7 +282,7 @@ impl DiskFile {
         written.map_err(failed("write", &self.path))
     }
 
-    /// Cuts the file off, durably.
+    /// Truncates the file, durably.
     pub fn truncate(&mut self, length: u64) -> Result<(), FileError> {
         let file = self.reader.get_mut();
         let cut = file.set_len(length).and_then(|()| file.sync_all());
@@ -291,8 +290,8 @@ impl DiskFile {
     }
 }
 
-/// A file that others write, to be synced. It is told of every error that writing it back meets from the moment on that
-/// it is opened, whoever else is told.
+/// A file that other code writes, for syncing. It reports every writeback error since it was opened, even if another descriptor
+/// has reported it too.
 #[derive(Debug)]
 pub struct SyncedFile {
     file: File,
@@ -308,26 +307,25 @@ impl SyncedFile {
         }
     }
 
-    /// Brings what was written so far to the disk. Blocks.
+    /// Makes the data written so far durable. Blocks.
     pub fn sync_data(&self) -> Result<(), std::io::Error> {
         self.file.sync_data()
     }
 }
 
-/// Blocks this thread for a moment, while another one works with the disk.
+/// Blocks this thread for a moment, while another one works on the disk.
 pub fn wait_for_disk() {
     std::thread::sleep(DISK_WAIT);
 }
 
-/// How many threads hold the storage engines' own back.
+/// How many threads hold the storage engines' own threads back.
 static ENGINES_HELD: AtomicUsize = AtomicUsize::new(0);
 
-/// In the simulator, storage engines' own threads do nothing as long as this lives: whoever gives one something to do goes
-/// on until all of it is given, and what it has to do is counted before any of it is done. Elsewhere it does nothing.
+/// In the simulator, the storage engines' own threads do nothing while this value exists. So a caller can give an engine all of
+/// its work, and count it, before any of it is done. Elsewhere it has no effect.
 #[derive(Debug)]
 pub struct EnginesHeld(());
 
-/// Holds them back.
 pub fn hold_engines() -> EnginesHeld {
     if WAITS_FOR_ENGINES {
         ENGINES_HELD.fetch_add(1, Ordering::AcqRel);
@@ -343,7 +341,6 @@ impl Drop for EnginesHeld {
     }
 }
 
-/// Whether they are held back.
 pub fn are_engines_held() -> bool {
     ENGINES_HELD.load(Ordering::Acquire) > 0
 }
@@ -359,13 +356,13 @@ pub fn sync_directory(path: &Path) -> Result<(), FileError> {
     directory.sync_all().map_err(failed("sync", path))
 }
 
-/// Held as long as the process uses the directory.
+/// Held while the process uses the directory.
 #[derive(Debug)]
 pub struct DirectoryLock {
     _file: File,
 }
 
-/// Locks a directory against other processes. An error of kind `WouldBlock` means that one uses it already.
+/// Locks a directory against other processes. An error of kind `WouldBlock` means that another process uses it.
 pub fn lock_directory(path: &Path) -> Result<DirectoryLock, FileError> {
     let lock = path.join("lock");
     let file = OpenOptions::new()

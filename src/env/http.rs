@@ -1,4 +1,4 @@
-//! What hyper needs from a runtime: something that runs tasks, and timers.
+//! The runtime that hyper needs: an executor of tasks, and timers.
 
 use std::future::Future;
 use std::pin::Pin;

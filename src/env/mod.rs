@@ -1,8 +1,8 @@
-//! The seam between Callboard and the world: clocks, timers, randomness, tasks, threads, sockets and files.
+//! The boundary between Callboard and the outside world: clocks, timers, randomness, tasks, threads, sockets and files.
 //!
-//! Everything else in the crate reaches them through this folder only (clippy.toml enforces it), so that the same actors
-//! run on real sockets (`real`) and, built with `--cfg madsim`, inside the deterministic simulator (`sim`). Both modules
-//! offer the same functions; `tests::parity` runs one actor, one server and one client against whichever is built.
+//! All other code reaches them only through this folder (clippy.toml enforces it), so that the same actors run on real sockets
+//! (`real`) and, built with `--cfg madsim`, inside the deterministic simulator (`sim`). Both modules offer the same functions;
+//! `tests::parity` runs one actor, one server and one client against the module that is built.
 
 mod actor;
 mod files;
@@ -51,7 +51,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-/// A deadline passed before the future was done.
+/// A deadline passed before the future was ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("deadline has elapsed")]
 pub struct Elapsed;
@@ -69,7 +69,7 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output,
     .await
 }
 
-/// Which of three futures was done first.
+/// The first of three futures to be ready.
 #[derive(Debug)]
 pub enum First<A, B, C> {
     One(A),
@@ -77,7 +77,7 @@ pub enum First<A, B, C> {
     Three(C),
 }
 
-/// Waits for the first of three futures; of those done at once, the first named counts.
+/// Waits for the first of three futures; if several are ready, the first argument wins.
 pub async fn first<A, B, C>(
     one: impl Future<Output = A>,
     two: impl Future<Output = B>,

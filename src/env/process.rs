@@ -1,12 +1,12 @@
-//! What the operating system knows of this process: processor time, memory, files. In the simulator many members share a
-//! process, and what it takes says nothing of one of them: there the answer is always nothing.
+//! The operating system's data about this process: processor time, memory, files. In the simulator many members share a process,
+//! so its usage says nothing about one member, and the functions return none.
 
 #![allow(clippy::disallowed_methods)] // this is the seam
 
-/// What this process takes.
+/// The resources that this process uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ProcessUsage {
-    /// In user and in kernel mode together, of all threads.
+    /// In user and kernel mode, of all threads.
     pub cpu_seconds: f64,
     pub resident_bytes: u64,
     pub virtual_bytes: u64,
@@ -19,7 +19,8 @@ pub struct ProcessUsage {
     pub start_seconds: f64,
 }
 
-/// Begins this program anew, with the same words: whatever its threads are held up by, it ends. Returns the reason why not.
+/// Replaces this process by a new run of the program with the same arguments, even if its threads are blocked. Returns only on
+/// failure, with the reason.
 pub fn restart_process() -> std::io::Error {
     use std::os::unix::process::CommandExt;
     let program = match std::env::current_exe() {
@@ -34,20 +35,20 @@ pub fn restart_process() -> std::io::Error {
     command.args(words).exec()
 }
 
-/// The words that this process was started with.
+/// The command-line arguments of this process, with the program's name.
 pub fn arguments() -> Vec<String> {
     let words = std::env::args_os();
     words.map(|word| word.to_string_lossy().into_owned()).collect()
 }
 
-/// What this process takes now; nothing where the operating system does not say.
+/// The usage of this process now; none if the operating system does not report it.
 pub fn process_usage() -> Option<ProcessUsage> {
     if cfg!(madsim) {
         return None;
     }
     let process = std::fs::read_to_string("/proc/self/stat").ok()?;
     let machine = std::fs::read_to_string("/proc/stat").ok()?;
-    // SAFETY: both take plain numbers and give one.
+    // SAFETY: both take and return plain numbers.
     let (ticks, page) = unsafe {
         (
             libc::sysconf(libc::_SC_CLK_TCK),
@@ -67,10 +68,10 @@ pub fn process_usage() -> Option<ProcessUsage> {
     })
 }
 
-/// What a simulated member may open.
+/// The limit of open files of a simulated member.
 const SIMULATED_OPEN_FILES_MAX: u64 = 20_000;
 
-/// How many files and connections this process may have open.
+/// The limit of open files and connections of this process.
 pub fn open_files_max() -> u64 {
     if cfg!(madsim) {
         return SIMULATED_OPEN_FILES_MAX;
@@ -78,13 +79,13 @@ pub fn open_files_max() -> u64 {
     limit(libc::RLIMIT_NOFILE)
 }
 
-/// Has this process open as many files as it can be allowed to, as programs in Go do at their start: the soft limit of a
-/// shell, 1,024, is there for programs that use `select`. Returns the limit that holds then.
+/// Raises the limit of open files to its maximum, as Go programs do at their start: a shell's soft limit of 1,024 is meant for
+/// programs that use `select`. Returns the new limit.
 pub fn raise_open_files_max() -> u64 {
     if !cfg!(madsim) {
         let mut limits = limits(libc::RLIMIT_NOFILE);
         limits.rlim_cur = limits.rlim_max;
-        // SAFETY: the pointer is to limits of ours; if the call fails, the limit stays as it was.
+        // SAFETY: the pointer is to our own limits; if the call fails, the limit stays as it was.
         unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits) };
     }
     open_files_max()
@@ -99,7 +100,7 @@ fn limits(resource: libc::__rlimit_resource_t) -> libc::rlimit {
         rlim_cur: libc::RLIM_INFINITY,
         rlim_max: libc::RLIM_INFINITY,
     };
-    // SAFETY: the pointer is to limits of ours; if the call fails, they say that there is none.
+    // SAFETY: the pointer is to our own limits; if the call fails, they mean that there is no limit.
     unsafe { libc::getrlimit(resource, &raw mut limits) };
     limits
 }
@@ -116,7 +117,7 @@ struct Stat {
 
 impl Stat {
     fn parse(process: &str, machine: &str) -> Option<Self> {
-        // The program's name stands in parentheses and may hold anything; the third field follows.
+        // The program's name is in parentheses and may contain anything; the third field follows.
         let (_, fields) = process.rsplit_once(") ")?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let number = |place: usize| fields.get(place - 3)?.parse::<u64>().ok();

@@ -1,4 +1,4 @@
-//! The real world: tokio, the operating system's clock and random numbers.
+//! The real implementation: tokio, the operating system's clock and random numbers.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
@@ -37,8 +37,8 @@ impl ThreadHandle {
     }
 }
 
-/// Runs a future on a thread of its own that opens no sockets, and on which actors can be started too. It is woken by a word in
-/// memory where others have a descriptor written to and an event queue asked.
+/// Runs a future on a thread of its own that opens no sockets; actors can be started there too. It is woken through a word in
+/// memory, which is cheaper than a write to a descriptor and a poll of an event queue.
 pub fn thread_without_sockets<F, M>(name: &'static str, make: M) -> ThreadHandle
 where
     F: Future<Output = ()> + 'static,
@@ -59,7 +59,7 @@ fn spawn_thread(name: &'static str, run: impl FnOnce() + Send + 'static) -> std:
     handle.expect("the operating system refuses a thread")
 }
 
-/// Runs a future on threads of its own: one, on which actors can be started too, or a pool of `workers`.
+/// Runs a future on threads of its own: on one, where actors can be started too, or on a pool of `workers`.
 pub fn thread<F, M>(name: &'static str, workers: usize, make: M) -> ThreadHandle
 where
     F: Future<Output = ()> + 'static,
@@ -81,14 +81,14 @@ where
     ThreadHandle(Some(spawn_thread(name, run)))
 }
 
-/// Lets this thread, and those that it starts from now on, run only where no other wants to.
+/// Sets the lowest priority for this thread and for the threads that it starts from now on.
 pub fn yield_to_all() {
     be_nice(19);
 }
 
-/// At least so nice: whoever started the process may have asked for more.
+/// Sets at least this niceness: the operator may have started the process with a higher one.
 fn be_nice(niceness: libc::c_int) {
-    // SAFETY: plain numbers; 0 is the calling thread. Where it fails, the thread runs like any other.
+    // SAFETY: plain numbers; 0 is the calling thread. If the call fails, the thread keeps its priority.
     unsafe {
         if libc::getpriority(libc::PRIO_PROCESS, 0) < niceness {
             let _ = libc::setpriority(libc::PRIO_PROCESS, 0, niceness);
@@ -96,10 +96,9 @@ fn be_nice(niceness: libc::c_int) {
     }
 }
 
-/// Does something whose threads, if it starts any, give way to those that somebody waits for, but not to the point of
-/// standing still.
+/// Runs `work` so that the threads that it starts have a lower priority than those that serve requests, but still make progress.
 pub fn with_patient_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    // A thread starts as nice as the one that it was started by, and cannot go back.
+    // A thread inherits its niceness from the thread that starts it, and cannot lower it.
     std::thread::scope(|scope| {
         let patient = scope.spawn(|| {
             be_nice(10);
@@ -111,28 +110,28 @@ pub fn with_patient_threads<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// How many processors there are.
+/// The number of processors.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Carries out something that takes long on a thread that is there for such work; nothing if the process stops meanwhile. Who calls it
-/// bounds how much of it is under way.
+/// Runs blocking work on a thread for such work; none if the process stops meanwhile. The caller bounds how much of it runs
+/// concurrently.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
 }
 
-/// Runs a task beside the current one.
+/// Spawns a task.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(future);
 }
 
-/// Runs a task on this thread.
+/// Spawns a task on this thread.
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
     tokio::task::spawn_local(future);
 }
 
-/// Time since some moment in the past; never goes back.
+/// The monotonic clock; never goes back.
 pub fn now() -> Instant {
     Instant::now()
 }
@@ -142,12 +141,10 @@ pub fn unix_time() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Waits.
 pub fn sleep(duration: Duration) -> impl Future<Output = ()> + Send + Sync + 'static {
     tokio::time::sleep(duration)
 }
 
-/// Waits until a moment.
 pub fn sleep_until(deadline: Instant) -> impl Future<Output = ()> + Send + Sync + 'static {
     tokio::time::sleep_until(deadline.into())
 }
@@ -157,17 +154,17 @@ pub fn random_u64() -> u64 {
     getrandom::u64().expect("the operating system has no random numbers")
 }
 
-/// Runs a blocking call that makes earlier writes durable. Blocks the thread: call it where that is meant.
+/// Runs a blocking call that makes earlier writes durable. Blocks the thread, so call it only where that is intended.
 pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
     sync()
 }
 
-/// Runs a blocking call that reads from the disk. Blocks the thread: call it where that is meant.
+/// Runs a blocking call that reads from the disk. Blocks the thread, so call it only where that is intended.
 pub async fn disk_read<T>(read: impl FnOnce() -> T) -> T {
     read()
 }
 
-/// Done when the operator asks the process to stop, with the signal's number.
+/// Ready when the operator asks the process to stop; returns the signal's number.
 pub async fn shutdown_signal() -> i32 {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).expect("signals can be handled");
@@ -179,7 +176,7 @@ pub async fn shutdown_signal() -> i32 {
     }
 }
 
-/// The name of a signal that asks the process to stop, as Go has it.
+/// The name of a signal that asks the process to stop, as in Go.
 pub fn signal_name(signal: i32) -> &'static str {
     match signal {
         libc::SIGINT => "interrupt",
@@ -188,8 +185,8 @@ pub fn signal_name(signal: i32) -> &'static str {
     }
 }
 
-/// Ends the process by the signal that asked for it, as whoever sent it expects; the first process of a container
-/// would survive that and simply returns.
+/// Ends the process by the signal that asked for it, as the sender expects. The first process of a container would survive that,
+/// so there this returns.
 pub fn end_by_signal(signal: i32) {
     if std::process::id() == 1 {
         return;
@@ -201,8 +198,8 @@ pub fn end_by_signal(signal: i32) {
     }
 }
 
-/// Signals whose default ends the process, though nobody who sends them means that: the program would not handle them in Go
-/// either, whose runtime ignores them. SIGXFSZ is among them: a write beyond the limit of a file's size fails instead.
+/// Signals that end a process by default, although their senders do not intend that: Go's runtime ignores them as well. With
+/// SIGXFSZ ignored, a write beyond the limit of a file's size fails instead.
 const IGNORED_SIGNALS: [libc::c_int; 9] = [
     libc::SIGUSR1,
     libc::SIGUSR2,
@@ -215,8 +212,8 @@ const IGNORED_SIGNALS: [libc::c_int; 9] = [
     libc::SIGXFSZ,
 ];
 
-/// Has the process ignore signals that Go programs ignore and that would end this one: agents and scripts send SIGUSR1 and
-/// SIGUSR2 to every server they know.
+/// Makes the process ignore signals that Go programs ignore and that would end this one: agents and scripts send SIGUSR1 and
+/// SIGUSR2 to all servers they know.
 pub fn ignore_unhandled_signals() {
     // Go leaves the first one to the C library.
     let real_time = libc::SIGRTMIN() + 1..=libc::SIGRTMAX();
@@ -226,20 +223,19 @@ pub fn ignore_unhandled_signals() {
     }
 }
 
-/// Connections that wait to be accepted, as many as Go asks for; the kernel's own limit (somaxconn) counts too.
+/// The backlog of connections to accept: as in Go; the kernel's own limit (somaxconn) applies too.
 const BACKLOG_MAX: i32 = 4096;
 
-/// After so long without a byte the kernel asks whether the other end is still there, and so often (etcd: 30 s): else a client
-/// that lost its power would hold its place for hours.
+/// After this time without a byte, and at this interval, the kernel probes the other end (etcd: 30 s). Otherwise a client that
+/// lost its power would keep its place for hours.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
 
-/// Accepts connections.
 #[derive(Debug)]
 pub struct Listener(Acceptor);
 
 impl Listener {
-    /// Listens on `host:port`, or on `unix:` and a path. The unspecified address of either family stands for all addresses of
-    /// both, and of a name's addresses those of IPv4 come first, as with Go's `net.Listen`.
+    /// Listens on `host:port`, or on `unix:` and a path. The unspecified address of either family means all addresses of both. Of
+    /// a name's addresses those of IPv4 are tried first, as by Go's `net.Listen`.
     pub async fn bind(address: &str) -> io::Result<Self> {
         if let Some(path) = unix_path(address) {
             return Acceptor::at_path(path).map(Self);
@@ -259,7 +255,7 @@ impl Listener {
         Err(failure)
     }
 
-    /// The next connection, with the other end's address in the family that it has there.
+    /// The next connection, with the address of its other end.
     pub async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
         let (socket, peer) = self.0.accept().await?;
         if let Socket::Tcp(socket) = &socket {
@@ -272,7 +268,7 @@ impl Listener {
         Ok((Stream::new(socket)?, peer))
     }
 
-    /// Where it listens, if that is a TCP port.
+    /// The local address, if it is a TCP port.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         match &self.0 {
             Acceptor::Tcp(listener) => listener.local_addr(),
@@ -287,7 +283,7 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     }
     let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
     match listen_at(both) {
-        // This machine may not know IPv6.
+        // This machine may lack IPv6.
         Err(error)
             if matches!(
                 error.raw_os_error(),
@@ -303,7 +299,7 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
 fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
-        // Both families where the address is unspecified; of no consequence elsewhere.
+        // Both families if the address is unspecified; has no effect otherwise.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
@@ -321,12 +317,12 @@ pub async fn connect(address: &str) -> io::Result<Stream> {
     })
 }
 
-/// Up to so much is held back until more comes, or a flush.
+/// Up to this many bytes are held back until more are written, or a flush.
 const HELD_BYTES_MAX: usize = 1024;
 
-/// A connection. It does not offer vectored writes: with them h2 sends every message of 256 bytes or more with a system
-/// call of its own; without, it gathers all that are shorter than 1 KiB in one buffer, and copying costs far less. The
-/// head of a longer one, which comes on its own, is held back and goes out in one call with what follows it, or with a flush.
+/// A connection. It does not offer vectored writes. With them, h2 makes a system call for every message of 256 bytes or more;
+/// without them, it gathers all messages shorter than 1 KiB in one buffer, and copying costs far less. The head of a longer
+/// message is written separately: it is held back and sent in one call with what follows it, or by a flush.
 #[derive(Debug)]
 pub struct Stream {
     socket: Socket,
@@ -360,7 +356,7 @@ impl Stream {
 }
 
 impl Drop for Stream {
-    /// What was written goes out, as with any socket that is closed: the last words of a TLS handshake that has failed say why.
+    /// Sends what was written, as any closed socket does: the last records of a failed TLS handshake give the reason.
     fn drop(&mut self) {
         if !self.held.is_empty() {
             let _ = self.socket.try_write(&self.held);
@@ -401,8 +397,8 @@ impl AsyncWrite for Stream {
         this.socket.poll_write(context, bytes)
     }
 
-    /// Not offered (see the type), and used by TLS all the same: the last words of a handshake that fails may be several records, and
-    /// are written in one call or not at all.
+    /// Not offered (see the type), but used by TLS all the same: the last records of a failed handshake must be written in one
+    /// call or not at all.
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

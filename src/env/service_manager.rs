@@ -1,23 +1,22 @@
-//! What a service manager is told that has started this process and waits to hear from it (systemd: sd_notify(3)). In the simulator
-//! nobody waits.
+//! Notifications to the service manager that has started this process (systemd: sd_notify(3)). In the simulator there is none.
 
 #![allow(clippy::disallowed_methods)] // this is the seam
 
 use sd_notify::NotifyState;
 use std::time::Duration;
 
-/// What the process is at.
+/// The state of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceState {
-    /// It serves.
+    /// It serves requests.
     Ready,
-    /// It begins to end.
+    /// It has begun to stop.
     Stopping,
     /// It is not stuck.
     Alive,
 }
 
-/// Tells the service manager, if one waits to hear it.
+/// Notifies the service manager, if it expects notifications.
 pub fn tell_service_manager(state: ServiceState) {
     if cfg!(madsim) {
         return;
@@ -32,7 +31,8 @@ pub fn tell_service_manager(state: ServiceState) {
     }
 }
 
-/// Within what time it must hear that the process is not stuck; nothing if it does not want to (systemd: WatchdogSec=).
+/// The watchdog's timeout, within which the process must report that it is not stuck; none if there is no watchdog (systemd:
+/// WatchdogSec=).
 pub fn watchdog_interval() -> Option<Duration> {
     if cfg!(madsim) {
         return None;

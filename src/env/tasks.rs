@@ -1,6 +1,6 @@
-//! A thread for tasks that other threads hand to it: work that may block it for a while, where they must not wait.
+//! A thread that runs tasks of other threads: work that may block for a while, where the other threads must not.
 //!
-//! How many tasks there are at a time is bounded by whoever hands them over.
+//! The callers bound the number of concurrent tasks.
 
 use super::ThreadHandle;
 use std::future::Future;
@@ -9,12 +9,11 @@ use tokio::sync::mpsc;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Hands tasks to their thread, which ends once all clones of this are gone. Cheap to clone.
+/// Passes tasks to their thread, which ends once all clones of this are dropped. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TaskThread(mpsc::UnboundedSender<Task>);
 
 impl TaskThread {
-    /// Starts the thread.
     pub fn start(name: &'static str) -> (Self, ThreadHandle) {
         let (sender, mut tasks) = mpsc::unbounded_channel::<Task>();
         let run = move || async move {
@@ -25,7 +24,7 @@ impl TaskThread {
         (Self(sender), super::thread(name, 1, run))
     }
 
-    /// Runs a task there, beside those that run there already.
+    /// Runs a task on the thread, concurrently with its other tasks.
     pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         // The thread outlives this handle.
         let _ = self.0.send(Box::pin(task));

@@ -1,4 +1,4 @@
-//! Parity: one actor, one server and one client, compiled and run against whichever world is built.
+//! Parity: one actor, one server and one client, compiled and run against the module that is built.
 
 use super::*;
 use actix::{Actor, Context, Handler, Message};
@@ -76,7 +76,7 @@ fn parity_of_random_numbers() {
     });
 }
 
-/// The reader is slow at first, so that pieces of all sizes find room for a part of them only.
+/// The reader is slow at first, so that pieces of all sizes fit only partly.
 #[test]
 fn parity_of_writes_in_pieces() {
     const PIECES: usize = 3_000;

@@ -1,9 +1,9 @@
-//! What raft does beside what its status says. etcd: server/etcdserver/metrics.go.
+//! Events of raft that its status does not show. etcd: server/etcdserver/metrics.go.
 
 use super::register::Register;
 use prometheus::{IntCounter, IntGauge};
 
-/// Counters of the consensus actor and of those who wait for it.
+/// Counters of the consensus actor and of the requests that wait for it.
 #[derive(Debug)]
 pub struct ConsensusMetrics {
     pub leader_changes: IntCounter,

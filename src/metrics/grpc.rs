@@ -1,8 +1,8 @@
-//! What clients call: `grpc_server_*`, as go-grpc-prometheus has them for etcd, and the bytes of all messages.
+//! Calls of clients: `grpc_server_*`, as in go-grpc-prometheus for etcd, and the bytes of all messages.
 //!
-//! A method gets its counters, under all its labels, when it is called for the first time or when somebody asks for all of
-//! them: most of the eight hundred are never counted in. A request finds them by its path and then only adds to numbers. A
-//! call that is dropped before it has a status was canceled by its client.
+//! A method gets its counters, with all labels, when it is called for the first time or when all metrics are requested: most of
+//! the eight hundred are never used. A request finds them by its path and then only adds to numbers. A call that is dropped
+//! before it has a status was cancelled by its client.
 
 use super::register::Register;
 use crate::env;
@@ -14,7 +14,7 @@ const UNARY: &str = "unary";
 const SERVER_STREAM: &str = "server_stream";
 const BIDI_STREAM: &str = "bidi_stream";
 
-/// etcd's methods, those that hot clients call first.
+/// etcd's methods, the most frequent ones first.
 const METHODS: &[(&str, &str)] = &[
     ("/etcdserverpb.KV/Put", UNARY),
     ("/etcdserverpb.KV/Range", UNARY),
@@ -95,9 +95,9 @@ const CODES: [&str; 17] = [
 #[derive(Debug)]
 pub struct GrpcMetrics {
     families: Families,
-    /// As in [`METHODS`].
+    /// In the order of [`METHODS`].
     methods: [OnceLock<Arc<Method>>; METHODS.len()],
-    /// For calls of what does not exist: not shown.
+    /// For calls of unknown methods: not shown.
     unknown: OnceLock<Arc<Method>>,
 }
 
@@ -123,7 +123,7 @@ impl GrpcMetrics {
         }
     }
 
-    /// A call begins.
+    /// Counts the start of a call.
     pub fn begin(&self, path: &str) -> CountedCall {
         let number = METHODS.iter().position(|(known, _)| *known == path);
         let method = number.map_or_else(|| self.unknown(), |number| self.method(number));
@@ -135,7 +135,7 @@ impl GrpcMetrics {
         }
     }
 
-    /// From now on all series are shown, those at 0 too: a rate over them then knows where they began.
+    /// Shows all series from now on, those at 0 too, so that a rate over them knows their start.
     pub fn show_all(&self) {
         for number in 0..METHODS.len() {
             self.method(number);
@@ -164,19 +164,19 @@ pub struct CountedCall {
 }
 
 impl CountedCall {
-    /// A message came in.
+    /// Counts a message from the client.
     pub fn received(&self, bytes: usize) {
         self.method.received.inc();
         self.method.received_bytes.inc_by(bytes as u64);
     }
 
-    /// Messages go out.
+    /// Counts messages to the client.
     pub fn sent(&self, messages: usize, bytes: usize) {
         self.method.sent.inc_by(messages as u64);
         self.method.sent_bytes.inc_by(bytes as u64);
     }
 
-    /// The call has come to its status. Only the first one counts.
+    /// Counts the status of the call. Only the first one counts.
     pub fn end(&mut self, code: Code) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -187,7 +187,7 @@ impl CountedCall {
         }
     }
 
-    /// Counts the messages that its client goes on to send.
+    /// Counts the further messages of the client.
     pub fn receipts(&self) -> Receipts {
         Receipts(Arc::clone(&self.method))
     }
@@ -199,7 +199,7 @@ impl Drop for CountedCall {
     }
 }
 
-/// The receiving half of a call that streams.
+/// The receiving half of a streaming call.
 #[derive(Clone, Debug)]
 pub struct Receipts(Arc<Method>);
 
@@ -226,7 +226,7 @@ impl Families {
         let labels = ["grpc_method", "grpc_service", "grpc_type"];
         let handled = ["grpc_code", "grpc_method", "grpc_service", "grpc_type"];
         let handling_seconds = extensive.then(|| {
-            // The library's default buckets are those of Go's.
+            // The library's default buckets equal those of Go's library.
             let options = HistogramOpts::new(
                 "grpc_server_handling_seconds",
                 "Time from the start of a call to its status.",

@@ -1,4 +1,4 @@
-//! Questions about the member's health. etcd: server/etcdserver/api/etcdhttp/health.go.
+//! Health checks of the member. etcd: server/etcdserver/api/etcdhttp/health.go.
 
 use super::register::Register;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec};
@@ -30,7 +30,7 @@ impl HealthMetrics {
         }
     }
 
-    /// A check has been made for `livez` or `readyz`.
+    /// Counts a check for `livez` or `readyz`.
     pub fn checked(&self, name: &str, kind: &str, healthy: bool) {
         self.last.with_label_values(&[name, kind]).set(i64::from(healthy));
         let status = if healthy { "success" } else { "error" };

@@ -1,4 +1,4 @@
-//! Leases. etcd: server/lease/metrics.go. What the log does to leases counts on every member, the rest on the leader.
+//! Leases. etcd: server/lease/metrics.go. Changes through the log count on every member, everything else on the leader.
 
 use super::register::Register;
 use prometheus::{Histogram, IntCounter};
@@ -10,7 +10,7 @@ pub struct LeaseMetrics {
     pub revoked: IntCounter,
     pub renewed: IntCounter,
     pub expired: IntCounter,
-    /// Of what was granted, in seconds.
+    /// The TTLs of granted leases, in seconds.
     pub ttls: Histogram,
 }
 

@@ -1,30 +1,30 @@
-//! What a member tells of itself under `/metrics`, with etcd's names, types and buckets, in Prometheus' text form.
+//! The metrics of a member under `/metrics`, with etcd's names, types and buckets, in Prometheus' text form.
 //!
-//! Each member has a registry of its own. A room of the member gets the small struct that it counts in and knows
-//! nothing of names; a count is an addition to a number that was found beforehand: no lock, no allocation, no look-up.
-//! What is known anyway (indexes, sizes, revisions) is not counted but [observed](Observed) when somebody asks.
+//! Each member has a registry of its own. Each folder gets a small struct of its counters and does not know their names. To count
+//! is an addition to a number that was found beforehand: no lock, no allocation, no look-up. Values that are known anyway
+//! (indexes, sizes, revisions) are not counted but [observed](Observed) on request.
 //!
 //! # What etcd has and Callboard does not
 //!
-//! Everything here is measured, so what has no counterpart is absent:
+//! Every series here is measured, so those without a counterpart are absent:
 //!
 //! | series | why |
 //! |---|---|
-//! | `go_*`, `etcd_server_go_version`, `promhttp_*`, `process_network_*` | they speak of Go's runtime and library |
+//! | `go_*`, `etcd_server_go_version`, `promhttp_*`, `process_network_*` | they describe Go's runtime and library |
 //! | `etcd_debugging_disk_backend_commit_{rebalance,spill,write}_duration_seconds` | steps of bbolt's commit |
 //! | `etcd_disk_backend_snapshot_duration_seconds` | a snapshot is a view, which takes no time |
 //! | `etcd_mvcc_db_open_read_transactions` | the engine's views are not counted |
-//! | `etcd_debugging_mvcc_{db,index}_compaction_pause_duration_milliseconds` | compaction pauses nobody |
+//! | `etcd_debugging_mvcc_{db,index}_compaction_pause_duration_milliseconds` | compaction causes no pauses |
 //! | `etcd_debugging_snap_save_*`, `etcd_snap_fsync_duration_seconds` | there is no snapshot file |
 //! | `etcd_debugging_store_*` | the v2 store |
 //! | `etcd_debugging_mvcc_{put,delete,range,txn}_total`, `etcd_debugging_mvcc_db_total_size_in_bytes` | 3.4's second names |
 //! | `etcd_debugging_auth_revision` | there are no users |
-//! | `etcd_debugging_server_alarms` | `/health` and `Status` tell them |
+//! | `etcd_debugging_server_alarms` | `/health` and `Status` report them |
 //! | `etcd_debugging_server_watch_send_loop_*` | there is no such loop |
 //! | `etcd_grpc_proxy_*` | there is no proxy |
-//! | `etcd_server_learner_promote_*` | members do not change |
+//! | `etcd_server_learner_promote_*` | promotions are not counted |
 //! | `etcd_server_feature_enabled` | of etcd's features only the corruption checks are switches here |
-//! | `etcd_server_{apply,request,range}_duration_seconds`, `etcd_server_client_requests_total`, `etcd_network_server_stream_failures_total` | two looks at the clock, or a look at the headers, for every request |
+//! | `etcd_server_{apply,request,range}_duration_seconds`, `etcd_server_client_requests_total`, `etcd_network_server_stream_failures_total` | two clock readings, or a check of the headers, per request |
 
 mod consensus;
 mod grpc;
@@ -55,7 +55,7 @@ use std::sync::Arc;
 /// The content type of Prometheus' text form.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Everything that one member counts.
+/// All metrics of one member.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -70,7 +70,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All counters at 0. `extensive` adds how long calls take (`--metrics=extensive`).
+    /// All counters at 0. `extensive` adds the duration of calls (`--metrics=extensive`).
     pub fn new(extensive: bool) -> Self {
         let registry = Registry::new();
         let register = Register(&registry);
@@ -87,7 +87,7 @@ impl Metrics {
         }
     }
 
-    /// All of it, and what was observed, as text.
+    /// All series, and the observed values, as text.
     pub fn text(&self, observed: &Observed) -> String {
         self.grpc.show_all();
         let mut families = self.registry.gather();

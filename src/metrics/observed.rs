@@ -1,4 +1,4 @@
-//! What nobody counts because it can be looked up: it is, for every look at the metrics.
+//! Values that need no counter because they can be looked up: they are, at each request for the metrics.
 
 use super::register::Register;
 use crate::env::ProcessUsage;
@@ -6,13 +6,13 @@ use crate::ids::MemberId;
 use prometheus::core::Number;
 use prometheus::{Counter, Gauge, Registry, proto::MetricFamily};
 
-/// A member as it stands.
+/// The present values of a member.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     pub member: MemberId,
     /// Major, minor and patch.
     pub version: &'static str,
-    /// Major, minor and patch; empty until the members have agreed on one.
+    /// Major, minor and patch; empty until the members have agreed on a version.
     pub cluster_version: String,
     pub has_leader: bool,
     pub is_leader: bool,
@@ -20,21 +20,20 @@ pub struct Observed {
     pub committed: u64,
     pub applied: u64,
     pub proposals_pending: u64,
-    /// Negative: there is none.
+    /// Negative: there is no quota.
     pub quota_bytes: i64,
     pub state_bytes: u64,
     pub state_in_use_bytes: u64,
     pub revision: i64,
     pub compact_revision: i64,
     pub keys: u64,
-    /// Records dropped because they were compacted.
+    /// Compacted records that were dropped.
     pub compacted_records: u64,
     pub members: Vec<MemberId>,
     pub process: Option<ProcessUsage>,
 }
 
 impl Observed {
-    /// As series.
     pub(super) fn families(&self) -> Vec<MetricFamily> {
         let registry = Registry::new();
         let register = Register(&registry);
@@ -147,7 +146,7 @@ impl Observed {
     }
 }
 
-/// The names that every Prometheus client has, and etcd's own for open files.
+/// The names that every Prometheus client library uses, and etcd's own for open files.
 fn resources(register: Register<'_>, process: &ProcessUsage) {
     let gauge = |name, help, value: f64| register.add(Gauge::new(name, help)).set(value);
     let cpu = Counter::new(

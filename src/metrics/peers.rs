@@ -1,10 +1,10 @@
-//! What goes to and comes from other members. etcd: server/etcdserver/api/rafthttp/metrics.go.
+//! Traffic to and from other members. etcd: server/etcdserver/api/rafthttp/metrics.go.
 
 use super::register::Register;
 use crate::ids::MemberId;
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-/// The series of all members, from which those of one are taken.
+/// The series of all members, from which those of one member are taken.
 #[derive(Debug)]
 pub struct PeerFamilies {
     active: IntGaugeVec,
@@ -26,7 +26,7 @@ pub struct PeerFamilies {
     pub snapshot_sync_seconds: Histogram,
 }
 
-/// What goes to one member.
+/// Traffic to one member.
 #[derive(Clone, Debug)]
 pub struct SentMetrics {
     pub active: IntGauge,
@@ -40,7 +40,7 @@ pub struct SentMetrics {
     pub snapshot_seconds: Histogram,
 }
 
-/// What comes from one member.
+/// Traffic from one member.
 #[derive(Clone, Debug)]
 pub struct ReceivedMetrics {
     pub bytes: IntCounter,
@@ -51,7 +51,7 @@ pub struct ReceivedMetrics {
     pub snapshot_seconds: Histogram,
 }
 
-/// Bounds for a snapshot on its way: 0.1 s to 51 s.
+/// Buckets for a snapshot transfer: 0.1 s to 51 s.
 const SNAPSHOT: super::register::Buckets = (0.1, 2.0, 10);
 
 impl PeerFamilies {
@@ -124,7 +124,7 @@ impl PeerFamilies {
         }
     }
 
-    /// The series for what goes to `member`.
+    /// The series for traffic to `member`.
     pub fn to(&self, own: MemberId, member: MemberId) -> SentMetrics {
         let (own, member) = (own.to_string(), member.to_string());
         let (pair, to) = ([own.as_str(), member.as_str()], [member.as_str()]);
@@ -141,7 +141,7 @@ impl PeerFamilies {
         }
     }
 
-    /// The series for what comes from `member`.
+    /// The series for traffic from `member`.
     pub fn from(&self, member: MemberId) -> ReceivedMetrics {
         let member = member.to_string();
         let from = [member.as_str()];

@@ -1,5 +1,5 @@
-//! How series come into a member's registry. Names are constants, so one that is malformed or taken twice is a mistake of
-//! ours and stops the first test that starts a member.
+//! Adds series to a member's registry. Names are constants, so a malformed or duplicate name is a programmer error and stops the
+//! first test that starts a member.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -9,13 +9,13 @@ use prometheus::{
 
 const SOUND: &str = "names of series are sound and distinct";
 
-/// Buckets of a histogram: the first bound, the factor to each next one, and how many there are.
+/// Buckets of a histogram: the first bound, the factor between bounds, and the number of buckets.
 pub type Buckets = (f64, f64, usize);
 
-/// etcd's buckets for what a disk does: 1 ms to 8 s.
+/// etcd's buckets for disk operations: 1 ms to 8 s.
 pub const DISK: Buckets = (0.001, 2.0, 14);
 
-/// Makes series of one registry.
+/// Creates series in one registry.
 #[derive(Clone, Copy, Debug)]
 pub struct Register<'r>(pub &'r Registry);
 
@@ -36,7 +36,7 @@ impl Register<'_> {
         self.add(IntGaugeVec::new(Opts::new(name, help), labels))
     }
 
-    /// A gauge that says something by its labels; its value is 1.
+    /// A gauge with its information in a label; its value is 1.
     pub fn note(self, name: &str, help: &str, label: &str, value: &str) {
         self.gauges(name, help, &[label])
             .with_label_values(&[value])

@@ -1,7 +1,7 @@
-//! What the state machine and its disk do: operations, batches, merges, hashes.
+//! The state machine and its disk: operations, batches, merges, hashes.
 //!
-//! etcd: server/storage/mvcc/metrics.go, server/storage/backend/metrics.go. A batch of many puts is one commit here, as
-//! it is one bbolt transaction there.
+//! etcd: server/storage/mvcc/metrics.go, server/storage/backend/metrics.go. A batch of many puts is one commit here, as it is one
+//! bbolt transaction there.
 
 use super::register::{DISK, Register};
 use prometheus::{Histogram, IntCounter, IntGauge};
@@ -24,7 +24,7 @@ pub struct StoreMetrics {
     pub defragmenting: IntGauge,
 }
 
-/// Bounds for what looks at all keys: 10 ms to 164 s.
+/// Buckets for work on all keys: 10 ms to 164 s.
 const HASH: super::register::Buckets = (0.01, 2.0, 15);
 
 impl StoreMetrics {
@@ -82,7 +82,7 @@ impl StoreMetrics {
         }
     }
 
-    /// Adds what a batch, or a request that only reads, has done.
+    /// Adds the operations of a batch or of a read-only request.
     pub fn add(&self, done: &Operations) {
         for (counter, count) in [
             (&self.puts, done.puts),
@@ -100,7 +100,7 @@ impl StoreMetrics {
     }
 }
 
-/// Operations, counted by whoever carries them out and then added all at once.
+/// Operations, counted where they are executed and then added together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Operations {
     pub puts: u64,
@@ -111,14 +111,14 @@ pub struct Operations {
 }
 
 impl Operations {
-    /// A request is through that had come to `before`: it counts as a transaction if it did more than one thing.
+    /// Ends a request that began at `before`: it counts as a transaction if it had more than one operation.
     pub fn end_request(&mut self, before: &Self) {
         let sum = |operations: &Self| operations.puts + operations.deletes + operations.ranges;
         self.txns += u64::from(sum(self) - sum(before) > 1);
     }
 }
 
-/// What the log's disk does. etcd: server/storage/wal/metrics.go.
+/// The log's disk. etcd: server/storage/wal/metrics.go.
 #[derive(Debug)]
 pub struct LogMetrics {
     pub sync_seconds: Histogram,

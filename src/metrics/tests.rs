@@ -1,4 +1,4 @@
-//! The text, and what moves it.
+//! The text of the metrics, and what changes it.
 
 use super::*;
 use crate::ids::MemberId;

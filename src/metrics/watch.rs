@@ -1,4 +1,4 @@
-//! Watchers and what they are sent. etcd: server/storage/mvcc/metrics.go.
+//! Watchers and their events. etcd: server/storage/mvcc/metrics.go.
 
 use super::register::Register;
 use prometheus::{IntCounter, IntGauge};
@@ -37,7 +37,7 @@ impl WatchMetrics {
 }
 
 impl Default for WatchMetrics {
-    /// Shown by nobody.
+    /// In a registry that is not shown.
     fn default() -> Self {
         Self::new(Register(&prometheus::Registry::new()))
     }

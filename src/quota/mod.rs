@@ -1,8 +1,8 @@
-//! How much may be stored: the quota on live bytes, and the disk that must not fill up.
+//! Limits on what may be stored: the quota on live bytes, and the free space of the disk.
 //!
-//! Mirrors etcd's server/storage/quota.go, with two differences. What counts is live bytes ([`crate::storage::state::usage`])
-//! and not the size of a file. And an alarm that a member has raised automatically, it disarms automatically once there is room
-//! again ([`watcher`]).
+//! Mirrors etcd's server/storage/quota.go, with two differences. Live bytes count ([`crate::storage::state::usage`]), not the
+//! size of a file. And a member automatically disarms an alarm that it has raised automatically, once there is space again
+//! ([`watcher`]).
 
 pub mod reserve;
 mod watcher;

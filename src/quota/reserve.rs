@@ -1,9 +1,8 @@
-//! Room that a member keeps for itself: a file whose blocks are taken from the disk, and given back when there is next to
-//! nothing left.
+//! Disk space that a member reserves for itself: a file whose blocks are allocated, and freed when almost no space is left.
 //!
-//! Whoever fills the disk, other programs included, meets its end while the member has this file still. Removing it gives
-//! the storage engine what it needs to go on: to write what it holds in memory to tables, to take deletions and
-//! compactions, and to merge. The file is made again once there is room.
+//! A program that fills the disk, even another one, runs out of space while the member still has this file. Removing the file
+//! gives the storage engine the space to continue: to write its memtables to tables, to accept deletions and compactions, and to
+//! merge. The file is created again once there is space.
 
 use crate::env::{self, DiskSpace, FileError};
 use crate::quota::Rules;
@@ -27,12 +26,12 @@ impl Reserve {
         }
     }
 
-    /// What is held now.
+    /// The bytes that are held now.
     fn held_bytes(&self) -> u64 {
         env::file_length(&self.path).unwrap_or(0)
     }
 
-    /// What is left on the disk, with what is held counted as left.
+    /// The free space of the disk, including the bytes that are held.
     fn look(&self) -> Option<DiskSpace> {
         let data_dir = self.path.parent()?;
         let mut disk = env::disk_space(data_dir).ok()?;
@@ -40,13 +39,13 @@ impl Reserve {
         Some(disk)
     }
 
-    /// Gives some back if next to nothing is left, and takes it again where there is room. Blocks for some milliseconds.
+    /// Frees a part if almost no space is left, and allocates it again when there is space. Blocks for some milliseconds.
     fn keep(&self, disk: DiskSpace) -> Result<(), FileError> {
         let held_bytes = self.held_bytes();
         let held_bytes_max = self.rules.held_bytes(disk.total_bytes);
         let wanted = self.rules.reserve(disk.total_bytes);
         if held_bytes > 0 && disk.free_bytes < held_bytes + self.rules.last_bytes(disk.total_bytes) {
-            // In halves: whoever is about to fill the disk may get the first one, and be told then that it is full.
+            // In halves: a program that is filling the disk may take the first half, and then meets a full disk.
             let half = held_bytes_max / 2;
             let left_bytes = if held_bytes > half { half } else { 0 };
             tracing::warn!(
@@ -62,13 +61,12 @@ impl Reserve {
         Ok(())
     }
 
-    /// How far the disk is from having less than is to be kept free, in bytes.
+    /// How far the disk is from the free space that it must keep, in bytes.
     fn distance(&self, disk: DiskSpace) -> i128 {
         i128::from(disk.free_bytes) - i128::from(self.rules.reserve(disk.total_bytes))
     }
 
-    /// Has a member start on a disk with nothing left: gives all of the reserve back, and says whether it is room that is
-    /// missing.
+    /// Frees the whole reserve if the disk is full, so that the member can start. Returns whether it was full.
     fn release_if_full(&self) -> bool {
         let Some(disk) = self.look() else { return false };
         let free_bytes = disk.free_bytes.saturating_sub(self.held_bytes());
@@ -79,7 +77,7 @@ impl Reserve {
         is_full
     }
 
-    /// Whether a member that met a full disk may start again.
+    /// Whether a member that stopped on a full disk may start again.
     fn has_room(&self) -> bool {
         let last_bytes = |disk: &DiskSpace| self.rules.last_bytes(disk.total_bytes);
         self.look()
@@ -104,7 +102,7 @@ impl Reserves {
     /// Keeps them all, and tells of the disk that is nearest to being full.
     pub fn keep(&self) -> Option<DiskSpace> {
         let kept = self.0.iter().filter_map(|reserve| {
-            // A disk that does not answer is judged by what it says when it is written to.
+            // If the disk cannot be checked, writes to it will report their errors.
             let mut disk = reserve.look()?;
             if let Err(error) = reserve.keep(disk) {
                 tracing::warn!(%error, "what the member reserves on its disk cannot be changed");

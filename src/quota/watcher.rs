@@ -1,4 +1,4 @@
-//! When a member raises the NOSPACE alarm, and when it lowers it: pure decisions over what was seen.
+//! Decides when a member raises the NOSPACE alarm and when it disarms it. Pure.
 
 use crate::env::{DiskSpace, Instant};
 use crate::limits::{
@@ -20,7 +20,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// How much may live; None if anything may.
+    /// The limit on live bytes; None if there is no limit.
     pub fn quota(self) -> Option<u64> {
         match self.quota_bytes {
             0 => Some(QUOTA_BYTES_DEFAULT),
@@ -28,7 +28,7 @@ impl Rules {
         }
     }
 
-    /// What must stay free on a disk of this size, with what the member holds of it ([`crate::quota::reserve`]).
+    /// The bytes that must stay free on a disk of this size, including what the member holds ([`crate::quota::reserve`]).
     pub(super) fn reserve(self, disk_bytes: u64) -> u64 {
         match self.free_disk_bytes {
             0 => (disk_bytes / 100 * DISK_RESERVE_PERCENT_DEFAULT).min(DISK_RESERVE_BYTES_DEFAULT),
@@ -37,26 +37,26 @@ impl Rules {
     }
 }
 
-/// Parts of what must stay free.
+/// Parts of the bytes that must stay free.
 impl Rules {
-    /// What the member holds of it.
+    /// The bytes that the member holds.
     pub(super) fn held_bytes(self, disk_bytes: u64) -> u64 {
         (self.reserve(disk_bytes) / 2).min(DISK_HELD_BYTES_MAX)
     }
 
-    /// So little that the engine's next table might not fit.
+    /// Below this, the engine's next table might not fit.
     pub(super) fn last_bytes(self, disk_bytes: u64) -> u64 {
         self.reserve(disk_bytes) / 8
     }
 }
 
-/// Whether there is room, for whoever is about to propose. Cheap to clone.
+/// Tells whether there is space for a proposal. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Space {
     rules: Rules,
-    /// What may be accepted before the next look at the disk: nothing while it is short.
+    /// Bytes that may be accepted before the next check of the disk: none while it is short.
     disk_room: Arc<AtomicU64>,
-    /// Even what deletes would take is not there.
+    /// There is not even space for deletions.
     is_exhausted: Arc<AtomicBool>,
 }
 
@@ -69,7 +69,7 @@ impl Space {
         }
     }
 
-    /// Whether a request fits that deletes, and so takes some room before a compaction gives more back.
+    /// Whether there is space for a deletion, which takes some before a compaction frees more.
     pub fn takes_deletion(&self) -> bool {
         !self.is_exhausted.load(Ordering::Relaxed)
     }
@@ -78,7 +78,7 @@ impl Space {
         self.rules
     }
 
-    /// Whether a request that costs so much fits beside the live bytes.
+    /// Whether a request of this cost fits, given the live bytes.
     pub fn takes(&self, live_bytes: u64, cost: u64) -> bool {
         let fits = |quota| live_bytes.saturating_add(cost) < quota;
         cost == 0 || (self.rules.quota().is_none_or(fits) && self.take_disk_room(cost))
@@ -93,19 +93,19 @@ impl Space {
     }
 }
 
-/// What a look at the member shows.
+/// The observations of one check.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     pub live_bytes: u64,
-    /// None if it is not known. What the member holds itself counts as free.
+    /// None if unknown. The reserve that the member holds counts as free.
     pub disk: Option<DiskSpace>,
-    /// Each of them accepts requests that take room on this member's disk.
+    /// The number of members; each accepts requests that take space on this member's disk.
     pub members: u64,
     /// The member's own NOSPACE alarm.
     pub raised: Option<RaisedAlarm>,
 }
 
-/// What is to be done about it.
+/// What the member should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
     Nothing,
@@ -113,7 +113,7 @@ pub enum Advice {
     Lower,
 }
 
-/// Looks again and again.
+/// The state between checks.
 #[derive(Debug)]
 pub struct SpaceWatcher {
     space: Space,
@@ -134,7 +134,7 @@ impl SpaceWatcher {
         let disk_is_short = self.judge_disk(seen.disk, seen.members);
         let quota = self.space.rules.quota();
         let is_full = disk_is_short || quota.is_some_and(|quota| seen.live_bytes >= quota);
-        // 95 %: whoever lowered the alarm at the quota itself would raise it with the next write.
+        // 95 % of the quota: if it were disarmed at the quota itself, the next write would raise it again.
         let has_room = !disk_is_short && quota.is_none_or(|quota| seen.live_bytes < quota - quota / 20);
         let own = seen.raised.is_some_and(|raised| raised.by_member);
         if !own || !has_room {
@@ -150,7 +150,7 @@ impl SpaceWatcher {
         Advice::Nothing
     }
 
-    /// A disk that was short is so until a tenth more than its reserve is free.
+    /// A short disk stays short until a tenth more than its reserve is free.
     fn judge_disk(&mut self, disk: Option<DiskSpace>, members: u64) -> bool {
         let Some(disk) = disk else {
             return self.disk_is_short;
@@ -246,7 +246,7 @@ mod tests {
             (3 * calm_ms, 950, Some(alarm(true)), Advice::Nothing),
             (4 * calm_ms, 0, Some(alarm(true)), Advice::Nothing),
             (5 * calm_ms, 0, Some(alarm(true)), Advice::Lower),
-            // Raised by hand.
+            // Raised manually.
             (5 * calm_ms, 0, Some(alarm(false)), Advice::Nothing),
             (9 * calm_ms, 0, Some(alarm(false)), Advice::Nothing),
             (9 * calm_ms, 0, None, Advice::Nothing),

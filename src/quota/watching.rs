@@ -1,4 +1,4 @@
-//! Keeps an eye on a member's space, and has the cluster raise or lower the member's alarm.
+//! Watches a member's space, and proposes raising or disarming the member's alarm.
 
 use crate::env;
 use crate::ids::MemberId;
@@ -14,7 +14,6 @@ use crate::requests::Handle;
 use crate::state::{View, Views};
 use crate::storage::state::alarms::RaisedAlarm;
 
-/// What it works with.
 #[derive(Debug)]
 pub struct SpaceWatchOptions {
     pub own: MemberId,
@@ -29,7 +28,7 @@ pub fn own_alarm(view: &View, own: MemberId) -> Option<RaisedAlarm> {
     view.alarms.get(own.0, AlarmType::Nospace as i32)
 }
 
-/// The command by which a member raises or lowers it.
+/// The command with which a member raises or disarms it.
 pub fn command(own: MemberId, action: AlarmAction) -> Request {
     let request = AlarmRequest {
         action: action as i32,
@@ -42,7 +41,6 @@ pub fn command(own: MemberId, action: AlarmAction) -> Request {
     })
 }
 
-/// Watches as long as the member runs.
 pub async fn watch(parts: SpaceWatchOptions) {
     let mut watcher = SpaceWatcher::new(parts.space.clone());
     loop {

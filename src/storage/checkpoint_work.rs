@@ -1,16 +1,16 @@
-//! Slow work on the disk, as the applier and consensus ask for it; neither waits for it.
+//! Slow disk work that the applier and consensus request without waiting for it.
 
 use crate::storage::state::StateDatabase;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// What the checkpointer has to do.
+/// What the checkpointer is asked to do.
 #[derive(Debug, Default)]
 pub struct CheckpointWork {
-    /// Sync the state and tell consensus up to where.
+    /// Sync the state and report the synced index to consensus.
     pub checkpoint: bool,
-    /// Reclaim the space of compacted revisions, then tell whoever asked.
+    /// Reclaim the space of compacted revisions, then notify these callers.
     pub reclaim: Vec<oneshot::Sender<()>>,
-    /// Remove these, which are not in use any more, once nobody reads them.
+    /// Replaced databases: remove each once its last reader is gone.
     pub replaced: Vec<Arc<StateDatabase>>,
 }

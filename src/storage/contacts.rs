@@ -1,14 +1,13 @@
-//! What a member has on disk about starts: how often it has taken part itself, and which disk and which start of every other
-//! member it has last taken messages from.
+//! A member's record of starts on disk: how often the member itself has taken part, and from which disk and which start of every
+//! other member it last accepted messages.
 //!
-//! Each start of a member has a number and a name drawn at random. Another member that has taken messages from it knows the
-//! newest of them, also after a restart of its own. A disk that goes back to an older copy has fewer starts, or names them
-//! otherwise, and is found out by that. A file of its own, since the log cannot tell it: it must be known before the first
-//! vote of a new cluster is counted.
+//! Each start of a member has a number and a random name. A member that has accepted messages from it remembers the newest of
+//! these starts, even across its own restarts. A disk that was replaced by an older copy (a stale replica) has fewer starts or
+//! other names, and is detected by that. This is a separate file because the log cannot hold it: it must be known before the
+//! first vote of a new cluster is counted.
 //!
-//! A start counts only when the member is about to take part. Until then its name is a candidate, which the next start takes
-//! again: an older copy that is started, and refused or killed, again and again makes the same start each time, and never
-//! comes to look like a newer disk.
+//! A start counts only when the member is about to take part. Until then its name is a candidate, which the next start reuses. So
+//! an older copy that is started and refused or killed many times repeats the same start, and never looks like a newer disk.
 //!
 //! ```text
 //! <data-dir>/contacts     replaced when a name is drawn, when a start counts, and when another member comes with a start that
@@ -31,17 +30,16 @@ const FORMAT: u32 = 1;
 /// One start of a member's process on its disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
-    /// From 1; 0 where nobody counts.
+    /// From 1; 0 if unknown.
     pub count: u64,
     /// Drawn at random.
     pub name: u64,
-    /// The name of the start before, of those that counted.
+    /// The name of the previous start that counted.
     pub name_before: u64,
 }
 
 impl Start {
-    /// Whether a disk that started last with `self` can be the one that is known to have started with `known`: it is as new
-    /// or newer.
+    /// Whether a disk whose last start is `self` can be the disk whose last known start is `known`: it must be as new or newer.
     pub fn can_follow(self, known: Self) -> bool {
         if known.count == 0 {
             return true;
@@ -49,14 +47,14 @@ impl Start {
         match self.count.checked_sub(known.count) {
             Some(0) => self.name == known.name,
             Some(1) => self.name_before == known.name,
-            // What lies between was never in contact with whoever knows this.
+            // No member has recorded the starts in between.
             Some(_) => true,
             None => false,
         }
     }
 }
 
-/// A disk of a member, as it last started.
+/// A member's disk and its last start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contact {
     incarnation: u64,
@@ -81,14 +79,14 @@ struct ContactsFile {
     format: u32,
     /// The newest start that counts.
     own: Start,
-    /// The name of the start after it, which has not taken part as far as is known here; 0 if none is drawn.
+    /// The name of the start after it, which has not taken part yet; 0 if none is drawn.
     #[serde(default)]
     next: u64,
     members: BTreeMap<u64, Contact>,
 }
 
 impl ContactsFile {
-    /// The start that is made with this file.
+    /// The start of a process that opens this file.
     fn started(&self) -> Start {
         if self.next == 0 {
             return self.own;
@@ -109,9 +107,9 @@ pub struct Contacts(Arc<ContactsState>);
 struct ContactsState {
     path: PathBuf,
     known: Mutex<ContactsFile>,
-    /// This start.
+    /// The start of this process.
     own: Start,
-    /// Held while the file is written, so that readers of `known` never wait for a disk.
+    /// Held while the file is written, so that readers of `known` never wait for the disk.
     writing: Mutex<()>,
 }
 
@@ -120,7 +118,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Contacts {
-    /// Whether the file of a member's directory can be read. Nothing is changed.
+    /// Checks that the contacts file of a member's directory can be read. Changes nothing.
     ///
     /// # Errors
     ///
@@ -129,8 +127,8 @@ impl Contacts {
         read(directory).map(drop)
     }
 
-    /// Reads the file of a member's directory and gives this start its number and name: durably, but it does not count yet.
-    /// On a full disk it is the newest start that counts which goes on.
+    /// Reads the file of a member's directory and gives this start a number and a name. Both are durable, but the start does not
+    /// count yet. If the disk is full, the process continues under the newest start that counts.
     ///
     /// # Errors
     ///
@@ -157,14 +155,13 @@ impl Contacts {
         Ok(contacts)
     }
 
-    /// This start of this member.
     pub fn own(&self) -> Start {
         self.0.own
     }
 
-    /// From now on this start counts, and the next one gets a name of its own. To be called before the member takes part.
-    /// Durable on return, unless the disk is full: then the next start has the name of this one, which the others know.
-    /// Blocks for a sync of the disk.
+    /// Counts this start, so that the next one gets a new name. Call it before the member takes part. Durable on return, unless
+    /// the disk is full: then the next start reuses the name of this one, which other members know. Blocks for a sync of the
+    /// disk.
     ///
     /// # Errors
     ///
@@ -176,13 +173,13 @@ impl Contacts {
         })
     }
 
-    /// With which disk, and which start of it, another member was last heard.
+    /// The disk and start from which another member was last heard.
     pub fn of(&self, member: MemberId) -> Option<Contact> {
         lock(&self.0.known).members.get(&member.0).copied()
     }
 
-    /// Notes with which disk another member is heard from now on. Durable on return, unless the disk is full; blocks for a
-    /// sync of the disk.
+    /// Records the disk and start from which another member is heard from now on. Durable on return, unless the disk is full.
+    /// Blocks for a sync of the disk.
     ///
     /// # Errors
     ///
@@ -220,7 +217,8 @@ fn read(directory: &Path) -> Result<(PathBuf, ContactsFile), DirectoryError> {
     Ok((path, file))
 }
 
-/// Writes the file durably; false if the disk is full. That is no reason to stop: the file only helps to find a mistake.
+/// Writes the file durably; false if the disk is full. A full disk does not stop the member: the file only helps to detect an
+/// operator's mistake.
 fn write(path: &Path, file: &ContactsFile) -> Result<bool, DirectoryError> {
     let text = serde_json::to_string(file).expect("plain fields serialize");
     match env::write_file(path, &seal(&text)) {
@@ -263,7 +261,7 @@ mod tests {
         assert_eq!((third.count, third.name_before), (3, candidate.name));
     }
 
-    /// The copy lacks two starts that the others have heard.
+    /// The copy lacks two starts that the other members have recorded.
     #[test]
     fn an_older_copy_is_found_out_however_often_it_was_started() {
         let (disk, copy) = (tempfile::tempdir(), tempfile::tempdir());
@@ -284,7 +282,7 @@ mod tests {
         }
     }
 
-    /// Files of before names were drawn ahead: their last start may have counted without taking part.
+    /// A file from a version without candidate names: its last start may have counted without taking part.
     #[test]
     fn a_file_without_a_candidate_is_read() {
         let directory = tempfile::tempdir().expect("a directory");

@@ -1,9 +1,9 @@
-//! A member's data directory: who it belongs to, and which of its parts are in use.
+//! A member's data directory: which member it belongs to, and which of its parts are in use.
 //!
 //! ```text
 //! <data-dir>/lock         held while a process uses the directory
 //! <data-dir>/identity     member, cluster and incarnation; written last when a directory is made
-//! <data-dir>/contacts     how often the member has started, and what it has heard of whom, see `contacts`
+//! <data-dir>/contacts     how often the member has started, and from which members it has heard, see `contacts`
 //! <data-dir>/log/         the replicated log; with --wal-dir, <wal-dir>/log/ beside a lock and a copy of the identity
 //! <data-dir>/state-<n>/   what has been applied; a snapshot from a peer is written beside it
 //! <data-dir>/state        the name of the state directory in use, and the index of the snapshot it began with
@@ -36,13 +36,13 @@ pub enum DirectoryError {
     Damaged { path: PathBuf, what: String },
 }
 
-/// Whose directory this is.
+/// The member that a directory belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     pub member: MemberId,
     pub cluster: ClusterId,
     pub incarnation: Incarnation,
-    /// Of the running process; not counted yet where a directory is only looked at.
+    /// The start of the running process; not counted yet if a directory is only inspected.
     pub start: Start,
 }
 
@@ -57,7 +57,7 @@ struct IdentityFile {
 
 const FORMAT: u32 = 1;
 const IDENTITY_FILE: &str = "identity";
-/// A directory that is founded holds one batch of each database before it is a member's.
+/// A newly founded directory holds one batch in each database before its identity is written.
 const FOUNDING_BATCHES: u64 = 1;
 
 /// A locked data directory, with the log's if that has one of its own.
@@ -69,7 +69,7 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Makes the directory where there is none, and locks it for this process.
+    /// Locks the directory for this process, and creates it first if it does not exist.
     pub fn open(path: &Path) -> Result<Self, DirectoryError> {
         Self::open_with_log(path, None)
     }
@@ -96,7 +96,7 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Whether a directory is a member's.
+    /// Whether a directory has an identity.
     pub fn is_claimed(path: &Path) -> bool {
         env::exists(&path.join(IDENTITY_FILE))
     }
@@ -105,7 +105,7 @@ impl DataDirectory {
         &self.path
     }
 
-    /// Whose directory this is; nobody's before [`Self::claim`].
+    /// The identity of the directory; none before [`Self::claim`].
     pub fn identity(&self) -> Result<Option<Identity>, DirectoryError> {
         read_identity(&self.path)
     }
@@ -125,7 +125,7 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Makes the directory a member's, durably. Everything else in it must be written and synced before.
+    /// Writes the identity, durably. Everything else in the directory must be written and synced before.
     pub fn claim(&self, identity: Identity) -> Result<(), DirectoryError> {
         let file = IdentityFile {
             format: FORMAT,
@@ -140,12 +140,11 @@ impl DataDirectory {
         Ok(())
     }
 
-    /// Removes what a first start that was cut short left behind. What a member has worked in is no such thing, whoever's
-    /// it was.
+    /// Removes the remains of an interrupted first start. A directory in which a member has worked is refused.
     pub fn clear_unclaimed(&self) -> Result<(), DirectoryError> {
         let states = self.states()?.into_iter().map(|name| self.path.join(name));
         for path in states.chain([self.log_path()]) {
-            // What rots within a first start is nobody's loss.
+            // Bit rot within an unfinished first start loses nothing.
             if Found::look(&path).is_ok_and(|found| found.batches > FOUNDING_BATCHES) {
                 if let Some(log_directory) = self.log_directory.as_ref().filter(|log| path.starts_with(log)) {
                     return Err(DirectoryError::AnothersLog {
@@ -171,15 +170,14 @@ impl DataDirectory {
         Ok(self.path.join(self.state_name()?))
     }
 
-    /// A state directory that is not in use yet, for a snapshot from a peer.
+    /// The path of the next state directory, for a snapshot from a peer.
     pub fn next_state_path(&self) -> Result<PathBuf, DirectoryError> {
         let name = self.state_name()?;
         let number = state_number(&name).unwrap_or(0);
         Ok(self.path.join(format!("state-{}", number + 1)))
     }
 
-    /// Makes a state directory, whose content is synced and was a snapshot at `index`, the one in use. Durable on
-    /// return.
+    /// Switches to a state directory. Its content must be synced and must have been a snapshot at `index`. Durable on return.
     pub fn activate_state(&self, path: &Path, index: LogIndex) -> Result<(), DirectoryError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         Ok(env::write_file(
@@ -188,7 +186,7 @@ impl DataDirectory {
         )?)
     }
 
-    /// Whether the state in use began as a snapshot at this index: then, and only then, it may be ahead of the log.
+    /// Whether the state in use began as a snapshot at this index. Only then may it be ahead of the log.
     pub fn state_came_as_snapshot(&self, index: LogIndex) -> Result<bool, DirectoryError> {
         Ok(read_state_in_use(&self.path)?.1 == Some(index))
     }
@@ -263,7 +261,7 @@ pub fn state_in_use(path: &Path) -> Result<PathBuf, DirectoryError> {
     Ok(path.join(read_state_in_use(path)?.0))
 }
 
-/// Its name, and the index of the snapshot that it began with.
+/// The name of the state in use, and the index of the snapshot that it began with.
 fn read_state_in_use(directory: &Path) -> Result<(String, Option<LogIndex>), DirectoryError> {
     let path = directory.join("state");
     let Some(bytes) = env::read_file(&path)? else {
@@ -281,13 +279,13 @@ fn read_state_in_use(directory: &Path) -> Result<(String, Option<LogIndex>), Dir
     }
 }
 
-/// Which state a directory of this name holds: later ones have higher numbers.
+/// The number in the name of a state directory: later ones have higher numbers.
 pub fn state_number(name: &str) -> Option<u64> {
     name.strip_prefix("state-")?.parse().ok()
 }
 
-/// A small file's content: a line of text, and a line with its CRC-32C. A flipped bit in the name of the state in use
-/// would have the real one taken for a leftover, and removed.
+/// The content of a small file: a line of text, and a line with its CRC-32C. Without the checksum, a flipped bit in the name of
+/// the state in use would make the real one look like a leftover, and it would be removed.
 pub(super) fn seal(text: &str) -> Vec<u8> {
     format!("{text}\n{:08x}\n", crc32c::crc32c(text.as_bytes())).into_bytes()
 }

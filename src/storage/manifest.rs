@@ -1,26 +1,25 @@
-//! What a look at the storage engine's lists of tables tells before the engine opens them: whether each is the one that
-//! was made last, byte for byte. The engine keeps a checksum of them and does not compare it; a list that has rotted makes
-//! it panic, or open an older one. The file that names the format comes first: by the time the engine has read that of the
-//! second database, it has changed the first.
+//! Checks the storage engine's lists of tables before the engine opens them: whether each is the newest one, byte for byte. The
+//! engine keeps a checksum of them but does not compare it. On a rotten list it panics or opens an older one. The file with the
+//! format's version is checked first: by the time the engine has read that of the second database, it has changed the first.
 //!
-//! A keyspace without a list is one that was being made, to the engine: it removes all of its tables, and passes over what
-//! journals hold for it. So is every keyspace if the list of the one that names them is missing.
+//! To the engine, a keyspace without a list was just being created: it removes all tables of the keyspace, and skips its changes
+//! in the journals. If the list of the keyspace that names the others is missing, it treats every keyspace so.
 //!
-//! The layout is that of lsm-tree 3 (its `version/persist.rs`): `keyspaces/<id>/current` holds the number of the list in
-//! use, its XXH3 sum of 128 bits and a zero; the list is `keyspaces/<id>/v<number>`.
+//! The layout is that of lsm-tree 3 (its `version/persist.rs`): `keyspaces/<id>/current` holds the number of the list in use, its
+//! XXH3 sum of 128 bits and a zero; the list is `keyspaces/<id>/v<number>`.
 
 use crate::env;
 use crate::storage::journal::{Found, JournalError};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// What the file `version` holds: the engine's name and the version of its format.
+/// The content of the file `version`: the engine's name and the version of its format.
 const VERSION: &[u8] = b"FJL\x03";
 /// Number, sum and kind of sum.
 const CURRENT_BYTES: usize = NUMBER_BYTES + 16 + 1;
 const NUMBER_BYTES: usize = 8;
 
-/// Looks at the lists and the journals of the database in a directory.
+/// Inspects the lists and the journals of the database in a directory.
 pub fn look(directory: &Path) -> Result<Found, JournalError> {
     check(directory)?;
     let found = Found::look(directory)?;
@@ -79,7 +78,7 @@ fn has_list(keyspace: &Path) -> bool {
     env::exists(&keyspace.join("current"))
 }
 
-/// The list of a keyspace that the content of its `current` names; none if that is too short to name one.
+/// The list that the content of a keyspace's `current` names; none if it is too short to hold a number.
 pub fn list_in_use(keyspace: &Path, current: &[u8]) -> Option<PathBuf> {
     let number = current.first_chunk::<NUMBER_BYTES>()?;
     Some(keyspace.join(format!("v{}", u64::from_le_bytes(*number))))
@@ -145,7 +144,7 @@ mod tests {
                     let mut rotten = sound.clone();
                     rotten[place] ^= 1 << (place % 8);
                     std::fs::write(&path, &rotten).expect("written");
-                    // A list with another number and the same content is as good.
+                    // A list with another number and the same content is equivalent.
                     let number = u64::from_le_bytes(*rotten.first_chunk().expect("a number"));
                     let same = place < 8
                         && path.ends_with("current")

@@ -1,7 +1,7 @@
 //! fjall behind small types: keyspaces, encodings, batches, recovery.
 //!
-//! `state` is the state database: everything a member has applied. It is not synced with every batch; after a crash
-//! it is a prefix, and the log replays the rest.
+//! `state` is the state database: everything that a member has applied. It is not synced after every batch. After a crash it is a
+//! prefix, and the log replays the rest.
 
 pub mod checkpoint_work;
 pub mod contacts;

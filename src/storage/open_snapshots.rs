@@ -1,24 +1,24 @@
-//! Which snapshots of a database are open: what the oldest of them may still read has to stay.
+//! Which snapshots of a database are open. What the oldest of them may read must be kept.
 //!
-//! The engine keeps account of them too, but looks at it only where a memtable is rotated: on a member at rest, lists of
-//! tables that nobody reads any more stay for hours, with the files that they name. Whoever merges or retires tables at
-//! other moments needs an account of its own.
+//! The engine tracks this too, but looks at it only when a memtable is rotated. On an idle member, lists of tables that have no
+//! reader any more stay for hours, with the files that they name. Code that merges or retires tables at other moments therefore
+//! needs its own record.
 
 use fjall::{Database, SeqNo, Snapshot};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The sequence numbers of open snapshots, each with how many there are.
+/// The sequence numbers of open snapshots, each with the number of snapshots.
 #[derive(Debug, Default)]
 pub struct OpenSnapshots {
     numbers: Mutex<BTreeMap<SeqNo, usize>>,
 }
 
 impl OpenSnapshots {
-    /// The database as of now.
+    /// Opens a snapshot of the database as of now.
     pub fn open(self: &Arc<Self>, database: &Database) -> StateSnapshot {
-        // Opened and noted in one step: whoever asks for the oldest in between would not be told of it.
+        // Opened and recorded under one lock: otherwise a concurrent call of `oldest` would miss this snapshot.
         let mut numbers = self.numbers();
         let snapshot = database.snapshot();
         *numbers.entry(snapshot.seqno()).or_default() += 1;
@@ -29,7 +29,7 @@ impl OpenSnapshots {
         }
     }
 
-    /// No snapshot that is open, or will be, reads anything older than what was the newest before this sequence number.
+    /// The oldest sequence number that an open or future snapshot may read at.
     pub fn oldest(&self, database: &Database) -> SeqNo {
         let numbers = self.numbers();
         let oldest = numbers.first_key_value().map(|(number, _)| *number);
@@ -57,7 +57,7 @@ impl Deref for StateSnapshot {
 
 impl Clone for StateSnapshot {
     fn clone(&self) -> Self {
-        // This one is open, so the number is noted.
+        // This snapshot is open, so its number is in the map.
         *self.open.numbers().entry(self.snapshot.seqno()).or_default() += 1;
         Self {
             snapshot: self.snapshot.clone(),

@@ -1,13 +1,13 @@
-//! Looks at the files of the storage engine while it uses them: does the disk still hold what was written?
+//! Checks the files of the storage engine while they are in use: does the disk still hold what was written?
 //!
-//! * **Tables** never change: the sum over the whole file is compared with the one that the engine took while it wrote it
-//!   and keeps in its list of tables. If it differs, the blocks' own sums tell where.
-//! * **Journals** grow: every batch is read and its sum checked, as when the engine opens them (see `journal`).
+//! * **Tables** never change. The sum over the whole file is compared with the one that the engine computed while writing and
+//!   keeps in its list of tables. If they differ, the blocks' own sums tell where.
+//! * **Journals** grow. Every batch is read and its sum checked, as before the engine opens them (see `journal`).
 //!
-//! Both are read from the disk, not from the engine's cache nor, where it takes the advice, from the operating system's.
-//! Not covered: what waits for its way to the disk, the engine's lists of tables and Callboard's own small files, all of
-//! which are checked at every start; and records that were wrong before they were written, which carry sums of their own
-//! and are checked whenever they are read, by clients or for HashKV.
+//! Both are read from the disk: not from the engine's cache, and not from the operating system's cache if the system follows that
+//! advice. Not covered: data that has not reached the disk yet; the engine's lists of tables and Callboard's own small files,
+//! which are checked at every start; and records that were wrong before they were written. Those carry their own sums, which are
+//! checked whenever they are read, by clients or for HashKV.
 
 use crate::env::{DiskFile, FileError};
 use crate::storage::journal::ScanStep;
@@ -15,11 +15,11 @@ use fjall::{AbstractTree, Keyspace};
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
-/// What every block begins with.
+/// The first bytes of every block.
 const BLOCK_MAGIC: &[u8; 4] = b"LSM\x03";
-/// Magic, kind, sum of the data, its length as it is stored, its length, sum of all that.
+/// Magic, kind, sum of the data, its stored length, its length, sum of all that.
 const BLOCK_HEADER_BYTES: usize = 4 + 1 + 16 + 4 + 4 + 4;
-/// No block is longer: one value, in the largest case.
+/// The longest block holds one value of the largest size.
 const BLOCK_BYTES_MAX: usize = 1 << 30;
 
 /// A table as the engine lists it.
@@ -30,7 +30,7 @@ pub struct TableFile {
     sum: u128,
 }
 
-/// The tables of a keyspace. They may go while one looks at them.
+/// The tables of a keyspace. They may be removed at any time.
 pub fn tables(name: &'static str, keyspace: &Keyspace) -> Vec<TableFile> {
     let version = keyspace.tree.current_version();
     let tables = version.iter_tables().map(|table| TableFile {
@@ -41,7 +41,7 @@ pub fn tables(name: &'static str, keyspace: &Keyspace) -> Vec<TableFile> {
     tables.collect()
 }
 
-/// A table, read bit by bit.
+/// A table that is read in pieces.
 pub struct TableScan {
     file: DiskFile,
     table: TableFile,
@@ -50,7 +50,7 @@ pub struct TableScan {
 }
 
 impl TableScan {
-    /// None if the table has gone.
+    /// None if the table has been removed.
     pub fn open(table: TableFile) -> Result<Option<Self>, FileError> {
         let file = DiskFile::look_into(&table.path)?;
         Ok(file.map(|file| Self {
@@ -61,7 +61,7 @@ impl TableScan {
         }))
     }
 
-    /// Reads on, so many bytes.
+    /// Reads the next `bytes_max` bytes.
     pub fn advance(&mut self, bytes_max: u64) -> Result<ScanStep, FileError> {
         self.buffer.resize(bytes_max as usize, 0);
         let mut filled = 0;
@@ -86,7 +86,7 @@ impl TableScan {
     }
 }
 
-/// Where the first block begins whose sum does not match, or what is no block at all.
+/// The offset of the first block whose sum does not match, or of the first bytes that are not a block.
 fn first_unsound_block(path: &Path) -> Result<u64, FileError> {
     let Some(mut file) = DiskFile::look_into(path)? else {
         return Ok(0);

@@ -1,4 +1,4 @@
-//! Files of a database that is in use, with bits of them flipped.
+//! Flips bits in the files of a database that is in use.
 
 #![allow(clippy::disallowed_methods)] // breaks files
 
@@ -7,7 +7,7 @@ use crate::storage::journal::{self, JournalScan};
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 use std::os::unix::fs::FileExt;
 
-/// No batch that is written here is longer. A flip in its number, which no sum covers, shows in the batch behind it.
+/// The longest batch that is written here. No sum covers a batch's sequence number: a flip there shows in the next batch.
 const BATCH_BYTES_MAX: u64 = 200;
 
 fn scan(table: &TableFile) -> ScanStep {
@@ -46,7 +46,7 @@ fn flipped_bits_of_a_table_are_found_and_placed() {
     write(&state, 0, 1000);
     state.flush().unwrap();
     let tables = state.tables();
-    // The other one holds marks.
+    // The other keyspace holds marks.
     let [table, _] = tables.as_slice() else {
         panic!("two tables: {tables:?}")
     };

@@ -1,15 +1,15 @@
-//! Whole tables of a keyspace, where keys only grow and old ones stop to count: dropping them without a look at what they
-//! hold, and removing their files where nobody waits for it.
+//! Handles whole tables of keyspaces whose keys only grow and whose old keys become obsolete: drops tables without reading them,
+//! and removes their files on a thread where no request waits.
 //!
-//! The engine removes a table's file when its last list of tables that names it goes, and drops these lists under the
-//! lock that every read and write of the keyspace takes. To free a table of 8 MiB takes a file system some milliseconds,
-//! and a merge retires ten of them. [`RetiredTables`] holds these lists a little longer than the engine does. What it does
-//! not catch, because it came and went between looks, the engine removes itself, as it would otherwise.
+//! The engine removes a table's file when it drops the last list of tables that names it, and it drops these lists under the lock
+//! that every read and write of the keyspace takes. To free a table of 8 MiB takes a file system some milliseconds, and one merge
+//! retires ten of them. [`RetiredTables`] holds these lists a little longer than the engine does. A table that came and went
+//! between calls is still removed by the engine.
 //!
-//! The engine looks which lists are still read only where a memtable is rotated. On a member at rest none is, so a look
-//! here has it look too.
+//! The engine checks which lists are still read only when a memtable is rotated. On an idle member none is rotated, so a call
+//! here triggers that check.
 //!
-//! Not here: what may go (`log`, `state`).
+//! Not here: which tables may be dropped (`log`, `state`).
 
 use fjall::{AbstractTree, Keyspace, SeqNo};
 use std::any::Any;
@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Drops the tables that hold nothing but keys before `end`. May bring older values of such keys to light again, where they
-/// lie in a table that stays: they must not count. Blocks until the engine has ended the merges that are under way.
+/// Drops the tables that hold only keys before `end`. Older values of such keys may become visible again if they are in a table
+/// that stays, so the caller must ignore them. Blocks until the engine has finished the merges that are under way.
 pub fn drop_before(keyspace: &Keyspace, end: &[u8]) -> Result<(), fjall::Error> {
     let version = keyspace.tree.current_version();
-    // The engine would write a new list of tables all the same, and hold everybody up meanwhile.
+    // Without such a table, the engine would still write a new list of tables and block reads and writes meanwhile.
     if !version
         .iter_tables()
         .any(|table| **table.metadata.key_range.max() < *end)
@@ -31,14 +31,14 @@ pub fn drop_before(keyspace: &Keyspace, end: &[u8]) -> Result<(), fjall::Error> 
     Ok(keyspace.tree.drop_range::<&[u8], _>(..end)?)
 }
 
-/// A list of tables: its number, what its tables take, and itself, of a type that the engine does not name.
+/// A list of tables: its number, the size of each table, and the list itself, whose type the engine does not name.
 struct List {
     number: u64,
     table_bytes: BTreeMap<u64, u64>,
     held: Box<dyn Any + Send + Sync>,
 }
 
-/// The tables that the engine is done with, or may be soon.
+/// Tables that the engine no longer uses, or may soon stop using.
 #[derive(Default)]
 pub struct RetiredTables {
     lists: Mutex<VecDeque<List>>,
@@ -46,8 +46,8 @@ pub struct RetiredTables {
 }
 
 impl RetiredTables {
-    /// Holds the tables that are in use now, and removes those that the engine is done with: that nobody sees who reads at
-    /// `oldest` or later. Blocks; call it once in a second or so, where nobody waits.
+    /// Holds the tables that are in use now, and removes those that no reader at `oldest` or later sees. Blocks; call it about
+    /// once a second, on a thread where no request waits.
     pub fn look(&self, keyspace: &Keyspace, oldest: SeqNo) -> Result<(), fjall::Error> {
         let newest = keyspace.tree.current_version();
         let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,11 +65,12 @@ impl RetiredTables {
             let mut versions = keyspace.tree.get_version_history_lock();
             versions.maintenance(keyspace.path(), oldest)?;
         }
-        // After the newest: if more come meanwhile, the oldest looks older than it is, and goes a look later.
+        // Read after the newest: if more lists arrive meanwhile, the oldest looks older than it is, and is dropped by the next
+        // call.
         let oldest = newest
             .id()
             .saturating_sub(keyspace.tree.version_free_list_len() as u64);
-        // A table that the second does not name any more is in none of the engine's either.
+        // A table that the second list does not name is not in any of the engine's lists either.
         while lists.get(1).is_some_and(|list| list.number <= oldest) {
             drop(lists.pop_front().map(|list| list.held));
         }
@@ -80,7 +81,7 @@ impl RetiredTables {
         Ok(())
     }
 
-    /// What the tables take that are not in use any more and still there, as of the last look.
+    /// The bytes of tables that are out of use but not removed yet, as of the last call of [`Self::look`].
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! The accepting end: a listener that may speak TLS, plain, or both on one port, as etcd's can when the same address is
-//! given with both schemes.
+//! The accepting side: a listener with TLS, without it, or with both on one port, as in etcd when the same address is given with
+//! both schemes.
 
 use super::pace::Pace;
 use super::reload::Reloaded;
@@ -12,14 +12,14 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A handshake takes no longer (etcd: `tlsHandshakeTimeout`).
+/// The limit of a handshake (etcd: `tlsHandshakeTimeout`).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes TLS connections of accepted ones. Cheap to clone.
 #[derive(Clone)]
 pub struct Acceptor {
     config: Arc<Reloaded<ServerConfig>>,
-    /// For a port on a thread that others need.
+    /// For a port on a thread that has other work.
     pace: Option<Arc<Pace>>,
 }
 
@@ -37,7 +37,7 @@ impl Acceptor {
         }
     }
 
-    /// The same, whose handshakes take no more than half of their thread's time.
+    /// The same, but its handshakes take at most half of their thread's time.
     #[must_use]
     pub fn paced(self) -> Self {
         Self {
@@ -57,7 +57,7 @@ impl Acceptor {
     }
 }
 
-/// What is spoken on a port.
+/// The protocols of a port.
 #[derive(Clone, Debug, Default)]
 pub enum Ways {
     #[default]
@@ -67,7 +67,7 @@ pub enum Ways {
 }
 
 impl Ways {
-    /// What is spoken on a port that is to speak both.
+    /// The protocols of a port with both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
@@ -79,18 +79,18 @@ impl Ways {
         }
     }
 
-    /// Turns an accepted connection into what it is to be, once the other end has begun to speak. Never called where other connections are accepted: the other
-    /// end may take its time.
+    /// Performs the handshake of an accepted connection, once the other end has sent something. Do not call it in the accept
+    /// loop: the other end may be slow.
     pub async fn begin(&self, mut stream: env::Stream) -> Result<MaybeTlsStream, HandshakeError> {
         if let Self::Plain = self {
-            // Whatever is wrong with it shows when it is read.
+            // An error will show when the stream is read.
             let spoken = env::timeout(SILENT_CONNECTION_MAX, stream.readable()).await;
             return match spoken {
                 Ok(_) => Ok(MaybeTlsStream::Plain(stream)),
                 Err(env::Elapsed) => Err(HandshakeError::Silent(SILENT_CONNECTION_MAX)),
             };
         }
-        // Boxed, so that the tasks of plain connections are no larger for it.
+        // Boxed, so that it does not enlarge the tasks of plain connections.
         let shake = Box::pin(self.shake(stream));
         env::timeout(HANDSHAKE_TIMEOUT, shake)
             .await
@@ -113,7 +113,7 @@ impl Ways {
     }
 }
 
-/// A port, and what is spoken on it.
+/// A port and its protocols.
 #[derive(Debug)]
 pub struct Listener {
     pub port: env::Listener,

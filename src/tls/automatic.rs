@@ -1,5 +1,5 @@
-//! The certificates of `--auto-tls` and `--peer-auto-tls`: self-signed, made once, kept in the data directory under
-//! etcd's names (client/pkg/transport/listener.go, `SelfCert`). Nobody can verify them: they keep listeners out, not
+//! The certificates of `--auto-tls` and `--peer-auto-tls`: self-signed, generated once, stored in the data directory under etcd's
+//! names (client/pkg/transport/listener.go, `SelfCert`). They cannot be verified: they protect against eavesdroppers, not against
 //! impostors.
 
 use super::TlsError;
@@ -13,8 +13,7 @@ use std::time::Duration;
 
 const YEAR: Duration = Duration::from_hours(365 * 24);
 
-/// The names of the certificate's and the key's file in `directory`, made there unless both exist. `hosts` go into the
-/// certificate.
+/// The paths of the certificate and the key in `directory`, generated unless both exist. `hosts` go into the certificate.
 pub fn self_signed(
     directory: &Path,
     hosts: &[&str],
@@ -32,7 +31,7 @@ pub fn self_signed(
     Ok((name(&certificate), name(&key)))
 }
 
-/// Both files come into being at once: half of a pair would be of no use, and the other half could not be made.
+/// Creates both files together: one without the other would be useless, and the other could not be made afterwards.
 fn make(directory: &Path, hosts: &[&str], validity_years: u32) -> Result<(), TlsError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let mut names: Vec<String> = hosts.iter().map(ToString::to_string).collect();

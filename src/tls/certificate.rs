@@ -1,4 +1,4 @@
-//! What a certificate says about itself, read with x509-parser: webpki shows little of it, and takes no X.509 v1.
+//! The fields of a certificate, read with x509-parser: webpki exposes few of them, and does not accept X.509 v1.
 
 use super::explain::Refused;
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
@@ -7,48 +7,49 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::X509Version;
 
-/// Shorter RSA keys are not verified: ring does not, and they have been advised against since 2013 (NIST SP 800-131A).
+/// Shorter RSA keys are not verified: ring does not support them, and they have been advised against since 2013 (NIST SP
+/// 800-131A).
 pub const RSA_BITS_MIN: usize = 2048;
-/// Longer ones are not verified either, as in Go.
+/// Longer keys are not verified either, as in Go.
 pub const RSA_BITS_MAX: usize = 8192;
 /// P-521.
 const SECP521R1: &str = "1.3.132.0.35";
 
-/// Which end of a connection shows a certificate.
+/// The side of a connection that presents a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Server,
     Client,
 }
 
-/// What a certificate may be used for, of what matters here.
+/// The permitted uses of a certificate that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Purposes {
     server: bool,
     client: bool,
 }
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Clone, Debug)]
 pub struct Certificate {
     pub subject: Vec<u8>,
     pub issuer: Vec<u8>,
-    /// The subject for a person.
+    /// The subject in readable form.
     pub name: String,
     pub is_v1: bool,
-    /// From its basic constraints; nothing without them.
+    /// From its basic constraints; none without them.
     pub is_authority: Option<bool>,
     pub path_length: Option<u32>,
     pub has_name_constraints: bool,
     pub has_alternative_names: bool,
-    /// By its key usage, if it has one.
+    /// By its key usage, if there is one.
     may_sign: bool,
     purposes: Purposes,
     /// Both inclusive, in seconds since 1970.
     valid: (i64, i64),
     pub public_key: SubjectPublicKeyInfoDer<'static>,
     key: Key,
-    /// The object identifier of the algorithm that it is signed with.
+    /// The object identifier of its signature algorithm.
     pub signed_with: String,
 }
 
@@ -59,7 +60,7 @@ enum Key {
     Other,
 }
 
-/// Reads a certificate in DER.
+/// Parses a certificate in DER.
 pub fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, Error> {
     use x509_parser::prelude::FromDer;
     match X509Certificate::from_der(certificate) {
@@ -73,7 +74,6 @@ fn unreadable() -> Error {
 }
 
 impl Certificate {
-    /// Reads one.
     pub fn read(der: &CertificateDer<'_>) -> Result<Self, Error> {
         let parsed = parse(der)?;
         let is_v1 = parsed.version() == X509Version::V1;
@@ -116,8 +116,8 @@ impl Certificate {
         })
     }
 
-    /// Whether it can vouch for others. Go lets every certificate of version 1 do so; here it must at least name itself as its
-    /// issuer, so that trusting a client's certificate does not mean trusting whomever that client vouches for.
+    /// Whether it can sign other certificates. In Go every certificate of version 1 can. Here it must at least be its own issuer:
+    /// otherwise a trusted client certificate would make every certificate trusted that the client signs.
     pub fn can_sign(&self) -> bool {
         self.may_sign
             && self
@@ -132,7 +132,7 @@ impl Certificate {
         }
     }
 
-    /// Fails unless it is valid at a moment, in seconds since 1970.
+    /// Fails unless the certificate is valid at this time, in seconds since 1970.
     pub fn check_time(&self, now: u64) -> Result<(), CertificateError> {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         if now < self.valid.0 {
@@ -144,7 +144,7 @@ impl Certificate {
         Ok(())
     }
 
-    /// Fails where signatures by its key cannot be verified here, and says why.
+    /// Fails with a reason if signatures by its key cannot be verified here.
     pub fn check_key(&self) -> Result<(), Refused> {
         let name = self.name.clone();
         match self.key {

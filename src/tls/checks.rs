@@ -1,5 +1,5 @@
-//! What is asked of certificates beyond their chain: names that the operator allows, and that they were not revoked.
-//! Mirrors `AllowedCNs`, `AllowedHostnames` and `checkCRL` of etcd's client/pkg/transport.
+//! Checks of certificates beyond their chain: names that the operator allows, and revocation. Mirrors `AllowedCNs`,
+//! `AllowedHostnames` and `checkCRL` of etcd's client/pkg/transport.
 
 use super::TlsError;
 use super::certificate::parse;
@@ -16,12 +16,11 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use std::path::Path;
 use x509_parser::prelude::FromDer;
 
-/// The checks.
 #[derive(Debug, Default)]
 pub struct Checks {
     common_names: Vec<String>,
     hostnames: Vec<ServerName<'static>>,
-    /// Serial numbers, as the list has them.
+    /// Serial numbers, as in the revocation list.
     revoked: Vec<Vec<u8>>,
 }
 
@@ -40,7 +39,7 @@ impl Checks {
         })
     }
 
-    /// Refuses what a list in DER names. Only serial numbers are compared, as etcd does.
+    /// Adds a revocation list in DER. Only serial numbers are compared, as in etcd.
     pub fn with_revoked(mut self, list: Option<(&Path, &[u8])>) -> Result<Self, TlsError> {
         let Some((path, bytes)) = list else {
             return Ok(self);
@@ -72,7 +71,7 @@ impl Checks {
         if self.common_names.is_empty() && self.hostnames.is_empty() {
             return Ok(());
         }
-        // One of X.509 v1 cannot be read here, and has no names but the common one.
+        // An X.509 v1 certificate cannot be read here, and has only the common name.
         let parsed = ParsedCertificate::try_from(end);
         let mut hostnames = self.hostnames.iter();
         let mut is_for = |name| {
@@ -86,7 +85,7 @@ impl Checks {
             return Ok(());
         }
         tracing::warn!("client certificate authentication failed: none of the allowed names is in it");
-        // This has the other end told what Go tells it: a bad certificate.
+        // With this error, the other end gets the same alert as from Go: bad certificate.
         Err(Error::InvalidCertificate(CertificateError::NotValidForName))
     }
 }
@@ -98,7 +97,7 @@ pub fn common_name(certificate: &CertificateDer<'_>) -> Result<Option<String>, E
     Ok(name.and_then(|name| name.as_str().ok()).map(ToOwned::to_owned))
 }
 
-/// What clients show, and the checks.
+/// Verifies client certificates, with the checks.
 #[derive(Debug)]
 pub struct CheckedClients {
     trust: Trust,
@@ -157,7 +156,7 @@ impl ClientCertVerifier for CheckedClients {
     }
 }
 
-/// What servers show, its names, and the checks.
+/// Verifies server certificates and names, with the checks.
 #[derive(Debug)]
 pub struct CheckedServers {
     pub trust: Trust,
@@ -203,7 +202,7 @@ impl ServerCertVerifier for CheckedServers {
     }
 }
 
-/// Takes every certificate, and checks only that the other end has its key.
+/// Accepts every certificate, and verifies only that the other end has its key.
 #[derive(Debug)]
 pub struct Unverified(pub WebPkiSupportedAlgorithms);
 

@@ -1,4 +1,4 @@
-//! The dialling end.
+//! The dialling side.
 
 use super::reload::Reloaded;
 use super::settings::Settings;
@@ -10,7 +10,7 @@ use rustls::pki_types::ServerName;
 use std::fmt;
 use std::sync::Arc;
 
-/// Makes TLS connections of dialled ones. Cheap to clone. It sets no limit: whoever dials has one for all of it.
+/// Makes TLS connections of dialled ones. Cheap to clone. It has no time limit: the caller has one for the whole dial.
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<Reloaded<ClientConfig>>,
@@ -22,7 +22,7 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// What clients say on their command lines: `--cacert`, `--cert`, `--key` and `--insecure-skip-tls-verify`.
+/// The TLS files of a client's command line: `--cacert`, `--cert`, `--key` and `--insecure-skip-tls-verify`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFiles {
     pub cacert: String,
@@ -32,7 +32,6 @@ pub struct ClientFiles {
 }
 
 impl ClientFiles {
-    /// Whether nothing is given.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -57,7 +56,7 @@ impl Connector {
         }
     }
 
-    /// Shakes hands with `address` (`host:port`), whose host the other end's certificate must be for.
+    /// Performs the handshake with `address` (`host:port`). The other end's certificate must be valid for its host.
     pub async fn connect(
         &self,
         stream: env::Stream,

@@ -1,4 +1,4 @@
-//! What can be wrong with certificates, and with the other end of a connection.
+//! Errors of certificates, and of the other end of a connection.
 
 use crate::env::FileError;
 use rustls::AlertDescription;
@@ -37,13 +37,13 @@ pub enum TlsError {
     ValidityZero,
 }
 
-/// A connection that does not become a TLS connection.
+/// A connection on which the TLS handshake fails.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HandshakeError {
     #[error("TLS handshake failed: {0}")]
     Failed(io::Error),
-    /// The other end gave up, with an alert. The text is Go's.
+    /// The other end aborted with an alert. The text is Go's.
     #[error("TLS handshake failed: {0}")]
     Refused(Alert),
     #[error("no TLS handshake within {0:?}")]
@@ -65,12 +65,12 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// The other end's reason to give up. The text is Go's.
+/// The other end's alert. The text is Go's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("remote error: tls: {0}")]
 pub struct Alert(String);
 
-/// The error of a connection that was made, in which an alert may be hidden: with TLS 1.3 a certificate is refused only then.
+/// The error of an established connection, which may contain an alert: with TLS 1.3 a certificate is refused only then.
 pub(super) fn with_alert(error: io::Error) -> io::Error {
     match error.get_ref().and_then(|inner| inner.downcast_ref()) {
         Some(rustls::Error::AlertReceived(alert)) => io::Error::new(error.kind(), Alert(alert_text(*alert))),

@@ -1,14 +1,14 @@
-//! What an operator is told when a certificate is refused: what is wrong with it, and how to make a better one.
+//! The message to an operator when a certificate is refused: what is wrong with it, and how to make a better one.
 
 use rustls::{CertificateError, Error, OtherError};
 use std::fmt;
 use std::sync::Arc;
 
-/// Makes a certificate that everything here takes, its own authority at once.
+/// Makes a certificate that every check here accepts, which is also its own CA.
 pub const BETTER_ONE: &str = "make a better one: openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
     -days 365 -subj /CN=NAME -addext subjectAltName=DNS:HOST,IP:ADDRESS -keyout key.pem -out cert.pem";
 
-/// Why a certificate is refused, where rustls has no word for it.
+/// Why a certificate is refused, where rustls has no error for it.
 #[derive(thiserror::Error)]
 pub enum Refused {
     #[error("certificate serial {0} revoked")]
@@ -52,7 +52,7 @@ pub enum Refused {
     Chain(webpki::Error),
 }
 
-// rustls shows such a reason by its debug form only.
+// rustls shows such a reason only in its debug form.
 impl fmt::Debug for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -71,7 +71,7 @@ impl From<Refused> for Error {
     }
 }
 
-/// webpki's reason in rustls' words, so that the other end gets the alert for it.
+/// webpki's reason as a rustls error, so that the other end gets the matching alert.
 pub fn chain_error(error: webpki::Error) -> CertificateError {
     use webpki::Error as Reason;
     match error {

@@ -19,7 +19,7 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Two names of which both or none are given.
+    /// Two file names; none unless both are given.
     pub fn of(certificate: &str, key: &str) -> Option<Self> {
         (!certificate.is_empty() && !key.is_empty()).then(|| Self {
             certificate: certificate.into(),
@@ -27,7 +27,7 @@ impl Pair {
         })
     }
 
-    /// Reads both out of their files' bytes, and checks that they belong together.
+    /// Reads both from the files' bytes, and checks that they belong together.
     pub fn read(
         &self,
         certificate: &[u8],
@@ -56,7 +56,7 @@ impl Pair {
     }
 }
 
-/// rustls cannot compare the key of a certificate of X.509 v1 with the one beside it.
+/// rustls cannot compare the key of an X.509 v1 certificate with the private key.
 fn v1_pair(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
@@ -72,7 +72,7 @@ fn v1_pair(
     }
 }
 
-/// The certificates of a file, of which there must be one.
+/// The certificates of a file; at least one.
 pub fn certificates(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let content = |reason: String| TlsError::Content {
         path: path.to_owned(),
@@ -92,7 +92,7 @@ pub fn trusted(path: &Path, bytes: &[u8], provider: &CryptoProvider) -> Result<T
     Trust::of_file(path, certificates(path, bytes)?, algorithms)
 }
 
-/// The certificate authorities that the operating system trusts.
+/// The CAs that the operating system trusts.
 pub fn system_authorities(provider: &CryptoProvider) -> Result<Trust, TlsError> {
     let found = rustls_native_certs::load_native_certs().certs;
     Trust::of_system(found, provider.signature_verification_algorithms)

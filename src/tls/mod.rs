@@ -1,12 +1,12 @@
-//! TLS on the connections between members and clients: what the flags ask for, certificates made or read, and streams
-//! that are plain or not. Mirrors etcd's client/pkg/transport (listener.go, listener_tls.go) and tlsutil.
+//! TLS on the connections between members and clients: the settings of the flags, certificates generated or read, and streams
+//! with or without TLS. Mirrors etcd's client/pkg/transport (listener.go, listener_tls.go) and tlsutil.
 //!
-//! Files are read again at every handshake and count by their content, so that new certificates need no restart; what
-//! cannot be used is logged and the certificates before it stay. A handshake runs on its connection's own task and has a
-//! limit, so that nobody who connects and says nothing holds others up. Plain connections pass through an enum, unboxed.
+//! Files are read again at every handshake and compared by content, so new certificates need no restart. Unusable files are
+//! logged, and the previous certificates stay in use. A handshake runs on its connection's own task and has a time limit, so a
+//! silent client does not delay others. Plain connections pass through an enum, unboxed.
 //!
-//! ring signs and checks with RSA from 2048 bits, Ed25519 and the curves P-256 and P-384; other keys are refused with a
-//! message. What a trusted file lets in is written in `trust`. Nothing here knows HTTP, and nothing here decides who may do what.
+//! ring signs and verifies with RSA from 2048 bits, Ed25519 and the curves P-256 and P-384; other keys are refused with a
+//! message. `trust` describes which certificates a trusted file accepts. Nothing here knows HTTP or decides about permissions.
 
 mod acceptor;
 mod automatic;

@@ -1,4 +1,4 @@
-//! Handshakes on a thread that others need: each takes milliseconds of it, and anybody may ask for one.
+//! Paces handshakes on a thread that has other work: each takes milliseconds, and any client may start one.
 
 use crate::env::{self, Instant};
 use std::future::{Future, poll_fn};
@@ -8,11 +8,11 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Pieces that are shorter cost nobody anything.
+/// Shorter pieces are ignored.
 const SHORT: Duration = Duration::from_micros(200);
 
-/// Work of many that shares a thread: one piece at a time, in the order in which they come, and after each of them the thread is
-/// free for as long as it took.
+/// Paces the work of many tasks on one thread: one piece at a time, in order of arrival. After each piece, the thread is free for
+/// as long as the piece took.
 #[derive(Debug)]
 pub struct Pace {
     turns: Semaphore,
@@ -29,7 +29,7 @@ impl Default for Pace {
 }
 
 impl Pace {
-    /// Does some work, piece by piece.
+    /// Executes work piece by piece.
     pub async fn spread<F: Future>(&self, work: F) -> F::Output {
         let mut work = pin!(work);
         loop {
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    /// Takes this thread in two pieces.
+    /// Blocks this thread in two pieces.
     async fn handshake() {
         for _ in 0..2 {
             std::thread::sleep(Duration::from_millis(10));

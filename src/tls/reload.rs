@@ -1,4 +1,4 @@
-//! What is built from files, and built again when they change.
+//! Values that are built from files, and rebuilt when the files change.
 
 use super::TlsError;
 use crate::env;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-/// Files that are not read within this time are taken for unchanged.
+/// Files that cannot be read within this time count as unchanged.
 const READ_WITHIN: Duration = Duration::from_secs(1);
 
 /// The bytes of all files, in the order of their names.
@@ -16,18 +16,18 @@ pub type Contents = Vec<Vec<u8>>;
 
 type Build<T> = Box<dyn Fn(&Contents) -> Result<T, TlsError> + Send + Sync>;
 
-/// Something that is made of files. What makes it sees their contents only, so that it is never made of halves.
+/// A value that is built from files. The builder gets all contents together, so it never combines old and new files.
 pub struct Reloaded<T> {
     files: Vec<PathBuf>,
     build: Build<T>,
     kept: Mutex<Kept<T>>,
-    /// To read the files.
+    /// Permits to read the files.
     turns: Arc<Semaphore>,
 }
 
 struct Kept<T> {
     contents: Contents,
-    /// The complaint about what the files hold now, told once.
+    /// The error about the present content of the files, logged once.
     complaint: Option<String>,
     current: Arc<T>,
 }
@@ -43,7 +43,7 @@ impl<T> Kept<T> {
 }
 
 impl<T: Send + Sync + 'static> Reloaded<T> {
-    /// Reads the files for the first time, when all must be in order.
+    /// Reads the files for the first time; all must be valid.
     pub fn new(
         files: Vec<PathBuf>,
         build: impl Fn(&Contents) -> Result<T, TlsError> + Send + Sync + 'static,
@@ -62,8 +62,8 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         })
     }
 
-    /// What the files make now, or made when they were in order last. Who shakes hands may be on a thread that must not wait
-    /// for a disk, so they are read elsewhere, once at a time; a disk that stands still keeps nobody waiting for long.
+    /// The value for the present files, or for the last valid ones. A handshake may run on a thread that must not wait for the
+    /// disk, so another thread reads the files, one reader at a time. If the disk hangs, the caller waits for a bounded time.
     pub async fn current(self: &Arc<Self>) -> Arc<T> {
         if mutants::active(Mutant::CertificatesReadInPlace) {
             self.refresh();
@@ -87,7 +87,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         Arc::clone(&self.lock().current)
     }
 
-    /// Reads the files, and builds again what they make if they have changed.
+    /// Reads the files, and rebuilds the value if they have changed.
     fn refresh(&self) {
         let contents = match read(&self.files) {
             Ok(contents) => contents,
@@ -164,7 +164,7 @@ mod tests {
         assert!(reloaded.lock().complaint.is_some());
     }
 
-    /// What is built of the file waits, as whoever reads a disk that stands still would.
+    /// The builder blocks, as a read from a hung disk would.
     #[tokio::test]
     async fn a_disk_that_stands_still_leaves_what_was_there() {
         let directory = tempfile::tempdir().expect("a directory");

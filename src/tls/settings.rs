@@ -1,4 +1,4 @@
-//! What the flags ask for, and the rustls configurations that come of it.
+//! The TLS settings of the flags, and the rustls configurations for them.
 
 use super::checks::{CheckedClients, CheckedServers, Checks, Unverified};
 use super::material::{Pair, system_authorities, trusted};
@@ -12,15 +12,15 @@ use rustls::{CipherSuite, ClientConfig, ServerConfig, SupportedCipherSuite, Supp
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// HTTP/2 first: that is what gRPC needs.
+/// HTTP/2 first: gRPC needs it.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The TLS of one side of a member: towards clients, or towards other members. Empty names are not given.
+/// The TLS settings of one side of a member: towards clients, or towards other members. An empty name means not given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     pub cert_file: String,
     pub key_file: String,
-    /// What the member shows where it dials itself; the pair above if empty.
+    /// The certificate that the member presents when it dials; the pair above if empty.
     pub client_cert_file: String,
     pub client_key_file: String,
     pub trusted_ca_file: String,
@@ -32,7 +32,7 @@ pub struct Settings {
     pub cipher_suites: Vec<String>,
     pub version_min: Option<Version>,
     pub version_max: Option<Version>,
-    /// The certificates are automatic ones, which nobody can verify.
+    /// The certificates are automatic ones, which cannot be verified.
     pub self_signed: bool,
 }
 
@@ -44,16 +44,16 @@ pub enum Version {
 }
 
 impl Settings {
-    /// Whether there is nothing that a listener could show.
+    /// Whether a listener has no certificate.
     pub fn is_empty(&self) -> bool {
         self.cert_file.is_empty() && self.key_file.is_empty()
     }
 
-    /// For accepting connections. Who shows a certificate, and must, is verified.
+    /// For accepting connections. With a trusted file or `client_cert_auth`, clients must present a valid certificate.
     pub fn acceptor(&self) -> Result<Acceptor, TlsError> {
         let settings = self.clone();
         let own = self.own_pair()?;
-        // It is shown where this member dials, but must be in order from the start.
+        // It is presented only when this member dials, but must be valid from the start.
         self.client_pair()?
             .map(|pair| self.read_once(&pair))
             .transpose()?;
@@ -76,7 +76,7 @@ impl Settings {
         Ok(Acceptor::new(Reloaded::new(files, build)?))
     }
 
-    /// For dialling. Automatic certificates are not verified, as with etcd.
+    /// For dialling. Automatic certificates are not verified, as in etcd.
     pub fn connector(&self) -> Result<Connector, TlsError> {
         let settings = self.clone();
         let pair = match self.client_pair()? {
@@ -183,7 +183,7 @@ impl Settings {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
             }
         };
-        // Nothing dials for anything but gRPC.
+        // All dialling is for gRPC.
         config.alpn_protocols = vec![PROTOCOLS[0].to_vec()];
         Ok(config)
     }
@@ -192,7 +192,7 @@ impl Settings {
         Checks::new(&self.allowed_cns, &self.allowed_hostnames)
     }
 
-    /// As with Go, the list is about TLS 1.2 only, and its order does not count in TLS 1.3.
+    /// As in Go, the list applies to TLS 1.2 only, and it does not order the suites of TLS 1.3.
     fn provider(&self) -> CryptoProvider {
         let mut provider = rustls::crypto::ring::default_provider();
         if self.cipher_suites.is_empty() {
@@ -223,14 +223,14 @@ fn given(file: &str) -> Option<PathBuf> {
     (!file.is_empty()).then(|| file.into())
 }
 
-/// The suite of Go's name for it, if it is spoken here.
+/// The suite with this name in Go, if it is supported here.
 fn suite(name: &str) -> Option<CipherSuite> {
     let name = match name {
         "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305" => "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
         "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305" => "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
         name => name,
     };
-    // rustls tells the suites of TLS 1.3 from others by their names, Go does not.
+    // In rustls, suites of TLS 1.3 have a distinct prefix, in Go they do not.
     let in_13 = name.replacen("TLS_", "TLS13_", 1);
     let spoken = rustls::crypto::ring::ALL_CIPHER_SUITES
         .iter()
@@ -243,7 +243,7 @@ fn suite(name: &str) -> Option<CipherSuite> {
     spoken.next()
 }
 
-/// Names that etcd takes, though nothing here speaks them: too weak, as Go says itself.
+/// Names that etcd accepts, but which are not supported here: Go itself calls them weak.
 const WEAK_SUITES: [&str; 16] = [
     "TLS_RSA_WITH_RC4_128_SHA",
     "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
@@ -263,7 +263,7 @@ const WEAK_SUITES: [&str; 16] = [
     "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256",
 ];
 
-/// Whether etcd knows a cipher suite of this name: `Some(true)` if it is spoken here too.
+/// Whether etcd knows a cipher suite of this name: `Some(true)` if it is supported here too.
 pub fn suite_is_known(name: &str) -> Option<bool> {
     if suite(name).is_some() {
         return Some(true);

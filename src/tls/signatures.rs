@@ -1,5 +1,5 @@
-//! Whether the other end of a handshake has the key of the certificate that it shows. rustls does it; only X.509 v1, which
-//! rustls cannot read, has its key taken out of the certificate first.
+//! Verifies that the other end of a handshake has the key of the certificate that it presents. rustls does this. For X.509 v1,
+//! which rustls cannot read, the key is extracted from the certificate first.
 
 use super::certificate::Certificate;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
 use rustls::{CertificateError, DigitallySignedStruct, Error};
 use webpki::{EndEntityCert, RawPublicKeyEntity};
 
-/// The key of a certificate of version 1; nothing for others.
+/// The key of an X.509 v1 certificate; none for others.
 fn v1_key(certificate: &CertificateDer<'_>) -> Result<Option<SubjectPublicKeyInfoDer<'static>>, Error> {
     if EndEntityCert::try_from(certificate).is_ok() {
         return Ok(None);
@@ -32,7 +32,7 @@ pub fn verify_tls12(
     let (_, candidates) = known
         .find(|(scheme, _)| *scheme == signature.scheme)
         .ok_or_else(bad)?;
-    // In TLS 1.2 a scheme does not name the curve, so that several algorithms may be meant.
+    // In TLS 1.2 a scheme does not name the curve, so several algorithms are possible.
     let mut candidates = candidates.iter();
     candidates
         .any(|algorithm| {

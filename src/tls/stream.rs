@@ -1,4 +1,4 @@
-//! A connection, plain or not.
+//! A connection with or without TLS.
 
 use super::checks::common_name;
 use super::error::with_alert;
@@ -13,26 +13,26 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub enum MaybeTlsStream {
     Plain(env::Stream),
-    /// A plain connection on a port that speaks TLS too.
+    /// A plain connection on a port that also accepts TLS.
     Told(FirstByte),
-    /// Boxed, since it is some thousand bytes large.
+    /// Boxed, since it takes about a thousand bytes.
     Secure(Box<tokio_rustls::TlsStream<FirstByte>>),
 }
 
 impl MaybeTlsStream {
-    /// The common name of the certificate that the other end has shown; none where it has shown none, or none that was asked for.
+    /// The common name of the other end's certificate; none if it presented none, or none was requested.
     pub fn certificate_name(&self) -> Option<Arc<str>> {
         let Self::Secure(stream) = self else {
             return None;
         };
         let (_, connection) = stream.get_ref();
         let end = connection.peer_certificates()?.first()?;
-        // It was read before, when it was verified.
+        // It was parsed before, when it was verified.
         common_name(end).ok().flatten().map(Arc::from)
     }
 }
 
-/// A connection whose first byte may have been looked at.
+/// A connection whose first byte may have been read ahead.
 #[derive(Debug)]
 pub struct FirstByte {
     byte: Option<u8>,
@@ -40,12 +40,12 @@ pub struct FirstByte {
 }
 
 impl FirstByte {
-    /// Nothing was looked at.
+    /// Nothing was read ahead.
     pub(super) fn none(stream: env::Stream) -> Self {
         Self { byte: None, stream }
     }
 
-    /// Waits for the first byte, which stays to be read.
+    /// Waits for the first byte, and keeps it for the reader.
     pub(super) async fn look(mut stream: env::Stream) -> io::Result<Self> {
         let mut bytes = [0];
         let read = tokio::io::AsyncReadExt::read(&mut stream, &mut bytes).await?;
@@ -113,7 +113,7 @@ impl AsyncRead for MaybeTlsStream {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Told(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Secure(stream) => {
-                // Who closes the connection without saying so in TLS first has closed it all the same.
+                // A connection that is closed without a TLS close notification counts as closed.
                 match ready!(Pin::new(stream).poll_read(context, buffer)) {
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                     outcome => Poll::Ready(outcome.map_err(with_alert)),
@@ -180,7 +180,7 @@ mod tests {
             ..Settings::default()
         };
         let connector = trusting(&cert_file).connector().expect("sound files");
-        // Who trusts nobody's certificates asks for none.
+        // A server that trusts no client certificates requests none.
         for (trusted, name) in [(cert_file.as_str(), Some("root")), ("", None)] {
             let ways = Ways::Secure(trusting(trusted).acceptor().expect("sound files"));
             let listener = env::Listener::bind("127.0.0.1:0").await.expect("a port");

@@ -1,22 +1,22 @@
-//! Whom a file of trusted certificates lets in: what Go's crypto/x509 accepts towards it, as far as that is safe.
+//! Which certificates a file of trusted ones accepts: those that Go's crypto/x509 accepts, as far as that is safe.
 //!
-//! Chains are verified by webpki. Around it stands what operators have in their racks and webpki refuses, and what webpki
-//! leaves open and Go does not:
+//! webpki verifies chains. The code around it accepts certificates that operators use and webpki refuses, and makes checks that
+//! Go makes and webpki does not:
 //!
 //! | case | here |
 //! |---|---|
-//! | the certificate itself stands in the file (one self-signed certificate for all uses; a pinned one) | accepted, if its time, purpose and names fit; what it signs is not |
-//! | a certificate that may be an authority, or of X.509 v1, right below an authority of the file | accepted, its signature verified by webpki's algorithms |
+//! | the certificate itself is in the file (self-signed or pinned) | accepted if time, purpose and names fit; not what it signs |
+//! | a possible CA, or X.509 v1, directly below a CA of the file | accepted; webpki's algorithms verify its signature |
 //! | extended key usage "any" | accepted for every use |
-//! | X.509 v1 in the file, self-signed | an authority, as in Go |
-//! | a certificate in the file without CA:TRUE or keyCertSign | no authority: webpki would take it for one |
-//! | an authority of the file whose time is over, whose purpose is another, or whose path length is exceeded | refused: webpki does not look |
-//! | RSA below 2048 bits, P-521, SHA-1 | refused with a message; Go takes the first two |
-//! | X.509 v1 as a server's certificate | refused: it cannot have alternative names, in Go neither |
-//! | X.509 v1 below an intermediate authority | refused; Go takes it |
+//! | X.509 v1 in the file, self-signed | a CA, as in Go |
+//! | a certificate in the file without CA:TRUE or keyCertSign | not a CA: webpki would treat it as one |
+//! | a CA of the file that is expired, has another purpose, or whose path length is exceeded | refused: webpki does not check |
+//! | RSA below 2048 bits, P-521, SHA-1 | refused with a message; Go accepts the first two |
+//! | X.509 v1 as a server's certificate | refused: it cannot have alternative names; Go refuses it too |
+//! | X.509 v1 below an intermediate CA | refused; Go accepts it |
 //!
-//! Whatever path lets a certificate in, the handshake's signature is verified with its key (`signatures`), and the checks of
-//! revocation and allowed names (`checks`) come after it.
+//! However a certificate is accepted, the handshake's signature is verified with its key (`signatures`), and revocation and
+//! allowed names are checked afterwards (`checks`).
 
 use super::TlsError;
 use super::certificate::{Certificate, Purpose, parse};
@@ -27,15 +27,15 @@ use rustls::{CertificateError, DistinguishedName, Error};
 use std::path::Path;
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, RawPublicKeyEntity, VerifiedPath};
 
-/// The content of a trusted file, or what the operating system trusts.
+/// The trusted certificates of a file, or of the operating system.
 pub struct Trust {
-    /// Each certificate of the file, as it is.
+    /// Each certificate of the file in DER.
     pinned: Vec<CertificateDer<'static>>,
-    /// What they say, in the same order.
+    /// Their content, in the same order.
     certificates: Vec<Certificate>,
-    /// Those that may sign others.
+    /// Those that may sign other certificates.
     anchors: Vec<TrustAnchor<'static>>,
-    /// The place of each anchor's certificate.
+    /// The place in `certificates` of each anchor.
     anchor_certificates: Vec<usize>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -58,8 +58,8 @@ impl Trust {
         }
     }
 
-    /// The certificates of the file `path`. Those whose signatures cannot be verified here are told and left out; one at
-    /// least must remain.
+    /// The certificates of the file `path`. Those whose signatures cannot be verified here are logged and left out; at least one
+    /// must remain.
     pub fn of_file(
         path: &Path,
         certificates: Vec<CertificateDer<'static>>,
@@ -89,7 +89,7 @@ impl Trust {
         }
     }
 
-    /// The authorities of the operating system, as far as they can be used.
+    /// The CAs of the operating system, as far as they are usable.
     pub fn of_system(
         certificates: Vec<CertificateDer<'static>>,
         algorithms: WebPkiSupportedAlgorithms,
@@ -99,7 +99,7 @@ impl Trust {
             if let Ok(read) = Certificate::read(&certificate)
                 && read.check_key().is_ok()
             {
-                // What webpki cannot read nobody can be verified by.
+                // A CA that webpki cannot read cannot verify anything.
                 let _ = trust.add(certificate, read);
             }
         }
@@ -120,7 +120,7 @@ impl Trust {
         Ok(())
     }
 
-    /// Tells the other end by which names it may choose what to show: those that it may have, and those that may have signed it.
+    /// Names that help the other end to choose a certificate: subjects and issuers of the trusted ones.
     pub fn hints(&self) -> Vec<DistinguishedName> {
         let mut names: Vec<&Vec<u8>> = Vec::new();
         for certificate in &self.certificates {
@@ -133,7 +133,7 @@ impl Trust {
         names.into_iter().map(|name| name.clone().into()).collect()
     }
 
-    /// Verifies what a client shows.
+    /// Verifies a client's certificate.
     pub fn verify_client(
         &self,
         end: &CertificateDer<'_>,
@@ -143,7 +143,7 @@ impl Trust {
         self.verify(end, intermediates, now, Purpose::Client).map(drop)
     }
 
-    /// Verifies what a server shows that was dialled under `name`.
+    /// Verifies the certificate of a server that was dialled as `name`.
     pub fn verify_server(
         &self,
         end: &CertificateDer<'_>,
@@ -181,7 +181,7 @@ impl Trust {
         }
     }
 
-    /// A chain as webpki builds it, from the file's authorities down.
+    /// Verifies a chain with webpki, from the file's CAs down.
     fn verify_chain(
         &self,
         end: &CertificateDer<'_>,
@@ -189,7 +189,7 @@ impl Trust {
         now: UnixTime,
         purpose: Purpose,
     ) -> Result<(), CertificateError> {
-        // Of several paths webpki keeps the reason that tells most; those of the file's authorities are better.
+        // Of several paths webpki keeps the most informative reason; the reasons from the file's CAs are better.
         let refusal = std::cell::RefCell::new(None);
         let check_path = |path: &VerifiedPath<'_>| {
             let place = self
@@ -221,7 +221,7 @@ impl Trust {
         })
     }
 
-    /// What webpki does not look at in an authority that is trusted, and Go does.
+    /// Checks of a trusted CA that Go makes and webpki does not.
     fn check_anchor(
         &self,
         place: Option<usize>,
@@ -244,7 +244,7 @@ impl Trust {
         }
     }
 
-    /// A certificate right below an authority of the file, of a kind that webpki does not take for an end of a chain.
+    /// Verifies a certificate directly below a CA of the file, of a kind that webpki does not accept as the end of a chain.
     fn verify_below(
         &self,
         end: &CertificateDer<'_>,
@@ -258,7 +258,7 @@ impl Trust {
             if authority.subject != read.issuer {
                 continue;
             }
-            // Names below it would have to be compared with its constraints, which webpki does for chains only.
+            // Names below it would have to be compared with its constraints, which webpki does only for chains.
             let checked = if authority.has_name_constraints {
                 Err(CertificateError::UnknownIssuer)
             } else {
@@ -310,7 +310,7 @@ impl Trust {
         }
     }
 
-    /// Says more than that nothing fits, where more is known.
+    /// Replaces an unspecific error by a better one, if more is known.
     fn explain(&self, read: &Certificate, error: CertificateError) -> CertificateError {
         let name = read.name.clone();
         match error {
@@ -352,7 +352,7 @@ impl Trust {
     }
 }
 
-/// What Go asks of an end certificate on its own: that it can be read to the last critical extension, its time, its purpose.
+/// Go's checks of an end certificate itself: that every critical extension is understood, its time, its purpose.
 fn self_standing(
     end: &CertificateDer<'_>,
     read: &Certificate,

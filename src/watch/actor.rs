@@ -1,5 +1,5 @@
-//! The hub's actor, on the network thread: it takes everything that has come together at once, so that many batches cost
-//! one pass over the watchers and one wake-up of each stream.
+//! The hub's actor, on the network thread. It takes all waiting work at once, so that many batches cost one pass over the
+//! watchers and one wake-up of each stream.
 
 use super::catch_up::Read;
 use super::handle::{HubWork, Request, WatchHandle};
@@ -14,8 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A leader is missed when it has not been there so many times in a row (etcd: server/etcdserver/api/v3rpc/
-/// interceptor.go, `maxNoLeaderCnt`).
+/// After this many consecutive checks without a leader, the leader counts as lost (etcd:
+/// server/etcdserver/api/v3rpc/interceptor.go, `maxNoLeaderCnt`).
 const LOOKS_WITHOUT_LEADER: u32 = 3;
 
 /// What the actor is started with.
@@ -26,17 +26,16 @@ pub struct WatchHubOptions {
     pub options: HubOptions,
     /// Whether there is a leader.
     pub has_leader: Box<dyn Fn() -> bool>,
-    /// Interval between looks.
+    /// Interval between checks for a leader.
     pub election_timeout: Duration,
     pub metrics: Arc<WatchMetrics>,
 }
 
-/// The actor.
 pub struct WatchHub {
     hub: Hub,
     parts: WatchHubOptions,
     started: env::Instant,
-    /// When the timer that is set next goes off.
+    /// When the next timer goes off.
     timer_ms: Option<u64>,
     looks_without_leader: u32,
     looking: bool,
@@ -72,7 +71,7 @@ impl WatchHub {
         }
         let quiet = self.hub.watcher_count() == 0;
         if quiet && !work.requests.is_empty() {
-            // From here on changes are collected; what the view has now need not be.
+            // Changes are collected from here on; those up to the current view are not needed.
             self.parts.handle.set_wanted(Wanted {
                 changes: true,
                 previous: false,
@@ -83,7 +82,7 @@ impl WatchHub {
             match request {
                 Request::Open(mut opened) => {
                     let interval_ms = self.parts.options.progress_interval_ms;
-                    // So that streams which began together are not told of progress together.
+                    // Jitter, so that streams which were opened together do not send progress notifications together.
                     let jitter_ms = env::random_below(interval_ms / 10 + 1);
                     opened.progress_due_ms = self.now_ms() + interval_ms + jitter_ms;
                     let require_leader = opened.require_leader;
@@ -123,7 +122,7 @@ impl WatchHub {
         }
     }
 
-    /// One timer is set: for the next report of progress.
+    /// Sets one timer, for the next progress notification.
     fn set_timer(&mut self, context: &mut Context<Self>) {
         let Some(due_ms) = self.hub.next_tick_ms() else {
             return;
@@ -141,7 +140,7 @@ impl WatchHub {
         }));
     }
 
-    /// Looks for a leader as long as there are streams that want one.
+    /// Checks for a leader as long as there are streams that require one.
     fn look_for_leader(&mut self, context: &mut Context<Self>) {
         if std::mem::replace(&mut self.looking, true) {
             return;
@@ -175,7 +174,7 @@ impl Actor for WatchHub {
     }
 }
 
-/// The requests that came with the changes have been answered.
+/// Processes the work after the requests that came with the changes have been answered.
 #[derive(Clone, Copy, Debug, actix::Message)]
 #[rtype(result = "()")]
 struct Serve;
@@ -183,7 +182,7 @@ struct Serve;
 impl Handler<Wake> for WatchHub {
     type Result = ();
 
-    /// Answers to writers are ready at the same moment: they go first, and meanwhile more changes may come together.
+    /// Replies to writers become ready at the same moment. They go first, and more changes may arrive meanwhile.
     fn handle(&mut self, _: Wake, context: &mut Context<Self>) {
         let hub = context.address();
         env::spawn(async move {
@@ -202,7 +201,7 @@ impl Handler<Serve> for WatchHub {
     }
 }
 
-/// Joins what was published one after the other.
+/// Merges changes that were published one after the other.
 fn merged(all: Vec<AppliedChanges>) -> Vec<AppliedChanges> {
     let mut merged: Vec<AppliedChanges> = Vec::with_capacity(1);
     for mut next in all {

@@ -1,8 +1,8 @@
-//! Watchers that are behind, and how they get what they miss: from the batches that are still in memory, else from the
-//! disk, a bounded read at a time. One read serves every watcher that stands somewhere inside of it.
+//! Watchers that are behind, and how they catch up: from the batches that are still in memory, else from the disk, in bounded
+//! reads, one at a time. One read serves every watcher whose next revision it covers.
 //!
-//! Whose turn it is alternates between a sweep over all revisions, which carries along all it meets, and whoever misses
-//! least: neither a long history nor many short ones can keep the others waiting.
+//! Reads alternate between a sweep over all revisions, which serves all watchers on its way, and the watcher that misses least.
+//! So neither a long history nor many short ones can starve the others.
 
 use super::event::{self, Encoded, Event};
 use super::hub::{Hub, State, Watcher};
@@ -12,23 +12,22 @@ use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// How many changes a first read asks for; later ones ask for what makes about `WATCH_READ_BYTES`.
+/// The number of changes that a first read asks for; later reads ask for about `WATCH_READ_BYTES`.
 const FIRST_READ_CHANGES: usize = 64;
 
-/// The state of catching up.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    /// Next revision and number of unsynced watchers.
+    /// Next revision and number of each unsynced watcher.
     unsynced: BTreeSet<(i64, u32)>,
     parked: usize,
     recent: VecDeque<Batch>,
     recent_bytes: usize,
     reading: bool,
-    /// Where the sweep goes on.
+    /// The revision at which the sweep continues.
     sweep: i64,
     sweeping: bool,
     read_changes: usize,
-    /// Streams that have something staged.
+    /// Streams with staged messages.
     touched: Vec<u32>,
 }
 
@@ -74,7 +73,7 @@ impl CatchUp {
         self.parked -= 1;
     }
 
-    /// Keeps a batch in memory as long as somebody may miss it.
+    /// Keeps a batch in memory while there may be a watcher that needs it.
     pub fn remember(&mut self, batch: Batch) {
         if self.unsynced.is_empty() && self.parked == 0 && !self.reading {
             return self.forget();
@@ -111,25 +110,25 @@ fn bytes(batch: &Batch) -> usize {
 pub struct Read {
     pub from_revision: i64,
     pub changes_max: usize,
-    /// Whether anybody wants the records before the changes.
+    /// Whether any watcher wants the records before the changes.
     pub previous: bool,
 }
 
-/// What came of it.
+/// The result of a read.
 #[derive(Debug)]
 pub enum ReadOutcome {
-    /// All changes from the revision asked for, up to and with `through`.
+    /// All changes from the requested revision up to and including `through`.
     Changes {
         read: Read,
         through: i64,
         events: Vec<Event>,
     },
-    /// Everything before this revision is gone.
+    /// Everything before this revision is compacted.
     Compacted(i64),
 }
 
 impl Hub {
-    /// Serves from memory whom it can, and says what to read for the others. One read at a time.
+    /// Serves what it can from memory, and returns the read that the other watchers need. One read at a time.
     pub fn next_read(&mut self) -> Option<Read> {
         if !self.catch_up.unsynced.is_empty() {
             self.replay_recent();
@@ -154,7 +153,7 @@ impl Hub {
         })
     }
 
-    /// Takes what was read.
+    /// Takes the result of a read.
     pub fn read_done(&mut self, outcome: ReadOutcome) {
         self.catch_up.reading = false;
         match outcome {
@@ -204,14 +203,14 @@ impl Hub {
         self.catch_up.recent = recent;
     }
 
-    /// Gives a batch to the unsynced watchers that stand inside of it.
+    /// Sends a batch to the unsynced watchers whose next revision it covers.
     fn distribute(&mut self, batch: &Batch) {
         let inside = (batch.after + 1, 0)..=(batch.revision, u32::MAX);
         let inside: Vec<(i64, u32)> = self.catch_up.unsynced.range(inside).copied().collect();
         if inside.is_empty() {
             return;
         }
-        // As etcd's, but never behind what a later response will say.
+        // As in etcd, but never behind what a later response will say.
         let header_revision = batch.revision.max(self.revision);
         let matches = self.interests.matches(&batch.events);
         let mut shared: BTreeMap<(u32, i64), Vec<Encoded>> = BTreeMap::new();
@@ -246,7 +245,7 @@ impl Hub {
         }
     }
 
-    /// An unsynced watcher waits until its stream has room.
+    /// Makes an unsynced watcher wait until its stream has room.
     pub(super) fn park(&mut self, watcher: u32) {
         let Watcher {
             next_revision,

@@ -1,7 +1,7 @@
-//! Changes as watchers get them: encoded once, however many watchers there are.
+//! Changes in the form that watchers get: encoded once, however many watchers there are.
 //!
-//! An encoded event is an element of field 11 of etcd's `WatchResponse`, tag and length included; a response is its head
-//! followed by such elements, so that responses to many watchers share them.
+//! An encoded event is an element of field 11 of etcd's `WatchResponse`, tag and length included. A response is its head followed
+//! by such elements, so responses to many watchers share them.
 
 use super::interests::{Match, Wants};
 use crate::limits::sizes;
@@ -29,13 +29,13 @@ pub struct Event {
     pub revision: i64,
     pub kind: ChangeKind,
     pub key: Bytes,
-    /// What the key holds since; of a delete nothing.
+    /// The record that the change has written; nothing for a delete.
     pub record: Content,
-    /// What it held before, if that is known.
+    /// The record before the change, if it is known.
     pub previous: Content,
 }
 
-/// A record, from wherever it comes.
+/// A record, in either of its forms.
 #[derive(Clone, Debug, Default)]
 pub enum Content {
     #[default]
@@ -87,7 +87,7 @@ impl Content {
         }
     }
 
-    /// With tag and length.
+    /// The bytes of the field with tag and length.
     fn field_bytes(&self, key: &[u8]) -> usize {
         match self.bytes(key) {
             0 => 0,
@@ -97,7 +97,7 @@ impl Content {
 }
 
 impl Event {
-    /// About what it takes in memory and on the wire.
+    /// Approximate size in memory and on the wire.
     pub fn bytes(&self) -> usize {
         self.key.len() + self.record.bytes(&self.key) + self.previous.bytes(&self.key)
     }
@@ -128,18 +128,18 @@ impl Event {
     }
 }
 
-/// Encoded events of whole revisions: what one response carries.
+/// Encoded events of whole revisions: the content of one response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     pub first_revision: i64,
     pub last_revision: i64,
     pub events: Bytes,
-    /// How many there are.
+    /// The number of events.
     pub count: usize,
 }
 
-/// Encodes the events that matter to one interest, from `from_revision` on. Revisions that are at hand together share
-/// a response up to a bound, as they do for etcd's watchers that lag behind; one revision is never cut.
+/// Encodes the events that match one interest, from `from_revision` on. Revisions that are available together share a response up
+/// to a bound, as they do for etcd's unsynced watchers. One revision is never split.
 pub fn encode(events: &[Event], matches: &[Match], wants: Wants, from_revision: i64) -> Vec<Encoded> {
     let mut encoded = vec![];
     let mut buffer = vec![];
@@ -177,8 +177,8 @@ pub fn encode(events: &[Event], matches: &[Match], wants: Wants, from_revision: 
     encoded
 }
 
-/// Cuts encoded events into pieces of at most `bytes_max`, or of one event that is larger, and says how many events are
-/// in each (etcd: server/etcdserver/api/v3rpc/watch.go, `sendFragments`).
+/// Splits encoded events into pieces of at most `bytes_max`, or of one event that is larger, and returns the number of events in
+/// each (etcd: server/etcdserver/api/v3rpc/watch.go, `sendFragments`).
 pub fn fragments(events: &Bytes, bytes_max: usize) -> Vec<(Bytes, usize)> {
     let mut pieces = vec![];
     let mut count = 0;

@@ -1,8 +1,7 @@
-//! Streams of the hub for those inside the member: one that follows keys, and one that only learns when a stream that its
-//! client would leave open has to end.
+//! Streams of the hub for use inside the member: one follows keys, and one only tells when a stream that its client would leave
+//! open has to end.
 //!
-//! Nothing piles up in either: the hub has a watcher wait, and read from the disk later, while its stream's outbox is
-//! full.
+//! Neither accumulates changes: while its outbox is full, the hub parks the watcher and reads from the disk later.
 
 use super::handle::{Request, WatchHandle};
 use super::hub::{Create, OpenedStream, StreamId};
@@ -16,14 +15,14 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-/// Why there is nothing more to follow.
+/// Why following has ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FollowError {
-    /// What comes next has been compacted.
+    /// The next changes have been compacted.
     #[error("required revision has been compacted")]
     Compacted,
-    /// The hub takes no such watcher; its words.
+    /// The hub refuses the watcher; its error text.
     #[error("{0}")]
     Refused(String),
     #[error("the stream has ended: {0:?}")]
@@ -39,7 +38,7 @@ pub struct HubStream {
 }
 
 impl HubStream {
-    /// `require_leader`: it ends when there has been no leader for some time.
+    /// With `require_leader`, the stream ends after some time without a leader.
     pub fn open(hub: &WatchHandle, require_leader: bool) -> Self {
         let stream = Self {
             hub: hub.clone(),
@@ -55,7 +54,7 @@ impl HubStream {
         stream
     }
 
-    /// Done when the stream has to end. To be used as long as nobody watches on it.
+    /// Ready when the stream has to end. For streams without watchers only.
     pub fn poll_ended(&self, context: &mut Context<'_>) -> Poll<Ending> {
         match self.outbox.poll_take(context, sizes().watch_chunk_bytes) {
             Poll::Ready(Taken::Ended(ending)) => Poll::Ready(ending),
@@ -75,10 +74,10 @@ impl Drop for HubStream {
     }
 }
 
-/// Changes that came together.
+/// Changes that arrived together.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Followed {
-    /// The store's, when they were sent.
+    /// The store's revision when they were sent.
     pub revision: i64,
     pub events: Vec<Event>,
 }
@@ -121,7 +120,7 @@ impl Following {
     }
 }
 
-/// None if it only says that the watcher is in place.
+/// None if the message only confirms the watcher.
 fn read(message: Message) -> Result<Option<Followed>, FollowError> {
     match message {
         Message::Events { revision, events, .. } => {

@@ -1,4 +1,4 @@
-//! The way to the hub, from any thread: changes from the applier, requests from the streams, what was read from the disk.
+//! The interface to the hub, usable from any thread: changes from the applier, requests from streams, results of reads.
 
 use super::catch_up::ReadOutcome;
 use super::hub::{Create, OpenedStream, StreamId};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What a stream asks of the hub.
+/// A stream's request to the hub.
 #[derive(Debug)]
 pub enum Request {
     Open(OpenedStream),
@@ -18,21 +18,21 @@ pub enum Request {
     Progress,
     /// There is room in the outbox again.
     Drained,
-    /// The client has gone.
+    /// The client has disconnected.
     Close,
 }
 
-/// The place of a request among those that wait for the hub; free again once the hub has dealt with it.
+/// A slot among the requests that wait for the hub; released once the hub has processed the request.
 pub type RequestPlace = OwnedSemaphorePermit;
 
-/// What waits for the hub. Changes come before requests: who creates a watcher after a write was acknowledged finds the
-/// write behind it.
+/// Work that waits for the hub. Changes come before requests: a watcher that is created after a write was acknowledged starts
+/// behind that write.
 #[derive(Debug, Default)]
 pub struct HubWork {
     pub changes: Vec<AppliedChanges>,
     changes_bytes: usize,
-    /// Each stream opens, closes and drains once at a time; whatever its client may send as often as it likes has a place
-    /// among [`WATCH_REQUESTS_MAX`].
+    /// Each stream has at most one open, close and drain waiting. Requests that a client may send without limit need a slot among
+    /// [`WATCH_REQUESTS_MAX`].
     pub requests: Vec<(StreamId, Request, Option<RequestPlace>)>,
     pub read: Option<ReadOutcome>,
     /// Permissions have changed.
@@ -42,7 +42,7 @@ pub struct HubWork {
 }
 
 impl HubWork {
-    /// Keeps at most `WATCH_INBOX_BYTES` of changes; beyond that the hub learns the revision alone, and watchers read.
+    /// Keeps at most `WATCH_INBOX_BYTES` of changes. Beyond that the hub gets only the revision, and watchers read from the disk.
     fn add_changes(&mut self, mut applied: AppliedChanges) {
         let changes = applied.changes.iter().flatten().map(bytes).sum::<usize>();
         self.changes_bytes += size_of::<AppliedChanges>() + changes;
@@ -73,9 +73,9 @@ pub struct WatchHandle {
 #[derive(Debug)]
 struct Shared {
     inbox: Inbox<HubWork>,
-    /// Whether there are watchers: then the applier collects changes.
+    /// Whether there are watchers: if so, the applier collects changes.
     changes_wanted: AtomicBool,
-    /// Whether any of them wants to know what was there before.
+    /// Whether any of them wants the records before the changes.
     previous_wanted: AtomicBool,
     streams: AtomicU64,
     places: Arc<Semaphore>,
@@ -94,25 +94,24 @@ impl Default for Shared {
 }
 
 impl WatchHandle {
-    /// A number for a new stream.
     pub fn next_stream(&self) -> StreamId {
         StreamId(self.shared.streams.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// For what a stream does once at a time: open, close, drain, and create its only watcher.
+    /// For requests of which a stream has at most one waiting: open, close, drain, and the creation of its only watcher.
     pub fn request(&self, stream: StreamId, request: Request) {
         self.shared
             .inbox
             .add(|work| work.requests.push((stream, request, None)));
     }
 
-    /// For what a client may send as often as it likes: waits while too many requests wait for the hub.
+    /// For requests that a client may send without limit: waits while too many of them wait for the hub.
     pub async fn request_in_turn(&self, stream: StreamId, request: Request) {
         let places = Arc::clone(&self.shared.places);
         let place = if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
             place
         } else {
-            // In a box: idle streams need not carry room for it.
+            // Boxed, so that idle streams need no memory for it.
             let place = Box::pin(places.acquire_owned()).await;
             place.expect("the semaphore is never closed")
         };
@@ -121,12 +120,12 @@ impl WatchHandle {
             .add(|work| work.requests.push((stream, request, Some(place))));
     }
 
-    /// Permissions have changed: has every watcher looked at again.
+    /// Checks the permission of every watcher again, after permissions have changed.
     pub fn recheck(&self) {
         self.shared.inbox.add(|work| work.recheck = true);
     }
 
-    /// The member stops: ends every stream, those to come too.
+    /// Ends every stream, future ones too, when the member stops.
     pub fn stop(&self) {
         self.shared.inbox.add(|work| work.stop = true);
     }
@@ -139,8 +138,8 @@ impl WatchHandle {
         &self.shared.inbox
     }
 
-    /// Has the applier collect changes, or not. A view that is loaded after this has everything that will not be handed
-    /// over.
+    /// Tells the applier whether to collect changes. A view that is loaded after this call contains every change that will not be
+    /// handed over.
     pub(super) fn set_wanted(&self, wanted: Wanted) {
         self.shared.changes_wanted.store(wanted.changes, Ordering::SeqCst);
         self.shared
@@ -185,7 +184,7 @@ mod tests {
             let mut one_more = pin!(handle.request_in_turn(other, Request::Cancel(1)));
             let mut poll = async || poll_fn(|context| Poll::Ready(one_more.as_mut().poll(context))).await;
             assert!(poll().await.is_pending());
-            // Streams come and go all the same.
+            // Streams still open and close.
             handle.request(greedy, Request::Close);
             let taken = handle.inbox().take();
             assert_eq!(taken.requests.len(), WATCH_REQUESTS_MAX + 1);

@@ -1,10 +1,10 @@
-//! The hub: which stream has which watchers, and what each of them has been sent. No clock, no I/O, no tasks.
+//! The hub: the watchers of each stream, and how far each has been served. No clock, no I/O, no tasks.
 //!
-//! A watcher is *synced* when everything up to the hub's revision is in its stream's outbox: new changes go to it as
-//! they are published (`publish.rs`). It is *unsynced* when it starts in the past or fell behind: it gets changes out of
-//! memory or from the disk (`catch_up.rs`). It is *parked* while it is behind and its stream's outbox is full. A watcher
-//! that is behind stays behind until it is served; nothing is ever skipped.
-//! Mirrors etcd's server/storage/mvcc/watchable_store.go (there: synced, unsynced, victims).
+//! A watcher is *synced* when everything up to the hub's revision is in its stream's outbox: new changes go to it as they are
+//! published (`publish.rs`). It is *unsynced* when it starts in the past or fell behind: it gets changes from memory or from the
+//! disk (`catch_up.rs`). It is *parked* while it is behind and its stream's outbox is full. A watcher that is behind stays behind
+//! until it is served; nothing is ever skipped. Mirrors etcd's server/storage/mvcc/watchable_store.go (there: synced, unsynced,
+//! victims).
 
 pub use super::stream::{Create, OpenedStream, Permission, StreamId};
 
@@ -19,18 +19,18 @@ use crate::state::changes::Wanted;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What etcd answers with when a watcher could not be created.
+/// The watch id in etcd's response when a watcher could not be created.
 pub const NO_WATCH_ID: i64 = -1;
 
-/// What tests run tiny.
+/// Limits; tests run them tiny.
 #[derive(Clone, Copy, Debug)]
 pub struct HubOptions {
     pub outbox_bytes: usize,
     pub watchers_max: usize,
     pub streams_max: usize,
-    /// Larger responses are cut for watchers that take fragments.
+    /// Larger responses are split for watchers that accept fragments.
     pub fragment_bytes: usize,
-    /// Interval between reports of progress.
+    /// Interval between progress notifications.
     pub progress_interval_ms: u64,
 }
 
@@ -57,7 +57,7 @@ pub struct Hub {
     pub(super) watchers: Slab<Watcher>,
     pub(super) interests: Interests,
     pub(super) catch_up: CatchUp,
-    /// When which stream is told of progress.
+    /// When the next progress notification of each stream is due.
     progress_due: BTreeSet<(u64, u32)>,
     stopped: bool,
 }
@@ -67,12 +67,12 @@ pub(super) struct Stream {
     opened: OpenedStream,
     watchers: BTreeMap<i64, u32>,
     next_watch_id: i64,
-    /// What the step under way has for it.
+    /// Messages staged by the current step.
     staged: Vec<Message>,
     staged_bytes: usize,
-    /// What was in the outbox when it was last looked at: an upper bound.
+    /// The size of the outbox at the last look: an upper bound.
     queued_bytes: usize,
-    /// The outbox is full, and the stream will say when there is room.
+    /// The outbox is full; the stream reports when there is room.
     pub(super) blocked: bool,
     pub(super) parked: Vec<u32>,
 }
@@ -81,7 +81,8 @@ pub(super) struct Stream {
 pub(super) struct Watcher {
     pub(super) id: i64,
     pub(super) start_revision: i64,
-    /// Everything before it that matters to the watcher is in the outbox. Of a synced watcher: or the hub's revision.
+    /// Everything before this revision that matches the watcher is in the outbox. For a synced watcher, the hub's revision counts
+    /// if it is higher.
     pub(super) next_revision: i64,
     pub(super) stream: u32,
     pub(super) interest: u32,
@@ -89,7 +90,7 @@ pub(super) struct Watcher {
     pub(super) state: State,
     pub(super) fragment: bool,
     progress_notify: bool,
-    /// Nothing was sent since the last report of progress was due.
+    /// Nothing was sent since the last progress notification was due.
     pub(super) quiet: bool,
 }
 
@@ -123,12 +124,12 @@ impl Hub {
         self.streams.len()
     }
 
-    /// Watchers that are behind.
+    /// The number of watchers that are behind.
     pub fn behind_count(&self) -> usize {
         self.catch_up.behind_count()
     }
 
-    /// What the applier has to collect.
+    /// What the applier must collect.
     pub fn wanted(&self) -> Wanted {
         Wanted {
             changes: !self.watchers.is_empty(),
@@ -136,7 +137,7 @@ impl Hub {
         }
     }
 
-    /// Catches up with a store that nobody has watched for a while.
+    /// Advances to the store's revision after a time without watchers.
     pub fn set_revision(&mut self, revision: i64) {
         assert!(
             self.watchers.is_empty(),
@@ -167,7 +168,7 @@ impl Hub {
         self.progress_due.insert((progress_due_ms, number));
     }
 
-    /// The client has gone.
+    /// Closes the stream of a client that has disconnected.
     pub fn close(&mut self, id: StreamId) {
         let Some(number) = self.numbers.remove(&id) else {
             return;
@@ -180,7 +181,7 @@ impl Hub {
         self.progress_due.remove(&(stream.opened.progress_due_ms, number));
     }
 
-    /// Creates a watcher, or says why not.
+    /// Creates a watcher, or sends the reason why not.
     pub fn create(&mut self, id: StreamId, create: Create) {
         let Some(number) = self.number(id) else { return };
         let start_revision = create.start_revision;
@@ -246,7 +247,7 @@ impl Hub {
         Ok(watcher)
     }
 
-    /// Ends a watcher by its client's will. One that does not exist is passed over, as in etcd.
+    /// Cancels a watcher on its client's request. An unknown watcher is ignored, as in etcd.
     pub fn cancel(&mut self, id: StreamId, watch_id: i64) {
         let Some(number) = self.number(id) else { return };
         if self.drop_watcher(number, watch_id) {
@@ -258,7 +259,7 @@ impl Hub {
         }
     }
 
-    /// Tells a stream how far it has got, if all its watchers have got as far as the hub.
+    /// Sends a stream a progress notification, if all its watchers have reached the hub's revision.
     pub fn report_progress(&mut self, id: StreamId) {
         let Some(number) = self.number(id) else { return };
         let watchers = &self.streams[number as usize].watchers;
@@ -285,7 +286,7 @@ impl Hub {
         }
     }
 
-    /// Permissions have changed: watchers that are no longer allowed end.
+    /// Cancels watchers that are no longer permitted, after permissions have changed.
     pub fn recheck(&mut self) {
         let mut refused = vec![];
         for (number, stream) in &self.streams {
@@ -310,7 +311,7 @@ impl Hub {
         }
     }
 
-    /// There has been no leader for some time.
+    /// Ends the streams that require a leader, after some time without one.
     pub fn leader_lost(&mut self) {
         for (_, stream) in &self.streams {
             if stream.opened.require_leader {
@@ -319,7 +320,7 @@ impl Hub {
         }
     }
 
-    /// The member stops: what is in the outboxes still goes out, then the streams end.
+    /// Ends all streams when the member stops, after the messages in their outboxes are sent.
     pub fn stop(&mut self) {
         self.stopped = true;
         self.flush();
@@ -334,12 +335,12 @@ impl Hub {
             .any(|(_, stream)| stream.opened.require_leader)
     }
 
-    /// When [`Self::tick`] has something to do next.
+    /// When [`Self::tick`] is due next.
     pub fn next_tick_ms(&self) -> Option<u64> {
         self.progress_due.first().map(|(due_ms, _)| *due_ms)
     }
 
-    /// Tells watchers that asked for it how far they have got, unless they were sent something since the last time.
+    /// Sends a progress notification to the watchers that asked for it, unless they were sent something since the last one.
     pub fn tick(&mut self, now_ms: u64) {
         while let Some((due_ms, number)) = self.progress_due.first().copied()
             && due_ms <= now_ms
@@ -364,7 +365,7 @@ impl Hub {
         }
     }
 
-    /// Hands what the steps since the last call have staged to the outboxes. Each is locked once.
+    /// Moves the messages staged since the last call to the outboxes. Each outbox is locked once.
     pub fn flush(&mut self) {
         for number in self.catch_up.take_touched() {
             if let Some(stream) = self.streams.get_mut(number as usize) {
@@ -399,7 +400,7 @@ impl Hub {
         }
     }
 
-    /// A synced watcher is not any more: everything from `next_revision` on is still to come.
+    /// Turns a synced watcher into an unsynced one: everything from `next_revision` on is still to come.
     pub(super) fn fall_behind(&mut self, watcher: u32, next_revision: i64) {
         let found = &mut self.watchers[watcher as usize];
         assert_eq!(found.state, State::Synced);
@@ -430,7 +431,7 @@ impl Hub {
         true
     }
 
-    /// Takes a watcher out of everything but its stream's list.
+    /// Removes a watcher from everything but its stream's list.
     fn remove(&mut self, watcher: u32) {
         let removed = self.watchers.remove(watcher as usize);
         if let Some(moved) = self.interests.remove(removed.interest, removed.place_in_interest) {
@@ -463,7 +464,7 @@ impl Stream {
         }
     }
 
-    /// Whether events must wait. Looks into the outbox only if it was full when looked at last.
+    /// Whether events must wait. Looks into the outbox only if it was full at the last look.
     pub(super) fn is_full(&mut self, outbox_bytes: usize) -> bool {
         if !self.blocked && self.queued_bytes + self.staged_bytes >= outbox_bytes {
             self.flush();

@@ -1,5 +1,5 @@
-//! What watchers are interested in: watchers that want the same share one interest, so that a change is matched and
-//! encoded once for all of them, however many there are.
+//! The interests of watchers. Watchers that want the same share one interest, so a change is matched and encoded once for all of
+//! them.
 
 use super::event::Event;
 use super::keys::WatchedKeys;
@@ -10,12 +10,12 @@ use slab::Slab;
 use smallvec::{SmallVec, smallvec};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 
-/// Which changes of its keys a watcher wants, and how it wants to be told.
+/// Which changes of its keys a watcher wants, and in which form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wants {
     pub puts: bool,
     pub deletes: bool,
-    /// The record before the change, too.
+    /// The record before the change as well.
     pub previous: bool,
 }
 
@@ -33,28 +33,28 @@ impl Wants {
 pub struct Interest {
     pub keys: WatchedKeys,
     pub wants: Wants,
-    /// In the order in which they came and went: that of deliveries, not of anything that clients rely on.
+    /// In order of arrival and removal. This is the order of deliveries; clients do not rely on it.
     pub watchers: SmallVec<[u32; 4]>,
 }
 
-/// All interests: those in one key by the key's hash, those in ranges in an index of their own.
+/// All interests: in single keys by the key's hash, in ranges by an index.
 #[derive(Debug, Default)]
 pub struct Interests {
     all: Slab<Interest>,
-    /// Single keys by the hash of the key, ranges by that of their start.
+    /// Single keys by the hash of the key, ranges by the hash of their start.
     by_start: HashTable<u32>,
     ranges: RangeIndex,
-    /// How many interests want the records before the changes.
+    /// The number of interests that want the records before the changes.
     previous: usize,
-    /// It has no random seed, so that a replay takes the same path.
+    /// Without a random seed, so that a replay takes the same path.
     hasher: BuildHasherDefault<DefaultHasher>,
 }
 
-/// That a change matters to an interest: both as numbers, the interest first.
+/// A match of a change with an interest: the interest's number, then the change's place.
 pub type Match = (u32, u32);
 
 impl Interests {
-    /// Adds a watcher and says which interest it has now, and its place there.
+    /// Adds a watcher. Returns its interest and its place there.
     pub fn add(&mut self, keys: WatchedKeys, wants: Wants, watcher: u32) -> (u32, u32) {
         let Self {
             all,
@@ -88,7 +88,7 @@ impl Interests {
         (number, 0)
     }
 
-    /// Takes out the watcher at this place of an interest; another one may take its place.
+    /// Removes the watcher at this place of an interest. Returns the watcher that was moved to its place, if any.
     pub fn remove(&mut self, number: u32, place: u32) -> Option<u32> {
         let watchers = &mut self.all[number as usize].watchers;
         watchers.swap_remove(place as usize);
@@ -115,7 +115,7 @@ impl Interests {
         &self.all[number as usize]
     }
 
-    /// Which interests the events matter to: sorted by interest, and per interest in the events' order.
+    /// The interests that the events match, sorted by interest, and per interest in the events' order.
     pub fn matches(&self, events: &[Event]) -> Vec<Match> {
         let mut matches = vec![];
         for (place, event) in events.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! Which keys a watcher watches, in as little memory as possible: there may be a hundred thousand of them.
+//! The keys of a watcher, in as little memory as possible: there may be a hundred thousand watchers.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// A key, or a range of keys. Start and end lie in one allocation of their own, so that a watcher does not keep the
-/// network buffer alive in which its request came. Cheap to clone.
+/// A key, or a range of keys. Start and end are in one allocation of their own, so that a watcher does not keep the network
+/// buffer of its request alive. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct WatchedKeys {
     bytes: Arc<[u8]>,
@@ -17,11 +17,11 @@ enum Kind {
     Single,
     /// All keys from the start on.
     From,
-    /// Up to but without the end.
+    /// Up to, not including, the end.
     Between,
 }
 
-/// Where a range ends.
+/// The end of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End<'a> {
     Before(&'a [u8]),
@@ -46,8 +46,8 @@ impl Ord for End<'_> {
 }
 
 impl WatchedKeys {
-    /// As a request names them: no key means from the first on, no end the key alone, a single zero byte an open end.
-    /// None if no key can be inside (etcd: server/storage/mvcc/watcher.go, `ErrEmptyWatcherRange`).
+    /// From the fields of a request: an empty key means the first key, an empty end the key alone, a single zero byte an open
+    /// end. None if no key can be inside (etcd: server/storage/mvcc/watcher.go, `ErrEmptyWatcherRange`).
     pub fn new(key: &[u8], range_end: &[u8]) -> Option<Self> {
         let start = if key.is_empty() { &[0][..] } else { key };
         let (end, kind) = match range_end {

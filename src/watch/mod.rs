@@ -1,9 +1,9 @@
-//! Watches: who wants to be told of which changes, and how they come to everybody in order, once, without a gap.
+//! Watches: which watcher wants which changes, and how each watcher gets them in order, exactly once, without a gap.
 //!
-//! The applier hands over what each batch has changed ([`handle`]); the hub ([`hub`], pure; its actor is [`actor`])
-//! finds who wants it, encodes it once and puts it into the outboxes of the streams ([`outbox`]); whoever is behind
-//! reads from the disk, on a thread of its own ([`reader`]). The gRPC side is `api::watch`.
-//! Mirrors etcd's server/storage/mvcc/watch*.go and server/etcdserver/api/v3rpc/watch.go.
+//! The applier hands over what each batch has changed ([`handle`]). The hub ([`hub`], pure; its actor is [`actor`]) finds the
+//! watchers of each change, encodes it once and puts it into the outboxes of their streams ([`outbox`]). For watchers that are
+//! behind, changes are read from the disk on a separate thread ([`reader`]). The gRPC side is `api::watch`. Mirrors etcd's
+//! server/storage/mvcc/watch*.go and server/etcdserver/api/v3rpc/watch.go.
 
 pub mod actor;
 mod catch_up;

@@ -1,19 +1,18 @@
-//! What the model of a hub is put through.
+//! The steps of the model test of the hub.
 
 use super::interests::Wants;
 use proptest::prelude::*;
 
-/// What the model does next.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    /// Revisions, each with its changed keys (true: put); the hub is told, or only of the revision.
+    /// Revisions, each with its changed keys (true: put), and how much of them the hub is told.
     Publish(Vec<Vec<(u8, bool)>>, Told),
     Create(usize, CreateStep),
     Cancel(usize, prop::sample::Index),
-    /// A stream takes about so many bytes out of its outbox.
+    /// A stream takes about this many bytes from its outbox.
     Take(usize, usize),
     Close(usize),
-    /// Starts a read as of now, or finishes the one that was started.
+    /// Starts a read of the present state, or finishes the one that was started.
     StartRead,
     FinishRead,
     Compact(prop::sample::Index),

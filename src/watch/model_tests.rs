@@ -1,5 +1,5 @@
-//! Whatever happens, every watcher sees exactly the changes it asked for, from its start revision on, in order, once,
-//! whole revisions at a time; or is told that they are compacted.
+//! Property: whatever happens, every watcher sees exactly the changes that it asked for, from its start revision on, in order,
+//! once, whole revisions at a time; or is told that they are compacted.
 
 use super::event::Event;
 use super::model_steps::{CreateStep, STREAMS, StartAt, Step, Told, step};
@@ -24,7 +24,7 @@ struct Known {
     previous: Option<i64>,
 }
 
-/// What a watcher is to see, and what it has seen.
+/// What a watcher should see, and what it has seen.
 #[derive(Debug)]
 struct Follower {
     keys: WatchedKeys,
@@ -32,7 +32,7 @@ struct Follower {
     from: i64,
     start_revision: i64,
     fragment: bool,
-    /// Place in the history behind the last change seen.
+    /// The place in the history after the last change seen.
     at: usize,
     in_fragment: bool,
 }
@@ -42,7 +42,7 @@ struct Client {
     id: u64,
     outbox: Arc<Outbox>,
     followers: BTreeMap<i64, Follower>,
-    /// Asked for and not yet answered.
+    /// Requested and not yet answered.
     creating: Vec<(CreateStep, i64)>,
 }
 
@@ -171,7 +171,7 @@ impl Model {
         }
         if self.hub.watcher_count() > 0 {
             let revision = self.revision;
-            // What was not handed over before is missing between batches.
+            // Changes that were not handed over before leave a gap between batches.
             self.hub.publish(AppliedChanges {
                 after,
                 revision,
@@ -238,7 +238,7 @@ impl Model {
         client.creating.push((create, start_revision));
     }
 
-    /// What the disk says now; the hub hears of it later.
+    /// Takes what the disk holds now; the hub gets the result later.
     fn start_read(&mut self) {
         let Some(read) = self.wanted_read.take() else {
             return;
@@ -291,7 +291,7 @@ impl Model {
         }
     }
 
-    /// Lets everybody read and take until nothing moves, then asks whether all have seen all.
+    /// Lets all streams read and take until nothing moves, then checks that every watcher has seen all of its changes.
     fn settle(&mut self) {
         for _ in 0..20_000 {
             let mut moved = self.wanted_read.is_some() || self.started_read.is_some();
@@ -367,7 +367,7 @@ impl Client {
                 }
             }
             Message::Control(response) => {
-                // Everything up to here has been seen by all.
+                // All watchers must have seen everything up to here.
                 let revision = response.header.expect("a header").revision;
                 for follower in self.followers.values() {
                     let next = follower.next(history);
@@ -440,7 +440,7 @@ impl Follower {
         self.next_place(history).map(|place| &history[place].0)
     }
 
-    /// The first revision that it may not have been served.
+    /// The first revision that the watcher may not have been sent.
     fn next_revision(&self, history: &[(Known, AppliedChange)]) -> i64 {
         let seen = self.at.checked_sub(1).map_or(0, |last| history[last].0.revision);
         self.from.max(seen + 1)

@@ -1,7 +1,7 @@
-//! What the hub has for one stream, until the stream's own task sends it.
+//! Messages from the hub for one stream, until the stream's own task sends them.
 //!
-//! The hub adds to it once per batch and stream, under a short lock and with at most one wake-up; the stream takes as
-//! much as the network lets it. Events are shared between streams, so many slow streams hold them once.
+//! The hub adds to an outbox once per batch, under a short lock and with at most one wake-up. The stream takes as much as the
+//! network accepts. Events are shared between streams, so many slow streams hold them once.
 
 use crate::metrics::WatchMetrics;
 use crate::proto::etcdserverpb::WatchResponse;
@@ -10,9 +10,9 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// What a message takes beside its events: itself, its head on the wire.
+/// The bytes of a message besides its events: the struct, and its head on the wire.
 const MESSAGE_BYTES: usize = 96;
-/// Room that an emptied outbox keeps.
+/// Capacity that an emptied outbox keeps.
 const MESSAGES_KEPT: usize = 16;
 
 /// One response.
@@ -25,7 +25,7 @@ pub enum Message {
         revision: i64,
         /// More of the same revision follows.
         fragment: bool,
-        /// How many events these are.
+        /// The number of events.
         count: usize,
         events: Bytes,
     },
@@ -49,16 +49,16 @@ impl Message {
     }
 }
 
-/// Why a stream ends by the server's will.
+/// Why the server ends a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The member has no leader, and the client asked to be told.
+    /// The member has no leader, and the client required one.
     NoLeader,
-    /// The member has as many streams as it takes.
+    /// The member has reached its limit of streams.
     TooMany,
-    /// The member's parts are gone.
+    /// The member stops.
     Stopped,
-    /// The client sent something that cannot be read; code and text of the status.
+    /// The client sent something that cannot be decoded; code and text of the status.
     BadRequest(tonic::Code, Box<str>),
 }
 
@@ -73,11 +73,11 @@ pub struct Outbox {
 struct OutboxState {
     messages: VecDeque<Message>,
     bytes: usize,
-    /// Once no more than so much is left, the hub wants to know.
+    /// The hub wants to know when no more than this many bytes are left.
     low_water: Option<usize>,
     ending: Option<Ending>,
     sender: Option<Waker>,
-    /// Who waits for room before it takes more requests.
+    /// Wakes the task that waits for room before it accepts more requests.
     receiver: Option<Waker>,
 }
 
@@ -86,7 +86,7 @@ struct OutboxState {
 pub enum Taken {
     Messages {
         messages: Vec<Message>,
-        /// The hub wants to know that there is room again.
+        /// The hub asked to be told that there is room again.
         drained: bool,
     },
     Ended(Ending),
@@ -100,7 +100,7 @@ impl Outbox {
         }
     }
 
-    /// Adds messages and says how many bytes wait now.
+    /// Adds messages. Returns the number of bytes that wait now.
     pub fn push(&self, messages: &mut Vec<Message>) -> usize {
         let events: usize = messages.iter().map(Message::events).sum();
         self.metrics.pending_events.add(events as i64);
@@ -116,7 +116,7 @@ impl Outbox {
         bytes
     }
 
-    /// Asks to be told when no more than `low_water` bytes are left; false if that is so already.
+    /// Asks for a report when no more than `low_water` bytes are left; false if that is so already.
     pub fn call_when_drained(&self, low_water: usize) -> bool {
         let mut inner = self.lock();
         let waits = inner.bytes > low_water;
@@ -128,7 +128,7 @@ impl Outbox {
         self.lock().bytes
     }
 
-    /// Ends the stream once all messages are gone.
+    /// Ends the stream once all messages are taken.
     pub fn end(&self, ending: Ending) {
         let mut inner = self.lock();
         inner.ending.get_or_insert(ending);
@@ -137,7 +137,7 @@ impl Outbox {
         wakers.into_iter().for_each(wake);
     }
 
-    /// Takes messages of about `bytes_max`, at least one.
+    /// Takes about `bytes_max` of messages, but at least one message.
     pub fn poll_take(&self, context: &mut Context<'_>, bytes_max: usize) -> Poll<Taken> {
         let mut inner = self.lock();
         if inner.messages.is_empty() {
@@ -170,7 +170,7 @@ impl Outbox {
         Poll::Ready(Taken::Messages { messages, drained })
     }
 
-    /// Waits until less than `bytes_max` wait to be sent, or the stream has ended.
+    /// Ready when less than `bytes_max` wait to be sent, or the stream has ended.
     pub fn poll_room(&self, context: &mut Context<'_>, bytes_max: usize) -> Poll<()> {
         let mut inner = self.lock();
         if inner.bytes < bytes_max || inner.ending.is_some() {
@@ -186,7 +186,7 @@ impl Outbox {
 }
 
 impl Drop for Outbox {
-    /// What is still inside will never be sent.
+    /// Messages that are left here will never be sent.
     fn drop(&mut self) {
         let events: usize = self.lock().messages.iter().map(Message::events).sum();
         self.metrics.pending_events.sub(events as i64);

@@ -1,4 +1,4 @@
-//! New changes on their way to the watchers that are synced.
+//! Sends new changes to the synced watchers.
 
 use super::event::{self, Encoded, Event};
 use super::hub::{Hub, State, Stream, Watcher};
@@ -7,18 +7,18 @@ use super::outbox::Message;
 use crate::state::changes::AppliedChanges;
 use slab::Slab;
 
-/// All changes of the revisions after `after`, up to and with `revision`.
+/// All changes of the revisions after `after`, up to and including `revision`.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub after: i64,
     pub revision: i64,
     pub events: Vec<Event>,
-    /// Whether the events say what was there before.
+    /// Whether the events hold the records before the changes.
     pub previous: bool,
 }
 
 impl Hub {
-    /// A view was published with these changes.
+    /// Takes the changes of a view that was published.
     pub fn publish(&mut self, applied: AppliedChanges) {
         let AppliedChanges {
             after,
@@ -48,7 +48,7 @@ impl Hub {
 
     fn deliver(&mut self, batch: Batch) {
         let matches = self.interests.matches(&batch.events);
-        // Watchers whose stream is full, and those that want more than the events say.
+        // Watchers whose stream is full, and those that need records which the events lack.
         let mut behind = vec![];
         let mut start = 0;
         while let Some((number, _)) = matches.get(start).copied() {
@@ -91,7 +91,7 @@ impl Hub {
         self.catch_up.remember(batch);
     }
 
-    /// Changes came that the hub has not seen: everybody has to read them.
+    /// Handles changes that the hub has not seen: every synced watcher has to read them.
     fn lose_track(&mut self, revision: i64) {
         let synced = |watchers: &Slab<Watcher>| -> Vec<(u32, i64)> {
             watchers
@@ -112,8 +112,8 @@ impl Hub {
     }
 }
 
-/// Stages responses for a watcher, with the revision of their last event in the header unless another one is given.
-/// True if the stream has to be flushed.
+/// Stages responses for a watcher. Their header holds the revision of their last event unless `revision` is given. True if the
+/// stream has to be flushed.
 pub(super) fn send(
     stream: &mut Stream,
     watcher: &mut Watcher,

@@ -1,8 +1,8 @@
-//! Ranges by the keys inside them: an interval tree (Cormen et al., Introduction to Algorithms, 14.3) over a treap.
+//! An index of ranges by the keys inside them: an interval tree (Cormen et al., Introduction to Algorithms, 14.3) over a treap.
 //!
-//! Ranges overlap as they like, many start or end alike, and they come and go with the watchers, so none of the crates
-//! fits: those that allow changes want numbers or copyable bounds, the others are built once. A treap needs no
-//! rebalancing cases; its priorities are a mix of the node's number, so the same calls make the same tree.
+//! Ranges overlap, many share a start or an end, and they are added and removed with the watchers. No crate fits: those that
+//! support changes require numbers or copyable bounds, the others are built once. A treap needs no rebalancing cases. Its
+//! priorities are a hash of the node's number, so the same calls make the same tree.
 
 use super::keys::{End, WatchedKeys};
 use slab::Slab;
@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 
 const NONE: u32 = u32::MAX;
 
-/// See the head of the file. Each range carries a number of its owner's.
+/// See the head of the file. Each range carries the number of its owner.
 #[derive(Debug)]
 pub struct RangeIndex {
     nodes: Slab<Node>,
@@ -23,7 +23,7 @@ struct Node {
     owner: u32,
     left: u32,
     right: u32,
-    /// The node below or at this one whose range ends last.
+    /// The node at or below this one whose range ends last.
     last: u32,
 }
 
@@ -36,7 +36,7 @@ impl Default for RangeIndex {
     }
 }
 
-/// Numbers in a row must not give priorities in a row (SplitMix64's finish).
+/// Consecutive numbers must not give consecutive priorities (SplitMix64's finish).
 fn priority(node: u32) -> u64 {
     let mut mixed = u64::from(node).wrapping_add(0x9E37_79B9_7F4A_7C15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -45,7 +45,7 @@ fn priority(node: u32) -> u64 {
 }
 
 impl RangeIndex {
-    /// Adds a range; a single key has no place here.
+    /// Adds a range; a single key is not allowed.
     pub fn insert(&mut self, keys: WatchedKeys, owner: u32) {
         assert!(keys.end().is_some(), "a range has an end");
         let node = self.nodes.insert(Node {
@@ -59,12 +59,12 @@ impl RangeIndex {
         self.root = self.insert_below(self.root, node);
     }
 
-    /// Takes out the range that was added with these two.
+    /// Removes the range that was added with these arguments.
     pub fn remove(&mut self, keys: &WatchedKeys, owner: u32) {
         self.root = self.remove_below(self.root, keys, owner);
     }
 
-    /// Calls `found` with the owner of each range that `key` is in.
+    /// Calls `found` with the owner of each range that contains `key`.
     pub fn each_containing(&self, key: &[u8], found: &mut impl FnMut(u32)) {
         self.each_below(self.root, key, found);
     }
@@ -95,7 +95,7 @@ impl RangeIndex {
         self.end(at) > End::Before(key)
     }
 
-    /// Where `keys` of `owner` stand relative to the node `at`.
+    /// The order of `keys` of `owner` relative to the node `at`.
     fn compare(&self, keys: &WatchedKeys, owner: u32, at: u32) -> Ordering {
         let node = self.node(at);
         keys.start()
@@ -150,7 +150,7 @@ impl RangeIndex {
         at
     }
 
-    /// One tree of two, of which the first holds what comes first.
+    /// Joins two trees; all nodes of the first come before those of the second.
     fn join(&mut self, left: u32, right: u32) -> u32 {
         let top = match (left, right) {
             (NONE, other) | (other, NONE) => return other,
@@ -185,7 +185,7 @@ impl RangeIndex {
         up
     }
 
-    /// Finds again which range below `at` ends last.
+    /// Recomputes which range at or below `at` ends last.
     fn refresh(&mut self, at: u32) {
         let node = self.node(at);
         let below = [node.left, node.right].into_iter().filter(|child| *child != NONE);

@@ -1,4 +1,4 @@
-//! Reads for watchers that are behind, on a thread of its own: neither requests nor writes wait for its disk.
+//! Reads for watchers that are behind, on a separate thread, so that neither requests nor writes wait for its disk.
 
 use super::catch_up::{Read, ReadOutcome};
 use super::event::{Content, Event};
@@ -17,7 +17,7 @@ use crate::storage::state::replaced::Previous;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use std::sync::Arc;
 
-/// The actor. One read at a time is asked of it.
+/// The actor. It gets one read at a time.
 #[derive(Debug)]
 pub struct WatchReader {
     pub views: Views,
@@ -42,7 +42,7 @@ impl Handler<Wake> for WatchReader {
         let (views, hub, stop) = (self.views.clone(), self.hub.clone(), self.stop.clone());
         let run = async move {
             let outcome = env::disk_read(|| carry_out(&views.load(), read)).await;
-            // Records that are compacted meanwhile may vanish under the read: what it found then does not count.
+            // Records that are compacted meanwhile may vanish during the read, so its result does not count.
             let compact_revision = views.load().compact_revision();
             if read.from_revision < compact_revision {
                 return hub.read_done(ReadOutcome::Compacted(compact_revision));
@@ -56,7 +56,7 @@ impl Handler<Wake> for WatchReader {
     }
 }
 
-/// Reads changes as they are in `view`.
+/// Reads changes from `view`.
 pub fn carry_out(view: &View, read: Read) -> Result<ReadOutcome, MvccError> {
     let changes = match view.changes(read.from_revision, read.changes_max) {
         Ok(changes) => changes,
@@ -80,7 +80,7 @@ pub fn carry_out(view: &View, read: Read) -> Result<ReadOutcome, MvccError> {
     })
 }
 
-/// What each of the changes has replaced, as far as that is not compacted.
+/// The records that the changes have replaced, as far as they are not compacted.
 fn previous_records(view: &View, changes: &[KeyChange]) -> Result<Vec<Option<Record>>, MvccError> {
     let Some(first) = changes.first() else {
         return Ok(vec![]);

@@ -1,4 +1,4 @@
-//! What a stream of a client asks of the hub.
+//! Requests of a client's stream to the hub.
 
 use super::interests::Wants;
 use super::keys::WatchedKeys;
@@ -6,23 +6,23 @@ use super::outbox::Outbox;
 use std::fmt;
 use std::sync::Arc;
 
-/// Tells one stream from all others of the process.
+/// Unique within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
-/// Says whether the stream's user may watch these keys, and if not why, in the words that the client gets. Asked when a
-/// watcher is created, and of every watcher again when permissions have changed.
+/// Whether the stream's user may watch these keys, and if not the error text for the client. Checked when a watcher is created,
+/// and again for every watcher when permissions have changed.
 pub type Permission = Arc<dyn Fn(&WatchedKeys) -> Result<(), String> + Send + Sync>;
 
 /// A new stream.
 #[derive(Clone)]
 pub struct OpenedStream {
     pub outbox: Arc<Outbox>,
-    /// The stream ends when there has been no leader for some time.
+    /// The stream ends after some time without a leader.
     pub require_leader: bool,
     /// None: everything is permitted.
     pub permission: Option<Permission>,
-    /// When it is told of progress first.
+    /// When its first progress notification is due.
     pub progress_due_ms: u64,
 }
 
@@ -34,7 +34,7 @@ impl fmt::Debug for OpenedStream {
     }
 }
 
-/// A watcher to be.
+/// The creation of a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Create {
     /// 0: the server chooses.

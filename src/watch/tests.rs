@@ -1,4 +1,4 @@
-//! What streams are told, step by step.
+//! Step by step: the messages that streams get.
 
 use super::event::{Content, Event};
 use super::*;
@@ -23,7 +23,7 @@ struct Stage {
     streams: Vec<(StreamId, Arc<Outbox>)>,
 }
 
-/// What a stream was told, in short.
+/// A message to a stream, in short.
 #[derive(Debug, PartialEq)]
 enum Told {
     Created(i64),
@@ -316,7 +316,8 @@ fn progress_is_reported_when_all_is_sent() {
     stage.told(stream);
     stage.hub.report_progress(stage.id(stream));
     assert_eq!(stage.told(stream), [Told::Progress(-1, 10)]);
-    // A watcher of the future is not up to date before its time, nor is one of the past before it was served.
+    // A watcher that starts in the future is not up to date before that revision, nor is one that starts in the past before it
+    // was served.
     for (create, then) in [(prefix(5, 12), 12), (prefix(6, 3), 0)] {
         stage.create(stream, create.clone());
         stage.hub.report_progress(stage.id(stream));
@@ -331,7 +332,7 @@ fn progress_is_reported_when_all_is_sent() {
         stage.hub.report_progress(stage.id(stream));
         assert_eq!(stage.told(stream), [Told::Progress(-1, 12)]);
     }
-    // By the clock: once per interval, and not if there was an event in between.
+    // By the clock: once per interval, unless an event was sent in between.
     assert_eq!(stage.hub.next_tick_ms(), Some(100));
     for (now_ms, told) in [
         (99, vec![]),
@@ -442,7 +443,7 @@ fn only_who_asked_is_told_that_there_is_no_leader() {
 
 #[test]
 fn an_idle_watcher_is_small() {
-    // Beside these: key and range in two allocations, a place in the stream's and the interests' tables.
+    // In addition: key and range in two allocations, a place in the stream's and the interests' tables.
     let fixed = size_of::<super::hub::Watcher>() + size_of::<super::interests::Interest>();
     assert!(fixed <= 96, "{fixed} bytes");
 }

@@ -1,10 +1,10 @@
-//! Compaction: a store forgets up to a revision that somebody asked for, at least up to the highest that was
-//! acknowledged, and says "compacted" only where somebody has asked for it.
+//! Compaction: a store is compacted to a revision that a client requested, at least to the highest acknowledged one, and it
+//! returns "compacted" only where a compaction was requested.
 
 use super::{Violation, violation};
 use crate::history::{History, Input, Outcome};
 
-/// Checks a history against the revision up to which the store is compacted at the end; 0 or less if it is not.
+/// Checks a history against the compact revision of the store at the end; 0 or less if there is none.
 pub fn check(history: &History, compacted: i64) -> Result<(), Violation> {
     let mut acknowledged = (0, 0);
     let mut asked: Vec<(u64, i64)> = Vec::new();

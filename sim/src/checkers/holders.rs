@@ -1,23 +1,23 @@
-//! Who held what, by the fencing revision: the create revision of the key that made them the holder. Of what only one may
-//! hold at a time, nobody does anything any more once somebody with a later fence holds it.
+//! Holders of a lock or of a leadership, by fencing revision: the create revision of the key that made them the holder. If only
+//! one may hold it at a time, none acts any more once a holder with a later fence has it.
 //!
-//! This is what a fenced write promises its caller ("How to do distributed locking", Kleppmann 2016), with a transaction
-//! that compares the fence in the place of a store that remembers the highest one.
+//! This is what a fenced write promises its caller ("How to do distributed locking", Kleppmann 2016), with a transaction that
+//! compares the fence, in the place of a store that remembers the highest one.
 
 use super::{Violation, violation};
 
-/// One time of holding it.
+/// One period of holding it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Holding {
     pub name: String,
     pub fence: i64,
-    /// A revision at which it was certainly held, by the server's word.
+    /// A revision at which it was certainly held, according to the server.
     pub since: i64,
-    /// Revisions of what was done under the fence and acknowledged.
+    /// Revisions of the acknowledged writes under the fence.
     pub acts: Vec<i64>,
 }
 
-/// Checks everybody who held the same, and says how much was done under fences.
+/// Checks all holders of the same thing. Returns the number of writes under fences.
 pub fn check(what: &str, holdings: &[Holding]) -> Result<u64, Violation> {
     let mut ordered: Vec<&Holding> = holdings.iter().collect();
     ordered.sort_by_key(|holding| holding.fence);
@@ -73,13 +73,13 @@ mod tests {
         let first = holding(5, 5, &[7, 9]);
         let second = holding(6, 11, &[12]);
         assert_eq!(check("it", &[second.clone(), first.clone()]), Ok(3));
-        // One that did nothing may have lost it unseen.
+        // A holder without writes may have lost it unseen.
         assert_eq!(check("it", &[holding(8, 8, &[]), holding(9, 9, &[10])]), Ok(1));
         for wrong in [
-            // Both at once, whoever acted.
+            // Both at the same time, whichever wrote.
             vec![first.clone(), holding(6, 8, &[])],
             vec![first.clone(), holding(6, 9, &[12])],
-            // A third one in between hides nothing.
+            // A third holder in between hides nothing.
             vec![holding(5, 5, &[20]), second.clone(), holding(7, 18, &[])],
             vec![first.clone(), first.clone()],
             vec![holding(5, 4, &[])],

@@ -1,14 +1,14 @@
-//! At most one leader per term (Raft, "Election Safety"), seen over a whole rehearsal.
+//! At most one leader per term (Raft, "Election Safety"), over a whole rehearsal.
 
 use super::{Violation, violation};
 use std::collections::BTreeMap;
 
-/// Who has led which term.
+/// The leader of each term.
 #[derive(Clone, Debug, Default)]
 pub struct Leaders(BTreeMap<u64, String>);
 
 impl Leaders {
-    /// A member says that it leads a term.
+    /// Records that a member claims to lead a term.
     pub fn claim(&mut self, term: u64, member: &str) -> Result<(), Violation> {
         let first = self.0.entry(term).or_insert_with(|| member.to_owned());
         if first == member {
@@ -17,7 +17,7 @@ impl Leaders {
         violation(format!("term {term} has two leaders: {first} and {member}"))
     }
 
-    /// How many terms had a leader.
+    /// The number of terms with a leader.
     pub fn terms(&self) -> usize {
         self.0.len()
     }

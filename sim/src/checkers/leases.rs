@@ -1,25 +1,25 @@
-//! Leases against what their holders were told: a lease that was granted or kept alive is there for all of its time,
-//! counted from when its holder asked; and it goes as a whole, its key with it.
+//! Leases compared with the replies to their holders: a lease that was granted or kept alive exists for its whole TTL, counted
+//! from its holder's request; and it expires as a whole, together with its key.
 
 use super::{Violation, violation};
 use std::time::Duration;
 
-/// Members' clocks may be too fast, by 10,000 ppm at most: so much of its time a lease may lack.
+/// Members' clocks may be too fast, by 10,000 ppm at most: a lease may lack this much of its TTL.
 const DRIFT_PERMILLE: u32 = 12;
 
-/// One lease as its holder knows it.
+/// One lease, as its holder knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenancy {
     pub name: String,
     pub ttl: Duration,
-    /// When the last question was asked to which the answer was that it lives.
+    /// When the last request was sent whose reply confirmed the lease.
     pub asked_at: Duration,
-    /// Its end was asked for.
+    /// Its revocation was requested.
     pub revoked: bool,
 }
 
 impl Tenancy {
-    /// It was seen to be gone.
+    /// Checks a lease that was seen to be gone.
     pub fn gone(&self, at: Duration) -> Result<(), Violation> {
         let end = (self.asked_at + self.ttl).saturating_sub(self.ttl * DRIFT_PERMILLE / 1000);
         if self.revoked || at >= end {

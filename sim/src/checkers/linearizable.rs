@@ -1,11 +1,11 @@
-//! Linearizability: whether one order of the operations, each taking effect at one moment between its call and its
-//! return, explains every answer.
+//! Linearizability: whether one order of the operations, each taking effect at one moment between its call and its return,
+//! explains every reply.
 //!
-//! Wing and Gong's search (1993) with Lowe's memory of configurations (2017). Keys that share no transaction are objects
-//! of their own, and a history is linearizable if and only if it is for every object (Herlihy and Wing 1990, locality),
-//! so each group of keys is searched on its own. A configuration is the set of operations that have taken effect and the
-//! values after them; one that has led nowhere is not tried again. An operation whose outcome nobody knows may take
-//! effect at any moment after its call, or never.
+//! Wing and Gong's search (1993) with Lowe's memory of configurations (2017). Keys that share no transaction are separate
+//! objects, and a history is linearizable if and only if it is for every object (Herlihy and Wing 1990, locality), so each group
+//! of keys is searched separately. A configuration is the set of operations that have taken effect and the values after them; a
+//! configuration that has failed is not tried again. An operation with an unknown outcome may take effect at any moment after its
+//! call, or never.
 
 use super::search::Search;
 use super::{Violation, violation};
@@ -13,10 +13,10 @@ use crate::history::{Answer, Held, History, Input, Key, Operation, Outcome, Valu
 use crate::model::Past;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a group of keys holds, by the place of the key in the group.
+/// The values of a group of keys, by the place of the key in the group.
 pub(super) type State = Box<[Option<Value>]>;
 
-/// What an operation does to keys, and what it was told. Keys are places in the group.
+/// The effect of an operation on keys, and its reply. Keys are places in the group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
     Read(Held),
@@ -26,8 +26,7 @@ pub enum Act {
         key: Key,
         existed: Option<bool>,
     },
-    /// Whether `new` took the place of all that was expected, and what was found if not; None if the client does not
-    /// know.
+    /// Whether `new` replaced all expected values, and the values found if not; None if the client does not know.
     Swap {
         expected: Vec<Held>,
         new: Value,
@@ -36,7 +35,7 @@ pub enum Act {
 }
 
 impl Act {
-    /// The state after it, or None if it cannot take effect on `state` and be answered so.
+    /// The state after it, or None if it cannot take effect on `state` with its reply.
     pub(super) fn apply(&self, state: &State) -> Option<State> {
         let is = |(key, value): &Held| state[*key as usize] == *value;
         let with = |changes: &[Held]| {
@@ -96,15 +95,15 @@ pub struct Step {
     pub called: u64,
     /// None if it may take effect at any time after its call, or never.
     pub returned: Option<u64>,
-    /// What is tried first: the lower, the sooner. Right or wrong, it changes only how long the search takes.
+    /// The order of trying: the lowest first. It affects only how long the search takes.
     pub hint: u64,
     pub act: Act,
 }
 
-/// Configurations that the search of a group may try. A group of many keys is then searched key by key instead: of its
-/// transactions only what they did to that key is looked at, and that they are atomic is left to `revisions`.
+/// The limit of configurations in the search of a group. Beyond it, the group is searched key by key: of a transaction only its
+/// effect on that key is checked, and its atomicity is left to `revisions`.
 const TRIED_MAX: usize = 100_000;
-/// Configurations that the search of one key may try. The rest is then left to `revisions`, and the report says so.
+/// The limit of configurations in the search of one key. Beyond it, the key is left to `revisions`, and the report says so.
 const TRIED_OF_KEY_MAX: usize = 1_000_000;
 
 /// How a history was searched.
@@ -118,17 +117,17 @@ pub struct Searched {
     pub given_up: u64,
 }
 
-/// Why a search ended without an order.
+/// Why a search found no order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// Nothing explains the answer of this operation.
+    /// No order explains the reply of this operation.
     At(u64),
-    /// There is too much to try.
+    /// There are too many configurations.
     TooLarge,
 }
 
-/// Checks a whole history. What became of writes whose clients do not know is taken from the store's past, where that is
-/// given: they are many, and each doubles what there is to search.
+/// Checks a whole history. If the store's past is given, it supplies the outcomes of writes that clients do not know: there are
+/// many of them, and each doubles the search.
 pub fn check(history: &History, past: Option<&Past>) -> Result<Searched, Violation> {
     let mut steps: Vec<Step> = history.operations.iter().filter_map(step).collect();
     if let Some(past) = past {
@@ -174,7 +173,7 @@ fn stuck(keys: &[Key], id: u64) -> Result<Searched, Violation> {
 }
 
 impl Step {
-    /// What it does to one key, as a step on that key alone.
+    /// Its effect on one key, as a step on that key alone.
     fn on_key(&self, key: Key) -> Option<Self> {
         let of = |held: &[Held]| {
             held.iter()
@@ -189,7 +188,7 @@ impl Step {
                 existed: *existed,
             }),
             Act::Swap { expected, new, told } => of(expected).and_then(|expected| match told {
-                // It failed for whichever key: of this one it is known what was found.
+                // It failed on an unknown key: for this one only the value found is known.
                 Some(Err(found)) => of(found).map(Act::Read),
                 told => Some(Act::Swap {
                     expected: vec![expected],
@@ -202,7 +201,7 @@ impl Step {
     }
 }
 
-/// What an operation means here. Serializable reads promise nothing, and what was refused did nothing.
+/// The step for an operation. Serializable reads promise nothing, and refused operations did nothing.
 fn step(operation: &Operation) -> Option<Step> {
     let (returned, answer) = match &operation.returned {
         Some((moment, Outcome::Answered(answer))) => (Some(*moment), Some(answer)),
@@ -267,7 +266,7 @@ fn look_up(steps: &mut Vec<Step>, past: &Past) {
         let Some(revision) = written.get(&value) else {
             return !known;
         };
-        // It has, by the end.
+        // It has taken effect by the end.
         step.returned = Some(u64::MAX);
         step.hint = 2 * *revision as u64;
         if let Some(told) = told {
@@ -277,10 +276,9 @@ fn look_up(steps: &mut Vec<Step>, past: &Past) {
     });
 }
 
-/// Settles what answers tell of open writes. One whose value somebody found
-/// has taken effect before that answer. One that no answer can tell of is left out: nobody found its value or expects it,
-/// and no key of it was deleted with the word that it existed; if an order with it explains all answers, so does the same
-/// order without it.
+/// Settles open writes by the replies. A write whose value was found has taken effect before that reply. A write that no reply
+/// can reveal is left out: its value was not found or expected, and no delete of its key reported an existing value. If an order
+/// with it explains all replies, so does the same order without it.
 fn settle(steps: &mut Vec<Step>) {
     let mut found: BTreeMap<Value, (u64, u64)> = BTreeMap::new();
     let mut expected_by_open: BTreeSet<Value> = BTreeSet::new();
@@ -319,7 +317,7 @@ fn settle(steps: &mut Vec<Step>) {
         }
         if let Some((until, hint)) = found.get(&value) {
             step.hint = step.hint.min(*hint);
-            // One that was found before it was called fits nowhere, and stays open for the search to say so.
+            // A value that was found before its write was called fits nowhere; it stays open, so that the search reports it.
             step.returned = (*until > step.called).then_some(*until);
             if let Act::Swap { told, .. } = &mut step.act {
                 *told = Some(Ok(()));
@@ -332,7 +330,7 @@ fn settle(steps: &mut Vec<Step>) {
     });
 }
 
-/// Parts the steps by keys that never meet in one operation, and numbers the keys of each group from 0.
+/// Divides the steps by keys that never occur in one operation, and numbers the keys of each group from 0.
 fn groups(steps: Vec<Step>) -> Vec<(Vec<Key>, Vec<Step>)> {
     let mut group_of: BTreeMap<Key, Key> = BTreeMap::new();
     for step in &steps {
@@ -363,8 +361,8 @@ fn groups(steps: Vec<Step>) -> Vec<(Vec<Key>, Vec<Step>)> {
     groups.into_values().collect()
 }
 
-/// Checks a group of so many keys that hold nothing at first, in so many configurations at most; an error names the
-/// operation at whose return the search got stuck after explaining the most.
+/// Checks a group of this many keys, which are empty at first, in at most this many configurations. An error names the operation
+/// at whose return the search failed after it had explained the most.
 pub fn check_group(steps: &[Step], keys: usize, tried_max: usize) -> Result<(), Stuck> {
     Search::new(steps, keys).run(tried_max)
 }

@@ -1,4 +1,4 @@
-//! Known good and known bad histories.
+//! Histories that are known to be good or bad.
 
 use super::*;
 use crate::random::RandomStream;
@@ -126,8 +126,8 @@ fn bad_histories_fail() {
 
 const KEYS: usize = 5;
 
-/// A history that correct registers have produced: operations take effect in order at hidden moments, calls and returns
-/// lie around them; some never return, and some of those never took effect.
+/// A history of correct registers: operations take effect in order at hidden moments between their calls and returns; some never
+/// return, and some of those never took effect.
 fn simulated(seed: u64, count: u64, clients: u64) -> Vec<Step> {
     let mut random = RandomStream::of(seed, "history");
     let mut state: State = vec![None; KEYS].into();
@@ -318,7 +318,7 @@ fn the_past_tells_what_became_of_open_writes() {
         ..open(swap(Some(Ok(()))))
     };
     assert_eq!(steps, [done]);
-    // Where a part of the past is not known, a write may lie there.
+    // If a part of the past is unknown, a write may be in it.
     past.leap(5, BTreeMap::new());
     let mut steps = vec![open(Act::Put(1, 7))];
     look_up(&mut steps, &past);

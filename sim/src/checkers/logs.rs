@@ -1,30 +1,30 @@
-//! Log matching (Raft, 5.3) and state machine safety (5.4.3), seen over a whole rehearsal: two entries with the same
-//! index and term carry the same commands and follow entries of the same term, and no two members ever apply different
-//! entries at the same index.
+//! Log matching (Raft, 5.3) and state machine safety (5.4.3), over a whole rehearsal: two entries with the same index and term
+//! carry the same commands and follow entries of the same term, and no two members ever apply different entries at the same
+//! index.
 
 use super::{Violation, violation};
 use std::collections::BTreeMap;
 
-/// An entry of some member's log.
+/// An entry of a member's log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogEntry {
     pub index: u64,
     pub term: u64,
-    /// A sum over what it carries.
+    /// A checksum of its content.
     pub sum: u64,
 }
 
-/// What the members' logs have held so far.
+/// The entries of the members' logs so far.
 #[derive(Clone, Debug, Default)]
 pub struct Logs {
-    /// By index and term: the sum, and the term of the entry before where somebody had that.
+    /// By index and term: the checksum, and the term of the previous entry if a member had that.
     entries: BTreeMap<(u64, u64), (u64, Option<u64>)>,
-    /// Terms of the entries that somebody has applied, by index.
+    /// The terms of entries that a member has applied, by index.
     applied: BTreeMap<u64, (u64, String)>,
 }
 
 impl Logs {
-    /// A stretch of a member's log, in order, of which it has applied the entries up to `applied`.
+    /// Checks consecutive entries of a member's log, of which it has applied those up to `applied`.
     pub fn seen(&mut self, member: &str, stretch: &[LogEntry], applied: u64) -> Result<(), Violation> {
         let mut before: Option<LogEntry> = None;
         for entry in stretch {
@@ -60,7 +60,7 @@ impl Logs {
         Ok(())
     }
 
-    /// Entries seen, the same on several members counted once.
+    /// The number of entries seen; the same entry on several members counts once.
     pub fn entries(&self) -> usize {
         self.entries.len()
     }

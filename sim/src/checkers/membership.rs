@@ -1,5 +1,5 @@
-//! Who is a member, seen over a whole rehearsal: what members and raft's configuration say is the same, whoever was removed is no
-//! member again, and all members agree at equal places of the log.
+//! Membership, over a whole rehearsal: the members of the cluster and raft's configuration agree, a removed member is never a
+//! member again, and all members agree at equal indexes of the log.
 
 use super::{Violation, violation};
 use callboard::state::View;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// What has been seen so far.
 #[derive(Clone, Debug, Default)]
 pub struct Membership {
-    /// Voters, learners and those that were removed, by the index of the newest entry.
+    /// Voters, learners and removed members, by the index of the newest entry.
     seen: BTreeMap<u64, (Sides, String)>,
 }
 
@@ -20,11 +20,11 @@ struct Sides {
 }
 
 impl Membership {
-    /// What a member's newest view says.
+    /// Checks a member's newest view.
     pub fn seen(&mut self, name: &str, view: &View) -> Result<(), Violation> {
         let (index, cluster) = (view.applied_index().get(), &view.cluster);
         if index == 0 {
-            // It has joined and heard nothing yet.
+            // It has joined and received nothing yet.
             return Ok(());
         }
         let ids = |is_learner: bool| -> Vec<u64> {

@@ -1,5 +1,5 @@
-//! What must be true of every rehearsal, each in a file of its own. They know the clients' history, the store's past and
-//! the members' log records, nothing of how the cluster works.
+//! The properties that every rehearsal must have, each in its own file. Checkers know the clients' history, the store's past and
+//! the members' log records, but nothing of how the cluster works.
 
 pub mod compaction;
 pub mod holders;
@@ -15,7 +15,7 @@ mod search;
 pub mod space;
 pub mod watch;
 
-/// A promise that was broken, in a sentence.
+/// A violated property, in a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation(pub String);
 
@@ -25,8 +25,8 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// How many answers a checker could hold against what must be true, and how many it could not, because what they tell of
-/// was compacted before anybody looked.
+/// The number of replies that a checker could judge, and of those that it could not, because their revisions were compacted
+/// before the observer saw them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Judged {
     pub judged: u64,

@@ -1,10 +1,10 @@
-//! What observers of an election were told: one leader after the other, in the order of their keys, and of each leader
-//! everything that it proclaimed after the first that was told, once and in order.
+//! What observers of an election receive: one leader after the other, in the order of their keys, and of each leader every
+//! proclamation after the first one received, once and in order.
 
 use super::{Violation, violation};
 use std::collections::BTreeMap;
 
-/// One thing that an observer was told.
+/// One message to an observer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     /// In the header.
@@ -22,7 +22,7 @@ pub struct Observed {
     pub told: Vec<Told>,
 }
 
-/// Checks all streams against what was proclaimed for certain, by revision, and says how much was told.
+/// Checks all streams against the acknowledged proclamations, by revision. Returns the number of messages.
 pub fn check(streams: &[Observed], proclaimed: &BTreeMap<i64, String>) -> Result<u64, Violation> {
     let mut count = 0;
     for stream in streams {

@@ -1,7 +1,7 @@
-//! Whole answers against the store's past: what the reference model says that a request must be told at its revision, and
-//! what it must have changed, to the last field. Every change of these keys was asked for: by an answered request at its
-//! revision, by one whose client does not know, or by the end of a lease, which takes all keys that it holds and no other.
-//! Revisions do not run against time.
+//! Whole replies against the store's past: the reply that the reference model predicts for a request at its revision, and its
+//! changes, to the last field. Every change of these keys was requested: by an answered request at its revision, by one with an
+//! unknown outcome, or by the expiry of a lease, which deletes exactly the keys attached to it. Revisions never decrease with
+//! time.
 //!
 //! Revisions order all writes, and each state follows from the one before, so together this is linearizability.
 
@@ -16,21 +16,21 @@ use callboard::proto::etcdserverpb::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// With what the keys of these requests begin.
+/// The prefix of the keys of these requests.
 pub const KEY_PREFIX: &[u8] = b"q";
 
-/// What was asked for.
+/// The request of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     Range(RangeRequest),
     Put(PutRequest),
     DeleteRange(DeleteRangeRequest),
     Txn(TxnRequest),
-    /// The end of a lease.
+    /// The revocation of a lease.
     Revoke(i64),
 }
 
-/// The answer.
+/// The reply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Range(RangeResponse),
@@ -94,7 +94,7 @@ impl Answer {
         header.map_or(0, |header| header.revision)
     }
 
-    /// Whether it says that something was changed.
+    /// Whether it reports a change.
     fn changed(&self) -> bool {
         match self {
             Self::Range(_) | Self::Revoked(_) => false,
@@ -104,7 +104,7 @@ impl Answer {
         }
     }
 
-    /// The same without what only the member that answered knows.
+    /// The same without the fields that depend on the member that replied.
     fn plain(mut self) -> Self {
         let header = match &mut self {
             Self::Range(answer) => &mut answer.header,
@@ -142,8 +142,8 @@ fn wrote(changes: &[Change], id: u64) -> bool {
     values.any(|record| record.value.starts_with(own.as_bytes()))
 }
 
-/// Whether a transaction may be answered from any member's own state, as etcd has it: it has nothing but ranges, and all of
-/// them may.
+/// Whether a transaction may be served from any member's own state, as in etcd: it has only ranges, and all of them are
+/// serializable.
 fn is_serializable(txn: &TxnRequest) -> bool {
     let mut all = txn.success.iter().chain(&txn.failure);
     all.all(
@@ -151,7 +151,7 @@ fn is_serializable(txn: &TxnRequest) -> bool {
     )
 }
 
-/// Checks all requests, and says how many answers and how many revisions could be judged.
+/// Checks all requests. Returns how many replies and revisions could be judged.
 pub fn check(asked: &[Asked], past: &RecordPast) -> Result<Judged, Violation> {
     let states = past.states();
     let mut judged = Judged::default();
@@ -165,7 +165,7 @@ pub fn check(asked: &[Asked], past: &RecordPast) -> Result<Judged, Violation> {
     Ok(judged)
 }
 
-/// What a request does to the store that it finds, and what it is told.
+/// Executes a request on the model, and returns the expected reply.
 fn carry_out(request: &Request, store: &mut Store<'_>) -> Result<Answer, Unpredicted> {
     Ok(match request {
         Request::Range(range) => Answer::Range(store.range(range)?),
@@ -176,7 +176,7 @@ fn carry_out(request: &Request, store: &mut Store<'_>) -> Result<Answer, Unpredi
     })
 }
 
-/// Whether it could be judged.
+/// Checks a reply; false if it could not be judged.
 fn check_answer(
     asked: &Asked,
     answer: &Answer,
@@ -239,7 +239,7 @@ fn check_revoked(id: u64, lease: i64, held: Option<&Records>) -> Result<bool, Vi
     }
 }
 
-/// Every change of these keys was asked for, and made once.
+/// Every change of these keys was requested, and made once.
 fn check_origin(asked: &[Asked], past: &RecordPast, states: &States) -> Result<Judged, Violation> {
     let answered: BTreeSet<i64> = asked
         .iter()
@@ -279,7 +279,8 @@ fn check_origin(asked: &[Asked], past: &RecordPast, states: &States) -> Result<J
     Ok(judged)
 }
 
-/// One of these requests made the changes. Two may have done the same where nothing is written, or a value is kept.
+/// Checks that one of these requests made the changes. Two requests may have made the same change if nothing is written, or if a
+/// value is kept.
 fn check_writers(
     writers: &[u64],
     changes: &[Change],
@@ -305,7 +306,7 @@ fn check_writers(
     }
 }
 
-/// Whether these changes are what the end of one lease does: all its keys go, in their order.
+/// Whether these changes are the expiry of one lease: all its keys are deleted, in order.
 fn is_end_of_lease(changes: &[Change], before: &Records) -> bool {
     let Some(lease) = changes.first().and_then(|change| before.get(&change.key)) else {
         return false;
@@ -318,7 +319,7 @@ fn is_end_of_lease(changes: &[Change], before: &Records) -> bool {
             .eq(changes.iter().map(|change| &change.key))
 }
 
-/// What was answered before a call has no higher revision than the call's own answer.
+/// A reply that was received before a call has no higher revision than that call's own reply.
 fn check_time(asked: &[Asked]) -> Result<(), Violation> {
     let mut returns: Vec<(u64, i64, u64)> = Vec::new();
     for request in asked {

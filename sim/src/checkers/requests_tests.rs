@@ -1,4 +1,4 @@
-//! Good and bad answers.
+//! Good and bad replies.
 
 use super::*;
 use callboard::proto::mvccpb::KeyValue;
@@ -12,7 +12,7 @@ fn put(key: &'static str, lease: i64) -> PutRequest {
     }
 }
 
-/// A store that has carried requests out, and what their clients were told.
+/// A store that has executed requests, and the replies to its clients.
 #[derive(Default)]
 struct Told {
     past: RecordPast,
@@ -20,7 +20,7 @@ struct Told {
 }
 
 impl Told {
-    /// Carries a request out, and answers it.
+    /// Executes a request and records its reply.
     fn answered(&mut self, request: Request) -> &mut Self {
         let states = self.past.states();
         let mut store = Store::at(&states, self.past.revision()).expect("known");
@@ -43,7 +43,7 @@ impl Told {
         self
     }
 
-    /// Deletes keys for no reason that a client knows.
+    /// Deletes keys without a request.
     fn deleted(&mut self, keys: &[&'static str]) -> &mut Self {
         let gone = keys.iter().map(|key| Change {
             key: (*key).into(),

@@ -1,22 +1,21 @@
-//! The store's past against what clients were told: every acknowledged write is in it once, at the revision that was
-//! answered; nothing is in it that nobody wrote; every read, of the present or of the past, saw the state at its
-//! revision; and revisions never run against time.
+//! The store's past against the replies to clients. Every acknowledged write is in it once, at the revision of its reply. Every
+//! change in it was requested. Every read, of the present or of the past, saw the state at its revision. Revisions never decrease
+//! with time.
 
 use super::{Judged, Violation, violation};
 use crate::history::{Answer, Held, History, Input, Key, Operation, Outcome, Value};
 use crate::model::{Known, Past, State};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What could be judged.
+/// The number of replies that could be judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     /// Acknowledged changes.
     pub written: Judged,
-    /// Answers that show a state.
+    /// Replies that show a state.
     pub seen: Judged,
 }
 
-/// Checks all of it.
 pub fn check(history: &History, past: &Past) -> Result<Checked, Violation> {
     let written = check_written(history, past)?;
     check_origin(history, past)?;
@@ -25,7 +24,7 @@ pub fn check(history: &History, past: &Past) -> Result<Checked, Violation> {
     Ok(Checked { written, seen })
 }
 
-/// What an operation does to keys when it changes them.
+/// The changes of keys by an operation, if it changes them.
 fn changes_of(operation: &Operation) -> Vec<Held> {
     let value = (!matches!(operation.input, Input::DeleteRange { .. })).then_some(operation.id);
     let keys = operation.input.keys();
@@ -56,7 +55,7 @@ fn check_written(history: &History, past: &Past) -> Result<Judged, Violation> {
     Ok(judged)
 }
 
-/// Every change in the past was asked for, and made once.
+/// Every change in the past was requested, and made once.
 fn check_origin(history: &History, past: &Past) -> Result<(), Violation> {
     let mut made: BTreeMap<Value, i64> = BTreeMap::new();
     let mut unexplained_deletes: BTreeMap<Key, u64> = BTreeMap::new();
@@ -124,7 +123,7 @@ fn check_writer(
     }
 }
 
-/// Every answer shows the state at its revision, or the one before it where it changed something.
+/// Every reply shows the state at its revision, or the one before it if it reports a change.
 fn check_seen(history: &History, past: &Past) -> Result<Judged, Violation> {
     let mut judged = Judged::default();
     let mut seen: Vec<(i64, &Operation, &Answer)> = Vec::new();
@@ -165,7 +164,7 @@ fn check_seen(history: &History, past: &Past) -> Result<Judged, Violation> {
     Ok(judged)
 }
 
-/// Whether this answer can be given where the store holds this.
+/// Whether this reply fits this state.
 fn fits(input: &Input, answer: &Answer, state: &State) -> bool {
     let is = |(key, value): &Held| state.get(key) == value.as_ref();
     match (input, answer) {
@@ -185,8 +184,8 @@ fn fits(input: &Input, answer: &Answer, state: &State) -> bool {
     }
 }
 
-/// What was answered before a call has no higher revision than the call's own answer. Reads of the past and
-/// serializable reads are not bound by it.
+/// A reply that was received before a call has no higher revision than that call's own reply. Reads of the past and serializable
+/// reads are exempt.
 fn check_time(history: &History) -> Result<(), Violation> {
     let mut returns: Vec<(u64, i64, u64)> = Vec::new();
     for operation in &history.operations {

@@ -1,4 +1,4 @@
-//! One good history, and one broken promise at a time.
+//! One good history, and variants that each violate one property.
 
 use super::*;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const GET: Input = Input::Get {
     serializable: false,
 };
 
-/// Put, open swap that was applied, delete, reads of now and then.
+/// A put, an open swap that was applied, a delete, reads of the present and the past.
 fn good() -> (History, Past) {
     let mut history = History::default();
     answered(

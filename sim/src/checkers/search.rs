@@ -1,10 +1,10 @@
-//! The search for an order in which operations can have taken effect, one after the other.
+//! The search for an order in which the operations can have taken effect.
 
 use super::linearizable::{State, Step, Stuck};
 use std::collections::HashSet;
 use xxhash_rust::xxh3::{Xxh3DefaultBuilder, xxh3_128};
 
-/// Calls and returns in the order in which they happened, as a list from which operations are lifted out.
+/// Calls and returns in the order in which they happened, as a linked list from which operations are unlinked.
 pub(super) struct Search<'a> {
     steps: &'a [Step],
     /// (step, whether this is its call), by place in the list; the place 0 is the head.
@@ -14,12 +14,12 @@ pub(super) struct Search<'a> {
     return_place: Vec<Option<usize>>,
     done: Bits,
     held: State,
-    /// Place of the call that took effect, and the state before it.
+    /// The place of the call that took effect, and the state before it.
     taken: Vec<(usize, State)>,
-    /// Configurations, by their fingerprints: of a million, two are alike once in 10^26 searches.
+    /// Configurations, by their fingerprints: of a million, two collide once in 10^26 searches.
     tried: HashSet<u128, Xxh3DefaultBuilder>,
     buffer: Vec<u8>,
-    /// Operations that must still take effect.
+    /// The number of operations that must still take effect.
     left: usize,
     fewest_left: (usize, u64),
 }
@@ -64,7 +64,7 @@ impl<'a> Search<'a> {
     }
 
     pub(super) fn run(mut self, tried_max: usize) -> Result<(), Stuck> {
-        // The newest candidate that led nowhere: those after it are tried next.
+        // The last candidate that failed: those after it are tried next.
         let mut after = None;
         while self.left > 0 {
             if self.tried.len() > tried_max {
@@ -75,7 +75,7 @@ impl<'a> Search<'a> {
                 after = (!taken).then_some((hint, place));
                 continue;
             }
-            // What has taken effect must have done so in another order.
+            // The operations that have taken effect must have done so in another order.
             let Some((place, held)) = self.taken.pop() else {
                 return Err(Stuck::At(self.fewest_left.1));
             };
@@ -89,8 +89,8 @@ impl<'a> Search<'a> {
         self.steps[self.events[place].0].hint
     }
 
-    /// The next of the operations that may take effect now: those called before anything that has not taken effect
-    /// returns.
+    /// The next operation that may take effect now: those called before the first return of an operation that has not taken
+    /// effect.
     fn candidate(&mut self, after: Option<(u64, usize)>) -> Option<(u64, usize)> {
         let mut best = None;
         let mut place = self.next[0];
@@ -111,7 +111,7 @@ impl<'a> Search<'a> {
         best
     }
 
-    /// Lets an operation take effect, unless it cannot or this has been tried.
+    /// Lets an operation take effect, unless it cannot or this configuration was tried before.
     fn take(&mut self, place: usize, number: usize) -> bool {
         let Some(held) = self.steps[number].act.apply(&self.held) else {
             return false;
@@ -193,8 +193,7 @@ impl Bits {
         }
     }
 
-    /// The set in bytes, without the full words at its beginning and the empty ones at its end: that much is the same for
-    /// all.
+    /// The set in bytes, without the full words at its beginning and the empty ones at its end.
     fn describe(&self, out: &mut Vec<u8>) {
         let last = self.words.iter().rposition(|word| *word != 0);
         let end = last.map_or(0, |last| last + 1).max(self.full);

@@ -1,29 +1,30 @@
-//! Space: writes are refused for lack of it only while an alarm is raised, or a member sees the quota reached.
+//! Space: writes are refused for lack of it only while an alarm is raised, or while a member sees the quota reached.
 
 use super::{Violation, violation};
 use crate::history::{History, Outcome};
 use std::time::Duration;
 
-/// How far apart a refusal and the look that explains it may be: a client hears of it later, and looks are this rare.
+/// The maximum time between a refusal and the observation that explains it: the client receives the refusal later, and
+/// observations have this interval.
 const APART_MAX: Duration = Duration::from_millis(500);
 
-/// When refusals had a reason: from when until when each.
+/// The periods in which refusals had a reason.
 #[derive(Clone, Debug, Default)]
 pub struct Reasons(Vec<(Duration, Duration)>);
 
 impl Reasons {
-    /// Seen at this moment.
+    /// Records a reason at this moment.
     pub fn seen_at(&mut self, now: Duration) {
         self.0.push((now, now));
     }
 
-    /// There is one from now on; gives its number.
+    /// Records that a reason begins; returns its number.
     pub fn begin(&mut self, now: Duration) -> usize {
         self.0.push((now, Duration::MAX));
         self.0.len() - 1
     }
 
-    /// It is over.
+    /// Records that it ends.
     pub fn end(&mut self, number: usize, now: Duration) {
         self.0[number].1 = now;
     }
@@ -35,12 +36,12 @@ impl Reasons {
     }
 }
 
-/// Whether an answer says so.
+/// Whether a reply is such a refusal.
 pub fn is_refusal(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Refused(reason) if reason.contains("database space exceeded"))
 }
 
-/// Checks what ended before `until`: from then on nobody looked.
+/// Checks operations that ended before `until`: there are no observations after that.
 pub fn check(history: &History, reasons: &Reasons, until: Duration) -> Result<(), Violation> {
     for operation in &history.operations {
         let (Some((_, outcome)), Some(returned_at)) = (&operation.returned, operation.returned_at) else {

@@ -1,6 +1,6 @@
-//! What watchers saw against what the store did. Every watcher got exactly the changes it asked for: filtered, in order,
-//! once, whole revisions at a time, from its start revision on and over every lost connection; with the record before
-//! the change if it wanted that; and when it was told that it had seen everything up to a revision, it had.
+//! The events of watchers against the store's changes. Every watcher got exactly the changes that it asked for: filtered, in
+//! order, once, whole revisions at a time, from its start revision on and across all lost connections; with the record before the
+//! change if it wanted that. And a progress notification was sent only when the watcher had everything up to its revision.
 //!
 //! These are the promises that etcd makes of watches (etcd.io, "API guarantees").
 
@@ -18,14 +18,14 @@ pub struct Follow {
     pub puts: bool,
     pub deletes: bool,
     pub previous: bool,
-    /// The revision it begins with, once the server has said so.
+    /// Its first revision, once the server has confirmed it.
     pub from: Option<i64>,
     pub seen: Vec<Seen>,
-    /// It still watches when the rehearsal ends.
+    /// It is still open when the rehearsal ends.
     pub lives: bool,
 }
 
-/// What it was told.
+/// A message to a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// One response, with the revision in its header.
@@ -51,7 +51,7 @@ pub struct SeenEvent {
     pub previous: Option<(i64, Vec<u8>)>,
 }
 
-/// One change as the store has it.
+/// One change of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreChange {
     pub revision: i64,
@@ -61,13 +61,13 @@ pub struct StoreChange {
     pub before: Before,
 }
 
-/// What a change has replaced.
+/// The record that a change has replaced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Before {
     Nothing,
     /// Revision and value.
     Record(i64, Vec<u8>),
-    /// It was compacted before anybody looked.
+    /// It was compacted before the observer saw it.
     Unknown,
 }
 
@@ -75,15 +75,15 @@ pub enum Before {
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     pub compacted: i64,
-    /// Revisions of which nobody knows what they changed.
+    /// Revisions whose changes are unknown.
     pub hidden: BTreeSet<i64>,
-    /// Every revision that somebody has, or may have, compacted up to.
+    /// Every revision that was, or may have been, compacted to.
     pub compactions: BTreeSet<i64>,
     pub changes: Vec<StoreChange>,
 }
 
 impl Store {
-    /// The store as it was seen while it changed.
+    /// The store as it was observed.
     pub fn new(past: &RecordPast, compactions: BTreeSet<i64>, compacted: i64) -> Self {
         let states = past.states();
         let mut store = Self {
@@ -120,19 +120,19 @@ impl Store {
     }
 }
 
-/// What the checker found.
+/// The number of events that could be judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
     pub events: Judged,
-    /// What events say that was there before, where that was asked for.
+    /// Records before the changes, where they were requested.
     pub previous: Judged,
-    /// Of those, such as had no record before because a compaction had reached their own revision.
+    /// Of those, the ones without a record because a compaction had reached their own revision.
     pub compacted: u64,
 }
 
 impl Follow {
-    /// Everything up to here has been told. Servers, as etcd's, report no progress to a watcher that waits for what is
-    /// still to come: it has nothing to be told before its first revision.
+    /// The revision up to which everything was received. Servers, as etcd's, send no progress notification to a watcher that
+    /// starts in the future: nothing is due before its first revision.
     pub fn through(&self) -> i64 {
         let before = self.from.map_or(0, |from| from - 1);
         let revisions = self.seen.iter().filter_map(|seen| match seen {
@@ -143,7 +143,7 @@ impl Follow {
         revisions.max().unwrap_or(0).max(before)
     }
 
-    /// Whether it was told that it is over.
+    /// Whether it was told that it has ended.
     pub fn is_over(&self) -> bool {
         matches!(self.seen.last(), Some(Seen::Compacted(_) | Seen::Canceled(_)))
     }
@@ -158,7 +158,7 @@ impl Follow {
     }
 }
 
-/// Checks all watchers, and says how much could be judged.
+/// Checks all watchers. Returns how much could be judged.
 pub fn check(follows: &[Follow], store: &Store) -> Result<Checked, Violation> {
     let mut checked = Checked::default();
     for follow in follows {
@@ -236,7 +236,7 @@ fn check_one(follow: &Follow, store: &Store, checked: &mut Checked) -> Result<()
     Ok(())
 }
 
-/// A response goes on where the one before it ended, with another revision; inside it revisions repeat.
+/// Checks that a response continues where the previous one ended, with a later revision; inside it revisions may repeat.
 fn check_order(events: &[SeenEvent], last_revision: i64, response_revision: i64) -> Result<(), Violation> {
     let mut lowest = last_revision + 1;
     for event in events {
@@ -274,9 +274,9 @@ fn is_same(event: &SeenEvent, change: &StoreChange) -> bool {
         && (event.value.is_none() || event.create_revision == change.create_revision)
 }
 
-/// The record before is there if it was wanted. It may be missing in one case alone: who reads from the past gets no record
-/// from before the revision up to which the store is compacted, and the event is of that very revision. (An event of an
-/// earlier revision cannot be read then, and was read before with what it had replaced.)
+/// Checks that the record before the change is there if it was wanted. It may be missing in one case only: a read from the past
+/// returns no record from before the compact revision, and the event is of exactly that revision. (An event of an earlier
+/// revision cannot be read then; it was read before, with the record that it had replaced.)
 fn check_previous(
     follow: &Follow,
     event: &SeenEvent,

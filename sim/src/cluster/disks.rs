@@ -1,4 +1,4 @@
-//! What is done to the disks of members whose processes do not run, or do not know of it, and how it is undone.
+//! Faults of the disks of members, and their repair.
 
 use super::{Cluster, Trouble, lock};
 use crate::disk::{self, Lost};
@@ -7,7 +7,7 @@ use callboard::storage::directory::DataDirectory;
 use std::path::{Path, PathBuf};
 
 impl Cluster {
-    /// Does something to a member's disk, unless something was done to it already.
+    /// Records a fault of a member's disk, unless it has one already.
     pub fn trouble(&self, number: usize, trouble: Trouble) -> bool {
         let mut process = lock(&self.members[number].process);
         if process.trouble.is_some() {
@@ -17,20 +17,20 @@ impl Cluster {
         true
     }
 
-    /// What was done to it turns out to be something else.
+    /// Replaces the fault of a member's disk by another.
     pub fn change_trouble(&self, number: usize, trouble: Trouble) {
         let mut process = lock(&self.members[number].process);
         process.has_rotted |= matches!(&trouble, Trouble::Rotten(flips) if !flips.is_empty());
         process.trouble = Some(trouble);
     }
 
-    /// Whether bits have ever flipped on the disk of the member of this name.
+    /// Whether bits have ever flipped on the disk of the member with this name.
     pub fn has_rotted(&self, name: &str) -> bool {
         let mut named = self.members.iter().filter(|member| member.name == name);
         named.any(|member| lock(&member.process).has_rotted)
     }
 
-    /// Cuts the power of a machine whose process has ended: what it had not synced is gone.
+    /// Cuts the power of a machine whose process has ended: its unsynced writes are lost.
     pub fn lose_power_of_dead(&self, number: usize, random: &mut RandomStream) {
         if !self.is_idle(number) {
             return;
@@ -40,7 +40,7 @@ impl Cluster {
         self.note_lost(number, lost);
     }
 
-    /// Tells what a loss of power took.
+    /// Reports what a power loss took.
     pub fn note_lost(&self, number: usize, lost: Lost) {
         let note = format!(
             "{} unsynced writes lost, {} torn, {} files out of order, {} names",
@@ -54,7 +54,7 @@ impl Cluster {
         self.world.count("names lost", lost.names);
     }
 
-    /// Undoes what was done to a member's disk; its process has ended when this returns, if anything was noticed.
+    /// Repairs a member's disk. If the process has noticed the fault, it has ended when this returns.
     pub async fn repair(&self, number: usize) {
         let member = &self.members[number];
         let Some(trouble) = lock(&member.process).trouble.clone() else {
@@ -63,7 +63,7 @@ impl Cluster {
         if trouble != Trouble::Ailing || disk::has_met_error(&member.directory) {
             self.kill(number).await;
         }
-        // One that has just ended is judged by what was wrong with its disk.
+        // A process that has just ended is judged by the fault that its disk had.
         self.wait_for_death(number).await;
         let undone = match &trouble {
             Trouble::Ailing => {
@@ -85,12 +85,12 @@ impl Cluster {
         lock(&member.process).trouble = None;
     }
 
-    /// Nothing is wrong with a member's disk any more.
+    /// Clears the fault of a member's disk.
     pub fn end_trouble(&self, number: usize) {
         lock(&self.members[number].process).trouble = None;
     }
 
-    /// Empties a member's disk, whose process must not run: what is started on it is to join the cluster.
+    /// Empties the disk of a member, whose process must not run: the next process on it must join the cluster.
     pub fn wipe(&self, number: usize) {
         let directory = &self.members[number].directory;
         for gone in [directory, &copied(directory)] {
@@ -102,7 +102,7 @@ impl Cluster {
         lock(&self.members[number].process).joins = true;
     }
 
-    /// Whose data directory is on a member's disk, whose process must not run.
+    /// The member whose data directory is on a disk; the process there must not run.
     pub fn owner(&self, number: usize) -> Option<u64> {
         let directory = &self.members[number].directory;
         disk::unnoticed(|| {
@@ -114,14 +114,14 @@ impl Cluster {
         })
     }
 
-    /// Puts a disk with nothing on it in the place of a member's, whose process must not run.
+    /// Replaces the disk of a member by an empty one. Its process must not run.
     pub fn replace_disk(&self, number: usize) -> std::io::Result<()> {
         let directory = &self.members[number].directory;
         disk::carry(directory, &aside(directory))?;
         callboard::env::create_directory(directory).map_err(std::io::Error::other)
     }
 
-    /// Copies the disk of a member whose process must not do anything meanwhile. False if there is a copy already.
+    /// Copies the disk of a member, whose process must not do anything meanwhile. False if there is a copy already.
     pub fn copy_disk(&self, number: usize) -> bool {
         let directory = &self.members[number].directory;
         let copy = copied(directory);
@@ -132,7 +132,7 @@ impl Cluster {
         true
     }
 
-    /// Puts the copy of a member's disk in its place. Its process must not run.
+    /// Replaces a member's disk by its copy. Its process must not run.
     pub fn put_copy_in_place(&self, number: usize) -> std::io::Result<()> {
         let directory = &self.members[number].directory;
         disk::carry(directory, &aside(directory))?;
@@ -148,7 +148,7 @@ impl Cluster {
     }
 }
 
-/// Where a disk is kept that another one has taken the place of.
+/// Where a replaced disk is kept.
 fn aside(directory: &Path) -> PathBuf {
     directory.with_extension("aside")
 }

@@ -1,4 +1,4 @@
-//! The links between machines: how one is dialled, what goes wrong with them, and how that is put right again.
+//! The links between machines: how to dial, their faults, and the repair of these.
 
 use super::{Cluster, member_address, peer_url};
 use callboard::cluster::MemberUrl;
@@ -38,7 +38,7 @@ impl Cluster {
         });
     }
 
-    /// Has so many of the next frames with data vanish that go one way between two members.
+    /// Drops this many of the next frames with data in one direction between two members.
     pub fn lose_frames(&self, from: usize, to: usize, frames: u64) {
         network::change_road(member_address(from), member_address(to), |road| {
             road.vanishing_frames = frames;
@@ -85,7 +85,7 @@ impl Cluster {
         }
     }
 
-    /// Mends everything among these members.
+    /// Restores all links among these members.
     pub fn mend_all(&self, members: &[usize]) {
         for from in members {
             for to in members {

@@ -1,4 +1,4 @@
-//! What runs on a member's machine: its flags, its engines' options, and one life of its process.
+//! A member's machine: its flags, its engines' options, and one run of its process.
 
 use super::{End, Process, Trouble, endpoint, lock, peer_url};
 use crate::disk;
@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-/// How members run their storage engines.
+/// The options of the members' storage engines.
 pub(super) fn engine_options(options: &Options) -> EngineOptions {
     let engine = &options.engine;
     EngineOptions {
@@ -27,7 +27,7 @@ pub(super) fn engine_options(options: &Options) -> EngineOptions {
     }
 }
 
-/// Whether a start was refused for what its data directory holds.
+/// Whether a start was refused because of its data directory.
 fn is_about_directory(error: &StartError) -> bool {
     matches!(
         error,
@@ -41,7 +41,7 @@ fn is_about_directory(error: &StartError) -> bool {
     )
 }
 
-/// Whether every earlier start has come so far that it was refused or went on. Else the next one puts back what was cut off.
+/// Whether every earlier start was refused or continued. If not, the next one restores what was cut off.
 fn is_decided(directory: &Path) -> bool {
     let state = callboard::storage::directory::state_in_use(directory);
     let databases = state.into_iter().chain([directory.join("log")]);
@@ -50,11 +50,11 @@ fn is_decided(directory: &Path) -> bool {
         .all(|database| !database.join("torn").exists())
 }
 
-/// A process: the member from its flags up, as the program's `main` runs it. Gives the reason why it ended, if that was
-/// not asked for.
+/// Runs a process: the member from its flags up, as the program's `main` does. Returns the reason for its end unless it was asked
+/// to stop.
 pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mutex<Process>>) -> End {
     let directory = config.data_dir.clone();
-    // A disk that fails cannot be put back as it was.
+    // A failing disk cannot be restored to its previous state.
     let is_suspect =
         !matches!(lock(&process).trouble, None | Some(Trouble::Ailing)) && is_decided(&directory);
     let before = is_suspect.then(|| disk::sums(&directory));
@@ -70,13 +70,13 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
         Ended::Failed(reason) => Some(reason),
         Ended::Removed => Some("it was removed from the cluster".to_owned()),
         Ended::Refused(error) => {
-            // What is refused later than that was in order.
+            // A start that is refused later than that had accepted the directory.
             let before = before.filter(|_| is_about_directory(&error));
             changed = before.and_then(|before| disk::difference(&before, &disk::sums(&directory)));
             Some(error.to_string())
         }
     };
-    // The process is gone at once, with all its threads.
+    // The process ends immediately, with all its threads.
     disk::freeze(&directory);
     let mut process = lock(&process);
     process.running = false;
@@ -90,7 +90,7 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
     }
 }
 
-/// The configuration that an operator's flags would give.
+/// The configuration from an operator's flags.
 pub(super) fn member_config(options: &Options, number: usize, directory: &Path, joins: bool) -> Server {
     let url = format!("http://{}", endpoint(number));
     let cluster: Vec<_> = (0..options.members)

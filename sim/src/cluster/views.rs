@@ -1,4 +1,4 @@
-//! What members say of themselves, seen from outside.
+//! The members' status, seen from outside.
 
 use super::{Cluster, lock};
 use crate::trace::Standing;
@@ -13,7 +13,7 @@ impl Cluster {
         process.backend.as_ref().map(|backend| backend.views.clone())
     }
 
-    /// The log of a member that has started, and where its raft stands.
+    /// The log of a member that has started, and its raft status.
     pub fn log(&self, number: usize) -> Option<(LogDatabase, RaftStatus)> {
         let process = lock(&self.members[number].process);
         let backend = process.backend.as_ref()?;
@@ -33,7 +33,7 @@ impl Cluster {
         })
     }
 
-    /// The member that leads the highest term, as far as members themselves say.
+    /// The leader of the highest term, according to the members themselves.
     pub fn leader(&self) -> Option<usize> {
         let claims = self.members.iter().enumerate().filter_map(|(number, member)| {
             let process = lock(&member.process);
@@ -53,7 +53,7 @@ impl Cluster {
             .is_some_and(|backend| backend.views.load().is_learner(backend.identity.member))
     }
 
-    /// Whether a member takes itself for the leader.
+    /// Whether a member considers itself the leader.
     pub fn leads(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);
         process.backend.as_ref().is_some_and(|backend| {

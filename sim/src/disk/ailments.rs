@@ -1,7 +1,6 @@
-//! Disks that do not do what they are asked: errors that calls return while a disk is ill, or once its machine has no power
-//! any more.
+//! Disk errors: calls that fail while a disk is ill, or once its machine has lost power.
 //!
-//! The calls of the rehearsal's own thread fail, or those of the storage engine's threads, never both: the former wait
+//! Either the calls of the rehearsal's own thread fail, or those of the storage engine's threads, never both. The former waits
 //! while the latter work, so each keeps an order that the seed decides.
 
 use super::names;
@@ -10,18 +9,17 @@ use libc::c_int;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// What a disk can suffer from.
+/// The kinds of disk errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ailment {
-    /// Syncs fail. What was written since the last good one may be lost at the next loss of power, whatever later syncs
-    /// say.
+    /// Syncs fail. Data written since the last successful one may be lost at the next power loss, whatever later syncs return.
     Syncs,
     Writes,
     Reads,
     /// There is no space left.
     Full,
-    /// One sync fails that the storage engine's own thread makes; later ones on the same file succeed. What was written
-    /// before may be lost all the same.
+    /// One sync of the storage engine's own thread fails; later ones on the same file succeed. Data written before may still be
+    /// lost.
     EngineSync,
     /// Writes of the storage engine's own thread fail.
     EngineWrites,
@@ -35,13 +33,13 @@ impl Ailment {
     }
 }
 
-/// What a file is asked for.
+/// The kind of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
     Sync,
     Write,
     Read,
-    /// A name is removed.
+    /// Removes a name.
     Name,
 }
 
@@ -56,19 +54,19 @@ impl Call {
     }
 }
 
-/// Files that a member goes on without where the disk is full: it stops for no error of these.
+/// Files that a member does not need on a full disk: it does not stop on their errors.
 const SPARED: [&str; 2] = ["reserve", "contacts"];
 
-/// A disk that is ill.
+/// A disk with errors.
 #[derive(Debug)]
 pub(super) struct Ailing {
     pub directory: PathBuf,
     ailment: Ailment,
-    /// Calls that still succeed.
+    /// The number of calls that still succeed.
     good_calls: u64,
     failed: u64,
     first_failed: PathBuf,
-    /// What is done as soon as a call has failed.
+    /// Called as soon as a call has failed.
     at_first: Option<fn(&Path)>,
 }
 
@@ -96,7 +94,7 @@ impl Ailing {
 }
 
 impl Disks {
-    /// Whether a call on this file fails, and how.
+    /// Whether and how a call on this file fails.
     pub(super) fn failure(&mut self, path: &Path, call: Call) -> Option<Failure> {
         if self.ailing.is_empty() {
             return None;
@@ -130,12 +128,12 @@ impl Disks {
     }
 }
 
-/// The disk under a directory falls ill, after some calls more.
+/// Makes the disk under a directory fail after this many calls.
 pub fn fall_ill(directory: &Path, ailment: Ailment, good_calls: u64) {
     fall_ill_and(directory, ailment, good_calls, None);
 }
 
-/// The same; what is given is done with the first call that fails, at once, wherever that is.
+/// The same; `at_first` is called immediately with the first failing call, wherever that is.
 pub fn fall_ill_and(directory: &Path, ailment: Ailment, good_calls: u64, at_first: Option<fn(&Path)>) {
     disks().ailing.push(Ailing {
         directory: directory.to_owned(),
@@ -147,15 +145,14 @@ pub fn fall_ill_and(directory: &Path, ailment: Ailment, good_calls: u64, at_firs
     });
 }
 
-/// The storage engine's own thread is told of an error in a sync of one of these journals, and of nothing else: what was
-/// not synced is lost, and the engine's next sync returns success, as it does until the engine has noted that it cannot go
-/// on. False if all was synced.
+/// Tells only the storage engine's own thread of a sync error in one of these journals: unsynced data is lost, and the engine's
+/// next sync returns success, as it does until the engine has recorded that it cannot continue. False if everything was synced.
 pub fn hide_error(database: &Path) -> bool {
     let mut disks = disks();
     let files = disks.files.values_mut();
     let mut found = false;
     for file in files.filter(|file| file.path.parent() == Some(database)) {
-        // What earlier errors were followed by is no matter.
+        // Syncs after earlier errors do not count.
         (file.hides_error, file.syncs_since) = (false, 0);
         if file.unsynced.is_empty() {
             continue;
@@ -163,8 +160,8 @@ pub fn hide_error(database: &Path) -> bool {
         let Some(descriptor) = file.writes_through else {
             continue;
         };
-        // Whoever opens a file is not told of what others know. The engine notes its errors before it lets go of a journal
-        // that nobody else has open yet.
+        // A descriptor that is opened later is not told of errors that others know. The engine records its errors before it
+        // releases a journal that only it has open.
         if file.told.keys().all(|opened| *opened == descriptor) {
             continue;
         }
@@ -179,7 +176,7 @@ pub fn hide_error(database: &Path) -> bool {
     found
 }
 
-/// How many syncs of a database's files were asked for since one has failed.
+/// The number of syncs of a database's files since a sync has failed.
 pub fn syncs_since_error(database: &Path) -> u64 {
     let disks = disks();
     let files = disks.files.values();
@@ -189,20 +186,20 @@ pub fn syncs_since_error(database: &Path) -> u64 {
         .sum()
 }
 
-/// How many calls have failed so far.
+/// The number of failed calls so far.
 pub fn failed_calls(directory: &Path) -> u64 {
     let disks = disks();
     let ill = disks.ailing.iter().filter(|ailing| ailing.directory == directory);
     ill.map(|ailing| ailing.failed).sum()
 }
 
-/// Whether anything on it has met an error, told of or not.
+/// Whether there was an error in the directory, reported or hidden.
 pub fn has_met_error(directory: &Path) -> bool {
     let hidden = |file: &super::Tracked| file.errors > 0 && file.path.starts_with(directory);
     failed_calls(directory) > 0 || disks().files.values().any(hidden)
 }
 
-/// The first file that a call to has failed for; none where that is not known.
+/// The first file for which a call has failed; none if unknown.
 pub fn first_failed(directory: &Path) -> Option<PathBuf> {
     let disks = disks();
     let mut ill = disks.ailing.iter();
@@ -210,12 +207,12 @@ pub fn first_failed(directory: &Path) -> Option<PathBuf> {
     Some(ailing.first_failed.clone())
 }
 
-/// It is well again.
+/// Ends the errors of a disk.
 pub fn get_well(directory: &Path) {
     disks().ailing.retain(|ailing| ailing.directory != directory);
 }
 
-/// Moves a disk's directory, as by carrying the disk elsewhere: nothing on it changes.
+/// Moves a disk's directory, as when the disk is moved to another machine: its content does not change.
 pub fn carry(from: &Path, to: &Path) -> std::io::Result<()> {
     INSIDE.set(true);
     let mut disks = disks();
@@ -232,7 +229,7 @@ pub fn carry(from: &Path, to: &Path) -> std::io::Result<()> {
     moved
 }
 
-/// Copies a disk's directory as it is, with what was written and not synced.
+/// Copies a disk's directory as it is, including unsynced writes.
 pub fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     INSIDE.set(true);
     let copied = copy_directory(from, to).and_then(|()| names::synced_below(&mut disks(), to));
@@ -266,7 +263,7 @@ fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Removes a directory that nobody uses any more.
+/// Removes a directory that is no longer in use.
 pub fn scrap(directory: &Path) -> std::io::Result<()> {
     INSIDE.set(true);
     let removed = names::scrap(&mut disks(), directory);

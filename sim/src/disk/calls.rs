@@ -1,5 +1,5 @@
-//! The disk's place before libc: functions of libc's names, which ask the disk first and then, mostly, do what they do.
-//! The other definitions of these names in this program are libc's own.
+//! Replacements of libc's functions, which first ask the simulated disk and then usually call the real ones. The other
+//! definitions of these names in this program are libc's own.
 
 use super::{Disks, Way, decide};
 use callboard::env;
@@ -26,7 +26,7 @@ macro_rules! real {
     }};
 }
 
-/// Says why a call failed, where libc's callers look for it.
+/// Sets errno, as libc's callers expect.
 fn fail(error: c_int) -> c_int {
     // SAFETY: libc's errno of this thread.
     unsafe { *libc::__errno_location() = error };
@@ -38,7 +38,8 @@ fn is_empty(descriptor: c_int) -> bool {
 }
 
 /// # Safety
-/// That of libc's function of this name; the same holds for those below.
+///
+/// That of libc's function of this name; the same holds for the functions below.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: size_t) -> ssize_t {
     let count = match decide(|disks| disks.before_write(descriptor, None, count as u64)) {
@@ -48,7 +49,7 @@ unsafe extern "C" fn write(descriptor: c_int, bytes: *const c_void, count: size_
         Way::Fail(error) => return fail(error) as ssize_t,
     };
     let real = real!(c"write" as unsafe extern "C" fn(c_int, *const c_void, size_t) -> ssize_t);
-    // SAFETY: the caller's arguments, as they are, or less of its bytes.
+    // SAFETY: the caller's arguments, unchanged or with fewer of its bytes.
     unsafe { real(descriptor, bytes, count) }
 }
 
@@ -67,7 +68,7 @@ unsafe extern "C" fn pwrite64(
         Way::Fail(error) => return fail(error) as ssize_t,
     };
     let real = real!(c"pwrite64" as unsafe extern "C" fn(c_int, *const c_void, size_t, off64_t) -> ssize_t);
-    // SAFETY: the caller's arguments, as they are, or less of its bytes.
+    // SAFETY: the caller's arguments, unchanged or with fewer of its bytes.
     unsafe { real(descriptor, bytes, count, offset) }
 }
 
@@ -77,7 +78,7 @@ unsafe extern "C" fn read(descriptor: c_int, bytes: *mut c_void, count: size_t) 
         return fail(error) as ssize_t;
     }
     let real = real!(c"read" as unsafe extern "C" fn(c_int, *mut c_void, size_t) -> ssize_t);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { real(descriptor, bytes, count) }
 }
 
@@ -92,11 +93,11 @@ unsafe extern "C" fn pread64(
         return fail(error) as ssize_t;
     }
     let real = real!(c"pread64" as unsafe extern "C" fn(c_int, *mut c_void, size_t, off64_t) -> ssize_t);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { real(descriptor, bytes, count, offset) }
 }
 
-/// Variadic in libc; the mode travels in the same register.
+/// Variadic in libc; the mode is passed in the same register.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
     if flags & libc::O_CREAT != 0 {
@@ -107,18 +108,18 @@ unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: mode_t) -> 
         }
     }
     let real = real!(c"open64" as unsafe extern "C" fn(*const c_char, c_int, mode_t) -> c_int);
-    // SAFETY: the caller's arguments, as they are, but for the cut, which follows as a call of its own.
+    // SAFETY: the caller's arguments, unchanged except for the truncation, which follows as a separate call.
     let descriptor = unsafe { real(path, flags & !libc::O_TRUNC, mode) };
     if descriptor >= 0 && flags & libc::O_ACCMODE != libc::O_RDONLY {
         decide(|disks| disks.after_open(descriptor));
     }
     if descriptor >= 0 && flags & libc::O_TRUNC != 0 && !is_empty(descriptor) {
-        // What was in the file may come back with the power, and stays where nothing reaches the disk any more.
-        // SAFETY: plain numbers.
+        // The file's content may come back after a power loss, and stays if no write reaches the disk any more. SAFETY: plain
+        // numbers.
         if unsafe { ftruncate64(descriptor, 0) } != 0 {
             // SAFETY: libc's errno of this thread.
             let error = unsafe { *libc::__errno_location() };
-            // SAFETY: a descriptor that nobody else knows.
+            // SAFETY: a descriptor that no other code has.
             unsafe { libc::close(descriptor) };
             return fail(error);
         }
@@ -133,14 +134,14 @@ unsafe extern "C" fn mkdir(path: *const c_char, mode: mode_t) -> c_int {
         return fail(error);
     }
     let real = real!(c"mkdir" as unsafe extern "C" fn(*const c_char, mode_t) -> c_int);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { real(path, mode) }
 }
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn lseek64(descriptor: c_int, offset: off64_t, whence: c_int) -> off64_t {
     let real = real!(c"lseek64" as unsafe extern "C" fn(c_int, off64_t, c_int) -> off64_t);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let place = unsafe { real(descriptor, offset, whence) };
     if whence == libc::SEEK_CUR && offset == 0 && place > 0 {
         let mut told = None;
@@ -164,7 +165,7 @@ unsafe extern "C" fn ftruncate64(descriptor: c_int, length: off64_t) -> c_int {
         Way::Fail(error) => return fail(error),
     }
     let real = real!(c"ftruncate64" as unsafe extern "C" fn(c_int, off64_t) -> c_int);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { real(descriptor, length) }
 }
 
@@ -176,7 +177,7 @@ unsafe extern "C" fn fsync(descriptor: c_int) -> c_int {
         Way::Fail(error) => return fail(error),
     }
     let real = real!(c"fsync" as unsafe extern "C" fn(c_int) -> c_int);
-    // SAFETY: the caller's argument, as it is.
+    // SAFETY: the caller's argument, unchanged.
     unsafe { real(descriptor) }
 }
 
@@ -188,7 +189,7 @@ unsafe extern "C" fn fdatasync(descriptor: c_int) -> c_int {
         Way::Fail(error) => return fail(error),
     }
     let real = real!(c"fdatasync" as unsafe extern "C" fn(c_int) -> c_int);
-    // SAFETY: the caller's argument, as it is.
+    // SAFETY: the caller's argument, unchanged.
     unsafe { real(descriptor) }
 }
 
@@ -205,7 +206,7 @@ unsafe extern "C" fn posix_fadvise64(
         decide(|disks| disks.forget(descriptor));
     }
     let real = real!(c"posix_fadvise64" as Advise);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { real(descriptor, offset, length, advice) }
 }
 
@@ -226,21 +227,21 @@ unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
         Way::Fail(error) => return fail(error),
     }
     let real = real!(c"rename" as unsafe extern "C" fn(*const c_char, *const c_char) -> c_int);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { real(from, to) }
 }
 
-/// Simulated disks are all of one size, whatever the scratch directory is on.
+/// All simulated disks have the same size, wherever the scratch directory is.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn statvfs64(path: *const c_char, found: *mut libc::statvfs64) -> c_int {
     let real = real!(c"statvfs64" as unsafe extern "C" fn(*const c_char, *mut libc::statvfs64) -> c_int);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let outcome = unsafe { real(path, found) };
     // SAFETY: the caller's string.
     if outcome == 0
         && let Some(short) = super::is_short(&unsafe { path_of(path) })
     {
-        // SAFETY: the call has filled it.
+        // SAFETY: the call has filled the structure.
         let found = unsafe { &mut *found };
         found.f_frsize = 4096;
         found.f_blocks = 1 << 20;
@@ -258,25 +259,25 @@ unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
         Way::Fail(error) => return fail(error),
     }
     let real = real!(c"unlink" as unsafe extern "C" fn(*const c_char) -> c_int);
-    // SAFETY: the caller's argument, as it is.
+    // SAFETY: the caller's argument, unchanged.
     unsafe { real(path) }
 }
 
-/// A storage engine's own thread waits before it begins, and where it asks how full the journal is before it makes a table.
-/// There it has the journal's lock, which whoever writes waits for: nobody holds engines back who has not let this one come to
-/// rest.
+/// A storage engine's own thread waits before it begins, and where it asks for the size of the journal before it writes a table.
+/// There it holds the journal's lock, for which writers wait: a thread holds engines back only after it has let this one become
+/// idle.
 fn wait_while_held() {
     while env::are_engines_held() {
         std::thread::yield_now();
     }
 }
 
-/// The first thing that a thread does.
+/// The first call of a thread.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn pthread_setname_np(thread: libc::pthread_t, name: *const c_char) -> c_int {
     type SetName = unsafe extern "C" fn(libc::pthread_t, *const c_char) -> c_int;
     let real = real!(c"pthread_setname_np" as SetName);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     let outcome = unsafe { real(thread, name) };
     // SAFETY: the caller's string.
     if unsafe { CStr::from_ptr(name) }.to_bytes().starts_with(b"fjall") {
@@ -285,7 +286,7 @@ unsafe extern "C" fn pthread_setname_np(thread: libc::pthread_t, name: *const c_
     outcome
 }
 
-/// The storage engine rests for a millisecond after each merge, and who simulates would wait for that.
+/// Skips the millisecond that the storage engine sleeps after each merge, which the rehearsal would wait for.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn clock_nanosleep(
     clock: libc::clockid_t,
@@ -299,6 +300,6 @@ unsafe extern "C" fn clock_nanosleep(
         return 0;
     }
     let real = real!(c"clock_nanosleep" as Sleep);
-    // SAFETY: the caller's arguments, as they are.
+    // SAFETY: the caller's arguments, unchanged.
     unsafe { real(clock, flags, time, left) }
 }

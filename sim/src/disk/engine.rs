@@ -1,13 +1,13 @@
-//! What the storage engine's own threads do to a disk: how far, and a shorter way to it.
+//! The work of the storage engine's own threads on a disk: its counts, and smaller journals.
 //!
-//! The engine begins a new journal once 64 MB are written to the old one, and asks where it stands in the file to find
-//! out. Here it is told that it stands there much earlier.
+//! The engine begins a new journal once 64 MB are written to the old one. It finds out by asking for its position in the file.
+//! Here it gets a position that reaches that size much earlier.
 
 use super::{Disks, is_engines_thread};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
-/// Beyond this a journal is full, for the engine.
+/// The engine considers a journal full beyond this.
 const JOURNAL_BYTES_MAX: u64 = 64_000_000;
 
 /// The engines below a watched directory.
@@ -17,7 +17,7 @@ pub(super) struct Engines {
     counts: EngineCounts,
 }
 
-/// What they have done.
+/// The counts of their work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineCounts {
     pub tables_written: u64,
@@ -26,7 +26,7 @@ pub struct EngineCounts {
     pub journals_removed: u64,
 }
 
-/// Journals in a watched directory are full after so many bytes.
+/// Makes journals in a watched directory full after this many bytes.
 pub fn seal_journals_after(root: &Path, bytes: Option<u64>) {
     super::disks().engines.push(Engines {
         root: root.to_owned(),
@@ -35,7 +35,7 @@ pub fn seal_journals_after(root: &Path, bytes: Option<u64>) {
     });
 }
 
-/// What the engines below a directory have done so far.
+/// The counts of the engines below a directory so far.
 pub fn engine_counts(root: &Path) -> EngineCounts {
     let disks = super::disks();
     let engines = disks.engines.iter().find(|engines| engines.root == root);
@@ -49,7 +49,7 @@ impl Disks {
             .find(|engines| path.starts_with(&engines.root))
     }
 
-    /// Where the engine's own thread is told that a journal ends.
+    /// The position that the engine's own thread is told for a journal.
     pub(super) fn position_told(&mut self, descriptor: RawFd, place: u64) -> Option<u64> {
         if !is_engines_thread() {
             return None;

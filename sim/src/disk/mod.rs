@@ -1,17 +1,16 @@
-//! The disks of simulated machines: real files below the storage engine's own calls, which may lose what was not synced,
-//! fail, rot, or be carried elsewhere.
+//! The disks of simulated machines: real files below the storage engine's own calls, which may lose unsynced writes, fail, rot,
+//! or be moved to another machine.
 //!
-//! What may fail: when a machine loses power, each of its files keeps any of the pages that were written since its last
-//! sync, and each directory any of the names that were made or removed since its own (`power`, `names`). Calls may fail,
-//! those of the storage engine's own thread too, and power may fail at any of them, also where no simulated time passes
-//! (`ailments`); bits and sectors at rest may rot (`rot`). When a process is killed, nothing that was handed to the
-//! operating system is lost, but what the process still held in its own buffers is, and nothing that runs while its memory
-//! is cleared away reaches the disk.
+//! What may fail: when a machine loses power, each of its files keeps any of the pages that were written since its last sync, and
+//! each directory any of the names that were created or removed since its own (`power`, `names`). Calls may fail, those of the
+//! storage engine's own thread too, and power may fail at any of them, even where no simulated time passes (`ailments`). Bits and
+//! sectors at rest may rot (`rot`). When a process is killed, data that was handed to the operating system is kept, but the
+//! process' own buffers are lost, and code that runs while its memory is freed does not reach the disk.
 //!
-//! What cannot fail: what was synced stays, unless it rots; a call that has failed has not reached the disk later.
+//! What cannot fail: synced data stays, unless it rots; a failed call does not reach the disk later.
 //!
-//! It works by standing before libc's functions of these names in this program (`calls`). Files outside watched
-//! directories, and everything while nothing is watched, pass through.
+//! The simulator replaces libc's functions of these names in this program (`calls`). Files outside watched directories, and all
+//! calls while no directory is watched, pass through.
 
 #![allow(clippy::disallowed_methods)] // below the seam: these are the disks
 
@@ -43,7 +42,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Whether any directory is watched: the way for everybody else is short.
+/// Whether any directory is watched: a fast path for all other processes.
 static WATCHING: AtomicBool = AtomicBool::new(false);
 static DISKS: Mutex<Disks> = Mutex::new(Disks {
     roots: Vec::new(),
@@ -64,10 +63,10 @@ struct Disks {
     /// Directories whose machine is off.
     frozen: Vec<PathBuf>,
     ailing: Vec<Ailing>,
-    /// Directories on whose disk little is free.
+    /// Directories on a disk with little free space.
     short: Vec<PathBuf>,
     files: BTreeMap<Inode, Tracked>,
-    /// Directories, as far as they were synced.
+    /// The synced content of directories.
     listings: BTreeMap<Inode, names::Listing>,
     engines: Vec<engine::Engines>,
 }
@@ -75,29 +74,29 @@ struct Disks {
 /// A file in a watched directory.
 struct Tracked {
     path: PathBuf,
-    /// For reading what is about to be overwritten.
+    /// For reading data before it is overwritten.
     reader: File,
     unsynced: Vec<Write>,
-    /// Through which it was written last: the storage engine's.
+    /// The descriptor of the last write: the storage engine's.
     writes_through: Option<RawFd>,
-    /// Errors of syncs so far.
+    /// The number of sync errors so far.
     errors: u64,
-    /// Syncs that were asked for, not by the engine, since it hides an error.
+    /// Syncs since a hidden error, except those of the engine.
     syncs_since: u64,
     /// Only the engine was told of the newest error.
     hides_error: bool,
-    /// How many of them each descriptor was told of: each is told of every error once, whoever met it.
+    /// How many errors each descriptor was told of: each is told of every error once, whichever call met it.
     told: BTreeMap<RawFd, u64>,
 }
 
 impl Tracked {
-    /// For writing to it, whatever it is called now.
+    /// A handle for writing, whatever the file's present name.
     fn writer(&self) -> Option<File> {
         let link = format!("/proc/self/fd/{}", self.reader.as_raw_fd());
         File::options().write(true).open(link).ok()
     }
 
-    /// Whether it has another name, under which it is kept in case the one that is removed comes back.
+    /// Whether it has another name, kept in case the removed one comes back.
     fn is_kept(&self) -> bool {
         self.reader.metadata().is_ok_and(|metadata| metadata.nlink() > 1)
     }
@@ -114,11 +113,11 @@ struct Write {
 }
 
 thread_local! {
-    /// Whether this thread is at work here: what it calls meanwhile passes through.
+    /// Whether this thread runs the simulator's own disk code, whose calls pass through.
     static INSIDE: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Asks what is to be done with a call.
+/// Decides about a call.
 fn decide(question: impl FnOnce(&mut Disks) -> Way) -> Way {
     if !WATCHING.load(Ordering::Acquire) || INSIDE.get() {
         return Way::Through;
@@ -129,7 +128,7 @@ fn decide(question: impl FnOnce(&mut Disks) -> Way) -> Way {
     way
 }
 
-/// Looks at files without the disks' knowing: nothing fails, and nothing counts as the machine's own call.
+/// Reads files without the simulated disks: nothing fails, and nothing counts as a call of the machine.
 pub fn unnoticed<T>(look: impl FnOnce() -> T) -> T {
     let before = INSIDE.replace(true);
     let found = look();
@@ -141,18 +140,18 @@ fn disks() -> MutexGuard<'static, Disks> {
     DISKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether this thread is the storage engine's own, and no rehearsal's.
+/// Whether this thread is a storage engine's own, not a rehearsal's.
 fn is_engines_thread() -> bool {
     madsim::time::TimeHandle::try_current().is_none()
 }
 
-/// Lets this process have as many files open as the system allows: those of all simulated disks are, most of them twice.
+/// Raises the limit of open files to the maximum: the files of all simulated disks are open, most of them twice.
 pub fn raise_open_files_max() {
     let mut limits = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: both calls are handed limits of ours; where they fail, the limit stays as it was.
+    // SAFETY: both calls get our own limits; if they fail, the limit stays as it was.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) == 0 {
             limits.rlim_cur = limits.rlim_max;
@@ -169,7 +168,7 @@ pub fn watch(root: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Forgets a directory.
+/// Stops watching a directory.
 pub fn unwatch(root: &Path) {
     let mut disks = disks();
     disks.roots.retain(|(watched, _)| watched != root);
@@ -182,17 +181,17 @@ pub fn unwatch(root: &Path) {
     WATCHING.store(!disks.roots.is_empty(), Ordering::Release);
 }
 
-/// Little is free on the disk of a directory from now on: it says so, and takes what it is given all the same.
+/// Reports little free space on the disk of a directory from now on; writes still succeed.
 pub fn run_short(directory: &Path) {
     disks().short.push(directory.to_owned());
 }
 
-/// All have space again.
+/// Restores the free space of all disks.
 pub fn relieve_all() {
     disks().short.clear();
 }
 
-/// Whether little is free on the disk of a directory; None if it is not watched.
+/// Whether there is little free space on the disk of a directory; None if it is not watched.
 fn is_short(directory: &Path) -> Option<bool> {
     if !WATCHING.load(Ordering::Acquire) {
         return None;
@@ -202,7 +201,7 @@ fn is_short(directory: &Path) -> Option<bool> {
     watched.then(|| disks.short.iter().any(|short| directory.starts_with(short)))
 }
 
-/// From now on nothing reaches the files of this directory, though nobody is told.
+/// From now on no write reaches the files of this directory, and no error is reported.
 pub fn freeze(directory: &Path) {
     disks().frozen.push(directory.to_owned());
 }
@@ -212,15 +211,15 @@ pub fn thaw(directory: &Path) {
     disks().frozen.retain(|frozen| frozen != directory);
 }
 
-/// What is to be done with a call.
+/// The decision about a call.
 enum Way {
-    /// As if nobody stood here.
+    /// Passes through to libc.
     Through,
-    /// Nothing, and success.
+    /// Does nothing, and returns success.
     Swallow,
-    /// Only so many bytes of it.
+    /// Writes only this many bytes.
     Part(usize),
-    /// Nothing, and this error.
+    /// Does nothing, and returns this error.
     Fail(c_int),
 }
 
@@ -263,7 +262,7 @@ impl Disks {
         self.frozen.iter().any(|frozen| path.starts_with(frozen))
     }
 
-    /// Where a call to a watched file that nobody swallows goes on.
+    /// The file of a call, if it is watched and neither frozen nor failing.
     fn standing(&mut self, descriptor: RawFd, call: Call) -> Result<(&mut Tracked, u64), Way> {
         let path = self.tracked(descriptor).map(|(file, _)| file.path.clone());
         let path = path.ok_or(Way::Through)?;
@@ -275,7 +274,7 @@ impl Disks {
         if call == Call::Sync
             && let Some((file, _)) = self.tracked(descriptor)
         {
-            // The engine's own is of no use to those who wait for what they have written.
+            // A sync of the engine is of no use to callers that wait for their own writes.
             file.syncs_since += u64::from(file.hides_error && !is_engines_thread());
             if failure.is_some_and(|failure| !failure.is_crash) {
                 file.errors += 1;
@@ -300,7 +299,7 @@ impl Disks {
     fn before_write(&mut self, descriptor: RawFd, offset: Option<u64>, bytes: u64) -> Way {
         let (file, length, bytes, way) = match self.standing(descriptor, Call::Write) {
             Ok((file, length)) => (file, length, bytes, Way::Through),
-            // The disk is full half-way.
+            // The disk becomes full in the middle of a write.
             Err(Way::Part(_)) if bytes > 1 => match self.tracked(descriptor) {
                 Some((file, length)) => (file, length, bytes / 2, Way::Part(bytes as usize / 2)),
                 None => return Way::Through,
@@ -324,8 +323,7 @@ impl Disks {
         way
     }
 
-    /// A file that is made longer or shorter. What lay behind the new end counts as overwritten; that it may be torn is
-    /// left out.
+    /// A file is extended or truncated. Data behind the new end counts as overwritten; that it may be torn is not simulated.
     fn before_truncate(&mut self, descriptor: RawFd, length: u64) -> Way {
         let old = status(descriptor).map_or(0, |status| status.st_size as u64);
         let start = length.min(old);
@@ -366,7 +364,7 @@ impl Disks {
         Way::Through
     }
 
-    /// A file that may be made.
+    /// A file that may be created.
     fn before_create(&mut self, path: &Path) -> Way {
         if path.exists() {
             return Way::Through;
@@ -381,7 +379,7 @@ impl Disks {
         Way::Through
     }
 
-    /// A file was opened: it is told of what fails from now on, and of what nobody was told of yet.
+    /// A file was opened: its descriptor is told of errors from now on, and of one that no descriptor was told of yet.
     fn after_open(&mut self, descriptor: RawFd) -> Way {
         if let Some((file, _)) = self.tracked(descriptor) {
             let is_known = file.told.values().any(|told| *told == file.errors);
@@ -411,8 +409,8 @@ impl Disks {
                 keep_doomed(&mut file.unsynced);
                 Way::Through
             }
-            // The engine's own thread may outlive its process a little. It gives a file its name once that is synced, by
-            // calls that do not come through here: were it told that all is well, an empty file would get the name.
+            // The engine's own thread may outlive its process a little. After a sync it renames the file, by calls that are not
+            // intercepted here. If the sync returned success, an empty file would get the name.
             Err(Way::Swallow) => Way::Fail(libc::EIO),
             Err(Way::Through) => {
                 names::synced(self, descriptor);
@@ -423,8 +421,8 @@ impl Disks {
     }
 }
 
-/// After a good sync there remains what an earlier one has failed to write, unless it has been cut off since: then what stands
-/// in its place is on the disk.
+/// After a successful sync, the writes remain that an earlier sync failed to write, unless they were truncated since: then their
+/// replacement is on the disk.
 fn keep_doomed(unsynced: &mut Vec<Write>) {
     let cut = unsynced
         .iter()
@@ -440,13 +438,13 @@ fn keep_doomed(unsynced: &mut Vec<Write>) {
 
 fn status(descriptor: RawFd) -> Option<libc::stat64> {
     let mut status = std::mem::MaybeUninit::<libc::stat64>::uninit();
-    // SAFETY: the kernel fills the structure or says that it did not.
+    // SAFETY: the kernel fills the structure or reports that it did not.
     unsafe { (libc::fstat64(descriptor, status.as_mut_ptr()) == 0).then(|| status.assume_init()) }
 }
 
-/// Where the data behind `start` ends: journals are long holes from the start.
+/// The end of the data behind `start`: new journals are mostly holes.
 fn data_end(file: &File, start: u64) -> u64 {
-    // SAFETY: the descriptor is open; the position of a file that is read by offset does not matter.
+    // SAFETY: the descriptor is open; the file is read by offset, so its position does not matter.
     unsafe {
         let data = libc::lseek64(file.as_raw_fd(), start as off64_t, libc::SEEK_DATA);
         if data < 0 {
@@ -456,14 +454,14 @@ fn data_end(file: &File, start: u64) -> u64 {
     }
 }
 
-/// Where the first data from `start` on begins.
+/// The start of the first data from `start` on.
 fn data_start(file: &File, start: u64) -> Option<u64> {
-    // SAFETY: the descriptor is open; the position of a file that is read by offset does not matter.
+    // SAFETY: the descriptor is open; the file is read by offset, so its position does not matter.
     let data = unsafe { libc::lseek64(file.as_raw_fd(), start as off64_t, libc::SEEK_DATA) };
     u64::try_from(data).ok()
 }
 
-/// Where the next write to a descriptor goes.
+/// The offset of the next write to a descriptor.
 fn position(descriptor: RawFd, length: u64) -> u64 {
     // SAFETY: both calls take plain numbers.
     unsafe {

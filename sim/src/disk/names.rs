@@ -1,9 +1,8 @@
-//! Names in directories: what a file or a directory is called is not on the disk before its directory has been synced,
-//! nor is that it is called so no more.
+//! Names in directories: neither a new name nor the removal of a name is on disk before the directory has been synced.
 //!
-//! A sync of a directory notes what it holds, and keeps another name for each of its files elsewhere, so that whatever is
-//! removed or replaced afterwards, by whatever call, can come back. A loss of power keeps or undoes each change since.
-//! What was removed under one name and made under another is never lost under both.
+//! A sync of a directory records its content, and keeps another name for each of its files elsewhere, so that a file that is
+//! removed or replaced afterwards, by whatever call, can come back. A power loss keeps or undoes each change since. A file that
+//! was removed under one name and created under another is never lost under both.
 
 use super::{Disks, Inode, status};
 use crate::random::RandomStream;
@@ -15,14 +14,14 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where files keep another name, in a watched directory.
+/// The directory in a watched directory where files keep another name.
 const KEPT: &str = ".kept";
 
-/// What a directory holds on the disk.
+/// The content of a directory on disk.
 pub(super) struct Listing {
     root: PathBuf,
     names: BTreeMap<OsString, Named>,
-    /// Keeps its number from being given to another directory.
+    /// Keeps its inode number from being reused for another directory.
     directory: File,
 }
 
@@ -50,7 +49,7 @@ fn read(directory: &Path) -> Result<BTreeMap<OsString, Named>> {
     Ok(names)
 }
 
-/// Notes what is in a directory that is synced; nothing to do for a file.
+/// Records the content of a directory that is synced; does nothing for a file.
 pub(super) fn synced(disks: &mut Disks, descriptor: RawFd) {
     let Some(status) = status(descriptor) else { return };
     if status.st_mode & libc::S_IFMT != libc::S_IFDIR {
@@ -80,7 +79,7 @@ fn note(disks: &mut Disks, root: &Path, path: &Path, inode: Inode) -> Result<()>
             continue;
         }
         match std::fs::hard_link(path.join(name), kept(root, named.inode)) {
-            // Another file of this number has gone, or the same is kept already.
+            // Another file with this number was removed, or this one is kept already.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             other => other?,
         }
@@ -101,7 +100,7 @@ fn note(disks: &mut Disks, root: &Path, path: &Path, inode: Inode) -> Result<()>
     Ok(())
 }
 
-/// Removes a disk's directory, and forgets what was kept of it.
+/// Removes a disk's directory, and forgets its kept names.
 pub(super) fn scrap(disks: &mut Disks, directory: &Path) -> Result<()> {
     let metadata = std::fs::metadata(directory)?;
     std::fs::remove_dir_all(directory)?;
@@ -122,20 +121,19 @@ fn forget_nameless(disks: &mut Disks) {
     disks.files.retain(|_, file| !has_gone(&file.reader));
 }
 
-/// Forgets what no loss of power brings back any more: removed files that keep no other name, and directories that have
-/// gone from one that was synced since, with all that is kept of them. Each holds a descriptor, of which a process has only
-/// so many.
+/// Forgets what no power loss brings back any more: removed files without another name, and directories that were removed from
+/// one that was synced since, with all their kept names. Each holds a descriptor, and a process has a limited number of these.
 fn forget_gone(disks: &mut Disks, root: &Path, gone: Vec<Named>) {
     let mut files = Vec::new();
     let mut left = gone;
     while let Some(named) = left.pop() {
         if !named.is_directory {
-            // A file that has come to another directory keeps its name there.
+            // A file that was moved to another directory keeps its name there.
             let _ = std::fs::remove_file(kept(root, named.inode));
             files.push(named.inode);
             continue;
         }
-        // One that was moved elsewhere stays.
+        // A directory that was moved elsewhere stays.
         let listing = disks.listings.get(&named.inode);
         if listing.is_some_and(|listing| has_gone(&listing.directory))
             && let Some(listing) = disks.listings.remove(&named.inode)
@@ -155,7 +153,7 @@ fn has_gone(file: &File) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
 }
 
-/// All that is in a directory, and in those in it, is on the disk.
+/// Records that everything in a directory, and below it, is on disk.
 pub(super) fn synced_below(disks: &mut Disks, directory: &Path) -> Result<()> {
     let root = disks.roots.iter().find(|(root, _)| directory.starts_with(root));
     let Some(root) = root.map(|(root, _)| root.clone()) else {
@@ -176,14 +174,14 @@ pub(super) fn forget(disks: &mut Disks, root: &Path) {
     disks.listings.retain(|_, listing| listing.root != root);
 }
 
-/// Takes from a directory, and those in it, what was not synced; says how many names that was.
+/// Undoes unsynced changes of names in a directory and below it; returns the number of names.
 pub(super) fn lose(disks: &mut Disks, directory: &Path, random: &mut RandomStream) -> Result<u64> {
     let root = disks.roots.iter().find(|(root, _)| directory.starts_with(root));
     let Some(root) = root.map(|(root, _)| root.clone()) else {
         return Ok(0);
     };
     let metadata = std::fs::metadata(directory)?;
-    // Names that the engine removes when it comes to it do not change what becomes of the others.
+    // Names that the engine removes at its own time must not affect the fate of the others.
     let random = random.next();
     let inode = (metadata.dev(), metadata.ino());
     let lost = Loss { root, random }.of(disks, directory, Path::new(""), inode)?;
@@ -191,24 +189,24 @@ pub(super) fn lose(disks: &mut Disks, directory: &Path, random: &mut RandomStrea
     Ok(lost)
 }
 
-/// A loss of power.
+/// A power loss.
 struct Loss {
     root: PathBuf,
     random: u64,
 }
 
 impl Loss {
-    /// Random numbers for what has this path.
+    /// The random numbers for this path.
     fn random(&self, path: &Path) -> RandomStream {
         RandomStream::of(self.random, &path.to_string_lossy())
     }
 
-    /// Takes names from a directory; `path` is that from the machine's own on.
+    /// Takes names from a directory; `path` is relative to the machine's directory.
     fn of(&self, disks: &mut Disks, directory: &Path, path: &Path, inode: Inode) -> Result<u64> {
         let there = read(directory)?;
         let listing = disks.listings.get(&inode);
         let synced = listing.map_or_else(BTreeMap::new, |listing| listing.names.clone());
-        // All of it reached the disk, nothing, or some.
+        // Of the changes, all reached the disk, none, or some.
         let share = *self.random(path).pick(&[0, 50, 100, 100]);
         let is_kept = |name: &OsString| self.random(&path.join(name)).chance(share);
         let mut lost = 0;
@@ -253,14 +251,14 @@ impl Loss {
         Ok(lost)
     }
 
-    /// Gives what was removed its name again.
+    /// Gives a removed file its name again.
     fn bring_back(&self, disks: &mut Disks, place: &Path, named: Named) -> Result<()> {
         if !named.is_directory {
             return std::fs::hard_link(kept(&self.root, named.inode), place);
         }
         std::fs::create_dir(place)?;
         let metadata = std::fs::metadata(place)?;
-        // It comes back as what it was, under a number of its own.
+        // It comes back with its former content, under a new inode number.
         if let Some(listing) = disks.listings.remove(&named.inode) {
             disks.listings.insert((metadata.dev(), metadata.ino()), listing);
         }
@@ -268,8 +266,7 @@ impl Loss {
     }
 }
 
-/// Whether this is a table, a list of them, or a file on its way to be one: when those go that are not in use any more is a
-/// matter of the engine.
+/// Whether this is a table, a list of tables, or a temporary file for one: the engine decides when unused ones are removed.
 fn is_engines(directory: &Path, name: &OsString) -> bool {
     let name = name.to_string_lossy();
     let is_list = name
@@ -278,7 +275,7 @@ fn is_engines(directory: &Path, name: &OsString) -> bool {
     is_list || name.starts_with(".tmp") || directory.ends_with("tables")
 }
 
-/// Whether another file had the name and has lost it: then the one before has it again.
+/// Whether another file had the name and has lost it: then the previous file has it again.
 fn replaced(there: &BTreeMap<OsString, Named>, result: &BTreeMap<OsString, Named>, name: &OsString) -> bool {
     there.contains_key(name) && !result.contains_key(name)
 }

@@ -1,11 +1,11 @@
-//! What a loss of power takes from a disk: of each file, any of the pages that were written since its last sync, in any
-//! order; a page that was written several times is there as it was after any of them, and one page may be cut between two
-//! sectors. Of each directory, any of the names that were made or removed since its last sync (`names`).
+//! The effect of a power loss on a disk. Each file keeps any of the pages that were written since its last sync, in any order; a
+//! page that was written several times is as it was after any of these writes, and one page may be torn between two sectors. Each
+//! directory keeps any of the names that were created or removed since its last sync (`names`).
 //!
-//! And what the operating system forgets of a file, with what a failed sync has left behind.
+//! Also the effect when the operating system drops a file from its cache, including the remains of a failed sync.
 //!
-//! A file that was made longer or shorter without a sync keeps a beginning of what was done to it: that pages of it
-//! outrun its length is left out.
+//! A file that was extended or truncated without a sync keeps a prefix of its changes: that its pages get ahead of its length is
+//! not simulated.
 
 use super::names;
 use super::{Disks, INSIDE, Tracked, Way, Write, disks};
@@ -17,25 +17,25 @@ use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-/// The operating system writes this much at once, unless power fails.
+/// The operating system writes this much at once, unless the power fails.
 const PAGE_BYTES: u64 = 4096;
-/// A disk writes this much, or nothing of it.
+/// A disk writes a sector completely or not at all.
 const SECTOR_BYTES: u64 = 512;
 const SECTORS: u64 = PAGE_BYTES / SECTOR_BYTES;
 
-/// What a loss of power took.
+/// The losses in a power loss.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     pub writes: u64,
-    /// Writes of which a part is there.
+    /// Writes that were kept partly.
     pub torn: u64,
-    /// Files where a later write is there, and an earlier one is not.
+    /// Files in which a later write was kept and an earlier one lost.
     pub reordered: u64,
-    /// Names that were made and are gone, and names that were removed and are back.
+    /// Created names that are gone, and removed names that are back.
     pub names: u64,
 }
 
-/// Takes from a directory what was not synced.
+/// Takes unsynced changes from a directory.
 pub fn lose_power(directory: &Path, random: &mut RandomStream) -> Result<Lost> {
     INSIDE.set(true);
     let lost = lose(&mut disks(), directory, random);
@@ -45,7 +45,7 @@ pub fn lose_power(directory: &Path, random: &mut RandomStream) -> Result<Lost> {
 
 fn lose(disks: &mut Disks, directory: &Path, random: &mut RandomStream) -> Result<Lost> {
     let mut lost = Lost::default();
-    // In the order of names: numbers of files differ from run to run.
+    // In the order of names: inode numbers differ from run to run.
     let mut files: Vec<_> = disks
         .files
         .values_mut()
@@ -88,7 +88,7 @@ fn lose_of_file(tracked: &mut Tracked, random: &mut RandomStream, lost: &mut Los
     file.sync_all()
 }
 
-/// How much of the writes to a file is there: of each sector, the writes before one.
+/// Which writes to a file are kept: for each sector, the writes before this number.
 struct Kept {
     usual: usize,
     sectors: BTreeMap<u64, usize>,
@@ -109,7 +109,7 @@ impl Kept {
         let mut sectors = BTreeMap::new();
         let share = *random.pick(&[10, 50, 90]);
         for page in pages(writes) {
-            // Most pages are there as they were last, or not at all.
+            // Most pages are kept in their last form, or not at all.
             let whole = match (random.chance(20), random.chance(share)) {
                 (true, _) => any(random),
                 (false, true) => doomed,
@@ -127,7 +127,7 @@ impl Kept {
         Self { usual: 0, sectors }
     }
 
-    /// The first writes, and perhaps a part of the next.
+    /// Keeps the first writes, and perhaps a part of the next.
     fn beginning(writes: &[Write], kept: usize, random: &mut RandomStream) -> Self {
         let mut sectors = BTreeMap::new();
         if let Some(next) = writes.get(kept).filter(|next| !next.doomed)
@@ -144,7 +144,7 @@ impl Kept {
         self.sectors.get(&sector).copied().unwrap_or(self.usual)
     }
 
-    /// Undoes a write where it is not kept. Later ones are undone already.
+    /// Undoes a write in the sectors where it is not kept. Later writes are already undone.
     fn undo(&self, file: &File, number: usize, write: &Write) -> Result<()> {
         for sector in sectors(write) {
             if number < self.of(sector) {
@@ -162,7 +162,7 @@ impl Kept {
         Ok(())
     }
 
-    /// How long the file is then.
+    /// The resulting length of the file.
     fn length(&self, writes: &[Write]) -> u64 {
         let mut length = writes.first().map_or(0, |write| write.length_before);
         for (number, write) in writes.iter().enumerate() {
@@ -204,7 +204,7 @@ fn sectors(write: &Write) -> std::ops::Range<u64> {
     write.offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES)
 }
 
-/// Which part of a sector a write covers.
+/// The part of a sector that a write covers.
 fn overlap(sector: u64, write: &Write) -> (u64, u64) {
     let start = (sector * SECTOR_BYTES).max(write.offset);
     let end = ((sector + 1) * SECTOR_BYTES).min(write.offset + write.bytes);
@@ -212,8 +212,8 @@ fn overlap(sector: u64, write: &Write) -> (u64, u64) {
 }
 
 impl Disks {
-    /// The operating system forgets what it holds of a file and need not write any more: what a failed sync left behind is not
-    /// there then. Whoever has the file open still appends where it ended.
+    /// The operating system drops clean pages of a file from its cache, so the remains of a failed sync are gone. A writer with
+    /// an open descriptor still appends at the former end.
     pub(super) fn forget(&mut self, descriptor: RawFd) -> Way {
         let Some((file, _)) = self.tracked(descriptor) else {
             return Way::Through;
@@ -230,7 +230,7 @@ impl Disks {
                 kept.push(write);
                 continue;
             }
-            // A file that cannot be written keeps more than it should: nothing that a rehearsal relies on.
+            // A file that cannot be written keeps more than it should; rehearsals do not rely on this.
             let _ = vanish(&writer, &write);
         }
         kept.reverse();
@@ -240,14 +240,14 @@ impl Disks {
 }
 
 impl Write {
-    /// Whether they touch the same bytes. What changes the length touches all.
+    /// Whether they touch the same bytes. A change of the length touches all bytes.
     fn overlaps(&self, other: &Self) -> bool {
         let is_behind = |one: &Self, other: &Self| one.offset >= other.offset + other.bytes;
         self.bytes == 0 || other.bytes == 0 || !(is_behind(self, other) || is_behind(other, self))
     }
 }
 
-/// Undoes a write, but for what it has added to the length of the file: that is zeros now.
+/// Undoes a write, except for the length that it has added to the file, which is now zeros.
 fn vanish(file: &File, write: &Write) -> Result<()> {
     if write.bytes == 0 {
         return undo(file, write);

@@ -1,4 +1,4 @@
-//! Bits that change while nobody looks, in what is at rest on a disk.
+//! Bit rot: bits that change at rest on a disk.
 
 use super::INSIDE;
 use crate::random::{RandomStream, extend_fingerprint};
@@ -10,18 +10,18 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::xxh3_128;
 
-/// Bytes that are not what they were.
+/// Bytes that have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Flip {
     path: PathBuf,
     offset: u64,
     before: Vec<u8>,
     after: Vec<u8>,
-    /// What stands around it, by which it is found again.
+    /// The surrounding bytes, by which it is found again.
     around: Vec<u8>,
 }
 
-/// How much of that.
+/// The number of surrounding bytes on each side.
 const AROUND: u64 = 32;
 
 fn around(file: &File, offset: u64) -> Result<Vec<u8>> {
@@ -31,7 +31,7 @@ fn around(file: &File, offset: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Where in a file something is written: journals are long holes.
+/// The offsets with data in a file: journals are mostly holes.
 fn written(file: &File) -> Result<Vec<u64>> {
     let mut places = Vec::new();
     let length = file.metadata()?.len();
@@ -46,7 +46,7 @@ fn written(file: &File) -> Result<Vec<u64>> {
         if count == 0 {
             break;
         }
-        // Chunks of 16 bytes that hold anything: the end of a journal is zeros.
+        // Only chunks of 16 bytes that are not zero: the end of a journal is zeros.
         let full = chunk[..count].chunks(16).enumerate();
         places.extend(
             full.filter(|(_, bytes)| bytes.iter().any(|byte| *byte != 0))
@@ -71,8 +71,8 @@ fn files_below(directory: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Leaves out tables, and lists of tables, that the storage engine does not use any more: when they go is a matter of its
-/// own thread, and a start removes them anyway. A list names its tables by the sum of their content.
+/// Leaves out tables, and lists of tables, that the storage engine no longer uses: its own thread decides when to remove them,
+/// and a start removes them anyway. A list names its tables by the sum of their content.
 fn leave_out_the_dead(files: &mut Vec<PathBuf>) -> Result<()> {
     let mut dead = Vec::new();
     for current in files.iter().filter(|path| path.ends_with("current")) {
@@ -96,7 +96,7 @@ fn leave_out_the_dead(files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Flips single bits in the files below a directory, half of them in journals; says which.
+/// Flips single bits in the files below a directory, half of them in journals. Returns the flips.
 pub fn rot(directory: &Path, bits: u64, random: &mut RandomStream) -> Result<Vec<Flip>> {
     INSIDE.set(true);
     let flips = flip(directory, bits, random);
@@ -104,7 +104,7 @@ pub fn rot(directory: &Path, bits: u64, random: &mut RandomStream) -> Result<Vec
     flips
 }
 
-/// How much of a journal's end, in chunks of 16 bytes, is hit more often: what has rotted there looks torn.
+/// The end of a journal, in chunks of 16 bytes, which is hit more often: bit rot there looks like a torn write.
 const END_CHUNKS: usize = 16;
 
 fn flip(directory: &Path, bits: u64, random: &mut RandomStream) -> Result<Vec<Flip>> {
@@ -149,11 +149,11 @@ fn flip(directory: &Path, bits: u64, random: &mut RandomStream) -> Result<Vec<Fl
     Ok(flips)
 }
 
-/// A disk's unit.
+/// The sector size.
 const SECTOR_BYTES: u64 = 512;
 
-/// Takes a sector, which holds something, from the journals that a member uses, where a later batch shows that it was
-/// synced; says which, if there is one.
+/// Zeroes a sector with data in a journal that a member uses, where a later batch proves that it was synced. Returns it, if there
+/// is one.
 pub fn lose_sector(directory: &Path, random: &mut RandomStream) -> Result<Option<Flip>> {
     INSIDE.set(true);
     let flip = take_sector(directory, random);
@@ -163,7 +163,7 @@ pub fn lose_sector(directory: &Path, random: &mut RandomStream) -> Result<Option
 
 fn take_sector(directory: &Path, random: &mut RandomStream) -> Result<Option<Flip>> {
     let mut files = Vec::new();
-    // A state that was replaced is there again if the power failed before its removal was on the disk.
+    // A replaced state reappears if the power failed before its removal was on disk.
     let state = directory::state_in_use(directory).map_err(std::io::Error::other)?;
     for database in [directory.join("log"), state] {
         if database.exists() {
@@ -199,10 +199,10 @@ fn take_sector(directory: &Path, random: &mut RandomStream) -> Result<Option<Fli
     }))
 }
 
-/// What journals, and the small files beside them, hold: their lengths, and sums of what is written in them.
+/// The content of journals, and of the small files beside them: their lengths, and sums of their data.
 pub type Sums = BTreeMap<PathBuf, (u64, u64)>;
 
-/// Sums up the files below a directory. Tables and their lists are left out: the engine may merge them.
+/// Sums of the files below a directory. Tables and their lists are left out, since the engine may merge them.
 pub fn sums(directory: &Path) -> Sums {
     super::unnoticed(|| {
         let mut files = Vec::new();
@@ -230,13 +230,13 @@ fn sum(path: &Path) -> Result<(u64, u64)> {
     Ok((file.metadata()?.len(), sum))
 }
 
-/// The first file that is not the same.
+/// The first file that differs.
 pub fn difference(before: &Sums, after: &Sums) -> Option<PathBuf> {
     let mut names = before.keys().chain(after.keys());
     names.find(|name| before.get(*name) != after.get(*name)).cloned()
 }
 
-/// Undoes what has not been overwritten or cut off since: the disk was read wrongly, and is read rightly again.
+/// Undoes flips that were not overwritten or truncated since: the disk was read wrongly, and is read correctly again.
 pub fn mend(flips: &[Flip]) -> Result<()> {
     INSIDE.set(true);
     let mended = undo(flips);
@@ -268,7 +268,7 @@ impl std::fmt::Display for Flip {
         names.reverse();
         let names = names.join("/");
         match (self.before.as_slice(), self.after.as_slice()) {
-            // The byte itself may be of a sum over the time at which the engine wrote a table.
+            // The byte itself may be part of a sum over the time at which the engine wrote a table.
             ([before], [after]) => write!(
                 f,
                 "{names} at {}: bit {}",

@@ -1,5 +1,5 @@
-//! Calls to a disk where none may be made: a thread that carries raft waits for no disk, or its member answers no
-//! heartbeat meanwhile.
+//! Detects disk calls where none are allowed: a thread that runs raft must not wait for a disk, or its member would not answer
+//! heartbeats meanwhile.
 
 use callboard::env::threads;
 use std::backtrace::Backtrace;
@@ -12,12 +12,12 @@ thread_local! {
     static FOUND: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Whether calls count: cheaper than finding out which file one is about.
+/// Whether calls count: cheaper than finding out which file a call is about.
 pub(super) fn is_forbidden() -> bool {
     threads::current() == RAFT_THREAD
 }
 
-/// Notes a call to a watched file.
+/// Records a call on a watched file.
 pub(super) fn note(call: &str) {
     if is_forbidden() {
         FOUND.with_borrow_mut(|found| {
@@ -26,7 +26,7 @@ pub(super) fn note(call: &str) {
     }
 }
 
-/// The first such call since the last look.
+/// The first such call since the last check.
 pub fn forbidden_wait() -> Option<String> {
     FOUND.take()
 }

@@ -1,6 +1,5 @@
-//! Bits flip in the files of a member that does not run. It must notice, at its start or when it reads them, and stop;
-//! or do without what is rotten, when it can get that from elsewhere, or raise the alarm CORRUPT when it reads its disk back. It
-//! never serves a wrong value.
+//! Bits flip in the files of a member that does not run. It must detect this, at its start or when it reads them, and stop; or
+//! get the data from elsewhere; or raise the alarm CORRUPT when it scrubs its disk. It never serves a wrong value.
 
 use super::Stage;
 use crate::cluster::Trouble;
@@ -8,7 +7,7 @@ use crate::disk;
 use crate::workloads::corrupt_alarm;
 use std::time::Duration;
 
-/// An operator tries to disarm the alarm for so long while other faults strike; who recovers tries again.
+/// How long an operator tries to disarm the alarm while other faults strike; the recovery phase tries again.
 const DISARM_MAX: Duration = Duration::from_secs(10);
 
 pub async fn strike(stage: &mut Stage) {

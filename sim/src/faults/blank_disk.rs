@@ -1,12 +1,12 @@
-//! A member starts with an empty disk in place of its own, under its old name. The others must refuse it: it has
-//! forgotten its votes. Then its own disk comes back.
+//! A member starts under its old name with an empty disk in place of its own. The others must refuse it, since it has forgotten
+//! its votes. Then its own disk comes back.
 
 use super::Stage;
 use crate::cluster::Trouble;
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();
-    // Who has not learned yet which disk is the right one cannot know a wrong one, and a cluster of one has nobody else.
+    // A member that has not learned the right disk cannot recognize a wrong one, and a cluster of one has no other member.
     if !stage.cluster.disk_is_known(victim)
         || !stage.cluster.kill(victim).await
         || !stage.cluster.trouble(victim, Trouble::Blank)

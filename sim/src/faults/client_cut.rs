@@ -1,4 +1,4 @@
-//! Clients and a member lose sight of each other, one way or both, while the members still see each other.
+//! Clients and a member cannot reach each other, in one direction or both, while the members still reach each other.
 
 use super::Stage;
 

@@ -1,4 +1,4 @@
-//! A member's wall clock jumps, forwards or back, and is set right after a while.
+//! A member's wall clock jumps, forwards or back, and is corrected after a while.
 
 use super::Stage;
 use crate::cluster::member_address;

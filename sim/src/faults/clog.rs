@@ -1,4 +1,4 @@
-//! A member's machine hears nobody, or is heard by nobody, or both: not by members and not by clients.
+//! A member's machine is cut off from all members and clients: inbound, outbound, or both.
 
 use super::Stage;
 

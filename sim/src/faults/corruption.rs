@@ -1,4 +1,4 @@
-//! Bits flip between two members, and the network's own checksums do not notice.
+//! Bits flip between two members, undetected by the network's own checksums.
 
 use super::Stage;
 use crate::cluster::member_address;

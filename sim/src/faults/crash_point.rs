@@ -1,5 +1,5 @@
-//! A member's machine loses power, or its process ends, at one of its calls to the disk: in the middle of a commit or of a
-//! start, where no simulated time passes.
+//! A member's machine loses power, or its process is killed, at one of its disk calls: in the middle of a commit or of a start,
+//! where no simulated time passes.
 
 use super::Stage;
 use crate::cluster::{self, Trouble};
@@ -7,12 +7,12 @@ use crate::disk::{self, Ailment};
 use callboard::env::network;
 use std::path::Path;
 
-/// Calls that a member makes in some seconds, or in a start.
+/// The number of calls that a member makes in some seconds, or in a start.
 const CALLS_MAX: u64 = 120;
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();
-    // What is left of it for a moment may stop because it cannot write.
+    // The remains of its process may stop because they cannot write.
     if !stage.cluster.trouble(victim, Trouble::Ailing) {
         return;
     }
@@ -57,7 +57,7 @@ pub async fn strike(stage: &mut Stage) {
     stage.restart(victim);
 }
 
-/// From the call on nobody hears of the machine.
+/// The machine becomes silent at the call.
 fn darken(directory: &Path) {
     if let Some(number) = cluster::member_of(directory) {
         network::darken(cluster::member_address(number));

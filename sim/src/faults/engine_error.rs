@@ -1,5 +1,5 @@
-//! The storage engine's own thread meets an error of the disk: in a sync of the journal or in a write while it makes tables,
-//! or in a sync of which it has told nobody yet. The member must stop and say why, and acknowledge nothing.
+//! The storage engine's own thread meets a disk error: in a sync of the journal or in a write while it writes tables, or in a
+//! sync whose error it has not reported yet. The member must stop and give the reason, and acknowledge nothing.
 
 use super::Stage;
 use super::engine_work;
@@ -8,7 +8,7 @@ use crate::disk::{self, Ailment};
 use crate::world::elapsed;
 use std::time::Duration;
 
-/// A member that has something to sync does so within this time.
+/// A member with something to sync syncs within this time.
 const SYNCS_WITHIN: Duration = Duration::from_secs(5);
 
 pub async fn strike(stage: &mut Stage) {
@@ -28,13 +28,13 @@ pub async fn strike(stage: &mut Stage) {
             stage.cluster.lose_power_of_dead(victim, &mut stage.random);
         }
     }
-    // One that has met no error yet would meet it later.
+    // A member that has met no error yet would meet it later.
     stage.cluster.kill(victim).await;
     stage.cluster.repair(victim).await;
     stage.restart(victim);
 }
 
-/// Some work that meets an error. Whether it says so: the member finds out in its own time.
+/// Work that meets an error. Whether it is reported is not checked: the member finds out in its own time.
 fn fail_at_work(stage: &mut Stage, victim: usize) -> bool {
     let Some((state, log)) = stage.cluster.databases_in_trouble(victim) else {
         return false;
@@ -55,7 +55,7 @@ fn fail_at_work(stage: &mut Stage, victim: usize) -> bool {
     has_failed
 }
 
-/// An error in a sync of the log that the engine has not noted yet: what waits to be synced must not be acknowledged.
+/// A sync error of the log that the engine has not recorded yet: entries that wait to be synced must not be acknowledged.
 async fn fail_in_secret(stage: &mut Stage, victim: usize, life: Option<u64>) -> bool {
     let log = stage.cluster.members[victim].directory.join("log");
     let deadline = elapsed() + SYNCS_WITHIN;
@@ -67,8 +67,8 @@ async fn fail_in_secret(stage: &mut Stage, victim: usize, life: Option<u64>) -> 
             stage
                 .cluster
                 .event(victim, "! engine meets an error", "and has not said so");
-            // A member that has nothing to sync cannot know. Nor can a process that is started later: who was to be told of
-            // the error is gone, and a start reads what is on the disk.
+            // A member with nothing to sync cannot know. Nor can a process that is started later: the descriptor that would
+            // report the error is closed, and a start reads what is on disk.
             while stage.cluster.life(victim) == life && disk::syncs_since_error(&log) == 0 {
                 stage.cluster.resume(victim);
                 if elapsed() > deadline {

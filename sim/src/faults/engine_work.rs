@@ -1,4 +1,4 @@
-//! A member's storage engine makes tables of what it holds in memory and merges them, at a moment that the seed names.
+//! A member's storage engine writes its memtables to tables and merges these, at a moment that the seed decides.
 
 use super::Stage;
 use callboard::storage::log::LogDatabase;
@@ -11,7 +11,7 @@ pub async fn strike(stage: &mut Stage) {
     };
     let (works_on_state, works_on_log) = *stage.random.pick(&[(true, false), (false, true), (true, true)]);
     stage.cluster.event(victim, "! engine works", "");
-    // A disk that is ill right now fails it; the member notices when it writes next.
+    // It fails on a disk that is ill now; the member notices at its next write.
     if works_on_state && work_on_state(&state) {
         stage.cluster.world.count("state tables made", 1);
     }

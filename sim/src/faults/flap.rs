@@ -1,4 +1,4 @@
-//! The link between two members comes and goes.
+//! The link between two members goes down and comes back repeatedly.
 
 use super::Stage;
 

@@ -1,4 +1,5 @@
-//! Connections are forgotten on the way, as by a firewall that restarts: what both ends say is lost, and neither is told.
+//! Connections are forgotten by a middlebox, such as a firewall that restarts: data from both ends is lost, and neither end is
+//! told.
 
 use super::Stage;
 use crate::cluster::member_address;

@@ -1,4 +1,4 @@
-//! A member's disk returns errors: the member must stop and say why, never go on; once the disk is well it starts again.
+//! A member's disk returns errors: the member must stop and give the reason, never continue. It starts again once the disk works.
 
 use super::Stage;
 use crate::checkers::Violation;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// A member that was told of an error stops within this time.
 const STOP_MAX: Duration = Duration::from_secs(5);
-/// Interval between looks whether something has paused it.
+/// Interval between checks whether another fault has paused it.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 pub async fn strike(stage: &mut Stage, ailment: Ailment) {
@@ -25,7 +25,7 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
         &format!("{ailment:?}, after {good_calls} calls more"),
     );
     if ailment == Ailment::Reads || stage.random.chance(20) {
-        // A member reads most while it starts.
+        // A member reads most during its start.
         stage.cluster.kill(victim).await;
         stage.wait(10, 500).await;
         stage.restart(victim);
@@ -44,7 +44,7 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
         if ailment == Ailment::Syncs && stage.random.chance(50) {
             stage.cluster.lose_power_of_dead(victim, &mut stage.random);
         }
-        // Whoever starts it again before the disk is well only has it stop again.
+        // A restart before the disk works only makes it stop again.
         stage.wait(10, 1_000).await;
         stage.restart(victim);
         stage.wait(10, 2_000).await;
@@ -56,8 +56,8 @@ pub async fn strike(stage: &mut Stage, ailment: Ailment) {
     stage.restart(victim);
 }
 
-/// The process of a member's that was told of an error, if it is still there, must end. A paused one cannot stop: it is let
-/// go on, whenever another fault pauses it. One that another fault ended has stopped, too.
+/// The process of a member that was told of an error, if it still exists, must end. A paused process cannot stop, so it is
+/// resumed whenever another fault pauses it. A process that another fault ended counts as stopped.
 pub(super) async fn must_stop(stage: &mut Stage, victim: usize, life: Option<u64>) {
     let deadline = crate::world::elapsed() + STOP_MAX;
     while crate::world::elapsed() < deadline {

@@ -1,4 +1,4 @@
-//! The leader is cut off from all other members, but not from clients, which may go on asking it.
+//! The leader is cut off from all other members, but not from clients, which may still send it requests.
 
 use super::Stage;
 

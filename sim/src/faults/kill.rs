@@ -1,4 +1,4 @@
-//! A member's process ends, as by `kill -9`, and starts again after a while.
+//! A member's process is killed, as by `kill -9`, and restarts after a while.
 
 use super::Stage;
 

@@ -1,5 +1,5 @@
-//! A connection that a member opened and has given up since comes to another one late, behind the one that they use: what
-//! was on its way over a bad road arrives when that is mended.
+//! A connection that one member opened and has given up reaches another member late, after the one that they use: it was in
+//! flight on a bad route, and arrives when the route is restored.
 
 use super::Stage;
 use crate::cluster::Cluster;
@@ -11,7 +11,7 @@ pub fn strike(stage: &mut Stage) {
     }
 }
 
-/// Has such a connection come from one member to another, if they run. It is given up as soon as it is answered.
+/// Opens such a connection from one member to another, if they run. It is given up as soon as it is accepted.
 pub fn open(cluster: &Cluster, from: usize, to: usize) {
     let Some(remote) = cluster.remote(from, to) else {
         return;

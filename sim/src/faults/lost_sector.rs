@@ -1,5 +1,5 @@
-//! A member's machine loses power, and a sector of a journal is not there any more that was on the disk before. The member
-//! must not start: what was acknowledged is in it.
+//! A member's machine loses power, and a sector of a journal is lost that was synced before. The member must not start, since the
+//! sector holds acknowledged data.
 
 use super::Stage;
 use crate::checkers::Violation;

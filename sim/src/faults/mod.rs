@@ -1,5 +1,5 @@
-//! Trouble: one file per kind, each with one line that says what it is. What strikes when is in
-//! `schedule`; whom and how hard comes from the strike's own random numbers.
+//! Faults: one file per kind, each with a description. `schedule` decides what strikes when; the victim and the severity come
+//! from the strike's own random numbers.
 
 mod bit_rot;
 mod blank_disk;
@@ -41,14 +41,14 @@ use crate::random::RandomStream;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Where trouble happens.
+/// The environment of a fault.
 pub struct Stage {
     pub cluster: Rc<Cluster>,
     pub random: RandomStream,
 }
 
 impl Stage {
-    /// The leader in half of the cases, else anybody.
+    /// The leader in half of the cases, else any member.
     fn victim(&mut self) -> usize {
         let anybody = self.random.below(self.cluster.members.len() as u64) as usize;
         let leader = self.cluster.leader().filter(|_| self.random.chance(50));
@@ -66,8 +66,8 @@ impl Stage {
         Some((first, if other >= first { other + 1 } else { other }))
     }
 
-    /// Waits until this process of a member's has ended, but not for ever; whether it has. Another fault may start the next
-    /// one at once.
+    /// Waits for the end of this process of a member, for a bounded time; whether it has ended. Another fault may start the next
+    /// process immediately.
     async fn wait_for_end(&mut self, member: usize, life: Option<u64>, limit: Duration) -> bool {
         let deadline = crate::world::elapsed() + limit;
         while life.is_some() && self.cluster.life(member) == life {

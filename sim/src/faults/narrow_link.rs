@@ -1,4 +1,4 @@
-//! A link between two members carries little.
+//! A link between two members has little bandwidth.
 
 use super::Stage;
 use crate::cluster::member_address;

@@ -1,6 +1,6 @@
-//! A member starts with an older copy of its own disk, as a virtual machine does that is rolled back: it has forgotten votes
-//! and entries that it has promised to keep. It must stop before it takes part again, however often it is started and killed
-//! before that. Then its own disk comes back.
+//! A member starts with an older copy of its own disk (a stale replica), as when a virtual machine is rolled back: it has
+//! forgotten votes and entries that it promised to keep. It must stop before it takes part again, however often it is started and
+//! killed before that. Then its own disk comes back.
 
 use super::Stage;
 use crate::checkers::Violation;
@@ -8,7 +8,7 @@ use crate::cluster::Trouble;
 
 pub async fn strike(stage: &mut Stage) {
     let victim = stage.victim();
-    // A start that does not count yet leaves its name to the next one, which the copy would then make too.
+    // A start that does not count yet leaves its name to the next one, so the copy would make the same start.
     let counts = stage.cluster.takes_part(victim);
     let copied = stage.cluster.start_of(victim);
     if !stage.cluster.kill(victim).await {
@@ -20,8 +20,8 @@ pub async fn strike(stage: &mut Stage) {
     stage.wait(10, 200).await;
     stage.restart(victim);
     stage.wait(3_000, 10_000).await;
-    // On a full disk a start has the name of the one before. If a member has not heard this start, nobody can tell it that the
-    // copy is older. A cluster of one has nobody else.
+    // On a full disk a start has the name of the one before. A member that has not recorded this start cannot tell that the copy
+    // is older. A cluster of one has no other member.
     if stage.cluster.start_of(victim) == copied
         || !stage.cluster.start_is_known(victim)
         || !stage.cluster.kill(victim).await
@@ -60,7 +60,7 @@ pub async fn strike(stage: &mut Stage) {
     stage.restart(victim);
 }
 
-/// What they remember in memory is gone: what they have on disk must do.
+/// Restarts the others, so that they know only what they have on disk.
 async fn restart_others(stage: &Stage, victim: usize) {
     for other in (0..stage.cluster.members.len()).filter(|other| *other != victim) {
         if stage.cluster.kill(other).await {

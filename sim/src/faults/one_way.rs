@@ -1,4 +1,4 @@
-//! What one member says does not reach another, while the answers still would.
+//! Messages from one member do not reach another; the other direction still works.
 
 use super::Stage;
 

@@ -1,4 +1,4 @@
-//! A member stands still, as by `kill -STOP` or a long stall of its machine, and then goes on as if nothing had happened.
+//! A member is paused, as by `kill -STOP` or a long stall of its machine, and then continues as if nothing had happened.
 
 use super::Stage;
 

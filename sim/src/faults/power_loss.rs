@@ -1,4 +1,4 @@
-//! A member's machine, or every member's at once, loses power: what was not synced is gone or torn.
+//! A member's machine, or every member's at once, loses power: unsynced data is lost or torn.
 
 use super::Stage;
 
@@ -18,7 +18,7 @@ pub async fn strike(stage: &mut Stage) {
     }
 }
 
-/// Takes the power of a member's machine, whether its process runs or not.
+/// Cuts the power of a member's machine, whether its process runs or not.
 pub async fn take_power(stage: &mut Stage, victim: usize) {
     stage.cluster.event(victim, "! power loss", "");
     match stage.cluster.cut_power(victim, &mut stage.random).await {

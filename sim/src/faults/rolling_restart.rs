@@ -1,4 +1,4 @@
-//! All members are asked to stop and started again, one after another, as for an upgrade.
+//! All members are stopped and restarted, one after another, as for an upgrade.
 
 use super::{Stage, stop};
 

@@ -1,6 +1,6 @@
-//! What strikes when. The whole schedule is drawn from the seed before anything happens, as plain data, and each strike
-//! has random numbers of its own: any of them can be left out and the others still strike as they did. That is how a
-//! failing schedule is shrunk, and how what is left of it is named on a command line.
+//! The schedule of faults. It is drawn from the seed before anything happens, as plain data, and each strike (one occurrence of a
+//! fault) has its own random numbers. So any of them can be left out, and the others still strike as before. This is how a
+//! failing schedule is shrunk, and how the remaining strikes are named on a command line.
 
 use super::{Stage, strike};
 use crate::cluster::Cluster;
@@ -11,9 +11,9 @@ use madsim::task::JoinHandle;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The schedule reaches this far. No safety phase is longer.
+/// The length of the schedule. No safety phase is longer.
 pub const REACH: Duration = Duration::from_secs(300);
-/// Strikes last some seconds. With this much between two of them, beyond the calm, a few overlap and most do not.
+/// Strikes last some seconds. With this interval, in addition to the pause, a few overlap and most do not.
 const GAP_MS: u64 = 2_500;
 
 /// One strike.
@@ -24,7 +24,7 @@ pub struct Strike {
     /// When it begins.
     pub at: Duration,
     pub kind: FaultKind,
-    /// What its own random numbers come from: whom it hits, how hard and for how long.
+    /// The seed of its own random numbers, which decide the victim, the severity and the duration.
     pub seed: u64,
 }
 
@@ -54,7 +54,7 @@ pub fn draw(options: &Options) -> Vec<Strike> {
     strikes
 }
 
-/// Strikes as scheduled, until it is dropped. Whoever drops it mends what is broken.
+/// Runs the strikes as scheduled, until it is dropped. The caller that drops it repairs the remaining faults.
 pub async fn play(cluster: Rc<Cluster>, strikes: Vec<Strike>) {
     let mut under_way = UnderWay(Vec::new());
     for scheduled in strikes {

@@ -1,5 +1,5 @@
-//! Members are far from each other: all links, or those of one member, take longer, each way. Round trips stay below the
-//! election timeout, so that nothing but patience is asked for.
+//! Members are far apart: all links, or those of one member, get a delay in each direction. Round trips stay below the election
+//! timeout, so members only have to wait longer.
 
 use super::Stage;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A member reads slowly what it is sent: whoever writes to it has to wait.
+//! A member reads slowly, so that its senders have to wait.
 
 use super::Stage;
 use crate::cluster::member_address;

@@ -1,9 +1,9 @@
-//! A member is asked to stop, as by SIGTERM, hands its leadership over and ends; it starts again after a while.
+//! A member is asked to stop, as by SIGTERM, transfers its leadership and exits; it restarts after a while.
 
 use super::Stage;
 use std::time::Duration;
 
-/// A stop in order takes no longer.
+/// The limit of an orderly stop.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
 pub async fn strike(stage: &mut Stage) {

@@ -1,4 +1,4 @@
-//! A member's machine is suspended, as a virtual one that is moved: its monotonic clock does not see the time that passes.
+//! A member's machine is suspended, as a virtual machine that is migrated: its monotonic clock does not count the time.
 
 use super::Stage;
 use crate::cluster::member_address;
@@ -11,7 +11,7 @@ pub async fn strike(stage: &mut Stage) {
     }
     stage.cluster.event(victim, "! suspend", "");
     stage.wait(50, 20_000).await;
-    // Unless its process has ended meanwhile: a new one has seen all of its time.
+    // Unless its process has ended meanwhile: a new process has seen all of its own time.
     if let Some(since) = stage.cluster.resume(victim) {
         clock::hide(member_address(victim), crate::world::elapsed() - since);
     }

@@ -1,4 +1,4 @@
-//! Two members start with each other's disks. Both must refuse to. Then the disks change places again.
+//! Two members start with each other's disks. Both must refuse to. Then the disks are swapped back.
 
 use super::Stage;
 use crate::checkers::Violation;

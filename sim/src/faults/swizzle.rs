@@ -1,5 +1,5 @@
-//! Some machines are clogged one after another, and freed one after another in another order: what each of them knows of
-//! the others is of another moment (FoundationDB's swizzle-clogging).
+//! Some machines are cut off one after another, and restored one after another in another order, so that their knowledge of each
+//! other is from different times (FoundationDB's swizzle-clogging).
 
 use super::Stage;
 

@@ -1,20 +1,20 @@
-//! A member misses so much that it is brought a snapshot, and hears nothing more once that has begun to arrive. The transfer
-//! goes on later, or another one begins.
+//! A member lags so far that it is sent a snapshot, and is cut off once that has begun to arrive. The transfer resumes later, or
+//! a new one begins.
 
 use super::Stage;
 use std::time::Duration;
 
-/// Somebody writes enough in this time to have the others cut their logs, if their logs are short.
+/// In this time clients write enough that the others cut their logs, if these are short.
 const AWAY_MS_MAX: u64 = 5_000;
-/// A transfer that has not begun by then does not come.
+/// A transfer that has not begun by then will not begin.
 const BEGINS_MAX: Duration = Duration::from_secs(5);
-/// So often the same transfer is cut off.
+/// How often the same transfer is cut off at most.
 const CUTS_MAX: u64 = 3;
 
-/// After this long both ends have noticed, and what has arrived is kept for the next attempt.
+/// After this time both ends have detected the cut, and what has arrived is kept for the next attempt.
 const NOTICED_MS_MAX: u64 = 15_500;
 
-/// Whoever is told that a snapshot begins logs this.
+/// The log message of a receiver when a snapshot begins.
 const BEGINS: &str = "receiving a snapshot";
 
 pub async fn strike(stage: &mut Stage) {

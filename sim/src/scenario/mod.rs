@@ -1,5 +1,5 @@
-//! Scripted stories: what happens to a cluster step by step, and what must come of it. The language has one step a line
-//! and is described in README.md; `steps` reads it, `play` carries it out.
+//! Scenarios: scripted events of a cluster, step by step, with their expected results. The language has one step per line and is
+//! described in README.md; `steps` parses it, `play` executes it.
 
 #![allow(clippy::disallowed_methods)] // the simulator's own files, for people to read
 
@@ -9,10 +9,10 @@ pub mod steps;
 
 use std::path::{Path, PathBuf};
 
-/// Where the stories are.
+/// The directory of the scenarios.
 pub const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios");
 
-/// The files of all stories, in the order of their names.
+/// The files of all scenarios, in the order of their names.
 pub fn files() -> Result<Vec<PathBuf>, String> {
     let failed = |error: std::io::Error| format!("{DIRECTORY}: {error}");
     let mut paths = Vec::new();
@@ -26,13 +26,13 @@ pub fn files() -> Result<Vec<PathBuf>, String> {
     Ok(paths)
 }
 
-/// All stories, with their names.
+/// All scenarios, with their names.
 pub fn all() -> Result<Vec<(String, steps::Scenario)>, String> {
     let stories = files()?.into_iter().map(|path| Ok((name(&path), read(&path)?)));
     stories.collect()
 }
 
-/// A story is called as its file.
+/// The name of a scenario is that of its file.
 pub fn name(path: &Path) -> String {
     path.file_stem()
         .unwrap_or_default()
@@ -40,7 +40,7 @@ pub fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// Reads a story.
+/// Reads a scenario.
 pub fn read(path: &Path) -> Result<steps::Scenario, String> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     steps::parse(&text).map_err(|error| format!("{}:{error}", path.display()))

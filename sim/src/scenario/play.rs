@@ -1,5 +1,5 @@
-//! Carries a story out, step by step. A step that does not come out as expected is a violation that names its line; what
-//! every rehearsal must end with (liveness, the audit) is checked after the last step as always.
+//! Executes a scenario step by step. A step without its expected result is a violation that names its line. The final checks of
+//! every rehearsal (liveness, the audit) follow the last step as always.
 
 use super::steps::{Access, Blow, Name, Scenario, Step};
 use crate::checkers::{Violation, violation};
@@ -14,21 +14,21 @@ use crate::world::elapsed;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Interval between looks at the members: less than any message is on its way (`Options::of_story`), so that a story can step
-/// in between its being sent and its being heard.
+/// Interval between checks of the members: shorter than the latency of any message (`Options::of_story`), so that a scenario can
+/// act between the sending and the receipt of a message.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// Somebody leads, or stands for election, within this time.
+/// Within this time a member leads, or becomes a candidate.
 const ELECTION_MAX: Duration = Duration::from_secs(30);
 
-/// What a member logs when a snapshot is on its way to it.
+/// The log message of a member when a snapshot begins to arrive.
 const TRANSFER_BEGINS: &str = "receiving a snapshot";
-/// What a member logs when it has a snapshot for its state.
+/// The log message of a member when it has switched to a snapshot.
 const SNAPSHOT_IN_USE: &str = "applySnapshot: opened snapshot backend";
 
-/// Who asks without waiting does not wait longer than this either.
+/// The timeout of a request that the scenario does not wait for.
 const STARTED_MAX: Duration = Duration::from_secs(30);
 
-/// A story under way.
+/// A scenario in progress.
 pub struct Telling<'a> {
     cluster: &'a Cluster,
     random: RandomStream,
@@ -49,7 +49,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// All of it. `look` is called between steps and while one waits.
+    /// Executes all steps. `look` is called between steps and while a step waits.
     pub async fn tell(
         &mut self,
         scenario: &Scenario,
@@ -200,7 +200,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// Looks again and again until there is something, or until time is up.
+    /// Checks repeatedly until there is a result, or until the time is up.
     async fn until<T>(&self, time: Duration, look: impl Fn(&Self) -> Option<T>) -> Option<T> {
         let deadline = elapsed() + time;
         loop {
@@ -258,7 +258,7 @@ impl<'a> Telling<'a> {
         }
     }
 
-    /// A list of names; `others` are all but `apart_from`.
+    /// A list of names; `others` means all members except `apart_from`.
     fn members(&self, names: &[Name], apart_from: Option<usize>) -> Result<Vec<usize>, Violation> {
         if names == ["others"] {
             let everybody = 0..self.cluster.members.len();
@@ -328,7 +328,7 @@ impl<'a> Telling<'a> {
             .event(member, &format!("! {blow:?}").to_lowercase(), "");
     }
 
-    /// Asks one member, and only that, while the story goes on.
+    /// Sends a request to one member only, while the scenario continues.
     fn start(&self, input: Input, via: &str) -> Result<(), Violation> {
         let world = self.cluster.world.clone();
         let client = clients::connect([self.member(via)?], STARTED_MAX);
@@ -338,7 +338,7 @@ impl<'a> Telling<'a> {
         Ok(())
     }
 
-    /// Asks one member, and only that.
+    /// Sends a request to one member only.
     async fn ask(&self, input: Input, via: &str, answered: bool, within: Duration) -> Result<(), Violation> {
         let world = &self.cluster.world;
         let deadline = elapsed() + within;

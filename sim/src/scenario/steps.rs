@@ -1,28 +1,27 @@
-//! The language of stories: one step a line, read into data.
+//! The language of scenarios: one step per line, parsed into data.
 
 use crate::history::Key;
 use std::time::Duration;
 
-/// A story.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
     pub members: usize,
-    /// After so many entries a member's log is cut. None: never while the story lasts.
+    /// A member cuts its log after this many entries. None: never during the scenario.
     pub log_entries: Option<u64>,
-    /// The longest sync of a disk; short where nothing is said.
+    /// The longest sync of a disk; short by default.
     pub sync_max: Option<Duration>,
-    /// What one message of a snapshot carries.
+    /// The bytes in one message of a snapshot.
     pub chunk_bytes: Option<usize>,
-    /// What may be on its way in one direction of a connection.
+    /// The bytes that may be in flight in one direction of a connection.
     pub window_bytes: Option<usize>,
     /// With the numbers of their lines.
     pub steps: Vec<(usize, Step)>,
 }
 
-/// The name of a member: `m1` and so on, or one that a step gave it. `others` in a list: all but those named before.
+/// The name of a member: `m1` and so on, or one that a step gave it. In a list, `others` means all members not named before.
 pub type Name = String;
 
-/// What happens to a machine.
+/// An event of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blow {
     Kill,
@@ -32,19 +31,19 @@ pub enum Blow {
     Resume,
     /// Syncs of its disk fail from now on.
     DiskFails,
-    /// Its disk is well again; a member that stopped starts.
+    /// Its disk works again; a member that stopped starts.
     DiskHeals,
     /// Its disk is copied.
     CopyDisk,
-    /// The copy takes the place of its disk.
+    /// Its disk is replaced by the copy.
     OlderDisk,
-    /// Its own disk is back in its place; it starts.
+    /// Its own disk is put back; it starts.
     OwnDisk,
-    /// A disk with nothing on it takes the place of its own.
+    /// Its disk is replaced by an empty one.
     BlankDisk,
 }
 
-/// What a client asks for.
+/// The kind of a client's request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Write,
@@ -54,19 +53,19 @@ pub enum Access {
 /// One step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Waits until somebody leads, and names it.
+    /// Waits until there is a leader, and names it.
     Leader(Name),
-    /// Waits until somebody stands for election, and names it.
+    /// Waits until there is a candidate, and names it.
     Candidate(Name),
     /// Names all members that have no name yet, in order.
     Others(Vec<Name>),
-    /// Silences what goes from the first to the others, or both ways.
+    /// Cuts the direction from the first to the others, or both directions.
     Cut {
         from: Name,
         to: Vec<Name>,
         both: bool,
     },
-    /// Damages so many of a thousand pieces that go from the first to the others, or both ways, until the link is mended.
+    /// Damages this many pieces per thousand from the first to the others, or in both directions, until the link is restored.
     Garble {
         from: Name,
         to: Vec<Name>,
@@ -78,7 +77,7 @@ pub enum Step {
         to: Vec<Name>,
         both: bool,
     },
-    /// Makes what goes from the first to the others, or both ways, take longer, until the link is mended.
+    /// Delays messages from the first to the others, or in both directions, until the link is restored.
     Delay {
         from: Name,
         to: Vec<Name>,
@@ -87,7 +86,7 @@ pub enum Step {
     },
     MendAll,
     Strike(Name, Blow),
-    /// Must be answered within this time, or must not.
+    /// A request that must, or must not, be answered within this time.
     Ask {
         what: Access,
         key: Key,
@@ -95,7 +94,7 @@ pub enum Step {
         answered: bool,
         within: Duration,
     },
-    /// Asks without waiting for the answer, which counts whenever it comes.
+    /// Sends a request without waiting for the reply, which counts whenever it arrives.
     Start {
         what: Access,
         key: Key,
@@ -104,26 +103,26 @@ pub enum Step {
     Wait(Duration),
     /// One of these leads a term in which no other member leads, within this time.
     ExpectLeader(Vec<Name>, Duration),
-    /// So many members, itself among them, know of its term within this time.
+    /// This many members, including itself, know of its term within this time.
     ExpectTerm(Name, usize, Duration),
-    /// It does not take itself for the leader any more, within this time.
+    /// It no longer considers itself the leader, within this time.
     ExpectDeposed(Name, Duration),
     /// None of these leads at any moment of this time.
     ExpectNoLeader(Vec<Name>, Duration),
-    /// Its process ends without being asked to within this time.
+    /// Its process exits on its own within this time.
     ExpectStopped(Name, Duration),
-    /// Some member begins to receive a snapshot within this time.
+    /// A member begins to receive a snapshot within this time.
     ExpectTransfer(Duration),
-    /// Some member has put a snapshot in use within this time.
+    /// A member has switched to a snapshot within this time.
     ExpectSnapshot(Duration),
-    /// Remembers the highest term.
+    /// Records the highest term.
     NoteTerm,
-    /// The highest term is still what was remembered.
+    /// The highest term is still the recorded one.
     ExpectSameTerm,
 }
 
 impl Step {
-    /// Whether a story can fail at it.
+    /// Whether a scenario can fail at this step.
     #[cfg(test)]
     pub fn expects_something(&self) -> bool {
         matches!(
@@ -141,7 +140,7 @@ impl Step {
     }
 }
 
-/// Reads a story; an error begins with the number of its line.
+/// Parses a scenario; an error begins with the number of its line.
 pub fn parse(text: &str) -> Result<Scenario, String> {
     let mut members = None;
     let mut log_entries = None;
@@ -260,7 +259,7 @@ fn step(words: &[&str]) -> Option<Step> {
     })
 }
 
-/// What is done to one member.
+/// Parses an event of one member.
 fn strike(words: &[&str]) -> Option<Step> {
     let (who, blow) = match words {
         ["kill", who] => (who, Blow::Kill),

@@ -1,4 +1,4 @@
-//! Members that hear nobody for a while, in a cluster that is well otherwise.
+//! Members that are cut off for a while, in an otherwise healthy cluster.
 
 use super::{ELECTION_TIMEOUT, calm, everybody, follower};
 use crate::checkers::{Violation, violation};
@@ -7,8 +7,8 @@ use crate::random::RandomStream;
 use crate::world::elapsed;
 use std::time::Duration;
 
-/// A leader that hears from no quorum steps down within this time: it looks once in an election timeout whether it heard of
-/// a quorum since the last look. What was on its way counts, and so do clocks that are slow.
+/// A leader without a quorum steps down within this time: once per election timeout it checks whether it heard from a quorum
+/// since the last check. Messages in flight count, and clocks may be slow.
 const LEADS_ALONE_MAX: Duration = Duration::from_millis(2_300);
 
 pub async fn follower_apart(cluster: &Cluster, random: &mut RandomStream) -> Result<(), Violation> {

@@ -1,4 +1,4 @@
-//! A lease that ends while its leader's clients keep the admission full.
+//! A lease that expires while its leader's clients keep the admission full.
 
 use super::{calm, until};
 use crate::checkers::{Violation, violation};
@@ -10,16 +10,16 @@ use callboard::proto::etcdserverpb::{LeaseGrantRequest, LeaseRevokeRequest};
 use std::cell::Cell;
 use std::time::Duration;
 
-/// A lease of this trial, which nothing is bound to, and one that nobody is ever granted.
+/// The lease of this trial, which has no keys, and one that is never granted.
 const TRIAL_LEASE: i64 = 0x7472_6961_6c00;
 const NO_LEASE: i64 = TRIAL_LEASE + 1;
-/// How long it lives: no less is granted.
+/// Its TTL: the shortest that is granted.
 const TRIAL_TTL_S: i64 = 2;
-/// What has expired goes within this time where there is a leader: it looks every 100 ms, and disks and links are slow. A
-/// leader that is refused tries again only after longer.
+/// An expired lease is revoked within this time if there is a leader: it checks every 100 ms, and disks and links are slow. A
+/// leader whose revocation is refused retries only after a longer time.
 const EXPIRES_WITHIN: Duration = Duration::from_millis(2_500);
 
-/// Whether there was something to see.
+/// Whether the trial could be made.
 pub async fn ends_under_load(cluster: &Cluster) -> Result<bool, Violation> {
     let (leader, term) = calm(cluster).await?;
     let clients = [0, 1, 2].map(|_| clients::connect([leader], Duration::from_secs(5)));
@@ -27,7 +27,7 @@ pub async fn ends_under_load(cluster: &Cluster) -> Result<bool, Violation> {
         id: TRIAL_LEASE,
         ttl: TRIAL_TTL_S,
     };
-    // Refused under an alarm: then there is nothing to see.
+    // Refused under an alarm: then the trial cannot be made.
     if clients[0].lease_grant(lease).await.is_err() {
         return Ok(false);
     }
@@ -68,7 +68,7 @@ pub async fn ends_under_load(cluster: &Cluster) -> Result<bool, Violation> {
     Ok(one + two + three > 0)
 }
 
-/// One command after the other, none of which changes anything; how many were refused for there being too many.
+/// Sends one command after the other, none of which changes anything. Returns how many were refused because of too many requests.
 async fn crowd(client: &Client, stop: &Cell<bool>) -> u64 {
     let mut refused = 0;
     while !stop.get() {

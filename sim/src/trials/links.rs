@@ -1,4 +1,4 @@
-//! Links between members that bring things late, in a cluster that is well otherwise.
+//! Links between members with late delivery, in an otherwise healthy cluster.
 
 use super::{ELECTION_TIMEOUT, all_but, answers, calm, everybody, follower, until, write};
 use crate::checkers::{Violation, violation};
@@ -8,12 +8,12 @@ use crate::history::Input;
 use crate::random::RandomStream;
 use std::time::Duration;
 
-/// A follower hears again within this time from a leader that it did not hear for a moment.
+/// A follower hears from its leader again within this time after a short interruption.
 const HEARD_WITHIN: Duration = Duration::from_secs(10);
-/// After so long a connection that was begun is there.
+/// After this time, a connection that was begun is established.
 const CONNECTED_AFTER: Duration = Duration::from_millis(500);
-/// How long a message takes from or to a leader that is far: longer, there and back, than a member waits before it asks for
-/// a read index again, and not so long that anybody stands for election.
+/// The latency to and from a distant leader, each way: the round trip is longer than a member waits before it asks for a read
+/// index again, and shorter than an election timeout.
 const FAR_MS: (u64, u64) = (255, 300);
 
 pub async fn connection_comes_late(cluster: &Cluster, random: &mut RandomStream) -> Result<(), Violation> {
@@ -32,7 +32,7 @@ pub async fn connection_comes_late(cluster: &Cluster, random: &mut RandomStream)
     ))
 }
 
-/// A write and a read of a follower's client are answered within the time that clients wait, and nobody is elected.
+/// A write and a read of a follower's client are answered within the time that clients wait, and there is no election.
 pub async fn leader_is_far(cluster: &Cluster, random: &mut RandomStream) -> Result<(), Violation> {
     let (leader, term) = calm(cluster).await?;
     let via = follower(cluster, leader, random);
@@ -43,7 +43,7 @@ pub async fn leader_is_far(cluster: &Cluster, random: &mut RandomStream) -> Resu
         cluster.delay(leader, other, delay);
         cluster.delay(other, leader, delay);
     }
-    // What was on its way is there.
+    // Messages in flight have arrived.
     madsim::time::sleep(ELECTION_TIMEOUT).await;
     write(cluster, via, &everybody(cluster), 1).await?;
     let get = Input::Get {

@@ -1,16 +1,16 @@
-//! Trials of a cluster that is well, one after another, each with a leader that nothing else disturbs: what elections in the
-//! safety phase would put right before anybody could see that it was wrong.
+//! Trials of a healthy cluster, one after another, each with a leader that nothing else disturbs. They find bugs that elections
+//! in the safety phase would hide.
 //!
-//! | what is done | what must be true |
+//! | action | expected result |
 //! |---|---|
-//! | a follower hears nobody for a while | its term stays, and so does the leader when it is back |
-//! | the leader hears nobody | it does not take itself for the leader for longer than two election timeouts |
-//! | clients keep a leader's admission full while a lease ends | the lease goes in time |
-//! | a connection that the leader had given up reaches a follower behind the one that they use | the follower goes on hearing the leader |
-//! | the leader's links are slow, their round trips a little shorter than an election timeout | a follower's clients are answered, and the leader stays |
+//! | a follower is cut off for a while | its term stays, and the leader stays when the follower is back |
+//! | the leader is cut off | it considers itself the leader for at most two election timeouts |
+//! | clients keep a leader's admission full while a lease expires | the lease is revoked in time |
+//! | a connection that the leader gave up reaches a follower after the newer one | the follower still hears the leader |
+//! | round trips to the leader take a little less than an election timeout | a follower's clients get replies; the leader stays |
 //! | a voter is added that never starts | see `members` |
-//! | a learner is promoted while it hears nobody | the others go on, and it votes once it hears of it |
-//! | all members die, and one is forced to go on alone | it has everything that was acknowledged, and the others join it |
+//! | a learner is promoted while it is cut off | the others go on, and it votes once it hears of it |
+//! | all members die, and one is forced to go on alone | it has every acknowledged write, and the others join it |
 //! | the transfer of a snapshot is disturbed, in four ways | see `transfer` |
 
 mod elections;
@@ -32,17 +32,17 @@ use crate::world::elapsed;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Of a hundred seeds, how many make each trial.
+/// The percentage of seeds that make each trial.
 const PERCENT: u64 = 35;
-/// Changes of the members take long.
+/// Membership changes take long.
 const MEMBERS_PERCENT: u64 = 10;
-/// Few seeds have logs that are short enough for this one.
+/// Few seeds have logs that are short enough for this trial.
 const TRANSFER_PERCENT: u64 = 90;
 /// The members' election timeout, which is etcd's default.
 const ELECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// A cluster that serves answers within this time.
+/// A cluster that serves replies within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
-/// A healthy cluster comes to rest within this time.
+/// A healthy cluster settles within this time.
 const CALM_MAX: Duration = Duration::from_secs(30);
 
 /// Makes the trials of this seed.
@@ -103,7 +103,7 @@ pub async fn play(cluster: &Rc<Cluster>, options: &Options) -> Result<(), Violat
     Ok(())
 }
 
-/// A leader whom all follow, and its term.
+/// Waits for a leader that all members follow, and returns it with its term.
 async fn calm(cluster: &Cluster) -> Result<(usize, u64), Violation> {
     let deadline = elapsed() + CALM_MAX;
     let mut since = elapsed();
@@ -135,12 +135,12 @@ fn everybody(cluster: &Cluster) -> Vec<usize> {
     (0..cluster.members.len()).collect()
 }
 
-/// Anybody but the leader.
+/// Any member except the leader.
 fn follower(cluster: &Cluster, leader: usize, random: &mut RandomStream) -> usize {
     *random.pick(&all_but(cluster, &[leader]))
 }
 
-/// Waits until something holds, but not for ever; whether it does.
+/// Waits until a condition holds, for a bounded time; whether it does.
 async fn until(limit: Duration, holds: impl Fn() -> bool) -> bool {
     let deadline = elapsed() + limit;
     while !holds() {
@@ -159,8 +159,7 @@ fn all_but(cluster: &Cluster, apart: &[usize]) -> Vec<usize> {
     others
 }
 
-/// Has so many entries written while only these members are there. Where the quota is smaller than that, space is freed as
-/// an operator would.
+/// Writes this many entries while only these members run. If the quota is smaller than that, frees space as an operator would.
 async fn write(cluster: &Cluster, via: usize, there: &[usize], entries: u64) -> Result<(), Violation> {
     let mut written = 0;
     while written < entries {
@@ -174,7 +173,7 @@ async fn write(cluster: &Cluster, via: usize, there: &[usize], entries: u64) -> 
     Ok(())
 }
 
-/// Asks one member and has an answer in time. Whether that is a refusal for want of space.
+/// Sends a request to one member, which must reply in time. True if the reply is a refusal for lack of space.
 async fn answers(cluster: &Cluster, via: usize, input: &Input) -> Result<bool, Violation> {
     let client = clients::connect([via], ANSWERED_WITHIN);
     let (id, outcome) = workloads::carry_out(&cluster.world, DIRECTOR, &client, input).await;

@@ -1,14 +1,14 @@
-//! The transfer of a snapshot to a member that lags is disturbed, and the member gets the state whole all the same.
+//! The transfer of a snapshot to a lagging member is disturbed, and the member still gets the complete state.
 //!
-//! | what is done in mid-transfer | what must follow |
+//! | action in mid-transfer | expected result |
 //! |---|---|
-//! | the receiver dies, and the sender gives up | another transfer once it is back |
-//! | the receiver is cut off until both ends notice | the transfer goes on where it stopped |
-//! | a chunk vanishes, as a frame does whose type is flipped | the receiver misses it, and the transfer begins anew |
-//! | the sender is cut off, another leader brings its own state, and the sender is back and goes on | what arrives late harms nothing |
-//! | the sender loses power, applies its log again and leads again in front of the same entry | its records are others than those that had arrived: the transfer begins anew |
+//! | the receiver is killed, and the sender gives up | a new transfer once it is back |
+//! | the receiver is cut off until both ends detect it | the transfer resumes where it stopped |
+//! | a chunk vanishes, as a frame does whose type is flipped | the receiver detects the gap, and the transfer begins again |
+//! | the sender is cut off, another leader sends its state, the first sender returns and resumes | late records do no harm |
+//! | the sender loses power, reapplies its log, leads again at the same index | its records differ: the transfer begins again |
 //!
-//! That each record that arrives is the sender's is judged at the end of the rehearsal, where all stores are compared.
+//! The comparison of all stores at the end of the rehearsal checks that the received records are the sender's.
 
 use super::{ANSWERED_WITHIN, ELECTION_TIMEOUT, all_but, answers, calm, everybody, follower, until, write};
 use crate::checkers::{Violation, violation};
@@ -24,21 +24,21 @@ use callboard::env::network::{self, Weather};
 use callboard::limits::{self, Sizes};
 use std::time::Duration;
 
-/// Entries that are written to have logs cut. Where that takes more, the trial is left out.
+/// Entries that are written so that logs are cut. If that takes more, the trial is left out.
 const ENTRIES_MAX: u64 = 150;
-/// Everything that a sender of snapshots tries takes no longer than this, if the receiver's machine says that nobody listens.
+/// All attempts of a sender of snapshots end within this time, if the receiver's machine refuses connections.
 const GIVEN_UP_MAX: Duration = Duration::from_secs(60);
-/// After this long both ends of a transfer have noticed that nothing comes, and what has arrived is kept.
+/// After this time both ends of a transfer have detected the cut, and what has arrived is kept.
 const NOTICED_MAX: Duration = Duration::from_secs(16);
-/// What is cut off at all is cut off within this time.
+/// If the log is cut at all, it is cut within this time.
 const CUT_WITHIN: Duration = Duration::from_secs(10);
-/// Some of them are the links' own, where a loss is noticed by nobody and harms nobody.
+/// Some of these are frames of the links, whose loss is not noticed and does no harm.
 const FRAMES_LOST: u64 = 3;
-/// So many are sent within this time.
+/// This many frames are sent within this time.
 const VANISHED_WITHIN: Duration = Duration::from_secs(3);
-/// A transfer may be over before it can be disturbed.
+/// A transfer may finish before it can be disturbed.
 const ATTEMPTS_MAX: u64 = 3;
-/// Roads on which a transfer takes many round trips.
+/// Routes on which a transfer takes many round trips.
 const SLOW_ROADS: Weather = Weather {
     latency_us_min: 5_000,
     latency_us_max: 5_000,
@@ -47,26 +47,26 @@ const SLOW_ROADS: Weather = Weather {
 };
 /// How far a transfer may have come when it is disturbed.
 const DISTURBED_WITHIN_MS: u64 = 250;
-/// What was compacted is gone after this long.
+/// After this time compacted records are gone.
 const RECLAIMED_AFTER: Duration = Duration::from_secs(2);
-/// An entry that nobody confirms is on its leader's disk after this long.
+/// After this time an unconfirmed entry is on its leader's disk.
 const WRITTEN_AFTER: Duration = Duration::from_millis(30);
 
-/// What a member logs when a snapshot is on its way to it, and what a sender does when it gives up, or goes on.
+/// Log messages: of a receiver when a snapshot begins to arrive, and of a sender when it gives up or resumes.
 const BEGINS: &str = "receiving a snapshot";
 const FAILED: &str = "failed to send a snapshot";
 const GOES_ON: &str = "sending the snapshot goes on";
-/// What a member logs when it has a snapshot for its state.
+/// The log message of a member when it has switched to a snapshot.
 const IN_USE: &str = "applySnapshot: opened snapshot backend";
 
 /// How a transfer is disturbed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Disturbance {
-    /// The receiver dies.
+    /// The receiver is killed.
     Fails,
     /// The receiver is cut off.
     Resumes,
-    /// A chunk is lost, and the connection stays.
+    /// A chunk is lost on an intact connection.
     Vanishes,
     /// The sender is cut off, and another leader sends.
     Overtaken,
@@ -86,7 +86,7 @@ impl Disturbance {
     }
 }
 
-/// A transfer that is to be disturbed.
+/// The disturbance of one transfer.
 pub struct Trial {
     how: Disturbance,
     snapshot_count: u64,
@@ -95,7 +95,7 @@ pub struct Trial {
 }
 
 impl Trial {
-    /// None where no member can lag far enough.
+    /// None if no member can lag far enough.
     pub fn of(options: &Options, mut random: RandomStream) -> Option<Self> {
         let (snapshot_count, catch_up_entries) = (options.snapshot_count, options.catch_up_entries);
         if options.members < 3 || 2 * snapshot_count + catch_up_entries > ENTRIES_MAX {
@@ -106,7 +106,7 @@ impl Trial {
             several.push(Disturbance::Vanishes);
         }
         if options.members == 3 {
-            // The sender must lead again, with no other vote than the receiver's.
+            // The sender must lead again with only the receiver's vote.
             several.extend([Disturbance::Repacked; 3]);
         }
         let how = *random.pick(&several);
@@ -118,10 +118,10 @@ impl Trial {
         })
     }
 
-    /// The counter of what was done, if it was.
+    /// The counter of the disturbance, if there was one.
     pub async fn play(mut self, cluster: &Cluster) -> Result<Option<&'static str>, Violation> {
         let usual = limits::sizes();
-        // Records are packed in other ways only where many changes fit into one.
+        // Records are packed differently only if many changes fit into one.
         let sizes = if self.how == Disturbance::Repacked {
             Sizes::DEFAULT
         } else {
@@ -138,7 +138,7 @@ impl Trial {
             let served = all_serve(cluster).await;
             outcome = outcome.and_then(|before| Ok(attempt? || before));
             outcome = outcome.and_then(|disturbed| served.map(|()| disturbed));
-            // Only in some places is a record there no more, so this one is tried in several.
+            // A record is missing only at some positions, so this disturbance is tried at several.
             if outcome.is_err() || outcome == Ok(true) && self.how != Disturbance::Repacked {
                 break;
             }
@@ -147,7 +147,7 @@ impl Trial {
         outcome.map(|disturbed| disturbed.then(|| self.how.counter()))
     }
 
-    /// Whether it came to that.
+    /// One attempt; whether the transfer was disturbed.
     async fn attempt(&mut self, cluster: &Cluster) -> Result<bool, Violation> {
         let (leader, _) = calm(cluster).await?;
         let victim = follower(cluster, leader, &mut self.random);
@@ -183,7 +183,7 @@ impl Trial {
             ));
         }
         if self.how == Disturbance::Overtaken {
-            // What it has on its disk is what it has in use.
+            // Its present state must also be on its disk.
             cluster.kill(victim).await;
             cluster.restart(victim);
             cluster.event(victim, "restart", "");
@@ -191,16 +191,16 @@ impl Trial {
         Ok(disturbed)
     }
 
-    /// Has a member miss what the others cut off.
+    /// Makes a member lag behind the entries that the others cut.
     async fn lag(&mut self, cluster: &Cluster, leader: usize, victim: usize) -> Result<bool, Violation> {
         if self.how == Disturbance::Repacked
             && let Some(views) = cluster.views(leader)
         {
-            // Most of what is sent are changes that are applied again after a loss of power.
+            // So that most records sent are changes that are applied again after a power loss.
             let revision = views.load().revision();
             let compact = Input::Compact { revision };
             let client = clients::connect([leader], ANSWERED_WITHIN);
-            // It may have been compacted up to there already.
+            // It may already be compacted to that revision.
             workloads::carry_out(&cluster.world, DIRECTOR, &client, &compact).await;
             madsim::time::sleep(RECLAIMED_AFTER).await;
         }
@@ -209,14 +209,14 @@ impl Trial {
         cluster.kill(victim).await;
         let entries = 2 * self.snapshot_count + self.catch_up_entries + self.random.between(5, 20);
         write(cluster, leader, &all_but(cluster, &[victim]), entries).await?;
-        // How many entries that makes, and when they are cut off, is the leader's to decide.
+        // The leader decides the number of entries, and when to cut them.
         let cut_at = || {
             let cut = cluster.log(leader)?.0.begins_behind().ok()?;
             Some(cut.index.0)
         };
         let is_cut = until(CUT_WITHIN, || cut_at().is_some_and(|index| index > lags_at)).await;
         if is_cut && self.how == Disturbance::Repacked {
-            // The state was synced before the log was cut, and is not synced again before it is time for the next cut.
+            // The state was synced before the log was cut, and is not synced again before the next cut.
             let synced = cut_at().unwrap_or_default() + self.catch_up_entries;
             let unsynced_max = synced + self.snapshot_count - 2;
             let more = unsynced_max.saturating_sub(cluster.standing(leader).applied);
@@ -225,7 +225,7 @@ impl Trial {
         Ok(is_cut)
     }
 
-    /// Leaves the leader alone, with an entry on its disk that nobody confirms, and the word that those before it are
+    /// Leaves the leader alone, with an unconfirmed entry on its disk, and the knowledge that the entries before it are
     /// committed.
     async fn leave_alone(&self, cluster: &Cluster, leader: usize, victim: usize) {
         for other in all_but(cluster, &[leader, victim]) {
@@ -239,7 +239,7 @@ impl Trial {
         madsim::time::sleep(WRITTEN_AFTER).await;
     }
 
-    /// Does in mid-transfer what is to be done; all members run when it returns. Whether what was to come of it did.
+    /// Disturbs a transfer; all members run when it returns. Whether the expected result was seen.
     async fn disturb(&mut self, cluster: &Cluster, leader: usize, victim: usize) -> bool {
         let world = &cluster.world;
         let [failed, went_on, in_use] = [FAILED, GOES_ON, IN_USE].map(|message| world.messages(message));
@@ -281,7 +281,7 @@ impl Trial {
                 cluster.event(leader, "! loses power in mid-transfer", "");
                 cluster.cut_off(&[leader]);
                 cluster.cut_power(leader, &mut self.random).await;
-                // The receiver learns that nobody sends.
+                // The receiver notices that the sender is gone.
                 madsim::time::sleep(2 * ELECTION_TIMEOUT).await;
                 cluster.restart(leader);
                 cluster.event(leader, "restart", "");
@@ -297,7 +297,7 @@ impl Trial {
     }
 }
 
-/// Waits until every member answers: whoever asks for something after a trial is not kept waiting by what it has left.
+/// Waits until every member replies, so that later requests are not delayed by the remains of a trial.
 async fn all_serve(cluster: &Cluster) -> Result<(), Violation> {
     let deadline = elapsed() + GIVEN_UP_MAX;
     let get = Input::Get {

@@ -1,5 +1,5 @@
-//! Maintenance.Snapshot of whatever member is asked, and what all keys were at a revision by that file: what a cluster
-//! that is restored from it would answer.
+//! Maintenance.Snapshot of any member, and the value of all keys at a revision according to that file: what a cluster that is
+//! restored from it would return.
 
 use super::{failed, key_and_value};
 use crate::history::{Answer, Outcome};
@@ -10,7 +10,7 @@ use callboard::proto::mvccpb::KeyValue;
 use prost::Message;
 use std::collections::BTreeMap;
 
-/// Where a key of the bucket `key` ends, if the key is there and not deleted.
+/// The length of a key in the bucket `key` that is not deleted.
 const REVISION_BYTES: usize = 17;
 
 pub async fn send(client: &Client, revision: i64) -> Outcome {
@@ -18,7 +18,7 @@ pub async fn send(client: &Client, revision: i64) -> Outcome {
         Ok(file) => file,
         Err(error) => return failed(&error),
     };
-    // Nothing that a client could be told: the rehearsal ends with it.
+    // A client has no outcome for this, so the rehearsal ends.
     range_of(&file, revision).unwrap_or_else(|reason| panic!("a backup is damaged: {reason}"))
 }
 

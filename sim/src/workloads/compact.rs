@@ -1,4 +1,4 @@
-//! KV.Compact: forgets what was superseded before a revision, logically or with the space given back.
+//! KV.Compact: compacts the revisions before one, logically or with the space reclaimed.
 
 use super::{Memory, failed};
 use crate::history::{Answer, Input, Outcome};
@@ -6,7 +6,7 @@ use crate::random::RandomStream;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::CompactionRequest;
 
-/// A revision that can be compacted, or one that has been, or one that nobody has reached.
+/// A revision that can be compacted, one that already is, or one that does not exist yet.
 pub fn sample(random: &mut RandomStream, memory: &Memory) -> Input {
     let newest = memory.revision.max(1) as u64;
     let revision = match random.below(10) {

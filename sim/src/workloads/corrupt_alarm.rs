@@ -1,5 +1,5 @@
-//! What an operator does about members that have found their own disk damaged: once the disk is repaired, the alarm CORRUPT is
-//! disarmed, and clients can write again.
+//! An operator's work after members have found their own disks damaged: once the disk is repaired, the alarm CORRUPT is disarmed,
+//! and clients can write again.
 
 use crate::clients;
 use crate::cluster::Cluster;
@@ -10,14 +10,14 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// For which members the alarm is raised, as any of these members sees it.
+/// The members for which the alarm is raised, according to these members.
 fn raised(cluster: &Cluster, members: &[usize]) -> BTreeSet<u64> {
     let views = members.iter().filter_map(|number| cluster.views(*number));
     let corrupt = views.flat_map(|views| views.load().alarms.of(AlarmType::Corrupt).collect::<Vec<_>>());
     corrupt.map(|raised| raised.member_id).collect()
 }
 
-/// Does so again and again, for ever: an alarm that a member asked for may have waited for a leader, or on the way to it.
+/// Disarms alarms repeatedly, for ever: a member's proposal to raise one may have waited for a leader, or may be in flight.
 pub async fn keep_disarmed(cluster: &Cluster, members: &[usize]) -> Infallible {
     const PAUSE: Duration = Duration::from_millis(200);
     if !cluster
@@ -33,7 +33,7 @@ pub async fn keep_disarmed(cluster: &Cluster, members: &[usize]) -> Infallible {
     }
 }
 
-/// Disarms the alarm until none of these members sees it any more; gives up after a while. Whether it is over.
+/// Disarms the alarm until none of these members sees it any more, for a bounded time; whether it is disarmed.
 pub async fn disarm(cluster: &Cluster, members: &[usize], within: Duration) -> bool {
     let deadline = elapsed() + within;
     let mut corrupt = raised(cluster, members);
@@ -52,7 +52,7 @@ pub async fn disarm(cluster: &Cluster, members: &[usize], within: Duration) -> b
                 member_id,
                 alarm: AlarmType::Corrupt as i32,
             };
-            // Tried again where it fails.
+            // Retried if it fails.
             let _ = client.alarm(request).await;
         }
         madsim::time::sleep(Duration::from_millis(200)).await;

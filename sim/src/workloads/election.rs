@@ -1,5 +1,5 @@
-//! Elections: candidates on machines of their own that campaign, proclaim one thing after the other while they lead, and
-//! resign, and observers who are told.
+//! Elections: candidates on their own machines that campaign, proclaim several values while they lead, and resign, and observers
+//! of these.
 
 use super::{lease_id, machine};
 use crate::checkers::holders::{self, Holding};
@@ -20,18 +20,18 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Machines that want to lead, and machines that observe.
+/// The number of machines with candidates and with observers.
 const CANDIDATES: usize = 3;
 const OBSERVERS: usize = 2;
-/// The name of the election, and with what the keys of its candidates begin.
+/// The name of the election, and the prefix of its candidates' keys.
 const NAME: &str = "election";
 pub const KEY_PREFIX: &str = "election/";
 /// The machines' numbers among those that hold leases.
 const FIRST_LEASE_HOLDER: usize = 10;
-/// The longest life of a candidate's lease, in seconds.
+/// The longest TTL of a candidate's lease, in seconds.
 const TTL_MAX: u64 = 5;
 
-/// Everybody who takes part.
+/// All candidates and observers.
 #[derive(Clone, Debug)]
 pub struct Election {
     records: Arc<Mutex<Records>>,
@@ -43,12 +43,12 @@ pub struct Election {
 struct Records {
     holdings: Vec<Holding>,
     observed: Vec<Observed>,
-    /// What was proclaimed for certain, by revision.
+    /// Acknowledged proclamations, by revision.
     proclaimed: BTreeMap<i64, String>,
 }
 
 impl Election {
-    /// Sends everybody to work.
+    /// Starts all machines.
     pub fn start(options: &Options, world: &World) -> Self {
         let records: Arc<Mutex<Records>> = Arc::default();
         let candidates = (0..CANDIDATES).map(|number| {
@@ -76,14 +76,14 @@ impl Election {
         }
     }
 
-    /// Switches their machines off.
+    /// Switches the machines off.
     pub fn leave(&self) {
         for node in &self.nodes {
             Handle::current().kill(*node);
         }
     }
 
-    /// Checks who led and what was told of it. Everybody has left.
+    /// Checks the leaders and what was observed of them. All machines are off.
     pub fn review(&self) -> Result<(), Violation> {
         let records = lock(&self.records);
         let acts = holders::check("the lead", &records.holdings)?;
@@ -112,7 +112,7 @@ fn connect(options: &Options, random: &mut RandomStream) -> Client {
     clients::connect(members, Duration::from_millis(random.between(300, 6_000)))
 }
 
-/// One candidate's machine: stands again and again until the rehearsal ends.
+/// One candidate's machine: campaigns repeatedly until the rehearsal ends.
 async fn stand(number: usize, options: Options, world: World, records: Arc<Mutex<Records>>) {
     let mut random = RandomStream::of(options.seed, &format!("candidate {number}"));
     for life in 1.. {
@@ -176,7 +176,7 @@ impl Candidate {
         self.step_down(leader, random, world).await
     }
 
-    /// A revision at which this one leads. None if it has lost the lead already, or nobody knows.
+    /// A revision at which this candidate leads. None if it has already lost the leadership, or if unknown.
     async fn confirm(&self, own: &LeaderKey) -> Result<Option<i64>, Violation> {
         let Ok(LeaderResponse {
             header: Some(header),
@@ -233,7 +233,7 @@ impl Candidate {
         };
         if self.client.resign(request).await.is_ok() {
             world.count("leaders resigned", 1);
-            // Who has not noticed that it was deposed must not be heard.
+            // A leader that has not noticed that it was deposed must not succeed.
             if let Some(revision) = self.proclaim(&leader, 1_000).await {
                 return violation(format!(
                     "{} proclaimed something at revision {revision}, after it had resigned",
@@ -267,7 +267,7 @@ async fn observe(number: usize, options: Options, records: Arc<Mutex<Records>>) 
             };
             let lasts = Duration::from_millis(random.between(100, 20_000));
             let follow = follow(&mut stream, |told| lock(&records).observed[place].told.push(told));
-            // Whether it was this side or the other that ended it: a new one begins.
+            // Whichever side ended it: a new one begins.
             let _ = madsim::time::timeout(lasts, follow).await;
         }
         madsim::time::sleep(Duration::from_millis(random.between(1, 300))).await;

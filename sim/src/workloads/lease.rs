@@ -1,5 +1,5 @@
-//! Leases: lease holders on machines of their own that take a lease, attach a key to it, keep it alive for a while, and then
-//! give it back or let it run out, looking after their key all the time.
+//! Leases: holders on their own machines that take a lease, attach a key to it, keep it alive for a while, and then revoke it or
+//! let it expire, checking their key all the time.
 
 use crate::checkers::leases::Tenancy;
 use crate::checkers::{Violation, violation};
@@ -15,18 +15,18 @@ use madsim::task::NodeId;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-/// Machines that hold leases, each one after the other.
+/// Machines that hold leases, one lease after the other.
 const MACHINES: usize = 2;
-/// With what the keys of leases begin: other workloads stay away from them.
+/// The prefix of the keys of leases: other workloads do not use it.
 pub const KEY_PREFIX: &str = "lease";
-/// A tenant waits no longer for the end of a lease while there is trouble.
+/// The longest wait of a holder for the expiry of a lease while there are faults.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The longest life of a lease, in seconds.
+/// The longest TTL of a lease, in seconds.
 const TTL_MAX: u64 = 5;
-/// On healthy members all leases have run out within this time.
+/// On healthy members all leases have expired within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(30);
 
-/// Everybody who holds leases.
+/// All lease holders.
 #[derive(Clone, Debug)]
 pub struct LeaseHolders {
     nodes: Vec<NodeId>,
@@ -34,7 +34,7 @@ pub struct LeaseHolders {
 }
 
 impl LeaseHolders {
-    /// Sends everybody to take leases.
+    /// Starts all machines.
     pub fn start(options: &Options, world: &World) -> Self {
         let mut nodes = Vec::new();
         for number in 0..MACHINES {
@@ -56,14 +56,14 @@ impl LeaseHolders {
         }
     }
 
-    /// Switches their machines off. Their leases run out.
+    /// Switches the machines off. Their leases expire.
     pub fn leave(&self) {
         for node in &self.nodes {
             Handle::current().kill(*node);
         }
     }
 
-    /// Waits until no member holds a lease or a key of one any more. The members are healthy, the lease holders have left.
+    /// Waits until no member has a lease or a leased key any more. The members are healthy, the lease holders are off.
     pub async fn review(&self, cluster: &Cluster) -> Result<(), Violation> {
         let deadline = elapsed() + Duration::from_secs(TTL_MAX) + SETTLE_MAX;
         for number in 0..cluster.members.len() {
@@ -82,7 +82,7 @@ impl LeaseHolders {
     }
 }
 
-/// A lease, or a key of one, that a member holds.
+/// A lease, or a leased key, that a member has.
 fn left_on(cluster: &Cluster, number: usize) -> Result<Option<String>, Violation> {
     let Some(views) = cluster.views(number) else {
         return violation("a member does not run at the end");
@@ -120,7 +120,7 @@ async fn live(number: usize, options: Options, world: World) {
     }
 }
 
-/// One lease and who holds it.
+/// One lease and its holder.
 struct Holder {
     client: Client,
     id: i64,
@@ -135,7 +135,7 @@ impl Holder {
             id: self.id,
             ttl: ttl as i64,
         };
-        // One that may have been granted expires.
+        // A lease that may have been granted expires.
         if self.client.lease_grant(request).await.is_err() {
             return Ok(());
         }
@@ -167,7 +167,7 @@ impl Holder {
         self.let_go(tenancy, random).await
     }
 
-    /// Whether the key is there for sure.
+    /// Whether the key was certainly attached.
     async fn attach(&self, tenancy: &Tenancy) -> Result<bool, Violation> {
         let request = pb::PutRequest {
             key: self.key().into(),
@@ -207,7 +207,7 @@ impl Holder {
         Ok(())
     }
 
-    /// The lease, or its key, was seen to be gone: it was time, and both are gone.
+    /// The lease or its key was seen to be gone: it must have expired, and both must be gone.
     async fn is_over(&self, tenancy: &Tenancy) -> Result<(), Violation> {
         tenancy.gone(elapsed())?;
         if self.has_key().await == Some(true) {
@@ -228,7 +228,7 @@ impl Holder {
         }
     }
 
-    /// None if that is not known.
+    /// None if unknown.
     async fn has_key(&self) -> Option<bool> {
         let request = pb::RangeRequest {
             key: self.key().into(),

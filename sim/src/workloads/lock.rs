@@ -1,5 +1,5 @@
-//! Locks: contenders on machines of their own that wait for one lock through the service, write under their fence while
-//! they have it, and then give it back, end their lease or leave it to run out. Some give up waiting.
+//! Locks: contenders on their own machines that wait for one lock through the service, write under their fence while they hold
+//! it, and then release it, revoke their lease or let it expire. Some give up waiting.
 
 use super::{lease_id, machine};
 use crate::checkers::holders::{self, Holding};
@@ -18,19 +18,19 @@ use pb::compare::{CompareResult, CompareTarget, TargetUnion};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Machines that want the lock: one has it, one waits and may give up, one waits behind that.
+/// Machines that contend: one holds the lock, one waits and may give up, others wait behind that.
 const MACHINES: usize = 4;
-/// The name of the lock, and with what the keys of those who want it begin.
+/// The name of the lock, and the prefix of its contenders' keys.
 const NAME: &str = "lock";
 pub const KEY_PREFIX: &str = "lock/";
-/// What is written under the lock.
+/// The key that is written under the lock.
 pub const GUARDED_KEY: &str = "guarded";
-/// The longest life of a contender's lease, in seconds.
+/// The longest TTL of a contender's lease, in seconds.
 const TTL_MAX: u64 = 5;
-/// On healthy members the lock can be had within this time, once everybody has left.
+/// On healthy members the lock is available within this time, once all contenders are off.
 const HANDED_ON_MAX: Duration = Duration::from_secs(30);
 
-/// Everybody who wants the lock.
+/// All contenders.
 #[derive(Clone, Debug)]
 pub struct Contenders {
     holdings: Arc<Mutex<Vec<Holding>>>,
@@ -39,7 +39,7 @@ pub struct Contenders {
 }
 
 impl Contenders {
-    /// Sends everybody to contend.
+    /// Starts all machines.
     pub fn start(options: &Options, world: &World) -> Self {
         let holdings: Arc<Mutex<Vec<Holding>>> = Arc::default();
         let nodes = (0..MACHINES).map(|number| {
@@ -58,14 +58,14 @@ impl Contenders {
         }
     }
 
-    /// Switches their machines off. What they had goes with their leases.
+    /// Switches the machines off. Their locks are released with their leases.
     pub fn leave(&self) {
         for node in &self.nodes {
             Handle::current().kill(*node);
         }
     }
 
-    /// Has the lock handed on once more, and checks who held it. The members are healthy, the contenders have left.
+    /// Takes the lock once more, and checks its holders. The members are healthy, the contenders are off.
     pub async fn review(&self, cluster: &Cluster) -> Result<(), Violation> {
         let client = clients::connect(0..cluster.members.len(), HANDED_ON_MAX);
         let deadline = elapsed() + Duration::from_secs(TTL_MAX) + HANDED_ON_MAX;
@@ -106,7 +106,7 @@ impl Contenders {
     }
 }
 
-/// The keys of all that wait for the lock or hold it, with their leases and the seconds that these have left.
+/// The keys of all waiters for the lock and of its holder, with their leases and the remaining TTL in seconds.
 async fn waiting(client: &Client) -> Result<Vec<(String, i64, i64)>, Error> {
     let request = pb::RangeRequest {
         key: format!("{NAME}/").into(),
@@ -129,7 +129,7 @@ fn lock(holdings: &Mutex<Vec<Holding>>) -> MutexGuard<'_, Vec<Holding>> {
     holdings.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One machine: wants the lock again and again until the rehearsal ends.
+/// One machine: contends for the lock repeatedly until the rehearsal ends.
 async fn live(number: usize, options: Options, world: World, holdings: Arc<Mutex<Vec<Holding>>>) {
     let mut random = RandomStream::of(options.seed, &format!("contender {number}"));
     let members = options.members as u64;
@@ -168,7 +168,7 @@ async fn live(number: usize, options: Options, world: World, holdings: Arc<Mutex
     }
 }
 
-/// One who wants the lock, with a lease of its own.
+/// One contender, with a lease of its own.
 struct Contender {
     client: Client,
     name: String,
@@ -176,7 +176,7 @@ struct Contender {
 }
 
 impl Contender {
-    /// Waits for the lock, as long as the client does. None if it did not come, or went again at once.
+    /// Waits for the lock, as long as the client does. None if it did not get the lock, or lost it immediately.
     async fn take(&self) -> Option<Holding> {
         let request = LockRequest {
             name: NAME.into(),
@@ -196,7 +196,7 @@ impl Contender {
         })
     }
 
-    /// Waits for the lock while its lease is revoked: whoever is told of the lock after that was told something false.
+    /// Waits for the lock while its lease is revoked: a confirmation of the lock after that is wrong.
     async fn wait_without_lease(&self, random: &mut RandomStream, world: &World) -> Result<(), Violation> {
         let (client, id) = (self.client.clone(), self.lease);
         let delay = Duration::from_millis(random.between(0, 1_500));
@@ -257,7 +257,7 @@ impl Contender {
         lock(holdings).push(holding);
     }
 
-    /// Writes if the fence still stands: the revision of it, or that it does not. None if nobody knows.
+    /// Writes if the fence still holds: returns the revision, or an error if it does not hold. None if unknown.
     async fn write(&self, fence: i64) -> Option<Result<i64, ()>> {
         let put = pb::PutRequest {
             key: GUARDED_KEY.into(),
@@ -293,7 +293,7 @@ impl Contender {
         }
     }
 
-    /// Ends the lease. One that cannot be reached expires.
+    /// Revokes the lease. If that fails, it expires.
     async fn revoke(&self) {
         let request = pb::LeaseRevokeRequest { id: self.lease };
         let _ = self.client.lease_revoke(request).await;

@@ -1,5 +1,5 @@
-//! What clients do: one file per call of the API. Each draws the outcome that it wants first and builds a request that
-//! should bring it, sends it through the real client, and says what came back in the history's words.
+//! The clients' work: one file per API call. Each first draws the outcome that it wants and builds a request that should produce
+//! it, sends it through the real client, and converts the reply for the history.
 
 mod backup;
 mod compact;
@@ -29,20 +29,20 @@ use madsim::runtime::Handle;
 use madsim::task::NodeId;
 use std::collections::BTreeMap;
 
-/// One in so many looks at the past is a look at a backup's.
+/// One in this many past ranges is taken from a backup.
 const BACKUP_EVERY: u64 = 32;
 
-/// What a client remembers of the answers it got: enough to make a swap that is likely to succeed.
+/// What a client remembers of its replies: enough for a swap that is likely to succeed.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub values: BTreeMap<Key, Option<Value>>,
     pub revision: i64,
-    /// What it has compacted itself.
+    /// The highest revision that it has compacted to itself.
     pub compacted: i64,
 }
 
 impl Memory {
-    /// Takes in an answer to operation `id`.
+    /// Learns from a reply to operation `id`.
     pub fn learn(&mut self, id: u64, input: &Input, answer: &Answer) {
         self.revision = self.revision.max(answer.revision());
         match (input, answer) {
@@ -66,10 +66,10 @@ impl Memory {
     }
 }
 
-/// Keys of a read-modify-write at most.
+/// The most keys of a read-modify-write.
 const TXN_KEYS_MAX: u64 = 4;
 
-/// Keys of workloads that look after their own, with what they begin: no part of the clients' history.
+/// The prefixes of keys of workloads that check their own; they are not in the clients' history.
 pub const APART: [&str; 6] = [
     quota::FORBIDDEN_KEY,
     requests::KEY_PREFIX,
@@ -79,15 +79,15 @@ pub const APART: [&str; 6] = [
     election::KEY_PREFIX,
 ];
 
-/// Those of them that are bound to leases.
+/// Those with keys that are attached to leases.
 pub const LEASED: [&str; 3] = [lease::KEY_PREFIX, lock::KEY_PREFIX, election::KEY_PREFIX];
 
-/// A lease that only one machine asks for, once.
+/// A lease id that only one machine uses, once.
 fn lease_id(machine: usize, life: i64) -> i64 {
     ((machine as i64 + 1) << 40) + life
 }
 
-/// A machine that does nothing else than this.
+/// Starts a machine that only does this work.
 fn machine<F: Future<Output = ()> + 'static>(
     world: &World,
     name: &str,
@@ -104,7 +104,7 @@ fn machine<F: Future<Output = ()> + 'static>(
     node.id()
 }
 
-/// Draws the next thing to do.
+/// Draws the next request.
 pub fn sample(random: &mut RandomStream, mix: &Mix, keys: u32, memory: &Memory) -> Input {
     let key = random.below(u64::from(keys)) as Key;
     match mix.pick(random) {
@@ -118,7 +118,7 @@ pub fn sample(random: &mut RandomStream, mix: &Mix, keys: u32, memory: &Memory) 
     }
 }
 
-/// Has a client do something, and takes note of its call and of how it ended, in the history and for the caller.
+/// Executes a client's request, and records its call and its outcome in the history and for the caller.
 pub async fn carry_out(world: &World, who: usize, client: &Client, input: &Input) -> (u64, Outcome) {
     let id = world.call(who, input.clone());
     let outcome = send(client, id, input).await;
@@ -141,7 +141,7 @@ async fn send(client: &Client, id: u64, input: &Input) -> Outcome {
     }
 }
 
-/// An error in the history's words. Reads change nothing, however they fail.
+/// Converts an error for the history. Reads change nothing, however they fail.
 fn failed(error: &Error) -> Outcome {
     if error.is_unknown_outcome() {
         Outcome::Unknown(error.to_string())
@@ -158,13 +158,12 @@ fn value_bytes(value: Value) -> Bytes {
     value.to_string().into()
 }
 
-/// What a key holds, read back. Anything that was not written by a client stands out as 0, which no operation has as its
-/// number.
+/// A key and its value, parsed. A value that was not written by a client becomes 0, which is no operation's number.
 pub fn key_and_value(record: &KeyValue) -> (Key, Value) {
     (key_number(&record.key), number(&record.value).unwrap_or(0))
 }
 
-/// The same of a key alone.
+/// The same for a key alone.
 pub fn key_number(key: &[u8]) -> Key {
     let digits = key.strip_prefix(b"k").and_then(number);
     digits.map_or(Key::MAX, |key| key as Key)

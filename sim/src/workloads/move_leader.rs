@@ -1,5 +1,5 @@
-//! Maintenance.MoveLeader: in some rehearsals somebody has leadership moved every few seconds, to any member. Who is told that it
-//! has moved must have been told by a member that knows of a later term: no two members lead one after the other in the same one.
+//! Maintenance.MoveLeader: in some rehearsals a client transfers the leadership every few seconds, to any member. A confirmation
+//! must come from a member that knows of a later term: two members never lead the same term one after the other.
 
 use crate::checkers::{Violation, violation};
 use crate::clients;
@@ -14,15 +14,15 @@ use madsim::task::NodeId;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// Of a hundred rehearsals.
+/// The percentage of rehearsals.
 const SHARE: u64 = 30;
 
-/// Who has it moved.
+/// The client that transfers the leadership.
 #[derive(Clone, Copy, Debug)]
 pub struct Mover(Option<NodeId>);
 
 impl Mover {
-    /// Sends it to work, where there is any. A story has no place for it.
+    /// Starts it, in rehearsals that have one. Scenarios do not.
     pub fn start(options: &Options, world: &World) -> Self {
         let is_wanted = RandomStream::of(options.seed, "mover wanted").chance(SHARE);
         if !is_wanted || options.operations == 0 {
@@ -62,7 +62,7 @@ async fn live(options: Options, world: World) {
     }
 }
 
-/// Has this member hand leadership over, if it leads.
+/// Makes this member transfer the leadership, if it leads.
 async fn move_leader(client: &Client, random: &mut RandomStream, world: &World) -> Result<(), Violation> {
     let Ok(before) = client.status(StatusRequest::default()).await else {
         return Ok(());

@@ -1,4 +1,4 @@
-//! KV.Range of all keys as of a revision that has passed, from whatever member is asked.
+//! KV.Range of all keys as of a past revision, from any member.
 
 use super::{Memory, failed, key_and_value};
 use crate::history::{Answer, Input, Outcome};
@@ -6,8 +6,8 @@ use crate::random::RandomStream;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::RangeRequest;
 
-/// A revision that the client has heard of, now and then one that it has compacted; a member that is behind may still
-/// refuse the one and answer the other.
+/// A revision that the client knows, sometimes one that it has compacted; a lagging member may still refuse the former and return
+/// the latter.
 pub fn sample(random: &mut RandomStream, memory: &Memory) -> Input {
     let oldest = if random.chance(10) {
         1

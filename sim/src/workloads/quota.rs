@@ -1,6 +1,6 @@
-//! Space: an operator on a machine of its own that looks after alarms, makes room when there is none, raises the alarm by hand
-//! to see that nothing is written meanwhile, and takes space away from disks. In the end the director does what an
-//! operator would: makes room, and waits until the members disarm their alarms automatically.
+//! Space: an operator on a machine of its own that watches alarms, frees space when there is none, raises the alarm manually to
+//! check that nothing is written meanwhile, and takes space from disks. In the end the director does the operator's work: it
+//! frees space, and waits until the members disarm their alarms automatically.
 
 use super::{carry_out, put};
 use crate::checkers::{Violation, violation};
@@ -24,14 +24,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The number under which the operator's requests stand in the history.
+/// The client number of the operator's requests in the history.
 const OPERATOR: usize = 97;
-/// No member's id: none lowers what is raised in its name. Each alarm raised by hand has the next one, so that a request to
-/// lower the one before, which comes late, does not lower it.
+/// Not a member's id, so no member disarms an alarm in its name. Each manual alarm has the next number, so that a late request to
+/// disarm the previous one does not disarm it.
 const NOBODY: u64 = 0;
-/// What is written in transactions under an alarm, if anything is.
+/// The key that transactions try to write under an alarm.
 pub const FORBIDDEN_KEY: &str = "forbidden";
-/// Members with room lower their alarms within this time.
+/// Members with space disarm their alarms within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
 /// The operator.
@@ -39,7 +39,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 pub struct Operator(Option<NodeId>);
 
 impl Operator {
-    /// Sends the operator to work, where there is any.
+    /// Starts the operator, in rehearsals that have one.
     pub fn start(options: &Options, world: &World, cluster: &Cluster) -> Self {
         if !options.space.can_run_out() {
             return Self(None);
@@ -61,7 +61,7 @@ impl Operator {
         Self(Some(node.id()))
     }
 
-    /// Switches the machine off. Disks have their space back.
+    /// Switches the machine off. Disks get their space back.
     pub fn leave(&self) {
         if let Some(node) = self.0 {
             Handle::current().kill(node);
@@ -97,7 +97,7 @@ async fn live(options: Options, world: World, disks: Vec<PathBuf>) {
     }
 }
 
-/// Raises the alarm by hand: nothing is written from then on, until it is lowered by hand.
+/// Raises the alarm manually: nothing may be written until it is disarmed manually.
 async fn forbid(
     client: &Client,
     world: &World,
@@ -112,7 +112,7 @@ async fn forbid(
             madsim::time::sleep(Duration::from_millis(random.between(10, 1_000))).await;
         }
     }
-    // One that may have been raised is lowered, too.
+    // An alarm that may have been raised is disarmed too.
     while change(client, AlarmAction::Deactivate, name).await.is_err() {
         madsim::time::sleep(Duration::from_millis(100)).await;
     }
@@ -120,7 +120,7 @@ async fn forbid(
     Ok(())
 }
 
-/// Whatever stores something must be refused.
+/// Every request that stores something must be refused.
 async fn write_under_alarm(
     client: &Client,
     world: &World,
@@ -139,7 +139,7 @@ async fn write_under_alarm(
             ("a transaction", matches!(outcome, Outcome::Answered(_)))
         }
         2 => {
-            // The branch with the put is not the one that is taken.
+            // The put is not in the branch that is executed.
             let request = TxnRequest {
                 failure: vec![put_operation()],
                 ..TxnRequest::default()
@@ -201,7 +201,7 @@ async fn list(client: &Client) -> Result<Vec<AlarmMember>, Error> {
     change(client, AlarmAction::Get, NOBODY).await
 }
 
-/// Forgets all of the past.
+/// Compacts everything.
 async fn make_room(client: &Client, world: &World, who: usize) {
     let Ok(status) = client.status(StatusRequest::default()).await else {
         return;
@@ -211,8 +211,8 @@ async fn make_room(client: &Client, world: &World, who: usize) {
     carry_out(world, who, client, &input).await;
 }
 
-/// What an operator does when the trouble is over: frees space, lowers what was raised by hand or by members that are not
-/// here, and waits until these members have lowered theirs.
+/// An operator's work after the faults: frees space, disarms alarms that were raised manually or by absent members, and waits
+/// until these members have disarmed theirs.
 pub async fn settle(cluster: &Cluster, world: &World, members: &[usize]) -> Result<(), Violation> {
     let deadline = elapsed() + SETTLE_MAX;
     let client = clients::connect(members.iter().copied(), Duration::from_secs(5));
@@ -225,7 +225,7 @@ pub async fn settle(cluster: &Cluster, world: &World, members: &[usize]) -> Resu
         let alarms = list(&client).await;
         if let Ok(alarms) = &alarms {
             for alarm in alarms.iter().filter(|alarm| !own.contains(&alarm.member_id)) {
-                // Tried again where it fails.
+                // Retried if it fails.
                 let _ = change(&client, AlarmAction::Deactivate, alarm.member_id).await;
             }
             if freed_at.is_none() {

@@ -1,6 +1,6 @@
-//! Members are replaced: in some rehearsals an operator removes one after the other from the cluster, and adds it again with an
-//! empty disk and another id, as a learner or as a voter. Whoever was removed must end without being killed, also if it has not
-//! heard of it before its process was started again; whoever was added must join, catch up, and vote.
+//! Member replacement: in some rehearsals an operator removes one member after the other from the cluster, and adds it again with
+//! an empty disk and another id, as a learner or as a voter. A removed member must exit without being killed, even if it learns
+//! of its removal only after a restart. An added member must join, catch up, and vote.
 
 use crate::checkers::{Violation, violation};
 use crate::clients;
@@ -17,9 +17,9 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Of a hundred rehearsals.
+/// The percentage of rehearsals.
 const SHARE: u64 = 25;
-/// Where nothing is wrong, a replacement comes to its end within this time. Members must have been in reach for five seconds.
+/// Without other faults, a replacement finishes within this time. Members must have been reachable for five seconds.
 const FINISH_MAX: Duration = Duration::from_secs(120);
 
 /// The operator.
@@ -30,14 +30,14 @@ pub struct Replacer {
 
 #[derive(Default)]
 struct Shared {
-    /// Nobody else is to be replaced.
+    /// No other member is to be replaced.
     is_over: Cell<bool>,
-    /// Who is being replaced, and what is waited for.
+    /// The member that is being replaced, and what the operator waits for.
     current: Cell<Option<(usize, &'static str)>>,
 }
 
 impl Replacer {
-    /// Sends the operator to work, where there is any. A story has no place for it.
+    /// Starts the operator, in rehearsals that have one. Scenarios do not.
     pub fn start(options: &Options, cluster: &Rc<Cluster>) -> Self {
         let shared = Rc::new(Shared::default());
         let mut random = RandomStream::of(options.seed, "replacer wanted");
@@ -49,7 +49,7 @@ impl Replacer {
         Self { shared, task }
     }
 
-    /// Comes to an end with whoever is being replaced. Nothing else must be wrong by then.
+    /// Finishes the current replacement. There must be no other faults by then.
     pub async fn finish(self, cluster: &Cluster) -> Result<(), Violation> {
         self.shared.is_over.set(true);
         if let Some((replaced, _)) = self.shared.current.get() {
@@ -149,7 +149,7 @@ impl Operator {
             .map(|list| list.members)
     }
 
-    /// Once asked for, a removal may come at any time: it is asked for until it has.
+    /// Removes a member. A removal may take effect at any time after the request, so it is requested until it has.
     async fn remove(&mut self, number: usize, id: u64) {
         self.waits_for(number, "its removal");
         loop {
@@ -162,7 +162,7 @@ impl Operator {
                 break;
             }
             if self.shared.is_over.get() {
-                // Nobody else starts it any more, and the others may need it to agree on anything.
+                // No other code starts it any more, and the others may need it for a quorum.
                 self.cluster.restart(number);
             }
             let members = self.members().await;
@@ -174,11 +174,11 @@ impl Operator {
         self.cluster.world.count("members removed", 1);
     }
 
-    /// It ends on its own: it hears of it from the log, or from those that it calls.
+    /// Waits until it exits on its own: it learns of its removal from the log, or from members that it calls.
     async fn see_it_end(&mut self, number: usize) {
         self.waits_for(number, "the end of its process, which is no member's any more");
         if self.random.chance(30) {
-            // Perhaps before it has heard of it.
+            // Perhaps before it has learned of it.
             self.cluster.kill(number).await;
             self.wait(0, 1_000).await;
             self.cluster.restart(number);
@@ -219,7 +219,7 @@ impl Operator {
         };
         self.waits_for(number, "its start in the cluster");
         while !self.has_joined(number, id) {
-            // Started before it was added, it may have heard of a cluster in which it still had its last id.
+            // It was started before it was added, so it may have joined a view of the cluster in which it still had its last id.
             if self.cluster.is_idle(number) && self.cluster.owner(number).is_some_and(|owner| owner != id) {
                 self.cluster.wipe(number);
                 self.cluster.world.count("joined under an id that was removed", 1);
@@ -230,7 +230,7 @@ impl Operator {
         id
     }
 
-    /// Whether it runs under this id and its name is known to itself: that comes from the log.
+    /// Whether it runs under this id and knows its own name, which comes from the log.
     fn has_joined(&self, number: usize, id: u64) -> bool {
         self.cluster.member_id(number) == Some(id)
             && self.cluster.views(number).is_some_and(|views| {

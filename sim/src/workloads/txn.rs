@@ -1,5 +1,5 @@
-//! KV.Txn: if each of some keys holds what is expected of it (or does not exist), write them all, else read them. Over
-//! one key it is compare-and-swap, over several a read-modify-write that must be atomic.
+//! KV.Txn: if each of some keys has its expected value (or does not exist), writes them all, else reads them. Over one key it is
+//! compare-and-swap, over several a read-modify-write that must be atomic.
 
 use super::{Memory, failed, key_and_value, key_bytes, value_bytes};
 use crate::history::{Answer, Held, Input, Key, Outcome};
@@ -10,7 +10,7 @@ use callboard::proto::etcdserverpb::request_op::Request;
 use callboard::proto::etcdserverpb::response_op::Response;
 use callboard::proto::etcdserverpb::{Compare, PutRequest, RangeRequest, RequestOp, ResponseOp, TxnRequest};
 
-/// A swap over at most `keys_max` keys that succeeds if nobody else has written meanwhile, or one that fails almost
+/// A swap over at most `keys_max` keys that succeeds if no other client has written meanwhile, or one that fails almost
 /// certainly.
 pub fn sample(random: &mut RandomStream, keys: u32, keys_max: u64, memory: &Memory) -> Input {
     let succeed = random.chance(80);

@@ -1,5 +1,5 @@
-//! Watch: watchers on machines of their own that watch keys, lose their connections, go on, and ask how far
-//! they have got, while others write. What they saw is checked when all is over.
+//! Watch: watchers on their own machines that watch keys, lose their connections, resume, and request progress, while clients
+//! write. Their events are checked at the end.
 
 use crate::checkers::watch::{Follow, Seen, SeenEvent, Store, check};
 use crate::checkers::{Violation, violation};
@@ -22,12 +22,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// Machines that watch, each one watcher after the other.
+/// Machines that watch, with one watcher after the other.
 const MACHINES: usize = 3;
 /// Healthy members bring every watcher up to date within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
-/// Everybody who watches. Clones share it.
+/// All watchers. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Watchers {
     follows: Arc<Mutex<Vec<Follow>>>,
@@ -36,7 +36,7 @@ pub struct Watchers {
 }
 
 impl Watchers {
-    /// Sends everybody to watch.
+    /// Starts all machines.
     pub fn start(options: &Options, world: &World) -> Self {
         let mut watchers = Self {
             follows: Arc::default(),
@@ -59,7 +59,8 @@ impl Watchers {
         watchers
     }
 
-    /// Waits until all have seen all, and checks what they saw. The members are healthy and nobody writes any more.
+    /// Waits until all watchers are up to date, and checks their events. The members are healthy and there are no writes any
+    /// more.
     pub async fn review(&self, cluster: &Cluster, past: &RecordPast) -> Result<(), Violation> {
         let revision = past.revision();
         let deadline = elapsed() + SETTLE_MAX;
@@ -80,7 +81,7 @@ impl Watchers {
             }
         }
         let follows = lock(&self.follows).clone();
-        // A leader that compacts automatically has gone on meanwhile.
+        // A leader with automatic compaction has continued meanwhile.
         let views = (0..cluster.members.len()).filter_map(|number| cluster.views(number));
         let compacted = views.map(|views| views.load().compact_revision()).max();
         let compactions = compactions(&self.world.history());
@@ -99,7 +100,7 @@ impl Watchers {
         Ok(())
     }
 
-    /// Switches their machines off.
+    /// Switches the machines off.
     pub fn leave(&self) {
         for node in &self.nodes {
             Handle::current().kill(*node);
@@ -111,7 +112,7 @@ fn lock(follows: &Mutex<Vec<Follow>>) -> MutexGuard<'_, Vec<Follow>> {
     follows.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Every revision that somebody has compacted up to, or may have.
+/// Every revision that was compacted to, or may have been.
 fn compactions(history: &History) -> BTreeSet<i64> {
     let compacted = |operation: &Operation| match operation.input {
         Input::Compact { revision } if operation.answer().is_some() || operation.is_open() => Some(revision),
@@ -120,7 +121,7 @@ fn compactions(history: &History) -> BTreeSet<i64> {
     history.operations.iter().filter_map(compacted).collect()
 }
 
-/// One machine: watches until the rehearsal ends, now this and now that.
+/// One machine: watches changing keys until the rehearsal ends.
 async fn watch_on(number: usize, options: Options, follows: Arc<Mutex<Vec<Follow>>>) {
     let mut random = RandomStream::of(options.seed, &format!("watcher {number}"));
     let mut newest = 0;
@@ -134,7 +135,7 @@ async fn watch_on(number: usize, options: Options, follows: Arc<Mutex<Vec<Follow
         };
         let client = clients::connect(members, Duration::from_millis(random.between(500, 4_000)));
         let mut request = sample(&mut random, options.keys, newest);
-        // Whoever comes too late may begin where the compaction has, as its answer says: of what changed there, the record
+        // A watcher that starts too late may start at the compact revision in the reply: for changes of that revision, the record
         // before may be missing.
         if let Some(revision) = compacted.take().filter(|_| random.chance(50)) {
             request.start_revision = revision;
@@ -174,7 +175,7 @@ enum Told {
     Seen(Seen),
 }
 
-/// Watches until that many things came, or it is over.
+/// Watches until this many messages arrived, or the watcher has ended.
 async fn watch(mut watcher: Watcher, random: &mut RandomStream, things: u64, mut told: impl FnMut(Told)) {
     let mut left = things;
     while left > 0 {

@@ -1,4 +1,4 @@
-//! The bodies of calls: JSON that has arrived, turned into gRPC's frames.
+//! Request bodies: converts JSON that has arrived into gRPC's frames.
 
 use super::objects::Objects;
 use super::text;
@@ -15,10 +15,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tonic::Status;
 
-/// Room for a body whose length is not known is made in steps of this size at least.
+/// Room for a body of unknown length is taken in steps of at least this size.
 const ROOM_STEP_BYTES: usize = 64 * 1024;
 
-/// Reads a body to its end. It takes its room until the second part is dropped.
+/// Reads a body to its end. Its room is taken until the second part is dropped.
 pub async fn read_text(
     mut body: impl RequestBody,
     reading: &Reading,
@@ -34,7 +34,7 @@ pub async fn read_text(
         while let Some(data) = next_data(&mut body).await? {
             let bytes = text.len() + data.len();
             if bytes > bytes_max {
-                // The limit of the message, not of its JSON, is what clients know.
+                // Clients know the limit of the message, not of its JSON.
                 let message_bytes_max = reading.bytes_max;
                 return Err(Status::resource_exhausted(format!(
                     "grpc: received message larger than max ({bytes} vs. {message_bytes_max})"
@@ -57,8 +57,7 @@ pub async fn read_text(
     arrival(known.unwrap_or_default().min(bytes_max), arriving).await
 }
 
-/// Sees to it that there is room for so many bytes: for all of the body where its length is known, else for twice as many as
-/// before.
+/// Takes room for `bytes`: for the whole body if its length is known, else at least twice as much as before.
 async fn make_room(
     room: &mut Option<Room>,
     budget: &ConnectionBudget,
@@ -77,7 +76,7 @@ async fn make_room(
     Ok(())
 }
 
-/// A request body as gRPC has it. One type for all: what handles calls is compiled for each type of body.
+/// A request body as gRPC frames. One type for all calls, since their handlers are compiled for each type of body.
 pub enum Frames {
     One(Option<Bytes>),
     Many(Pin<Box<dyn stream::Stream<Item = Bytes> + Send>>),
@@ -89,8 +88,8 @@ impl Frames {
         Self::One(Some(frame))
     }
 
-    /// A message for each JSON object. What is no such object ends the requests, as the end of the body does: replies
-    /// to those before go on (grpc-gateway has the same).
+    /// One message per JSON object. Anything else ends the requests, as the end of the body does; replies to earlier requests
+    /// continue (as in grpc-gateway).
     pub fn many(
         body: impl RequestBody + 'static,
         request: &MessageDescriptor,
@@ -119,17 +118,17 @@ impl Frames {
     }
 }
 
-/// JSON objects that come one after the other.
+/// JSON objects that arrive one after the other.
 struct Arriving<R> {
     body: R,
     objects: Objects,
-    /// For one that is not there in full.
+    /// Room for an incomplete object.
     room: Option<Room>,
     reading: Reading,
 }
 
 impl<R: RequestBody> Arriving<R> {
-    /// The next object and its length; nothing where there is no more, or no object.
+    /// The next object and its length; none at the end or if the text is not an object.
     async fn next(&mut self) -> Option<(Bytes, usize)> {
         loop {
             if let Some(object) = self.objects.take().ok()? {

@@ -1,5 +1,5 @@
-//! Errors as JSON: gRPC codes as HTTP statuses (grpc-gateway's runtime/errors.go), in a body of their own or as the last
-//! line of a stream.
+//! Errors as JSON: gRPC codes as HTTP statuses (grpc-gateway's runtime/errors.go), in a separate body or as the last line of a
+//! stream.
 
 use crate::api::body::Body;
 use ::http::{HeaderValue, Response, StatusCode, header};
@@ -9,7 +9,7 @@ use tonic::{Code, Status};
 
 pub const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// `error` is what clients of etcd 3.4 and 3.5 read. The order is theirs: some compare the text.
+/// Clients of etcd 3.4 and 3.5 read `error`. The order is that of those versions: some clients compare the text.
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     error: &'a str,
@@ -22,7 +22,7 @@ struct Line<'a> {
     error: LineError<'a>,
 }
 
-/// The last three are what clients of etcd 3.4 and 3.5 read.
+/// Clients of etcd 3.4 and 3.5 read the last three fields.
 #[derive(Serialize)]
 struct LineError<'a> {
     code: i32,

@@ -1,14 +1,12 @@
-//! The JSON (REST) form of the v3 API, as etcd's grpc-gateway 2 gives it (server/embed/serve.go; etcd:
-//! api/etcdserverpb/gw).
+//! The JSON (REST) form of the v3 API, as in etcd's grpc-gateway 2 (server/embed/serve.go; etcd: api/etcdserverpb/gw).
 //!
-//! A request is turned into the gRPC message it stands for, answered by what answers gRPC calls, and the reply is turned
-//! into JSON. Types come from the descriptors of the .proto files: a new call is one line in [`table`]. Fields have their
-//! names of the .proto files, 64-bit numbers are strings, bytes are base64, enums are names, defaults are left out; on
-//! input camel case, numbers and the URL alphabet of base64 do too, and unknown fields are passed over. Calls that
-//! stream take one JSON object after the other and answer in lines.
+//! A request is converted to its gRPC message and executed as a gRPC call, and the reply is converted to JSON. Types come from
+//! the descriptors of the .proto files: a new call is one line in [`table`]. Fields have their names in the .proto files, 64-bit
+//! numbers are strings, bytes are base64, enums are names, defaults are left out. Input may also use camel case, numbers and the
+//! URL alphabet of base64; unknown fields are ignored. Streaming calls take one JSON object after the other and reply in lines.
 //!
-//! Errors also say `error`, as those of etcd 3.4 and 3.5 do. A field given twice is no error here: the last one counts,
-//! as it did there. Streams over WebSocket are not here.
+//! Errors also have a field `error`, as in etcd 3.4 and 3.5. A repeated field is no error: the last one counts, as in those
+//! versions. Streams over WebSocket are not supported.
 
 mod calls;
 mod errors;
@@ -36,13 +34,13 @@ use std::convert::Infallible;
 use table::JsonCall;
 use tonic::Status;
 
-/// The rest of a path that is answered here. 3.3's name for the API is still known, 3.2's is not.
+/// The part of a path below the API's prefix. 3.3's prefix is still accepted, 3.2's is not.
 pub fn route(path: &str) -> Option<&str> {
     path.strip_prefix("/v3/")
         .or_else(|| path.strip_prefix("/v3beta/"))
 }
 
-/// Answers a request to `route`.
+/// Handles a request to `route`.
 pub async fn respond<B: Backend>(
     routes: &Routes<B>,
     route: &str,
@@ -96,7 +94,7 @@ async fn perform<B: Backend>(
     Ok(success(Body::plain(large.run(message_bytes, write).await?)))
 }
 
-/// Replies as lines. The head waits for the first of them: until then an error can still set its status.
+/// Replies as lines. The head waits for the first line: until then an error can still set its status.
 async fn lines(large: LargeWork, call: &'static JsonCall, reply: Result<Body, Status>) -> Response<Body> {
     let mut replies = match reply {
         Ok(body) => Requests::of_reply(body),
@@ -145,7 +143,7 @@ fn success(body: Body) -> Response<Body> {
     response
 }
 
-/// What the call gets of the headers: `Grpc-Metadata-` in front of a name makes it metadata.
+/// Headers that the call gets as metadata: those with the prefix `Grpc-Metadata-`, without it.
 fn metadata(headers: &HeaderMap) -> Result<HeaderMap, Status> {
     let mut metadata = HeaderMap::new();
     for (name, value) in headers {

@@ -1,6 +1,6 @@
-//! Where one JSON object ends and the next begins, in a stream that arrives in pieces.
+//! Finds where one JSON object ends and the next begins, in a stream that arrives in pieces.
 //!
-//! No byte is looked at twice, however small the pieces are. Whether an object is sound is not decided here.
+//! No byte is scanned twice, however small the pieces are. Objects are not validated here.
 
 use bytes::{Bytes, BytesMut};
 
@@ -8,14 +8,14 @@ use bytes::{Bytes, BytesMut};
 #[derive(Debug, Default)]
 pub struct Objects {
     buffer: BytesMut,
-    /// What has been looked at.
+    /// The number of bytes scanned.
     scanned: usize,
     depth: usize,
     in_string: bool,
     escaped: bool,
 }
 
-/// Something else than an object stands between objects.
+/// The text between objects is not an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoObject;
 
@@ -29,7 +29,7 @@ impl Objects {
         self.buffer.len()
     }
 
-    /// The next object; nothing until more data has come.
+    /// The next object; none until more data has arrived.
     pub fn take(&mut self) -> Result<Option<Bytes>, NoObject> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             self.scanned += 1;

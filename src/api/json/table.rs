@@ -1,4 +1,4 @@
-//! Which path stands for which call: etcd's `google.api.http` rules (api/etcdserverpb/rpc.proto and its neighbours).
+//! Maps paths to calls: etcd's `google.api.http` rules (api/etcdserverpb/rpc.proto and its neighbours).
 
 use crate::proto::DESCRIPTORS;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
@@ -18,7 +18,7 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("lease/keepalive", "/etcdserverpb.Lease/LeaseKeepAlive"),
     ("lease/timetolive", "/etcdserverpb.Lease/LeaseTimeToLive"),
     ("lease/leases", "/etcdserverpb.Lease/LeaseLeases"),
-    // Names of 3.3 that remained.
+    // Names of 3.3 that are still served.
     ("kv/lease/revoke", "/etcdserverpb.Lease/LeaseRevoke"),
     ("kv/lease/timetolive", "/etcdserverpb.Lease/LeaseTimeToLive"),
     ("kv/lease/leases", "/etcdserverpb.Lease/LeaseLeases"),
@@ -67,7 +67,7 @@ pub const ROUTES: &[(&str, &str)] = &[
 /// A gRPC call and its messages.
 #[derive(Debug)]
 pub struct JsonCall {
-    /// Service and method, as gRPC's path has them.
+    /// Service and method, as in gRPC's path.
     pub rpc: &'static str,
     pub request: MessageDescriptor,
     pub reply: MessageDescriptor,
@@ -96,7 +96,7 @@ fn described(pool: &DescriptorPool, rpc: &'static str) -> JsonCall {
     }
 }
 
-/// The call that a path below `/v3/` stands for.
+/// The call for a path below `/v3/`.
 pub fn call(route: &str) -> Option<&'static JsonCall> {
     CALLS.get(route)
 }

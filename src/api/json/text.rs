@@ -1,4 +1,5 @@
-//! JSON text of messages, by protobuf's mapping (protojson's, with names of the .proto files and without defaults).
+//! Converts messages to and from JSON text, by protobuf's mapping (protojson's, with names of the .proto files and without
+//! defaults).
 
 use crate::api::body;
 use bytes::Bytes;
@@ -9,9 +10,9 @@ use tonic::Status;
 const READING: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(false);
 const WRITING: SerializeOptions = SerializeOptions::new().use_proto_field_name(true);
 
-/// The first JSON value of a text as a gRPC message with its prefix. No text at all is a message of defaults; what
-/// follows the value is passed over. A text of more values than `values_max` is not read: each takes some hundred times
-/// what it takes here.
+/// Converts the first JSON value of a text to a gRPC message with its prefix. An empty text gives a message of defaults; text
+/// after the value is ignored. A text with more values than `values_max` is refused: a parsed value takes some hundred times the
+/// memory of its text.
 pub fn read(descriptor: &MessageDescriptor, text: &[u8], values_max: usize) -> Result<Bytes, Status> {
     if !has_few_values(text, values_max) {
         return Err(Status::invalid_argument(
@@ -31,7 +32,7 @@ pub fn read(descriptor: &MessageDescriptor, text: &[u8], values_max: usize) -> R
     body::frame(&message)
 }
 
-/// Whether there are no more values than this, arrays and objects and what they hold together, roughly.
+/// Whether there are at most this many values, roughly: arrays, objects and their elements all count.
 fn has_few_values(text: &[u8], values_max: usize) -> bool {
     let (mut values, mut in_string, mut escaped) = (0, false, false);
     for byte in text {
@@ -61,12 +62,12 @@ fn parse(descriptor: &MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, 
     let mut text_reader = serde_json::Deserializer::from_slice(text);
     let mut value: Value = serde::Deserialize::deserialize(&mut text_reader)?;
     adapt(descriptor, &mut value);
-    // The first error knows the place.
+    // The first error knows the position.
     DynamicMessage::deserialize_with_options(descriptor.clone(), value, &READING).map_err(|_| error)
 }
 
-/// Brings values that Go's decoder takes into the form that ours takes. Line ends go out of base64: Ruby's and MIME's encoders put some
-/// in. Whole numbers may be written as `1.0` or `1e3`.
+/// Converts values that Go's decoder accepts into a form that ours accepts. Line ends are removed from base64, since Ruby's and
+/// MIME's encoders insert them. Whole numbers may be written as `1.0` or `1e3`.
 fn adapt(descriptor: &MessageDescriptor, value: &mut Value) {
     let Value::Object(fields) = value else {
         return;
@@ -113,7 +114,7 @@ fn is_whole_number(kind: &Kind) -> bool {
     )
 }
 
-/// A JSON number that is whole, without point and exponent.
+/// Rewrites a whole JSON number without point and exponent.
 fn plain_number(text: &str) -> Option<String> {
     /// More digits than any number of 64 bits has.
     const DIGITS_MAX: i64 = 40;
@@ -122,7 +123,7 @@ fn plain_number(text: &str) -> Option<String> {
     {
         return None;
     }
-    // Its grammar; how large it is does not matter.
+    // Checks the grammar; the size does not matter.
     serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
     let (sign, digits) = text.strip_prefix('-').map_or(("", text), |digits| ("-", digits));
     let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
@@ -233,7 +234,7 @@ mod tests {
         }
     }
 
-    /// Objects with fields of transactions, as they should be and as they should not.
+    /// Objects with fields of transactions, valid and invalid ones.
     fn values() -> impl Strategy<Value = Value> {
         let leaves = [
             json!(null),

@@ -1,6 +1,6 @@
-//! The queues in which callers of this member wait. Each is followed once, however many wait in it: one walk over its
-//! keys, then one watcher on all of them. A caller that waits costs its place in [`Order`] and the way to wake it, and it
-//! is woken once, when its turn has come.
+//! The queues in which callers of this member wait. Each queue is followed once for all its callers: one walk over its keys, then
+//! one watcher on all of them. A waiting caller costs an entry in [`Order`] and a channel, and is woken once, when its turn has
+//! come.
 
 use super::leaving::Leaving;
 use super::order::{Order, QueueEnd, Ticket, Turn};
@@ -27,19 +27,19 @@ pub struct Queues(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// By what their keys begin with.
+    /// By the common prefix of their keys.
     followed: Mutex<BTreeMap<Bytes, Arc<FollowedQueue>>>,
-    /// What all of them hold together.
+    /// The number of keys in all queues.
     keys: AtomicUsize,
     keys_max: usize,
     leaving: Arc<Leaving>,
 }
 
-/// One of them. Whoever needs the lock of [`Shared::followed`] too takes that first.
+/// One queue. Code that needs the lock of [`Shared::followed`] too takes that one first.
 #[derive(Debug, Default)]
 struct FollowedQueue {
     order: Mutex<Order>,
-    /// The last caller has gone.
+    /// The last caller has left.
     abandoned: Notify,
 }
 
@@ -63,7 +63,7 @@ impl Queues {
         &self.0.leaving
     }
 
-    /// Waits until no key under this prefix is older than the one that was created at this revision.
+    /// Waits until there is no key under this prefix older than the one created at this revision.
     pub(super) fn turn<B: Backend>(&self, backend: &B, prefix: &Bytes, create_revision: i64) -> Waiting {
         let mut followed = self.followed();
         let mut is_new = false;
@@ -90,8 +90,8 @@ impl Queues {
         Waiting { queue, ticket, turn }
     }
 
-    /// The oldest key under this prefix as far as is known, with its create revision. A view that is loaded afterwards in
-    /// which it is still the same has no older one: all older ones were known.
+    /// The oldest known key under this prefix, with its create revision. If a view that is loaded afterwards still holds this
+    /// key, there is no older one: all older keys were known.
     pub(super) fn front(&self, prefix: &[u8]) -> Option<(Bytes, i64)> {
         let followed = self.followed();
         let order = followed.get(prefix)?.order();
@@ -146,18 +146,18 @@ impl Drop for Waiting {
 
 fn wake_ready(order: &mut Order) {
     while let Some(turn) = order.next_ready() {
-        // The caller may be about to go.
+        // The caller may have left.
         let _ = turn.send(Ok(()));
     }
 }
 
-/// The task that keeps one queue up to date as long as anybody waits in it.
+/// The task that keeps one queue up to date while callers wait in it.
 struct Follower<B> {
     backend: B,
     queues: Queues,
     prefix: Bytes,
     queue: Arc<FollowedQueue>,
-    /// What it has added to the count of all queues.
+    /// The number of keys that it has added to the count of all queues.
     keys: usize,
 }
 
@@ -179,7 +179,8 @@ impl<B: Backend> Follower<B> {
         }
     }
 
-    /// Goes on until it has to begin anew, or ends: for a reason that callers have to hear, or since there are none.
+    /// Follows the queue until it has to be loaded again, or ends: for a reason that callers must get, or because there are no
+    /// callers.
     async fn follow(&mut self) -> ControlFlow<Option<QueueEnd>> {
         let view = self.backend.view();
         let revision = view.revision();
@@ -188,7 +189,7 @@ impl<B: Backend> Follower<B> {
             Ok(None) => return ControlFlow::Break(Some(QueueEnd::TooLong)),
             Err(error) => return ControlFlow::Break(Some(QueueEnd::Failed(error.to_string()))),
         };
-        // One that is held on to keeps what it shows on the disk.
+        // A view that is kept also keeps its data on disk.
         drop(view);
         self.change(|order| order.load(revision, keys))?;
         let watcher = Create {
@@ -211,7 +212,7 @@ impl<B: Backend> Follower<B> {
             };
             match followed {
                 Ok(followed) => self.change(|order| take_in(order, followed))?,
-                // The newest state tells what has happened in revisions that are compacted.
+                // The newest state shows the result of compacted revisions.
                 Err(FollowError::Compacted) => return ControlFlow::Continue(()),
                 Err(FollowError::Ended(Ending::Stopped)) => {
                     return ControlFlow::Break(Some(QueueEnd::Stopped));
@@ -229,14 +230,14 @@ impl<B: Backend> Follower<B> {
         let mut keys = vec![];
         let room = self.room();
         let whole = walk(view, &self.prefix, |key, created| {
-            // In memory of its own, not in the block that was read.
+            // Copied, so as not to keep the block that it was read from.
             keys.push((Arc::from(&key[..]), created));
             keys.len() <= room
         });
         Ok(whole.await?.then_some(keys))
     }
 
-    /// How many keys this queue may have.
+    /// The number of keys that this queue may have.
     fn room(&self) -> usize {
         let others = self
             .queues
@@ -247,7 +248,7 @@ impl<B: Backend> Follower<B> {
         self.queues.0.keys_max.saturating_sub(others)
     }
 
-    /// Changes the order and wakes those who are at the front then.
+    /// Changes the order and wakes the callers that are then at the front.
     fn change(&mut self, change: impl FnOnce(&mut Order)) -> ControlFlow<Option<QueueEnd>> {
         let queue = Arc::clone(&self.queue);
         let mut order = queue.order();
@@ -297,13 +298,12 @@ fn take_in(order: &mut Order, followed: Followed) {
                 order.delete(&kv.key);
             }
         }
-        // Not that of the header, which may be ahead of what is still to come.
+        // Not the header's revision, which may be ahead of events that are still to come.
         order.advance(kv.mod_revision);
     }
 }
 
-/// Shows all keys that begin with a prefix and their create revisions, in slices, until `visit` has seen enough: then it
-/// is false.
+/// Visits all keys with a prefix and their create revisions, in slices. Returns false if `visit` stopped it.
 pub(super) async fn walk(
     view: &View,
     prefix: &Bytes,

@@ -1,8 +1,8 @@
-//! Callers that have gone before their turn, and the task that deletes their keys: a client that goes away while it waits
-//! leaves nothing behind, and when thousands go at once their deletions do not displace anybody else's writes.
+//! Callers that have left before their turn, and the task that deletes their keys. A client that disconnects while it waits
+//! leaves no key behind, and when thousands disconnect at once their deletions do not crowd out other writes.
 //!
-//! The task runs as long as anybody has a place that is not settled, so that a place can be given up where no task can be
-//! started: while its connection is taken down.
+//! The task runs as long as there is an unsettled place, so that a place can be given up where no task can be started: while its
+//! connection is torn down.
 
 use super::leave;
 use crate::api::backend::Backend;
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Before another attempt to delete what could not be deleted.
+/// The delay before another attempt to delete a key.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// See the head of the file.
@@ -29,7 +29,7 @@ pub(super) struct Leaving {
 
 #[derive(Debug, Default)]
 struct LeavingState {
-    /// Places that are not settled: their callers wait, or their keys are to be deleted.
+    /// Unsettled places: their callers wait, or their keys are to be deleted.
     places: usize,
     gone: VecDeque<Abandoned>,
     is_running: bool,
@@ -48,12 +48,12 @@ struct Abandoned {
 pub(super) struct PlacePermit {
     leaving: Arc<Leaving>,
     caller: Caller,
-    /// To be deleted when this is dropped, and the revision that created it.
+    /// The key to delete when this is dropped, and the revision that created it.
     key: Option<(Bytes, i64)>,
 }
 
 impl Leaving {
-    /// Room for one more place. Has the task run.
+    /// Admits one more place, and starts the task if it does not run.
     pub fn admit<B: Backend>(
         self: &Arc<Self>,
         backend: &B,
@@ -76,7 +76,7 @@ impl Leaving {
         })
     }
 
-    /// The next keys to delete; none if there are no places any more, and the task ends.
+    /// The next keys to delete; none, which ends the task, if there are no places left.
     async fn next(&self) -> Option<Vec<Abandoned>> {
         loop {
             {
@@ -109,12 +109,12 @@ impl PlacePermit {
         &self.caller
     }
 
-    /// This key is to be deleted if the place is dropped.
+    /// Deletes this key if the place is dropped.
     pub fn guard(&mut self, key: Bytes, create_revision: i64) {
         self.key = Some((key, create_revision));
     }
 
-    /// The key stays, or is deleted already.
+    /// Keeps the key, or records that it is already deleted.
     pub fn settle(mut self) {
         self.key = None;
     }
@@ -145,12 +145,12 @@ async fn run(backend: impl Backend, leaving: Arc<Leaving>) {
         let mut again = vec![];
         for (gone, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
-                // Only a key that is still the same is deleted: twice does no harm.
+                // A key is deleted only if it is still the same one, so a repeated attempt does no harm.
                 Err(CallError::Known(
                     EtcdError::TooManyRequests | EtcdError::Timeout | EtcdError::TimeoutLeaderFailure,
                 )) => again.push(gone),
                 Err(error) => {
-                    // It goes with its lease.
+                    // The key will be deleted with its lease.
                     tracing::debug!(%error, "cannot delete the key of a caller that has gone");
                     leaving.state().places -= 1;
                 }

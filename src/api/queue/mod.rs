@@ -1,11 +1,11 @@
-//! Queues: the keys under one name, of which the oldest has what all of them wait for, a lock or the lead.
+//! Queues: the keys under one name. The owner of the oldest key holds what the others wait for, a lock or the leadership.
 //!
-//! A caller puts `<name>/<lease in hex>`, bound to its lease, and waits for the keys with smaller create revisions to go.
-//! Mirrors etcd's client/v3/concurrency (key.go, mutex.go, session.go), which its servers run on a client inside
-//! themselves: there every caller reads the whole queue, and watches the key directly before its own. Here a member follows
-//! each queue once for all its callers ([`follower`], with the pure [`order`]), so that ten thousand callers are not ten
-//! thousand readers of ten thousand keys; [`place`] is one caller's way through it, and [`leaving`] deletes the keys of
-//! callers that have gone.
+//! A caller puts `<name>/<lease in hex>`, attached to its lease, and waits until the keys with smaller create revisions are
+//! deleted. Mirrors etcd's client/v3/concurrency (key.go, mutex.go, session.go), which etcd's servers run on a client inside
+//! themselves: there every caller reads the whole queue, and watches the key directly before its own. Here a member follows each
+//! queue once for all its callers ([`follower`], with the pure [`order`]), so that ten thousand callers do not each read ten
+//! thousand keys. [`place`] is the path of one caller through a queue, and [`leaving`] deletes the keys of callers that have
+//! disconnected.
 
 mod follower;
 mod leaving;
@@ -34,10 +34,10 @@ use bytes::Bytes;
 use std::sync::Arc;
 use tonic::Status;
 
-/// How long a lease lives that a caller without one is given, in seconds. Nobody keeps it alive.
+/// The TTL of the lease for a caller without one, in seconds. The lease is not kept alive.
 const LEASE_TTL: i64 = 60;
 
-/// Deletes a key if it is still the one that was created at this revision.
+/// Deletes a key if it is still the one created at this revision.
 async fn leave(
     backend: &impl Backend,
     caller: &Caller,
@@ -93,24 +93,24 @@ pub(super) async fn front(
     Ok((view, kv))
 }
 
-/// What all keys under a name begin with.
+/// The common prefix of all keys under a name.
 pub(super) fn prefix(name: &[u8]) -> Bytes {
     [name, b"/"].concat().into()
 }
 
-/// Behind all keys that begin with this prefix, which ends with a slash.
+/// The end of the range of keys with this prefix, which ends with a slash.
 pub(super) fn end(prefix: &[u8]) -> Bytes {
     let (last, before) = prefix.split_last().expect("it ends with a slash");
     [before, &[last + 1]].concat().into()
 }
 
-/// As Go prints a signed number in hex.
+/// In Go's format of a signed number in hex.
 fn hex(lease: i64) -> String {
     let sign = if lease < 0 { "-" } else { "" };
     format!("{sign}{:x}", lease.unsigned_abs())
 }
 
-/// Has a transaction agreed on.
+/// Checks and proposes a transaction.
 pub(super) async fn commit(
     backend: &impl Backend,
     caller: &Caller,
@@ -120,7 +120,7 @@ pub(super) async fn commit(
     propose(backend, caller, request).await
 }
 
-/// True of a key that was created at this revision, or with 0 of one that is not there.
+/// True for a key that was created at this revision, or with 0 for a key that does not exist.
 pub(super) fn created_at(key: &Bytes, revision: i64) -> Compare {
     Compare {
         result: CompareResult::Equal as i32,
@@ -153,7 +153,7 @@ fn operation(request: Operation) -> RequestOp {
     }
 }
 
-/// A watcher from a revision on.
+/// A watcher that starts at a revision.
 pub(super) fn create(start_revision: i64) -> Create {
     Create {
         watch_id: 0,
@@ -169,8 +169,7 @@ pub(super) fn create(start_revision: i64) -> Create {
     }
 }
 
-/// Since etcd's services are clients of its other services, and pass on their errors, clients get the texts of the table
-/// without their codes.
+/// etcd's services are clients of its other services and pass on their errors, so clients get etcd's texts without their codes.
 pub(super) fn status(failure: CallError) -> Status {
     match failure {
         CallError::Known(error @ (EtcdError::Stopped | EtcdError::NoLeader)) => error.into(),

@@ -1,9 +1,9 @@
-//! The order of one queue: which keys are in it, by create revision, and which callers wait for which of them. Pure: no
-//! clock, no I/O. Every step costs the logarithm of the number of keys.
+//! The order of one queue: its keys by create revision, and which callers wait for which keys. Pure: no clock, no I/O. Every step
+//! costs the logarithm of the number of keys.
 //!
-//! A caller is at the front once no key is left that was created before its own. Keys older than a caller's only ever
-//! become fewer, and the caller's own key is in the queue: so the order knows enough to judge as soon as it has seen the
-//! revision that created that key, however far this member is behind.
+//! A caller is at the front once there is no key that was created before its own. The set of keys older than a caller's only
+//! shrinks, and the caller's own key is in the queue. So the order can decide as soon as it has seen the revision that created
+//! that key, however far this member lags behind.
 
 use crate::mutants::{self, Mutant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,10 +11,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Why a caller hears nothing more of its place.
+/// Why the wait of a caller ends without its turn.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueueEnd {
-    /// More keys lie under the name than a member keeps in memory.
+    /// There are more keys under the name than a member keeps in memory.
     #[error("the queue is too long to be kept in memory")]
     TooLong,
     #[error("server stopped")]
@@ -23,16 +23,16 @@ pub enum QueueEnd {
     Failed(String),
 }
 
-/// What a caller waits for.
+/// The result of a wait.
 pub type Turn = Result<(), QueueEnd>;
 
-/// One caller that waits: the create revision of its key, and a number, since several calls may share a key.
+/// One waiting caller: the create revision of its key, and a number, since several calls may share a key.
 pub type Ticket = (i64, u64);
 
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub struct Order {
-    /// Everything up to here is taken in.
+    /// Everything up to here is included.
     revision: i64,
     keys: BTreeSet<(i64, Arc<[u8]>)>,
     created: BTreeMap<Arc<[u8]>, i64>,
@@ -49,7 +49,7 @@ impl Order {
         !self.waiting.is_empty()
     }
 
-    /// Begins anew with what is there at this revision.
+    /// Replaces everything by the keys at this revision.
     pub fn load(&mut self, revision: i64, keys: Vec<(Arc<[u8]>, i64)>) {
         self.revision = revision;
         self.keys = keys
@@ -59,7 +59,7 @@ impl Order {
         self.created = keys.into_iter().collect();
     }
 
-    /// A key is there that was created at this revision.
+    /// Adds a key that was created at this revision.
     pub fn put(&mut self, key: &[u8], create_revision: i64) {
         if self.created.get(key) == Some(&create_revision) {
             return;
@@ -76,12 +76,12 @@ impl Order {
         }
     }
 
-    /// Everything up to this revision is taken in.
+    /// Records that everything up to this revision is included.
     pub fn advance(&mut self, revision: i64) {
         self.revision = self.revision.max(revision);
     }
 
-    /// A caller waits for the key that was created at this revision.
+    /// Adds a caller that waits for the key created at this revision.
     pub fn wait(&mut self, create_revision: i64) -> (Ticket, oneshot::Receiver<Turn>) {
         let (turn, receiver) = oneshot::channel();
         let ticket = (create_revision, self.tickets);
@@ -90,12 +90,12 @@ impl Order {
         (ticket, receiver)
     }
 
-    /// A caller has gone, or has heard.
+    /// Removes a caller that has left or was told.
     pub fn forget(&mut self, ticket: Ticket) {
         self.waiting.remove(&ticket);
     }
 
-    /// Takes out a caller that is at the front, if there is one. To be called until there is none.
+    /// Removes and returns a caller that is at the front, if there is one. Call it until there is none.
     pub fn next_ready(&mut self) -> Option<oneshot::Sender<Turn>> {
         let first = self.waiting.first_entry()?;
         let (create_revision, _) = *first.key();
@@ -107,7 +107,7 @@ impl Order {
         (is_known && is_first).then(|| first.remove())
     }
 
-    /// A mistake to make on purpose: whoever waits next behind a key that has gone is taken for the first.
+    /// For a mutant: takes the next caller behind a deleted key for the first.
     pub fn next_behind(&mut self, key: &[u8]) -> Option<oneshot::Sender<Turn>> {
         if !mutants::active(Mutant::QueueAskedOnce) {
             return None;
@@ -123,7 +123,7 @@ impl Order {
         self.keys.first().map(|(created, key)| (&**key, *created))
     }
 
-    /// Nobody will be told of anything any more: everybody who waits.
+    /// Removes and returns all callers, because the queue is no longer followed.
     pub fn take_waiting(&mut self) -> Vec<oneshot::Sender<Turn>> {
         std::mem::take(&mut self.waiting).into_values().collect()
     }

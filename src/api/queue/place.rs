@@ -1,4 +1,4 @@
-//! One caller's way through a queue: in at the end, and to the front.
+//! The path of one caller through a queue: from the end to the front.
 
 use super::follower::walk;
 use super::leaving::PlacePermit;
@@ -18,25 +18,25 @@ use crate::watch::{Create, FollowError, Following, Wants, WatchedKeys};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-/// A place in a queue. If it is dropped before it has reached the front its key is deleted.
+/// A place in a queue. If it is dropped before it has reached the front, its key is deleted.
 pub(in crate::api) struct Place {
-    /// What all keys of the queue begin with.
+    /// The common prefix of all keys of the queue.
     prefix: Bytes,
     pub key: Bytes,
     pub create_revision: i64,
     permit: PlacePermit,
 }
 
-/// How a place was come by.
+/// The result of entering a queue.
 pub(in crate::api) struct Entered {
     pub place: Place,
     pub header: Option<ResponseHeader>,
-    /// The lease had this place before, with this value.
+    /// The value that the key had, if the lease already had this place.
     pub before: Option<Bytes>,
 }
 
 impl Place {
-    /// Takes the last place under a name, or the one that the lease has already.
+    /// Takes the last place under a name, or the one that the lease already has.
     pub async fn enter(
         backend: &impl Backend,
         caller: &Caller,
@@ -46,11 +46,11 @@ impl Place {
     ) -> Result<Entered, CallError> {
         let permit = backend.queues().leaving().admit(backend, caller)?;
         let entering = entered(backend.clone(), prefix(name), lease, value, permit);
-        // On a task of its own: a caller that goes while its key is put leaves it to that task, and what the waiting that
-        // follows takes does not include what entering took.
+        // On a separate task: if the caller leaves while its key is put, that task takes care of the key, and the memory for
+        // entering is freed before the wait.
         let (sender, receiver) = oneshot::channel();
         env::spawn(async move {
-            // A caller that has gone leaves what it has put; what was there before stays.
+            // If the caller has left, the key that was put is deleted; one that was there before stays.
             let _ = sender.send(entering.await);
         });
         let mut entered = receiver.await.unwrap_or(Err(EtcdError::Stopped.into()))?;
@@ -63,16 +63,15 @@ impl Place {
         self.permit.guard(self.key.clone(), self.create_revision);
     }
 
-    /// Waits until nobody is before it any more. From then on the lease decides how long it lasts. The header names a
-    /// revision at which the place was at the front; `lost` is what to say if the key has gone meanwhile, with its lease
-    /// or otherwise.
+    /// Waits until no key is before its own. Afterwards the lease decides how long the place lasts. The header holds a revision
+    /// at which the place was at the front. `lost` is the error if the key was deleted meanwhile, with its lease or otherwise.
     pub async fn reach_front(
         self,
         backend: &impl Backend,
         lost: EtcdError,
     ) -> Result<ResponseHeader, CallError> {
         let reached = self.wait(backend, lost).await;
-        // In a box, here and below: the waiting need not carry room for what comes before and after it.
+        // Boxed, here and below: the wait should not hold memory for what comes before and after it.
         if reached.is_err()
             && Box::pin(leave(
                 backend,
@@ -83,7 +82,7 @@ impl Place {
             .await
             .is_err()
         {
-            // Left to those who try again.
+            // Left to the task that retries.
             return reached;
         }
         self.permit.settle();
@@ -102,7 +101,7 @@ impl Place {
                 Err(QueueEnd::Stopped) => return Err(EtcdError::Stopped.into()),
                 Err(QueueEnd::Failed(reason)) => return Err(CallError::Other(reason)),
             }
-            // The lease may have ended meanwhile, and this member may be behind.
+            // The lease may have expired meanwhile, and this member may lag behind.
             Box::pin(backend.read_barrier()).await?;
             view = backend.view();
             if mutants::active(Mutant::LockWithoutSession) {
@@ -115,7 +114,7 @@ impl Place {
         }
     }
 
-    /// Whether nobody is before it, as far as a short look tells: most locks are free when they are asked for.
+    /// Whether no key is before its own, as far as a short scan tells: most locks are free when they are requested.
     async fn is_first(&self, view: &crate::state::View) -> Result<bool, CallError> {
         let mut looked_at = 0;
         let whole = walk(view, &self.prefix, |_, created| {
@@ -125,8 +124,8 @@ impl Place {
         Ok(whole.await?)
     }
 
-    /// Waits as if there were no other callers here: by walking over the queue for the key directly before its own, and
-    /// watching that. For queues of which a member does not keep all keys in memory.
+    /// Waits without the member's shared order: finds the key directly before its own and watches that. For queues that are too
+    /// long to keep in memory.
     async fn wait_alone(&self, backend: &impl Backend) -> Result<(), CallError> {
         loop {
             let view = backend.view();
@@ -142,10 +141,10 @@ impl Place {
             let Some((_, key)) = before else {
                 return Ok(());
             };
-            // Without the block that it was read in.
+            // Copied, so as not to keep the block that it was read from.
             let key = Bytes::copy_from_slice(&key);
             let revision = view.revision();
-            // One that is held on to keeps what it shows on the disk.
+            // A view that is kept also keeps its data on disk.
             drop(view);
             wait_until_gone(backend, &key, revision + 1).await?;
         }
@@ -193,7 +192,7 @@ async fn entered(
     })
 }
 
-/// What the only read of a transaction has found.
+/// The key that the only read of a transaction has found.
 fn found(response: &TxnResponse) -> Option<&KeyValue> {
     match &response.responses.first()?.response {
         Some(Response::ResponseRange(range)) => range.kvs.first(),
@@ -214,7 +213,7 @@ async fn wait_until_gone(backend: &impl Backend, key: &[u8], start_revision: i64
     };
     let told = Following::start(backend.watches(), deletes, false).next().await;
     match told {
-        // The newest state tells what has happened in revisions that are compacted.
+        // The newest state shows the result of compacted revisions.
         Ok(_) | Err(FollowError::Compacted) => Ok(()),
         Err(error) => Err(error.into()),
     }

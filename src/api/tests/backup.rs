@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 const PATH: &str = "Maintenance/Snapshot";
 
-/// More than what waits for a client that does not read.
+/// More than what is buffered for a client that does not read.
 async fn fill(routes: &Routes<Fake>) {
     for number in 0..20 {
         let put = PutRequest {

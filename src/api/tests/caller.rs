@@ -1,4 +1,4 @@
-//! Who a request comes from is said to the log, whatever its form.
+//! The caller of a request is recorded in the log, whatever the request's form.
 
 use super::*;
 use crate::api::Caller;
@@ -19,7 +19,7 @@ fn put() -> PutRequest {
     }
 }
 
-/// Every method that proposes something, in an order in which each has something to do.
+/// Every method that proposes, in an order in which each has something to do.
 fn requests() -> Vec<(&'static str, Bytes)> {
     let txn = TxnRequest {
         success: vec![RequestOp {

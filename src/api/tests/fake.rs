@@ -1,4 +1,4 @@
-//! A member without consensus: what is proposed is applied at once, to a real state in a scratch directory.
+//! A member without consensus: proposals are applied immediately, to a real state in a scratch directory.
 
 use crate::api::{Backend, HeaderIdentity, Limits, ProposeError, Queues, RaftStatus, ReadError};
 use crate::ids::{ClusterId, LogIndex, MemberId, Term};
@@ -28,11 +28,11 @@ pub struct Fake {
     pub queues: Queues,
     pub leases: LeaseHandle,
     pub space: Space,
-    /// 0 for a member that sees no leader: its barriers and proposals fail.
+    /// 0 for a member without a leader: its barriers and proposals fail.
     pub leader: Arc<AtomicU64>,
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
-    /// On whose behalf what was proposed, in order.
+    /// The callers of the proposals, in order.
     pub callers: Arc<Mutex<Vec<Option<Box<log::Caller>>>>>,
     _directory: Arc<tempfile::TempDir>,
 }
@@ -42,7 +42,7 @@ impl Fake {
         Self::starting(false)
     }
 
-    /// A member that has no vote.
+    /// A member that is a learner.
     pub fn learner() -> Self {
         Self::starting(true)
     }

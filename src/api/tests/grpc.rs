@@ -1,4 +1,4 @@
-//! Calls and what they answer.
+//! Calls and their replies.
 
 use super::*;
 use crate::api::Caller;
@@ -428,7 +428,7 @@ impl<M: Message> ErasedMessage for M {
     }
 }
 
-/// Memory of every request under way, and moved about with it: rare calls, JSON and plain HTTP keep theirs in boxes.
+/// Every request under way takes this memory and moves it: rare calls, JSON and plain HTTP box theirs.
 #[test]
 fn a_call_carries_little() {
     let routes = Routes::new(Fake::new());

@@ -1,4 +1,4 @@
-//! The JSON form of the API. Statuses and texts were taken from etcd 3.7.1; `error` beside them is 3.4's.
+//! The JSON form of the API. Statuses and texts were taken from etcd 3.7.1; the field `error` is 3.4's.
 
 use super::*;
 use crate::api::Cors;
@@ -52,7 +52,7 @@ fn calls_have_etcds_paths_fields_and_encodings() {
             ("/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#, nothing(2)),
             ("/v3/kv/range", r#"{"key":"Zm9v"}"#, found.clone()),
             ("/v3beta/kv/range", r#"{"key":"Zm9v"}"#, found.clone()),
-            // Camel case, names and numbers of enums, numbers for strings and the other way round, nulls, the unknown.
+            // Camel case, names and numbers of enums, numbers for strings and vice versa, nulls, unknown fields.
             (
                 "/v3/kv/range",
                 r#"{"key":"Zm8=","rangeEnd":"Zm9w","sortOrder":"DESCEND","sort_target":1,"limit":"5","revision":2}"#,
@@ -63,7 +63,7 @@ fn calls_have_etcds_paths_fields_and_encodings() {
                 r#"{"key":"Zm9v","limit":1e0,"revision":null,"sort_order":"SIDEWAYS","nobody":{"knows":[1]}}"#,
                 found.clone(),
             ),
-            // Line ends in base64, the URL alphabet, no padding; what follows the first value is not read.
+            // Line ends in base64, the URL alphabet, no padding; text after the first value is ignored.
             ("/v3/kv/range", "{\"key\":\"Zm\\r\\n9v\\n\"}", found.clone()),
             ("/v3/kv/range", r#"{"key":"Zm9v"} {"key":"eA=="} x"#, found),
             ("/v3/kv/range", r#"{"key":"__8"}"#, nothing(2)),
@@ -312,7 +312,7 @@ fn paths_are_put_right_and_only_where_json_is_answered() {
     });
 }
 
-/// Lines of a response as they come.
+/// Lines of a response as they arrive.
 struct Lines(Body, BytesMut);
 
 impl Lines {
@@ -339,7 +339,7 @@ impl Lines {
         )
     }
 
-    /// Nothing at the end.
+    /// None at the end.
     async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.1.iter().position(|byte| *byte == b'\n') {
@@ -362,7 +362,7 @@ fn streams_take_objects_and_answer_in_lines() {
         start_hub(&fake, HubOptions::default());
         let routes = routes(&fake);
         let create = r#"{"create_request":{"key":"Zm9v","start_revision":"1","watch_id":7}}"#;
-        // In pieces, with something that is no JSON behind: that only ends the requests.
+        // In pieces, followed by text that is not JSON, which only ends the requests.
         let pieces = [
             &create[..20],
             &create[20..],
@@ -391,7 +391,7 @@ fn streams_take_objects_and_answer_in_lines() {
             gone["result"]["events"][0],
             json!({"type": "DELETE", "kv": {"key": "Zm9v", "mod_revision": "3"}})
         );
-        // An error within a stream is its last line; one before the first line sets the status.
+        // An error within a stream is its last line; an error before the first line sets the status.
         fake.watches.stop();
         let error = json!({"code": 14, "message": "etcdserver: server stopped",
             "grpc_code": 14, "http_code": 503, "http_status": "Service Unavailable"});

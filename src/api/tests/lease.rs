@@ -1,4 +1,4 @@
-//! Leases as clients grant and revoke them.
+//! Granting and revoking leases as a client.
 
 use super::grpc::{header, put, range};
 use super::*;

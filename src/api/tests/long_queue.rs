@@ -6,8 +6,7 @@ use crate::api::Queues;
 use crate::env::block_on;
 use crate::proto::etcdserverpb::{PutRequest, PutResponse};
 
-/// Keys of a queue that were put by others, the oldest with the highest name: whatever order they are looked at in, it is
-/// not that of their age.
+/// Puts keys of other callers into a queue, the oldest with the highest name: so the order of names is not that of age.
 async fn fill_queue(routes: &Routes<Fake>, count: usize) {
     for number in (0..count).rev() {
         let request = PutRequest {
@@ -29,7 +28,7 @@ fn a_long_queue_is_followed_once_and_forgotten_with_its_last_caller() {
             assert!(is_waiting(caller).await);
         }
         assert_eq!(fake.queues.sizes(), (1, OTHERS + 3));
-        // Two of three give up; their keys go, and the queue is followed as before.
+        // Two of three callers leave; their keys are deleted, and the queue is still followed.
         callers.truncate(1);
         while fake.queues.sizes() != (1, OTHERS + 1) {
             env::yield_now().await;
@@ -58,7 +57,7 @@ fn a_queue_that_does_not_fit_into_memory_is_waited_in_all_the_same() {
         let (mut second, mut third) = (lock(&routes, 2), lock(&routes, 3));
         assert!(is_waiting(&mut second).await && is_waiting(&mut third).await);
         assert_eq!(fake.queues.sizes(), (1, 3));
-        // One more than fits comes while they wait: from here on each watches the key before its own.
+        // One key more than fits arrives while they wait: from here on each watches the key before its own.
         fill_queue(&routes, 1).await;
         assert!(is_waiting(&mut second).await && is_waiting(&mut third).await);
         assert_eq!(fake.queues.sizes(), (0, 0));

@@ -1,4 +1,4 @@
-//! Where members are and who leads, as operators change it.
+//! Members and leadership, as operators change them.
 
 use super::*;
 use crate::env::block_on;

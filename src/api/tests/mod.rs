@@ -32,7 +32,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tonic::{Code, Status};
 
-/// The reply's messages, or the status. `path` is service and method, of etcd's main package if it names none.
+/// The reply's messages, or the status. `path` is service and method, with etcd's main package as the default.
 async fn call_many<Q: Message, A: Message + Default>(
     routes: &Routes<Fake>,
     path: &str,
@@ -81,7 +81,7 @@ fn framed(message: &impl Message) -> Bytes {
     framed.into()
 }
 
-/// Messages of a reply as they come.
+/// Messages of a reply as they arrive.
 struct Reading {
     body: Body,
     data: BytesMut,

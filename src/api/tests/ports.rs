@@ -8,8 +8,8 @@ use crate::proto::DESCRIPTORS;
 use crate::proto::etcdserverpb::{MemberListRequest, MemberListResponse, PutRequest, PutResponse};
 use prost_reflect::DescriptorPool;
 
-/// Each method of etcd's and whether the peer port answers it, too. A new one fails the test until it is decided here: the
-/// peer port is not guarded as the client port is.
+/// Each of etcd's methods, and whether the peer port serves it too. A new method fails the test until it is decided here: the
+/// peer port is not protected as the client port is.
 const METHODS: &str = "
     etcdserverpb.Auth AuthDisable AuthEnable AuthStatus Authenticate RoleAdd RoleDelete RoleGet RoleGrantPermission RoleList
     etcdserverpb.Auth RoleRevokePermission UserAdd UserChangePassword UserDelete UserGet UserGrantRole UserList UserRevokeRole

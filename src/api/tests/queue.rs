@@ -1,4 +1,4 @@
-//! The Lock and Election services from the bytes of their requests to those of their answers.
+//! The Lock and Election services, from the bytes of requests to those of replies.
 
 use super::fake::Fake;
 use super::{Reading, call, framed, start_hub};
@@ -120,7 +120,7 @@ pub(super) async fn delete(routes: &Routes<Fake>, key: &str) {
     let _: DeleteRangeResponse = call(routes, "KV/DeleteRange", &request).await.expect("a delete");
 }
 
-/// Lets everybody else go on as far as they can, and looks whether the call has come back.
+/// Lets all other tasks run as far as they can, then checks whether the call still waits.
 pub(super) async fn is_waiting<A>(waiting: &mut Waiting<'_, A>) -> bool {
     for _ in 0..50 {
         if poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_ready())).await {
@@ -163,7 +163,7 @@ fn a_lock_goes_from_one_to_the_next() {
         let mut third = lock(&routes, 3);
         assert!(is_waiting(&mut second).await && is_waiting(&mut third).await);
         assert_eq!(keys(&routes).await, ["l/1", "l/2a", "l/3"]);
-        // The one between gives up: its key goes, and the one behind it waits on.
+        // The caller in between leaves: its key is deleted, and the next one still waits.
         drop(second);
         wait_for_keys(&routes, &["l/1", "l/3"]).await;
         assert!(is_waiting(&mut third).await);
@@ -174,7 +174,7 @@ fn a_lock_goes_from_one_to_the_next() {
             (&third.key[..], third.header.expect("a header").revision),
             (&b"l/3"[..], revision)
         );
-        // One that is not there.
+        // A lock that does not exist.
         unlock(&routes, "l/1").await.expect("no harm");
     });
 }
@@ -227,7 +227,7 @@ fn refusals_are_etcds() {
             call(&routes, "v3electionpb.Election/Resign", &ResignRequest::default()).await;
         assert_eq!(refused.expect_err("nobody"), missing);
 
-        // A key that goes while its owner waits is found gone when the turn comes.
+        // A key that is deleted while its owner waits is found missing when the turn comes.
         come_back(lock(&routes, 1)).await.expect("nobody has it");
         let mut second = lock(&routes, 2);
         assert!(is_waiting(&mut second).await);
@@ -268,7 +268,7 @@ fn leaders_proclaim_and_resign() {
         assert!(is_waiting(&mut second).await);
         let proclaimed = proclaim(&routes, &key, "a2").await.expect("it leads");
         assert_eq!(proclaimed.header.expect("a header").revision, 4);
-        // The same lease again, with another value: it leads on.
+        // The same lease again, with another value: it keeps the leadership.
         let again = come_back(campaign(&routes, 1, "a3")).await.expect("it leads");
         assert_eq!(again.leader.expect("a leader").rev, 2);
         let told = leader(&routes).await.expect("somebody leads");
@@ -291,7 +291,7 @@ fn leaders_proclaim_and_resign() {
             assert!(response.header.expect("a header").revision >= kv.mod_revision);
             seen.push(String::from_utf8(kv.value.to_vec()).expect("text"));
         }
-        // What the second had before it led was never proclaimed to anybody, unless it was read when it came to lead.
+        // The value that the second candidate had before it led was never proclaimed, unless it was read when it became leader.
         assert_eq!(
             seen.iter().filter(|value| *value != "b").collect::<Vec<_>>(),
             ["a2", "a3", "b2"]
@@ -324,7 +324,7 @@ fn a_slow_observer_misses_nothing() {
     });
 }
 
-/// A stream of keep-alives, with its one question asked already, or with none.
+/// A stream of keep-alives, with these requests already sent.
 async fn keep_alive(routes: &Routes<Fake>, require_leader: bool, asked: &[i64]) -> Reading {
     let questions: Vec<Bytes> = asked
         .iter()
@@ -349,7 +349,7 @@ fn streams_end_with_the_reason() {
         let mut observer = observe(&routes, true).await;
         observer.next::<LeaderResponse>().await.expect("somebody leads");
         let mut idle = keep_alive(&routes, true, &[]).await;
-        // Nobody answers its question: the member has no lessor.
+        // Its request gets no reply: the member has no lessor.
         let mut busy = keep_alive(&routes, true, &[1]).await;
         let mut patient = [
             observe(&routes, false).await,
@@ -376,13 +376,13 @@ fn streams_end_with_the_reason() {
             assert_eq!(ended, stopped);
         }
         assert_eq!(come_back(waiting).await.expect_err("stopped"), stopped);
-        // Those that come later end as well.
+        // Streams that are opened later end as well.
         let mut late = keep_alive(&routes, false, &[]).await;
         assert_eq!(late.next::<LeaderResponse>().await.expect_err("stopped"), stopped);
     });
 }
 
-/// A stream that is refused has its status in the headers.
+/// A refused stream has its status in the headers.
 async fn keep_alive_refused(routes: &Routes<Fake>) -> (Code, String) {
     let request = Request::post("http://x/etcdserverpb.Lease/LeaseKeepAlive").header("hasleader", "true");
     let body = Full::new(Bytes::new());
@@ -421,7 +421,7 @@ fn who_goes_while_its_key_is_put_leaves_none() {
             drop(caller);
             wait_for_keys(&routes, &["l/1"]).await;
         }
-        // One that has the lock already, and asks again and goes, keeps it.
+        // A caller that already has the lock, requests it again and leaves, keeps it.
         let mut again = lock(&routes, 1);
         drop(poll_fn(|context| Poll::Ready(again.as_mut().poll(context))).await);
         drop(again);
@@ -451,9 +451,9 @@ fn keys_of_callers_that_have_gone_are_deleted_once_there_is_a_leader() {
 
 #[test]
 fn a_caller_that_waits_takes_little() {
-    /// What the task of a call holds while it waits for the lock, beside its place in the queue.
+    /// What the task of a call holds while it waits for the lock, besides its place in the queue.
     const CALL_BYTES_MAX: usize = 4 * 1024;
-    /// The part of it that is the lock's or the election's own.
+    /// The part of it that belongs to the lock or the election.
     const WAITING_BYTES_MAX: usize = 1280;
     block_on(async {
         let (fake, routes) = stage(&[1], HubOptions::default()).await;

@@ -1,4 +1,4 @@
-//! Limits on what is stored and on what is asked at once; texts and sizes were taken from etcd 3.7.1.
+//! Limits on what is stored and on the size of requests; texts and sizes were taken from etcd 3.7.1.
 
 use super::*;
 use crate::api::Backend;

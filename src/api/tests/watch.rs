@@ -1,4 +1,4 @@
-//! The Watch service from the bytes of its requests to those of its responses.
+//! The Watch service, from the bytes of requests to those of responses.
 
 use super::fake::Fake;
 use super::{Reading, framed, start_hub};
@@ -27,7 +27,7 @@ struct Watching {
     replies: Reading,
 }
 
-/// Requests cut into pieces of `cut` bytes.
+/// Sends requests cut into pieces of `cut` bytes.
 async fn watch(routes: &Routes<Fake>, cut: usize, require_leader: bool) -> Watching {
     let (requests, receiver) = mpsc::unbounded_channel::<Bytes>();
     let receiver = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
@@ -257,7 +257,7 @@ fn what_cannot_be_read_ends_the_stream() {
                 .expect("the server reads");
             assert_eq!(watching.next().await.expect_err("an error").0, code);
         }
-        // Requests that nobody knows are passed over.
+        // Unknown requests are ignored.
         let mut watching = watch(&routes, 1000, false).await;
         watching
             .requests

@@ -1,4 +1,4 @@
-//! Sockets of either kind: TCP, and of the Unix domain, whose address is `unix:` and a path.
+//! Sockets of both kinds: TCP, and Unix domain sockets, whose address is `unix:` and a path.
 
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -9,15 +9,15 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// What the address of a socket of the Unix domain begins with.
+/// The prefix of the address of a Unix domain socket.
 const UNIX: &str = "unix:";
 
-/// The path of a socket of the Unix domain.
+/// The path of a Unix domain socket.
 pub(super) fn unix_path(address: &str) -> Option<&Path> {
     address.strip_prefix(UNIX).map(Path::new)
 }
 
-/// An end of a connection.
+/// One end of a connection.
 #[derive(Debug)]
 pub(super) enum Socket {
     Tcp(TcpStream),
@@ -33,7 +33,7 @@ impl Socket {
         }
     }
 
-    /// Writes what there is room for.
+    /// Writes as much as fits.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(socket) => socket.try_write(bytes),
@@ -81,16 +81,16 @@ impl Socket {
     }
 }
 
-/// Where connections come in.
+/// A listening socket.
 #[derive(Debug)]
 pub(super) enum Acceptor {
     Tcp(TcpListener),
-    /// The path goes with it.
+    /// The path is removed with it.
     Unix(UnixListener, PathBuf),
 }
 
 impl Acceptor {
-    /// Listens at a path. A socket that an earlier process has left there goes; anything else stays, and is an error.
+    /// Listens at a path. A socket that an earlier process has left there is removed; any other file stays, and is an error.
     pub fn at_path(path: &Path) -> io::Result<Self> {
         if path
             .symlink_metadata()
@@ -101,7 +101,7 @@ impl Acceptor {
         Ok(Self::Unix(UnixListener::bind(path)?, path.to_owned()))
     }
 
-    /// The next connection, with the other end's address; the unspecified one where it has none.
+    /// The next connection, with the address of its other end; the unspecified address if there is none.
     pub async fn accept(&self) -> io::Result<(Socket, SocketAddr)> {
         match self {
             Self::Tcp(listener) => {
@@ -119,7 +119,7 @@ impl Acceptor {
 impl Drop for Acceptor {
     fn drop(&mut self) {
         if let Self::Unix(_, path) = self {
-            // Whoever listens there next removes it, too.
+            // If this fails, the next process that listens there removes it.
             let _ = std::fs::remove_file(path);
         }
     }

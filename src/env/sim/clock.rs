@@ -1,6 +1,6 @@
-//! Simulated clocks, one per machine. A machine's monotonic clock may run a little too fast or too slow, within
-//! [`DRIFT_PPM_MAX`], and may miss time that passes while the machine is suspended; its wall clock may show any time. A
-//! machine whose clock was never touched shows the simulation's own time.
+//! Simulated clocks, one per machine. A machine's monotonic clock may run too fast or too slow, within [`DRIFT_PPM_MAX`], and may
+//! miss time while the machine is suspended. Its wall clock may show any time. A machine whose clock was never changed shows the
+//! simulation's own time.
 
 #![allow(clippy::disallowed_methods)] // this is the seam
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Monotonic clocks are not further off than this: what real ones keep is a hundredth of it.
+/// The largest drift of a monotonic clock: that of real ones is a hundredth of it.
 pub const DRIFT_PPM_MAX: i64 = 10_000;
 
 const MILLION: i128 = 1_000_000;
@@ -19,8 +19,7 @@ thread_local! {
     static CLOCKS: RefCell<BTreeMap<IpAddr, Clock>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// One machine's clock. Both its time and the simulation's were taken at the same moment, and since then it runs at its
-/// own rate.
+/// One machine's clock. Its time and the simulation's were recorded at the same moment; since then it runs at its own rate.
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     base: Instant,
@@ -36,7 +35,7 @@ impl Clock {
         self.shown + Duration::from_nanos(shown as u64)
     }
 
-    /// How much of the simulation's time passes until the clock has gone on by `shown`; a little more rather than less.
+    /// The simulation's time until the clock has advanced by `shown`, rounded up.
     fn real(&self, shown: Duration) -> Duration {
         let real = shown.as_nanos() as i128 * MILLION / (MILLION + i128::from(self.drift_ppm));
         Duration::from_nanos(real as u64 + 1)
@@ -57,7 +56,7 @@ fn change(machine: IpAddr, change: impl FnOnce(&mut Clock)) {
     });
 }
 
-/// Has a machine's monotonic clock run too fast, or too slow where the number is negative, from now on.
+/// Makes a machine's monotonic clock run too fast from now on, or too slow if the number is negative.
 pub fn drift(machine: IpAddr, ppm: i64) {
     change(machine, |clock| {
         clock.drift_ppm = ppm.clamp(-DRIFT_PPM_MAX, DRIFT_PPM_MAX);
@@ -69,7 +68,7 @@ pub fn set_wall_offset_ms(machine: IpAddr, offset_ms: i64) {
     change(machine, |clock| clock.wall_offset_ms = offset_ms);
 }
 
-/// A machine was suspended for this long, until now, and its monotonic clock has not seen it.
+/// Hides the time of a suspension that ends now from a machine's monotonic clock.
 pub fn hide(machine: IpAddr, suspended: Duration) {
     change(machine, |clock| clock.shown -= suspended);
 }
@@ -83,13 +82,13 @@ fn own() -> Option<Clock> {
     })
 }
 
-/// The time that this machine's monotonic clock shows.
+/// The machine's monotonic clock.
 pub fn now() -> Instant {
     let now = Instant::now();
     own().map_or(now, |clock| clock.show(now))
 }
 
-/// The time that this machine's wall clock shows.
+/// The machine's wall clock.
 pub fn unix_time() -> Duration {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let offset_ms = own().map_or(0, |clock| clock.wall_offset_ms);
@@ -101,7 +100,7 @@ pub fn unix_time() -> Duration {
     }
 }
 
-/// Waits until this machine's clock shows a time.
+/// Waits until this machine's monotonic clock shows a time.
 pub async fn sleep_until(deadline: Instant) {
     loop {
         let Some(clock) = own() else {

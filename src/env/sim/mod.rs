@@ -1,4 +1,4 @@
-//! The simulated world: madsim's tasks and time, clocks and a network of our own, and random numbers from the seed.
+//! The simulated implementation: madsim's tasks and time, clocks and a network of our own, and random numbers from the seed.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
@@ -14,14 +14,14 @@ pub use clock::{now, sleep_until, unix_time};
 pub use std::time::Instant;
 pub use stream::{Listener, Stream, connect};
 
-/// How long a sync of the disk takes in the simulator at most, in microseconds, unless the simulator says otherwise.
+/// The longest sync of a simulated disk, in microseconds, unless the simulator sets another limit.
 const DISK_SYNC_US_MAX: u64 = 2_000;
 
 thread_local! {
     static DISK_SYNC_LIMIT_US: std::cell::Cell<u64> = const { std::cell::Cell::new(DISK_SYNC_US_MAX) };
 }
 
-/// Makes disks slower or faster, for the simulation on this thread.
+/// Sets the longest sync of disks, for the simulation on this thread.
 pub fn set_disk_sync_us_max(limit_us: u64) {
     DISK_SYNC_LIMIT_US.set(limit_us.max(1));
 }
@@ -33,12 +33,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     runtime.block_on(future)
 }
 
-/// A thread of the member: in the simulator, tasks on its node.
+/// A thread of a member: in the simulator, tasks on its node.
 #[derive(Debug)]
 pub struct ThreadHandle(());
 
 impl ThreadHandle {
-    /// Nothing to wait for: the simulator ends a node's tasks itself.
+    /// Returns immediately: the simulator ends a node's tasks itself.
     pub fn join(self) -> bool {
         true
     }
@@ -63,7 +63,7 @@ where
     thread(name, 1, make)
 }
 
-/// Simulated threads know no priorities.
+/// Simulated threads have no priorities.
 pub fn yield_to_all() {}
 
 /// See above.
@@ -76,7 +76,7 @@ pub fn processors() -> usize {
     1
 }
 
-/// Carries out something that takes long, after others had their turn.
+/// Runs blocking work after other tasks had their turn.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let elsewhere = async {
         super::yield_now().await;
@@ -85,12 +85,12 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
     Some(threads::on("blocking", elsewhere).await)
 }
 
-/// Runs a task beside the current one.
+/// Spawns a task.
 pub fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     madsim::task::spawn(threads::on(threads::current(), future));
 }
 
-/// Runs a task on this node.
+/// Spawns a task on this node.
 pub fn spawn_local(future: impl Future<Output = ()> + 'static) {
     madsim::task::Builder::new().spawn_local(threads::on(threads::current(), future));
 }
@@ -105,8 +105,8 @@ pub fn random_u64() -> u64 {
     madsim::rand::random()
 }
 
-/// Runs the call that makes writes durable, and lets simulated time pass: before it, so that a crash meanwhile finds them
-/// not durable, or after it, so that a crash finds them durable and nobody told.
+/// Runs a call that makes writes durable, and lets simulated time pass. If it passes before the call, a crash meanwhile loses the
+/// writes; if after, a crash finds them durable but not reported.
 pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
     let duration = Duration::from_micros(super::random_below(DISK_SYNC_LIMIT_US.get()));
     if super::random_below(2) == 0 {
@@ -118,7 +118,7 @@ pub async fn disk_sync<T>(sync: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Runs a call that reads from the disk, and lets simulated time pass before its caller has what it found.
+/// Runs a call that reads from the disk, and lets simulated time pass before it returns.
 pub async fn disk_read<T>(read: impl FnOnce() -> T) -> T {
     let outcome = read();
     sleep(Duration::from_micros(super::random_below(
@@ -128,9 +128,9 @@ pub async fn disk_read<T>(read: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Done when the simulation asks the member's process to stop.
+/// Ready when the simulation asks the member's process to stop.
 pub async fn shutdown_signal() -> i32 {
-    // An error means that nobody can ask any more.
+    // An error means that no such request can come any more.
     if madsim::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }

@@ -1,9 +1,9 @@
-//! The simulated network: machines by their addresses, the routes between them, and what is wrong with each. Streams over
-//! it are in `stream`.
+//! The simulated network: machines by their addresses, the routes between them, and the faults of each route. Streams over it are
+//! in `stream`.
 //!
-//! It behaves as TCP over IP does where that shows: what is sent on a route that is cut arrives after it is mended, later
-//! the longer it was cut; opening a connection over it takes until it is mended; a machine without power says nothing at
-//! all, and one that is back resets connections of its former life.
+//! Where it matters it behaves as TCP over IP: data sent on a cut route arrives after the route is restored, later the longer it
+//! was cut. Opening a connection over a cut route takes until it is restored. A machine without power sends nothing at all, and
+//! after it restarts it resets the connections of its former run.
 
 #![allow(clippy::disallowed_methods)] // this is the seam
 
@@ -16,23 +16,23 @@ use std::time::{Duration, Instant};
 
 /// HTTP/2 (RFC 9113, section 4.1): length, type, flags and stream of a frame, with which most pieces begin.
 const FRAME_HEAD_BYTES: usize = 9;
-/// Types of frames: one with data, and one that nobody knows.
+/// Types of frames: data, and an undefined one.
 const DATA: u8 = 0;
 const UNKNOWN: u8 = 0x40;
 
-/// What was lost is sent again after this long.
+/// Lost data is retransmitted after this time.
 const RESEND_AFTER: Duration = Duration::from_millis(200);
-/// Waiting longer each time, but never longer than this.
+/// The longest backoff between retransmissions.
 pub(super) const RESEND_AFTER_MAX: Duration = Duration::from_secs(4);
 
-/// What all routes are like.
+/// The properties of all routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weather {
     pub latency_us_min: u64,
     pub latency_us_max: u64,
-    /// Pieces that get lost and are sent again, in a thousand.
+    /// Pieces that are lost and retransmitted, per thousand.
     pub loss_permille: u64,
-    /// What may be on its way, or wait to be read, in one direction of a connection.
+    /// Bytes that may be in flight or unread, in one direction of a connection.
     pub window_bytes: usize,
 }
 
@@ -47,29 +47,29 @@ impl Default for Weather {
     }
 }
 
-/// What is wrong with a route, one way.
+/// The faults of a route in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     /// Nothing arrives.
     pub is_cut: bool,
-    /// Pieces in which a bit flips, in a thousand.
+    /// Pieces in which a bit flips, per thousand.
     pub corrupt_permille: u64,
-    /// How much it carries, if that is little.
+    /// A limit on its throughput, if there is one.
     pub bytes_per_second: Option<u64>,
-    /// How much longer everything takes.
+    /// An additional delay.
     pub delay: Duration,
-    /// So many of the next HTTP/2 frames with data get a type that nobody knows, and are ignored at the other end.
+    /// This many of the next HTTP/2 frames with data get an undefined type, and are ignored at the other end.
     pub vanishing_frames: u64,
 }
 
-/// How a machine reads what it was sent: so many bytes, and then nothing for a while.
+/// Slow reading by a machine: it reads this many bytes, then pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowReading {
     pub bytes: usize,
     pub pause: Duration,
 }
 
-/// What has happened, for the report.
+/// Counts for the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub pieces: u64,
@@ -105,28 +105,27 @@ pub(super) fn with<R>(use_it: impl FnOnce(&mut Network) -> R) -> R {
     NETWORK.with_borrow_mut(use_it)
 }
 
-/// Gives a machine its address.
+/// Assigns an address to a machine.
 pub fn settle(machine: madsim::task::NodeId, address: IpAddr) {
     with(|network| network.addresses.insert(machine, address));
 }
 
-/// This machine's address; the loopback's where nobody gave it one.
+/// This machine's address; the loopback address if none was assigned.
 pub fn own_address() -> IpAddr {
     let machine = madsim::plugin::node();
     with(|network| network.addresses.get(&machine).copied()).unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
-/// Changes what all routes are like.
+/// Changes the properties of all routes.
 pub fn set_weather(weather: Weather) {
     with(|network| network.weather = weather);
 }
 
-/// What has happened so far.
 pub fn counts() -> Counts {
     with(|network| network.counts)
 }
 
-/// Changes what is wrong with a route.
+/// Changes the faults of a route.
 pub fn change_road(from: IpAddr, to: IpAddr, change: impl FnOnce(&mut Route)) {
     with(|network| {
         let route = network.routes.entry((from, to)).or_default();
@@ -135,11 +134,11 @@ pub fn change_road(from: IpAddr, to: IpAddr, change: impl FnOnce(&mut Route)) {
             network.routes.remove(&(from, to));
         }
     });
-    // Who waits for a window may learn now that the other end is gone.
+    // A writer that waits for a window may learn now that the other end is gone.
     wake(|pipe| pipe.to == from && pipe.from == to);
 }
 
-/// Has a machine read slowly, or as fast as it can again.
+/// Makes a machine read slowly, or at full speed again.
 pub fn read_slowly(machine: IpAddr, how: Option<SlowReading>) {
     with(|network| match how {
         Some(how) => network.slow.insert(machine, how),
@@ -147,7 +146,7 @@ pub fn read_slowly(machine: IpAddr, how: Option<SlowReading>) {
     });
 }
 
-/// Mends all routes, and has everybody read as fast as they can. Machines without power stay dark.
+/// Restores all routes and full reading speed. Machines without power stay off.
 pub fn mend_everything() {
     with(|network| {
         network.routes.clear();
@@ -156,21 +155,21 @@ pub fn mend_everything() {
     wake(|_| true);
 }
 
-/// A machine loses its power: nothing of what it has open is ever heard of again.
+/// A machine loses power: its connections become silent.
 pub fn darken(machine: IpAddr) {
     with(|network| network.dark.insert(machine));
     each_pipe(|pipe| pipe.from == machine || pipe.to == machine, Pipe::silence);
 }
 
-/// It has power again, and knows nothing of former connections.
+/// A machine has power again, and resets its former connections.
 pub fn lighten(machine: IpAddr) {
     if with(|network| network.dark.remove(&machine)) {
         each_pipe(|pipe| pipe.from == machine || pipe.to == machine, Pipe::reset);
     }
 }
 
-/// What two machines have open is forgotten on the way, by something between them that keeps a table: nothing arrives any
-/// more, and nobody is told.
+/// A middlebox between two machines loses its connection table: nothing arrives on these connections any more, and neither end is
+/// told.
 pub fn forget_connections(one: IpAddr, other: IpAddr) {
     let between = |pipe: &Pipe| (pipe.from, pipe.to) == (one, other) || (pipe.from, pipe.to) == (other, one);
     each_pipe(between, Pipe::silence);
@@ -208,7 +207,7 @@ impl Network {
         self.slow.get(&machine).copied()
     }
 
-    /// How long a piece is on its way over a route that is open.
+    /// The travel time of a piece over an open route.
     pub(super) fn travel(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Duration {
         let Weather {
             latency_us_min,
@@ -232,13 +231,13 @@ impl Network {
         time + route.delay
     }
 
-    /// When what was held up at a cut route is tried again.
+    /// When data that is held up at a cut route is retried.
     pub(super) fn first_retry(&mut self, now: Instant) -> (Instant, Duration) {
         self.counts.held_up += 1;
         (now + RESEND_AFTER, 2 * RESEND_AFTER)
     }
 
-    /// Changes the type of the first frame in a written piece that holds one whole gRPC message, if one is to vanish.
+    /// Changes the type of the first frame in a written piece that holds one whole gRPC message, if the route has frames to drop.
     pub(super) fn make_vanish(&mut self, from: IpAddr, to: IpAddr, piece: &mut [u8]) {
         let route = self.routes.get_mut(&(from, to));
         let Some(route) = route.filter(|route| route.vanishing_frames > 0) else {
@@ -252,14 +251,14 @@ impl Network {
         }
     }
 
-    /// Which bit of a piece flips on the way.
+    /// The bit of a piece that flips on the way, if any.
     pub(super) fn flipped_bit(&mut self, from: IpAddr, to: IpAddr, bytes: usize) -> Option<u64> {
         let permille = self.routes.get(&(from, to))?.corrupt_permille;
         if permille == 0 || crate::env::random_below(1000) >= permille {
             return None;
         }
         self.counts.corrupted += 1;
-        // What a frame's head says decides what becomes of the rest: it may be waited for, ignored or taken for something else.
+        // A flip in a frame's head decides about the rest: the reader may wait for it, ignore it or misinterpret it.
         let bytes = match crate::env::random_below(4) {
             0 => bytes.min(FRAME_HEAD_BYTES),
             _ => bytes,
@@ -268,8 +267,8 @@ impl Network {
     }
 }
 
-/// Whether these bytes begin with a frame of data (RFC 9113, section 4.1: length, type, flags, stream) that holds just one gRPC message
-/// (a byte for compression, then its length).
+/// Whether these bytes begin with a frame of data (RFC 9113, section 4.1: length, type, flags, stream) that holds exactly one
+/// gRPC message (a byte for compression, then its length).
 fn holds_message(bytes: &[u8]) -> bool {
     let [high, middle, low, DATA, 0 | 1, 0, _, _, _, 0, rest @ ..] = bytes else {
         return false;

@@ -14,9 +14,9 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Interval between attempts to open a connection, at first; twice as long each time.
+/// The first interval between attempts to open a connection; it doubles each time.
 const OPEN_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// Then it is given up.
+/// After this time, opening fails.
 const OPEN_MAX: Duration = Duration::from_mins(2);
 /// Connections that wait to be accepted.
 const BACKLOG_MAX: usize = 128;
@@ -34,9 +34,9 @@ pub(super) struct Pipe {
 struct ConnectionState {
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// Nothing overtakes this.
+    /// No later piece arrives before this.
     last_arrival: Instant,
-    /// Nothing arrives any more, and nobody is told.
+    /// Nothing arrives any more, and neither end is told.
     is_silent: bool,
     is_reset: bool,
     reader_is_gone: bool,
@@ -44,7 +44,7 @@ struct ConnectionState {
     writer: Option<Waker>,
 }
 
-/// What was written at once; nothing at all is the end.
+/// The bytes of one write, or the end of the stream.
 #[derive(Debug)]
 struct Piece {
     bytes: Bytes,
@@ -55,7 +55,7 @@ struct Piece {
 #[derive(Clone, Copy, Debug)]
 enum Due {
     At(Instant),
-    /// The route was cut: when it is tried again, and how long after that.
+    /// The route was cut: when to retry, and the interval after that.
     Retry(Instant, Duration),
 }
 
@@ -132,8 +132,8 @@ impl Pipe {
         }
     }
 
-    /// When the next piece can be read: now, at a moment, or nobody knows. What was held up at a cut route sets out as
-    /// soon as a retry finds it open, with all that waits behind it.
+    /// When the next piece can be read: now, at a given time, or unknown. Data that was held up at a cut route is sent as soon as
+    /// a retry finds the route open, together with all that waits behind it.
     fn next_arrival(&self, now: Instant) -> Option<Instant> {
         let mut inner = self.lock();
         let Due::Retry(mut at, mut backoff) = (match inner.pieces.front() {
@@ -192,14 +192,13 @@ impl Pipe {
     }
 }
 
-/// Where somebody listens.
+/// A listening address.
 pub(super) struct Listening {
     number: u64,
     waiting: VecDeque<(Stream, SocketAddr)>,
     waker: Option<Waker>,
 }
 
-/// Accepts simulated connections.
 #[derive(Debug)]
 pub struct Listener {
     address: SocketAddr,
@@ -250,7 +249,7 @@ impl Listener {
         .await
     }
 
-    /// Where it listens.
+    /// The local address.
     #[allow(clippy::unnecessary_wraps)] // as on real sockets
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.address)
@@ -296,7 +295,7 @@ pub async fn connect(address: &str) -> io::Result<Stream> {
                 return opened.ok_or_else(|| io::ErrorKind::ConnectionRefused.into());
             }
             if let Some(stream) = opened {
-                // The other side believes in a connection that this side never learns of.
+                // The other side has a connection of which this side never learns.
                 with(|network| network.counts.half_opened += 1);
                 stream.incoming.silence();
                 stream.outgoing.silence();
@@ -308,7 +307,7 @@ pub async fn connect(address: &str) -> io::Result<Stream> {
     Err(io::ErrorKind::TimedOut.into())
 }
 
-/// Opens a connection to whoever listens there.
+/// Opens a connection to the listener at this address.
 fn open(own: IpAddr, to: SocketAddr) -> Option<Stream> {
     let port = with(|network| {
         let listening = network.listening.get(&to)?;
@@ -335,7 +334,7 @@ pub struct Stream {
     incoming: Arc<Pipe>,
     outgoing: Arc<Pipe>,
     timer: Option<(Instant, Pin<Box<madsim::time::Sleep>>)>,
-    /// A slow reader reads nothing before this.
+    /// A slow reader reads nothing before this time.
     not_before: Option<Instant>,
     is_shut: bool,
 }
@@ -357,7 +356,7 @@ impl Stream {
         }
     }
 
-    /// Whether this moment has come; else this task is woken when it has.
+    /// Whether this time has come; if not, the task is woken then.
     fn poll_moment(&mut self, moment: Instant, context: &mut Context<'_>) -> Poll<()> {
         if moment <= Instant::now() {
             return Poll::Ready(());

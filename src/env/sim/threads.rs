@@ -1,5 +1,5 @@
-//! Which of a member's threads is at work. Simulated threads are tasks on one node, so that a task which blocks holds up
-//! nobody: the simulator has to be told where it would have.
+//! Tracks which of a member's threads is running. Simulated threads are tasks on one node, so a blocking task delays no other
+//! task: the simulator has to know where it would have.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -9,12 +9,12 @@ thread_local! {
     static CURRENT: Cell<&'static str> = const { Cell::new("") };
 }
 
-/// The name of the thread whose task is at work; empty outside all of them, and on the engine's own threads.
+/// The name of the thread whose task is running; empty outside all of them, and on the engine's own threads.
 pub fn current() -> &'static str {
     CURRENT.get()
 }
 
-/// Puts the name back, however a task's turn ends.
+/// Restores the previous name, however a task's turn ends.
 struct Turn(&'static str);
 
 impl Drop for Turn {
@@ -23,7 +23,7 @@ impl Drop for Turn {
     }
 }
 
-/// Runs a task as one of this thread.
+/// Runs a task as part of this thread.
 pub(super) async fn on<F: Future>(name: &'static str, task: F) -> F::Output {
     let mut task = pin!(task);
     poll_fn(move |context| {

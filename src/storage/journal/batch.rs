@@ -1,5 +1,5 @@
-//! The layout of a journal: batches as fjall 3 writes them (its `journal/entry.rs`), and the mark that each of ours ends
-//! with. Not here: what a broken batch means (`journal/damage`), and when a mark is written (`journal/writer`).
+//! The layout of a journal: batches as fjall 3 writes them (its `journal/entry.rs`), and the mark at the end of each of ours. Not
+//! here: what a broken batch means (`journal/damage`), and when a mark is written (`journal/writer`).
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -7,13 +7,13 @@ pub(in crate::storage) const START: u8 = 1;
 const ITEM: u8 = 2;
 const END: u8 = 3;
 const CLEAR: u8 = 4;
-/// What every whole batch ends with.
+/// The last bytes of every whole batch.
 pub(in crate::storage) const TRAILER: &[u8; 4] = b"FJL\x03";
 /// Tag, number of items, sequence number.
 const START_BYTES: usize = 13;
 /// Tag, checksum, trailer.
 const END_BYTES: usize = 13;
-/// Tag, kind, compression, keyspace, length of the key, of the value, and of the value as it is stored.
+/// Tag, kind, compression, keyspace, length of the key, of the value, and of the value as stored.
 const ITEM_HEADER_BYTES: usize = 21;
 /// Tag, keyspace.
 const CLEAR_BYTES: usize = 9;
@@ -22,28 +22,28 @@ const CLEAR_BYTES: usize = 9;
 pub const MARK_KEY: &[u8] = b"\0mark";
 const MARK_BYTES: usize = 16;
 
-/// The bytes that a batch of these items takes; `item_bytes` is their sum of [`item_bytes`].
+/// The bytes of a batch with these items; `item_bytes` is the sum over its items of [`item_bytes`].
 pub(in crate::storage) const fn batch_bytes(item_bytes: u64) -> u64 {
     (START_BYTES + END_BYTES) as u64 + item_bytes
 }
 
-/// The bytes that an item takes.
+/// The bytes of one item.
 pub(in crate::storage) const fn item_bytes(key_bytes: usize, value_bytes: usize) -> u64 {
     (ITEM_HEADER_BYTES + key_bytes + value_bytes) as u64
 }
 
-/// Where a batch stands, and what was known to be synced when it was written. Both count bytes of batches from an
-/// arbitrary beginning, across all journals of the database.
+/// The position of a batch, and what was known to be synced when it was written. Both count bytes of batches from an arbitrary
+/// start, across all journals of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mark {
     /// Where this batch begins.
     pub position: u64,
-    /// Everything before this was on the disk when this batch was begun.
+    /// Everything before this position was on disk when this batch was begun.
     pub synced: u64,
 }
 
 impl Mark {
-    /// What an item that holds a mark takes.
+    /// The bytes of an item that holds a mark.
     pub const ITEM_BYTES: u64 = item_bytes(MARK_KEY.len(), MARK_BYTES);
 
     pub fn to_bytes(self) -> [u8; MARK_BYTES] {
@@ -53,7 +53,7 @@ impl Mark {
         bytes
     }
 
-    /// The mark that an item holds, given all of its key and value.
+    /// The mark in an item, given its whole key and value.
     fn of_item(item: &[u8]) -> Option<Self> {
         let value: &[u8; MARK_BYTES] = item.strip_prefix(MARK_KEY)?.try_into().ok()?;
         let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).ok();
@@ -69,13 +69,13 @@ pub(in crate::storage) struct Batch {
     pub sequence: u64,
     pub items: u32,
     pub bytes: u64,
-    /// None if an older version wrote it.
+    /// None if an older version wrote the batch.
     pub mark: Option<Mark>,
-    /// Of which keyspaces it holds items.
+    /// The keyspaces for which it holds items.
     pub keyspaces: KeyspaceSet,
 }
 
-/// Numbers of keyspaces: those of our databases are small.
+/// A set of keyspace numbers. Those of our databases are small.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyspaceSet(u64);
 
@@ -104,7 +104,7 @@ impl KeyspaceSet {
 }
 
 impl Batch {
-    /// Reads one batch; none if what is there is not a sound one. `read` fills a buffer, or says that there is less.
+    /// Reads one batch; none if the bytes are not a sound one. `read` fills a buffer, or returns false if fewer bytes are left.
     pub fn read<E>(read: &mut impl FnMut(&mut [u8]) -> Result<bool, E>) -> Result<Option<Self>, E> {
         let mut start = [0; START_BYTES];
         if !read(&mut start)? || start[0] != START {
@@ -141,15 +141,15 @@ impl Batch {
         }))
     }
 
-    /// The sequence number of the batch, sound or not, that these bytes begin with.
+    /// The sequence number of the batch at the start of these bytes, sound or not.
     pub fn claimed_sequence(bytes: &[u8]) -> Option<u64> {
         let start = bytes.get(..START_BYTES).filter(|start| start[0] == START)?;
         start[5..].try_into().map(u64::from_le_bytes).ok()
     }
 
-    /// The sound batch that these bytes begin with.
+    /// The sound batch at the start of these bytes.
     pub fn at_start_of(bytes: &[u8]) -> Option<Self> {
-        // Cheaper than the sum, for the many places that only look like a beginning.
+        // Cheaper than the sum, for the many places that only look like the start of a batch.
         Outline::of(bytes).end?;
         let mut left = bytes;
         let mut read = |buffer: &mut [u8]| {
@@ -161,7 +161,7 @@ impl Batch {
             Ok(true)
         };
         let Ok(batch) = Self::read(&mut read);
-        // The checksum of no items at all says nothing.
+        // The checksum of no items proves nothing.
         batch.filter(|batch| batch.items > 0)
     }
 }
@@ -173,7 +173,7 @@ struct Item {
 }
 
 impl Item {
-    /// Reads one item and adds it to the sum; none if it is none.
+    /// Reads one item and adds it to the sum; none if the bytes are not an item.
     fn read<E>(
         read: &mut impl FnMut(&mut [u8]) -> Result<bool, E>,
         sum: &mut Xxh3,
@@ -216,7 +216,7 @@ impl Item {
     }
 }
 
-/// How much key and value follow the header of an item.
+/// The bytes of key and value behind the header of an item.
 fn content_bytes(header: &[u8]) -> u64 {
     if header[0] == CLEAR {
         return 0;
@@ -226,12 +226,12 @@ fn content_bytes(header: &[u8]) -> u64 {
     u64::from(key_bytes) + u64::from(value_bytes)
 }
 
-/// How far bytes look like a batch, whatever its checksum says.
+/// How far bytes have the form of a batch, regardless of the checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::storage) struct Outline {
-    /// Where the first item, or the end, should begin that is not there.
+    /// Where an item, or the end of the batch, should begin and does not.
     pub boundary: usize,
-    /// Where the batch ends, if all of it seems to be there.
+    /// Where the batch ends, if it seems complete.
     pub end: Option<usize>,
 }
 

@@ -1,35 +1,35 @@
-//! Where a journal does not read on: did power fail while it was written, or has it rotted?
+//! Decides about a journal that cannot be read further: was it a torn write, or bit rot?
 //!
-//! A loss of power takes any of the pages that were not synced, in whatever order they went to the disk, and may cut one
-//! between two sectors. So what was torn differs from what was written in one way only: whole sectors, or the end of one
-//! from where a call to write it began, are zero. And nothing that was synced is torn. From that:
+//! A power loss may take any of the pages that were not synced, in any order (out-of-order writeback), and may tear one between
+//! two sectors. So a torn write differs from what was written in one way only: whole sectors, or the rest of a sector from the
+//! start of a write call on, are zero. And nothing that was synced is torn. It follows:
 //!
-//! * A broken batch that a later, sound one knew to be synced has rotted ([`Mark::synced`] is taken before that batch is
-//!   begun, from a sync that had returned by then).
-//! * A broken batch that lacks nothing, and is followed by a sound one or ends as it should, has rotted.
-//! * Anything else is torn, also if sound batches follow.
+//! * A broken batch that a later, sound one knew to be synced has rotted ([`Mark::synced`] is taken before that batch is begun,
+//!   from a sync that had returned by then).
+//! * A broken batch in which no sector is missing, and which is followed by a sound one or ends as it should, has rotted.
+//! * Anything else is torn, even if sound batches follow.
 //!
-//! A client can store what looks like a batch. It does not count where it does not say the right place, and places count
-//! from a random beginning.
+//! A client can store bytes that look like a batch. They do not count unless they name the right position, and positions start
+//! from a random number.
 
 use crate::mutants::{self, Mutant};
 use crate::storage::journal::batch::{Batch, Mark, Outline, START, TRAILER};
 
-/// A disk writes this much, or nothing of it.
+/// A disk writes a sector completely or not at all.
 pub(super) const SECTOR_BYTES: usize = 512;
 
-/// What a journal holds from the first byte on that does not belong to a sound batch, without the zeros at its end.
+/// The content of a journal from the first byte that is not part of a sound batch, without the zeros at its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Remains<'a> {
     pub bytes: &'a [u8],
     /// Where they begin in the file.
     pub offset: u64,
-    /// Where they begin as marks count, if a mark before them tells.
+    /// Their position in terms of marks, if an earlier mark tells.
     pub position: Option<u64>,
 }
 
 impl Remains<'_> {
-    /// Why this cannot be what a loss of power has left; none if it can.
+    /// Why a power loss cannot have left these bytes; none if it can.
     pub fn why_rotten(&self) -> Option<&'static str> {
         if self.bytes.is_empty() {
             return None;
@@ -53,8 +53,8 @@ impl Remains<'_> {
             .then_some("a batch was written in full, and is not what was written")
     }
 
-    /// Why this cannot be what is on its way into a journal that is in use, where nothing is written before what comes
-    /// first.
+    /// Why these bytes cannot be a write in progress in a journal that is in use, where batches are written in order; none if
+    /// they can.
     pub fn why_unsound(&self) -> Option<&'static str> {
         if self.sound_batches().next().is_some() {
             Some("a sound batch follows a broken one")
@@ -70,7 +70,7 @@ impl Remains<'_> {
         self.sound_batches().next().is_some()
     }
 
-    /// Sound batches behind the beginning: where, and with which mark.
+    /// Sound batches behind the beginning: the offset and the mark of each.
     fn sound_batches(&self) -> impl Iterator<Item = (usize, Option<Mark>)> {
         let mut at = 1;
         std::iter::from_fn(move || {
@@ -89,19 +89,19 @@ impl Remains<'_> {
         })
     }
 
-    /// Whether what looks like a batch was written as one, and is not what a batch holds.
+    /// Whether bytes that look like a batch were written as one, and are not the content of a batch.
     fn is_in_place(&self, at: usize, mark: Option<Mark>) -> bool {
         match (mark, self.position) {
             (Some(mark), Some(position)) => {
                 mark.position == position.wrapping_add(at as u64) && mark.synced <= mark.position
             }
             (Some(mark), None) => mark.synced <= mark.position && mark.position >= at as u64,
-            // After one batch with a mark all have one.
+            // Once a batch has a mark, all later ones have one.
             (None, position) => position.is_none(),
         }
     }
 
-    /// Whether the last bytes are a trailer, rotten or not. What is torn ends with something else, or with half a trailer.
+    /// Whether the last bytes are a trailer, rotten or not. A torn write ends with something else, or with half a trailer.
     fn ends_like_a_batch(&self) -> bool {
         let Some(last) = self.bytes.last_chunk::<4>() else {
             return false;
@@ -109,7 +109,7 @@ impl Remains<'_> {
         (u32::from_le_bytes(*last) ^ u32::from_le_bytes(*TRAILER)).count_ones() <= 2
     }
 
-    /// Whether something that a disk writes at once is missing from the first batch here.
+    /// Whether a sector, or the rest of one, is missing from the first batch here.
     fn lacks_something(&self, outline: Outline, followed_at: Option<usize>) -> bool {
         let end = outline.end.or(followed_at).unwrap_or(self.bytes.len());
         let batch = &self.bytes[..end.min(followed_at.unwrap_or(end))];
@@ -117,14 +117,14 @@ impl Remains<'_> {
     }
 }
 
-/// Whether one of the sectors that these bytes lie in holds none of them.
+/// Whether one of the sectors that these bytes span is all zero.
 fn lacks_sector(bytes: &[u8], offset: u64) -> bool {
     let first = left_of_sector(offset).min(bytes.len());
     let (head, tail) = bytes.split_at(first);
     is_empty(head) || tail.chunks(SECTOR_BYTES).any(is_empty)
 }
 
-/// Whether a sector holds nothing from this item on. The engine's calls to write begin with items.
+/// Whether a sector is zero from this item on. The engine's write calls begin with items.
 fn lacks_end_of_sector(bytes: &[u8], offset: u64, boundary: usize) -> bool {
     let end = boundary + left_of_sector(offset + boundary as u64);
     bytes.get(boundary..end).is_some_and(is_empty)

@@ -1,17 +1,18 @@
-//! What a look at the storage engine's journals tells before the engine opens them.
+//! Checks the storage engine's journals before the engine opens them.
 //!
-//! The engine takes whatever it cannot read in a journal for the torn end of it, and cuts it off in silence. That is
-//! right after a loss of power, and forgets what was acknowledged when the disk has rotted. It also trusts sequence
-//! numbers that no checksum covers. So each journal is read first, from the disk and not from the operating system's
-//! memory of it ([`Found::look`]). Where one does not read on, `journal/damage` tells what is torn from what has rotted;
-//! only the newest may end torn, since the others were synced when their successor was begun.
+//! The engine takes whatever it cannot read in a journal for a torn write, and silently truncates it. That is right after a power
+//! loss, but loses acknowledged writes after bit rot. It also trusts sequence numbers that no checksum covers. So each journal is
+//! read first, from the disk and not from the operating system's cache ([`Found::look`]). Where one cannot be read further,
+//! `journal/damage` tells torn writes from bit rot. Only the newest journal may end torn, since the others were synced when their
+//! successor was begun.
 //!
-//! Looking changes nothing, but that it puts back what a start has cut off that was killed undecided. A torn end is cut off
-//! afterwards ([`Found::cut`]), since the engine refuses some torn batches. Whether a journal of few batches was torn or has
-//! rotted cannot be told from itself alone: should it turn out that there was more, [`Found::put_back`] leaves it as it was
-//! found. Until that is decided the end is kept in a file beside (`journal/torn`), for a process that is killed in between.
+//! Looking changes nothing, with one exception: it restores what an earlier start truncated if that start was killed before it
+//! decided. A torn end is cut off afterwards ([`Found::cut`]), since the engine refuses some torn batches. A journal of few
+//! batches cannot show on its own whether it was torn or has rotted: if it turns out that there was more, [`Found::put_back`]
+//! restores it as it was found. Until that is decided, the end is kept in a separate file (`journal/torn`) in case the process is
+//! killed.
 //!
-//! The layout is that of `journal/batch`; not here: what batches mean.
+//! The layout is in `journal/batch`. Not here: what batches mean.
 
 pub mod batch;
 mod damage;
@@ -24,7 +25,7 @@ use crate::storage::journal::batch::{Batch, KeyspaceSet};
 use crate::storage::journal::damage::Remains;
 use std::path::{Path, PathBuf};
 
-/// Sequence numbers grow by one a batch, and by little more where tables are made.
+/// Sequence numbers grow by one per batch, and by a little more where tables are written.
 const SEQUENCE_STEP_MAX: u64 = 1 << 32;
 
 /// Why a journal cannot be used.
@@ -41,13 +42,14 @@ pub enum JournalError {
     },
 }
 
-/// What the engine does in a database that is opened.
+/// Whether the engine works in the background in a database that is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// As soon as the database is open it makes tables of what older journals hold, and removes these; it may begin another
-    /// journal behind the newest.
+    /// As soon as the database is open, it writes older journals to tables and removes these journals; it may begin a new
+    /// journal.
     Works,
-    /// Nothing: it has no thread. Journals stay as they are, but for the room at the end of the newest. Nobody may write.
+    /// The engine has no thread. Journals stay as they are, except that the preallocated space at the end of the newest is cut
+    /// off. Writing is not allowed.
     Rests,
 }
 
@@ -64,16 +66,16 @@ impl Engine {
 #[derive(Debug, Default)]
 pub struct Found {
     directory: PathBuf,
-    /// With their lengths, oldest first: the engine cuts off the room at the end of the newest.
+    /// With their lengths, oldest first: the engine cuts off the preallocated space at the end of the newest.
     lengths: Vec<(PathBuf, u64)>,
-    /// How many sound batches they hold.
+    /// The number of sound batches.
     pub batches: u64,
-    /// The sequence number of the last one.
+    /// The sequence number of the last batch.
     sequence: u64,
-    /// Where the next batch will stand, as marks count; none if no batch tells.
+    /// The position of the next batch, in terms of marks; none if no batch has a mark.
     pub(in crate::storage) position: Option<u64>,
     torn: Option<Torn>,
-    /// Of which keyspaces the batches hold items.
+    /// The keyspaces for which the batches hold items.
     pub(in crate::storage) keyspaces: KeyspaceSet,
 }
 
@@ -84,13 +86,13 @@ struct Torn {
     bytes: Vec<u8>,
     /// Sound batches follow.
     is_followed: bool,
-    /// No batch before this sequence number is lost; none if nothing tells.
+    /// No batch before this sequence number is lost; none if unknown.
     lost_from: Option<u64>,
 }
 
 impl Found {
-    /// Looks at the journals of the database in a directory, once what a start has cut off is back that was killed before it
-    /// was decided.
+    /// Inspects the journals of the database in a directory. First restores what an earlier start truncated if it was killed
+    /// before it decided.
     pub fn look(directory: &Path) -> Result<Self, JournalError> {
         let mut found = Self {
             directory: directory.to_owned(),
@@ -99,9 +101,9 @@ impl Found {
         if !env::exists(directory) {
             return Ok(found);
         }
-        // A process that was killed, or whose engine met an error, may have made or replaced a file and not come to sync its
-        // directory. Entries would be written to that file, and others removed because it is there; then its name must not
-        // go with the power.
+        // A process that was killed, or whose engine failed, may have created or replaced a file without syncing its directory.
+        // This process would write entries to that file, and remove others because it exists. So its name must survive a power
+        // loss.
         for made in directories(directory)? {
             env::sync_directory(&made)?;
         }
@@ -113,7 +115,6 @@ impl Found {
         Ok(found)
     }
 
-    /// Looks at the next journal.
     fn look_at(&mut self, path: &Path, is_newest: bool) -> Result<(), JournalError> {
         let mut file = DiskFile::open(path)?;
         self.lengths.push((path.to_owned(), file.length()?));
@@ -165,8 +166,8 @@ impl Found {
         Ok(())
     }
 
-    /// Whether a batch comes after those before it. Journals that are not needed any more are removed, and may come back
-    /// with the power: there may be a gap before one.
+    /// Whether a batch follows those before it. Obsolete journals are removed, and may reappear after a power loss, so there may
+    /// be a gap before a journal.
     fn is_next(&self, batch: &Batch, offset: u64) -> bool {
         let is_first = self.batches == 0 && batch.sequence == 0;
         let is_in_place = match (batch.mark, self.position) {
@@ -177,7 +178,7 @@ impl Found {
         is_in_place && (is_first || follows(batch, self.sequence))
     }
 
-    /// Whether there are others than the newest: an engine that works makes tables of them.
+    /// Whether there are older journals than the newest: a working engine writes them to tables.
     pub const fn has_older(&self) -> bool {
         self.lengths.len() > 1
     }
@@ -187,7 +188,7 @@ impl Found {
         self.torn.is_some()
     }
 
-    /// Cuts the torn end off, durably. Nobody may use the journals. Then either [`Self::put_back`] or [`Self::accept`] is due.
+    /// Cuts off the torn end, durably. The journals must not be in use. Call [`Self::put_back`] or [`Self::accept`] afterwards.
     pub fn cut(&self) -> Result<(), FileError> {
         let (Some(torn), Some((path, length))) = (&self.torn, self.lengths.last()) else {
             return Ok(());
@@ -207,11 +208,11 @@ impl Found {
         DiskFile::open(path)?.truncate(torn.offset)
     }
 
-    /// Makes the journals what they were before they were cut and opened, durably. Nobody may use them any more, nor have
-    /// written to them.
+    /// Restores the journals as they were before they were cut and opened, durably. They must no longer be in use, and must not
+    /// have been written to.
     pub fn put_back(&self) -> Result<(), FileError> {
         for (path, length) in &self.lengths {
-            // An engine that works removes a journal that it has made tables of, and may have been at it already.
+            // A working engine removes a journal that it has written to tables, and may have done so already.
             if !env::exists(path) {
                 continue;
             }
@@ -228,7 +229,7 @@ impl Found {
         self.accept()
     }
 
-    /// The start goes on: what was cut off is not needed any more. Durable on return.
+    /// Accepts the cut: the saved end is removed. Durable on return.
     pub fn accept(&self) -> Result<(), FileError> {
         match self.torn {
             Some(_) => torn::forget(&self.directory),
@@ -236,8 +237,8 @@ impl Found {
         }
     }
 
-    /// What is wrong with the journals if tables hold changes up to this sequence number. The engine syncs a journal before
-    /// it makes tables of what that holds.
+    /// Checks the journals, given that tables hold changes up to this sequence number. The engine syncs a journal before it
+    /// writes its content to tables.
     pub fn check_tables(&self, sequence: u64) -> Result<(), JournalError> {
         match (&self.torn, self.lengths.last()) {
             (Some(torn), Some((path, _))) if torn.lost_from.is_some_and(|lost| sequence >= lost) => {
@@ -252,7 +253,7 @@ impl Found {
     }
 }
 
-/// Up to where the last sound batch of a journal shows that it was on the disk.
+/// The offset up to which the last sound batch of a journal proves that it was on disk.
 pub fn known_synced(path: &Path) -> Result<u64, FileError> {
     let mut file = DiskFile::open(path)?;
     let (mut offset, mut known) = (0_u64, 0);
@@ -271,8 +272,8 @@ pub fn list(directory: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(numbers.map(|number| path_of(directory, number)).collect())
 }
 
-/// The directories in which the engine makes, replaces and removes files of a database: its own, and those of its keyspaces
-/// with their tables.
+/// The directories in which the engine creates, replaces and removes files of a database: its own, and those of its keyspaces and
+/// their tables.
 fn directories(database: &Path) -> Result<Vec<PathBuf>, FileError> {
     let keyspaces = database.join("keyspaces");
     let mut found = vec![database.to_owned()];
@@ -289,12 +290,12 @@ fn directories(database: &Path) -> Result<Vec<PathBuf>, FileError> {
     Ok(found)
 }
 
-/// The number of the newest one.
+/// The number of the newest journal.
 pub(in crate::storage) fn newest(directory: &Path) -> Result<Option<u64>, FileError> {
     Ok(numbers(directory)?.pop())
 }
 
-/// The number of the oldest one after another.
+/// The number of the oldest journal after the given one.
 pub(in crate::storage) fn oldest_behind(directory: &Path, number: u64) -> Result<Option<u64>, FileError> {
     Ok(numbers(directory)?.into_iter().find(|other| *other > number))
 }
@@ -308,28 +309,28 @@ fn numbers(directory: &Path) -> Result<Vec<u64>, FileError> {
     Ok(numbers)
 }
 
-/// The journal of a number in the directory of a database.
+/// The path of the journal with this number in the directory of a database.
 pub(in crate::storage) fn path_of(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{number}.jnl"))
 }
 
-/// A journal that is in use, read bit by bit: is all of it still what was written?
+/// Reads a journal that is in use, in pieces: does it still hold what was written?
 #[derive(Debug)]
 pub struct JournalScan {
     file: DiskFile,
     path: PathBuf,
-    /// Up to where all is well, and the number of the last batch there.
+    /// The offset up to which all is sound, and below it the number of the last batch there.
     pub(in crate::storage) offset: u64,
     sequence: u64,
 }
 
-/// How far a scan has come.
+/// The progress of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanStep {
     /// This many bytes were read, and there are more.
     More(u64),
     Done,
-    /// What begins here is not sound: in a journal that grows look again, it may be on its way.
+    /// The bytes from here on are not sound. In a journal that grows, look again: a write may be in progress.
     Unsound {
         offset: u64,
         what: &'static str,
@@ -337,7 +338,7 @@ pub enum ScanStep {
 }
 
 impl JournalScan {
-    /// None if the journal has gone.
+    /// None if the journal has been removed.
     pub fn open(path: &Path) -> Result<Option<Self>, FileError> {
         let file = DiskFile::look_into(path)?;
         Ok(file.map(|file| Self {
@@ -348,7 +349,7 @@ impl JournalScan {
         }))
     }
 
-    /// Looks at what is unsound once more, from the disk; false if the journal has gone.
+    /// Rereads the unsound part from the disk; false if the journal has been removed.
     pub fn look_again(&mut self) -> Result<bool, FileError> {
         let Some(mut file) = DiskFile::look_into(&self.path)? else {
             return Ok(false);
@@ -358,7 +359,7 @@ impl JournalScan {
         Ok(true)
     }
 
-    /// Reads on, about so many bytes.
+    /// Reads about `bytes_max` bytes further.
     pub fn advance(&mut self, bytes_max: u64) -> Result<ScanStep, FileError> {
         let begin = self.offset;
         while self.offset - begin < bytes_max {

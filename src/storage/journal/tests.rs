@@ -1,4 +1,4 @@
-//! Journals are broken in every way that a disk may break them, and must be refused or lose nothing that was synced.
+//! Breaks journals in every way that a disk may break them. Each must be refused, or must lose nothing that was synced.
 
 #![allow(clippy::disallowed_methods)] // tests break files
 
@@ -9,7 +9,7 @@ use crate::storage::log::{LogDatabase, LogError};
 
 const ENTRIES: u64 = 6;
 
-/// A synced log of a few entries; its journal, and how much of that is written.
+/// Creates a synced log of a few entries. Returns the path of its journal and the part of it that is written.
 fn log(directory: &Path) -> (PathBuf, Vec<u8>) {
     let (log, _) = LogDatabase::open(directory, None).expect("a new log");
     for index in 1..=ENTRIES {
@@ -40,7 +40,7 @@ fn log(directory: &Path) -> (PathBuf, Vec<u8>) {
     (path, written)
 }
 
-/// Looks at journals and cuts off what is torn; whether anything is.
+/// Checks journals and cuts off a torn end; true if there was one.
 fn check(directory: &Path) -> Result<bool, JournalError> {
     let found = Found::look(directory)?;
     found.cut()?;
@@ -102,7 +102,7 @@ fn no_flipped_bit_loses_what_was_synced() {
         let mut broken = written.clone();
         broken[place] ^= 1 << (place % 8);
         std::fs::write(&path, &broken).expect("written");
-        // The last batch's sequence number is covered by nothing, and matters to nobody.
+        // No checksum covers the last batch's sequence number, and no batch depends on it.
         match check(directory.path()) {
             Ok(_) if std::fs::read(&path).expect("readable") == broken => {}
             Ok(_) => panic!("byte {place} of {} was taken for torn", written.len()),
@@ -214,7 +214,7 @@ fn what_was_cut_off_can_be_put_back() {
 
 const PAGE_BYTES: usize = 4096;
 
-/// What is left of a journal if these of its pages did not reach the disk since it was this long.
+/// The content of a journal after the loss of these pages, of those written beyond `synced_bytes`.
 fn without_pages(written: &[u8], synced_bytes: usize, lost: impl Fn(usize) -> bool) -> Vec<u8> {
     let mut left = written.to_vec();
     for (at, byte) in left.iter_mut().enumerate().skip(synced_bytes) {
@@ -275,7 +275,7 @@ fn a_page_that_was_synced_and_is_lost_has_rotted() {
         assert!(error.to_string().contains("on the disk"), "page {lost}: {error}");
         assert_eq!(std::fs::read(&path).expect("readable"), left);
     }
-    // Nobody wrote later: the last one may never have reached the disk.
+    // No later write proves the last page: it may never have reached the disk.
     let left = without_pages(&whole, 0, |page| page == pages - 1);
     std::fs::write(&path, &left).expect("written");
     assert!(check(directory.path()).expect("torn"));
@@ -294,7 +294,7 @@ fn marks_go_on_after_a_cut_and_after_a_start() {
     log.append(&[entry(last + 2, 100)], false, None).expect("written");
     drop(log);
     assert_eq!(last_entry(directory.path()).expect("sound"), last + 2);
-    // The start had synced what was there before, and only that.
+    // The start had synced exactly what was there before.
     let whole = written(&path);
     let before = Found::look(directory.path()).expect("sound");
     assert_eq!(before.batches, last + 2);
@@ -335,7 +335,7 @@ fn a_sector_that_ends_with_the_first_items_of_a_batch_is_torn() {
     log.append(&[entry(1, 300)], false, None).expect("written");
     let path = directory.path().join("0.jnl");
     let start = written(&path).len();
-    // More than the engine's buffer: what is before it is written on its own.
+    // More than the engine's buffer, so the bytes before it are written by a call of their own.
     log.append(&[entry(2, 20_000)], false, None).expect("written");
     drop(log);
     let mut torn = written(&path);
@@ -355,7 +355,7 @@ fn a_journal_that_lacks_what_tables_hold_has_rotted() {
     let (log, _) = LogDatabase::open(directory.path(), None).expect("a new log");
     log.append(&[entry(1, 10)], false, None).expect("written");
     log.append(&[entry(2, 3_000)], false, None).expect("written");
-    // The engine syncs the journal, and nobody is told.
+    // The engine syncs the journal without telling the writer.
     log.flush().expect("written");
     drop(log);
     let path = directory.path().join("0.jnl");

@@ -1,10 +1,10 @@
-//! The torn end of a journal, in a file beside it from the moment that it is cut off until the start has been decided.
+//! Keeps the torn end of a journal in a separate file, from the moment when it is cut off until the start has been decided.
 //!
 //! Whether the end was torn or has rotted is certain only once the engine has been opened without it (`journal`). A process that
-//! is killed in between must not leave a journal that looks whole: the next start puts the end back, and looks again.
+//! is killed before that must not leave a journal that looks complete: the next start restores the end and looks again.
 //!
 //! ```text
-//! <database>/torn     number of the journal, where its end began, how long it was, bytes of the end and their CRC-32C,
+//! <database>/torn     number of the journal, where its end began, its length, bytes of the end and their CRC-32C,
 //!                     as a line of text with a checksum of its own; then the end itself
 //! ```
 
@@ -15,7 +15,8 @@ use std::path::Path;
 
 const FILE: &str = "torn";
 
-/// Keeps what is about to be cut off the newest journal, durably. On a full disk it is not kept: a member there must start.
+/// Saves the bytes that are about to be cut off the newest journal, durably. On a full disk they are not saved: the member must
+/// be able to start there.
 pub(super) fn keep(journal: &Path, offset: u64, bytes: &[u8], length: u64) -> Result<(), FileError> {
     let directory = journal.parent().unwrap_or(Path::new(""));
     let number = journal.file_stem().unwrap_or_default().to_string_lossy();
@@ -33,13 +34,13 @@ pub(super) fn keep(journal: &Path, offset: u64, bytes: &[u8], length: u64) -> Re
     }
 }
 
-/// What was cut off has been put back, or is not needed any more. Durable on return.
+/// Removes the saved end after it was restored or is no longer needed. Durable on return.
 pub(super) fn forget(directory: &Path) -> Result<(), FileError> {
     env::remove_file(&directory.join(FILE))?;
     env::sync_directory(directory)
 }
 
-/// Puts back what a start has cut off that was not decided, durably.
+/// Restores what an undecided start has cut off, durably.
 pub(super) fn put_back(directory: &Path) -> Result<(), JournalError> {
     let path = directory.join(FILE);
     let Some(content) = env::read_file(&path)? else {
@@ -53,7 +54,7 @@ pub(super) fn put_back(directory: &Path) -> Result<(), JournalError> {
         });
     };
     let journal = journal::path_of(directory, kept.number);
-    // Whoever has written to the journal since, or begun another one, had decided that the end was torn.
+    // A process that has written to the journal since, or begun a new one, had decided that the end was torn.
     if journal::newest(directory)? == Some(kept.number) {
         let mut file = DiskFile::open(&journal)?;
         if file.rest(kept.offset)?.is_empty() {
@@ -107,7 +108,7 @@ mod tests {
         }
     }
 
-    /// A log whose journal ends torn; what it holds.
+    /// Creates a log whose journal ends torn, and returns the journal's content.
     fn torn(directory: &Path) -> Vec<u8> {
         let (log, _) = LogDatabase::open(directory, None).expect("a new log");
         for index in 1..4 {
@@ -128,7 +129,7 @@ mod tests {
         let path = directory.path();
         let before = torn(path);
         let journal = || std::fs::read(path.join("0.jnl")).expect("readable");
-        // Killed after the cut, and after the engine was opened.
+        // Killed after the cut, and again after the engine was opened.
         Found::look(path).expect("torn").cut().expect("cut");
         assert!(journal() != before);
         let found = Found::look(path).expect("torn");
@@ -136,7 +137,7 @@ mod tests {
         drop(LogDatabase::open_found(path, None, &found, Engine::Works).expect("torn"));
         let found = Found::look(path).expect("torn");
         assert!(journal() == before && found.is_torn());
-        // A start that goes on forgets it.
+        // A start that continues removes the saved end.
         let (log, _) = LogDatabase::open(path, None).expect("torn");
         assert!(!path.join(FILE).exists());
         drop(log);

@@ -1,10 +1,10 @@
-//! Writing to a database's journal: every batch carries a mark of what was synced before it was begun, and a sync is not
-//! over before it is certain that it reached the disk.
+//! Writes to a database's journal. Every batch carries a mark of what was synced before it was begun, and a sync returns only
+//! once it is certain that the data reached the disk.
 //!
-//! The engine's own thread syncs journals too, before it makes tables. An error of such a sync is reported once for every
-//! open file: the engine's next sync of the same file returns success, if it begins before the engine knows that the
-//! first one has failed. So syncs here go through a file of their own, which has errors reported whoever meets them first,
-//! and keep nobody from writing meanwhile. What has failed once is never tried again.
+//! The engine's own thread syncs journals too, before it writes tables. The system reports an error of such a sync once per open
+//! file. The engine's next sync of the same file returns success if it begins before the engine knows that the first one failed.
+//! So syncs here use a file handle of their own, on which every error is reported even if the engine's thread met it first, and
+//! do not block writers meanwhile. After a failure, no sync is tried again.
 
 use crate::env::{self, EnginesHeld, SyncedFile};
 use crate::mutants::{self, Mutant};
@@ -15,35 +15,35 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Positions begin with a random number of so many bits: no client can know where its bytes will stand.
+/// Positions begin with a random number of this many bits: no client can know the position of its bytes.
 const POSITION_BITS: u32 = 62;
 
-/// A database's journal, for those who write to it.
+/// The write side of a database's journal.
 pub(in crate::storage) struct Journal {
     database: Database,
-    /// Where marks go. They are read from the journal only.
+    /// The keyspace of marks. They are only ever read from the journal.
     marks: Keyspace,
     directory: PathBuf,
-    /// Where the next batch will stand. Held while a batch is written.
+    /// The position of the next batch. Locked while a batch is written.
     next: Mutex<u64>,
-    /// The same, once the batch before is written.
+    /// The same, once the previous batch is written.
     written: AtomicU64,
-    /// Up to where all is on the disk.
+    /// The position up to which everything is on disk.
     synced: AtomicU64,
     file: Mutex<Newest>,
     has_failed: AtomicBool,
     engine: EngineWork,
 }
 
-/// The newest journal, as far as syncs know.
+/// The newest journal known to syncs.
 struct Newest {
     number: u64,
     file: SyncedFile,
 }
 
 impl Journal {
-    /// For a database that was opened with these journals, and that nobody has written to since, with engines held; not held
-    /// where this one rests. Marks go to the first of its keyspaces.
+    /// For a database that was opened with these journals and has not been written to since. `held` keeps engines from working,
+    /// and is none if this engine rests. Marks go to the first of the keyspaces.
     pub fn new(
         database: &Database,
         keyspaces: &[&Keyspace],
@@ -64,7 +64,7 @@ impl Journal {
             directory: directory.to_owned(),
             next: Mutex::new(position),
             written: AtomicU64::new(position),
-            // The engine has synced what it found.
+            // The engine has synced the journals that it found.
             synced: AtomicU64::new(position),
             file: Mutex::new(Newest { number, file }),
             has_failed: AtomicBool::new(false),
@@ -72,11 +72,11 @@ impl Journal {
         };
         if held.is_some() {
             drop(held);
-            // An error that the engine meets in its own work is told to whoever uses the database next, here as elsewhere: it is
-            // no part of the opening, and what the engine has done until then is not undone.
+            // An error in the engine's own work is reported at the next use of the database, here as elsewhere. It is not part of
+            // opening, and work that the engine has already done is not undone.
             let _ = this.settle();
         }
-        // The engine makes directories there for keyspaces, and leaves it at that.
+        // The engine creates directories for keyspaces there and does not sync their parent.
         env::sync_directory(&directory.join("keyspaces")).map_err(std::io::Error::other)?;
         Ok(this)
     }
@@ -89,7 +89,7 @@ impl Journal {
         }
     }
 
-    /// Hands a batch to the operating system, and makes it visible.
+    /// Hands a batch to the operating system, and makes it visible to readers.
     pub fn commit(&self, batch: JournalBatch) -> Result<(), fjall::Error> {
         if batch.item_bytes == 0 {
             return Ok(());
@@ -114,7 +114,7 @@ impl Journal {
         *next += batch_bytes(item_bytes + Mark::ITEM_BYTES);
         self.written.store(*next, Ordering::Release);
         self.settle()?;
-        // One at a time: the engine, at work on one, holds the lock that the next begins under.
+        // One at a time: while the engine works on one memtable, it holds the lock that beginning the next one needs.
         for keyspace in self.engine.overdue() {
             begin_memtable(keyspace)?;
             self.settle()?;
@@ -141,7 +141,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Syncs the newest journal, and those that have come after it.
+    /// Syncs the newest journal, and those that were begun after it.
     fn sync_files(&self) -> Result<(), fjall::Error> {
         let mut newest = lock(&self.file);
         loop {
@@ -153,15 +153,15 @@ impl Journal {
         }
     }
 
-    /// The next journal that is there. One is begun only when nothing more is written to the one before.
+    /// The next journal, if there is one. It is begun only when no more is written to the one before.
     fn behind(&self, number: u64) -> Result<Option<Newest>, fjall::Error> {
         let open = |number| {
             let file = SyncedFile::open(&journal::path_of(&self.directory, number))?;
             Ok::<_, fjall::Error>(file.map(|file| Newest { number, file }))
         };
         let mut next = open(number + 1)?;
-        // They are removed oldest first, whichever are in tables: since the last look several may have been begun, and all but
-        // the newest have gone. The one in use is there always, if not the one that was found a moment ago.
+        // Journals are removed oldest first, as they reach tables. Since the last look, several may have been begun, and all but
+        // the newest removed. The one in use always exists, though it may no longer be the one that was found a moment ago.
         while next.is_none() && !env::exists(&journal::path_of(&self.directory, number)) {
             let later = journal::oldest_behind(&self.directory, number).map_err(std::io::Error::other)?;
             next = match later {
@@ -172,28 +172,28 @@ impl Journal {
         Ok(next)
     }
 
-    /// Whether the engine can go on. One that has met an error of its disk never can.
+    /// Whether the engine can continue. After a disk error it never can.
     pub fn check(&self) -> Result<(), fjall::Error> {
         if self.has_failed.load(Ordering::Acquire) {
             return Err(fjall::Error::Poisoned);
         }
-        // Batches are handed over as they are written: there is nothing to do but to look.
+        // Batches are handed over as they are written, so this call only reports an earlier error.
         self.database.persist(PersistMode::Buffer)
     }
 
-    /// Has what a keyspace holds in memory written to a table, and waits for it.
+    /// Makes the engine write a keyspace's memtables to tables, and waits for it.
     pub fn flush(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
         begin_memtable(keyspace)?;
         while keyspace.tree.sealed_memtable_count() > 0 {
-            // Whoever should write it may be gone.
+            // The engine's thread may have stopped on an error.
             self.check()?;
             env::wait_for_disk();
         }
         self.settle()
     }
 
-    /// In the simulator, waits until the engine's own thread has done what it was given: what it does meanwhile, and when,
-    /// is the seed's to decide then.
+    /// In the simulator, waits until the engine's own thread is idle. Otherwise the seed would not decide what that thread does
+    /// meanwhile, and when.
     fn settle(&self) -> Result<(), fjall::Error> {
         while env::WAITS_FOR_ENGINES && self.engine.is_at_work(&self.database) {
             self.check()?;
@@ -203,27 +203,27 @@ impl Journal {
     }
 }
 
-/// Begins another memtable, and leaves it to the engine to make a table of the one before.
+/// Begins a new memtable; the engine writes the previous one to a table.
 fn begin_memtable(keyspace: &Keyspace) -> Result<(), fjall::Error> {
     let _held = env::hold_engines();
     keyspace.rotate_memtable().map(drop)
 }
 
-/// So many batches wait for the engine's own thread to begin another memtable.
+/// This many batches wait for the engine's own thread to begin a new memtable.
 const BATCHES_BEYOND_MAX: u64 = 50;
 
-/// What the engine's own thread was given to do.
+/// The work that the engine's own thread was given.
 struct EngineWork {
     keyspaces: Vec<Keyspace>,
     memtable_bytes: u64,
-    /// Those that had been begun when the database was opened.
+    /// The number of memtables that had been begun when the database was opened.
     begun_before: u64,
-    /// The merges, or tables with a merge each, that were due then.
+    /// The number of merges, or tables with a merge each, that were due then.
     due: u64,
-    /// Batches in a row after which some memtable was full.
+    /// Consecutive batches after which some memtable was full.
     batches_beyond: AtomicU64,
-    /// How large each memtable was when the engine had nothing to do. One that a start has filled is written to a table
-    /// only once something is added to it.
+    /// The size of each memtable when the engine was idle. A memtable that a start has filled is written to a table only once
+    /// something is added to it.
     at_rest: Mutex<Vec<u64>>,
 }
 
@@ -246,10 +246,10 @@ impl EngineWork {
         }
     }
 
-    /// Keyspaces whose full memtables the engine should have begun anew and has not. After each batch, it is asked to. Its own
-    /// thread, which takes the requests out of a queue of 1,000, asks itself for more: if it finds the queue full, it waits for
-    /// ever. So whoever writes begins the memtable before there are many; behind four that are not in tables yet, the engine
-    /// holds writes up on its own.
+    /// The keyspaces whose memtables are full and that the engine should have rotated and has not. The engine is asked to rotate
+    /// after each batch. Its own thread takes these requests from a queue of 1,000 and adds more itself: if it finds the queue
+    /// full, it deadlocks. So the writer rotates the memtable before there are many requests. Behind four memtables that are not
+    /// in tables yet, the engine itself holds up writes.
     fn overdue(&self) -> Vec<&Keyspace> {
         let is_full = |keyspace: &&Keyspace| keyspace.tree.active_memtable().size() > self.memtable_bytes;
         let full: Vec<_> = self.keyspaces.iter().filter(is_full).collect();
@@ -262,7 +262,8 @@ impl EngineWork {
         Vec::new()
     }
 
-    /// Every memtable that was begun since had one written to a table, and a look at what there is to merge.
+    /// Whether the engine has work left. For every memtable that was begun since the opening, it writes one to a table and checks
+    /// which merges are due.
     fn is_at_work(&self, database: &Database) -> bool {
         let mut at_rest = lock(&self.at_rest);
         let sizes = sizes(&self.keyspaces);
@@ -288,7 +289,7 @@ fn sizes(keyspaces: &[Keyspace]) -> Vec<u64> {
     sizes.collect()
 }
 
-/// How many memtables have been begun.
+/// The number of memtables that have been begun.
 fn begun(keyspaces: &[Keyspace]) -> u64 {
     let numbers = keyspaces
         .iter()
@@ -303,7 +304,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Changes that become visible together.
 pub(in crate::storage) struct JournalBatch {
     batch: OwnedWriteBatch,
-    /// What they take in the journal.
+    /// The bytes of the items in the journal.
     item_bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong with the log's disk.
+//! Errors of the log's disk.
 
 use crate::env::FileError;
 use crate::storage::journal::JournalError;
@@ -27,7 +27,7 @@ impl LogError {
         }
     }
 
-    /// For records that decode but make no sense to raft.
+    /// For records that decode but are invalid for raft.
     pub fn unreadable(log: &LogDatabase, reason: &dyn std::fmt::Display) -> Self {
         log.corrupt(reason.to_string())
     }

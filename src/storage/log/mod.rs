@@ -1,13 +1,13 @@
-//! The replicated log of one member on disk: raft entries and the hard state, in a fjall database of its own.
+//! The replicated log of one member on disk: raft entries and the hard state, in a separate fjall database.
 //!
-//! One record per append, keyed by the index of its first entry, so that a batch costs one insert. A record replaces
-//! everything from its first index on: an append that rewrites a suffix removes the records that start in it, and what
-//! an older record still holds beyond the start of a newer one does not count. Every record carries a checksum over its
-//! key and its bytes. Writing and syncing are two steps ([`LogDatabase::append`], [`LogDatabase::sync`]), so that whoever
-//! acknowledges can do so after the second only.
+//! Each append writes one record, keyed by the index of its first entry, so that a batch costs one insert. A record replaces
+//! everything from its first index on: an append that rewrites a suffix removes the records that start in it, and the entries of
+//! an older record beyond the start of a newer one do not count. Every record carries a checksum over its key and its bytes.
+//! Writing and syncing are two steps ([`LogDatabase::append`], [`LogDatabase::sync`]), so that the caller can acknowledge after
+//! the second only.
 //!
-//! So is cutting: [`LogDatabase::cut`] says where the log begins from now on, and what lies before does not count any
-//! more. Nothing is removed for that: [`LogDatabase::drop_cut`] drops whole tables once all of their records lie before.
+//! Cutting takes two steps too. [`LogDatabase::cut`] sets the new beginning of the log; entries before it no longer count, but
+//! are not removed yet. [`LogDatabase::drop_cut`] drops whole tables once all of their records lie before the cut.
 //!
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
@@ -36,42 +36,42 @@ use std::sync::{Arc, Mutex, PoisonError};
 const HARD_STATE_KEY: &[u8] = b"hard_state";
 const CUT_KEY: &[u8] = b"cut";
 
-/// Memory that unflushed log records may take before they go to a table.
+/// Memory that log records may take before they are flushed to a table.
 pub const MEMTABLE_BYTES: u64 = 2 * 1024 * 1024;
-/// The size of a table. While one is written by a merge, the engine keeps all blocks that it was made from in memory.
+/// The size of a table. While a merge writes one, the engine keeps all blocks that it was made from in memory.
 const TABLE_BYTES: u64 = 2 * 1024 * 1024;
-/// The engine's journals are rewritten beyond this; its least allowed is 64 MiB.
+/// The engine rotates journals beyond this; it allows no less than 64 MiB.
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
-/// Cache of log blocks: lagging followers read forward once, a cache helps them little.
+/// Cache of log blocks. Lagging followers read forward once, so a cache helps them little.
 const CACHE_BYTES: u64 = 1024 * 1024;
 
-/// Where a log begins: the last entry that was cut off.
+/// The last entry that was cut off; the log begins after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cut {
     pub index: LogIndex,
     pub term: Term,
 }
 
-/// What a log held when it was opened.
+/// The content of a log when it was opened.
 #[derive(Debug)]
 pub struct Recovered {
     pub cut: Cut,
     pub hard_state: HardState,
-    /// Index and term of every entry, in order, gapless from `cut`: what raft asks without wanting the payload.
+    /// The terms of all entries, in order and without gaps from `cut`: raft asks for them without the payload.
     pub terms: Vec<Term>,
 }
 
-/// What lies behind the cut, and tables that are not in use any more.
+/// What lies before the cut, and tables that are no longer in use.
 #[derive(Default)]
 struct Behind {
-    /// The first record that counts; 0 while none does.
+    /// The key of the first record that counts; 0 if none does yet.
     keep_from: AtomicU64,
-    /// The same as far as it is on disk.
+    /// The same, as far as it is on disk.
     synced: AtomicU64,
-    /// Up to where tables have been dropped. Locked while they are.
+    /// The key before which tables have been dropped. Locked while they are dropped.
     dropped: Mutex<u64>,
     retired: [RetiredTables; 2],
-    /// A journal beside the one in use was there at the last look.
+    /// The last call found a journal besides the one in use.
     has_sealed_journal: AtomicBool,
 }
 
@@ -96,12 +96,12 @@ impl std::fmt::Debug for LogDatabase {
 }
 
 impl LogDatabase {
-    /// Looks at the files of the log in `path`, and changes nothing.
+    /// Inspects the files of the log in `path`, and changes nothing.
     pub fn look(path: &Path) -> Result<Found, LogError> {
         manifest::look(path).map_err(|error| LogError::of_journal(path, error))
     }
 
-    /// Opens the log in `path`, or makes an empty one, and checks every record of it.
+    /// Opens the log in `path`, or creates an empty one, and checks all of its records.
     pub fn open(path: &Path, memtable_bytes: Option<u64>) -> Result<(Self, Recovered), LogError> {
         let found = Self::look(path)?;
         let opened = Self::open_found(path, memtable_bytes, &found, Engine::Works)?;
@@ -109,7 +109,7 @@ impl LogDatabase {
         Ok(opened)
     }
 
-    /// Opens the log whose files were found like this. The caller decides on what was found ([`Found::cut`]).
+    /// Opens the log whose files were inspected before. The caller decides about a torn end ([`Found::cut`]).
     pub fn open_found(
         path: &Path,
         memtable_bytes: Option<u64>,
@@ -160,7 +160,7 @@ impl LogDatabase {
         Ok((log, recovered))
     }
 
-    /// Counts from now on what this log, and those cloned from it, do.
+    /// Counts the operations of this log and of its later clones.
     pub fn set_metrics(&mut self, metrics: Arc<LogMetrics>) {
         self.metrics = Some(metrics);
     }
@@ -169,7 +169,7 @@ impl LogDatabase {
         &self.path
     }
 
-    /// The tables that are in use, to be looked at.
+    /// The tables in use, for the scrub.
     pub fn tables(&self) -> Vec<TableFile> {
         let mut tables = scrub::tables("log entries", &self.entries);
         tables.extend(scrub::tables("log meta", &self.meta));
@@ -185,8 +185,8 @@ impl LogDatabase {
             }
         };
         let mut terms: Vec<Term> = Vec::new();
-        // Records before this one wait to be dropped. The entries that they hold beyond the cut may have been replaced, by
-        // records that are gone or that end with the cut.
+        // Records before this one wait to be dropped. Their entries beyond the cut may have been replaced by records that are
+        // gone or that end at the cut.
         let first = self.start_of(cut.index.next())?;
         for guard in self.entries.range(first.0.to_be_bytes()..) {
             let (key, value) = guard.into_inner().map_err(|source| self.engine(source))?;
@@ -225,8 +225,8 @@ impl LogDatabase {
         })
     }
 
-    /// Writes entries and the hard state if it changed. Whether the entries replace a suffix of the log, the caller
-    /// knows: looking for one costs more than the write. Not durable before [`Self::sync`] returns.
+    /// Writes entries, and the hard state if it changed. The caller knows whether the entries replace a suffix of the log: to
+    /// look for one costs more than the write. Not durable before [`Self::sync`] returns.
     pub fn append(
         &self,
         entries: &[Entry],
@@ -276,12 +276,12 @@ impl LogDatabase {
         Ok(())
     }
 
-    /// Whether the log can go on. One whose disk has failed never can.
+    /// Whether the log can continue. After a disk error it never can.
     pub fn check(&self) -> Result<(), LogError> {
         self.journal.check().map_err(|source| self.engine(source))
     }
 
-    /// Entries from `low` up to, not including, `high`, at most `bytes_max` of them but at least one.
+    /// Entries from `low` up to, not including, `high`: at most `bytes_max` bytes, but at least one entry.
     pub fn read(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Result<Vec<Entry>, LogError> {
         let mut found: Vec<Entry> = Vec::new();
         let mut bytes = 0;
@@ -317,21 +317,21 @@ impl LogDatabase {
         }
     }
 
-    /// From now on the log begins behind `cut`.
+    /// Moves the beginning of the log behind `cut`.
     pub fn cut(&self, cut: Cut) -> Result<(), LogError> {
         let keep_from = self.record_start(cut.index.next())?;
         let mut batch = self.journal.batch(1);
         self.write_cut(&mut batch, cut);
         self.journal.commit(batch).map_err(|source| self.engine(source))?;
-        // Older records that come to light again do not count while there is this one.
+        // Older records that become visible again do not count as long as this one exists.
         if let Some(LogIndex(keep_from)) = keep_from {
             self.behind.keep_from.store(keep_from, Ordering::Release);
         }
         Ok(())
     }
 
-    /// Drops the tables that hold nothing but records behind a cut that is on disk, and removes what the engine does not
-    /// need any more. Blocks; call it now and then, on a thread where nobody waits.
+    /// Drops the tables whose records all lie before a synced cut, and removes what the engine no longer needs. Blocks; call it
+    /// now and then, on a thread where no request waits.
     pub fn drop_cut(&self) -> Result<(), LogError> {
         let mut dropped = self.behind.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         let keep_from = self.behind.synced.load(Ordering::Acquire);
@@ -341,7 +341,7 @@ impl LogDatabase {
             *dropped = keep_from;
         }
         for (retired, keyspace) in self.behind.retired.iter().zip([&self.entries, &self.meta]) {
-            // Whoever reads holds the tables that it reads.
+            // A reader holds the tables that it reads.
             let oldest = self.database.visible_seqno();
             let looked = retired.look(keyspace, oldest);
             looked.map_err(|source| self.engine(source))?;
@@ -349,9 +349,9 @@ impl LogDatabase {
         self.remove_sealed_journals()
     }
 
-    /// Forgets everything and starts again behind `cut`: what a snapshot from a peer brings. Durable on return.
+    /// Discards everything and begins the log behind `cut`, after a snapshot from a peer. Durable on return.
     pub fn reset(&self, cut: Cut, hard_state: &HardState) -> Result<(), LogError> {
-        // No table is dropped before there is a record behind this cut: an older record might come to light that counts.
+        // No table is dropped before there is a record behind this cut: an older record might become visible and count.
         let dropped = self.behind.dropped.lock().unwrap_or_else(PoisonError::into_inner);
         self.behind.keep_from.store(0, Ordering::Release);
         self.behind.synced.store(0, Ordering::Release);
@@ -367,8 +367,8 @@ impl LogDatabase {
         self.sync()
     }
 
-    /// A journal goes once both keyspaces have written their part of it to tables. The engine's worker sees to it where
-    /// much is written.
+    /// A journal is removed once both keyspaces have written their part of it to tables. Under many writes, the engine's worker
+    /// does this.
     fn remove_sealed_journals(&self) -> Result<(), LogError> {
         let has_sealed_journal = self.database.journal_count() > 1;
         let had_one = &self.behind.has_sealed_journal;
@@ -378,7 +378,7 @@ impl LogDatabase {
         Ok(())
     }
 
-    /// Writes what is in memory to tables, and waits for it.
+    /// Writes the memtables to tables, and waits for it.
     pub fn flush(&self) -> Result<(), LogError> {
         for keyspace in [&self.entries, &self.meta] {
             self.journal
@@ -388,7 +388,7 @@ impl LogDatabase {
         Ok(())
     }
 
-    /// Writes what is in memory to tables and merges them.
+    /// Writes the memtables to tables and merges these.
     pub fn rewrite(&self) -> Result<(), LogError> {
         self.flush()?;
         for keyspace in [&self.entries, &self.meta] {
@@ -397,7 +397,7 @@ impl LogDatabase {
         Ok(())
     }
 
-    /// Breaks the record that begins with this entry.
+    /// Damages the record that begins with this entry.
     #[cfg(test)]
     pub(crate) fn spoil(&self, index: LogIndex) {
         let key = index.0.to_be_bytes();
@@ -420,7 +420,7 @@ impl LogDatabase {
         batch.insert(&self.meta, CUT_KEY, seal(CUT_KEY, &entry));
     }
 
-    /// The first index of the record that holds `index`, or `index` where there is none.
+    /// The first index of the record that holds `index`, or `index` if there is none.
     fn start_of(&self, index: LogIndex) -> Result<LogIndex, LogError> {
         Ok(self.record_start(index)?.unwrap_or(index))
     }
@@ -466,7 +466,7 @@ impl LogDatabase {
     }
 }
 
-/// Reads one record, or says what is wrong with it. Public for the fuzzer, which writes records of its own.
+/// Decodes one record, or says what is wrong with it. Public for the fuzzer, which writes records of its own.
 #[doc(hidden)]
 pub fn decode_record(key: &[u8], value: Bytes) -> Result<EntryBatch, String> {
     let bytes = unseal(key, value)?;
@@ -483,7 +483,7 @@ fn unseal(key: &[u8], value: Bytes) -> Result<Bytes, String> {
     Ok(value.slice(4..))
 }
 
-/// The record's bytes behind a checksum over key and bytes.
+/// A record's bytes, preceded by a checksum over key and bytes.
 fn seal(key: &[u8], message: &impl Message) -> Vec<u8> {
     let mut value = Vec::with_capacity(4 + message.encoded_len());
     value.extend_from_slice(&[0; 4]);

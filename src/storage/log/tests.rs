@@ -1,4 +1,4 @@
-//! A log that is appended to, cut, reset and opened again gives back what it should hold, whichever tables are gone.
+//! A log that is appended to, cut, reset and reopened returns what it should hold, whichever tables are lost.
 
 use super::*;
 
@@ -127,7 +127,7 @@ fn entry_tables(log: &LogDatabase) -> usize {
     tables.filter(|table| table.keyspace == "log entries").count()
 }
 
-/// A log cut behind entry 6, where records have been replaced before; synced or not.
+/// A log that was cut behind entry 6 after records had been replaced, synced or not.
 fn cut_log(path: &Path, in_tables: bool, synced: bool) -> LogDatabase {
     let (log, _) = open(path);
     for (entries, replaces_suffix) in [
@@ -215,7 +215,7 @@ fn no_table_goes_after_a_reset_before_there_is_a_record_behind_it() {
     assert_eq!((recovered.cut, recovered.terms), (cut, vec![Term(5)]));
 }
 
-/// The engine keeps its lists of tables for a while; what they name stays as long.
+/// The engine keeps its lists of tables for a while; the files that they name stay as long.
 #[test]
 fn files_of_dropped_tables_are_removed() {
     let directory = tempfile::tempdir().expect("a directory");

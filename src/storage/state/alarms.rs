@@ -1,7 +1,7 @@
-//! The alarms that are raised, as a record of `meta`: see `state/meta` for its form. Part of snapshots, as all of `meta`.
+//! The raised alarms, as a record of `meta`: see `state/meta` for its form. Part of snapshots, as all of `meta`.
 //!
-//! Mirrors what etcd keeps in its bucket `alarm` (server/storage/schema/alarm.go), and knows besides who raised each:
-//! what a member has raised automatically it may disarm automatically.
+//! Mirrors etcd's bucket `alarm` (server/storage/schema/alarm.go). In addition it records the origin of each alarm: a member may
+//! automatically disarm only what it has raised automatically.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ pub const ALARMS_KEY: &[u8] = b"alarms";
 /// One alarm of one member.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct RaisedAlarm {
-    /// Whoever raises it by hand may name any number, 0 too.
+    /// An operator who raises an alarm manually may name any number, 0 too.
     #[prost(fixed64, tag = "1")]
     pub member_id: u64,
-    /// A number that etcd does not know is an alarm all the same.
+    /// A number that etcd does not know is still an alarm.
     #[prost(int32, tag = "2")]
     pub alarm: i32,
-    /// The member itself has raised it, and lowers it when its cause is gone.
+    /// The member itself raised it, and disarms it when its cause is gone.
     #[prost(bool, tag = "3")]
     pub by_member: bool,
 }
@@ -34,7 +34,7 @@ impl RaisedAlarm {
         }
     }
 
-    /// What etcd calls the alarm; a number where it has no name.
+    /// etcd's name for the alarm, or its number if there is none.
     pub fn name(self) -> String {
         AlarmType::try_from(self.alarm)
             .map_or_else(|_| self.alarm.to_string(), |kind| kind.as_str_name().to_owned())
@@ -48,7 +48,7 @@ pub struct Alarms {
     raised: Vec<RaisedAlarm>,
 }
 
-/// Shared by all views until an alarm comes or goes.
+/// Shared by all views until an alarm is raised or disarmed.
 pub type SharedAlarms = Arc<Alarms>;
 
 impl Alarms {
@@ -56,12 +56,12 @@ impl Alarms {
         self.raised.iter().copied()
     }
 
-    /// Those of one kind, of all members.
+    /// The alarms of one kind, of all members.
     pub fn of(&self, kind: AlarmType) -> impl Iterator<Item = RaisedAlarm> + '_ {
         self.iter().filter(move |raised| raised.alarm == kind as i32)
     }
 
-    /// Whether any member has raised it.
+    /// Whether any member has raised an alarm of this kind.
     pub fn any(&self, kind: AlarmType) -> bool {
         self.of(kind).next().is_some()
     }
@@ -70,7 +70,7 @@ impl Alarms {
         self.place(member_id, alarm).ok().map(|place| self.raised[place])
     }
 
-    /// Raises an alarm. One that somebody has raised by hand stays his, whoever raises it again.
+    /// Raises an alarm. A manual alarm stays manual even if the member raises it too.
     pub fn raise(&mut self, alarm: RaisedAlarm) {
         match self.place(alarm.member_id, alarm.alarm) {
             Ok(place) => self.raised[place].by_member &= alarm.by_member,
@@ -78,7 +78,7 @@ impl Alarms {
         }
     }
 
-    /// Lowers an alarm, and says whether it was raised.
+    /// Disarms an alarm; true if it was raised.
     pub fn lower(&mut self, member_id: u64, alarm: i32) -> bool {
         let place = self.place(member_id, alarm);
         if let Ok(place) = place {
@@ -87,7 +87,6 @@ impl Alarms {
         place.is_ok()
     }
 
-    /// Keeps only some.
     pub fn retain(&mut self, keep: impl FnMut(&RaisedAlarm) -> bool) {
         self.raised.retain(keep);
     }

@@ -1,9 +1,9 @@
-//! What can go wrong with the state database, in words that tell the operator what to do.
+//! Errors of the state database, with instructions for the operator.
 
 use crate::storage::journal::JournalError;
 use std::path::{Path, PathBuf};
 
-/// A failure of the state database. None of them can be repaired by trying again: the member stops.
+/// A failure of the state database. A retry cannot repair any of them: the member stops.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {

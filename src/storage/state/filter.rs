@@ -1,11 +1,10 @@
-//! Drops what a compaction has made unreachable, while the engine merges tables.
+//! Drops records that a compaction has made unreachable, while the engine merges tables.
 //!
-//! The filter works behind floors that are known to be on disk. A record of `replaced` goes once all its revisions are
-//! compacted; a record of `history` once, besides, no record of `replaced` that is still needed points to it (see
-//! `Applied::history_floor`).
-//! Each of these keys is written once in its life, so the verdict `Destroy`, which leaves no tombstone, is safe.
-//! No reader depends on it: reads below the compact revision are refused, and reads at or above it look at no such record.
-//! A snapshot opened before the merge goes on reading the tables from before it.
+//! The filter uses floors that are known to be on disk. A record of `replaced` is dropped once all its revisions are compacted. A
+//! record of `history` is dropped once, in addition, no record of `replaced` that is still needed points to it (see
+//! `Applied::history_floor`). Each of these keys is written only once, so the verdict `Destroy`, which leaves no tombstone, is
+//! safe. No reader depends on such a record: reads below the compact revision are refused, and reads at or above it do not look
+//! at it. A snapshot opened before the merge continues to read the old tables.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -16,12 +15,12 @@ use fjall::compaction::filter::{
 
 use crate::storage::state::packed::last_main;
 
-/// The revisions up to which records may go, of `replaced` and of `history`.
+/// The revisions up to which records of `replaced` and of `history` may be dropped.
 #[derive(Debug)]
 pub struct Floors {
     replaced: AtomicI64,
     history: AtomicI64,
-    /// How many have gone.
+    /// The number of records dropped.
     dropped: AtomicU64,
 }
 
@@ -41,7 +40,6 @@ impl Floors {
         self.history.fetch_max(history, Ordering::AcqRel);
     }
 
-    /// How many records have gone so far.
     pub fn dropped_records(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -98,7 +96,7 @@ impl Factory for FilterFactory {
     }
 }
 
-/// The last revision whose history may go: a watch may begin with the compact revision itself.
+/// The last revision whose history may be dropped: a watch may begin at the compact revision itself.
 pub fn history_floor(floor: i64) -> i64 {
     floor - 1
 }
@@ -110,7 +108,7 @@ struct Filter {
 }
 
 impl Drop for Filter {
-    /// The merge is through, or was given up: then some count twice.
+    /// The merge has finished or was given up; records of the latter count twice.
     fn drop(&mut self) {
         self.floors.dropped.fetch_add(self.dropped, Ordering::Relaxed);
     }
@@ -118,7 +116,7 @@ impl Drop for Filter {
 
 impl CompactionFilter for Filter {
     fn filter_item(&mut self, item: ItemAccessor<'_>, _: &Context) -> CompactionFilterResult {
-        // A record that does not parse stays, for its reader to report.
+        // A record that does not parse is kept, so that its reader reports it.
         Ok(match last_main(&item.value()?) {
             Some(revision) if revision <= self.floor => {
                 self.dropped += 1;

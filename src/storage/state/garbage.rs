@@ -1,15 +1,15 @@
-//! What the state database holds and nobody needs any more, and how its space comes back.
+//! The garbage of the state database, and how its space is reclaimed.
 //!
-//! Three kinds, each with a way of its own:
+//! There are three kinds, each reclaimed in a different way:
 //!
 //! * Compacted revisions, in `history` and `replaced`. Keys only grow there, so whole tables are dropped.
-//! * Deleted and overwritten records, in `current` and `leases`. They go where a merge brings them together with what has
-//!   replaced them (`descent`). Bounded: they take no more than [`StateOptions::garbage_bytes_max`] and half of what is
-//!   live. What is live is counted (`state/usage`), what is stored is known, so what is more than that is garbage.
-//! * Tables and journals that the engine is done with. They go once nobody reads them (`tables`), and once all
-//!   keyspaces have written their part of a journal to tables.
+//! * Deleted and overwritten records, in `current` and `leases`. A merge drops them when it brings them together with what has
+//!   replaced them (`descent`). They take at most [`StateOptions::garbage_bytes_max`] plus half of the live bytes. The live bytes
+//!   are counted (`state/usage`) and the stored bytes are known, so the difference is garbage.
+//! * Tables and journals that the engine no longer uses. Tables are removed once they have no readers (`tables`), journals once
+//!   all keyspaces have written their part of them to tables.
 //!
-//! All of it blocks and belongs to a thread where nobody waits.
+//! All functions here block and belong on a thread where no request waits.
 //!
 //! [`StateOptions::garbage_bytes_max`]: crate::storage::state::StateOptions
 
@@ -29,20 +29,20 @@ use std::sync::PoisonError;
 /// Keyspaces whose records are overwritten and deleted.
 const OVERWRITTEN: [StateKeyspace; 2] = [StateKeyspace::Current, StateKeyspace::Leases];
 
-/// How far the merges of one keyspace have come.
+/// The progress of the merges of one keyspace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Descent {
-    /// The newest change that it brings down, while it is under way.
+    /// The newest change that the merges under way must bring to the last level.
     up_to: Option<SeqNo>,
-    /// What was left of it last time, and behind which compaction: what is left then is no garbage that merges can find.
+    /// The bytes that the last round left, and the compact revision at that time. Merges find no more garbage in what is left.
     settled: Option<(u64, i64)>,
 }
 
-/// The same of all keyspaces, and journals.
+/// The progress of all keyspaces, and of journals.
 #[derive(Debug, Default)]
 pub(super) struct Descents {
     of: [Descent; OVERWRITTEN.len()],
-    /// A journal beside the one in use was there at the last look.
+    /// The last call found a journal besides the one in use.
     has_sealed_journal: bool,
 }
 
@@ -61,10 +61,10 @@ impl StateDatabase {
             .map_err(StateError::engine("writing a table"))
     }
 
-    /// Gives the space of compacted revisions back, and waits for it: call it off the apply thread. Takes no longer
-    /// however much there is to give back, since whole tables go at once. Where little is stored, the rest is rewritten;
-    /// elsewhere it goes with the table that it is in, when that is compacted too. Every table that is written meanwhile
-    /// holds up writes, and a longer merge would hold up the engine's worker.
+    /// Reclaims the space of compacted revisions and waits for it; do not call it on the apply thread. The time does not depend
+    /// on how much there is to reclaim, since whole tables are dropped. Small keyspaces are rewritten. In large ones, a table
+    /// that is only partly compacted stays until all of it is compacted. Every table that is written meanwhile holds up writes,
+    /// and a longer merge would hold up the engine's worker.
     pub fn reclaim(&self) -> Result<(), StateError> {
         self.sync()?;
         for keyspace in [StateKeyspace::Replaced, StateKeyspace::History] {
@@ -77,8 +77,8 @@ impl StateDatabase {
         self.remove_retired_tables()
     }
 
-    /// Drops tables that hold nothing but compacted revisions, if there are more of these since the last time. Cheap: the
-    /// engine would keep them for ever, since their keys only grow and it has nothing to merge.
+    /// Drops tables that hold only compacted revisions, if a compaction has been synced since the last call. Cheap. The engine
+    /// would keep these tables for ever: their keys only grow, so it has nothing to merge.
     pub fn drop_compacted(&self) -> Result<(), StateError> {
         let (replaced, history) = self.floors.get();
         if self.dropped_floors.get() == (replaced, history) {
@@ -120,13 +120,13 @@ impl StateDatabase {
         let last = records.next_back();
         let Some(last) = last else { return Ok(None) };
         let (key, value) = last.into_inner().map_err(StateError::engine("reading"))?;
-        // It may hold changes on both sides of the floor.
+        // This record may hold changes on both sides of the floor.
         let is_compacted = last_main(&value).is_some_and(|revision| revision <= floor);
         Ok(Some(if is_compacted { behind } else { key.into() }))
     }
 
-    /// Rewrites what is little enough, and drops what has been deleted or overwritten of the rest: what is left to do
-    /// where etcd defragments. False if some of it was merged by the engine at the time.
+    /// Rewrites small keyspaces, and drops deleted and overwritten records of large ones: what remains to be done where etcd
+    /// defragments. False if the engine was merging some of the tables.
     pub fn rewrite(&self) -> Result<bool, StateError> {
         self.sync()?;
         let mut all = true;
@@ -137,8 +137,8 @@ impl StateDatabase {
         Ok(all)
     }
 
-    /// Rewrites the tables of one keyspace, without what its filter drops; false if they are many: then whole tables go
-    /// at most.
+    /// Rewrites the tables of one keyspace and drops what its filter rejects; false if the keyspace is large, where only whole
+    /// tables are dropped.
     fn rewrite_keyspace(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
         self.flush_keyspace(self.keyspace(keyspace))?;
         self.drop_compacted_of(keyspace)?;
@@ -154,7 +154,7 @@ impl StateDatabase {
         self.keyspace(keyspace).disk_space() <= self.options.merge_bytes_max
     }
 
-    /// Merges one step after the other until all is done; false if that cannot be now.
+    /// Merges step by step until all tables are on the last level; false if that is not possible now.
     fn descend(&self, keyspace: StateKeyspace) -> Result<bool, StateError> {
         if !OVERWRITTEN.contains(&keyspace) {
             return Ok(true);
@@ -171,13 +171,13 @@ impl StateDatabase {
         let oldest = self.snapshots.oldest(&self.database);
         let step = descent::step(self.keyspace(keyspace), self.options.table_bytes, oldest);
         let step = step.map_err(StateError::engine("merging tables"))?;
-        // Now, before the engine removes what was merged: it would hold readers and writers up.
+        // Retire them before the engine removes what was merged, which would hold up readers and writers.
         self.retire(keyspace)?;
         Ok(step)
     }
 
-    /// Takes care of what nobody needs, for some tenths of a second at most. Call it about once in a second, with what is
-    /// live; what is left to do is done at the next calls.
+    /// Collects garbage for some tenths of a second at most. Call it about once a second with the number of live bytes; further
+    /// calls continue the work.
     pub fn collect_garbage(&self, live_bytes: u64) -> Result<(), StateError> {
         self.remove_retired_tables()?;
         self.remove_sealed_journals()?;
@@ -188,8 +188,8 @@ impl StateDatabase {
         Ok(())
     }
 
-    /// Drops what compactions have left since the last time. Only those that wait for it have it done at once
-    /// ([`Self::reclaim`]); others would leave it until the next checkpoint, which on a member at rest never comes.
+    /// Drops what compactions have left since the last call. Only a caller that waits for it gets that at once
+    /// ([`Self::reclaim`]). Otherwise it would stay until the next checkpoint, which never comes on an idle member.
     fn collect_compacted(&self, live_bytes: u64) -> Result<(), StateError> {
         if self.applied_floors.get() == self.dropped_floors.get() {
             return Ok(());
@@ -231,8 +231,8 @@ impl StateDatabase {
                 settled: None,
             };
         }
-        // A deletion that a reader does not see yet would come to the last level beside what it deletes, and both would
-        // stay there.
+        // A deletion that is newer than what a reader sees would reach the last level together with the record that it deletes,
+        // and both would stay there.
         if descent.up_to > Some(self.snapshots.oldest(&self.database)) {
             return Ok(());
         }
@@ -242,7 +242,7 @@ impl StateDatabase {
                 DescentStep::Merged => {}
                 DescentStep::Blocked => break,
                 DescentStep::Done => {
-                    // What came to the last level without a merge has kept its deletions.
+                    // Tables that reached the last level without a merge have kept their deletions.
                     self.rewrite_keyspace(keyspace)?;
                     let left_bytes = self.keyspace(keyspace).disk_space();
                     *descent = Descent {
@@ -263,18 +263,18 @@ impl StateDatabase {
         Ok(())
     }
 
-    /// A merge writes what is live of the tables before it removes any.
+    /// Whether the disk has room for a merge: it writes the live records of the tables before it removes any table.
     fn has_room_to_merge(&self, live_bytes: u64) -> bool {
         let needed = live_bytes.min(MERGED_LIVE_BYTES_MAX) + self.options.table_bytes;
         env::disk_space(&self.path).is_ok_and(|disk| disk.free_bytes >= needed)
     }
 
-    /// A journal goes once all keyspaces have written their part of it to tables, and one that is seldom written to keeps
-    /// journals of others on the disk.
+    /// A journal is removed once all keyspaces have written their part of it to tables. A keyspace that is seldom written to
+    /// keeps journals of others on the disk.
     fn remove_sealed_journals(&self) -> Result<(), StateError> {
         let mut descents = self.descents.lock().unwrap_or_else(PoisonError::into_inner);
         let has_sealed_journal = self.database.journal_count() > 1;
-        // The engine's worker may be about to do it.
+        // Waits for a second call: the engine's worker may be about to do it.
         if has_sealed_journal && descents.has_sealed_journal {
             self.flush()?;
         }
@@ -282,7 +282,7 @@ impl StateDatabase {
         Ok(())
     }
 
-    /// Removes the tables that are not in use any more. Blocks: call it now and then where nobody waits.
+    /// Removes the tables that are no longer in use. Blocks: call it now and then, on a thread where no request waits.
     pub fn remove_retired_tables(&self) -> Result<(), StateError> {
         StateKeyspace::ALL
             .into_iter()
@@ -297,15 +297,14 @@ impl StateDatabase {
             .map_err(StateError::engine("removing tables"))
     }
 
-    /// What the state takes on the disk: tables, those that are not in use any more and still there, and changes that have
-    /// not reached a table yet. Journals are not counted, as etcd's are not.
+    /// The disk bytes of the state: tables, those that are out of use but not removed yet, and changes that have not reached a
+    /// table yet. Journals are not counted, as etcd's are not.
     pub fn disk_bytes(&self) -> u64 {
         let tables: u64 = self.keyspaces.iter().map(Keyspace::disk_space).sum();
         tables + self.retired_bytes() + self.database.write_buffer_size()
     }
 
-    /// What tables take that are not in use any more, as of the last look. Where nothing is written, it is the published
-    /// view that reads them still.
+    /// The bytes of tables that are out of use, as of the last call. On an idle member, the published view still reads them.
     pub fn retired_bytes(&self) -> u64 {
         self.retired.iter().map(tables::RetiredTables::bytes).sum()
     }

@@ -48,7 +48,7 @@ fn delete(state: &StateDatabase, round: usize, numbers: std::ops::Range<usize>) 
     }
 }
 
-/// What tables take that are there, whether in use or not.
+/// The bytes of the tables that exist, whether in use or not.
 fn files_bytes(state: &StateDatabase) -> u64 {
     let tables = state.path().join("keyspaces/1/tables");
     let names = env::list_directory(&tables).expect("a directory");
@@ -59,8 +59,8 @@ fn files_bytes(state: &StateDatabase) -> u64 {
     names.iter().map(length).sum()
 }
 
-/// Calls until tables take no more than this, as the thread does that calls it in a member every second. Gives what they
-/// take: the engine's worker may be merging the same tables at first.
+/// Calls until tables take no more than this, as a member's checkpoint thread does every second. Returns what they take: the
+/// engine's worker may be merging the same tables at first.
 fn collect(state: &StateDatabase, live_bytes: u64, allowed_bytes: u64) -> u64 {
     let mut files = 0;
     for _ in 0..ATTEMPTS {
@@ -114,7 +114,7 @@ fn what_is_live_stays_beside_what_is_deleted() {
     }
 }
 
-/// The engine merges no table with others that end before it.
+/// The engine does not merge a table with others that end before it.
 #[test]
 fn deletions_beyond_the_last_stored_key_are_brought_down() {
     let scratch = tempfile::tempdir().expect("a directory");
@@ -134,7 +134,7 @@ fn few_deletions_spread_over_much_are_brought_down() {
     let scratch = tempfile::tempdir().expect("a directory");
     let state = open(&scratch.path().join("state"));
     put(&state, 0, 0..2_000, 10_000);
-    // Each as good as alone in its table, over all of the tables below: more than fifty of these.
+    // Each deletion is nearly alone in its table and spans all of the tables below: more than fifty of these.
     for number in (0..2_000).filter(|number| number % 3 > 0) {
         delete(&state, 0, number..number + 1);
     }
@@ -149,7 +149,7 @@ fn nothing_is_merged_that_frees_nothing() {
     let scratch = tempfile::tempdir().expect("a directory");
     let state = open(&scratch.path().join("state"));
     put(&state, 0, 0..200, 10_000);
-    // More is stored than is live, and no deletion tells why.
+    // More is stored than is live, and no deletion explains it.
     state.flush().expect("tables");
     for _ in 0..10 {
         state.collect_garbage(1_000).expect("collected");

@@ -1,7 +1,7 @@
-//! What `history` keeps of a change: the key and what was written. See `state/packed` for the records.
+//! The form in which `history` keeps a change: the key and its new record. See `state/packed` for the records.
 //!
-//! Per change, after its place: length of the key (varint), key, length of the new record (varint; 0: the key was
-//! deleted), record as in `current`.
+//! Per change, after its place: length of the key (varint), key, length of the new record (varint; 0: the key was deleted),
+//! record as in `current`.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use crate::storage::state::record::Record;
 pub struct HistoryEntry {
     pub place: Place,
     pub key: Bytes,
-    /// What was written; none if the key was deleted.
+    /// The new record; none if the key was deleted.
     pub record: Option<Record>,
 }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 /// The main and sub revision at the end of keys in `history` and `replaced`.
 pub const REVISION_BYTES: usize = 12;
 
-/// Main revision and the place inside its transaction.
+/// A main revision and the number of the change inside its transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
     pub main: i64,
@@ -25,7 +25,7 @@ impl Place {
         bytes
     }
 
-    /// The place that ends `key`, if it has the right shape.
+    /// The place at the end of `key`, if the key has the right form.
     pub fn at_end_of(key: &[u8]) -> Option<Self> {
         let (_, tail) = key.split_last_chunk::<REVISION_BYTES>()?;
         let (main, sub) = tail.split_first_chunk::<8>()?;
@@ -37,17 +37,17 @@ impl Place {
     }
 }
 
-/// Which user keys a request speaks of (etcd: server/etcdserver/txn, `mkGteRange`).
+/// The user keys that a request selects (etcd: server/etcdserver/txn, `mkGteRange`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyRange {
     Single(Bytes),
     From(Bytes),
-    /// From the first, up to but without the second.
+    /// From the first key up to, not including, the second.
     Between(Bytes, Bytes),
 }
 
 impl KeyRange {
-    /// An empty `range_end` means the key alone, a single zero byte all keys from `key` on.
+    /// An empty `range_end` selects the key alone, a single zero byte all keys from `key` on.
     pub fn new(key: Bytes, range_end: Bytes) -> Self {
         match &*range_end {
             [] => Self::Single(key),
@@ -62,7 +62,7 @@ impl KeyRange {
         }
     }
 
-    /// What of the range is left from `key`, which is inside, on.
+    /// The rest of the range from `key` on, which is inside.
     #[must_use]
     pub fn starting_at(&self, key: Bytes) -> Self {
         match self {
@@ -72,7 +72,7 @@ impl KeyRange {
         }
     }
 
-    /// No key can be inside: the engine and the standard maps refuse bounds that are the wrong way round.
+    /// Whether no key can be inside: the engine and the standard maps refuse reversed bounds.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Between(start, end) if start >= end)
     }

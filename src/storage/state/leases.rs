@@ -1,9 +1,9 @@
-//! Keys and records of `leases`: the leases, and which user keys each of them holds.
+//! Keys and records of `leases`: the leases, and the user keys attached to each of them.
 //!
 //! - A lease: 0, then its id (8 bytes, big-endian), -> its record, encoded as those of `meta` are.
-//! - A key that it holds: 1, the lease's id, the user key -> a CRC-32C (little-endian) of all that.
+//! - An attached key: 1, the lease's id, the user key -> a CRC-32C (little-endian) of all that.
 //!
-//! So what a lease holds is one scan, and a restart need not look at user keys.
+//! So the keys of a lease are one scan, and a restart need not read user keys.
 
 use std::ops::Range;
 
@@ -18,19 +18,19 @@ const ATTACHMENT: u8 = 1;
 const ID_BYTES: usize = 8;
 const NAME: &str = "leases";
 
-/// A lease as the log has made it. When it ends is the leader's to know.
+/// A lease as applied from the log. Only the leader knows when it expires.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct LeaseRecord {
     /// In seconds.
     #[prost(int64, tag = "1")]
     pub ttl: i64,
-    /// What the next leader gives it, in seconds; 0 for all of its time.
+    /// The remaining time that the next leader gives it, in seconds; 0 for the full TTL.
     #[prost(int64, tag = "2")]
     pub remaining_ttl: i64,
-    /// The log entry that granted it: tells it from others with its id.
+    /// The index of the log entry that granted it, which distinguishes it from other leases with the same id.
     #[prost(uint64, tag = "3")]
     pub granted_at: u64,
-    /// It has never held a key: its end need not look for any, which is most of what an end costs.
+    /// No key was ever attached: its expiry need not look for keys, which is most of the cost of an expiry.
     #[prost(bool, tag = "4")]
     pub keyless: bool,
 }
@@ -47,7 +47,7 @@ pub fn lease_key(id: i64) -> Vec<u8> {
     prefixed(LEASE, id, &[])
 }
 
-/// Where all leases are found.
+/// The range of all leases.
 pub fn all_leases() -> Range<Vec<u8>> {
     vec![LEASE]..vec![ATTACHMENT]
 }
@@ -60,11 +60,11 @@ pub fn attachment_value(key: &[u8]) -> Vec<u8> {
     crc32c::crc32c(key).to_le_bytes().to_vec()
 }
 
-/// Where the keys that a lease holds are found.
+/// The range of the keys attached to a lease.
 pub fn attachments_of(id: i64) -> Range<Vec<u8>> {
     let start = prefixed(ATTACHMENT, id, &[]);
     let mut end = start.clone();
-    // Never overflows as a whole: the first byte is small.
+    // The number as a whole never overflows: its first byte is small.
     for byte in end.iter_mut().rev() {
         *byte = byte.wrapping_add(1);
         if *byte != 0 {
@@ -88,7 +88,7 @@ pub fn decode_lease(key: &[u8], value: &Bytes) -> Result<(i64, LeaseRecord), Sta
     Ok((i64::from_be_bytes(id), record))
 }
 
-/// The user key that is held.
+/// The user key that is attached.
 pub fn decode_attachment(key: &Bytes, value: &[u8]) -> Result<Bytes, StateError> {
     if value != attachment_value(key) {
         return Err(StateError::corrupt(

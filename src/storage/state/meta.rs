@@ -1,7 +1,7 @@
-//! Records of `meta`: how far the state has been applied, and who the members are.
+//! Records of `meta`: how far the state has been applied, and the cluster's members.
 //!
-//! Both are protobuf behind a CRC-32C (4 bytes, little-endian) of key and message. They are written in the same engine
-//! batch as the changes they speak of, so what they say is always true of the other keyspaces.
+//! Both are protobuf behind a CRC-32C (4 bytes, little-endian) of key and message. They are written in the same engine batch as
+//! the changes that they describe, so they always agree with the other keyspaces.
 
 use std::sync::Arc;
 
@@ -29,26 +29,26 @@ pub struct Applied {
     /// The newest revision of the key space.
     #[prost(int64, tag = "3")]
     pub revision: i64,
-    /// -1 as long as nothing has been compacted.
+    /// -1 until something has been compacted.
     #[prost(sint64, tag = "4")]
     pub compact_revision: i64,
-    /// The history up to here may go: no record of `superseded` that a reader can still ask for points to it.
+    /// The history up to here may be dropped: no record of `replaced` that a reader can still ask for points to it.
     #[prost(sint64, tag = "5")]
     pub history_floor: i64,
     /// Compactions whose history may still be pointed to, oldest first.
     #[prost(message, repeated, tag = "6")]
     pub compactions: Vec<PastCompaction>,
-    /// How many keys there are.
+    /// The number of keys.
     #[prost(uint64, tag = "7")]
     pub keys: u64,
     #[prost(message, required, tag = "8")]
     pub usage: Usage,
-    /// Sums up every change that the log has made: equal at the same index on all members that hold the same.
+    /// A digest of every change that the log has made: equal at the same index on all members with the same state.
     #[prost(fixed64, tag = "9")]
     pub digest: u64,
 }
 
-/// What a digest tells apart. The numbers must not change: members of different versions compare digests.
+/// The kinds of changes that a digest distinguishes. The numbers must not change: members of different versions compare digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DigestChange {
     Put = 1,
@@ -63,7 +63,7 @@ pub enum DigestChange {
 /// A compaction that was applied.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct PastCompaction {
-    /// Up to where it went.
+    /// The revision that it compacted to.
     #[prost(int64, tag = "1")]
     pub compact_revision: i64,
     /// The newest revision at that time.
@@ -72,7 +72,7 @@ pub struct PastCompaction {
 }
 
 impl Applied {
-    /// A key space in which nothing has happened.
+    /// An empty key space.
     pub fn empty() -> Self {
         Self {
             index: 0,
@@ -87,7 +87,7 @@ impl Applied {
         }
     }
 
-    /// Takes one more change into the digest (the mixing step is that of Steele's SplitMix64).
+    /// Adds one more change to the digest (the mixing step is that of Steele's SplitMix64).
     pub fn digest(&mut self, change: DigestChange, numbers: &[u64]) {
         for number in std::iter::once(&(change as u64)).chain(numbers) {
             let mut mixed = (self.digest ^ number).wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -97,12 +97,12 @@ impl Applied {
         }
     }
 
-    /// Raises the watermark below which the past is gone, and finds out what history goes with it. `replaced` is what
-    /// the changes up to `revision` have replaced, in bytes.
+    /// Raises the compact revision, and finds out which history is no longer needed. `replaced` is the number of bytes that the
+    /// changes up to `revision` have replaced.
     ///
-    /// A record of `superseded` points into the history only if what it pushed out was newer than the compact revision
-    /// then. So after a compaction to C, applied at revision R, nothing new points to history up to C; and what pointed
-    /// there before was pushed out by R at the latest, and can be asked for only until R is compacted too.
+    /// A record of `replaced` points into the history only if what it replaced was newer than the compact revision then. So after
+    /// a compaction to C, applied at revision R, no new record points to history up to C. Records that pointed there before were
+    /// written by R at the latest, and can be asked for only until R is compacted too.
     pub fn compact(&mut self, revision: i64, replaced: u64) {
         assert!(revision > self.compact_revision, "compactions only move forward");
         self.compact_revision = revision;
@@ -122,7 +122,7 @@ impl Applied {
     }
 }
 
-/// The cluster as the log has made it.
+/// The cluster as applied from the log.
 #[derive(Clone, PartialEq, Message)]
 pub struct Cluster {
     /// Sorted by id.
@@ -130,15 +130,15 @@ pub struct Cluster {
     pub members: Vec<Member>,
     #[prost(message, required, tag = "2")]
     pub conf_state: ConfState,
-    /// Empty until the members have agreed on one.
+    /// Empty until the members have agreed on a version.
     #[prost(string, tag = "3")]
     pub version: String,
-    /// Those that were members once, in the order of their leaving: none of them comes back under its id.
+    /// Former members, in the order of their removal: none of these ids can rejoin.
     #[prost(fixed64, repeated, tag = "4")]
     pub removed: Vec<u64>,
 }
 
-/// Who is in the cluster. Shared by all views until it changes.
+/// The members of the cluster. Shared by all views until it changes.
 pub type SharedCluster = Arc<Cluster>;
 
 pub fn encode(key: &[u8], message: &impl Message) -> Vec<u8> {
@@ -220,7 +220,7 @@ mod tests {
         assert_eq!(applied.history_floor, 40);
         applied.compact(150, 0);
         assert_eq!((applied.history_floor, applied.compactions.len()), (150, 0));
-        // More compactions than are remembered: the space of the later ones comes back with a later one.
+        // More compactions than are remembered: the space of those beyond the limit is reclaimed by a later compaction.
         applied.revision = 10_000;
         for revision in 200..300 {
             applied.compact(revision, 0);

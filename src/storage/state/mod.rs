@@ -1,11 +1,10 @@
 //! The state database: everything that a member has applied, in one fjall database.
 //!
-//! Keyspaces: `current` (user key -> its newest record), `history` (revision -> which keys changed, and to what),
-//! `replaced` (revision -> which keys changed, and where what was there before is found), `meta` (how far, by whom) and
-//! `leases` (leases, and which keys each of them holds).
-//! One applied batch is one engine batch across all of them. Batches are handed to the operating system, not synced:
-//! after a power loss the database is a prefix of what was applied, and the log replays the rest. The log may only be
-//! cut behind what [`StateDatabase::sync`] has covered.
+//! Keyspaces: `current` (user key -> its newest record), `history` (revision -> which keys changed, and their new records),
+//! `replaced` (revision -> which keys changed, and where their previous records are found), `meta` (applied index, members,
+//! alarms) and `leases` (leases, and the keys attached to each). One applied batch is one engine batch across all of them.
+//! Batches are handed to the operating system, not synced: after a power loss the database is a prefix of what was applied, and
+//! the log replays the rest. The log may be cut only behind what [`StateDatabase::sync`] has covered.
 //!
 //! Nothing here knows etcd's semantics; that is `state`, whose `mvcc` reads.
 
@@ -46,7 +45,7 @@ use crate::storage::state::filter::Floors;
 use crate::storage::state::garbage::Descents;
 use crate::storage::tables::RetiredTables;
 
-/// The keyspaces, with the numbers under which snapshots carry them.
+/// The keyspaces, with their numbers in snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StateKeyspace {
     Current = 1,
@@ -84,22 +83,22 @@ impl StateKeyspace {
     }
 }
 
-/// How much memory and background work the engine may take.
+/// The memory and background work that the engine may use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOptions {
-    /// A keyspace's changes go to a table once they take this much memory.
+    /// A keyspace's memtable is written to a table at this size.
     pub memtable_bytes: u64,
-    /// Blocks of tables kept in memory.
+    /// Cache for blocks of tables.
     pub block_cache_bytes: u64,
-    /// How much journal may pile up, and thus how much a restart replays. The engine takes no less than 64 MiB.
+    /// The size up to which journals may grow, and so how much a restart replays. The engine takes no less than 64 MiB.
     pub journal_bytes_max: u64,
-    /// The size of a table. While one is written by a merge, the engine keeps all blocks that it was made from in memory.
+    /// The size of a table. While a merge writes one, the engine keeps all blocks that it was made from in memory.
     pub table_bytes: u64,
-    /// Tables that pile up in the first level before they are merged.
+    /// The number of tables in the first level at which they are merged.
     pub first_level_tables: u8,
-    /// Tables of a keyspace that [`StateDatabase::reclaim`] and [`StateDatabase::rewrite`] may rewrite.
+    /// Up to this size of its tables, [`StateDatabase::reclaim`] and [`StateDatabase::rewrite`] rewrite a keyspace.
     pub merge_bytes_max: u64,
-    /// What deleted and overwritten records may take beside a part of what is live.
+    /// The bytes that deleted and overwritten records may take in addition to a fraction of the live bytes.
     pub garbage_bytes_max: u64,
 }
 
@@ -133,7 +132,7 @@ impl Default for StateOptions {
     }
 }
 
-/// See the head of the file. Shared by the applier, the readers and whoever syncs.
+/// See the head of the file. Shared by the applier, the readers and the checkpointer.
 pub struct StateDatabase {
     path: PathBuf,
     database: Database,
@@ -143,11 +142,11 @@ pub struct StateDatabase {
     snapshots: Arc<OpenSnapshots>,
     descents: Mutex<Descents>,
     options: StateOptions,
-    /// What may go, as far as compactions have been applied.
+    /// What may be dropped according to the compactions that have been applied.
     applied_floors: Floors,
-    /// The same as far as tables were dropped behind it.
+    /// The same, as far as tables have been dropped.
     dropped_floors: Floors,
-    /// The same as far as it is on disk: what the compaction filters work behind.
+    /// The same, as far as it is on disk: the compaction filters use these.
     floors: Arc<Floors>,
     metrics: OnceLock<Arc<StoreMetrics>>,
 }
@@ -161,7 +160,7 @@ impl std::fmt::Debug for StateDatabase {
 }
 
 impl StateDatabase {
-    /// Looks at the files of the database in `path`, and changes nothing.
+    /// Inspects the files of the database in `path`, and changes nothing.
     pub fn look(path: &Path) -> Result<Found, StateError> {
         manifest::look(path).map_err(|source| StateError::journal(path, source))
     }
@@ -175,7 +174,7 @@ impl StateDatabase {
         Ok(opened)
     }
 
-    /// Opens the database whose files were found like this. The caller decides on what was found ([`Found::cut`]).
+    /// Opens the database whose files were inspected before. The caller decides about a torn end ([`Found::cut`]).
     pub fn open_found(
         path: &Path,
         options: &StateOptions,
@@ -245,7 +244,7 @@ impl StateDatabase {
         Ok(Arc::new(this))
     }
 
-    /// Counts from now on what this database does; only the first call has an effect.
+    /// Counts what this database does from now on; only the first call has an effect.
     pub fn set_metrics(&self, metrics: &Arc<StoreMetrics>) {
         let _ = self.metrics.set(Arc::clone(metrics));
     }
@@ -254,7 +253,7 @@ impl StateDatabase {
         &self.path
     }
 
-    /// The state as of now, across all keyspaces. Cheap; keeps replaced data alive as long as it lives.
+    /// The state as of now, across all keyspaces. Cheap. Replaced data is kept as long as the snapshot is.
     pub fn snapshot(&self) -> StateSnapshot {
         self.snapshots.open(&self.database)
     }
@@ -279,13 +278,13 @@ impl StateDatabase {
         }
     }
 
-    /// Tells the database what may go once `applied` is on disk.
+    /// Tells the database what may be dropped once `applied` is on disk.
     pub fn note_compaction(&self, applied: &meta::Applied) {
         self.applied_floors
             .raise(applied.compact_revision, applied.history_floor);
     }
 
-    /// Brings everything applied so far to the disk. May run on any thread; applies go on meanwhile.
+    /// Makes everything applied so far durable. May run on any thread; applies continue meanwhile.
     pub fn sync(&self) -> Result<(), StateError> {
         let (replaced, history) = self.applied_floors.get();
         self.journal.sync().map_err(StateError::engine("syncing"))?;
@@ -293,17 +292,17 @@ impl StateDatabase {
         Ok(())
     }
 
-    /// Whether the database can go on. One whose disk has failed never can.
+    /// Whether the database can continue. After a disk error it never can.
     pub fn check(&self) -> Result<(), StateError> {
         self.journal.check().map_err(StateError::engine("writing tables"))
     }
 
-    /// Records that were dropped because they were compacted, since the database was opened.
+    /// Compacted records that were dropped since the database was opened.
     pub fn dropped_records(&self) -> u64 {
         self.floors.dropped_records()
     }
 
-    /// The tables that are in use, to be looked at.
+    /// The tables in use, for the scrub.
     pub fn tables(&self) -> Vec<TableFile> {
         let keyspaces = StateKeyspace::ALL.into_iter();
         keyspaces
@@ -311,7 +310,7 @@ impl StateDatabase {
             .collect()
     }
 
-    /// The compact revision that records are dropped behind; for tests and metrics.
+    /// The compact revision up to which records are dropped; for tests and metrics.
     pub fn floor(&self) -> i64 {
         self.floors.get().0
     }
@@ -332,7 +331,7 @@ fn keyspace_options(keyspace: StateKeyspace, options: &StateOptions) -> Keyspace
         StateKeyspace::Current | StateKeyspace::Leases => {
             shared.filter_policy(FilterPolicy::all(bits_per_key(10.0)))
         }
-        // Read by seeks and scans only, which filters cannot help.
+        // Read by seeks and scans only, for which filters are no help.
         _ => shared.filter_policy(FilterPolicy::disabled()),
     }
 }

@@ -1,11 +1,10 @@
 //! Records of `history` and `replaced`: many changes in one record, in revision order.
 //!
-//! Stored key: the place of the first change. Stored form: CRC-32C of the stored key and all that follows the sum (4
-//! bytes, little-endian); the last main revision inside (8 bytes, big-endian, at a fixed place for the compaction
-//! filter); then per change: main revision above the one before it (varint), sub revision (varint), and what the
-//! keyspace keeps of it ([`Packed`]).
-//! One insert per applied batch costs next to nothing, where one per change would cost 1 to 2 us; and since the keys
-//! only grow, the engine never merges what is in it.
+//! Stored key: the place of the first change. Stored form: CRC-32C of the stored key and all that follows the sum (4 bytes,
+//! little-endian); the last main revision inside (8 bytes, big-endian, at a fixed place for the compaction filter); then per
+//! change: main revision above the one before it (varint), sub revision (varint), and what the keyspace keeps of it ([`Packed`]).
+//! One insert per applied batch costs almost nothing, where one per change would cost 1 to 2 us. Since the keys only grow, the
+//! engine never merges these records.
 
 use std::marker::PhantomData;
 
@@ -20,7 +19,7 @@ use crate::storage::state::keys::{Place, REVISION_BYTES};
 const CRC_BYTES: usize = 4;
 const HEADER_BYTES: usize = CRC_BYTES + 8;
 
-/// What a keyspace keeps of one change.
+/// The form in which a keyspace keeps one change.
 pub trait Packed: Sized {
     const KEYSPACE: StateKeyspace;
 
@@ -76,7 +75,7 @@ impl<T: Packed> PackedWriter<T> {
     fn seal(&mut self) {
         let Some(first) = self.first.take() else { return };
         let key = first.to_bytes();
-        // Exactly as long as it is, since it may stay in a memtable; the buffer is used again.
+        // Allocated at its exact size, since it may stay in a memtable; the buffer is reused.
         let mut value = self.buffer.as_slice().to_vec();
         self.buffer.clear();
         value[CRC_BYTES..HEADER_BYTES].copy_from_slice(&self.last_main.to_be_bytes());
@@ -85,13 +84,13 @@ impl<T: Packed> PackedWriter<T> {
         self.full.push((key, value));
     }
 
-    /// Keys and values of the records, and an empty writer.
+    /// Takes the keys and values of the records, and leaves the writer empty.
     pub fn take(&mut self) -> Vec<([u8; REVISION_BYTES], Vec<u8>)> {
         self.seal();
         std::mem::take(&mut self.full)
     }
 
-    /// The changes pushed since the last [`Self::take`], from the record with `from` inside on.
+    /// The changes pushed since the last [`Self::take`], beginning with the record that holds `from`.
     pub fn pending(&self, from: Place) -> impl Iterator<Item = T> {
         let from = from.to_bytes();
         let skipped = self.full.partition_point(|(first, _)| *first <= from);

@@ -1,9 +1,9 @@
-//! The record of one version of a key, as it stands in `current`, `history` and `replaced`.
+//! The record of one version of a key, as stored in `current`, `history` and `replaced`.
 //!
-//! Stored form: CRC-32C of the user key and all that follows the sum (4 bytes, little-endian); the sub revision (varint);
-//! then the fields 2 to 6 of etcd's `mvccpb.KeyValue` in their order, exactly as protobuf writes them. So a reply, and
-//! what HashKV sums, is the key followed by a copy of the stored bytes. The sum covers the user key, not the stored
-//! one: a record moves between keyspaces without being built again.
+//! Stored form: CRC-32C of the user key and all that follows the sum (4 bytes, little-endian); the sub revision (varint); then
+//! the fields 2 to 6 of etcd's `mvccpb.KeyValue` in their order, exactly as protobuf writes them. So a reply, and the input of
+//! HashKV, is the key followed by a copy of the stored bytes. The sum covers the user key, not the stored one: a record moves
+//! between keyspaces without being rebuilt.
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{WireType, decode_varint, encode_varint, encoded_len_varint};
@@ -24,7 +24,7 @@ const fn tag(field: u8, wire_type: WireType) -> u8 {
     field << 3 | wire_type as u8
 }
 
-/// One version of a key without key and value: all that a newer version needs to know of it.
+/// One version of a key without key and value: all that a newer version needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     pub sub: u32,
@@ -53,7 +53,7 @@ pub struct Record {
     pub header: Header,
 }
 
-/// What a new record is made of.
+/// The content of a new record.
 #[derive(Clone, Copy, Debug)]
 pub struct NewRecord<'a> {
     pub key: &'a [u8],
@@ -176,7 +176,7 @@ impl Record {
         self.stored.slice(start..start + self.header.value_bytes as usize)
     }
 
-    /// The record in memory of its own, so that keeping it does not keep the block of a table it was read from.
+    /// A copy of the record in its own memory, so that keeping it does not keep the block of the table that it was read from.
     #[must_use]
     pub fn detached(&self) -> Self {
         Self {
@@ -185,7 +185,7 @@ impl Record {
         }
     }
 
-    /// The message that clients get. Shares memory with the record.
+    /// The message for clients. Shares memory with the record.
     pub fn key_value(&self, key: Bytes) -> KeyValue {
         KeyValue {
             key,
@@ -207,7 +207,7 @@ impl Record {
         bytes_field_bytes(key) + self.stored.len() - self.fields_start as usize
     }
 
-    /// As above, but without value and lease: what etcd answers from its index when only keys are asked for.
+    /// As above, but without value and lease: etcd's answer from its index to a request for keys only.
     pub fn encode_key_only(&self, key: &[u8], out: &mut Vec<u8>) {
         put_bytes(out, TAG_KEY, key);
         put_number(out, TAG_CREATE, self.header.create_revision);

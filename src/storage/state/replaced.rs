@@ -1,14 +1,14 @@
-//! What `replaced` keeps of a change: the key, and where what was there before is found. See `state/packed` for the
+//! The form in which `replaced` keeps a change: the key, and where its previous record is found. See `state/packed` for the
 //! records.
 //!
-//! The key space at a revision is what it is now, except for the keys that were changed since; each of those had what
-//! its first change since has replaced. So reading the past costs a walk over the changes since, without values, and a
-//! put costs no more than a line in a record that is written anyway.
+//! The key space at a past revision equals the present one, except for the keys that have changed since. Each of those had the
+//! record that its first change since then has replaced. So a read of the past walks over the changes since, without values, and
+//! a put costs only a line in a record that is written anyway.
 //!
-//! Per change, after its place: length of the key (varint), key, how many bytes all changes before it have replaced
-//! (varint; see `state/usage`), then one byte: its high bit is set if the key was
-//! deleted, the rest is 0 if nothing was there before; 1 if it is in `history`, with its main revision (varint) and sub
-//! revision (varint); 2 if it follows as it was in `current`, with its length (varint).
+//! Per change, after its place: length of the key (varint), key, how many bytes all changes before it have replaced (varint; see
+//! `state/usage`), then one byte. Its high bit is set if the key was deleted. The rest is 0 if there was no record before; 1 if
+//! it is in `history`, with its main revision (varint) and sub revision (varint); 2 if it follows as it was in `current`, with
+//! its length (varint).
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{decode_varint, encode_varint};
@@ -20,7 +20,7 @@ use crate::storage::state::record::Record;
 
 const DELETED: u8 = 0x80;
 
-/// What a change has replaced.
+/// The record that a change has replaced.
 #[derive(Clone, Debug)]
 pub enum Previous {
     Nothing,
@@ -29,7 +29,7 @@ pub enum Previous {
 }
 
 impl Previous {
-    /// When it was written.
+    /// The place of the replaced record.
     pub fn place(&self) -> Option<Place> {
         match self {
             Self::Nothing => None,
@@ -46,7 +46,7 @@ pub struct Replacement {
     pub key: Bytes,
     pub previous: Previous,
     pub deleted: bool,
-    /// How many bytes all changes before this one have replaced.
+    /// The bytes that all changes before this one have replaced.
     pub replaced_before: u64,
 }
 
@@ -71,7 +71,7 @@ impl Replacement {
         });
     }
 
-    /// The record that was moved here, if one was.
+    /// The replaced record, if it was moved here.
     pub fn into_whole(self) -> Option<Record> {
         match self.previous {
             Previous::Whole(record) => Some(record),
@@ -79,7 +79,7 @@ impl Replacement {
         }
     }
 
-    /// How many keys more there are after the change: 1, 0 or -1.
+    /// The change in the number of keys: 1, 0 or -1.
     pub fn keys_gained(&self) -> i64 {
         match (&self.previous, self.deleted) {
             (Previous::Nothing, false) => 1,

@@ -1,8 +1,8 @@
-//! The whole state as a stream of records: what a member that lags too far behind is sent.
+//! The whole state as a stream of records, to be sent to a member that lags too far behind.
 //!
-//! Reading goes through an engine snapshot, so that the stream is the state at one applied index however long it
-//! takes, and can be taken up again after any record. Writing fills a fresh directory, which becomes a state database
-//! only once the last record has come and everything is synced.
+//! Reading uses an engine snapshot, so the stream is the state at one applied index however long it takes, and can be resumed
+//! after any record. Writing fills a new directory, which becomes a state database only once the last record has arrived and
+//! everything is synced.
 
 use std::ops::Bound;
 use std::path::Path;
@@ -21,7 +21,7 @@ use crate::storage::state::error::StateError;
 use crate::storage::state::meta;
 use crate::storage::state::{StateDatabase, StateKeyspace, StateOptions};
 
-/// The place after which a stream goes on.
+/// The place after which a stream resumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
     pub keyspace: u32,
@@ -62,7 +62,7 @@ impl StateRecords {
         })
     }
 
-    /// The next records, about `bytes_max` of keys and values; none at the end.
+    /// The next records, about `bytes_max` of keys and values; empty at the end.
     pub fn next_chunk(&mut self, bytes_max: usize) -> Result<Vec<SnapshotRecord>, StateError> {
         let mut records = vec![];
         let mut bytes = 0;
@@ -91,7 +91,7 @@ impl Iterator for StateRecords {
                 let record = guard
                     .into_inner()
                     .map_err(StateError::engine("reading a snapshot"));
-                // A mark is about this member's journal.
+                // A mark belongs to this member's journal.
                 if record.as_ref().is_ok_and(|(key, _)| is_mark(*keyspace, key)) {
                     continue;
                 }
@@ -123,7 +123,7 @@ pub struct StateImport {
 }
 
 impl StateImport {
-    /// Starts in the directory `path`, which must hold no state yet. After a failure the directory has to be wiped.
+    /// Begins an import into the directory `path`, which must hold no state yet. After a failure the directory must be wiped.
     pub fn begin(path: &Path, options: &StateOptions) -> Result<Self, StateError> {
         let state = StateDatabase::open(path, options)?;
         for keyspace in StateKeyspace::ALL {
@@ -156,7 +156,7 @@ impl StateImport {
                 ));
             }
             self.batch_bytes += record.key.len() + record.value.len();
-            // Copies: the record may share a whole network message with others.
+            // Copies, since the record may share a whole network message with others.
             self.batch.push((
                 keyspace,
                 Bytes::copy_from_slice(&record.key),
@@ -178,7 +178,7 @@ impl StateImport {
         batch.commit()
     }
 
-    /// Syncs what was written. The result is complete: it says how far it was applied.
+    /// Syncs what was written, and checks that the import is complete: it must hold the applied index.
     pub fn finish(mut self) -> Result<Arc<StateDatabase>, StateError> {
         self.write_batch()?;
         let applied = self.state.get(StateKeyspace::Meta, meta::APPLIED_KEY)?;

@@ -1,35 +1,35 @@
-//! How many bytes live: what all revisions that are not compacted take, and leases. Part of `meta::Applied`.
+//! The number of live bytes: all revisions that are not compacted, and leases. Part of `meta::Applied`.
 //!
-//! Counted in what clients have stored, not in what the engine makes of it, so that all members count the same and know
-//! it after any restart or snapshot. A revision goes once a compaction reaches its successor, a deletion once a
-//! compaction reaches it. So what a compaction to C frees is what all changes up to C have replaced: each record of
-//! `replaced` says how much that was before it, and the first one behind C says it for the compaction, without a scan.
+//! Counts what clients have stored, not the engine's form of it, so all members count the same and know the number after any
+//! restart or snapshot. A revision is freed once a compaction reaches its successor, a deletion once a compaction reaches it. So
+//! a compaction to C frees what all changes up to C have replaced. Each record of `replaced` holds how much had been replaced
+//! before it, and the first one behind C gives the number for the compaction without a scan.
 //!
-//! Takes the place of what etcd asks its file for (server/storage/backend, `SizeInUse`).
+//! Takes the place of etcd's `SizeInUse` (server/storage/backend), which asks the file.
 
 use crate::mutants::{self, Mutant};
 use prost::Message;
 
-/// What a revision takes beside its key and value: about what it does in etcd's file.
+/// The bytes of a revision besides its key and value: about the same as in etcd's file.
 const REVISION_OVERHEAD_BYTES: u64 = 32;
 
-/// What a lease takes.
+/// The bytes of a lease.
 const LEASE_BYTES: u64 = 64;
 
-/// What a revision of a key takes.
+/// The bytes of a revision of a key.
 pub fn revision_bytes(key: &[u8], value_bytes: usize) -> u64 {
     REVISION_OVERHEAD_BYTES + (key.len() + value_bytes) as u64
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Usage {
-    /// What lives.
+    /// Live bytes.
     #[prost(uint64, tag = "1")]
     live: u64,
-    /// What all changes ever have replaced.
+    /// The bytes that all changes so far have replaced.
     #[prost(uint64, tag = "2")]
     replaced: u64,
-    /// How much of it is compacted.
+    /// How many of these are compacted.
     #[prost(uint64, tag = "3")]
     compacted: u64,
 }
@@ -39,18 +39,17 @@ impl Usage {
         self.live
     }
 
-    /// What all changes so far have replaced.
     pub fn replaced_bytes(&self) -> u64 {
         self.replaced
     }
 
-    /// A change has written this much, and taken that much out of use.
+    /// Counts a change that has written and replaced this many bytes.
     pub(crate) fn change(&mut self, written: u64, replaced: u64) {
         self.live += written;
         self.replaced += replaced;
     }
 
-    /// What changes up to the new compact revision have replaced is gone.
+    /// Frees what changes up to the new compact revision have replaced.
     pub(crate) fn compact(&mut self, replaced: u64) {
         if mutants::active(Mutant::NothingFreed) {
             return;

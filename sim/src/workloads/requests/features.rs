@@ -1,4 +1,4 @@
-//! What requests ask for, by name: the report shows which of it was never asked.
+//! The options of requests, by name: the report shows which were never used.
 
 use crate::checkers::requests::Request;
 use callboard::proto::etcdserverpb as pb;
@@ -7,7 +7,7 @@ use callboard::proto::etcdserverpb::request_op::Request as Operation;
 
 type Features = Vec<&'static str>;
 
-/// What a request asks for.
+/// The options of a request.
 pub fn of(request: &Request) -> Features {
     let mut features = Vec::new();
     match request {
@@ -20,7 +20,7 @@ pub fn of(request: &Request) -> Features {
     features
 }
 
-/// Names what holds.
+/// Adds the names that hold.
 fn note(features: &mut Features, table: &[(bool, &'static str)]) {
     features.extend(table.iter().filter(|(holds, _)| *holds).map(|(_, name)| *name));
 }

@@ -1,4 +1,4 @@
-//! Requests in their JSON form: one HTTP/1.1 call on a connection of its own, to one member.
+//! Requests in their JSON form: one HTTP/1.1 call on a separate connection, to one member.
 
 use crate::checkers::requests::{Answer, End, Request};
 use crate::cluster::endpoint;
@@ -9,14 +9,14 @@ use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// What no answer is longer than.
+/// The longest reply.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
-/// What stands before a message in a frame.
+/// The prefix of a message in a frame.
 const FRAME_BYTES: usize = 5;
-/// Status codes that say that nothing was changed: what is refused, not found, or not taken for lack of room.
+/// Status codes that mean that nothing was changed: refused, not found, or not accepted for lack of resources.
 const REFUSED: [u16; 4] = [400, 404, 412, 429];
 
-/// Sends a request to a member, and waits so long for the answer. None if it has no JSON form here.
+/// Sends a request to a member, and waits this long for the reply. None if it has no JSON form here.
 pub async fn send(member: usize, limit: Duration, request: &Request) -> Option<End> {
     let (route, message) = match request {
         Request::Range(range) => ("kv/range", range.encode_to_vec()),
@@ -57,7 +57,7 @@ pub async fn send(member: usize, limit: Duration, request: &Request) -> Option<E
     })
 }
 
-/// The message comes framed, as gRPC has it.
+/// Decodes a message that is framed as in gRPC.
 fn decode(request: &Request, framed: &[u8]) -> Option<Answer> {
     let message = framed.get(FRAME_BYTES..)?;
     Some(match request {
@@ -69,7 +69,7 @@ fn decode(request: &Request, framed: &[u8]) -> Option<Answer> {
     })
 }
 
-/// The status code and the body of the answer.
+/// The status code and the body of the reply.
 async fn post(address: &str, route: &str, body: &[u8]) -> io::Result<(u16, Vec<u8>)> {
     let mut stream = env::connect(address).await?;
     let head = format!(

@@ -1,6 +1,5 @@
-//! Whole requests: machines of their own that send ranges, puts, deletes and transactions with everything that they can
-//! say, on keys of their own, and give these keys to leases whose ids are used again and again. What each answer must be is
-//! for the checker to say when all is over.
+//! Whole requests: machines of their own that send ranges, puts, deletes and transactions with all options, on keys of their own,
+//! and attach these keys to leases whose ids are reused. The checker judges the replies at the end.
 
 mod features;
 mod json;
@@ -26,21 +25,21 @@ use sample::{Memory, Sampler};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// With what the keys begin.
+/// The prefix of the keys.
 pub const KEY_PREFIX: &str = "q";
 /// Machines that send requests.
 const MACHINES: usize = 2;
 /// The machines' numbers among those that hold leases.
 const FIRST_LEASE_HOLDER: usize = 20;
-/// Leases of each machine: few, so that their ids are used again.
+/// Leases of each machine: few, so that their ids are reused.
 const LEASES: i64 = 3;
-/// The shortest and the longest life of a lease, in seconds.
+/// The shortest and the longest TTL of a lease, in seconds.
 const TTL_MIN: u64 = 2;
 const TTL_MAX: u64 = 60;
-/// Healthy members carry a request out within this time.
+/// Healthy members execute a request within this time.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 
-/// Everybody who sends such requests.
+/// All machines that send such requests.
 #[derive(Clone, Debug)]
 pub struct Requesters {
     log: Arc<Mutex<Log>>,
@@ -48,7 +47,7 @@ pub struct Requesters {
     world: World,
 }
 
-/// What was asked and answered, of all machines, in the order of the calls.
+/// The requests and replies of all machines, in the order of the calls.
 #[derive(Debug, Default)]
 struct Log {
     asked: Vec<Asked>,
@@ -83,10 +82,10 @@ fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
 }
 
 impl Requesters {
-    /// Sends everybody to work.
+    /// Starts all machines.
     pub fn start(options: &Options, world: &World) -> Self {
         let log: Arc<Mutex<Log>> = Arc::default();
-        // A story has enough to do with its own.
+        // A scenario has no such machines.
         let machines = if options.clients == 0 { 0 } else { MACHINES };
         let nodes = (0..machines).map(|number| {
             let (options, told, log) = (options.clone(), world.clone(), Arc::clone(&log));
@@ -104,14 +103,14 @@ impl Requesters {
         }
     }
 
-    /// Switches their machines off.
+    /// Switches the machines off.
     pub fn leave(&self) {
         for node in &self.nodes {
             Handle::current().kill(*node);
         }
     }
 
-    /// Revokes what leases have long to live. The members are healthy, the machines are off.
+    /// Revokes the leases, which have long TTLs. The members are healthy, the machines are off.
     pub async fn end_leases(&self, options: &Options) -> Result<(), Violation> {
         let client = clients::connect(0..options.members, Duration::from_secs(5));
         let deadline = elapsed() + SETTLE_MAX;
@@ -132,7 +131,7 @@ impl Requesters {
         Ok(())
     }
 
-    /// Checks all answers against the store's past.
+    /// Checks all replies against the store's past.
     pub fn review(&self, past: &RecordPast) -> Result<Judged, Violation> {
         let log = lock(&self.log);
         let judged = requests::check(&log.asked, past)?;
@@ -144,7 +143,7 @@ impl Requesters {
     }
 }
 
-/// How often a key went from one lease to another.
+/// How often a key was moved from one lease to another.
 fn moved_between_leases(past: &RecordPast) -> u64 {
     let states = past.states();
     let mut moved = 0;
@@ -165,12 +164,12 @@ fn moved_between_leases(past: &RecordPast) -> u64 {
     moved
 }
 
-/// Asks for something, and takes note of it.
+/// Sends a request and records it.
 async fn ask(log: &Mutex<Log>, world: &World, client: &Client, request: Request) -> End {
     noted(log, world, request.clone(), send(client, request)).await
 }
 
-/// Takes note of a request and of how it ended.
+/// Records a request and its outcome.
 async fn noted(log: &Mutex<Log>, world: &World, request: Request, sent: impl Future<Output = End>) -> End {
     let id = lock(log).call(request.clone());
     world.line(&format!("request {id}: {request:?}"));
@@ -210,9 +209,9 @@ async fn send(client: &Client, request: Request) -> End {
 #[derive(Debug)]
 struct OwnLease {
     id: i64,
-    /// None if it may not be there.
+    /// None if the lease may not exist.
     tenancy: Option<Tenancy>,
-    /// A request of unknown outcome may end it at any time.
+    /// A request of unknown outcome may revoke it at any time.
     may_end: bool,
     granted: u64,
 }
@@ -307,7 +306,7 @@ impl Requester {
         Ok(())
     }
 
-    /// Those that are there, as far as this machine knows; now and then one that may not be.
+    /// The leases that exist, as far as this machine knows; sometimes one that may not.
     fn leases_to_name(&self, random: &mut RandomStream) -> Vec<i64> {
         let there = self.leases.iter().filter(|lease| lease.tenancy.is_some());
         let there: Vec<i64> = there.map(|lease| lease.id).collect();
@@ -357,7 +356,7 @@ impl Requester {
 
     async fn revoke(&mut self, place: usize) -> Result<(), Violation> {
         let id = self.leases[place].id;
-        // From here on it may end at any time.
+        // From here on it may be revoked at any time.
         self.leases[place].tenancy = None;
         if let End::Unknown(_) = ask(&self.log, &self.world, &self.client, Request::Revoke(id)).await {
             self.leases[place].may_end = true;
@@ -367,7 +366,7 @@ impl Requester {
 }
 
 impl OwnLease {
-    /// It was seen to be gone.
+    /// Checks a lease that was seen to be gone.
     fn gone(&mut self) -> Result<(), Violation> {
         self.tenancy
             .take()

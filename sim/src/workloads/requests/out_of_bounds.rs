@@ -1,5 +1,5 @@
-//! Transactions that no member may let into its log: nested too deeply to be read back from there, too wide, or both. They are
-//! refused at the door, in words that say why, and nothing else happens.
+//! Transactions that no member may let into its log: nested too deeply to be decoded from there, too wide, or both. They are
+//! refused on arrival, with a clear error, and have no effect.
 
 use crate::checkers::Violation;
 use crate::random::RandomStream;
@@ -11,11 +11,11 @@ use callboard::proto::etcdserverpb as pb;
 use callboard::proto::etcdserverpb::request_op::Request as Operation;
 use tonic::Code;
 
-/// More levels than the decoder of entries takes.
+/// More levels than the decoder of entries accepts.
 const LEVELS_MAX: u64 = 120;
 const OPERATIONS_MAX: u64 = 1_000;
 
-/// Asks for one, and checks that it is refused.
+/// Sends one, and checks that it is refused.
 pub async fn ask(random: &mut RandomStream, world: &World, client: &Client) -> Result<(), Violation> {
     let (request, counter, text) = if random.chance(60) {
         let levels = random.between(TXN_LEVELS_MAX as u64 + 1, LEVELS_MAX);
@@ -31,7 +31,7 @@ pub async fn ask(random: &mut RandomStream, world: &World, client: &Client) -> R
         {
             Ok(())
         }
-        // No member was there to say so.
+        // No member was available to refuse it.
         Err(error)
             if matches!(
                 error.code(),
@@ -40,7 +40,7 @@ pub async fn ask(random: &mut RandomStream, world: &World, client: &Client) -> R
         {
             Ok(())
         }
-        // A learner does not look into what it is asked.
+        // A learner does not check the request.
         Err(Error::Refused(status)) if status.message() == EtcdError::NotForLearner.text() => Ok(()),
         Err(error) => Err(Violation(format!(
             "a transaction out of bounds was answered with {error}"

@@ -1,6 +1,5 @@
-//! Draws requests with everything that they can say: limits, orders, filters and revisions of ranges; records before, values
-//! and leases to be kept; ranges of deletes; conditions on every target; transactions in transactions, deep, wide and large
-//! beside limits that are drawn tiny.
+//! Draws requests with all options: limits, orders, filters and revisions of ranges; previous records, kept values and leases;
+//! ranges of deletes; compares on every target; nested transactions: deep, wide and large in relation to the tiny limits.
 
 use crate::checkers::requests::{KEY_PREFIX, Request};
 use crate::random::RandomStream;
@@ -13,18 +12,18 @@ use callboard::proto::etcdserverpb::{
 use callboard::proto::mvccpb::KeyValue;
 use std::collections::BTreeMap;
 
-/// Keys at most.
+/// The most keys.
 const KEYS_MAX: u64 = 9;
-/// Behind all of them.
+/// The end of the range of all keys.
 const KEYS_END: &[u8] = b"r";
-/// The deepest transaction that every server takes, the deepest that is tried, and the widest.
+/// The deepest transaction that every server accepts, the deepest that is tried, and the widest.
 const DEPTH_MAX: u64 = 12;
 const DEPTH_TRIED: u64 = 150;
 const WIDTH_MAX: u64 = 40;
 /// The longest value.
 const VALUE_BYTES_MAX: u64 = 4_000;
 
-/// What a client remembers of the answers that it got.
+/// What a client remembers of its replies.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
     pub revision: i64,
@@ -44,8 +43,8 @@ pub struct Sampler<'a> {
     values: u64,
     /// Operations that may still be added.
     operations_left: u64,
-    /// Keys that a transaction may put, each once, and the first one that it may delete: no two operations of a
-    /// transaction may touch one key, unless both delete.
+    /// Keys that a transaction may put, each once, and the first one that it may delete: no two operations of a transaction may
+    /// touch one key, unless both delete.
     to_put: Vec<u64>,
     to_delete_from: u64,
 }
@@ -90,7 +89,7 @@ impl<'a> Sampler<'a> {
         if self.short_of_space { 4 } else { KEYS_MAX }
     }
 
-    /// One key, some, all of these requests', or all that there are.
+    /// One key, some, all keys of these requests, or all keys.
     fn key_range(&mut self, from: u64) -> (Bytes, Bytes) {
         let first = self.random.between(from, self.keys());
         match self.random.below(6) {
@@ -101,7 +100,7 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// A revision that has passed, or one close to those of known records.
+    /// A past revision, or one close to those of known records.
     fn revision(&mut self) -> i64 {
         self.random.between(1, self.memory.revision.max(1) as u64) as i64
     }
@@ -165,7 +164,7 @@ impl<'a> Sampler<'a> {
         request
     }
 
-    /// One that nobody else writes.
+    /// A value that no other request writes.
     fn value(&mut self) -> Bytes {
         self.values += 1;
         let mut value = format!("{}.{}", self.id, self.values);
@@ -217,7 +216,7 @@ impl<'a> Sampler<'a> {
             }
         }
         if depth > 0 {
-            // In the branch that is more likely to be taken.
+            // In the branch that is more likely to be executed.
             let nested = Operation::RequestTxn(self.txn(depth - 1, width));
             let branch = if request.compare.is_empty() || self.one_in(2) {
                 &mut request.success
@@ -242,7 +241,7 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// One that holds about as often as not: it names what the client saw last.
+    /// A compare that holds in about half of the cases: it uses the client's last replies.
     fn compare(&mut self) -> Compare {
         let (key, range_end) = self.key_range(0);
         let known = self.memory.records.get(&key).cloned().unwrap_or_default();
