@@ -72,6 +72,8 @@ struct Process {
     trouble: Option<Trouble>,
     /// An empty disk must join the cluster, not found it.
     joins: bool,
+    /// The members that an empty disk joins, itself included; all of them if empty.
+    joined: Vec<usize>,
     /// The next process is to go on without the other members.
     is_forced: bool,
     /// Bits of its disk have flipped at some time: the member may have found them, and its alarm may come later than the repair.
@@ -131,6 +133,15 @@ pub fn peer_url(number: usize, is_secure: bool) -> String {
     format!("{scheme}://{}:{PEER_PORT}", member_address(number))
 }
 
+/// The flag that lists members.
+fn initial_cluster(members: impl IntoIterator<Item = usize>, is_secure: bool) -> String {
+    let members = members.into_iter();
+    let pairs: Vec<_> = members
+        .map(|number| format!("m{}={}", number + 1, peer_url(number, is_secure)))
+        .collect();
+    pairs.join(",")
+}
+
 /// The address of a client's machine.
 pub fn client_address(number: usize) -> IpAddr {
     Ipv4Addr::new(10, 0, 1, number as u8 + 1).into()
@@ -158,12 +169,17 @@ impl Cluster {
                 ..Process::default()
             }));
             let (shared, exits) = (Arc::clone(&process), exits.clone());
+            let is_secure = options.peer_tls;
             let node = runtime
                 .create_node()
                 .name(&name)
                 .init(move || {
                     let mut config = configs[usize::from(lock(&shared).joins)].clone();
                     config.force_new_cluster = std::mem::take(&mut lock(&shared).is_forced);
+                    let joined = lock(&shared).joined.clone();
+                    if !joined.is_empty() {
+                        config.initial_cluster_text = initial_cluster(joined, is_secure);
+                    }
                     let life = process::live(config, engine.clone(), Arc::clone(&shared));
                     let exits = exits.clone();
                     async move {

@@ -102,6 +102,11 @@ impl Cluster {
         lock(&self.members[number].process).joins = true;
     }
 
+    /// The members that a wiped disk joins, itself included, if these are not all of them.
+    pub fn list_joined(&self, number: usize, members: &[usize]) {
+        lock(&self.members[number].process).joined = members.to_vec();
+    }
+
     /// The member whose data directory is on a disk; the process there must not run.
     pub fn owner(&self, number: usize) -> Option<u64> {
         let directory = &self.members[number].directory;

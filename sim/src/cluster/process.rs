@@ -1,6 +1,6 @@
 //! A member's machine: its flags, its engines' options, and one run of its process.
 
-use super::{End, Process, Trouble, endpoint, lock, peer_url};
+use super::{End, Process, Trouble, endpoint, initial_cluster, lock, peer_url};
 use crate::disk;
 use crate::options::Options;
 use callboard::bootstrap::{EngineOptions, StartError};
@@ -93,9 +93,7 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
 /// The configuration from an operator's flags.
 pub(super) fn member_config(options: &Options, number: usize, directory: &Path, joins: bool) -> Server {
     let url = format!("http://{}", endpoint(number));
-    let cluster: Vec<_> = (0..options.members)
-        .map(|number| format!("m{}={}", number + 1, peer_url(number, options.peer_tls)))
-        .collect();
+    let cluster = initial_cluster(0..options.members, options.peer_tls);
     let flags = [
         "callboard".to_owned(),
         format!("--name=m{}", number + 1),
@@ -108,7 +106,7 @@ pub(super) fn member_config(options: &Options, number: usize, directory: &Path, 
             peer_url(number, options.peer_tls)
         ),
         format!("--peer-auto-tls={}", options.peer_tls),
-        format!("--initial-cluster={}", cluster.join(",")),
+        format!("--initial-cluster={cluster}"),
         format!(
             "--initial-cluster-state={}",
             if joins { "existing" } else { "new" }

@@ -57,15 +57,19 @@ pub async fn goes_on_alone(
         serializable: false,
     };
     answers(cluster, survivor, &read).await?;
+    let mut joined = vec![survivor];
     for number in all_but(cluster, &[survivor]) {
+        joined.push(number);
         cluster.trouble(number, Trouble::Replaced);
         cluster.wipe(number);
+        cluster.list_joined(number, &joined);
         let joining = replacement::add(cluster, options, number);
         if madsim::time::timeout(JOINED_WITHIN, joining).await.is_err() {
             let name = &cluster.members[number].name;
             return violation(format!("{name} does not join within {JOINED_WITHIN:?}"));
         }
         cluster.end_trouble(number);
+        cluster.list_joined(number, &[]);
     }
     calm(cluster).await?;
     Ok(())
