@@ -24,7 +24,7 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-const SWITCHES: [&str; 15] = [
+const SWITCHES: [&str; 17] = [
     "auto-promote",
     "enable-grpc-gateway",
     "strict-reconfig-check",
@@ -40,6 +40,8 @@ const SWITCHES: [&str; 15] = [
     "peer-skip-client-san-verification",
     "experimental-initial-corrupt-check",
     "experimental-compact-hash-check-enabled",
+    "discovery-insecure-transport",
+    "discovery-insecure-skip-tls-verify",
 ];
 
 /// Whether a flag needs no value.

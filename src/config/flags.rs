@@ -1,6 +1,7 @@
 //! The flags themselves, and how the environment joins them (etcd's pkg/flags/flag.go).
 
 use super::arguments::{Normalised, is_switch};
+use super::discovery_flags::DiscoveryFlags;
 use super::server::Server;
 use super::tls_flags::TlsFlags;
 use super::values::{
@@ -46,6 +47,8 @@ pub struct Flags {
     /// `new`, or `existing` to join a cluster.
     #[arg(long, default_value = "new", value_parser = cluster_state)]
     pub initial_cluster_state: String,
+    #[command(flatten)]
+    pub discovery: DiscoveryFlags,
     /// Heartbeat interval in milliseconds.
     #[arg(long, default_value = "100", value_parser = unsigned)]
     pub heartbeat_interval: u64,

@@ -14,6 +14,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<Reloaded<ClientConfig>>,
+    /// Whose certificate the other end must have, whatever its address.
+    name: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Connector {
@@ -54,10 +56,20 @@ impl Connector {
     pub(super) fn new(config: Reloaded<ClientConfig>) -> Self {
         Self {
             config: Arc::new(config),
+            name: None,
         }
     }
 
-    /// Shakes hands with `address` (`host:port`), whose host the other end's certificate must be for.
+    /// The same for servers whose certificates are for `name`.
+    #[must_use]
+    pub fn for_servers_named(self, name: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// Shakes hands with `address` (`host:port`), whose host the other end's certificate must be for unless another name was given.
     pub async fn connect(
         &self,
         stream: env::Stream,
@@ -68,6 +80,7 @@ impl Connector {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(host);
+        let host = self.name.as_deref().unwrap_or(host);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name(host.to_owned()))?;
         let connector = tokio_rustls::TlsConnector::from(self.config.current().await);
