@@ -232,3 +232,87 @@ fn credentials(given: &DiscoveryFlags) -> Credentials {
         password: password.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Invocation, Server, parse};
+    use std::ffi::OsString;
+
+    fn server(line: &str) -> Result<Server, Error> {
+        let words = std::iter::once("callboard").chain(line.split_whitespace());
+        match parse(words.map(OsString::from), [], |_| Err(String::new()))? {
+            Invocation::Server(server) => Ok(*server),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_source_of_members_replaces_the_default_list() {
+        for (line, token) in [
+            ("--discovery http://d/t --discovery-proxy p:1", "http://d/t"),
+            ("--discovery-token t --discovery-endpoints b:1,a:1,b:1", "t"),
+            ("--discovery-srv example.com --discovery-srv-name x", "etcd-cluster"),
+        ] {
+            let server = server(line).expect(line);
+            assert_eq!(
+                (server.cluster_token(), server.initial_cluster_text.as_str()),
+                (token, ""),
+                "{line}"
+            );
+            if let Some(Discovery::Endpoints(options)) = server.discovery {
+                assert_eq!(options.endpoints, ["a:1", "b:1"]);
+                assert!(!options.is_secure && options.files.is_empty() && options.credentials.is_none());
+                assert_eq!(options.dial_timeout, Duration::from_secs(2));
+            }
+        }
+        let server = server("--name m --discovery-fallback exit").expect("no discovery");
+        assert!(server.discovery.is_none());
+        assert_eq!(server.initial_cluster_text, "m=http://localhost:2380");
+    }
+
+    #[test]
+    fn mistakes_have_the_texts_of_etcd() {
+        let many = "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\", \
+                    \"discovery-endpoints\" or \"discovery-srv\"";
+        let half = "both --discovery-token and --discovery-endpoints must be set";
+        for (line, message) in [
+            ("--discovery http://d/t --initial-cluster a=http://a:1", many),
+            ("--discovery http://d/t --discovery-srv example.com", many),
+            (
+                "--discovery-token t --discovery-endpoints a:1 --discovery-srv example.com",
+                many,
+            ),
+            ("--discovery-endpoints a:1 --initial-cluster a=http://a:1", many),
+            ("--discovery-token t", half),
+            ("--discovery-endpoints a:1", half),
+            (
+                "--discovery-token t --discovery-endpoints a:1,,b:1",
+                "--discovery-endpoints must not contain empty endpoints",
+            ),
+            (
+                "--discovery-fallback never",
+                "invalid value \"never\" for flag -discovery-fallback: invalid value",
+            ),
+        ] {
+            assert_eq!(server(line).expect_err(line).to_string(), message, "{line}");
+        }
+    }
+
+    #[test]
+    fn passwords_stand_behind_the_name_or_alone() {
+        for (line, user, password) in [
+            ("--discovery-user u:p:q", "u", "p:q"),
+            ("--discovery-user u --discovery-password p", "u", "p"),
+            ("--discovery-user u:v --discovery-password p", "u:v", "p"),
+        ] {
+            let server = server(&format!("--discovery-token t --discovery-endpoints a:1 {line}")).expect(line);
+            let Some(Discovery::Endpoints(options)) = server.discovery else {
+                panic!("no endpoints");
+            };
+            let credentials = options.credentials.expect(line);
+            assert_eq!((credentials.user.as_str(), credentials.password.as_str()), (user, password));
+            assert!(!format!("{credentials:?}").contains("p:q"));
+        }
+    }
+}
