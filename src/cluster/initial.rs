@@ -76,12 +76,28 @@ impl Resolved {
         normalised(one) == normalised(other) || (one.scheme() == other.scheme() && share_one())
     }
 
+    /// Those URLs that are in none of the others' places.
+    fn lacking(&self, these: &[MemberUrl], those: &[MemberUrl]) -> Vec<MemberUrl> {
+        let lacks = |url: &&MemberUrl| !those.iter().any(|other| self.are_same(url, other));
+        these.iter().filter(lacks).cloned().collect()
+    }
+
+    /// Whether two lists name the same places.
+    pub fn are_all_same(&self, these: &[MemberUrl], those: &[MemberUrl]) -> bool {
+        these.len() == those.len()
+            && self.lacking(these, those).is_empty()
+            && self.lacking(those, these).is_empty()
+    }
+
     /// Why these do not count as the same, for the operator.
     fn difference(&self, these: &[MemberUrl], those: &[MemberUrl]) -> String {
         let shown = |urls: &[MemberUrl]| {
             join(urls.iter().map(|url| match self.addresses(url) {
                 [] => url.to_string(),
-                addresses => join(addresses.iter().map(ToString::to_string)),
+                addresses => {
+                    let scheme = url.as_str().split(':').next().unwrap_or_default();
+                    join(addresses.iter().map(|address| format!("{scheme}://{address}")))
+                }
             }))
         };
         if these.len() == those.len() {
@@ -127,11 +143,7 @@ impl InitialCluster {
         self.check_join(name)?;
         let of_name = |url: &MemberUrl| format!("{name}={url}");
         let listed = &self.urls[name];
-        let lacking = |these: &[MemberUrl], those: &[MemberUrl]| -> Vec<MemberUrl> {
-            let lacks = |url: &&MemberUrl| !those.iter().any(|other| resolved.are_same(url, other));
-            these.iter().filter(lacks).cloned().collect()
-        };
-        let missing = lacking(listed, advertised);
+        let missing = resolved.lacking(listed, advertised);
         if !missing.is_empty() {
             return Err(InitialClusterError::NotAdvertised {
                 missing: join(missing.iter().map(of_name)),
@@ -139,7 +151,7 @@ impl InitialCluster {
                 reason: resolved.difference(advertised, listed),
             });
         }
-        let missing = lacking(advertised, listed);
+        let missing = resolved.lacking(advertised, listed);
         if !missing.is_empty() {
             return Err(InitialClusterError::NotListed {
                 missing: join(texts(&missing).into_iter()),
@@ -340,7 +352,7 @@ mod tests {
         let name = MemberUrl::parse("http://a.example:1").unwrap();
         resolved.insert(&name, addresses[..1].to_vec());
         let error = listed.check_bootstrap("a", &own, &resolved).unwrap_err().to_string();
-        assert!(error.ends_with("(resolved urls: \"10.0.0.1:1\" != \"10.0.0.7:1\")"), "{error}");
+        assert!(error.ends_with("(resolved urls: \"http://10.0.0.1:1\" != \"http://10.0.0.7:1\")"), "{error}");
         resolved.insert(&name, addresses.to_vec());
         assert_eq!(listed.check_bootstrap("a", &own, &resolved), Ok(()));
         let secure = MemberUrl::parse_list("https://10.0.0.1:1").unwrap();

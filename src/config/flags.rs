@@ -305,9 +305,14 @@ fn words_of_environment(
                 });
             }
             words.push(word);
+            let hidden = "******".to_owned();
+            let shown = match name.as_str() {
+                "discovery-user" | "discovery-password" => &hidden,
+                _ => value,
+            };
             notices.push(Notice::info(
                 "recognized and used environment variable",
-                [("variable-name", variable), ("variable-value", value)],
+                [("variable-name", variable), ("variable-value", shown)],
             ));
         }
     }
