@@ -41,7 +41,11 @@ pub async fn begin(
     dialler: Option<&Connector>,
 ) -> Result<Option<Beginning>, StartError> {
     if DataDirectory::is_claimed(&config.data_dir) {
-        if config.discovery.as_ref().is_some_and(|discovery| discovery.token().is_some()) {
+        if config
+            .discovery
+            .as_ref()
+            .is_some_and(|discovery| discovery.token().is_some())
+        {
             tracing::warn!(
                 data_dir = %config.data_dir.display(),
                 "discovery token is ignored since cluster already initialized; valid logs are found"
@@ -60,7 +64,9 @@ pub async fn begin(
     };
     let beginning = match config.initial_cluster_state {
         ClusterState::New => {
-            check_own_urls(config, &listed).await.map_err(config::Error::from)?;
+            check_own_urls(config, &listed)
+                .await
+                .map_err(config::Error::from)?;
             found(config, &listed)?
         }
         ClusterState::Existing => {

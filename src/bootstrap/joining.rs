@@ -212,7 +212,9 @@ mod tests {
     #[test]
     fn a_member_is_found_by_its_urls_and_only_in_the_cluster_that_is_listed() {
         let listed = InitialCluster::parse("a=http://h:1,b=http://h:2").expect("sound");
-        let own = |name, members: &[(u64, &str)]| own_member(name, &listed, &running(members), &Resolved::default());
+        let own = |name, members: &[(u64, &str)]| {
+            own_member(name, &listed, &running(members), &Resolved::default())
+        };
         let both = [(5, "http://h:1"), (6, "http://h:2")];
         assert_eq!(own("a", &both).expect("found"), MemberId(5));
         assert_eq!(own("b", &both).expect("found"), MemberId(6));

@@ -26,7 +26,9 @@ pub enum InitialClusterError {
     DuplicateUrl(String),
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NameMissing(String),
-    #[error("--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised} ({reason})")]
+    #[error(
+        "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised} ({reason})"
+    )]
     NotAdvertised {
         missing: String,
         advertised: String,
@@ -351,8 +353,14 @@ mod tests {
         let addresses = ["10.0.0.7:1", "10.0.0.1:1"].map(|address| address.parse().unwrap());
         let name = MemberUrl::parse("http://a.example:1").unwrap();
         resolved.insert(&name, addresses[..1].to_vec());
-        let error = listed.check_bootstrap("a", &own, &resolved).unwrap_err().to_string();
-        assert!(error.ends_with("(resolved urls: \"http://10.0.0.1:1\" != \"http://10.0.0.7:1\")"), "{error}");
+        let error = listed
+            .check_bootstrap("a", &own, &resolved)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("(resolved urls: \"http://10.0.0.1:1\" != \"http://10.0.0.7:1\")"),
+            "{error}"
+        );
         resolved.insert(&name, addresses.to_vec());
         assert_eq!(listed.check_bootstrap("a", &own, &resolved), Ok(()));
         let secure = MemberUrl::parse_list("https://10.0.0.1:1").unwrap();

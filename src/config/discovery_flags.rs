@@ -1,9 +1,9 @@
 //! The flags about discovery: where a new cluster learns of its members, if not from `--initial-cluster` (etcd:
 //! server/embed/config.go; those of the v2 protocol as in etcd 3.6, the last release that has it).
 
+use super::Error;
 use super::flags::Flags;
 use super::values::{boolean, duration};
-use super::Error;
 use crate::client::KeepAlive;
 use crate::logging::Notice;
 use crate::tls::ClientFiles;
@@ -118,7 +118,9 @@ pub struct Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
     }
 }
 
@@ -193,7 +195,11 @@ pub fn read(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Option<Discovery
 }
 
 fn endpoints(given: &DiscoveryFlags) -> Result<DiscoveryEndpoints, Error> {
-    let mut endpoints: Vec<String> = given.discovery_endpoints.split(',').map(ToOwned::to_owned).collect();
+    let mut endpoints: Vec<String> = given
+        .discovery_endpoints
+        .split(',')
+        .map(ToOwned::to_owned)
+        .collect();
     if endpoints.iter().any(|endpoint| endpoint.trim().is_empty()) {
         return Err(Error::DiscoveryEndpointEmpty);
     }
@@ -252,7 +258,10 @@ mod tests {
         for (line, token) in [
             ("--discovery http://d/t --discovery-proxy p:1", "http://d/t"),
             ("--discovery-token t --discovery-endpoints b:1,a:1,b:1", "t"),
-            ("--discovery-srv example.com --discovery-srv-name x", "etcd-cluster"),
+            (
+                "--discovery-srv example.com --discovery-srv-name x",
+                "etcd-cluster",
+            ),
         ] {
             let server = server(line).expect(line);
             assert_eq!(
@@ -306,12 +315,16 @@ mod tests {
             ("--discovery-user u --discovery-password p", "u", "p"),
             ("--discovery-user u:v --discovery-password p", "u:v", "p"),
         ] {
-            let server = server(&format!("--discovery-token t --discovery-endpoints a:1 {line}")).expect(line);
+            let server =
+                server(&format!("--discovery-token t --discovery-endpoints a:1 {line}")).expect(line);
             let Some(Discovery::Endpoints(options)) = server.discovery else {
                 panic!("no endpoints");
             };
             let credentials = options.credentials.expect(line);
-            assert_eq!((credentials.user.as_str(), credentials.password.as_str()), (user, password));
+            assert_eq!(
+                (credentials.user.as_str(), credentials.password.as_str()),
+                (user, password)
+            );
             assert!(!format!("{credentials:?}").contains("p:q"));
         }
     }

@@ -184,7 +184,8 @@ fn data_dir(flags: &Flags, notices: &mut Vec<Notice>) -> String {
 
 /// etcd: UpdateDefaultClusterFromName, for `etcd --name=abc` alone.
 fn initial_cluster_text(flags: &Flags) -> String {
-    if discovery_flags::replaces_initial_cluster(&flags.discovery) && !flags.given.contains("initial-cluster") {
+    if discovery_flags::replaces_initial_cluster(&flags.discovery) && !flags.given.contains("initial-cluster")
+    {
         return String::new();
     }
     if flags.name == DEFAULT_NAME || flags.initial_cluster != DEFAULT_INITIAL_CLUSTER {

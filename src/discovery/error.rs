@@ -7,7 +7,7 @@ use crate::tls::TlsError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    #[error("failed to join discovery cluster ({0}): {}", .0.advice())]
+    #[error("failed to join discovery cluster ({0}): {advice}", advice = .0.advice())]
     Join(#[from] Refusal),
     #[error(
         "discovery cluster {0} has duplicate url: give each member its own --initial-advertise-peer-urls, and generate a new token"
@@ -60,7 +60,9 @@ impl Refusal {
             Self::SizeNotFound
             | Self::Service {
                 code: KEY_NOT_FOUND, ..
-            } => "is the token right? whoever makes one writes the number of members to its key _config/size first",
+            } => {
+                "is the token right? whoever makes one writes the number of members to its key _config/size first"
+            }
             Self::BadSizeKey => "the token's key _config/size must hold the number of members",
             Self::DuplicateId => {
                 "this member has registered before; check --data-dir if the previous bootstrap succeeded, or use a new discovery \

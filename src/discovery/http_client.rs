@@ -189,7 +189,10 @@ fn build(request: &HttpRequest, asked: Option<&Proxy>) -> Result<Request<Full<By
         Some(port) => format!("{}:{port}", url.host_str().unwrap_or_default()),
         None => url.host_str().unwrap_or_default().to_owned(),
     };
-    let mut built = Request::builder().method(&request.method).uri(target).header(HOST, host);
+    let mut built = Request::builder()
+        .method(&request.method)
+        .uri(target)
+        .header(HOST, host);
     if let Some(credentials) = asked.and_then(|proxy| proxy.credentials.as_ref()) {
         built = built.header(PROXY_AUTHORIZATION, credentials);
     }

@@ -1,9 +1,9 @@
 //! The order of steps: look whether there is room, register, and wait until all have come. A service that cannot be reached is tried
 //! again for as long as it takes, with growing pauses.
 
+use super::Refusal;
 use super::error::Failure;
 use super::registry::{Registration, Registry};
-use super::Refusal;
 use crate::cluster::InitialCluster;
 use crate::env;
 use std::collections::BTreeSet;
@@ -39,7 +39,11 @@ pub(super) async fn join(service: &mut impl RegistryService) -> Result<InitialCl
         registry.check_place(&own)?;
         for member in registry.members() {
             if known.insert(member.id.clone()) {
-                tracing::info!(peer = member.id, urls = member.urls, "found peer from discovery service");
+                tracing::info!(
+                    peer = member.id,
+                    urls = member.urls,
+                    "found peer from discovery service"
+                );
             }
         }
         let (found, missing) = (registry.members().len(), registry.missing());
@@ -206,7 +210,9 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_bound() {
-        let seconds: Vec<_> = [1, 2, 3, 7, 8, 9, u32::MAX].map(|retries| pause(retries).as_secs()).into();
+        let seconds: Vec<_> = [1, 2, 3, 7, 8, 9, u32::MAX]
+            .map(|retries| pause(retries).as_secs())
+            .into();
         assert_eq!(seconds, [2, 4, 8, 128, 256, 256, 256]);
     }
 }

@@ -131,7 +131,10 @@ mod tests {
         let broken = registry(1, &[("a", "no url", 1)]);
         assert!(matches!(broken.initial_cluster(), Err(Refusal::InvalidUrl)));
         for text in ["", "0", "-1", "x", "3.5"] {
-            assert!(matches!(Registry::parse_size(text), Err(Refusal::BadSizeKey)), "{text}");
+            assert!(
+                matches!(Registry::parse_size(text), Err(Refusal::BadSizeKey)),
+                "{text}"
+            );
         }
         assert_eq!(Registry::parse_size("3").expect("sound"), 3);
     }

@@ -101,7 +101,9 @@ impl RegistryService for Service {
         let mut form = url::form_urlencoded::Serializer::new(String::new());
         let form = form.append_pair("value", &self.own.urls).finish();
         match self.send(Method::PUT, url, Some(form), REQUEST_TIMEOUT).await {
-            Err(Failure::Final(Refusal::Service { code: NODE_EXISTS, .. })) => Err(Refusal::DuplicateId.into()),
+            Err(Failure::Final(Refusal::Service {
+                code: NODE_EXISTS, ..
+            })) => Err(Refusal::DuplicateId.into()),
             outcome => outcome.map(drop),
         }
     }
@@ -162,7 +164,9 @@ impl Answer {
     fn read(answer: &HttpAnswer) -> Result<Self, Failure> {
         let status = answer.status;
         if status.is_server_error() {
-            return Err(Failure::Passing(format!("the discovery service answers {status}")));
+            return Err(Failure::Passing(format!(
+                "the discovery service answers {status}"
+            )));
         }
         if !matches!(status, StatusCode::OK | StatusCode::CREATED) {
             let error: Result<ErrorBody, _> = serde_json::from_slice(&answer.body);
@@ -173,7 +177,9 @@ impl Answer {
             }));
         }
         if answer.body.is_empty() {
-            return Err(Failure::Passing("the discovery service answers nothing".to_owned()));
+            return Err(Failure::Passing(
+                "the discovery service answers nothing".to_owned(),
+            ));
         }
         let body: Result<Body, _> = serde_json::from_slice(&answer.body);
         let index = answer.headers.get(INDEX_HEADER);
@@ -251,7 +257,10 @@ mod tests {
             "modifiedIndex":4,"createdIndex":4}}"#;
         let answer = read(200, body).expect("sound");
         let entries = answer.node.registrations();
-        let ids: Vec<_> = entries.iter().map(|entry| (entry.id.as_str(), entry.created)).collect();
+        let ids: Vec<_> = entries
+            .iter()
+            .map(|entry| (entry.id.as_str(), entry.created))
+            .collect();
         assert_eq!((ids, answer.index), (vec![("1a", 8), ("2b", 7)], 31));
         assert_eq!(entries[1].urls, "m2=http://b:1");
     }
@@ -263,7 +272,12 @@ mod tests {
             panic!("it is there");
         };
         assert_eq!(refusal.to_string(), "100: Key not found (/t/_config) [60]");
-        for (status, body) in [(404, "404 page not found"), (200, "<html>"), (200, "{}"), (204, "")] {
+        for (status, body) in [
+            (404, "404 page not found"),
+            (200, "<html>"),
+            (200, "{}"),
+            (204, ""),
+        ] {
             let read = read(status, body);
             assert!(
                 matches!(read, Err(Failure::Final(Refusal::BadEndpoint))),

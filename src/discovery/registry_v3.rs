@@ -67,10 +67,14 @@ impl Service {
             name: credentials.user.clone(),
             password: credentials.password.clone(),
         };
-        let answer = self.client.authenticate(request).await.map_err(|error| match error {
-            client::Error::Refused(_) => Failure::Final(error.into()),
-            error => Failure::Passing(error.to_string()),
-        })?;
+        let answer = self
+            .client
+            .authenticate(request)
+            .await
+            .map_err(|error| match error {
+                client::Error::Refused(_) => Failure::Final(error.into()),
+                error => Failure::Passing(error.to_string()),
+            })?;
         self.client = self.client.with_token(&answer.token);
         self.is_authenticated = true;
         Ok(())

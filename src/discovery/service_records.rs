@@ -27,7 +27,11 @@ type Target = (ServiceRecord, Vec<SocketAddr>);
 pub(super) async fn find(config: &config::Server, srv: &DiscoverySrv) -> Result<InitialCluster, Error> {
     let deadline = Deadline::from_now();
     let mut urls = Vec::new();
-    for url in config.initial_advertise_peer_urls.iter().filter(|url| !url.is_unix()) {
+    for url in config
+        .initial_advertise_peer_urls
+        .iter()
+        .filter(|url| !url.is_unix())
+    {
         urls.push((url, deadline.resolve(&url.address()).await.map_err(Error::Srv)?));
     }
     let own = Own {
@@ -154,7 +158,8 @@ mod tests {
             ["2=https://a.example:2380"]
         );
         assert_eq!(
-            own.list("https", &targets[1..2], &mut others).expect_err("it is another one"),
+            own.list("https", &targets[1..2], &mut others)
+                .expect_err("it is another one"),
             "bootstrap at https://b.example:2380 from DNS has scheme mismatch with expected peer http://10.0.0.2:2380"
         );
         assert!(own.list("http", &[], &mut others).is_err());

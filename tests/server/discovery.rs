@@ -64,7 +64,11 @@ fn assert_one_cluster(members: &mut [Member]) {
     let named = || {
         let list = etcdctl::stdout(members[0].client, &["member", "list"]);
         let is_listed = |member: &Member| list.contains(&format!("started, {}, http", member.name));
-        if members.iter().all(is_listed) { Ok(()) } else { Err(list) }
+        if members.iter().all(is_listed) {
+            Ok(())
+        } else {
+            Err(list)
+        }
     };
     poll::until(READY_LIMIT, named).expect("all are listed");
 }
@@ -98,7 +102,10 @@ fn a_cluster_is_founded_through_a_discovery_url() {
     let mut late = cluster.members.pop().expect("four members");
     found(&mut cluster.members);
     let refused = run_to_exit(&late);
-    assert_refused(&refused, &["failed to join discovery cluster (discovery: cluster is full)"]);
+    assert_refused(
+        &refused,
+        &["failed to join discovery cluster (discovery: cluster is full)"],
+    );
 
     // Members have the ids that etcd gives them for this URL: those that they have registered under.
     let registered = http::get(service.client, "/v2/keys/discovery/three").expect("an answer");
@@ -112,7 +119,10 @@ fn a_cluster_is_founded_through_a_discovery_url() {
     let first = &mut cluster.members[0];
     first.kill();
     first.start_ready();
-    wait_logged(first, "discovery token is ignored since cluster already initialized");
+    wait_logged(
+        first,
+        "discovery token is ignored since cluster already initialized",
+    );
 
     // An empty disk under the same address is another member, and its place is taken.
     first.kill();
@@ -276,7 +286,10 @@ fn a_cluster_is_founded_through_records_in_dns() {
         let mut cluster = prepare(4, &["--discovery-srv", domain, "--discovery-srv-name", "blue"]);
         let stranger = cluster.members.pop().expect("four members");
         let refused = run_to_exit(&stranger);
-        assert_refused(&refused, &["error querying dns srv records for _etcd-server-blue"]);
+        assert_refused(
+            &refused,
+            &["error querying dns srv records for _etcd-server-blue"],
+        );
         for member in &cluster.members {
             let host = format!("{}.{domain}", member.name);
             zone.add_host(&host);

@@ -74,7 +74,9 @@ pub fn with_names(zone: &Zone, test: impl FnOnce() + Send) -> bool {
             test();
             true
         });
-        place.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        place
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -119,5 +121,9 @@ fn raise_loopback() -> Result<(), Error> {
 }
 
 fn done(code: libc::c_int) -> Result<(), Error> {
-    if code == 0 { Ok(()) } else { Err(Error::last_os_error()) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(Error::last_os_error())
+    }
 }

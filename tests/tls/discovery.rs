@@ -40,7 +40,9 @@ fn target(mut client: &TcpStream) -> String {
         head.extend(byte);
     }
     let head = String::from_utf8(head).expect("text");
-    let target = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next());
+    let target = head
+        .strip_prefix("CONNECT ")
+        .and_then(|rest| rest.split(' ').next());
     target.unwrap_or_else(|| panic!("{head}")).to_owned()
 }
 
@@ -58,7 +60,9 @@ fn carry(from: &TcpStream, to: &TcpStream) {
 fn discoverer(flags: &[&str]) -> Cluster {
     let mut cluster = Cluster::prepare(&support::callboard_bin(), &ports::free(2), flags);
     let arguments = &mut cluster.members[0].arguments;
-    let place = arguments.iter().position(|argument| argument == "--initial-cluster");
+    let place = arguments
+        .iter()
+        .position(|argument| argument == "--initial-cluster");
     let place = place.expect("a list");
     arguments.drain(place..place + 2);
     cluster
@@ -132,7 +136,10 @@ fn a_discovery_token_is_reached_over_tls() {
     assert_eq!(etcdctl(&https(&service, 0), &files, &size).code, 0);
 
     let endpoint = https(&service, 0);
-    let own: Vec<String> = files.iter().map(|file| file.replacen("--", "--discovery-", 1)).collect();
+    let own: Vec<String> = files
+        .iter()
+        .map(|file| file.replacen("--", "--discovery-", 1))
+        .collect();
     let mut flags = vec!["--discovery-token", "tok", "--discovery-endpoints", &endpoint];
     flags.extend(own.iter().map(String::as_str));
     let mut cluster = discoverer(&flags);
