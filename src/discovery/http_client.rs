@@ -53,9 +53,10 @@ struct Proxy {
 impl Proxy {
     /// Reads `http://host:port` or `host:port`, with `user:password@` in front of the host if need be.
     fn parse(text: &str) -> Option<Self> {
-        let url = match Url::parse(text) {
-            Ok(url) if url.scheme().starts_with("http") => url,
-            _ => Url::parse(&format!("http://{text}")).ok()?,
+        let url = if text.contains("://") {
+            Url::parse(text).ok()?
+        } else {
+            Url::parse(&format!("http://{text}")).ok()?
         };
         if url.scheme() != "http" {
             return None;

@@ -15,7 +15,13 @@ pub async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 pub async fn lookup_service(name: &str) -> io::Result<Vec<ServiceRecord>> {
     let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
     let found = resolver.map_err(io::Error::other)?.srv_lookup(name).await;
-    let found = found.map_err(|error| io::Error::other(format!("lookup {name}: {error}")))?;
+    let found = found.map_err(|error| {
+        let reason = match &error {
+            error if error.is_no_records_found() => "no such host".to_owned(),
+            error => error.to_string(),
+        };
+        io::Error::other(format!("lookup {name}: {reason}"))
+    })?;
     let records = found.answers().iter().filter_map(|record| match &record.data {
         RData::SRV(service) => Some(ServiceRecord {
             priority: service.priority,
