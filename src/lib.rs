@@ -18,6 +18,7 @@ pub mod compactor;
 pub mod config;
 pub mod consensus;
 pub mod corruption;
+pub mod discovery;
 pub mod env;
 pub mod etcd_errors;
 pub mod ids;

@@ -57,6 +57,9 @@ pub const HEADERS_FREE_BYTES: usize = 16 * 1024;
 /// The longest reply: what gRPC's clients and Go's server accept (`math.MaxInt32`).
 pub const REPLY_BYTES_MAX: usize = i32::MAX as usize;
 
+/// The longest answer that is taken from a discovery service: some hundred members, each with several URLs, fit.
+pub const DISCOVERY_ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
 /// The text of /metrics is reused for this long: it takes milliseconds to make.
 pub const METRICS_TEXT_AGE_MAX: Duration = Duration::from_millis(100);
 

@@ -31,6 +31,7 @@ const LAYERS: &[&[&str]] = &[
     &["peer"],
     &["corruption", "lease"],
     &["api", "config"],
+    &["discovery"],
     &["bootstrap"],
     &["node"],
 ];

@@ -1,6 +1,7 @@
 //! Why a member cannot start.
 
 use crate::config;
+use crate::discovery;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::state::MachineError;
 use crate::storage::directory::DirectoryError;
@@ -14,6 +15,13 @@ use crate::tls::TlsError;
 pub enum StartError {
     #[error(transparent)]
     Config(#[from] config::Error),
+    #[error(transparent)]
+    Discovery(#[from] discovery::Error),
+    #[error(
+        "discovery URL should not be set when joining existing initial cluster: list the members with --initial-cluster, as member \
+         add prints them"
+    )]
+    DiscoveryOfExisting,
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     #[error(transparent)]

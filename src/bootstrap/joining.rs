@@ -6,8 +6,9 @@
 
 use super::{Beginning, StartError};
 use crate::client::{Channel, ChannelOptions};
-use crate::cluster::{InitialCluster, MemberUrl};
+use crate::cluster::{InitialCluster, MemberUrl, Resolved};
 use crate::config;
+use crate::discovery;
 use crate::env;
 use crate::ids::{ClusterId, MemberId};
 use crate::proto::etcdserverpb;
@@ -16,7 +17,6 @@ use crate::proto::etcdserverpb::cluster_client::ClusterClient;
 use crate::proto::log::Member;
 use crate::state::machine::InitialState;
 use crate::tls::Connector;
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A member that does not answer for so long is not waited for.
@@ -51,12 +51,31 @@ pub(super) async fn join(
     if answers.iter().all(Option::is_none) {
         answers = ask_all(false, ANSWER_TIMEOUT).await;
     }
+    let answers: Vec<Running> = answers.into_iter().flatten().collect();
+    let mut found = first_that_fits(config, listed, &answers, &Resolved::default());
+    if let Err(StartError::NotOfCluster { .. }) = found {
+        // Its members may name the same places differently.
+        let known: Vec<MemberUrl> = answers.iter().flat_map(Running::urls).collect();
+        let listed_urls = listed.iter().flat_map(|(_, urls)| urls);
+        if let Ok(resolved) = discovery::resolve(listed_urls.chain(&known)).await {
+            found = first_that_fits(config, listed, &answers, &resolved);
+        }
+    }
+    found
+}
+
+fn first_that_fits(
+    config: &config::Server,
+    listed: &InitialCluster,
+    answers: &[Running],
+    resolved: &Resolved,
+) -> Result<Beginning, StartError> {
     let mut refusal = StartError::NoClusterInfo;
-    for running in answers.into_iter().flatten() {
-        match own_member(&config.name, listed, &running) {
+    for running in answers {
+        match own_member(&config.name, listed, running, resolved) {
             Ok(member) => {
                 let initial = InitialState {
-                    members: running.members,
+                    members: running.members.clone(),
                     ..InitialState::default()
                 };
                 return Ok(Beginning::new(member, running.cluster, initial));
@@ -65,6 +84,17 @@ pub(super) async fn join(
         }
     }
     Err(refusal)
+}
+
+impl Running {
+    fn urls(&self) -> impl Iterator<Item = MemberUrl> {
+        self.members.iter().flat_map(peer_urls)
+    }
+}
+
+fn peer_urls(member: &Member) -> Vec<MemberUrl> {
+    let urls = member.peer_urls.iter().map(|url| MemberUrl::parse(url));
+    urls.filter_map(Result::ok).collect()
 }
 
 /// Asks who is behind a peer URL.
@@ -121,12 +151,17 @@ fn from_wire(member: etcdserverpb::Member) -> Member {
 
 /// Which of the running cluster's members this one is. Every listed member must be one of them, by its URLs, and the other way
 /// round.
-fn own_member(name: &str, listed: &InitialCluster, running: &Running) -> Result<MemberId, StartError> {
+fn own_member(
+    name: &str,
+    listed: &InitialCluster,
+    running: &Running,
+    resolved: &Resolved,
+) -> Result<MemberId, StartError> {
     let refused = |reason: String| StartError::NotOfCluster {
         listed: listed.to_string(),
         reason,
     };
-    if listed.iter().count() != running.members.len() {
+    if listed.len() != running.members.len() {
         let known = running.members.iter().map(|member| member.peer_urls.join(","));
         return Err(refused(format!(
             "member count is unequal: the running cluster has {}; has this member been added to it (member add), and does \
@@ -136,10 +171,8 @@ fn own_member(name: &str, listed: &InitialCluster, running: &Running) -> Result<
     }
     let mut own = None;
     for member in &running.members {
-        let urls: BTreeSet<&str> = member.peer_urls.iter().map(String::as_str).collect();
-        let is_listed = |(_, listed): &(&str, &[MemberUrl])| {
-            listed.iter().map(MemberUrl::as_str).collect::<BTreeSet<_>>() == urls
-        };
+        let urls = peer_urls(member);
+        let is_listed = |(_, listed): &(&str, &[MemberUrl])| resolved.are_all_same(listed, &urls);
         match listed.iter().find(is_listed) {
             Some((found, _)) if found == name => own = Some(member),
             Some(_) => {}
@@ -179,7 +212,9 @@ mod tests {
     #[test]
     fn a_member_is_found_by_its_urls_and_only_in_the_cluster_that_is_listed() {
         let listed = InitialCluster::parse("a=http://h:1,b=http://h:2").expect("sound");
-        let own = |name, members: &[(u64, &str)]| own_member(name, &listed, &running(members));
+        let own = |name, members: &[(u64, &str)]| {
+            own_member(name, &listed, &running(members), &Resolved::default())
+        };
         let both = [(5, "http://h:1"), (6, "http://h:2")];
         assert_eq!(own("a", &both).expect("found"), MemberId(5));
         assert_eq!(own("b", &both).expect("found"), MemberId(6));
@@ -201,8 +236,8 @@ mod tests {
         let listed = InitialCluster::parse("a=http://h:1,b=http://h:2").expect("sound");
         let mut running = running(&[(5, "http://h:1"), (6, "http://h:2")]);
         running.members[1].client_urls = vec!["http://h:9".to_owned()];
-        let error = own_member("b", &listed, &running).expect_err("refused");
+        let error = own_member("b", &listed, &running, &Resolved::default()).expect_err("refused");
         assert!(matches!(error, StartError::StartedBefore { member: MemberId(6) }));
-        assert!(own_member("a", &listed, &running).is_ok());
+        assert!(own_member("a", &listed, &running, &Resolved::default()).is_ok());
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
 use tonic::{Code, Request, Response, Status};
 
 /// The default of [`Options::request_timeout`]: etcdctl's `--command-timeout`.
@@ -63,6 +63,8 @@ pub struct Client {
     shared: Arc<Shared>,
     request_timeout: Duration,
     require_leader: bool,
+    /// Who it is, as [`Client::authenticate`] has answered.
+    token: Option<MetadataValue<Ascii>>,
 }
 
 impl Client {
@@ -84,6 +86,7 @@ impl Client {
             shared,
             request_timeout,
             require_leader,
+            token: None,
         })
     }
 
@@ -92,6 +95,15 @@ impl Client {
     pub fn with_timeout(&self, request_timeout: Duration) -> Self {
         Self {
             request_timeout,
+            ..self.clone()
+        }
+    }
+
+    /// The same client, which shows this token with its requests; none that cannot be sent.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self {
+            token: token.parse().ok(),
             ..self.clone()
         }
     }
@@ -240,6 +252,9 @@ impl Client {
         if self.require_leader {
             metadata.insert("hasleader", MetadataValue::from_static("true"));
         }
+        if let Some(token) = &self.token {
+            metadata.insert("token", token.clone());
+        }
     }
 
     pub(super) fn timeout(&self) -> Duration {
@@ -350,6 +365,11 @@ calls! { v3electionpb::election_client::ElectionClient<_> {
     read leader(v3electionpb::LeaderRequest) -> v3electionpb::LeaderResponse;
     /// Gives up the leadership.
     write resign(v3electionpb::ResignRequest) -> v3electionpb::ResignResponse;
+} }
+
+calls! { pb::auth_client::AuthClient<_> {
+    /// A token for a name and its password.
+    read authenticate(pb::AuthenticateRequest) -> pb::AuthenticateResponse;
 } }
 
 impl Client {

@@ -6,6 +6,7 @@ use crate::ids::{ClusterId, MemberId};
 use crate::proto::log::Member;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// The members of a new cluster, by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,8 +26,14 @@ pub enum InitialClusterError {
     DuplicateUrl(String),
     #[error("couldn't find local name {0:?} in the initial cluster configuration")]
     NameMissing(String),
-    #[error("--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised}")]
-    NotAdvertised { missing: String, advertised: String },
+    #[error(
+        "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised} ({reason})"
+    )]
+    NotAdvertised {
+        missing: String,
+        advertised: String,
+        reason: String,
+    },
     #[error("--initial-advertise-peer-urls has {missing} but missing from --initial-cluster={listed}")]
     NotListed { missing: String, listed: String },
     #[error("member exists with identical ID {0}")]
@@ -35,7 +42,82 @@ pub enum InitialClusterError {
     IdZero,
 }
 
+impl InitialClusterError {
+    /// The same with another reason, if it has any.
+    #[must_use]
+    pub fn because(mut self, why: String) -> Self {
+        if let Self::NotAdvertised { reason, .. } = &mut self {
+            *reason = why;
+        }
+        self
+    }
+}
+
+/// The addresses of URLs whose hosts are names: two that look different may be one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved(BTreeMap<MemberUrl, Vec<SocketAddr>>);
+
+impl Resolved {
+    /// Takes note of where a URL is.
+    pub fn insert(&mut self, url: &MemberUrl, addresses: Vec<SocketAddr>) {
+        self.0.insert(url.clone(), addresses);
+    }
+
+    /// Where it is; nowhere if it was not resolved.
+    fn addresses(&self, url: &MemberUrl) -> &[SocketAddr] {
+        self.0.get(url).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether two URLs are the same place. `localhost` is 127.0.0.1 before anything is resolved. Of a name with several
+    /// addresses etcd compares one that it picks; here one in common is enough.
+    fn are_same(&self, one: &MemberUrl, other: &MemberUrl) -> bool {
+        let share_one = || {
+            let others = self.addresses(other);
+            self.addresses(one).iter().any(|address| others.contains(address))
+        };
+        normalised(one) == normalised(other) || (one.scheme() == other.scheme() && share_one())
+    }
+
+    /// Those URLs that are in none of the others' places.
+    fn lacking(&self, these: &[MemberUrl], those: &[MemberUrl]) -> Vec<MemberUrl> {
+        let lacks = |url: &&MemberUrl| !those.iter().any(|other| self.are_same(url, other));
+        these.iter().filter(lacks).cloned().collect()
+    }
+
+    /// Whether two lists name the same places.
+    pub fn are_all_same(&self, these: &[MemberUrl], those: &[MemberUrl]) -> bool {
+        these.len() == those.len()
+            && self.lacking(these, those).is_empty()
+            && self.lacking(those, these).is_empty()
+    }
+
+    /// Why these do not count as the same, for the operator.
+    fn difference(&self, these: &[MemberUrl], those: &[MemberUrl]) -> String {
+        let shown = |urls: &[MemberUrl]| {
+            join(urls.iter().map(|url| match self.addresses(url) {
+                [] => url.to_string(),
+                addresses => {
+                    let scheme = url.as_str().split(':').next().unwrap_or_default();
+                    join(addresses.iter().map(|address| format!("{scheme}://{address}")))
+                }
+            }))
+        };
+        if these.len() == those.len() {
+            format!("resolved urls: {:?} != {:?}", shown(these), shown(those))
+        } else {
+            format!("len({:?}) != len({:?})", texts(these), texts(those))
+        }
+    }
+}
+
 impl InitialCluster {
+    /// The list of a member that knows of itself alone.
+    pub fn single(name: &str, urls: &[MemberUrl]) -> Self {
+        Self {
+            urls: BTreeMap::from([(name.to_owned(), urls.to_vec())]),
+        }
+    }
+
     /// Reads `name=url,name=url`. A name may occur several times, once for each of its URLs.
     pub fn parse(text: &str) -> Result<Self, InitialClusterError> {
         let mut urls: BTreeMap<String, Vec<MemberUrl>> = BTreeMap::new();
@@ -51,33 +133,49 @@ impl InitialCluster {
     }
 
     /// Checks that a new cluster lists this member under exactly these URLs, and no URL twice.
-    pub fn check_bootstrap(&self, name: &str, advertised: &[MemberUrl]) -> Result<(), InitialClusterError> {
+    pub fn check_bootstrap(
+        &self,
+        name: &str,
+        advertised: &[MemberUrl],
+        resolved: &Resolved,
+    ) -> Result<(), InitialClusterError> {
         if self.urls.is_empty() {
             return Err(InitialClusterError::Unset);
         }
         self.check_join(name)?;
         let of_name = |url: &MemberUrl| format!("{name}={url}");
         let listed = &self.urls[name];
-        let lacking = |these: &[MemberUrl], those: &[MemberUrl]| -> Vec<MemberUrl> {
-            let those: BTreeSet<_> = those.iter().map(normalised).collect();
-            let lacks = |url: &&MemberUrl| !those.contains(&normalised(url));
-            these.iter().filter(lacks).cloned().collect()
-        };
-        let missing = lacking(listed, advertised);
+        let missing = resolved.lacking(listed, advertised);
         if !missing.is_empty() {
             return Err(InitialClusterError::NotAdvertised {
                 missing: join(missing.iter().map(of_name)),
-                advertised: join(advertised.iter().map(ToString::to_string)),
+                advertised: join(texts(advertised).into_iter()),
+                reason: resolved.difference(advertised, listed),
             });
         }
-        let missing = lacking(advertised, listed);
+        let missing = resolved.lacking(advertised, listed);
         if !missing.is_empty() {
             return Err(InitialClusterError::NotListed {
-                missing: join(missing.iter().map(ToString::to_string)),
+                missing: join(texts(&missing).into_iter()),
                 listed: join(advertised.iter().map(of_name)),
             });
         }
         Ok(())
+    }
+
+    /// The URLs of one member; none if it is not listed.
+    pub fn urls_of(&self, name: &str) -> &[MemberUrl] {
+        self.urls.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// How many members are listed.
+    pub fn len(&self) -> usize {
+        self.urls.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.urls.is_empty()
     }
 
     /// Checks that a member that joins a running cluster is listed, and no URL twice. The others already know its URLs.
@@ -121,12 +219,16 @@ impl InitialCluster {
     }
 }
 
-/// Treats `localhost` as 127.0.0.1. etcd also resolves other names; here they must be equal.
+/// Treats `localhost` as 127.0.0.1.
 fn normalised(url: &MemberUrl) -> String {
     match url.host() {
         "localhost" => url.as_str().replacen("localhost", "127.0.0.1", 1),
         _ => url.as_str().to_owned(),
     }
+}
+
+fn texts(urls: &[MemberUrl]) -> Vec<String> {
+    urls.iter().map(ToString::to_string).collect()
 }
 
 fn join(parts: impl Iterator<Item = String>) -> String {
@@ -189,14 +291,10 @@ mod tests {
         let three = InitialCluster::parse(THREE).unwrap();
         let urls = |list| MemberUrl::parse_list(list).unwrap();
         assert_eq!(three.to_string(), THREE);
-        assert_eq!(
-            three.check_bootstrap("m1", &urls("http://127.0.0.1:47380")),
-            Ok(())
-        );
-        assert_eq!(
-            three.check_bootstrap("m1", &urls("http://localhost:47380")),
-            Ok(())
-        );
+        let unresolved = Resolved::default();
+        for own in ["http://127.0.0.1:47380", "http://localhost:47380"] {
+            assert_eq!(three.check_bootstrap("m1", &urls(own), &unresolved), Ok(()));
+        }
         let cases = [
             (
                 THREE,
@@ -220,7 +318,15 @@ mod tests {
                 "a=http://a:1,a=http://a:2",
                 "a",
                 "http://a:1",
-                "--initial-cluster has a=http://a:2 but missing from --initial-advertise-peer-urls=http://a:1",
+                "--initial-cluster has a=http://a:2 but missing from --initial-advertise-peer-urls=http://a:1 (len([\"http://a:1\"]) != \
+                 len([\"http://a:1\", \"http://a:2\"]))",
+            ),
+            (
+                "a=http://a:1",
+                "a",
+                "http://b:1",
+                "--initial-cluster has a=http://a:1 but missing from --initial-advertise-peer-urls=http://b:1 (resolved urls: \
+                 \"http://b:1\" != \"http://a:1\")",
             ),
             (
                 "a=http://a:1",
@@ -231,9 +337,34 @@ mod tests {
         ];
         for (list, name, advertised, message) in cases {
             let list = InitialCluster::parse(list).unwrap();
-            let error = list.check_bootstrap(name, &urls(advertised)).unwrap_err();
+            let error = list
+                .check_bootstrap(name, &urls(advertised), &unresolved)
+                .unwrap_err();
             assert_eq!(error.to_string(), message);
         }
         assert!(InitialCluster::parse("m1").is_err());
+    }
+    #[test]
+    fn urls_that_look_different_may_be_the_same_place() {
+        let listed = InitialCluster::parse("a=http://a.example:1").unwrap();
+        let own = MemberUrl::parse_list("http://10.0.0.1:1").unwrap();
+        let mut resolved = Resolved::default();
+        resolved.insert(&own[0], vec!["10.0.0.1:1".parse().unwrap()]);
+        let addresses = ["10.0.0.7:1", "10.0.0.1:1"].map(|address| address.parse().unwrap());
+        let name = MemberUrl::parse("http://a.example:1").unwrap();
+        resolved.insert(&name, addresses[..1].to_vec());
+        let error = listed
+            .check_bootstrap("a", &own, &resolved)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("(resolved urls: \"http://10.0.0.1:1\" != \"http://10.0.0.7:1\")"),
+            "{error}"
+        );
+        resolved.insert(&name, addresses.to_vec());
+        assert_eq!(listed.check_bootstrap("a", &own, &resolved), Ok(()));
+        let secure = MemberUrl::parse_list("https://10.0.0.1:1").unwrap();
+        resolved.insert(&secure[0], vec![addresses[1]]);
+        assert!(listed.check_bootstrap("a", &secure, &resolved).is_err());
     }
 }

@@ -10,6 +10,6 @@ mod member_url;
 mod membership;
 
 pub use id::{cluster_id, member_id};
-pub use initial::{InitialCluster, InitialClusterError};
+pub use initial::{InitialCluster, InitialClusterError, Resolved};
 pub use member_url::{MemberUrl, Scheme, UrlError};
 pub use membership::Membership;

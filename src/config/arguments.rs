@@ -24,7 +24,7 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-const SWITCHES: [&str; 16] = [
+const SWITCHES: [&str; 18] = [
     "force-new-cluster",
     "auto-promote",
     "enable-grpc-gateway",
@@ -41,6 +41,8 @@ const SWITCHES: [&str; 16] = [
     "peer-skip-client-san-verification",
     "experimental-initial-corrupt-check",
     "experimental-compact-hash-check-enabled",
+    "discovery-insecure-transport",
+    "discovery-insecure-skip-tls-verify",
 ];
 
 /// Whether a flag needs no value.

@@ -32,6 +32,16 @@ pub enum Error {
     AdvertiseClientUrls(String, UrlError),
     #[error("--advertise-client-urls is required when --listen-client-urls is set explicitly")]
     AdvertiseClientUrlsUnset,
+    /// etcd 3.6's text: it has the same four.
+    #[error(
+        "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \"discovery\", \"discovery-endpoints\" \
+         or \"discovery-srv\""
+    )]
+    BootstrapFlags,
+    #[error("both --discovery-token and --discovery-endpoints must be set")]
+    DiscoveryTokenOrEndpoints,
+    #[error("--discovery-endpoints must not contain empty endpoints")]
+    DiscoveryEndpointEmpty,
     #[error("--heartbeat-interval must be >0 (set to 0ms)")]
     HeartbeatZero,
     #[error("--election-timeout must be >0 (set to 0ms)")]

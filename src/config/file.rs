@@ -3,7 +3,7 @@
 use super::Error;
 use serde_json::{Map, Value};
 
-/// A map of settings, and the flags that its keys stand for: key and flag.
+/// A map of settings, and the flags that its keys stand for: key and flag. A dot stands before the key of a map inside.
 type Block = (&'static str, &'static [(&'static str, &'static str)]);
 
 const BLOCKS: &[Block] = &[
@@ -45,6 +45,27 @@ const BLOCKS: &[Block] = &[
             ("reuse-address", "socket-reuse-address"),
         ],
     ),
+    (
+        "discovery-config",
+        &[
+            ("token", "discovery-token"),
+            ("client.endpoints", "discovery-endpoints"),
+            ("client.dial-timeout", "discovery-dial-timeout"),
+            ("client.request-timeout", "discovery-request-timeout"),
+            ("client.keepalive-time", "discovery-keepalive-time"),
+            ("client.keepalive-timeout", "discovery-keepalive-timeout"),
+            ("client.secure.insecure-transport", "discovery-insecure-transport"),
+            (
+                "client.secure.insecure-skip-tls-verify",
+                "discovery-insecure-skip-tls-verify",
+            ),
+            ("client.secure.cert", "discovery-cert"),
+            ("client.secure.key", "discovery-key"),
+            ("client.secure.cacert", "discovery-cacert"),
+            ("client.auth.username", "discovery-user"),
+            ("client.auth.password", "discovery-password"),
+        ],
+    ),
 ];
 
 /// The flags that a file sets, each as one word, `--name=value`.
@@ -61,7 +82,7 @@ pub fn flags(path: &str, text: &str) -> Result<Vec<String>, Error> {
             let Value::Object(block) = value else {
                 return Err(bad(format!("{key:?} is no map")));
             };
-            for (inner, value) in block {
+            for (inner, value) in leaves(block) {
                 let flag = flags.iter().find(|(known, _)| *known == inner);
                 let (_, flag) = flag.ok_or_else(|| bad(format!("unknown field \"{key}.{inner}\"")))?;
                 words.extend(word(flag, &value).map_err(|reason| bad(format!("{key}.{inner}: {reason}")))?);
@@ -73,6 +94,21 @@ pub fn flags(path: &str, text: &str) -> Result<Vec<String>, Error> {
         }
     }
     Ok(words)
+}
+
+/// The values of a map and of the maps inside it.
+fn leaves(map: Map<String, Value>) -> Vec<(String, Value)> {
+    let mut found = Vec::new();
+    for (key, value) in map {
+        match value {
+            Value::Object(inner) => {
+                let inner = leaves(inner).into_iter();
+                found.extend(inner.map(|(last, value)| (format!("{key}.{last}"), value)));
+            }
+            value => found.push((key, value)),
+        }
+    }
+    found
 }
 
 /// A flag that is set, unless the value is empty.
@@ -120,6 +156,12 @@ client-transport-security:
   client-cert-auth: false
 peer-transport-security:
   allowed-cn: [a, b]
+discovery-config:
+  token: t
+  client:
+    endpoints: [http://d1:2379, http://d2:2379]
+    dial-timeout: 3000000000
+    secure: {cacert: ca.pem}
 ";
         let expected = [
             "--name=m1",
@@ -133,6 +175,10 @@ peer-transport-security:
             "--cert-file=path/to/cert",
             "--client-cert-auth=false",
             "--peer-cert-allowed-cn=a,b",
+            "--discovery-token=t",
+            "--discovery-endpoints=http://d1:2379,http://d2:2379",
+            "--discovery-dial-timeout=3000000000ns",
+            "--discovery-cacert=ca.pem",
         ];
         let mut words = flags("f", text).expect("sound");
         words.sort();
@@ -151,6 +197,10 @@ peer-transport-security:
             (
                 "peer-transport-security: {cert: x}",
                 "unknown field \"peer-transport-security.cert\"",
+            ),
+            (
+                "discovery-config: {client: {tokn: x}}",
+                "unknown field \"discovery-config.client.tokn\"",
             ),
             (
                 "peer-transport-security: x",

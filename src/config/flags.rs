@@ -1,6 +1,7 @@
 //! The flags themselves, and how the environment joins them (etcd's pkg/flags/flag.go).
 
 use super::arguments::{Normalised, is_switch};
+use super::discovery_flags::DiscoveryFlags;
 use super::server::Server;
 use super::tls_flags::TlsFlags;
 use super::values::{
@@ -49,6 +50,8 @@ pub struct Flags {
     /// `new`, or `existing` to join a cluster.
     #[arg(long, default_value = "new", value_parser = cluster_state)]
     pub initial_cluster_state: String,
+    #[command(flatten)]
+    pub discovery: DiscoveryFlags,
     /// Go on alone after the majority is lost for good: all other members are removed, and nobody is asked. For one start.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -309,9 +312,14 @@ fn words_of_environment(
                 });
             }
             words.push(word);
+            let hidden = "******".to_owned();
+            let shown = match name.as_str() {
+                "discovery-user" | "discovery-password" => &hidden,
+                _ => value,
+            };
             notices.push(Notice::info(
                 "recognized and used environment variable",
-                [("variable-name", variable), ("variable-value", value)],
+                [("variable-name", variable), ("variable-value", shown)],
             ));
         }
     }

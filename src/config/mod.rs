@@ -7,6 +7,7 @@
 //! comes back.
 
 mod arguments;
+mod discovery_flags;
 mod error;
 mod features;
 mod file;
@@ -19,6 +20,7 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use discovery_flags::{Credentials, Discovery, DiscoveryEndpoints, DiscoverySrv, DiscoveryUrl};
 pub use error::Error;
 pub use server::{ClusterState, Server};
 pub use tls_flags::Tls;

@@ -31,7 +31,6 @@ use Otherwise::{Refuse, Warn};
 
 const BBOLT: Otherwise = Warn("it tunes bbolt, and the storage engine is another one");
 const NO_AUTH: Otherwise = Warn("there is no authentication yet");
-const NO_DISCOVERY: Otherwise = Refuse(", list the members with --initial-cluster");
 const NO_TRACING: Otherwise = Warn("there is no distributed tracing");
 const NO_PROXY: Otherwise = Refuse(", proxies are not supported");
 
@@ -262,54 +261,6 @@ const FLAGS: &[OtherFlag] = &[
         "false",
         Refuse(", every acknowledged write is synced"),
     ),
-    ("discovery", Text, "", NO_DISCOVERY),
-    ("discovery-proxy", Text, "", NO_DISCOVERY),
-    ("discovery-fallback", Text, "proxy", Warn("there is no discovery")),
-    ("discovery-srv", Text, "", NO_DISCOVERY),
-    ("discovery-srv-name", Text, "", NO_DISCOVERY),
-    ("discovery-token", Text, "", NO_DISCOVERY),
-    ("discovery-endpoints", Text, "", NO_DISCOVERY),
-    (
-        "discovery-dial-timeout",
-        Duration,
-        "2s",
-        Warn("there is no discovery"),
-    ),
-    (
-        "discovery-request-timeout",
-        Duration,
-        "5s",
-        Warn("there is no discovery"),
-    ),
-    (
-        "discovery-keepalive-time",
-        Duration,
-        "2s",
-        Warn("there is no discovery"),
-    ),
-    (
-        "discovery-keepalive-timeout",
-        Duration,
-        "6s",
-        Warn("there is no discovery"),
-    ),
-    (
-        "discovery-insecure-transport",
-        Switch,
-        "true",
-        Warn("there is no discovery"),
-    ),
-    (
-        "discovery-insecure-skip-tls-verify",
-        Switch,
-        "false",
-        Warn("there is no discovery"),
-    ),
-    ("discovery-cert", Text, "", Warn("there is no discovery")),
-    ("discovery-key", Text, "", Warn("there is no discovery")),
-    ("discovery-cacert", Text, "", Warn("there is no discovery")),
-    ("discovery-user", Text, "", Warn("there is no discovery")),
-    ("discovery-password", Text, "", Warn("there is no discovery")),
     ("proxy", Text, "off", NO_PROXY),
     ("proxy-failure-wait", Number, "5000", Warn("there is no proxy")),
     (

@@ -1,6 +1,7 @@
 //! What a member is started with, checked.
 
 use super::Error;
+use super::discovery_flags::{self, Discovery};
 use super::features::Features;
 use super::flags::Flags;
 use super::tls_flags::{self, Tls};
@@ -35,6 +36,8 @@ pub struct Server {
     pub initial_cluster_state: ClusterState,
     /// Whether a member that is there goes on alone.
     pub force_new_cluster: bool,
+    /// Where a new cluster learns of its members; none: from the list above.
+    pub discovery: Option<Discovery>,
     pub heartbeat_interval_ms: u64,
     pub election_timeout_ms: u64,
     pub snapshot_count: u64,
@@ -83,6 +86,7 @@ impl Server {
             features.initial_corrupt_check || flags.experimental_initial_corrupt_check;
         let log = log_options(&flags)?;
         check_urls(&flags)?;
+        let discovery = discovery_flags::read(&flags, &mut notices)?;
         check_times(&flags)?;
         if flags.given.contains("listen-client-urls") && !flags.given.contains("advertise-client-urls") {
             return Err(Error::AdvertiseClientUrlsUnset);
@@ -109,6 +113,7 @@ impl Server {
                 _ => ClusterState::New,
             },
             force_new_cluster: flags.force_new_cluster,
+            discovery,
             heartbeat_interval_ms: flags.heartbeat_interval,
             election_timeout_ms: flags.election_timeout,
             snapshot_count: flags.snapshot_count,
@@ -147,17 +152,16 @@ impl Server {
         std::iter::once(self.data_dir.as_path()).chain(self.wal_dir.as_deref())
     }
 
-    /// The members that a data directory without a member begins with, checked as etcd does. A directory that has one
-    /// knows its members: there the flag is not even read.
+    /// The members that a data directory without a member begins with. A directory that has one knows its members: there
+    /// the flag is not even read.
     pub fn initial_cluster(&self) -> Result<InitialCluster, Error> {
-        let cluster = InitialCluster::parse(&self.initial_cluster_text)?;
-        match self.initial_cluster_state {
-            ClusterState::New => {
-                cluster.check_bootstrap(&self.name, &self.initial_advertise_peer_urls)?;
-            }
-            ClusterState::Existing => cluster.check_join(&self.name)?,
-        }
-        Ok(cluster)
+        Ok(InitialCluster::parse(&self.initial_cluster_text)?)
+    }
+
+    /// The token that goes into the ids of a new cluster and its members.
+    pub fn cluster_token(&self) -> &str {
+        let of_discovery = self.discovery.as_ref().and_then(Discovery::token);
+        of_discovery.unwrap_or(&self.initial_cluster_token)
     }
 }
 
@@ -191,6 +195,10 @@ fn data_dir(flags: &Flags, notices: &mut Vec<Notice>) -> String {
 
 /// etcd: UpdateDefaultClusterFromName, for `etcd --name=abc` alone.
 fn initial_cluster_text(flags: &Flags) -> String {
+    if discovery_flags::replaces_initial_cluster(&flags.discovery) && !flags.given.contains("initial-cluster")
+    {
+        return String::new();
+    }
     if flags.name == DEFAULT_NAME || flags.initial_cluster != DEFAULT_INITIAL_CLUSTER {
         return flags.initial_cluster.clone();
     }

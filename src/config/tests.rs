@@ -438,20 +438,6 @@ fn version_help_and_subcommands_leave_the_server_alone() {
     assert_eq!((name, arguments.len()), ("bench", 4));
 }
 
-#[test]
-fn the_first_list_of_members_must_hold_this_one() {
-    let bad = server("--name a --initial-cluster b=http://localhost:2380", &[]);
-    assert_eq!(
-        bad.initial_cluster().unwrap_err().to_string(),
-        "error setting up initial cluster: couldn't find local name \"a\" in the initial cluster configuration"
-    );
-    let joining = server(
-        "--name a --initial-cluster a=http://x:1,b=http://b:1 --initial-cluster-state existing",
-        &[],
-    );
-    assert!(joining.initial_cluster().is_ok());
-}
-
 /// Of 3.4 to 3.7, without those that etcd itself ignores.
 const ETCDS_FLAGS: &str = "name data-dir wal-dir snapshot-count heartbeat-interval election-timeout initial-election-tick-advance \
     listen-peer-urls listen-client-urls listen-client-http-urls max-snapshots max-wals quota-backend-bytes \

@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
+mod names;
 mod socket;
 
 use bytes::{Buf, BytesMut};
@@ -15,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub use names::{lookup_service, resolve};
 pub use std::time::Instant;
 
 /// Runs the program's main future. Actors can be started inside.

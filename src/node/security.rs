@@ -3,7 +3,7 @@
 
 use crate::bootstrap::StartError;
 use crate::cluster::MemberUrl;
-use crate::config;
+use crate::config::{self, Discovery};
 use crate::storage::directory::DataDirectory;
 use crate::tls::{self, Acceptor, Connector, Settings};
 use std::path::Path;
@@ -54,11 +54,16 @@ impl Security {
         let mut clients = [&config.listen_client_urls, &config.listen_metrics_urls].into_iter();
         let clients = clients.any(|urls| secure(urls).is_some());
         let dialler = (!peer.is_empty() || !peer.trusted_ca_file.is_empty()).then(|| peer.connector());
+        let mut dialler = dialler.transpose().map_err(|source| failed(PEERS, source))?;
+        if let (Some(Discovery::Srv(srv)), "") = (&config.discovery, peer.trusted_ca_file.as_str()) {
+            // Anyone can have a certificate for a name in somebody's records; etcd wants the domain's, too.
+            dialler = dialler.map(|dialler| dialler.for_servers_named(&srv.domain));
+        }
         Ok(Self {
             // The thread that serves members carries raft.
             peers: acceptor(&peer, peers, PEERS)?.map(Acceptor::paced),
             clients: acceptor(&client, clients, CLIENTS)?,
-            dialler: dialler.transpose().map_err(|source| failed(PEERS, source))?,
+            dialler,
         })
     }
 }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Connector {
     config: Arc<Reloaded<ClientConfig>>,
+    /// Whose certificate the other end must have, whatever its address.
+    name: Option<Arc<str>>,
 }
 
 impl fmt::Debug for Connector {
@@ -53,10 +55,21 @@ impl Connector {
     pub(super) fn new(config: Reloaded<ClientConfig>) -> Self {
         Self {
             config: Arc::new(config),
+            name: None,
         }
     }
 
-    /// Performs the handshake with `address` (`host:port`). The other end's certificate must be valid for its host.
+    /// The same for servers whose certificates are for `name`.
+    #[must_use]
+    pub fn for_servers_named(self, name: &str) -> Self {
+        Self {
+            name: Some(name.into()),
+            ..self
+        }
+    }
+
+    /// Performs the handshake with `address` (`host:port`). The other end's certificate must be valid for its host, unless another name
+    /// was given.
     pub async fn connect(
         &self,
         stream: env::Stream,
@@ -67,6 +80,7 @@ impl Connector {
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'))
             .unwrap_or(host);
+        let host = self.name.as_deref().unwrap_or(host);
         let name =
             ServerName::try_from(host.to_owned()).map_err(|_| HandshakeError::Name(host.to_owned()))?;
         let connector = tokio_rustls::TlsConnector::from(self.config.current().await);

@@ -76,8 +76,17 @@ impl Settings {
         Ok(Acceptor::new(Reloaded::new(files, build)?))
     }
 
-    /// For dialling. Automatic certificates are not verified, as in etcd.
+    /// For dialling with gRPC. Automatic certificates are not verified, as in etcd.
     pub fn connector(&self) -> Result<Connector, TlsError> {
+        self.connector_for(PROTOCOLS[0])
+    }
+
+    /// For dialling with HTTP/1.1.
+    pub fn http_connector(&self) -> Result<Connector, TlsError> {
+        self.connector_for(PROTOCOLS[1])
+    }
+
+    fn connector_for(&self, protocol: &'static [u8]) -> Result<Connector, TlsError> {
         let settings = self.clone();
         let pair = match self.client_pair()? {
             Some(pair) => Some(pair),
@@ -100,7 +109,7 @@ impl Settings {
                 Some(path) => Some(trusted(path, next(), &settings.provider())?),
                 None => Some(system_authorities(&settings.provider())?),
             };
-            settings.client_config(shown, trust)
+            settings.client_config(protocol, shown, trust)
         };
         Ok(Connector::new(Reloaded::new(files, build)?))
     }
@@ -159,6 +168,7 @@ impl Settings {
 
     fn client_config(
         &self,
+        protocol: &[u8],
         shown: Option<(&Pair, &[u8], &[u8])>,
         trust: Option<Trust>,
     ) -> Result<ClientConfig, TlsError> {
@@ -183,8 +193,7 @@ impl Settings {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
             }
         };
-        // All dialling is for gRPC.
-        config.alpn_protocols = vec![PROTOCOLS[0].to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         Ok(config)
     }
 

@@ -7,6 +7,7 @@
 
 mod corruption;
 mod data_dir;
+mod discovery;
 mod divergence;
 mod errors;
 mod flags;

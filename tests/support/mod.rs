@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod etcdctl;
 pub mod http;
 pub mod kv_client;
+pub mod name_server;
 pub mod poll;
 pub mod ports;
 pub mod process;

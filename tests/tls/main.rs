@@ -5,6 +5,7 @@
 
 mod authority;
 mod automatic;
+mod discovery;
 mod files;
 mod flags;
 mod foreign;

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
 pub mod clock;
+mod names;
 pub mod network;
 mod stream;
 pub mod threads;
@@ -11,6 +12,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use clock::{now, sleep_until, unix_time};
+pub use names::{lookup_service, resolve};
 pub use std::time::Instant;
 pub use stream::{Listener, Stream, connect};
 

@@ -1,0 +1,36 @@
+//! Names as the operating system and its name servers know them.
+
+use crate::env::ServiceRecord;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::proto::rr::RData;
+use std::io;
+use std::net::SocketAddr;
+
+/// Where `host:port` is: all its addresses, by the system's own rules (`/etc/hosts` and others come before DNS).
+pub async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host(address).await?.collect())
+}
+
+/// The records of a service, such as `_etcd-server._tcp.example.com`, from the name servers of `/etc/resolv.conf`.
+pub async fn lookup_service(name: &str) -> io::Result<Vec<ServiceRecord>> {
+    let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
+    let found = resolver.map_err(io::Error::other)?.srv_lookup(name).await;
+    let found = found.map_err(|error| {
+        let reason = match &error {
+            error if error.is_no_records_found() => "no such host".to_owned(),
+            error => error.to_string(),
+        };
+        io::Error::other(format!("lookup {name}: {reason}"))
+    })?;
+    let records = found.answers().iter().filter_map(|record| match &record.data {
+        RData::SRV(service) => Some(ServiceRecord {
+            priority: service.priority,
+            target: service.target.to_ascii().trim_end_matches('.').to_owned(),
+            port: service.port,
+        }),
+        _ => None,
+    });
+    let mut records: Vec<_> = records.collect();
+    records.sort();
+    Ok(records)
+}
