@@ -190,7 +190,7 @@ async fn begin(
 ) -> Option<MaybeTlsStream> {
     let begun = tokio::select! {
         biased;
-        begun = ways.begin(stream) => begun,
+        begun = ways.begin(stream, remote) => begun,
         () = phases.reached(ServerPhase::Draining) => return None,
         () = place.asked_to_leave() => {
             if let Some(others) = complaints.full.pass(env::now()) {

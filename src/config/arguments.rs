@@ -24,7 +24,7 @@ const IGNORED: [&str; 15] = [
 ];
 
 /// Flags that need no value; one can follow `=`.
-const SWITCHES: [&str; 18] = [
+const SWITCHES: [&str; 19] = [
     "force-new-cluster",
     "auto-promote",
     "enable-grpc-gateway",
@@ -39,6 +39,7 @@ const SWITCHES: [&str; 18] = [
     "peer-client-cert-auth",
     "peer-auto-tls",
     "peer-skip-client-san-verification",
+    "experimental-peer-skip-client-san-verification",
     "experimental-initial-corrupt-check",
     "experimental-compact-hash-check-enabled",
     "discovery-insecure-transport",

@@ -188,12 +188,6 @@ const FLAGS: &[OtherFlag] = &[
         Warn("defragmentation stops nobody"),
     ),
     (
-        "experimental-peer-skip-client-san-verification",
-        Switch,
-        "false",
-        Warn("it is always skipped"),
-    ),
-    (
         "enable-log-rotation",
         Switch,
         "false",

@@ -76,8 +76,8 @@ pub struct TlsFlags {
     /// Cipher suites of TLS 1.2 in order of preference, comma-separated; all secure ones if empty.
     #[arg(long, default_value = "")]
     pub cipher_suites: String,
-    /// Skip the check of a member's address against its certificate. Always skipped.
-    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+    /// Do not check that a member's certificate is for the address that the member dials from.
+    #[arg(long, alias = "experimental-peer-skip-client-san-verification", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
     pub peer_skip_client_san_verification: bool,
     /// Minimum TLS version: TLS1.2 or TLS1.3.
@@ -152,6 +152,7 @@ pub fn read(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Tls, Error> {
             crl_file: given.peer_crl_file.clone(),
             allowed_cns: list(&given.peer_cert_allowed_cn),
             allowed_hostnames: list(&given.peer_cert_allowed_hostname),
+            skip_client_san_verification: given.peer_skip_client_san_verification,
             ..common
         },
         client_automatic: given.auto_tls,

@@ -176,7 +176,7 @@ fn message(member: &mut TestMember, draft: Draft) -> peer::Message {
                 conf_state: Some(conf_state),
                 index: index.resolve(last),
                 term: term_of.resolve(term),
-                stream: 0,
+                ..peer::SnapshotMetadata::default()
             }
         });
     peer::Message {

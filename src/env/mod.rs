@@ -44,7 +44,7 @@ pub use service_manager::{ServiceState, tell_service_manager, watchdog_interval}
 pub use tasks::TaskThread;
 pub use world::{
     Instant, Listener, Stream, ThreadHandle, block_on, blocking, connect, disk_read, disk_sync,
-    end_by_signal, ignore_unhandled_signals, lookup_service, now, processors, random_u64, resolve,
+    end_by_signal, ignore_unhandled_signals, lookup_service, names_of, now, processors, random_u64, resolve,
     shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
     with_patient_threads,
 };

@@ -16,7 +16,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub use names::{lookup_service, resolve};
+pub use names::{lookup_service, names_of, resolve};
 pub use std::time::Instant;
 
 /// Runs the program's main future. Actors can be started inside.

@@ -59,9 +59,14 @@ impl Security {
             // Anyone can have a certificate for a name in somebody's records; etcd wants the domain's, too.
             dialler = dialler.map(|dialler| dialler.for_servers_named(&srv.domain));
         }
+        let checks_address = !peer.skip_client_san_verification;
+        let peers = acceptor(&peer, peers, PEERS)?.map(|acceptor| match checks_address {
+            true => acceptor.checking_address(),
+            false => acceptor,
+        });
         Ok(Self {
             // The thread that serves members carries raft.
-            peers: acceptor(&peer, peers, PEERS)?.map(Acceptor::paced),
+            peers: peers.map(Acceptor::paced),
             clients: acceptor(&client, clients, CLIENTS)?,
             dialler,
         })

@@ -1,6 +1,7 @@
 //! The accepting side: a listener with TLS, without it, or with both on one port, as in etcd when the same address is given with
 //! both schemes.
 
+use super::client_address;
 use super::pace::Pace;
 use super::reload::Reloaded;
 use super::stream::FirstByte;
@@ -9,6 +10,7 @@ use crate::env;
 use crate::limits::SILENT_CONNECTION_MAX;
 use rustls::ServerConfig;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ pub struct Acceptor {
     config: Arc<Reloaded<ServerConfig>>,
     /// For a port on a thread that has other work.
     pace: Option<Arc<Pace>>,
+    /// Certificates must be for the address that they come from.
+    checks_address: bool,
 }
 
 impl fmt::Debug for Acceptor {
@@ -34,6 +38,16 @@ impl Acceptor {
         Self {
             config: Arc::new(config),
             pace: None,
+            checks_address: false,
+        }
+    }
+
+    /// The same, for dialling members: their certificates must be for the address that they dial from.
+    #[must_use]
+    pub fn checking_address(self) -> Self {
+        Self {
+            checks_address: true,
+            ..self
         }
     }
 
@@ -46,13 +60,19 @@ impl Acceptor {
         }
     }
 
-    async fn accept(&self, stream: FirstByte) -> Result<MaybeTlsStream, HandshakeError> {
+    async fn accept(&self, stream: FirstByte, from: SocketAddr) -> Result<MaybeTlsStream, HandshakeError> {
         let acceptor = tokio_rustls::TlsAcceptor::from(self.config.current().await);
         let handshake = acceptor.accept(stream);
         let stream = match &self.pace {
             Some(pace) => pace.spread(handshake).await?,
             None => handshake.await?,
         };
+        let (_, connection) = stream.get_ref();
+        let end = connection.peer_certificates().and_then(<[_]>::first);
+        // A unix socket has no address.
+        if let Some(end) = end.filter(|_| self.checks_address && !from.ip().is_unspecified()) {
+            client_address::check(end, from.ip()).await?;
+        }
         Ok(MaybeTlsStream::Secure(Box::new(stream.into())))
     }
 }
@@ -81,7 +101,11 @@ impl Ways {
 
     /// Performs the handshake of an accepted connection, once the other end has sent something. Do not call it in the accept
     /// loop: the other end may be slow.
-    pub async fn begin(&self, mut stream: env::Stream) -> Result<MaybeTlsStream, HandshakeError> {
+    pub async fn begin(
+        &self,
+        mut stream: env::Stream,
+        from: SocketAddr,
+    ) -> Result<MaybeTlsStream, HandshakeError> {
         if let Self::Plain = self {
             // An error will show when the stream is read.
             let spoken = env::timeout(SILENT_CONNECTION_MAX, stream.readable()).await;
@@ -91,20 +115,20 @@ impl Ways {
             };
         }
         // Boxed, so that it does not enlarge the tasks of plain connections.
-        let shake = Box::pin(self.shake(stream));
+        let shake = Box::pin(self.shake(stream, from));
         env::timeout(HANDSHAKE_TIMEOUT, shake)
             .await
             .unwrap_or(Err(HandshakeError::TimedOut(HANDSHAKE_TIMEOUT)))
     }
 
-    async fn shake(&self, stream: env::Stream) -> Result<MaybeTlsStream, HandshakeError> {
+    async fn shake(&self, stream: env::Stream, from: SocketAddr) -> Result<MaybeTlsStream, HandshakeError> {
         match self {
             Self::Plain => Ok(MaybeTlsStream::Plain(stream)),
-            Self::Secure(acceptor) => acceptor.accept(FirstByte::none(stream)).await,
+            Self::Secure(acceptor) => acceptor.accept(FirstByte::none(stream), from).await,
             Self::Both(acceptor) => {
                 let stream = FirstByte::look(stream).await?;
                 if stream.begins_handshake() {
-                    acceptor.accept(stream).await
+                    acceptor.accept(stream, from).await
                 } else {
                     Ok(MaybeTlsStream::Told(stream))
                 }

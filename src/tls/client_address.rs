@@ -23,17 +23,20 @@ pub(super) async fn check(end: &CertificateDer<'_>, address: IpAddr) -> Result<(
     if places.fits(address) {
         return Ok(());
     }
-    if !places.names.is_empty() {
-        let known = env::names_of(address).await;
-        if known.iter().any(|name| places.has_name(name)) {
+    // Most names resolve from a file at once. Going back from an address to its names may take a name server that is away.
+    for name in places.names.iter().filter(|name| !name.starts_with("*.")) {
+        let resolved = env::resolve(&format!("{name}:0")).await.unwrap_or_default();
+        if resolved.iter().any(|found| found.ip().to_canonical() == address) {
             return Ok(());
         }
-        for name in places.names.iter().filter(|name| !name.starts_with("*.")) {
-            let resolved = env::resolve(&format!("{name}:0")).await.unwrap_or_default();
-            if resolved.iter().any(|found| found.ip().to_canonical() == address) {
-                return Ok(());
-            }
-        }
+    }
+    if !places.names.is_empty()
+        && env::names_of(address)
+            .await
+            .iter()
+            .any(|name| places.has_name(name))
+    {
+        return Ok(());
     }
     Err(places.refusal(address))
 }
@@ -74,10 +77,16 @@ impl Places {
     fn refusal(&self, address: IpAddr) -> HandshakeError {
         let text = if self.names.is_empty() {
             let addresses: Vec<_> = self.addresses.iter().map(ToString::to_string).collect();
-            format!("x509: certificate is valid for {}, not {address}", addresses.join(", "))
+            format!(
+                "x509: certificate is valid for {}, not {address}",
+                addresses.join(", ")
+            )
         } else {
             let names: Vec<_> = self.names.iter().map(|name| format!("{name:?}")).collect();
-            format!("tls: \"{address}\" does not match any of DNSNames [{}]", names.join(" "))
+            format!(
+                "tls: \"{address}\" does not match any of DNSNames [{}]",
+                names.join(" ")
+            )
         };
         HandshakeError::OtherAddress(text)
     }
@@ -96,7 +105,10 @@ mod tests {
 
     fn certificate(names: &[&str]) -> CertificateDer<'static> {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        rcgen::generate_simple_self_signed(names).expect("a certificate").cert.into()
+        rcgen::generate_simple_self_signed(names)
+            .expect("a certificate")
+            .cert
+            .into()
     }
 
     #[test]
@@ -106,10 +118,19 @@ mod tests {
             (&[][..], None),
             (&["10.0.0.1", "10.0.0.2"], None),
             (&["::ffff:10.0.0.1"], None),
-            (&["10.0.0.2", "fd00::1"], Some("x509: certificate is valid for 10.0.0.2, fd00::1, not 10.0.0.1")),
+            (
+                &["10.0.0.2", "fd00::1"],
+                Some("x509: certificate is valid for 10.0.0.2, fd00::1, not 10.0.0.1"),
+            ),
         ] {
-            let checked = check(&certificate(names), dialled_from).now_or_never().expect("nothing to resolve");
-            assert_eq!(checked.err().map(|error| error.to_string()).as_deref(), refusal, "{names:?}");
+            let checked = check(&certificate(names), dialled_from)
+                .now_or_never()
+                .expect("nothing to resolve");
+            assert_eq!(
+                checked.err().map(|error| error.to_string()).as_deref(),
+                refusal,
+                "{names:?}"
+            );
         }
     }
 

@@ -52,6 +52,9 @@ pub enum HandshakeError {
     Silent(std::time::Duration),
     #[error("{0:?} is no name that a certificate could be for")]
     Name(String),
+    /// The certificate is for other addresses than the one that it comes from. The text is Go's, or etcd's.
+    #[error("{0}")]
+    OtherAddress(String),
     #[error("{0}")]
     Unusable(#[from] TlsError),
 }

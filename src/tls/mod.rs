@@ -12,6 +12,7 @@ mod acceptor;
 mod automatic;
 mod certificate;
 mod checks;
+mod client_address;
 mod connector;
 mod error;
 mod explain;

@@ -186,8 +186,8 @@ mod tests {
             let listener = env::Listener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("an address").to_string();
             let accepting = async {
-                let (stream, _) = listener.accept().await.expect("a connection");
-                ways.begin(stream).await.expect("a handshake")
+                let (stream, remote) = listener.accept().await.expect("a connection");
+                ways.begin(stream, remote).await.expect("a handshake")
             };
             let connecting = async {
                 let stream = env::connect(&address).await.expect("a connection");
@@ -220,8 +220,8 @@ mod tests {
         let ways = Ways::Secure(server.acceptor().expect("sound files"));
         let connector = client.connector().expect("sound files");
         let accepting = async {
-            let (stream, _) = listener.accept().await.expect("a connection");
-            ways.begin(stream)
+            let (stream, remote) = listener.accept().await.expect("a connection");
+            ways.begin(stream, remote)
                 .await
                 .expect_err("the client does not trust it")
                 .to_string()

@@ -209,8 +209,8 @@ fn shake(server: &Settings, client: &Connector) -> (Result<(), HandshakeError>, 
         let address = listener.local_addr().expect("an address").to_string();
         let ways = Ways::Secure(server.acceptor().expect("the server's files"));
         let accept = async {
-            let (stream, _) = listener.accept().await.expect("a connection");
-            let mut stream = ways.begin(stream).await?;
+            let (stream, remote) = listener.accept().await.expect("a connection");
+            let mut stream = ways.begin(stream, remote).await?;
             stream.write_all(b"x").await?;
             stream.flush().await?;
             Ok(())

@@ -2,9 +2,9 @@
 
 use crate::env::ServiceRecord;
 use hickory_resolver::TokioResolver;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where `host:port` is: all its addresses, by the system's own rules (`/etc/hosts` and others come before DNS).
 pub async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
@@ -33,4 +33,18 @@ pub async fn lookup_service(name: &str) -> io::Result<Vec<ServiceRecord>> {
     let mut records: Vec<_> = records.collect();
     records.sort();
     Ok(records)
+}
+
+/// The names of an address, from `/etc/hosts` and the name servers; none if it has none.
+pub async fn names_of(address: IpAddr) -> Vec<String> {
+    let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
+    let Ok(resolver) = resolver else { return Vec::new() };
+    let Ok(found) = resolver.reverse_lookup(Name::from(address)).await else {
+        return Vec::new();
+    };
+    let names = found.answers().iter().filter_map(|record| match &record.data {
+        RData::PTR(name) => Some(name.0.to_ascii().trim_end_matches('.').to_owned()),
+        _ => None,
+    });
+    names.collect()
 }

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::time::Duration;
 
 pub use clock::{now, sleep_until, unix_time};
-pub use names::{lookup_service, resolve};
+pub use names::{lookup_service, names_of, resolve};
 pub use std::time::Instant;
 pub use stream::{Listener, Stream, connect};
 

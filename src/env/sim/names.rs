@@ -2,7 +2,7 @@
 
 use crate::env::ServiceRecord;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where `host:port` is, if the host is an address.
 pub async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
@@ -13,6 +13,11 @@ pub async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
             format!("lookup {address}: there are no names in the simulator"),
         )),
     }
+}
+
+/// No address has a name.
+pub async fn names_of(_: IpAddr) -> Vec<String> {
+    Vec::new()
 }
 
 /// No service is known.
