@@ -7,6 +7,7 @@ use super::body::{Body, PREFIX_BYTES};
 use super::bounds::has_few_fields;
 use super::compression::{self, Encoding};
 use super::large_work::LargeWork;
+use super::slow::KeptRequest;
 use super::status::EtcdError;
 use super::unread::{ConnectionBudget, Room, arrival};
 use crate::env;
@@ -35,6 +36,7 @@ pub struct Reading {
     pub unread: ConnectionBudget,
     pub large: LargeWork,
     pub encoding: Encoding,
+    pub kept: KeptRequest,
 }
 
 impl Reading {
@@ -98,14 +100,18 @@ pub async fn whole_message(
         {
             let (_, is_compressed) = message_bytes(&mut data, reading.bytes_max)?;
             call.received(data.len());
-            return Ok((reading.expanded(data, is_compressed).await?, None));
+            let data = reading.expanded(data, is_compressed).await?;
+            reading.kept.keep(&data);
+            return Ok((data, None));
         }
         first = Some(data);
     }
     // In a box: nearly all are there at once.
     let (data, is_compressed, room) = Box::pin(arriving_message(first, body, reading)).await?;
     call.received(data.len());
-    Ok((reading.expanded(data, is_compressed).await?, room))
+    let data = reading.expanded(data, is_compressed).await?;
+    reading.kept.keep(&data);
+    Ok((data, room))
 }
 
 async fn arriving_message(
@@ -335,19 +341,24 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Waits for a reply as long as the caller does (`grpc-timeout`). A call that need not wait starts no timer. The reply is
-/// pinned where it was made: handed over, it would be there twice, in every request's memory.
-pub async fn within_deadline(
-    headers: &HeaderMap,
-    mut reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
-) -> Result<Body, Status> {
+/// How long the caller waits for a reply (`grpc-timeout`).
+pub fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(limit) = headers.get("grpc-timeout") else {
-        return reply.await;
+        return Ok(None);
     };
     let limit = timeout(limit.as_bytes()).ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
-    if let Poll::Ready(result) = poll_once(reply.as_mut()).await {
-        return result;
-    }
+    Ok(Some(limit))
+}
+
+/// Waits for a reply, for so long if there is a limit. The reply is pinned where it was made: handed over, it would be there twice,
+/// in every request's memory.
+pub async fn within(
+    limit: Option<Duration>,
+    reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
+) -> Result<Body, Status> {
+    let Some(limit) = limit else {
+        return reply.await;
+    };
     let timer = pin!(env::sleep(limit));
     match futures_util::future::select(reply, timer).await {
         Either::Left((result, _)) => result,
@@ -355,7 +366,7 @@ pub async fn within_deadline(
     }
 }
 
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+pub async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 

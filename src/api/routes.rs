@@ -1,5 +1,7 @@
 //! From the path of a request to what answers it, without a router: a get must not pay for one.
 
+mod plain;
+
 use super::backend::Backend;
 use super::body::Body;
 use super::bounds::TxnBounds;
@@ -8,26 +10,32 @@ use super::connection::Connection;
 use super::cors::Cors;
 use super::counted::Counted;
 use super::grpc::Reading;
+use super::hosts::Hosts;
 use super::large_work::LargeWork;
-use super::ports::{MEMBERS_PACKAGE, PEER_METHODS, PEER_SERVICES, Port};
+use super::ports::{PEER_METHODS, PEER_SERVICES, Port};
+use super::slow::{AnsweredCall, KeptRequest, SlowCalls};
 use super::status::EtcdError;
 use super::unread::{ConnectionBudget, UnreadBodies};
 use super::{
-    auth, check, cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring,
-    peer_port, ports, range_stream, snapshot, watch,
+    auth, check, cluster, election, grpc, health, kv, lease, lock, maintenance, monitoring, range_stream,
+    snapshot, watch,
 };
+use crate::env;
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::CountedCall;
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::health::HealthListRequest;
 use crate::requests::Caller;
-use ::http::{HeaderMap, Method, Request, Response, header};
+use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio::sync::{Mutex, Semaphore};
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// Services of which at least one method is answered here.
 const SERVICES: [&str; 9] = [
@@ -51,6 +59,7 @@ const NOT_YET: &str = "/etcdserverpb.Maintenance/Downgrade";
 /// A gRPC call but for its messages.
 pub(super) struct CallHead<'a> {
     pub caller: &'a Caller,
+    pub remote: Option<SocketAddr>,
     pub path: &'a str,
     pub headers: &'a HeaderMap,
 }
@@ -69,6 +78,18 @@ pub struct Routes<B> {
     backups: Arc<Semaphore>,
     port: Port,
     opened: Option<Receiver<bool>>,
+    slow: Arc<SlowCalls>,
+    traffic: Traffic,
+    hosts: Option<Hosts>,
+}
+
+/// What a port for clients takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traffic {
+    #[default]
+    GrpcAndHttp,
+    Grpc,
+    Http,
 }
 
 impl<B: Backend> Routes<B> {
@@ -87,6 +108,9 @@ impl<B: Backend> Routes<B> {
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             port: Port::Clients,
             opened: None,
+            slow: Arc::default(),
+            traffic: Traffic::default(),
+            hosts: None,
         }
     }
 
@@ -119,7 +143,7 @@ impl<B: Backend> Routes<B> {
     pub fn with(mut self, router: axum::Router) -> Self {
         let services = self.services();
         self.more = Some(router.fallback(async move |request: Request<axum::body::Body>| {
-            unanswered(&request, services).map(axum::body::Body::new)
+            plain::unanswered(&request, services).map(axum::body::Body::new)
         }));
         self
     }
@@ -135,6 +159,27 @@ impl<B: Backend> Routes<B> {
     #[must_use]
     pub fn with_json(mut self, json: bool) -> Self {
         self.json = json;
+        self
+    }
+
+    /// Logs calls that take longer.
+    #[must_use]
+    pub fn with_slow_calls(mut self, limit: Duration) -> Self {
+        self.slow = Arc::new(SlowCalls::new(limit));
+        self
+    }
+
+    /// Takes only gRPC, or all else.
+    #[must_use]
+    pub fn with_traffic(mut self, traffic: Traffic) -> Self {
+        self.traffic = traffic;
+        self
+    }
+
+    /// Answers plain HTTP requests without TLS only under these names.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = Some(hosts);
         self
     }
 
@@ -162,6 +207,7 @@ impl<B: Backend> Routes<B> {
             bytes_max: message_bytes_max(&self.backend),
             unread,
             large: self.large.clone(),
+            kept: KeptRequest::default(),
         }
     }
 
@@ -171,16 +217,23 @@ impl<B: Backend> Routes<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
-        let connection = self.connection(Caller::default());
+        let connection = self.connection(Caller::default(), None, false);
         // In a box: a request that is handed on would be there twice.
         Box::pin(self.handle_within(&connection, request)).await
     }
 
     /// A new connection.
-    pub(super) fn connection(&self, caller: Caller) -> Connection {
+    pub(super) fn connection(
+        &self,
+        caller: Caller,
+        remote: Option<SocketAddr>,
+        is_secure: bool,
+    ) -> Connection {
         Connection {
             unread: self.unread.connection(),
             caller,
+            remote,
+            is_secure,
         }
     }
 
@@ -203,7 +256,8 @@ impl<B: Backend> Routes<B> {
         if self.port == Port::Peers && !PEER_METHODS.contains(&path) {
             return Box::pin(self.handle_peer(request)).await;
         }
-        if self.port == Port::Metrics || !PACKAGES.iter().any(|package| path.starts_with(package)) {
+        let is_call = self.port != Port::Metrics && self.traffic != Traffic::Http;
+        if !is_call || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // In a box: what it needs shall not make the state of gRPC calls larger.
             return Box::pin(self.handle_http(connection, request)).await;
         }
@@ -223,63 +277,11 @@ impl<B: Backend> Routes<B> {
         };
         let head = CallHead {
             caller: &connection.caller,
+            remote: connection.remote,
             path: parts.uri.path(),
             headers: &parts.headers,
         };
         grpc::response(self.invoke(&head, body, &reading).await)
-    }
-
-    /// Other members, and tools that ask what etcd's members ask each other.
-    async fn handle_peer<R>(&self, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<axum::BoxError>,
-    {
-        let path = request.uri().path();
-        if let Some(response) = http::redirect(request.method(), request.uri(), self.port, false) {
-            response
-        } else if ports::answers(Port::Peers, path) {
-            peer_port::respond(&self.backend, request).await
-        } else {
-            self.route(request).await
-        }
-    }
-
-    async fn handle_http<R>(&self, connection: &Connection, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-        R::Error: Into<axum::BoxError> + std::fmt::Display,
-    {
-        let path = request.uri().path();
-        let is_answered = ports::answers(self.port, path);
-        if self.port == Port::Metrics {
-            if !is_answered {
-                return http::not_found();
-            }
-            let answer = http::respond(self, request.method(), request.uri()).await;
-            return answer.unwrap_or_else(http::not_found);
-        }
-        let origin = request.headers().get(header::ORIGIN).cloned();
-        let path = path.to_owned();
-        let mut response = if self.cors.is_some() && request.method() == Method::OPTIONS {
-            Response::default()
-        } else if let Some(response) = http::redirect(request.method(), request.uri(), self.port, self.json) {
-            response
-        } else if let Some(route) = json::route(&path).filter(|_| self.json) {
-            json::respond(self, route, connection, request).await
-        } else if !is_answered {
-            self.route(request).await
-        } else if path == monitoring::LOG_LEVEL_PATH {
-            monitoring::set_log_level(request).await
-        } else if let Some(response) = http::respond(self, request.method(), request.uri()).await {
-            response
-        } else {
-            self.route(request).await
-        };
-        if let Some(cors) = &self.cors {
-            cors.add_headers(origin, response.headers_mut());
-        }
-        response
     }
 
     /// Answers a gRPC call, of whatever form its messages came in.
@@ -292,44 +294,33 @@ impl<B: Backend> Routes<B> {
         let headers = head.headers;
         let call = self.backend.metrics().grpc.begin(head.path);
         let result = {
-            let reply = pin!(async {
+            let mut reply = pin!(async {
                 if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(EtcdError::NoLeader.into());
                 }
                 self.call(&call, head, body, reading).await
             });
-            grpc::within_deadline(headers, reply).await
+            match grpc::patience(headers) {
+                Err(status) => Err(status),
+                // A call that need not wait starts no timer and looks at no clock.
+                Ok(limit) => match grpc::poll_once(reply.as_mut()).await {
+                    Poll::Ready(result) => result,
+                    Poll::Pending => {
+                        let begun = env::now();
+                        let result = grpc::within(limit, reply).await;
+                        self.slow.note(&AnsweredCall {
+                            path: head.path,
+                            remote: head.remote,
+                            begun,
+                            request: &reading.kept,
+                            reply: &result,
+                        });
+                        result
+                    }
+                },
+            }
         };
         grpc::counted(call, result)
-    }
-
-    async fn route_closed<R>(&self, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<axum::BoxError>,
-    {
-        if request.uri().path().starts_with(MEMBERS_PACKAGE) {
-            self.route(request).await
-        } else if grpc::is_grpc(request.headers()) {
-            Status::unavailable("this member is still comparing its data with the others").into_http()
-        } else {
-            http::not_yet()
-        }
-    }
-
-    async fn route<R>(&self, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<axum::BoxError>,
-    {
-        use tower_service::Service;
-        let Some(mut router) = self.more.clone() else {
-            return unanswered(&request, self.services());
-        };
-        let answer = router.call(request.map(axum::body::Body::new)).await;
-        answer
-            .unwrap_or_else(|never: std::convert::Infallible| match never {})
-            .map(Body::routed)
     }
 
     async fn call(
@@ -459,14 +450,4 @@ fn header_bytes(headers: &HeaderMap) -> usize {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len());
     bytes.sum()
-}
-
-/// What nobody answers: in gRPC's way or in HTTP's.
-fn unanswered<R>(request: &Request<R>, services: &[&str]) -> Response<Body> {
-    if grpc::is_grpc(request.headers()) {
-        let status = grpc::unknown(request.uri().path(), services);
-        debug_assert_eq!(status.code(), Code::Unimplemented);
-        return status.into_http();
-    }
-    http::not_found()
 }

@@ -1,12 +1,13 @@
 //! The flags themselves, and how the environment joins them (etcd's pkg/flags/flag.go).
 
-use super::arguments::{Normalised, is_switch};
+use super::arguments::Normalised;
+use super::log_flags::LogFlags;
 use super::server::Server;
 use super::tls_flags::TlsFlags;
 use super::values::{
     Origins, UrlList, boolean, duration, optional_urls, origins, signed, unsigned, unsigned_32, urls,
 };
-use super::{Error, Invocation, file, other_flags};
+use super::{Error, Invocation, file, groups, other_flags};
 use crate::logging::Notice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -28,6 +29,9 @@ pub struct Flags {
     /// URLs to listen on for clients, comma-separated.
     #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
     pub listen_client_urls: UrlList,
+    /// URLs to listen on for plain HTTP of clients, comma-separated. With any, --listen-client-urls serve gRPC alone.
+    #[arg(long, default_value = "", value_parser = optional_urls)]
+    pub listen_client_http_urls: UrlList,
     /// Client URLs that this member advertises. Required with --listen-client-urls.
     #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
     pub advertise_client_urls: UrlList,
@@ -84,6 +88,13 @@ pub struct Flags {
     /// Allowed CORS origins, comma-separated; * for all.
     #[arg(long, default_value = "*", value_parser = origins)]
     pub cors: Origins,
+    /// Names under which plain HTTP without TLS is answered, comma-separated; empty or * for any.
+    #[arg(long, default_value = "*")]
+    pub host_whitelist: String,
+    /// Let other processes listen on the same ports (SO_REUSEPORT).
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub socket_reuse_port: bool,
     /// Run a pre-vote before an election.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -142,22 +153,8 @@ pub struct Flags {
     /// Rate of the hourly scrub, which reads all data from the disk and verifies it; 0 disables it. Not in etcd.
     #[arg(long, default_value = "4194304", value_parser = unsigned)]
     pub scrub_bytes_per_second: u64,
-    /// Only zap: JSON lines in its layout.
-    #[arg(long, default_value = "zap")]
-    pub logger: String,
-    /// `stderr`, `stdout`, or `default`, which is stderr.
-    #[arg(long, alias = "log-output", default_value = "default")]
-    pub log_outputs: String,
-    /// Same as --log-level=debug.
-    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
-        action = ArgAction::Set, value_parser = boolean)]
-    pub debug: bool,
-    /// debug, info, warn, error, panic or fatal.
-    #[arg(long, default_value = "info")]
-    pub log_level: String,
-    /// `json` or `console`.
-    #[arg(long, default_value = "json")]
-    pub log_format: String,
+    #[command(flatten)]
+    pub log: LogFlags,
     /// Additional URLs that serve /metrics, /health, /livez and /readyz, comma-separated.
     #[arg(long, default_value = "", value_parser = optional_urls)]
     pub listen_metrics_urls: UrlList,
@@ -168,6 +165,10 @@ pub struct Flags {
     #[arg(long, alias = "experimental-warning-apply-duration", default_value = "100ms", value_parser = duration,
         allow_hyphen_values = true)]
     pub warning_apply_duration: Duration,
+    /// Log a warning when a unary request takes longer, for example 300ms.
+    #[arg(long, alias = "experimental-warning-unary-request-duration", default_value = "300ms", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub warning_unary_request_duration: Duration,
     /// Go profiling. Only false is supported.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -201,6 +202,16 @@ pub fn sets_something(name: &str) -> bool {
     find(name).is_some()
 }
 
+/// Whether it needs no value; one can follow `=`.
+pub fn is_switch(name: &str) -> bool {
+    let has_optional_value = |argument: clap::Arg| {
+        argument
+            .get_num_args()
+            .is_some_and(|values| values.min_values() == 0)
+    };
+    find(name).is_some_and(has_optional_value) || other_flags::is_switch(name)
+}
+
 /// Whether its value is a duration.
 pub fn is_duration(name: &str) -> bool {
     let default = find(name).and_then(|argument| {
@@ -208,6 +219,7 @@ pub fn is_duration(name: &str) -> bool {
         default.to_str().map(ToOwned::to_owned)
     });
     default.is_some_and(|default| duration(&default).is_ok() && unsigned(&default).is_err())
+        || other_flags::is_duration(name)
 }
 
 fn find(name: &str) -> Option<clap::Arg> {
@@ -349,7 +361,7 @@ fn read_flags(words: &[String], notices: &mut Vec<Notice>) -> Result<Flags, Flag
         notices.extend(taken.map_err(FlagFailure::Refused)?);
         given.insert(name.to_owned());
     }
-    let matches = Flags::command()
+    let matches = groups::grouped(Flags::command())
         .after_help(format!(
             "{}\n\nSubcommands: bench. See `callboard bench --help`.",
             other_flags::help()

@@ -20,6 +20,10 @@ pub enum MaybeTlsStream {
 }
 
 impl MaybeTlsStream {
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Secure(_))
+    }
+
     /// The common name of the certificate that the other end has shown; none where it has shown none, or none that was asked for.
     pub fn certificate_name(&self) -> Option<Arc<str>> {
         let Self::Secure(stream) = self else {

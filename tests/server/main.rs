@@ -11,6 +11,7 @@ mod divergence;
 mod errors;
 mod flags;
 mod health;
+mod logs;
 mod membership;
 mod metrics;
 mod older_disk;

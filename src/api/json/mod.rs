@@ -78,6 +78,7 @@ async fn perform<B: Backend>(
     };
     let head = CallHead {
         caller: &connection.caller,
+        remote: connection.remote,
         path: call.rpc,
         headers: &metadata,
     };
