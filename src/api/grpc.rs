@@ -341,32 +341,31 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// How long the caller waits for a reply (`grpc-timeout`).
-pub fn patience(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
-    let Some(limit) = headers.get("grpc-timeout") else {
-        return Ok(None);
-    };
-    let limit = timeout(limit.as_bytes()).ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
-    Ok(Some(limit))
-}
-
-/// Waits for a reply, for so long if there is a limit. The reply is pinned where it was made: handed over, it would be there twice,
-/// in every request's memory.
-pub async fn within(
-    limit: Option<Duration>,
-    reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
-) -> Result<Body, Status> {
-    let Some(limit) = limit else {
-        return reply.await;
+/// Waits for a reply as long as the caller does (`grpc-timeout`), and says since when. A call that need not wait starts no timer and
+/// looks at no clock. The reply is pinned where it was made: handed over, it would be there twice, in every request's memory.
+pub async fn within_patience(
+    headers: &HeaderMap,
+    mut reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
+) -> (Result<Body, Status>, Option<env::Instant>) {
+    let limit = headers.get("grpc-timeout").map(|limit| timeout(limit.as_bytes()));
+    if limit == Some(None) {
+        return (Err(Status::internal("malformed grpc-timeout")), None);
+    }
+    if let Poll::Ready(result) = poll_once(reply.as_mut()).await {
+        return (result, None);
+    }
+    let begun = Some(env::now());
+    let Some(limit) = limit.flatten() else {
+        return (reply.await, begun);
     };
     let timer = pin!(env::sleep(limit));
     match futures_util::future::select(reply, timer).await {
-        Either::Left((result, _)) => result,
-        Either::Right(_) => Err(EtcdError::DeadlineExceeded.into()),
+        Either::Left((result, _)) => (result, begun),
+        Either::Right(_) => (Err(EtcdError::DeadlineExceeded.into()), begun),
     }
 }
 
-pub async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
     std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
 }
 

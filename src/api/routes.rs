@@ -20,7 +20,6 @@ use super::{
     auth, check, cluster, election, grpc, health, kv, lease, lock, maintenance, monitoring, range_stream,
     snapshot, watch,
 };
-use crate::env;
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::CountedCall;
 use crate::proto::etcdserverpb::RangeRequest;
@@ -31,7 +30,6 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio::sync::{Mutex, Semaphore};
@@ -58,8 +56,7 @@ const NOT_YET: &str = "/etcdserverpb.Maintenance/Downgrade";
 
 /// A gRPC call but for its messages.
 pub(super) struct CallHead<'a> {
-    pub caller: &'a Caller,
-    pub remote: Option<SocketAddr>,
+    pub connection: &'a Connection,
     pub path: &'a str,
     pub headers: &'a HeaderMap,
 }
@@ -264,9 +261,13 @@ impl<B: Backend> Routes<B> {
         if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
             return Box::pin(self.route(request)).await;
         }
-        let (parts, body) = request.into_parts();
-        let reading = self.reading(connection.unread.clone(), Encoding::of(&parts.headers));
-        let header_bytes = header_bytes(&parts.headers);
+        let (uri, headers, body) = {
+            // What is not needed goes at once: a call shall carry little.
+            let (parts, body) = request.into_parts();
+            (parts.uri, parts.headers, body)
+        };
+        let reading = self.reading(connection.unread.clone(), Encoding::of(&headers));
+        let header_bytes = header_bytes(&headers);
         let _room = if header_bytes > HEADERS_FREE_BYTES {
             match reading.unread.take(header_bytes).await {
                 Ok(room) => Some(room),
@@ -276,10 +277,9 @@ impl<B: Backend> Routes<B> {
             None
         };
         let head = CallHead {
-            caller: &connection.caller,
-            remote: connection.remote,
-            path: parts.uri.path(),
-            headers: &parts.headers,
+            connection,
+            path: uri.path(),
+            headers: &headers,
         };
         grpc::response(self.invoke(&head, body, &reading).await)
     }
@@ -293,33 +293,24 @@ impl<B: Backend> Routes<B> {
     ) -> Result<Body, Status> {
         let headers = head.headers;
         let call = self.backend.metrics().grpc.begin(head.path);
-        let result = {
-            let mut reply = pin!(async {
+        let (result, wait_begun) = {
+            let reply = pin!(async {
                 if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(EtcdError::NoLeader.into());
                 }
                 self.call(&call, head, body, reading).await
             });
-            match grpc::patience(headers) {
-                Err(status) => Err(status),
-                // A call that need not wait starts no timer and looks at no clock.
-                Ok(limit) => match grpc::poll_once(reply.as_mut()).await {
-                    Poll::Ready(result) => result,
-                    Poll::Pending => {
-                        let begun = env::now();
-                        let result = grpc::within(limit, reply).await;
-                        self.slow.note(&AnsweredCall {
-                            path: head.path,
-                            remote: head.remote,
-                            begun,
-                            request: &reading.kept,
-                            reply: &result,
-                        });
-                        result
-                    }
-                },
-            }
+            grpc::within_patience(headers, reply).await
         };
+        if let Some(begun) = wait_begun {
+            self.slow.note(&AnsweredCall {
+                path: head.path,
+                remote: head.connection.remote,
+                begun,
+                request: &reading.kept,
+                reply: &result,
+            });
+        }
         grpc::counted(call, result)
     }
 
@@ -330,7 +321,7 @@ impl<B: Backend> Routes<B> {
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,
     ) -> Result<Body, Status> {
-        let (backend, caller, large) = (&self.backend, head.caller, &self.large);
+        let (backend, large) = (&self.backend, &self.large);
         let is_learner = self.more.is_none() && backend.view().is_learner(backend.identity().member_id);
         if is_learner && !ANSWERED_BY_LEARNERS.contains(&head.path) {
             return Err(EtcdError::NotForLearner.into());
@@ -344,7 +335,8 @@ impl<B: Backend> Routes<B> {
                 kv::range(backend, large, request).await
             }
             "/etcdserverpb.KV/Put" => {
-                kv::put(backend, caller, grpc::flat_message(body, reading, call).await?).await
+                let request = grpc::flat_message(body, reading, call).await?;
+                kv::put(backend, &head.connection.caller, request).await
             }
             "/etcdserverpb.KV/Txn" => {
                 let request = {
@@ -354,7 +346,7 @@ impl<B: Backend> Routes<B> {
                         .run(encoded.len(), move || check::read_txn(encoded, bounds))
                         .await?
                 };
-                kv::txn(backend, caller, large, request).await
+                kv::txn(backend, &head.connection.caller, large, request).await
             }
             // In a box: every call would carry room for it.
             _ => Box::pin(self.call_other(call, head, body, reading)).await,
@@ -369,7 +361,10 @@ impl<B: Backend> Routes<B> {
         reading: &Reading,
     ) -> Result<Body, Status> {
         let (backend, path) = (&self.backend, head.path);
-        let CallHead { caller, headers, .. } = *head;
+        let CallHead {
+            connection, headers, ..
+        } = *head;
+        let caller = &connection.caller;
         macro_rules! message {
             () => {
                 grpc::message(body, reading, call).await?

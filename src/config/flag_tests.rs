@@ -62,7 +62,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("discovery-password", "p"),
     ("strict-reconfig-check", "false"),
     ("pre-vote", "false"),
-    ("auto-compaction-mode", "revision"),
+    ("auto-compaction-mode", "other"),
     ("auto-compaction-retention", "7"),
     ("v2-deprecation", "gone"),
     // Security.
