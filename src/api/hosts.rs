@@ -36,7 +36,7 @@ impl Hosts {
             .headers()
             .get(header::HOST)
             .and_then(|host| host.to_str().ok());
-        let named = named.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+        let named = named.or_else(|| request.uri().authority().map(::http::uri::Authority::as_str));
         let host = without_port(named.unwrap_or_default());
         if self.names.iter().any(|name| name == host) {
             return None;

@@ -59,9 +59,6 @@ pub struct Flags {
     /// Number of applied entries after which the log is truncated.
     #[arg(long, default_value = "10000", value_parser = unsigned)]
     pub snapshot_count: u64,
-    /// Number of entries to keep for slow followers when the log is truncated.
-    #[arg(long, alias = "experimental-snapshot-catchup-entries", default_value = "5000", value_parser = unsigned)]
-    pub snapshot_catchup_entries: u64,
     /// Maximum size of a request in bytes.
     #[arg(long, default_value = "1572864", value_parser = unsigned_32)]
     pub max_request_bytes: u32,
@@ -77,10 +74,6 @@ pub struct Flags {
     /// Time after which a connection is closed whose client has not answered a ping.
     #[arg(long, default_value = "20s", value_parser = duration)]
     pub grpc_keepalive_timeout: Duration,
-    /// Interval between progress notifications to watchers that request them, for example 10m; at least 100ms.
-    #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
-        allow_hyphen_values = true)]
-    pub watch_progress_notify_interval: Duration,
     /// Serve the JSON API on client URLs.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -134,6 +127,13 @@ pub struct Flags {
     /// Experimental features: Name=true,Name=false.
     #[arg(long, default_value = "")]
     pub feature_gates: String,
+    /// Number of entries to keep for slow followers when the log is truncated.
+    #[arg(long, alias = "experimental-snapshot-catchup-entries", default_value = "5000", value_parser = unsigned)]
+    pub snapshot_catchup_entries: u64,
+    /// Interval between progress notifications to watchers that request them, for example 10m; at least 100ms.
+    #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub watch_progress_notify_interval: Duration,
     /// Compare with the other members before serving clients; same as --feature-gates=InitialCorruptCheck=true.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -361,11 +361,8 @@ fn read_flags(words: &[String], notices: &mut Vec<Notice>) -> Result<Flags, Flag
         notices.extend(taken.map_err(FlagFailure::Refused)?);
         given.insert(name.to_owned());
     }
-    let matches = groups::grouped(Flags::command())
-        .after_help(format!(
-            "{}\n\nSubcommands: bench. See `callboard bench --help`.",
-            other_flags::help()
-        ))
+    let matches = groups::grouped(Flags::command().args(other_flags::arguments()))
+        .after_help("Subcommands: bench. See `callboard bench --help`.")
         .try_get_matches_from(setting)
         .map_err(|error| failure(&error))?;
     let mut flags = Flags::from_arg_matches(&matches).map_err(|error| failure(&error))?;

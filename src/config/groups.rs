@@ -19,6 +19,9 @@ const GROUPS: &[(&str, &[&str])] = &[
             "listen-client-*",
             "max-*",
             "quota-*",
+            "backend-*",
+            "memory-mlock",
+            "initial-election-tick-advance",
             "grpc-keepalive-*",
             "raft-*",
             "socket-*",
@@ -45,13 +48,21 @@ const GROUPS: &[(&str, &[&str])] = &[
         "Profiling and Monitoring",
         &["enable-pprof", "metrics", "listen-metrics-urls"],
     ),
-    ("Logging", &["warning-*"]),
+    ("Logging", &["warning-*", "log-*"]),
     (
         "Distributed tracing",
         &["enable-distributed-tracing", "distributed-tracing-*"],
     ),
-    ("Compaction", &["auto-compaction-*"]),
-    ("v2", &["enable-v2"]),
+    ("Compaction", &["auto-compaction-*", "compaction-*"]),
+    (
+        "v2",
+        &[
+            "enable-v2",
+            "v2-deprecation",
+            "proxy*",
+            "next-cluster-version-compatible",
+        ],
+    ),
     (
         "Features",
         &[
@@ -60,6 +71,8 @@ const GROUPS: &[(&str, &[&str])] = &[
             "watch-progress-notify-interval",
             "snapshot-catchup-entries",
             "scrub-bytes-per-second",
+            "downgrade-check-time",
+            "bootstrap-defrag-threshold-megabytes",
             "experimental-*",
         ],
     ),
@@ -91,7 +104,7 @@ mod tests {
 
     #[test]
     fn every_flag_has_a_heading() {
-        let command = grouped(Flags::command());
+        let command = grouped(Flags::command().args(super::super::other_flags::arguments()));
         let headings: Vec<(&str, Option<&str>)> = command
             .get_arguments()
             .filter_map(|argument| Some((argument.get_long()?, argument.get_help_heading())))

@@ -310,21 +310,22 @@ pub fn take(given: &str, value: &str) -> Result<Result<Option<Notice>, Error>, &
     })
 }
 
-/// For `--help`: what is taken and changes nothing, and what is refused.
-pub fn help() -> String {
-    let names = |wanted: fn(&Otherwise) -> bool| {
-        let names = FLAGS.iter().filter(|(.., otherwise)| wanted(otherwise));
-        let names = names.filter(|(name, ..)| !name.starts_with(EXPERIMENTAL));
-        names
-            .map(|(name, ..)| format!("--{name}"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    format!(
-        "Accepted without effect, with a warning: {}.\n\nNot supported yet: {}.",
-        names(|otherwise| matches!(otherwise, Warn(_))),
-        names(|otherwise| matches!(otherwise, Refuse(_)))
-    )
+/// For `--help`: what becomes of each.
+pub fn arguments() -> impl Iterator<Item = clap::Arg> {
+    FLAGS.iter().map(|(name, kind, default, otherwise)| {
+        let help = match otherwise {
+            Warn(reason) => format!("No effect: {reason}"),
+            Refuse(hint) => format!("Not supported yet{hint}"),
+        };
+        let argument = clap::Arg::new(*name)
+            .long(*name)
+            .help(help)
+            .default_value(*default);
+        match kind {
+            Switch => argument.num_args(0..=1).require_equals(true),
+            _ => argument,
+        }
+    })
 }
 
 #[cfg(test)]

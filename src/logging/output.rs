@@ -146,7 +146,8 @@ mod tests {
             line::dropped(2, env::unix_time(), Format::Json),
         ];
         assert_eq!(sink.write(&lines), 0);
-        let text = std::fs::read_to_string(directory.path().join("log")).expect("it is there");
+        let text = env::read_file(&directory.path().join("log")).expect("it is there");
+        let text = String::from_utf8(text.unwrap_or_default()).expect("text");
         assert_eq!(text.lines().count(), 2);
         assert!(text.contains("\"lines\":2"));
         // A full disk.

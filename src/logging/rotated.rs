@@ -172,6 +172,10 @@ mod tests {
     use super::*;
     use std::io::Read;
 
+    fn content(path: &Path) -> Vec<u8> {
+        env::read_file(path).expect("readable").expect("it is there")
+    }
+
     fn names(directory: &Path) -> Vec<String> {
         env::list_directory(directory).expect("it is there")
     }
@@ -194,7 +198,7 @@ mod tests {
             // Backups that are made in the same millisecond have one name.
             env::wait_for_disk();
         }
-        let text = std::fs::read_to_string(&path).expect("it is there");
+        let text = String::from_utf8(content(&path)).expect("text");
         assert!(text.len() <= 100 && text.ends_with("line 39\n"), "{text}");
         let is_tidy = || {
             names(&directory)
@@ -216,7 +220,7 @@ mod tests {
             .collect();
         assert_eq!(backups.len(), 2, "{:?}", names(&directory));
         let mut newest = String::new();
-        let bytes = std::fs::read(directory.join(&backups[1])).expect("it is there");
+        let bytes = content(&directory.join(&backups[1]));
         flate2::read::GzDecoder::new(&bytes[..])
             .read_to_string(&mut newest)
             .expect("gzip");
@@ -236,7 +240,7 @@ mod tests {
         };
         let mut file = RotatedFile::open(&path, rotation).expect("it can be made");
         file.write(b"12345678\n").expect("room");
-        std::fs::rename(&path, directory.path().join("moved")).expect("it moves");
+        env::rename(&path, &directory.path().join("moved")).expect("it moves");
         file.write(b"9\n").expect("room");
         assert_eq!(names(directory.path()), ["etcd.log", "moved"]);
     }
