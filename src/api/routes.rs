@@ -361,10 +361,7 @@ impl<B: Backend> Routes<B> {
         reading: &Reading,
     ) -> Result<Body, Status> {
         let (backend, path) = (&self.backend, head.path);
-        let CallHead {
-            connection, headers, ..
-        } = *head;
-        let caller = &connection.caller;
+        let (caller, headers) = (&head.connection.caller, head.headers);
         macro_rules! message {
             () => {
                 grpc::message(body, reading, call).await?

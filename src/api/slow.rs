@@ -10,6 +10,7 @@ use crate::logging::{self, Sparse};
 use crate::requests::{loggable, messages_of};
 use bytes::{Buf, Bytes};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -127,10 +128,9 @@ impl Stats {
             Some((kept, bytes)) => (&kept[..], *bytes),
             None => (&[][..], 0),
         };
-        let pieces = call.reply.as_ref().map(Body::pieces_of_reply).unwrap_or_default();
-        let response_bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
-        let mut reply = Pieces(pieces);
-        reply.advance(response_bytes.min(PREFIX_BYTES));
+        let pieces = call.reply.as_ref().map(Body::pieces_of_reply);
+        let mut reply = Pieces::new(pieces.unwrap_or_default());
+        reply.advance(reply.remaining().min(PREFIX_BYTES));
         let mut stats = Self {
             request_count: 0,
             request_bytes: request_bytes as i64,
@@ -179,29 +179,40 @@ impl Stats {
     }
 }
 
-/// The pieces of an encoded message, one after the other.
-struct Pieces<'a>(Vec<&'a [u8]>);
+/// The pieces of an encoded message, one after the other; the first is never empty.
+struct Pieces<'a> {
+    pieces: VecDeque<&'a [u8]>,
+    bytes: usize,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(pieces: Vec<&'a [u8]>) -> Self {
+        let pieces = VecDeque::from_iter(pieces.into_iter().filter(|piece| !piece.is_empty()));
+        let bytes = pieces.iter().map(|piece| piece.len()).sum();
+        Self { pieces, bytes }
+    }
+}
 
 impl Buf for Pieces<'_> {
     fn remaining(&self) -> usize {
-        self.0.iter().map(|piece| piece.len()).sum()
+        self.bytes
     }
 
     fn chunk(&self) -> &[u8] {
-        self.0
-            .iter()
-            .copied()
-            .find(|piece| !piece.is_empty())
-            .unwrap_or_default()
+        self.pieces.front().copied().unwrap_or_default()
     }
 
-    fn advance(&mut self, mut bytes: usize) {
-        for piece in &mut self.0 {
-            let passed = bytes.min(piece.len());
-            *piece = &piece[passed..];
-            bytes -= passed;
+    fn advance(&mut self, mut count: usize) {
+        self.bytes -= count;
+        while let Some(first) = self.pieces.front_mut() {
+            let passed = count.min(first.len());
+            *first = &first[passed..];
+            count -= passed;
+            if !first.is_empty() {
+                return;
+            }
+            self.pieces.pop_front();
         }
-        self.0.retain(|piece| !piece.is_empty());
     }
 }
 
