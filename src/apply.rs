@@ -4,9 +4,10 @@
 use crate::env;
 use crate::ids::{LogIndex, MemberId};
 use crate::inbox::{Inbox, Wake};
+use crate::logging::Sparse;
 use crate::metrics::StoreMetrics;
 use crate::proto::log::Member;
-use crate::requests::{Deliveries, Reader, SharedStatus, Waiters};
+use crate::requests::{Deliveries, Reader, SharedStatus, Waiters, loggable, messages_of};
 use crate::state::membership::Reconfiguration;
 use crate::state::{CommittedEntry, Machine};
 use crate::stop::StopSignal;
@@ -64,15 +65,27 @@ pub struct Applier {
     pub slow: SlowApplies,
 }
 
+/// Lines about slow batches.
+const SLOW_LINES_PER_SECOND: u32 = 10;
+
 /// Reports batches that take too long.
 #[derive(Debug)]
 pub struct SlowApplies {
-    pub metrics: Arc<StoreMetrics>,
+    metrics: Arc<StoreMetrics>,
     /// `--warning-apply-duration`.
-    pub limit: Duration,
+    limit: Duration,
+    lines: Sparse,
 }
 
 impl SlowApplies {
+    pub fn new(metrics: Arc<StoreMetrics>, limit: Duration) -> Self {
+        Self {
+            metrics,
+            limit,
+            lines: Sparse::new(SLOW_LINES_PER_SECOND),
+        }
+    }
+
     /// etcd reports each request; here all requests of a batch are applied and written together.
     fn note(&self, entries: &[CommittedEntry], took: Duration) {
         if took <= self.limit {
@@ -82,11 +95,36 @@ impl SlowApplies {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return;
         };
+        let Some(others) = self.lines.pass(env::now()) else {
+            return;
+        };
+        let (request, requests) = suspects(entries.iter().map(|entry| entry.payload.data()));
         tracing::warn!(
-            took = ?took, expected_duration = ?self.limit, prefix = "", request = %format_args!("entries {} to {}", first.index, last.index),
-            bytes = entries.iter().map(|entry| entry.payload.data().len()).sum::<usize>(), "apply request took too long"
+            ?took, expected_duration = ?self.limit, prefix = "", request, requests,
+            entries = %format_args!("{} to {}", first.index, last.index),
+            bytes = entries.iter().map(|entry| entry.payload.data().len()).sum::<usize>(), others,
+            "apply request took too long"
         );
     }
+}
+
+/// The requests that most likely took the time, and the number of all: what is no put may touch many keys however short it is, and a
+/// longer one writes more than a shorter one.
+fn suspects<'a>(batches: impl Iterator<Item = &'a [u8]>) -> (String, usize) {
+    /// Numbers of fields in callboard.log.CommandBatch and callboard.log.Command.
+    const COMMANDS: u32 = 1;
+    const PUT: u32 = 3;
+    const NAMED_MAX: usize = 3;
+    let mut commands: Vec<&[u8]> = batches.flat_map(|batch| messages_of(batch, COMMANDS)).collect();
+    commands.sort_by_key(|command| {
+        let is_put = messages_of(command, PUT).next().is_some();
+        (is_put, std::cmp::Reverse(command.len()))
+    });
+    let named = commands.iter().take(NAMED_MAX);
+    let named: Vec<_> = named
+        .map(|command| loggable("callboard.log.Command", command))
+        .collect();
+    (named.join(", "), commands.len())
 }
 
 /// Logs the changes of the members in etcd's words (server/etcdserver/api/membership/cluster.go).
@@ -216,5 +254,43 @@ impl Applier {
         for (_, readers) in self.reads.extract_if(.., |(index, _)| *index <= applied) {
             self.deliveries.answer_reads(readers, Ok(()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::etcdserverpb::{DeleteRangeRequest, PutRequest};
+    use crate::proto::log::{Command, CommandBatch, command::Request};
+    use prost::Message;
+
+    #[test]
+    fn a_slow_batch_is_named_by_its_heaviest_requests() {
+        let command = |request| Command {
+            id: 5,
+            request: Some(request),
+            ..Command::default()
+        };
+        let put = |key: &str, bytes: usize| {
+            command(Request::Put(PutRequest {
+                key: key.to_owned().into(),
+                value: "v".repeat(bytes).into(),
+                ..PutRequest::default()
+            }))
+        };
+        let delete = command(Request::DeleteRange(DeleteRangeRequest {
+            key: "a".into(),
+            range_end: "z".into(),
+            ..DeleteRangeRequest::default()
+        }));
+        let batches = [vec![put("a", 1), put("b", 500)], vec![delete, put("c", 50)]];
+        let batches = batches.map(|commands| CommandBatch { commands }.encode_to_vec());
+        let (request, requests) = suspects(batches.iter().map(Vec::as_slice));
+        assert_eq!(requests, 4);
+        assert_eq!(
+            request,
+            "id:5 delete_range:{key:\"a\" range_end:\"z\"}, id:5 put:{key:\"b\" value_size:500}, \
+             id:5 put:{key:\"c\" value_size:50}"
+        );
     }
 }

@@ -381,6 +381,13 @@ pub const MERGED_LIVE_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// later, so that half of the disk's time is left for other work.
 pub const DESCENT_TIME_MAX: Duration = Duration::from_millis(500);
 
+/// Lines that wait for an output of the log; beyond it they are dropped and counted. Some 15,000 lines: what a member says in the
+/// worst minute.
+pub const LOG_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// How often the end of the process looks whether all lines are written, once a millisecond: an output may be stuck.
+pub const LOG_FLUSH_LOOKS_MAX: usize = 1_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -63,7 +63,10 @@ fn subcommand(arguments: Vec<std::ffi::OsString>) -> ExitCode {
 fn serve(config: config::Server) -> ExitCode {
     env::ignore_unhandled_signals();
     let open_files_max = env::raise_open_files_max();
-    logging::start(config.log);
+    if let Err(error) = logging::start(config.log.clone()) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
     logging::replay(&config.notices);
     if open_files_max < OPEN_FILES_ADVISED {
         tracing::warn!(
@@ -88,6 +91,7 @@ fn serve(config: config::Server) -> ExitCode {
             }
         }
     });
+    logging::flush();
     if let Some(signal) = signal {
         env::end_by_signal(signal);
     }
@@ -113,6 +117,7 @@ async fn restart_on_full_disk(reserves: &Reserves) -> Option<i32> {
         return Some(signal);
     }
     tracing::warn!("the disk was full: this member starts again");
+    logging::flush();
     let error = env::restart_process();
     tracing::error!(%error, "cannot start this member again");
     None

@@ -102,6 +102,20 @@ impl Body {
         }
     }
 
+    /// Whether it is more than one message.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Messages(_))
+    }
+
+    /// The one message of a call, with its prefix.
+    pub(super) fn pieces_of_reply(&self) -> Vec<&[u8]> {
+        match &self.0 {
+            Kind::Piece(piece) => vec![piece],
+            Kind::Pieces(pieces) => pieces.as_slice().iter().map(|piece| &piece[..]).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// A body of framed messages from a stream.
     pub(super) fn messages(messages: Messages) -> Self {
         Self(Kind::Messages(messages))

@@ -2,6 +2,7 @@
 
 use super::unread::ConnectionBudget;
 use crate::requests::Caller;
+use std::net::SocketAddr;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -9,4 +10,8 @@ pub struct Connection {
     /// Limits the bytes of requests that have not arrived in full.
     pub unread: ConnectionBudget,
     pub caller: Caller,
+    /// The other end, if it is another one; the unspecified address if it has none.
+    pub remote: Option<SocketAddr>,
+    /// Whether TLS is spoken.
+    pub is_secure: bool,
 }

@@ -7,6 +7,7 @@ use super::body::{Body, PREFIX_BYTES};
 use super::bounds::has_few_fields;
 use super::compression::{self, Encoding};
 use super::large_work::LargeWork;
+use super::slow::KeptRequest;
 use super::status::EtcdError;
 use super::unread::{ConnectionBudget, Room, arrival};
 use crate::env;
@@ -35,6 +36,7 @@ pub struct Reading {
     pub unread: ConnectionBudget,
     pub large: LargeWork,
     pub encoding: Encoding,
+    pub kept: KeptRequest,
 }
 
 impl Reading {
@@ -98,14 +100,18 @@ pub async fn whole_message(
         {
             let (_, is_compressed) = message_bytes(&mut data, reading.bytes_max)?;
             call.received(data.len());
-            return Ok((reading.expanded(data, is_compressed).await?, None));
+            let data = reading.expanded(data, is_compressed).await?;
+            reading.kept.keep(&data);
+            return Ok((data, None));
         }
         first = Some(data);
     }
     // Boxed: nearly all messages arrive in one piece.
     let (data, is_compressed, room) = Box::pin(arriving_message(first, body, reading)).await?;
     call.received(data.len());
-    Ok((reading.expanded(data, is_compressed).await?, room))
+    let data = reading.expanded(data, is_compressed).await?;
+    reading.kept.keep(&data);
+    Ok((data, room))
 }
 
 async fn arriving_message(
@@ -335,23 +341,28 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Waits for a reply until the caller's deadline (`grpc-timeout`). A call that need not wait starts no timer. The reply is pinned
-/// by the caller of this function: passed by value, every request's future would hold it twice.
+/// Waits for a reply until the caller's deadline (`grpc-timeout`), and returns the time at which the wait began. A call that need not
+/// wait starts no timer and reads no clock. The reply is pinned by the caller of this function: passed by value, every request's
+/// future would hold it twice.
 pub async fn within_deadline(
     headers: &HeaderMap,
     mut reply: Pin<&mut impl Future<Output = Result<Body, Status>>>,
-) -> Result<Body, Status> {
-    let Some(limit) = headers.get("grpc-timeout") else {
-        return reply.await;
-    };
-    let limit = timeout(limit.as_bytes()).ok_or_else(|| Status::internal("malformed grpc-timeout"))?;
-    if let Poll::Ready(result) = poll_once(reply.as_mut()).await {
-        return result;
+) -> (Result<Body, Status>, Option<env::Instant>) {
+    let limit = headers.get("grpc-timeout").map(|limit| timeout(limit.as_bytes()));
+    if limit == Some(None) {
+        return (Err(Status::internal("malformed grpc-timeout")), None);
     }
+    if let Poll::Ready(result) = poll_once(reply.as_mut()).await {
+        return (result, None);
+    }
+    let begun = Some(env::now());
+    let Some(limit) = limit.flatten() else {
+        return (reply.await, begun);
+    };
     let timer = pin!(env::sleep(limit));
     match futures_util::future::select(reply, timer).await {
-        Either::Left((result, _)) => result,
-        Either::Right(_) => Err(EtcdError::DeadlineExceeded.into()),
+        Either::Left((result, _)) => (result, begun),
+        Either::Right(_) => (Err(EtcdError::DeadlineExceeded.into()), begun),
     }
 }
 

@@ -20,6 +20,7 @@ mod counted;
 mod election;
 mod grpc;
 mod health;
+mod hosts;
 mod http;
 #[doc(hidden)] // public for the fuzzer
 pub mod json;
@@ -38,6 +39,7 @@ mod queue;
 mod range_stream;
 pub mod routes;
 pub mod server;
+mod slow;
 mod snapshot;
 pub mod status;
 mod turns;
@@ -48,8 +50,9 @@ mod wire_settings;
 pub use backend::{Backend, Caller, HeaderIdentity, Limits, ProposeError, Queues, RaftStatus, ReadError};
 pub use body::Body;
 pub use cors::Cors;
+pub use hosts::Hosts;
 pub use places::Places;
-pub use routes::Routes;
+pub use routes::{Routes, Traffic};
 pub use server::{ServeOptions, serve};
 pub use status::EtcdError;
 

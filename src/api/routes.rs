@@ -1,5 +1,7 @@
 //! Routes a request from its path to its handler, without a router: a get must not pay for one.
 
+mod plain;
+
 use super::backend::Backend;
 use super::body::Body;
 use super::bounds::TxnBounds;
@@ -8,26 +10,30 @@ use super::connection::Connection;
 use super::cors::Cors;
 use super::counted::Counted;
 use super::grpc::Reading;
+use super::hosts::Hosts;
 use super::large_work::LargeWork;
-use super::ports::{MEMBERS_PACKAGE, PEER_METHODS, PEER_SERVICES, Port};
+use super::ports::{PEER_METHODS, PEER_SERVICES, Port};
+use super::slow::{AnsweredCall, KeptRequest, SlowCalls};
 use super::status::EtcdError;
 use super::unread::{ConnectionBudget, UnreadBodies};
 use super::{
-    auth, check, cluster, election, grpc, health, http, json, kv, lease, lock, maintenance, monitoring,
-    peer_port, ports, range_stream, snapshot, watch,
+    auth, check, cluster, election, grpc, health, kv, lease, lock, maintenance, monitoring, range_stream,
+    snapshot, watch,
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::CountedCall;
 use crate::proto::etcdserverpb::RangeRequest;
 use crate::proto::health::HealthListRequest;
 use crate::requests::Caller;
-use ::http::{HeaderMap, Method, Request, Response, header};
+use ::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch::Receiver;
 use tokio::sync::{Mutex, Semaphore};
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// Services of which at least one method is implemented.
 const SERVICES: [&str; 9] = [
@@ -50,7 +56,7 @@ const NOT_YET: &str = "/etcdserverpb.Maintenance/Downgrade";
 
 /// A gRPC call without its messages.
 pub(super) struct CallHead<'a> {
-    pub caller: &'a Caller,
+    pub connection: &'a Connection,
     pub path: &'a str,
     pub headers: &'a HeaderMap,
 }
@@ -69,6 +75,18 @@ pub struct Routes<B> {
     backups: Arc<Semaphore>,
     port: Port,
     opened: Option<Receiver<bool>>,
+    slow: Arc<SlowCalls>,
+    traffic: Traffic,
+    hosts: Option<Hosts>,
+}
+
+/// What a port for clients takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traffic {
+    #[default]
+    GrpcAndHttp,
+    Grpc,
+    Http,
 }
 
 impl<B: Backend> Routes<B> {
@@ -87,6 +105,9 @@ impl<B: Backend> Routes<B> {
             backups: Arc::new(Semaphore::new(BACKUPS_MAX)),
             port: Port::Clients,
             opened: None,
+            slow: Arc::default(),
+            traffic: Traffic::default(),
+            hosts: None,
         }
     }
 
@@ -120,7 +141,7 @@ impl<B: Backend> Routes<B> {
     pub fn with(mut self, router: axum::Router) -> Self {
         let services = self.services();
         self.more = Some(router.fallback(async move |request: Request<axum::body::Body>| {
-            unanswered(&request, services).map(axum::body::Body::new)
+            plain::unanswered(&request, services).map(axum::body::Body::new)
         }));
         self
     }
@@ -136,6 +157,27 @@ impl<B: Backend> Routes<B> {
     #[must_use]
     pub fn with_json(mut self, json: bool) -> Self {
         self.json = json;
+        self
+    }
+
+    /// Logs calls that take longer.
+    #[must_use]
+    pub fn with_slow_calls(mut self, limit: Duration) -> Self {
+        self.slow = Arc::new(SlowCalls::new(limit));
+        self
+    }
+
+    /// Takes only gRPC, or all else.
+    #[must_use]
+    pub fn with_traffic(mut self, traffic: Traffic) -> Self {
+        self.traffic = traffic;
+        self
+    }
+
+    /// Answers plain HTTP requests without TLS only under these names.
+    #[must_use]
+    pub fn with_hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = Some(hosts);
         self
     }
 
@@ -163,6 +205,7 @@ impl<B: Backend> Routes<B> {
             bytes_max: message_bytes_max(&self.backend),
             unread,
             large: self.large.clone(),
+            kept: KeptRequest::default(),
         }
     }
 
@@ -172,15 +215,23 @@ impl<B: Backend> Routes<B> {
         R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         R::Error: Into<axum::BoxError> + std::fmt::Display,
     {
-        let connection = self.connection(Caller::default());
+        let connection = self.connection(Caller::default(), None, false);
         // Boxed: a future that is passed on would be held twice.
         Box::pin(self.handle_within(&connection, request)).await
     }
 
-    pub(super) fn connection(&self, caller: Caller) -> Connection {
+    /// A new connection.
+    pub(super) fn connection(
+        &self,
+        caller: Caller,
+        remote: Option<SocketAddr>,
+        is_secure: bool,
+    ) -> Connection {
         Connection {
             unread: self.unread.connection(),
             caller,
+            remote,
+            is_secure,
         }
     }
 
@@ -203,16 +254,21 @@ impl<B: Backend> Routes<B> {
         if self.port == Port::Peers && !PEER_METHODS.contains(&path) {
             return Box::pin(self.handle_peer(request)).await;
         }
-        if self.port == Port::Metrics || !PACKAGES.iter().any(|package| path.starts_with(package)) {
+        let is_call = self.port != Port::Metrics && self.traffic != Traffic::Http;
+        if !is_call || !PACKAGES.iter().any(|package| path.starts_with(package)) {
             // Boxed, so that it does not enlarge the future of gRPC calls.
             return Box::pin(self.handle_http(connection, request)).await;
         }
         if self.more.is_some() && !SERVICES.iter().any(|service| path[1..].starts_with(service)) {
             return Box::pin(self.route(request)).await;
         }
-        let (parts, body) = request.into_parts();
-        let reading = self.reading(connection.unread.clone(), Encoding::of(&parts.headers));
-        let header_bytes = header_bytes(&parts.headers);
+        let (uri, headers, body) = {
+            // What is not needed goes at once: a call shall carry little.
+            let (parts, body) = request.into_parts();
+            (parts.uri, parts.headers, body)
+        };
+        let reading = self.reading(connection.unread.clone(), Encoding::of(&headers));
+        let header_bytes = header_bytes(&headers);
         let _room = if header_bytes > HEADERS_FREE_BYTES {
             match reading.unread.take(header_bytes).await {
                 Ok(room) => Some(room),
@@ -222,64 +278,11 @@ impl<B: Backend> Routes<B> {
             None
         };
         let head = CallHead {
-            caller: &connection.caller,
-            path: parts.uri.path(),
-            headers: &parts.headers,
+            connection,
+            path: uri.path(),
+            headers: &headers,
         };
         grpc::response(self.invoke(&head, body, &reading).await)
-    }
-
-    /// Requests of other members, and of tools that use the paths between etcd's members.
-    async fn handle_peer<R>(&self, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<axum::BoxError>,
-    {
-        let path = request.uri().path();
-        if let Some(response) = http::redirect(request.method(), request.uri(), self.port, false) {
-            response
-        } else if ports::answers(Port::Peers, path) {
-            peer_port::respond(&self.backend, request).await
-        } else {
-            self.route(request).await
-        }
-    }
-
-    async fn handle_http<R>(&self, connection: &Connection, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
-        R::Error: Into<axum::BoxError> + std::fmt::Display,
-    {
-        let path = request.uri().path();
-        let is_answered = ports::answers(self.port, path);
-        if self.port == Port::Metrics {
-            if !is_answered {
-                return http::not_found();
-            }
-            let answer = http::respond(self, request.method(), request.uri()).await;
-            return answer.unwrap_or_else(http::not_found);
-        }
-        let origin = request.headers().get(header::ORIGIN).cloned();
-        let path = path.to_owned();
-        let mut response = if self.cors.is_some() && request.method() == Method::OPTIONS {
-            Response::default()
-        } else if let Some(response) = http::redirect(request.method(), request.uri(), self.port, self.json) {
-            response
-        } else if let Some(route) = json::route(&path).filter(|_| self.json) {
-            json::respond(self, route, connection, request).await
-        } else if !is_answered {
-            self.route(request).await
-        } else if path == monitoring::LOG_LEVEL_PATH {
-            monitoring::set_log_level(request).await
-        } else if let Some(response) = http::respond(self, request.method(), request.uri()).await {
-            response
-        } else {
-            self.route(request).await
-        };
-        if let Some(cors) = &self.cors {
-            cors.add_headers(origin, response.headers_mut());
-        }
-        response
     }
 
     /// Executes a gRPC call, whatever form its messages came in.
@@ -291,7 +294,7 @@ impl<B: Backend> Routes<B> {
     ) -> Result<Body, Status> {
         let headers = head.headers;
         let call = self.backend.metrics().grpc.begin(head.path);
-        let result = {
+        let (result, wait_begun) = {
             let reply = pin!(async {
                 if grpc::requires_leader(headers) && self.backend.raft_status().leader.get() == 0 {
                     return Err(EtcdError::NoLeader.into());
@@ -300,36 +303,16 @@ impl<B: Backend> Routes<B> {
             });
             grpc::within_deadline(headers, reply).await
         };
-        grpc::counted(call, result)
-    }
-
-    async fn route_closed<R>(&self, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<axum::BoxError>,
-    {
-        if request.uri().path().starts_with(MEMBERS_PACKAGE) {
-            self.route(request).await
-        } else if grpc::is_grpc(request.headers()) {
-            Status::unavailable("this member is still comparing its data with the others").into_http()
-        } else {
-            http::not_yet()
+        if let Some(begun) = wait_begun {
+            self.slow.note(&AnsweredCall {
+                path: head.path,
+                remote: head.connection.remote,
+                begun,
+                request: &reading.kept,
+                reply: &result,
+            });
         }
-    }
-
-    async fn route<R>(&self, request: Request<R>) -> Response<Body>
-    where
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<axum::BoxError>,
-    {
-        use tower_service::Service;
-        let Some(mut router) = self.more.clone() else {
-            return unanswered(&request, self.services());
-        };
-        let answer = router.call(request.map(axum::body::Body::new)).await;
-        answer
-            .unwrap_or_else(|never: std::convert::Infallible| match never {})
-            .map(Body::routed)
+        grpc::counted(call, result)
     }
 
     async fn call(
@@ -339,7 +322,7 @@ impl<B: Backend> Routes<B> {
         body: impl grpc::RequestBody + 'static,
         reading: &Reading,
     ) -> Result<Body, Status> {
-        let (backend, caller, large) = (&self.backend, head.caller, &self.large);
+        let (backend, large) = (&self.backend, &self.large);
         let is_learner = self.more.is_none() && backend.view().is_learner(backend.identity().member_id);
         if is_learner && !ANSWERED_BY_LEARNERS.contains(&head.path) {
             return Err(EtcdError::NotForLearner.into());
@@ -353,7 +336,8 @@ impl<B: Backend> Routes<B> {
                 kv::range(backend, large, request).await
             }
             "/etcdserverpb.KV/Put" => {
-                kv::put(backend, caller, grpc::flat_message(body, reading, call).await?).await
+                let request = grpc::flat_message(body, reading, call).await?;
+                kv::put(backend, &head.connection.caller, request).await
             }
             "/etcdserverpb.KV/Txn" => {
                 let request = {
@@ -363,7 +347,7 @@ impl<B: Backend> Routes<B> {
                         .run(encoded.len(), move || check::read_txn(encoded, bounds))
                         .await?
                 };
-                kv::txn(backend, caller, large, request).await
+                kv::txn(backend, &head.connection.caller, large, request).await
             }
             // Boxed, since every call would need memory for it.
             _ => Box::pin(self.call_other(call, head, body, reading)).await,
@@ -378,7 +362,7 @@ impl<B: Backend> Routes<B> {
         reading: &Reading,
     ) -> Result<Body, Status> {
         let (backend, path) = (&self.backend, head.path);
-        let CallHead { caller, headers, .. } = *head;
+        let (caller, headers) = (&head.connection.caller, head.headers);
         macro_rules! message {
             () => {
                 grpc::message(body, reading, call).await?
@@ -459,14 +443,4 @@ fn header_bytes(headers: &HeaderMap) -> usize {
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len());
     bytes.sum()
-}
-
-/// The response to a request that has no handler, in the form of gRPC or of HTTP.
-fn unanswered<R>(request: &Request<R>, services: &[&str]) -> Response<Body> {
-    if grpc::is_grpc(request.headers()) {
-        let status = grpc::unknown(request.uri().path(), services);
-        debug_assert_eq!(status.code(), Code::Unimplemented);
-        return status.into_http();
-    }
-    http::not_found()
 }

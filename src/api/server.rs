@@ -131,7 +131,7 @@ pub async fn serve<B: Backend>(
             let (phases, complaints) = (Arc::clone(&phases), Arc::clone(&complaints));
             env::spawn(async move {
                 if let Some(stream) = begin(&ways, stream, remote, &phases, &place, &complaints).await {
-                    serve_stream(stream, builder, routes, phases, &place).await;
+                    serve_stream((stream, remote), builder, routes, phases, &place).await;
                 }
                 drop(place);
                 drop(permit);
@@ -217,7 +217,7 @@ async fn begin(
 }
 
 async fn serve_stream<B: Backend>(
-    stream: MaybeTlsStream,
+    (stream, remote): (MaybeTlsStream, SocketAddr),
     builder: Arc<Builder<Executor>>,
     routes: Routes<B>,
     phases: Arc<Phases>,
@@ -226,7 +226,7 @@ async fn serve_stream<B: Backend>(
     let caller = Caller {
         certificate_name: stream.certificate_name(),
     };
-    let shared = routes.connection(caller);
+    let shared = routes.connection(caller, Some(remote), stream.is_secure());
     let routes = Arc::new(routes);
     let activity = place.activity();
     let begun = Begun::default();

@@ -23,34 +23,6 @@ const IGNORED: [&str; 15] = [
     "test.outputdir",
 ];
 
-/// Flags that need no value; one can follow `=`.
-const SWITCHES: [&str; 19] = [
-    "force-new-cluster",
-    "auto-promote",
-    "enable-grpc-gateway",
-    "strict-reconfig-check",
-    "pre-vote",
-    "enable-v2",
-    "enable-pprof",
-    "version",
-    "debug",
-    "client-cert-auth",
-    "auto-tls",
-    "peer-client-cert-auth",
-    "peer-auto-tls",
-    "peer-skip-client-san-verification",
-    "experimental-peer-skip-client-san-verification",
-    "experimental-initial-corrupt-check",
-    "experimental-compact-hash-check-enabled",
-    "discovery-insecure-transport",
-    "discovery-insecure-skip-tls-verify",
-];
-
-/// Whether a flag needs no value.
-pub fn is_switch(name: &str) -> bool {
-    SWITCHES.contains(&name) || super::other_flags::is_switch(name)
-}
-
 /// The command line in one shape.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Normalised {
@@ -93,7 +65,7 @@ pub fn normalise(arguments: impl Iterator<Item = OsString>) -> Result<Normalised
         if !super::flags::known(name) {
             return Err(Error::Usage(format!("flag provided but not defined: -{name}")));
         }
-        if flag.contains('=') || is_switch(name) {
+        if flag.contains('=') || super::flags::is_switch(name) {
             normalised.flags.push(format!("--{flag}"));
         } else {
             let value = arguments

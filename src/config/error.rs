@@ -42,6 +42,8 @@ pub enum Error {
     DiscoveryTokenOrEndpoints,
     #[error("--discovery-endpoints must not contain empty endpoints")]
     DiscoveryEndpointEmpty,
+    #[error("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {0}")]
+    ListenClientHttpUrlTaken(String),
     #[error("--heartbeat-interval must be >0 (set to 0ms)")]
     HeartbeatZero,
     #[error("--election-timeout must be >0 (set to 0ms)")]
@@ -80,6 +82,18 @@ pub enum Error {
     LogLevel(String),
     #[error("unknown log format: {0}, supported values json, console")]
     LogFormat(String),
+    #[error("multi logoutput for \"default\" is not supported yet")]
+    LogOutputsDefault,
+    #[error(
+        "running with systemd/journal but other '--log-outputs' values ({0}) are configured with 'default'; override 'default' value with something else"
+    )]
+    LogOutputsJournal(String),
+    #[error("--log-outputs requires a single file path when --log-rotate-config-json is defined")]
+    LogRotationOutputs,
+    #[error("improperly formatted log rotation config: {0}")]
+    LogRotationSyntax(String),
+    #[error("invalid log rotation config: {0}")]
+    LogRotationConfig(String),
     /// etcd has it, Callboard does not yet.
     #[error("--{flag}={value} is not supported yet{hint}")]
     Unsupported {

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::values::boolean;
+use crate::logging::Notice;
 
 /// Gates that decide something here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,13 +11,14 @@ pub struct Features {
     pub compact_hash_check: bool,
 }
 
-/// Gates that etcd has and that have nothing to decide here: what they bring is always there, or has no cost to spare.
-const WITHOUT_EFFECT: [&str; 5] = [
-    "FastLeaseKeepAlive",
-    "LeaseCheckpoint",
-    "LeaseCheckpointPersist",
-    "PriorityRequest",
-    "TxnModeWriteWithSharedBuffer",
+/// Gates that etcd has and that have nothing to decide here: what they bring is always there, or has no cost to spare. With etcd's
+/// defaults.
+const WITHOUT_EFFECT: [(&str, bool); 5] = [
+    ("FastLeaseKeepAlive", true),
+    ("LeaseCheckpoint", false),
+    ("LeaseCheckpointPersist", false),
+    ("PriorityRequest", false),
+    ("TxnModeWriteWithSharedBuffer", true),
 ];
 
 /// Gates whose effect does not exist here.
@@ -24,7 +26,7 @@ const NOT_YET: [&str; 2] = ["SetMemberLocalAddr", "StopGRPCServiceOnDefrag"];
 
 impl Features {
     /// Reads `Name=true,Name=false`.
-    pub fn read(text: &str) -> Result<Self, Error> {
+    pub fn read(text: &str, notices: &mut Vec<Notice>) -> Result<Self, Error> {
         let mut features = Self::default();
         let usage = |reason: String| {
             Error::Usage(format!(
@@ -52,7 +54,12 @@ impl Features {
                         hint: "",
                     });
                 }
-                name if NOT_YET.contains(&name) || WITHOUT_EFFECT.contains(&name) => {}
+                name if NOT_YET.contains(&name) => {}
+                name if WITHOUT_EFFECT.contains(&(name, enabled)) => {}
+                name if WITHOUT_EFFECT.contains(&(name, !enabled)) => notices.push(Notice::warn(
+                    "a feature gate has no effect",
+                    [("feature", &name.to_owned()), ("enabled", &enabled.to_string())],
+                )),
                 name => return Err(usage(format!("unrecognized feature gate: {name}"))),
             }
         }
@@ -105,10 +112,16 @@ mod tests {
             ),
         ];
         for (text, expected) in table {
-            assert_eq!(Features::read(text), expected, "{text}");
+            let mut notices = Vec::new();
+            assert_eq!(Features::read(text, &mut notices), expected, "{text}");
+            assert_eq!(
+                !notices.is_empty(),
+                text.contains("LeaseCheckpoint=true"),
+                "{text}"
+            );
         }
         assert!(matches!(
-            Features::read("SetMemberLocalAddr=true"),
+            Features::read("SetMemberLocalAddr=true", &mut Vec::new()),
             Err(Error::Unsupported { .. })
         ));
     }

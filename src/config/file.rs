@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 /// A map of settings, and the flags that its keys stand for: key and flag. A dot stands before the key of a map inside.
 type Block = (&'static str, &'static [(&'static str, &'static str)]);
 
+/// Flags that only a command line can have.
+const NOT_IN_FILES: [&str; 2] = ["config-file", "version"];
+
 const BLOCKS: &[Block] = &[
     (
         "client-transport-security",
@@ -87,7 +90,7 @@ pub fn flags(path: &str, text: &str) -> Result<Vec<String>, Error> {
                 let (_, flag) = flag.ok_or_else(|| bad(format!("unknown field \"{key}.{inner}\"")))?;
                 words.extend(word(flag, &value).map_err(|reason| bad(format!("{key}.{inner}: {reason}")))?);
             }
-        } else if key != "config-file" && super::flags::known(&key) {
+        } else if !NOT_IN_FILES.contains(&key.as_str()) && super::flags::known(&key) {
             words.extend(word(&key, &value).map_err(|reason| bad(format!("{key}: {reason}")))?);
         } else {
             return Err(bad(format!("unknown field {key:?}")));
@@ -194,6 +197,7 @@ discovery-config:
         let cases = [
             ("nmae: x", "unknown field \"nmae\""),
             ("config-file: x", "unknown field \"config-file\""),
+            ("version: true", "unknown field \"version\""),
             (
                 "peer-transport-security: {cert: x}",
                 "unknown field \"peer-transport-security.cert\"",

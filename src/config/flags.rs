@@ -1,13 +1,14 @@
 //! The flags themselves, and how the environment joins them (etcd's pkg/flags/flag.go).
 
-use super::arguments::{Normalised, is_switch};
+use super::arguments::Normalised;
 use super::discovery_flags::DiscoveryFlags;
+use super::log_flags::LogFlags;
 use super::server::Server;
 use super::tls_flags::TlsFlags;
 use super::values::{
     Origins, UrlList, boolean, duration, optional_urls, origins, signed, unsigned, unsigned_32, urls,
 };
-use super::{Error, Invocation, file, other_flags};
+use super::{Error, Invocation, file, groups, other_flags};
 use crate::logging::Notice;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
@@ -32,6 +33,9 @@ pub struct Flags {
     /// URLs to listen on for clients, comma-separated.
     #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
     pub listen_client_urls: UrlList,
+    /// URLs to listen on for plain HTTP of clients, comma-separated. With any, --listen-client-urls serve gRPC alone.
+    #[arg(long, default_value = "", value_parser = optional_urls)]
+    pub listen_client_http_urls: UrlList,
     /// Client URLs that this member advertises. Required with --listen-client-urls.
     #[arg(long, default_value = "http://localhost:2379", value_parser = urls)]
     pub advertise_client_urls: UrlList,
@@ -65,9 +69,6 @@ pub struct Flags {
     /// Number of applied entries after which the log is truncated.
     #[arg(long, default_value = "10000", value_parser = unsigned)]
     pub snapshot_count: u64,
-    /// Number of entries to keep for slow followers when the log is truncated.
-    #[arg(long, alias = "experimental-snapshot-catchup-entries", default_value = "5000", value_parser = unsigned)]
-    pub snapshot_catchup_entries: u64,
     /// Maximum size of a request in bytes.
     #[arg(long, default_value = "1572864", value_parser = unsigned_32)]
     pub max_request_bytes: u32,
@@ -83,10 +84,6 @@ pub struct Flags {
     /// Time after which a connection is closed whose client has not answered a ping.
     #[arg(long, default_value = "20s", value_parser = duration)]
     pub grpc_keepalive_timeout: Duration,
-    /// Interval between progress notifications to watchers that request them, for example 10m; at least 100ms.
-    #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
-        allow_hyphen_values = true)]
-    pub watch_progress_notify_interval: Duration,
     /// Serve the JSON API on client URLs.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -94,6 +91,13 @@ pub struct Flags {
     /// Allowed CORS origins, comma-separated; * for all.
     #[arg(long, default_value = "*", value_parser = origins)]
     pub cors: Origins,
+    /// Names under which plain HTTP without TLS is answered, comma-separated; empty or * for any.
+    #[arg(long, default_value = "*")]
+    pub host_whitelist: String,
+    /// Let other processes listen on the same ports (SO_REUSEPORT).
+    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = ArgAction::Set, value_parser = boolean)]
+    pub socket_reuse_port: bool,
     /// Run a pre-vote before an election.
     #[arg(long, default_value = "true", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -133,6 +137,13 @@ pub struct Flags {
     /// Experimental features: Name=true,Name=false.
     #[arg(long, default_value = "")]
     pub feature_gates: String,
+    /// Number of entries to keep for slow followers when the log is truncated.
+    #[arg(long, alias = "experimental-snapshot-catchup-entries", default_value = "5000", value_parser = unsigned)]
+    pub snapshot_catchup_entries: u64,
+    /// Interval between progress notifications to watchers that request them, for example 10m; at least 100ms.
+    #[arg(long, alias = "experimental-watch-progress-notify-interval", default_value = "10m", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub watch_progress_notify_interval: Duration,
     /// Compare with the other members before serving clients; same as --feature-gates=InitialCorruptCheck=true.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -152,22 +163,8 @@ pub struct Flags {
     /// Rate of the hourly scrub, which reads all data from the disk and verifies it; 0 disables it. Not in etcd.
     #[arg(long, default_value = "4194304", value_parser = unsigned)]
     pub scrub_bytes_per_second: u64,
-    /// Only zap: JSON lines in its layout.
-    #[arg(long, default_value = "zap")]
-    pub logger: String,
-    /// `stderr`, `stdout`, or `default`, which is stderr.
-    #[arg(long, alias = "log-output", default_value = "default")]
-    pub log_outputs: String,
-    /// Same as --log-level=debug.
-    #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
-        action = ArgAction::Set, value_parser = boolean)]
-    pub debug: bool,
-    /// debug, info, warn, error, panic or fatal.
-    #[arg(long, default_value = "info")]
-    pub log_level: String,
-    /// `json` or `console`.
-    #[arg(long, default_value = "json")]
-    pub log_format: String,
+    #[command(flatten)]
+    pub log: LogFlags,
     /// Additional URLs that serve /metrics, /health, /livez and /readyz, comma-separated.
     #[arg(long, default_value = "", value_parser = optional_urls)]
     pub listen_metrics_urls: UrlList,
@@ -178,6 +175,10 @@ pub struct Flags {
     #[arg(long, alias = "experimental-warning-apply-duration", default_value = "100ms", value_parser = duration,
         allow_hyphen_values = true)]
     pub warning_apply_duration: Duration,
+    /// Log a warning when a unary request takes longer, for example 300ms.
+    #[arg(long, alias = "experimental-warning-unary-request-duration", default_value = "300ms", value_parser = duration,
+        allow_hyphen_values = true)]
+    pub warning_unary_request_duration: Duration,
     /// Go profiling. Only false is supported.
     #[arg(long, default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
         action = ArgAction::Set, value_parser = boolean)]
@@ -211,6 +212,16 @@ pub fn sets_something(name: &str) -> bool {
     find(name).is_some()
 }
 
+/// Whether it needs no value; one can follow `=`.
+pub fn is_switch(name: &str) -> bool {
+    let has_optional_value = |argument: clap::Arg| {
+        argument
+            .get_num_args()
+            .is_some_and(|values| values.min_values() == 0)
+    };
+    find(name).is_some_and(has_optional_value) || other_flags::is_switch(name)
+}
+
 /// Whether its value is a duration.
 pub fn is_duration(name: &str) -> bool {
     let default = find(name).and_then(|argument| {
@@ -218,6 +229,7 @@ pub fn is_duration(name: &str) -> bool {
         default.to_str().map(ToOwned::to_owned)
     });
     default.is_some_and(|default| duration(&default).is_ok() && unsigned(&default).is_err())
+        || other_flags::is_duration(name)
 }
 
 fn find(name: &str) -> Option<clap::Arg> {
@@ -364,11 +376,8 @@ fn read_flags(words: &[String], notices: &mut Vec<Notice>) -> Result<Flags, Flag
         notices.extend(taken.map_err(FlagFailure::Refused)?);
         given.insert(name.to_owned());
     }
-    let matches = Flags::command()
-        .after_help(format!(
-            "{}\n\nSubcommands: bench. See `callboard bench --help`.",
-            other_flags::help()
-        ))
+    let matches = groups::grouped(Flags::command().args(other_flags::arguments()))
+        .after_help("Subcommands: bench. See `callboard bench --help`.")
         .try_get_matches_from(setting)
         .map_err(|error| failure(&error))?;
     let mut flags = Flags::from_arg_matches(&matches).map_err(|error| failure(&error))?;

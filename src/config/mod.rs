@@ -12,11 +12,15 @@ mod error;
 mod features;
 mod file;
 mod flags;
+mod groups;
+mod log_flags;
 mod other_flags;
 mod server;
 mod tls_flags;
 mod values;
 
+#[cfg(test)]
+mod flag_tests;
 #[cfg(test)]
 mod tests;
 

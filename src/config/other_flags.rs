@@ -43,17 +43,10 @@ const FLAGS: &[OtherFlag] = &[
         Warn("the log is cut by --snapshot-count"),
     ),
     ("backend-bbolt-freelist-type", Text, "map", BBOLT),
-    ("experimental-backend-bbolt-freelist-type", Text, "array", BBOLT),
     ("backend-batch-interval", Duration, "100ms", BBOLT),
     ("backend-batch-limit", Number, "10000", BBOLT),
     (
         "bootstrap-defrag-threshold-megabytes",
-        Number,
-        "0",
-        Warn("there is nothing to defragment at a start"),
-    ),
-    (
-        "experimental-bootstrap-defrag-threshold-megabytes",
         Number,
         "0",
         Warn("there is nothing to defragment at a start"),
@@ -65,31 +58,13 @@ const FLAGS: &[OtherFlag] = &[
         Warn("compaction does not walk over the keys"),
     ),
     (
-        "experimental-compaction-batch-limit",
-        Number,
-        "1000",
-        Warn("compaction does not walk over the keys"),
-    ),
-    (
         "compaction-sleep-interval",
         Duration,
         "10ms",
         Warn("compaction does not walk over the keys"),
     ),
     (
-        "experimental-compaction-sleep-interval",
-        Duration,
-        "10ms",
-        Warn("compaction does not walk over the keys"),
-    ),
-    (
         "memory-mlock",
-        Switch,
-        "false",
-        Warn("memory is not locked: turn swap off instead"),
-    ),
-    (
-        "experimental-memory-mlock",
         Switch,
         "false",
         Warn("memory is not locked: turn swap off instead"),
@@ -124,34 +99,8 @@ const FLAGS: &[OtherFlag] = &[
         "false",
         Warn("it is always on, as Go has it"),
     ),
-    ("socket-reuse-port", Switch, "false", Refuse("")),
-    (
-        "listen-client-http-urls",
-        Text,
-        "",
-        Refuse(", --listen-client-urls serve HTTP and gRPC"),
-    ),
-    ("host-whitelist", Text, "*", Refuse("")),
-    (
-        "warning-unary-request-duration",
-        Duration,
-        "300ms",
-        Warn("slow requests are not logged; see --warning-apply-duration"),
-    ),
-    (
-        "experimental-warning-unary-request-duration",
-        Duration,
-        "300ms",
-        Warn("slow requests are not logged; see --warning-apply-duration"),
-    ),
     (
         "downgrade-check-time",
-        Duration,
-        "5s",
-        Warn("there is no downgrade"),
-    ),
-    (
-        "experimental-downgrade-check-time",
         Duration,
         "5s",
         Warn("there is no downgrade"),
@@ -182,22 +131,16 @@ const FLAGS: &[OtherFlag] = &[
         BBOLT,
     ),
     (
+        "experimental-wait-cluster-ready-timeout",
+        Duration,
+        "5s",
+        Warn("clients are served at once: reads and writes wait for a leader"),
+    ),
+    (
         "experimental-stop-grpc-service-on-defrag",
         Switch,
         "false",
         Warn("defragmentation stops nobody"),
-    ),
-    (
-        "enable-log-rotation",
-        Switch,
-        "false",
-        Refuse(", let the service manager rotate"),
-    ),
-    (
-        "log-rotation-config-json",
-        Text,
-        "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}",
-        Warn("logs are not rotated"),
     ),
     (
         "log-package-levels",
@@ -215,45 +158,15 @@ const FLAGS: &[OtherFlag] = &[
     ("bcrypt-cost", Number, "10", NO_AUTH),
     ("auth-token-ttl", Number, "300", NO_AUTH),
     ("enable-distributed-tracing", Switch, "false", NO_TRACING),
-    (
-        "experimental-enable-distributed-tracing",
-        Switch,
-        "false",
-        NO_TRACING,
-    ),
     ("distributed-tracing-address", Text, "localhost:4317", NO_TRACING),
-    (
-        "experimental-distributed-tracing-address",
-        Text,
-        "localhost:4317",
-        NO_TRACING,
-    ),
     ("distributed-tracing-service-name", Text, "etcd", NO_TRACING),
-    (
-        "experimental-distributed-tracing-service-name",
-        Text,
-        "etcd",
-        NO_TRACING,
-    ),
     ("distributed-tracing-instance-id", Text, "", NO_TRACING),
-    (
-        "experimental-distributed-tracing-instance-id",
-        Text,
-        "",
-        NO_TRACING,
-    ),
     ("distributed-tracing-sampling-rate", Number, "0", NO_TRACING),
-    (
-        "experimental-distributed-tracing-sampling-rate",
-        Number,
-        "0",
-        NO_TRACING,
-    ),
     (
         "unsafe-no-fsync",
         Switch,
         "false",
-        Refuse(", every acknowledged write is synced"),
+        Warn("every write is synced all the same before it is acknowledged"),
     ),
     ("proxy", Text, "off", NO_PROXY),
     ("proxy-failure-wait", Number, "5000", Warn("there is no proxy")),
@@ -268,7 +181,29 @@ const FLAGS: &[OtherFlag] = &[
     ("proxy-read-timeout", Number, "0", Warn("there is no proxy")),
 ];
 
+/// What stands before the names of flags that were new.
+const EXPERIMENTAL: &str = "experimental-";
+
+/// Flags that can be written with that word too: both names mean the same.
+const ALSO_EXPERIMENTAL: [&str; 11] = [
+    "backend-bbolt-freelist-type",
+    "bootstrap-defrag-threshold-megabytes",
+    "compaction-batch-limit",
+    "compaction-sleep-interval",
+    "distributed-tracing-address",
+    "distributed-tracing-instance-id",
+    "distributed-tracing-sampling-rate",
+    "distributed-tracing-service-name",
+    "downgrade-check-time",
+    "enable-distributed-tracing",
+    "memory-mlock",
+];
+
 fn find(name: &str) -> Option<&'static OtherFlag> {
+    let settled = name.strip_prefix(EXPERIMENTAL);
+    let name = settled
+        .filter(|name| ALSO_EXPERIMENTAL.contains(name))
+        .unwrap_or(name);
     FLAGS.iter().find(|(known, ..)| *known == name)
 }
 
@@ -282,9 +217,14 @@ pub fn is_switch(name: &str) -> bool {
     find(name).is_some_and(|(_, kind, ..)| *kind == Switch)
 }
 
+/// Whether it is there and its value is a duration.
+pub fn is_duration(name: &str) -> bool {
+    find(name).is_some_and(|(_, kind, ..)| *kind == Duration)
+}
+
 /// Takes such a flag with its value. An error of its text is the reason alone, as Go's flag package puts it.
-pub fn take(name: &str, value: &str) -> Result<Result<Option<Notice>, Error>, &'static str> {
-    let Some((name, kind, default, otherwise)) = find(name) else {
+pub fn take(given: &str, value: &str) -> Result<Result<Option<Notice>, Error>, &'static str> {
+    let Some((name, kind, default, otherwise)) = find(given) else {
         return Ok(Ok(None));
     };
     let is_default = match kind {
@@ -300,7 +240,7 @@ pub fn take(name: &str, value: &str) -> Result<Result<Option<Notice>, Error>, &'
         Warn(reason) => Ok(Some(Notice::warn(
             "a flag has no effect",
             [
-                ("flag", &format!("--{name}")),
+                ("flag", &format!("--{given}")),
                 ("value", &value.to_owned()),
                 ("reason", &(*reason).to_owned()),
             ],
@@ -313,21 +253,22 @@ pub fn take(name: &str, value: &str) -> Result<Result<Option<Notice>, Error>, &'
     })
 }
 
-/// For `--help`: what is taken and changes nothing, and what is refused.
-pub fn help() -> String {
-    let names = |wanted: fn(&Otherwise) -> bool| {
-        let names = FLAGS.iter().filter(|(.., otherwise)| wanted(otherwise));
-        let names = names.filter(|(name, ..)| !name.starts_with("experimental-"));
-        names
-            .map(|(name, ..)| format!("--{name}"))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    format!(
-        "Accepted without effect, with a warning: {}.\n\nNot supported yet: {}.",
-        names(|otherwise| matches!(otherwise, Warn(_))),
-        names(|otherwise| matches!(otherwise, Refuse(_)))
-    )
+/// For `--help`: what becomes of each.
+pub fn arguments() -> impl Iterator<Item = clap::Arg> {
+    FLAGS.iter().map(|(name, kind, default, otherwise)| {
+        let help = match otherwise {
+            Warn(reason) => format!("No effect: {reason}"),
+            Refuse(hint) => format!("Not supported yet{hint}"),
+        };
+        let argument = clap::Arg::new(*name)
+            .long(*name)
+            .help(help)
+            .default_value(*default);
+        match kind {
+            Switch => argument.num_args(0..=1).require_equals(true),
+            _ => argument,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -336,6 +277,8 @@ mod tests {
 
     #[test]
     fn every_flag_takes_its_default_in_silence_and_says_something_about_any_other_value() {
+        let unknown = ALSO_EXPERIMENTAL.iter().find(|name| find(name).is_none());
+        assert_eq!(unknown, None);
         for (name, kind, default, otherwise) in FLAGS {
             assert_eq!(take(name, default), Ok(Ok(None)), "{name}");
             let other = match kind {
@@ -357,6 +300,7 @@ mod tests {
                 !super::super::flags::sets_something(name),
                 "{name} is there twice"
             );
+            assert_eq!(FLAGS.iter().filter(|row| row.0 == *name).count(), 1, "{name}");
         }
     }
 }

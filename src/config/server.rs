@@ -4,6 +4,7 @@ use super::Error;
 use super::discovery_flags::{self, Discovery};
 use super::features::Features;
 use super::flags::Flags;
+use super::log_flags;
 use super::tls_flags::{self, Tls};
 use super::values::duration;
 use crate::cluster::{InitialCluster, MemberUrl, UrlError};
@@ -27,6 +28,8 @@ pub struct Server {
     /// Where the log has a directory of its own.
     pub wal_dir: Option<PathBuf>,
     pub listen_client_urls: Vec<MemberUrl>,
+    /// If there are any, they alone answer plain HTTP, and the ones above gRPC alone.
+    pub listen_client_http_urls: Vec<MemberUrl>,
     pub advertise_client_urls: Vec<MemberUrl>,
     pub listen_peer_urls: Vec<MemberUrl>,
     pub initial_advertise_peer_urls: Vec<MemberUrl>,
@@ -52,6 +55,10 @@ pub struct Server {
     pub enable_grpc_gateway: bool,
     /// Origins of web pages, or `*`.
     pub cors: Vec<String>,
+    /// Names under which plain HTTP without TLS is answered; empty, or with `*`, for any.
+    pub host_whitelist: Vec<String>,
+    /// Whether other processes may listen on the same ports.
+    pub socket_reuse_port: bool,
     pub pre_vote: bool,
     pub strict_reconfig_check: bool,
     pub auto_promote: bool,
@@ -61,6 +68,7 @@ pub struct Server {
     /// Whether metrics say how long calls take.
     pub extensive_metrics: bool,
     pub warning_apply_duration: Duration,
+    pub warning_unary_request_duration: Duration,
     pub initial_corrupt_check: bool,
     pub checks: CheckOptions,
     pub space: Rules,
@@ -81,10 +89,10 @@ pub enum ClusterState {
 impl Server {
     /// Checks the flags in etcd's order, so that of several mistakes the same one is named.
     pub(super) fn new(flags: Flags, mut notices: Vec<Notice>) -> Result<Self, Error> {
-        let features = Features::read(&flags.feature_gates)?;
+        let features = Features::read(&flags.feature_gates, &mut notices)?;
         let initial_corrupt_check =
             features.initial_corrupt_check || flags.experimental_initial_corrupt_check;
-        let log = log_options(&flags)?;
+        let log = log_flags::read(&flags, &mut notices)?;
         check_urls(&flags)?;
         let discovery = discovery_flags::read(&flags, &mut notices)?;
         check_times(&flags)?;
@@ -103,6 +111,7 @@ impl Server {
             data_dir: data_dir.into(),
             wal_dir: Some(flags.wal_dir.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty()),
             listen_client_urls: flags.listen_client_urls.0,
+            listen_client_http_urls: flags.listen_client_http_urls.0,
             advertise_client_urls: flags.advertise_client_urls.0,
             listen_peer_urls: flags.listen_peer_urls.0,
             initial_advertise_peer_urls: flags.initial_advertise_peer_urls.0,
@@ -126,6 +135,8 @@ impl Server {
             watch_progress_notify_interval: progress_interval(flags.watch_progress_notify_interval),
             enable_grpc_gateway: flags.enable_grpc_gateway,
             cors: flags.cors.0,
+            host_whitelist: tls_flags::list(&flags.host_whitelist),
+            socket_reuse_port: flags.socket_reuse_port,
             pre_vote: flags.pre_vote,
             auto_promote: flags.auto_promote,
             strict_reconfig_check: flags.strict_reconfig_check,
@@ -135,6 +146,7 @@ impl Server {
             // etcd takes any word; all others mean `basic`.
             extensive_metrics: flags.metrics == "extensive",
             warning_apply_duration: flags.warning_apply_duration,
+            warning_unary_request_duration: flags.warning_unary_request_duration,
             initial_corrupt_check,
             checks,
             space: Rules {
@@ -234,44 +246,21 @@ fn check_options(flags: &Flags, features: Features) -> Result<CheckOptions, Erro
     })
 }
 
-fn log_options(flags: &Flags) -> Result<logging::Options, Error> {
-    match flags.logger.as_str() {
-        "zap" => {}
-        "capnslog" => return Err(Error::LoggerRemoved),
-        other => return Err(Error::Logger(other.to_owned())),
-    }
-    Ok(logging::Options {
-        output: match flags.log_outputs.as_str() {
-            "default" | "stderr" => logging::Output::Stderr,
-            "stdout" => logging::Output::Stdout,
-            other => {
-                return Err(Error::Unsupported {
-                    flag: "log-outputs",
-                    value: other.to_owned(),
-                    hint: ", use stderr or stdout",
-                });
-            }
-        },
-        level: logging::Level::parse(if flags.debug { "debug" } else { &flags.log_level })
-            .ok_or_else(|| Error::LogLevel(flags.log_level.clone()))?,
-        format: match flags.log_format.as_str() {
-            "json" | "" => logging::Format::Json,
-            "console" => logging::Format::Console,
-            other => return Err(Error::LogFormat(other.to_owned())),
-        },
-    })
-}
-
 fn check_urls(flags: &Flags) -> Result<(), Error> {
     let listen_peer = &flags.listen_peer_urls.0;
     let listen_client = &flags.listen_client_urls.0;
     let advertise_peer = &flags.initial_advertise_peer_urls.0;
     let advertise_client = &flags.advertise_client_urls.0;
-    let listen_metrics = &flags.listen_metrics_urls.0;
-    let listened = || listen_peer.iter().chain(listen_client).chain(listen_metrics);
+    let (listen_http, listen_metrics) = (&flags.listen_client_http_urls.0, &flags.listen_metrics_urls.0);
+    let of_clients = listen_client.iter().chain(listen_http);
+    let listened = || listen_peer.iter().chain(of_clients.clone()).chain(listen_metrics);
     listened().try_for_each(MemberUrl::check_bind)?;
     check_hosts(advertise_peer).map_err(|(text, error)| Error::AdvertisePeerUrls(text, error))?;
     check_hosts(advertise_client).map_err(|(text, error)| Error::AdvertiseClientUrls(text, error))?;
+    let is_taken = |url: &&MemberUrl| listen_client.iter().any(|other| other.address() == url.address());
+    if let Some(url) = listen_http.iter().find(is_taken) {
+        return Err(Error::ListenClientHttpUrlTaken(url.to_string()));
+    }
     Ok(())
 }
 

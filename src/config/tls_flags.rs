@@ -8,6 +8,7 @@ use clap::{ArgAction, Args};
 
 /// Certificates and what is asked of others'.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Security")]
 pub struct TlsFlags {
     /// Server certificate towards clients; reloaded when it changes.
     #[arg(long, default_value = "")]
@@ -165,7 +166,8 @@ pub fn read(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Tls, Error> {
     Ok(tls)
 }
 
-fn list(text: &str) -> Vec<String> {
+/// Words between commas.
+pub fn list(text: &str) -> Vec<String> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     names.map(ToOwned::to_owned).collect()
 }

@@ -35,6 +35,10 @@ pub struct FileError {
 }
 
 impl FileError {
+    pub(crate) fn new(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        failed(action, path)(source)
+    }
+
     /// The operating system's reason.
     pub fn kind(&self) -> ErrorKind {
         self.source.kind()

@@ -7,6 +7,7 @@
 mod actor;
 mod files;
 mod http;
+mod log_outputs;
 mod names;
 mod process;
 mod service_manager;
@@ -36,6 +37,7 @@ pub use files::{
     wait_for_disk, write_file,
 };
 pub use http::{Executor, Timer};
+pub use log_outputs::{AppendFile, Journal, local_time_ahead_seconds};
 pub use names::ServiceRecord;
 pub use process::{
     ProcessUsage, arguments, open_files_max, process_usage, raise_open_files_max, restart_process,
@@ -45,8 +47,8 @@ pub use tasks::TaskThread;
 pub use world::{
     Instant, Listener, Stream, ThreadHandle, block_on, blocking, connect, disk_read, disk_sync,
     end_by_signal, ignore_unhandled_signals, lookup_service, names_of, now, processors, random_u64, resolve,
-    shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread, unix_time,
-    with_patient_threads,
+    shutdown_signal, signal_name, sleep, sleep_until, spawn, spawn_local, thread, thread_without_sockets,
+    unix_time, with_patient_threads, yield_to_all,
 };
 
 use std::future::Future;

@@ -239,6 +239,11 @@ impl Listener {
     /// Listens on `host:port`, or on `unix:` and a path. The unspecified address of either family means all addresses of both. Of
     /// a name's addresses those of IPv4 are tried first, as by Go's `net.Listen`.
     pub async fn bind(address: &str) -> io::Result<Self> {
+        Self::bind_with(address, false).await
+    }
+
+    /// The same; others may listen on the port too if all of them say so (SO_REUSEPORT).
+    pub async fn bind_with(address: &str, reuse_port: bool) -> io::Result<Self> {
         if let Some(path) = unix_path(address) {
             return Acceptor::at_path(path).map(Self);
         }
@@ -246,7 +251,7 @@ impl Listener {
         addresses.sort_by_key(SocketAddr::is_ipv6);
         let mut failure = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
         for address in addresses {
-            match listen(address) {
+            match listen(address, reuse_port) {
                 Ok(socket) => {
                     let listener = tokio::net::TcpListener::from_std(socket)?;
                     return Ok(Self(Acceptor::Tcp(listener)));
@@ -279,12 +284,12 @@ impl Listener {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
     if !address.ip().is_unspecified() {
-        return listen_at(address);
+        return listen_at(address, reuse_port);
     }
     let both = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), address.port());
-    match listen_at(both) {
+    match listen_at(both, reuse_port) {
         // This machine may lack IPv6.
         Err(error)
             if matches!(
@@ -292,19 +297,20 @@ fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
                 Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)
             ) =>
         {
-            listen_at(address)
+            listen_at(address, reuse_port)
         }
         outcome => outcome,
     }
 }
 
-fn listen_at(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+fn listen_at(address: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         // Both families if the address is unspecified; has no effect otherwise.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG_MAX)?;

@@ -1,12 +1,23 @@
 //! One record as one line.
 
-use super::{Format, Level, Options, time};
+use super::{Format, Level, time};
+use bytes::Bytes;
 use std::fmt;
 use std::time::Duration;
 use tracing::field::{Field, Visit};
 
-/// The line with its end, or nothing if the record is less important than asked for.
-pub fn format(event: &tracing::Event<'_>, now: Duration, options: Options) -> Option<Vec<u8>> {
+/// A record as it is written. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub level: Level,
+    /// The folder of the source that logged it.
+    pub package: &'static str,
+    /// With its end.
+    pub text: Bytes,
+}
+
+/// The line, or nothing if the record is less important than asked for.
+pub fn line(event: &tracing::Event<'_>, now: Duration, level_min: Level, format: Format) -> Option<Line> {
     let metadata = event.metadata();
     let mut fields = Fields::default();
     event.record(&mut fields);
@@ -15,19 +26,49 @@ pub fn format(event: &tracing::Event<'_>, now: Duration, options: Options) -> Op
     } else {
         Level::of(*metadata.level())
     };
-    if level < options.level {
+    if level < level_min {
         return None;
     }
+    let logger = (metadata.target() == "raft").then_some("raft");
+    let file = short(metadata.file().unwrap_or("unknown"));
+    let place = (file, metadata.line().unwrap_or(0));
+    Some(written(level, now, logger, place, &fields, format))
+}
+
+/// A line that says that others are missing here.
+pub fn dropped(lines: u64, now: Duration, format: Format) -> Line {
+    let mut fields = Fields {
+        message: "log lines were dropped: the output took them too slowly, or not at all".to_owned(),
+        ..Fields::default()
+    };
+    push_field(&mut fields.json, "lines", &lines.to_string());
+    let place = (short(file!()), line!());
+    written(Level::Warn, now, None, place, &fields, format)
+}
+
+fn written(
+    level: Level,
+    now: Duration,
+    logger: Option<&'static str>,
+    (file, number): (&'static str, u32),
+    fields: &Fields,
+    format: Format,
+) -> Line {
     let head = Head {
         level: level.as_str(),
         time: time::format(now),
-        logger: (metadata.target() == "raft").then_some("raft"),
-        caller: caller(metadata.file(), metadata.line()),
+        logger,
+        caller: format!("{file}:{number}"),
     };
-    Some(match options.format {
-        Format::Json => json(&head, &fields),
-        Format::Console => console(&head, &fields),
-    })
+    let text = match format {
+        Format::Json => json(&head, fields),
+        Format::Console => console(&head, fields),
+    };
+    Line {
+        level,
+        package: file.rsplit_once('/').map_or(".", |(folder, _)| folder),
+        text: text.into(),
+    }
 }
 
 struct Head {
@@ -67,11 +108,10 @@ fn console(head: &Head, fields: &Fields) -> Vec<u8> {
 }
 
 /// The last folder and the file, as zap has it.
-fn caller(file: Option<&str>, line: Option<u32>) -> String {
-    let file = file.unwrap_or("unknown");
+fn short(file: &str) -> &str {
     let mut slashes = file.rmatch_indices('/').map(|(at, _)| at);
     let start = slashes.nth(1).map_or(0, |at| at + 1);
-    format!("{}:{}", &file[start..], line.unwrap_or(0))
+    &file[start..]
 }
 
 fn quoted(text: &str) -> String {
@@ -153,30 +193,25 @@ impl Visit for Fields {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Options, Output};
     use super::*;
     use std::sync::{Arc, Mutex};
     use tracing_subscriber::Layer;
     use tracing_subscriber::layer::{Context, SubscriberExt};
 
-    struct Capture(Options, Arc<Mutex<Vec<String>>>);
+    struct Capture(Level, Format, Arc<Mutex<Vec<String>>>);
 
     impl<S: tracing::Subscriber> Layer<S> for Capture {
         fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            let line = format(event, Duration::from_secs(1), self.0);
-            let line = line.map(|line| String::from_utf8(line).unwrap());
-            self.1.lock().unwrap().extend(line);
+            let line = line(event, Duration::from_secs(1), self.0, self.1);
+            let line = line.map(|line| String::from_utf8(line.text.to_vec()).unwrap());
+            self.2.lock().unwrap().extend(line);
         }
     }
 
     fn lines(format: Format, level: Level, log: impl FnOnce()) -> Vec<String> {
         let lines = Arc::default();
-        let options = Options {
-            output: Output::Stderr,
-            level,
-            format,
-        };
-        let subscriber = tracing_subscriber::registry().with(Capture(options, Arc::clone(&lines)));
+        let capture = Capture(level, format, Arc::clone(&lines));
+        let subscriber = tracing_subscriber::registry().with(capture);
         tracing::subscriber::with_default(subscriber, log);
         let lines = lines.lock().unwrap();
         lines.clone()

@@ -1,27 +1,43 @@
-//! The log on standard error (or output): zap's JSON lines as etcd prints them, or its console lines.
+//! The log: zap's JSON lines as etcd prints them, or its console lines, on standard error, standard output, in files or in the
+//! journal.
 //!
 //! Code logs with `tracing`'s macros. Field names come out with dashes for underscores, as etcd spells them. A record
 //! with the field `fatal = true` is printed at zap's level `fatal`, which `tracing` does not have; records of a target
-//! `raft` get `"logger":"raft"`. Other crates' records are shown from `warn` on. Rotation and journald are not here.
+//! `raft` get `"logger":"raft"`. Other crates' records are shown from `warn` on.
+//!
+//! Who logs never waits for an output: each has a bounded queue and a thread of its own (`queue`, `output`). An output that cannot
+//! be opened is an error at a start; one that cannot be written later loses lines, which are counted, and ends nothing.
 
 mod line;
 mod notice;
+mod output;
+mod queue;
+mod rotated;
+mod rotation;
 mod sparse;
 mod time;
 
 pub use notice::{Notice, NoticeLevel, replay};
+pub use output::{Output, OutputError};
+pub use rotation::Rotation;
 pub use sparse::Sparse;
-use std::io::Write;
-use std::sync::atomic::{AtomicU8, Ordering};
 pub use time::format as utc;
+
+use crate::env;
+use crate::limits::LOG_FLUSH_LOOKS_MAX;
+use queue::Queue;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Where, what and how to log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    pub output: Output,
+    pub outputs: Vec<Output>,
+    /// Of the files among them; None for never.
+    pub rotation: Option<Rotation>,
     pub level: Level,
     pub format: Format,
 }
@@ -29,18 +45,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            output: Output::Stderr,
+            outputs: vec![Output::Stderr],
+            rotation: None,
             level: Level::Info,
             format: Format::Json,
         }
     }
-}
-
-/// Where the lines go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
-    Stderr,
-    Stdout,
 }
 
 /// How a line looks.
@@ -119,15 +129,51 @@ fn current_level() -> Level {
     levels[usize::from(LEVEL.load(Ordering::Relaxed))]
 }
 
-/// Begins logging for the whole process. Later calls change nothing but the level.
-pub fn start(options: Options) {
+/// The queues of the process's outputs.
+static QUEUES: OnceLock<Vec<Arc<Queue>>> = OnceLock::new();
+
+/// Begins logging for the whole process, once all outputs are open. A later call changes nothing but the level.
+pub fn start(options: Options) -> Result<(), OutputError> {
     LEVEL.store(options.level as u8, Ordering::Relaxed);
-    let subscriber = tracing_subscriber::registry().with(Lines { options });
+    if QUEUES.get().is_some() {
+        return Ok(());
+    }
+    let opened = options.outputs.iter().map(|output| output.open(options.rotation));
+    let opened = opened.collect::<Result<Vec<_>, _>>()?;
+    let format = options.format;
+    let queues: Vec<_> = opened
+        .into_iter()
+        .map(|sink| output::start(sink, format))
+        .collect();
+    let _ = QUEUES.set(queues.clone());
+    flush_before_a_panic_ends_the_process();
+    let subscriber = tracing_subscriber::registry().with(Lines { queues, format });
     let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(())
+}
+
+/// Waits until everything that was logged is written, but not for long: an output may be stuck. For the end of the process.
+pub fn flush() {
+    let Some(queues) = QUEUES.get() else { return };
+    for _ in 0..LOG_FLUSH_LOOKS_MAX {
+        if queues.iter().all(|queue| queue.is_written()) {
+            return;
+        }
+        env::wait_for_disk();
+    }
+}
+
+fn flush_before_a_panic_ends_the_process() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        flush();
+    }));
 }
 
 struct Lines {
-    options: Options,
+    queues: Vec<Arc<Queue>>,
+    format: Format,
 }
 
 impl Lines {
@@ -163,21 +209,11 @@ where
     }
 
     fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-        let now = crate::env::unix_time();
-        let Some(line) = line::format(
-            event,
-            now,
-            Options {
-                level: current_level(),
-                ..self.options
-            },
-        ) else {
-            return;
-        };
-        // A log that cannot be written cannot be complained about either.
-        let _ = match self.options.output {
-            Output::Stderr => std::io::stderr().lock().write_all(&line),
-            Output::Stdout => std::io::stdout().lock().write_all(&line),
-        };
+        let line = line::line(event, env::unix_time(), current_level(), self.format);
+        if let Some(line) = line {
+            for queue in &self.queues {
+                queue.add(line.clone());
+            }
+        }
     }
 }

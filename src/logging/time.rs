@@ -2,10 +2,35 @@
 
 use std::time::Duration;
 
-/// RFC 3339 in UTC with microseconds: `2026-11-20T10:29:42.318000Z`. Days to dates: Howard Hinnant's `civil_from_days`.
+/// RFC 3339 in UTC with microseconds: `2026-11-20T10:29:42.318000Z`.
 pub fn format(since_1970: Duration) -> String {
-    let seconds = since_1970.as_secs();
-    let (days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let of_day = since_1970.as_secs() % 86_400;
+    format!(
+        "{}T{:02}:{:02}:{:02}.{:06}Z",
+        date(since_1970),
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60,
+        since_1970.subsec_micros()
+    )
+}
+
+/// The same for the name of a file, with milliseconds (lumberjack, `backupTimeFormat`): `2026-11-20T10-29-42.318`.
+pub fn for_file_name(since_1970: Duration) -> String {
+    let of_day = since_1970.as_secs() % 86_400;
+    format!(
+        "{}T{:02}-{:02}-{:02}.{:03}",
+        date(since_1970),
+        of_day / 3600,
+        of_day / 60 % 60,
+        of_day % 60,
+        since_1970.subsec_millis()
+    )
+}
+
+/// Days to dates: Howard Hinnant's `civil_from_days`.
+fn date(since_1970: Duration) -> String {
+    let days = since_1970.as_secs() / 86_400;
     let shifted = days + 719_468;
     let era = shifted / 146_097;
     let day_of_era = shifted % 146_097;
@@ -19,13 +44,7 @@ pub fn format(since_1970: Duration) -> String {
         month_from_march - 9
     };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-        of_day / 3600,
-        of_day / 60 % 60,
-        of_day % 60,
-        since_1970.subsec_micros()
-    )
+    format!("{year:04}-{month:02}-{day:02}")
 }
 
 #[cfg(test)]
@@ -41,7 +60,9 @@ mod tests {
             (4_102_444_799, 999_999, "2099-12-31T23:59:59.999999Z"),
         ];
         for (seconds, micros, text) in cases {
-            assert_eq!(format(Duration::new(seconds, micros * 1000)), text);
+            let time = Duration::new(seconds, micros * 1000);
+            assert_eq!(format(time), text);
+            assert_eq!(for_file_name(time), text[..23].replace(':', "-"));
         }
     }
 }

@@ -32,7 +32,9 @@ pub fn starting(config: &config::Server, catch_up_entries: Option<u64>) {
         "listen-peer-urls": texts(&config.listen_peer_urls),
         "advertise-client-urls": texts(&config.advertise_client_urls),
         "listen-client-urls": texts(&config.listen_client_urls),
+        "listen-client-http-urls": texts(&config.listen_client_http_urls),
         "listen-metrics-urls": texts(&config.listen_metrics_urls),
+        "host-whitelist": config.host_whitelist,
         "initial-cluster": config.initial_cluster_text,
         "initial-cluster-state": match config.initial_cluster_state {
             ClusterState::New => "new",
@@ -66,8 +68,14 @@ pub fn serving(config: &config::Server, identity: Identity) {
 pub fn ready(config: &config::Server) {
     tracing::info!("ready to serve client requests");
     env::tell_service_manager(ServiceState::Ready);
-    for url in &config.listen_client_urls {
-        let (traffic, address) = ("grpc+http", url.address());
+    let with_grpc = match config.listen_client_http_urls.as_slice() {
+        [] => "grpc+http",
+        _ => "grpc",
+    };
+    let calls = config.listen_client_urls.iter().map(|url| (url, with_grpc));
+    let plain = config.listen_client_http_urls.iter().map(|url| (url, "http"));
+    for (url, traffic) in calls.chain(plain) {
+        let address = url.address();
         match url.scheme() {
             Scheme::Https | Scheme::Unixs => {
                 tracing::info!(traffic, address, "serving client traffic securely");

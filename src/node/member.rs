@@ -137,10 +137,7 @@ impl Member {
             hashes.clone(),
             entrance,
         );
-        let slow = SlowApplies {
-            metrics: Arc::clone(&metrics.store),
-            limit: config.warning_apply_duration,
-        };
+        let slow = SlowApplies::new(Arc::clone(&metrics.store), config.warning_apply_duration);
         let log = opened.log;
         let mut threads = vec![
             log::start(log.clone(), &neighbours),

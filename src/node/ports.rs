@@ -133,8 +133,25 @@ pub(super) async fn stopped(mut shutdown: Shutdown) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
 
-/// Where to listen, and what to speak there: an address may be given with both schemes.
-pub(super) fn addresses(urls: &[MemberUrl], acceptor: Option<&Acceptor>) -> Vec<(String, Ways)> {
+/// Where to listen, and what to speak there.
+#[derive(Default)]
+pub(super) struct Addresses {
+    pub(super) list: Vec<(String, Ways)>,
+    /// Whether other processes may listen there too.
+    reuse_port: bool,
+}
+
+impl Addresses {
+    /// Those of URLs: an address may be given with both schemes.
+    pub(super) fn new(config: &config::Server, urls: &[MemberUrl], acceptor: Option<&Acceptor>) -> Self {
+        Self {
+            list: addresses(urls, acceptor),
+            reuse_port: config.socket_reuse_port,
+        }
+    }
+}
+
+fn addresses(urls: &[MemberUrl], acceptor: Option<&Acceptor>) -> Vec<(String, Ways)> {
     let mut addresses: Vec<(String, Ways)> = Vec::new();
     for url in urls {
         let ways = if url.is_secure() {
@@ -161,7 +178,7 @@ impl<T: Send + 'static> Port<T> {
     pub(super) async fn bind<F, S>(
         name: &'static str,
         workers: usize,
-        addresses: Vec<(String, Ways)>,
+        addresses: Addresses,
         serve: S,
     ) -> Result<Self, StartError>
     where
@@ -200,10 +217,10 @@ fn ended() -> StartError {
     StartError::Raft("a thread ended before it began".into())
 }
 
-async fn bind(addresses: Vec<(String, Ways)>) -> Result<Vec<Listener>, StartError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for (address, ways) in addresses {
-        match env::Listener::bind(&address).await {
+async fn bind(addresses: Addresses) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::with_capacity(addresses.list.len());
+    for (address, ways) in addresses.list {
+        match env::Listener::bind_with(&address, addresses.reuse_port).await {
             Ok(port) => listeners.push(Listener { port, ways }),
             Err(source) => return Err(StartError::Listen { address, source }),
         }

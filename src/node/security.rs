@@ -45,14 +45,19 @@ impl Security {
         }
         warn_of_plain(&config.listen_peer_urls, &peer, "--peer-client-cert-auth");
         warn_of_plain(&config.listen_client_urls, &client, "--client-cert-auth");
+        warn_of_plain(&config.listen_client_http_urls, &client, "--client-cert-auth");
         refuse_without_tls(config, &peer, &client)?;
         let acceptor = |settings: &Settings, is_wanted: bool, towards| {
             let acceptor = is_wanted.then(|| settings.acceptor());
             acceptor.transpose().map_err(|source| failed(towards, source))
         };
         let peers = secure(&config.listen_peer_urls).is_some();
-        let mut clients = [&config.listen_client_urls, &config.listen_metrics_urls].into_iter();
-        let clients = clients.any(|urls| secure(urls).is_some());
+        let clients = [
+            &config.listen_client_urls,
+            &config.listen_client_http_urls,
+            &config.listen_metrics_urls,
+        ];
+        let clients = clients.into_iter().any(|urls| secure(urls).is_some());
         let dialler = (!peer.is_empty() || !peer.trusted_ca_file.is_empty()).then(|| peer.connector());
         let mut dialler = dialler.transpose().map_err(|source| failed(PEERS, source))?;
         if let (Some(Discovery::Srv(srv)), "") = (&config.discovery, peer.trusted_ca_file.as_str()) {
@@ -86,7 +91,8 @@ fn refuse_without_tls(config: &config::Server, peer: &Settings, client: &Setting
     if !client.is_empty() {
         return Ok(());
     }
-    if let Some(url) = secure(&config.listen_client_urls) {
+    let of_http = || secure(&config.listen_client_http_urls);
+    if let Some(url) = secure(&config.listen_client_urls).or_else(of_http) {
         return Err(StartError::ClientUrlWithoutTls(url.to_string()));
     }
     match secure(&config.listen_metrics_urls) {

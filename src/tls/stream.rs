@@ -20,6 +20,10 @@ pub enum MaybeTlsStream {
 }
 
 impl MaybeTlsStream {
+    pub fn is_secure(&self) -> bool {
+        matches!(self, Self::Secure(_))
+    }
+
     /// The common name of the other end's certificate; none if it presented none, or none was requested.
     pub fn certificate_name(&self) -> Option<Arc<str>> {
         let Self::Secure(stream) = self else {

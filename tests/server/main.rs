@@ -12,6 +12,7 @@ mod divergence;
 mod errors;
 mod flags;
 mod health;
+mod logs;
 mod membership;
 mod metrics;
 mod older_disk;

@@ -75,7 +75,7 @@ async fn perform<B: Backend>(
         Frames::one(reading.large.run(text_bytes, read).await?)
     };
     let head = CallHead {
-        caller: &connection.caller,
+        connection,
         path: call.rpc,
         headers: &metadata,
     };

@@ -92,9 +92,10 @@ fn every_command_says_which_certificate_its_client_has_shown() {
     block_on(async {
         let fake = Fake::new();
         let routes = Routes::new(fake.clone()).with_json(true);
-        let connection = routes.connection(Caller {
+        let caller = Caller {
             certificate_name: Some("root".into()),
-        });
+        };
+        let connection = routes.connection(caller, None, true);
         let expected = log::Caller {
             certificate_name: "root".into(),
             ..log::Caller::default()

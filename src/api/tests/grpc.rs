@@ -432,7 +432,7 @@ impl<M: Message> ErasedMessage for M {
 #[test]
 fn a_call_carries_little() {
     let routes = Routes::new(Fake::new());
-    let connection = routes.connection(Caller::default());
+    let connection = routes.connection(Caller::default(), None, false);
     let call = routes.handle_within(&connection, Request::new(Full::new(Bytes::new())));
     let bytes = std::mem::size_of_val(&call);
     assert!(bytes <= 2 * 1024, "{bytes} bytes");

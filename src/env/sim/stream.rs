@@ -207,8 +207,13 @@ pub struct Listener {
 
 impl Listener {
     /// Listens on `host:port`.
-    #[allow(clippy::unused_async)] // as on real sockets
     pub async fn bind(address: &str) -> io::Result<Self> {
+        Self::bind_with(address, false).await
+    }
+
+    /// The same; a simulated port is never shared.
+    #[allow(clippy::unused_async)] // as on real sockets
+    pub async fn bind_with(address: &str, _reuse_port: bool) -> io::Result<Self> {
         let mut address = parse(address)?;
         if address.ip().is_unspecified() {
             address.set_ip(own_address());

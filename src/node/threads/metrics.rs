@@ -4,7 +4,7 @@ use crate::api;
 use crate::bootstrap::StartError;
 use crate::config;
 use crate::node::backend::MemberBackend;
-use crate::node::ports::{Port, Shutdown, addresses, serve};
+use crate::node::ports::{Addresses, Port, Shutdown, serve};
 use crate::tls::Acceptor;
 
 /// Binds them, if there are any.
@@ -14,8 +14,8 @@ pub(in crate::node) async fn bind(
     shutdown: Shutdown,
     options: api::ServeOptions,
 ) -> Result<Option<Port<MemberBackend>>, StartError> {
-    let urls = addresses(&config.listen_metrics_urls, acceptor);
-    if urls.is_empty() {
+    let urls = Addresses::new(config, &config.listen_metrics_urls, acceptor);
+    if urls.list.is_empty() {
         return Ok(None);
     }
     let port = Port::bind("metrics", 1, urls, move |listeners, backend| async move {

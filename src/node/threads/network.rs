@@ -1,6 +1,6 @@
 //! The thread of clients: their port, and what works beside their requests.
 
-use crate::api;
+use crate::api::{self, Traffic};
 use crate::bootstrap::StartError;
 use crate::compactor;
 use crate::config;
@@ -12,7 +12,7 @@ use crate::lease::lessor::LessorOptions;
 use crate::limits::GRPC_OVERHEAD_BYTES;
 use crate::node::backend::MemberBackend;
 use crate::node::entrance;
-use crate::node::ports::{ClientsStop, Port, addresses, serve, stopped};
+use crate::node::ports::{Addresses, ClientsStop, Port, serve, stopped};
 use crate::quota;
 use crate::quota::reserve::Reserves;
 use crate::stop::StopSignal;
@@ -30,7 +30,10 @@ pub(in crate::node) async fn bind(
     stop: ClientsStop,
     options: api::ServeOptions,
 ) -> Result<Port<(Clients, MemberBackend)>, StartError> {
-    let urls = addresses(&config.listen_client_urls, acceptor);
+    let mut urls = Addresses::new(config, &config.listen_client_urls, acceptor);
+    let with_grpc = urls.list.len();
+    let http = Addresses::new(config, &config.listen_client_http_urls, acceptor);
+    urls.list.extend(http.list);
     let options = api::ServeOptions {
         max_concurrent_streams: config.max_concurrent_streams,
         keep_alive_interval: config.keep_alive_interval,
@@ -38,8 +41,9 @@ pub(in crate::node) async fn bind(
         ..options
     };
     let workers = env::processors().saturating_sub(1).max(1);
-    let serve =
-        move |listeners, (clients, backend)| serve_clients(listeners, clients, backend, options, stop);
+    let serve = move |listeners, (clients, backend)| {
+        serve_clients((listeners, with_grpc), clients, backend, options, stop)
+    };
     Port::bind("network", workers, urls, serve).await
 }
 
@@ -55,6 +59,9 @@ pub(in crate::node) struct Clients {
     cors: api::Cors,
     /// Whether the JSON form of the API is answered.
     json: bool,
+    /// The names that plain HTTP is answered under, if not any.
+    hosts: Option<api::Hosts>,
+    slow_calls: Duration,
     opened: entrance::EntranceOpened,
 }
 
@@ -102,6 +109,8 @@ impl Clients {
                 }),
             cors: api::Cors::new(&config.cors),
             json: config.enable_grpc_gateway,
+            hosts: api::Hosts::new(&config.host_whitelist),
+            slow_calls: config.warning_unary_request_duration,
         }
     }
 
@@ -121,7 +130,7 @@ impl Clients {
 }
 
 async fn serve_clients(
-    listeners: Vec<Listener>,
+    (mut with_grpc, count): (Vec<Listener>, usize),
     mut clients: Clients,
     backend: MemberBackend,
     options: api::ServeOptions,
@@ -139,14 +148,34 @@ async fn serve_clients(
         return;
     }
     let watches = backend.watches.clone();
-    let routes = api::Routes::new(backend)
+    let mut routes = api::Routes::new(backend)
         .with_cors(clients.cors)
-        .with_json(clients.json);
+        .with_json(clients.json)
+        .with_slow_calls(clients.slow_calls);
+    if let Some(hosts) = clients.hosts {
+        routes = routes.with_hosts(hosts);
+    }
+    // Those of --listen-client-http-urls, if there are any; then they are the only ones that answer plain HTTP.
+    let with_http = with_grpc.split_off(count);
+    let traffic = if with_http.is_empty() {
+        Traffic::GrpcAndHttp
+    } else {
+        Traffic::Grpc
+    };
+    let (calls, plain) = (
+        routes.clone().with_traffic(traffic),
+        routes.with_traffic(Traffic::Http),
+    );
     // Streams end only when told to.
     let end_streams = async {
         stopped(stop.shutdown.clone()).await;
         watches.stop();
     };
-    futures_util::future::join(serve(listeners, &routes, options, &stop.shutdown), end_streams).await;
+    futures_util::future::join3(
+        serve(with_grpc, &calls, options.clone(), &stop.shutdown),
+        serve(with_http, &plain, options, &stop.shutdown),
+        end_streams,
+    )
+    .await;
     drop(stop.serving);
 }

@@ -18,7 +18,7 @@ use crate::limits::{CATCH_UP_BYTES, PEER_MESSAGE_BYTES_MAX};
 use crate::metrics::ConsensusMetrics;
 use crate::node::backend::MemberBackend;
 use crate::node::entrance::Entrance;
-use crate::node::ports::{Port, Shutdown, addresses, serve};
+use crate::node::ports::{Addresses, Port, Shutdown, serve};
 use crate::peer::caller::PeerCaller;
 use crate::peer::identity::IdentityCheck;
 use crate::peer::links::{LinkOptions, Links};
@@ -41,7 +41,7 @@ pub(in crate::node) async fn bind(
     shutdown: Shutdown,
     options: api::ServeOptions,
 ) -> Result<Port<(Raft, MemberBackend)>, StartError> {
-    let urls = addresses(&config.listen_peer_urls, acceptor);
+    let urls = Addresses::new(config, &config.listen_peer_urls, acceptor);
     let serve = move |listeners, (raft, backend)| serve_peers(listeners, raft, backend, options, shutdown);
     Port::bind("raft", 1, urls, serve).await
 }
