@@ -214,6 +214,29 @@ fn a_cluster_is_founded_through_a_discovery_token() {
 }
 
 #[test]
+fn of_four_that_come_at_once_for_three_places_one_is_refused() {
+    let service = Cluster::start(&support::callboard_bin(), 1);
+    let service = &service.members[0];
+    let size = ["put", "/_etcd/registry/tok/_config/size", "3"];
+    etcdctl::stdout(service.client, &size);
+    let endpoints = format!("http://{}", service.client);
+    let flags = ["--discovery-token", "tok", "--discovery-endpoints", &endpoints];
+    let mut cluster = prepare(4, &flags);
+    for member in &mut cluster.members {
+        member.start();
+    }
+    let refused = || {
+        let place = cluster.members.iter_mut().position(|member| !member.is_running());
+        place.ok_or("all run")
+    };
+    let refused = poll::until(READY_LIMIT, refused).expect("one is refused");
+    let refused = cluster.members.remove(refused);
+    let text = refused.log_text();
+    assert!(text.contains("discovery: cluster is full"), "{text}");
+    assert_one_cluster(&mut cluster.members);
+}
+
+#[test]
 fn a_member_shows_a_discovery_service_its_name_and_password() {
     let service = Cluster::start(&support::etcd_bin(), 1);
     let service = &service.members[0];
