@@ -1,16 +1,22 @@
 //! The first start of a member: what its empty data directory begins with.
 
-use super::StartError;
-use super::joining;
+use super::running::{Question, Running};
+use super::{StartError, joining};
 use crate::cluster::{self, InitialCluster, MemberUrl};
 use crate::config::{self, ClusterState};
 use crate::env;
 use crate::ids::{ClusterId, Incarnation, LogIndex, MemberId, Term};
+use crate::mutants::{self, Mutant};
 use crate::proto::peer::ConfState;
 use crate::state::machine::InitialState;
 use crate::storage::contacts::Start;
 use crate::storage::directory::{DataDirectory, Identity};
 use crate::tls::Connector;
+use std::time::Duration;
+
+/// A member of a new cluster looks so long for one that runs already (etcd: `BootstrapTimeoutEffective`). Members that start
+/// together do not wait for each other: none listens yet.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Who a member is from its first start on, and what its state and its log begin with.
 #[derive(Clone, Debug)]
@@ -43,10 +49,56 @@ pub async fn begin(
     }
     let listed = config.initial_cluster()?;
     let beginning = match config.initial_cluster_state {
-        ClusterState::New => found(config, &listed)?,
+        ClusterState::New => {
+            let beginning = found(config, &listed)?;
+            let look = Question {
+                dialler,
+                linearizable: false,
+                within: LOOK_TIMEOUT,
+                warns: false,
+            };
+            let running = look.ask_all(&listed.others(&config.name)).await;
+            check_founder(&beginning.identity, &config.initial_advertise_peer_urls, &running)?;
+            beginning
+        }
         ClusterState::Existing => joining::join(config, &listed, dialler).await?,
     };
     Ok(Some(beginning))
+}
+
+/// Whether a member may begin as one of a new cluster, given what runs at the others' URLs. Mirrors `isMemberBootstrapped` of
+/// etcd's server/etcdserver/bootstrap.go; etcd starts beside a cluster of another id, and is ignored there for ever. One
+/// member that is of the same new cluster outweighs those of other clusters: then it is they who are wrong.
+fn check_founder(own: &Identity, own_urls: &[MemberUrl], running: &[Running]) -> Result<(), StartError> {
+    let mut refusal = None;
+    for other in running {
+        let known = other.members.iter().find(|member| member.id == own.member.0);
+        match known.filter(|_| other.cluster == own.cluster) {
+            Some(member) if member.client_urls.is_empty() => return Ok(()),
+            Some(_) if mutants::active(Mutant::BlankDiskAdmitted) => return Ok(()),
+            Some(_) => return Err(StartError::StartedBefore { member: own.member }),
+            None => {}
+        }
+        let (url, cluster) = (other.url.clone(), other.cluster);
+        let mut urls = other.members.iter().flat_map(|member| &member.peer_urls);
+        refusal = Some(
+            if urls.any(|url| own_urls.iter().any(|own| own.as_str() == url)) {
+                StartError::AddedBefore { url, cluster }
+            } else if cluster == own.cluster {
+                StartError::RemovedBefore {
+                    url,
+                    member: own.member,
+                }
+            } else {
+                StartError::OtherCluster {
+                    url,
+                    cluster,
+                    own: own.cluster,
+                }
+            },
+        );
+    }
+    refusal.map_or(Ok(()), Err)
 }
 
 /// A member of a new cluster. Like etcd's, its log begins behind one entry per member, in term 1.
@@ -73,4 +125,46 @@ pub(super) fn found(config: &config::Server, listed: &InitialCluster) -> Result<
         cluster_version: String::new(),
     };
     Ok(Beginning::new(member, cluster, initial))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::log::Member;
+
+    #[test]
+    fn a_member_founds_no_cluster_beside_one_that_runs() {
+        let own = Beginning::new(MemberId(5), ClusterId(7), InitialState::default()).identity;
+        let urls = [MemberUrl::parse("http://h:5").expect("a URL")];
+        let running = |cluster, id, port: u16, has_started: bool| Running {
+            url: "http://h:6".to_owned(),
+            cluster: ClusterId(cluster),
+            members: vec![Member {
+                id,
+                peer_urls: vec![format!("http://h:{port}")],
+                client_urls: has_started.then(String::new).into_iter().collect(),
+                ..Member::default()
+            }],
+        };
+        let same = running(7, 5, 5, false);
+        let table = [
+            (vec![], ""),
+            (vec![same.clone()], ""),
+            (vec![running(8, 6, 6, true)], "cluster ID mismatch"),
+            (vec![running(8, 6, 6, true), same], ""),
+            (vec![running(7, 5, 5, true)], "has already been bootstrapped"),
+            (vec![running(8, 9, 5, false)], "--initial-cluster-state existing"),
+            (vec![running(7, 9, 5, false)], "--initial-cluster-state existing"),
+            (vec![running(7, 9, 6, true)], "permanently removed"),
+        ];
+        for (running, words) in table {
+            match check_founder(&own, &urls, &running) {
+                Ok(()) => assert_eq!(words, "", "{running:?}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(!words.is_empty() && text.contains(words), "{running:?}: {text}");
+                }
+            }
+        }
+    }
 }

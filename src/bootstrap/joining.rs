@@ -4,16 +4,11 @@
 //! Mirrors the `existing` branch of etcd's server/etcdserver/bootstrap.go and `ValidateClusterAndAssignIDs` of
 //! server/etcdserver/api/membership/cluster.go.
 
+use super::running::{Question, Running};
 use super::{Beginning, StartError};
-use crate::client::{Channel, ChannelOptions};
 use crate::cluster::{InitialCluster, MemberUrl};
 use crate::config;
-use crate::env;
-use crate::ids::{ClusterId, MemberId};
-use crate::proto::etcdserverpb;
-use crate::proto::etcdserverpb::MemberListRequest;
-use crate::proto::etcdserverpb::cluster_client::ClusterClient;
-use crate::proto::log::Member;
+use crate::ids::MemberId;
 use crate::state::machine::InitialState;
 use crate::tls::Connector;
 use std::collections::BTreeSet;
@@ -24,13 +19,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The cluster has so long to agree on who its members are.
 const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A cluster as one of its members describes it.
-#[derive(Clone, Debug)]
-struct Running {
-    cluster: ClusterId,
-    members: Vec<Member>,
-}
-
 /// Finds the running cluster that this member was added to. Members that lag behind may describe an older one, in which this member
 /// may even be known under an id that was removed since. So what the cluster agrees on counts if it comes soon; a cluster that
 /// waits for this member's vote agrees on nothing, and then what any of them says counts if it fits the flags.
@@ -39,20 +27,24 @@ pub(super) async fn join(
     listed: &InitialCluster,
     dialler: Option<&Connector>,
 ) -> Result<Beginning, StartError> {
-    let others = listed.iter().filter(|(name, _)| *name != config.name);
-    let urls: Vec<&MemberUrl> = others.flat_map(|(_, urls)| urls).collect();
-    let ask_all = |linearizable, within| {
-        let asked = urls
-            .iter()
-            .map(move |url| ask(url, dialler, linearizable, within));
-        futures_util::future::join_all(asked)
+    let others = listed.others(&config.name);
+    let agreed = Question {
+        dialler,
+        linearizable: true,
+        within: AGREEMENT_TIMEOUT,
+        warns: true,
     };
-    let mut answers = ask_all(true, AGREEMENT_TIMEOUT).await;
-    if answers.iter().all(Option::is_none) {
-        answers = ask_all(false, ANSWER_TIMEOUT).await;
+    let mut answers = agreed.ask_all(&others).await;
+    if answers.is_empty() {
+        let of_any = Question {
+            linearizable: false,
+            within: ANSWER_TIMEOUT,
+            ..agreed
+        };
+        answers = of_any.ask_all(&others).await;
     }
     let mut refusal = StartError::NoClusterInfo;
-    for running in answers.into_iter().flatten() {
+    for running in answers {
         match own_member(&config.name, listed, &running) {
             Ok(member) => {
                 let initial = InitialState {
@@ -65,58 +57,6 @@ pub(super) async fn join(
         }
     }
     Err(refusal)
-}
-
-/// Asks who is behind a peer URL.
-async fn ask(
-    url: &MemberUrl,
-    dialler: Option<&Connector>,
-    linearizable: bool,
-    within: Duration,
-) -> Option<Running> {
-    let answer = async {
-        let options = ChannelOptions {
-            tls: if url.is_secure() { dialler.cloned() } else { None },
-            ..ChannelOptions::default()
-        };
-        let address = url.address();
-        let channel = Channel::connect_with(&address, &url.authority(), &options).await;
-        let channel = channel.map_err(|error| error.to_string())?;
-        let request = MemberListRequest { linearizable };
-        let answer = ClusterClient::new(channel).member_list(request).await;
-        answer.map_err(|status| status.message().to_owned())
-    };
-    let answer = env::timeout(within, answer).await;
-    let answer = answer.unwrap_or_else(|env::Elapsed| Err("no answer in time".to_owned()));
-    match answer {
-        Ok(response) => {
-            let response = response.into_inner();
-            Some(Running {
-                cluster: ClusterId(response.header.unwrap_or_default().cluster_id),
-                members: response.members.into_iter().map(from_wire).collect(),
-            })
-        }
-        Err(error) => {
-            tracing::warn!(
-                address = url.as_str(),
-                linearizable,
-                error,
-                "failed to get cluster response"
-            );
-            None
-        }
-    }
-}
-
-fn from_wire(member: etcdserverpb::Member) -> Member {
-    Member {
-        id: member.id,
-        name: member.name,
-        peer_urls: member.peer_ur_ls,
-        client_urls: member.client_ur_ls,
-        is_learner: member.is_learner,
-        incarnation: 0,
-    }
 }
 
 /// Which of the running cluster's members this one is. Every listed member must be one of them, by its URLs, and the other way
@@ -163,6 +103,8 @@ fn own_member(name: &str, listed: &InitialCluster, running: &Running) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ClusterId;
+    use crate::proto::log::Member;
 
     fn running(members: &[(u64, &str)]) -> Running {
         let member = |(id, url): &(u64, &str)| Member {
@@ -171,6 +113,7 @@ mod tests {
             ..Member::default()
         };
         Running {
+            url: "http://h:1".to_owned(),
             cluster: ClusterId(7),
             members: members.iter().map(member).collect(),
         }

@@ -8,6 +8,7 @@ mod founding;
 mod joining;
 mod opening;
 mod owner;
+mod running;
 
 pub use engine_options::EngineOptions;
 pub use error::StartError;
