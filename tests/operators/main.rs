@@ -13,6 +13,7 @@ mod plain;
 mod replaced;
 mod scene;
 mod shadowed;
+mod slow_cable;
 #[path = "../support/mod.rs"]
 mod support;
 mod variables;

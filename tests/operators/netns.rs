@@ -1,6 +1,7 @@
-//! A network of this machine alone: hosts are network namespaces, each with a cable (a veth pair) to a bridge in one more. What is cut
-//! is dropped where it arrives, so that the other end hears nothing, as with a real network.
+//! A network of this machine alone: hosts are network namespaces, each with a cable to a bridge in one more: a veth pair, or one that
+//! takes its time. What is cut is dropped where it arrives, so that the other end hears nothing, as with a real network.
 
+use super::slow_cable;
 use super::support::process::{self, Finished};
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -19,24 +20,35 @@ pub struct Net {
 }
 
 impl Net {
-    /// So many hosts that reach each other; the reason, where this machine does not let a test make them.
-    pub fn of(hosts: u8) -> Result<Self, String> {
+    /// Hosts that reach each other, each with what its cable takes in each direction; the reason, where this machine does not let a
+    /// test make them.
+    pub fn of(delays: &[Duration]) -> Result<Self, String> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let net = Self {
             prefix: format!("callboard-{}-{number}", std::process::id()),
-            hosts: (1..=hosts).map(|host| Ipv4Addr::new(10, 99, 0, host)).collect(),
+            hosts: (1..=delays.len() as u8)
+                .map(|host| Ipv4Addr::new(10, 99, 0, host))
+                .collect(),
         };
         let hub = net.hub();
         run(&format!("ip netns add {hub}"))?;
         run(&format!("ip -n {hub} link add {BRIDGE} type bridge"))?;
         run(&format!("ip -n {hub} link set {BRIDGE} up"))?;
-        for (host, address) in net.hosts.iter().enumerate() {
+        for (host, (address, delay)) in net.hosts.iter().zip(delays).enumerate() {
             let name = net.namespace(host);
             run(&format!("ip netns add {name}"))?;
-            run(&format!(
-                "ip -n {hub} link add port{host} type veth peer name eth0 netns {name}"
-            ))?;
+            if delay.is_zero() {
+                run(&format!(
+                    "ip -n {hub} link add port{host} type veth peer name eth0 netns {name}"
+                ))?;
+            } else {
+                let ends = (
+                    plug_in(&hub, format!("port{host}"))?,
+                    plug_in(&name, "eth0".into())?,
+                );
+                slow_cable::lay(ends.0, ends.1, *delay);
+            }
             run(&format!("ip -n {hub} link set port{host} master {BRIDGE} up"))?;
             run(&format!("ip -n {name} address add {address}/24 dev eth0"))?;
             run(&format!("ip -n {name} link set eth0 up"))?;
@@ -96,20 +108,41 @@ impl Net {
 
     /// Moves this thread, and all that it starts, into a host.
     pub fn enter(&self, host: usize) {
-        let namespace = File::open(Path::new("/run/netns").join(self.namespace(host))).expect("it is there");
-        // SAFETY: the call takes a descriptor, which is open, and no pointers.
-        let outcome = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
-        assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
+        enter(&self.namespace(host)).expect("it is there");
     }
+}
+
+fn enter(namespace: &str) -> std::io::Result<()> {
+    let namespace = File::open(Path::new("/run/netns").join(namespace))?;
+    // SAFETY: the call takes a descriptor, which is open, and no pointers.
+    match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// An end of a slow cable in a namespace.
+fn plug_in(namespace: &str, name: String) -> Result<File, String> {
+    let namespace = namespace.to_owned();
+    let end = std::thread::spawn(move || {
+        enter(&namespace)?;
+        slow_cable::plug(&name)
+    });
+    end.join()
+        .expect("it does not panic")
+        .map_err(|error| format!("/dev/net/tun: {error}"))
 }
 
 impl Drop for Net {
     fn drop(&mut self) {
-        let hosts = (0..self.hosts.len()).map(|host| self.namespace(host));
-        for name in hosts.chain([self.hub()]) {
-            // It may never have been made.
+        // Some of it may never have been made.
+        for host in 0..self.hosts.len() {
+            let name = self.namespace(host);
+            let _ = run(&format!("ip -n {} link del port{host}", self.hub()));
+            let _ = run(&format!("ip -n {name} link del eth0"));
             let _ = run(&format!("ip netns del {name}"));
         }
+        let _ = run(&format!("ip netns del {}", self.hub()));
     }
 }
 

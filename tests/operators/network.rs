@@ -104,8 +104,15 @@ fn client_of(net: &Net, host: usize) -> SocketAddr {
 impl Stage {
     /// Nothing where this machine does not let a test make networks, which is said.
     fn new() -> Option<Self> {
+        Self::with_delay(Duration::ZERO)
+    }
+
+    /// What a member sends takes as long, and what it hears.
+    fn with_delay(delay: Duration) -> Option<Self> {
         let scene = Scene::alone();
-        let net = match Net::of(MEMBERS as u8 + 1) {
+        let mut delays = [delay; MEMBERS + 1];
+        delays[CLIENT] = Duration::ZERO;
+        let net = match Net::of(&delays) {
             Ok(net) => Arc::new(net),
             Err(reason) => {
                 println!("skipped: {reason}");
@@ -349,4 +356,28 @@ fn nothing_acknowledged_is_lost_where_three_of_ten_packets_are() {
     };
     poll::until(SETTLE_LIMIT, look).unwrap_or_else(|complaint| panic!("{complaint}\n{}", stage.logs()));
     stage.settle("30 % are lost", writers);
+}
+
+#[test]
+fn a_cluster_whose_members_are_far_from_each_other_works() {
+    // From one member to the other it takes twice as long, and an answer four times.
+    let Some(mut stage) = Stage::with_delay(Duration::from_millis(100)) else {
+        return;
+    };
+    let leader = stage.wait_for_leader();
+    let limit = REQUEST_LIMIT * 6;
+    let writers = stage.write(limit);
+    let far = Instant::now();
+    std::thread::sleep(FAULT);
+    let counts: Vec<usize> = writers.iter().map(Writer::count).collect();
+    println!("acknowledged at each member: {counts:?}");
+    for writer in &writers {
+        assert!(
+            writer.resumed_after(far + FAULT / 2).is_some(),
+            "{counts:?}\n{}",
+            stage.logs()
+        );
+    }
+    assert_eq!(stage.wait_for_leader(), leader, "nobody takes it for dead");
+    stage.settle("200 ms apart", writers);
 }
