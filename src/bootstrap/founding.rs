@@ -7,6 +7,7 @@ use crate::config::{self, ClusterState};
 use crate::env;
 use crate::ids::{ClusterId, Incarnation, LogIndex, MemberId, Term};
 use crate::mutants::{self, Mutant};
+use crate::proto::log::Member;
 use crate::proto::peer::ConfState;
 use crate::state::machine::InitialState;
 use crate::storage::contacts::Start;
@@ -58,7 +59,7 @@ pub async fn begin(
                 warns: false,
             };
             let running = look.ask_all(&listed.others(&config.name)).await;
-            check_founder(&beginning.identity, &config.initial_advertise_peer_urls, &running)?;
+            check_founder(&beginning, &running)?;
             beginning
         }
         ClusterState::Existing => joining::join(config, &listed, dialler).await?,
@@ -69,7 +70,10 @@ pub async fn begin(
 /// Whether a member may begin as one of a new cluster, given what runs at the others' URLs. Mirrors `isMemberBootstrapped` of
 /// etcd's server/etcdserver/bootstrap.go; etcd starts beside a cluster of another id, and is ignored there for ever. One
 /// member that is of the same new cluster outweighs those of other clusters: then it is they who are wrong.
-fn check_founder(own: &Identity, own_urls: &[MemberUrl], running: &[Running]) -> Result<(), StartError> {
+fn check_founder(beginning: &Beginning, running: &[Running]) -> Result<(), StartError> {
+    let own = &beginning.identity;
+    let founders = &beginning.initial.members;
+    let founder = founders.iter().find(|member| member.id == own.member.0);
     let mut refusal = None;
     for other in running {
         let known = other.members.iter().find(|member| member.id == own.member.0);
@@ -79,24 +83,31 @@ fn check_founder(own: &Identity, own_urls: &[MemberUrl], running: &[Running]) ->
             Some(_) => return Err(StartError::StartedBefore { member: own.member }),
             None => {}
         }
+        let is_here = |member: &&Member| {
+            let mut urls = founder.into_iter().flat_map(|founder| &founder.peer_urls);
+            urls.any(|url| member.peer_urls.contains(url))
+        };
         let (url, cluster) = (other.url.clone(), other.cluster);
-        let mut urls = other.members.iter().flat_map(|member| &member.peer_urls);
-        refusal = Some(
-            if urls.any(|url| own_urls.iter().any(|own| own.as_str() == url)) {
-                StartError::AddedBefore { url, cluster }
-            } else if cluster == own.cluster {
-                StartError::RemovedBefore {
-                    url,
-                    member: own.member,
+        refusal = Some(match other.members.iter().find(is_here) {
+            // Members that were added have no name before their first start.
+            Some(added) if added.name.is_empty() => StartError::AddedBefore { url, cluster },
+            Some(added)
+                if !added.client_urls.is_empty() && founder.is_some_and(|own| own.name == added.name) =>
+            {
+                StartError::StartedBefore {
+                    member: MemberId(added.id),
                 }
-            } else {
-                StartError::OtherCluster {
-                    url,
-                    cluster,
-                    own: own.cluster,
-                }
+            }
+            _ if cluster == own.cluster => StartError::RemovedBefore {
+                url,
+                member: own.member,
             },
-        );
+            _ => StartError::OtherCluster {
+                url,
+                cluster,
+                own: own.cluster,
+            },
+        });
     }
     refusal.map_or(Ok(()), Err)
 }
@@ -130,35 +141,54 @@ pub(super) fn found(config: &config::Server, listed: &InitialCluster) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proto::log::Member;
 
     #[test]
     fn a_member_founds_no_cluster_beside_one_that_runs() {
-        let own = Beginning::new(MemberId(5), ClusterId(7), InitialState::default()).identity;
-        let urls = [MemberUrl::parse("http://h:5").expect("a URL")];
-        let running = |cluster, id, port: u16, has_started: bool| Running {
+        let member = |id, name: &str, port: u16, has_started: bool| Member {
+            id,
+            name: name.to_owned(),
+            peer_urls: vec![format!("http://h:{port}")],
+            client_urls: has_started.then(String::new).into_iter().collect(),
+            ..Member::default()
+        };
+        let initial = InitialState {
+            members: vec![member(5, "a", 5, false), member(6, "b", 6, false)],
+            ..InitialState::default()
+        };
+        let own = Beginning::new(MemberId(5), ClusterId(7), initial);
+        let running = |cluster, member| Running {
             url: "http://h:6".to_owned(),
             cluster: ClusterId(cluster),
-            members: vec![Member {
-                id,
-                peer_urls: vec![format!("http://h:{port}")],
-                client_urls: has_started.then(String::new).into_iter().collect(),
-                ..Member::default()
-            }],
+            members: vec![member],
         };
-        let same = running(7, 5, 5, false);
+        let same = running(7, member(5, "a", 5, false));
+        let stranger = running(8, member(9, "z", 9, true));
         let table = [
             (vec![], ""),
             (vec![same.clone()], ""),
-            (vec![running(8, 6, 6, true)], "cluster ID mismatch"),
-            (vec![running(8, 6, 6, true), same], ""),
-            (vec![running(7, 5, 5, true)], "has already been bootstrapped"),
-            (vec![running(8, 9, 5, false)], "--initial-cluster-state existing"),
-            (vec![running(7, 9, 5, false)], "--initial-cluster-state existing"),
-            (vec![running(7, 9, 6, true)], "permanently removed"),
+            (vec![stranger.clone()], "cluster ID mismatch"),
+            (vec![stranger, same], ""),
+            (vec![running(8, member(9, "a", 5, false))], "cluster ID mismatch"),
+            (
+                vec![running(7, member(5, "a", 5, true))],
+                "has already been bootstrapped",
+            ),
+            (
+                vec![running(8, member(9, "a", 5, true))],
+                "has already been bootstrapped",
+            ),
+            (
+                vec![running(8, member(9, "", 5, false))],
+                "--initial-cluster-state existing, and not with new",
+            ),
+            (
+                vec![running(7, member(9, "", 5, false))],
+                "--initial-cluster-state existing, and not with new",
+            ),
+            (vec![running(7, member(6, "b", 6, true))], "permanently removed"),
         ];
         for (running, words) in table {
-            match check_founder(&own, &urls, &running) {
+            match check_founder(&own, &running) {
                 Ok(()) => assert_eq!(words, "", "{running:?}"),
                 Err(error) => {
                     let text = error.to_string();

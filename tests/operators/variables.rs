@@ -87,7 +87,8 @@ fn a_member_takes_its_settings_from_a_file_of_variables() {
             "{table}"
         );
         for (row, endpoint) in rows[1..].iter().zip([&secure, &plain]) {
-            let expected = [endpoint, format!("{id:x}").as_str(), "3.7.1"];
+            let id = format!("{id:x}");
+            let expected = [endpoint, id.as_str(), "3.7.1"];
             assert_eq!(row[..3], expected, "{table}");
             assert_eq!((row[4], row[row.len() - 1]), ("true", ""), "{table}");
         }
