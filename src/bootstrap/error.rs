@@ -121,18 +121,15 @@ fn network(address: &str) -> String {
 
 /// Why nobody can listen there, and what to do.
 fn hint(error: &std::io::Error) -> String {
-    match error.kind() {
+    let text = match error.kind() {
         ErrorKind::AddrInUse => {
-            "address already in use; stop the process that listens there (ss -tlnp names it), or give \
-                                 this member another port"
-                .to_owned()
+            "address already in use; stop the process that listens there (ss -tlnp names it), or give this member another port"
         }
         ErrorKind::AddrNotAvailable => {
-            "cannot assign requested address; give an address of this machine, or 0.0.0.0 for all \
-                                        of them"
-                .to_owned()
+            "cannot assign requested address; give an address of this machine, or 0.0.0.0 for all of them"
         }
-        ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        _ => error.to_string(),
-    }
+        ErrorKind::PermissionDenied => "permission denied",
+        _ => return error.to_string(),
+    };
+    text.to_owned()
 }

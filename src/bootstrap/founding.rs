@@ -72,44 +72,49 @@ pub async fn begin(
 /// member that is of the same new cluster outweighs those of other clusters: then it is they who are wrong.
 fn check_founder(beginning: &Beginning, running: &[Running]) -> Result<(), StartError> {
     let own = &beginning.identity;
-    let founders = &beginning.initial.members;
-    let founder = founders.iter().find(|member| member.id == own.member.0);
-    let mut refusal = None;
+    let (mut agrees, mut refusal) = (false, Ok(()));
     for other in running {
         let known = other.members.iter().find(|member| member.id == own.member.0);
         match known.filter(|_| other.cluster == own.cluster) {
-            Some(member) if member.client_urls.is_empty() => return Ok(()),
-            Some(_) if mutants::active(Mutant::BlankDiskAdmitted) => return Ok(()),
-            Some(_) => return Err(StartError::StartedBefore { member: own.member }),
-            None => {}
-        }
-        let is_here = |member: &&Member| {
-            let mut urls = founder.into_iter().flat_map(|founder| &founder.peer_urls);
-            urls.any(|url| member.peer_urls.contains(url))
-        };
-        let (url, cluster) = (other.url.clone(), other.cluster);
-        refusal = Some(match other.members.iter().find(is_here) {
-            // Members that were added have no name before their first start.
-            Some(added) if added.name.is_empty() => StartError::AddedBefore { url, cluster },
-            Some(added)
-                if !added.client_urls.is_empty() && founder.is_some_and(|own| own.name == added.name) =>
-            {
-                StartError::StartedBefore {
-                    member: MemberId(added.id),
-                }
+            Some(member) if !member.client_urls.is_empty() && !mutants::active(Mutant::BlankDiskAdmitted) => {
+                return Err(StartError::StartedBefore { member: own.member });
             }
-            _ if cluster == own.cluster => StartError::RemovedBefore {
-                url,
-                member: own.member,
-            },
-            _ => StartError::OtherCluster {
-                url,
-                cluster,
-                own: own.cluster,
-            },
-        });
+            Some(_) => agrees = true,
+            None => refusal = Err(refuse_beside(beginning, other)),
+        }
     }
-    refusal.map_or(Ok(()), Err)
+    if agrees { Ok(()) } else { refusal }
+}
+
+/// What is wrong with a member that begins in another cluster than the one that runs, or under another id.
+fn refuse_beside(beginning: &Beginning, running: &Running) -> StartError {
+    let own = &beginning.identity;
+    let founders = &beginning.initial.members;
+    let founder = founders.iter().find(|member| member.id == own.member.0);
+    let is_here = |member: &&Member| {
+        let mut urls = founder.into_iter().flat_map(|founder| &founder.peer_urls);
+        urls.any(|url| member.peer_urls.contains(url))
+    };
+    let (url, cluster) = (running.url.clone(), running.cluster);
+    let is_own_name = |name: &str| founder.is_some_and(|own| own.name == name);
+    match running.members.iter().find(is_here) {
+        // Members that were added have no name before their first start.
+        Some(added) if added.name.is_empty() => StartError::AddedBefore { url, cluster },
+        Some(added) if !added.client_urls.is_empty() && is_own_name(&added.name) => {
+            StartError::StartedBefore {
+                member: MemberId(added.id),
+            }
+        }
+        _ if cluster == own.cluster => StartError::RemovedBefore {
+            url,
+            member: own.member,
+        },
+        _ => StartError::OtherCluster {
+            url,
+            cluster,
+            own: own.cluster,
+        },
+    }
 }
 
 /// A member of a new cluster. Like etcd's, its log begins behind one entry per member, in term 1.
@@ -167,7 +172,11 @@ mod tests {
             (vec![], ""),
             (vec![same.clone()], ""),
             (vec![stranger.clone()], "cluster ID mismatch"),
-            (vec![stranger, same], ""),
+            (vec![stranger, same.clone()], ""),
+            (
+                vec![same, running(7, member(5, "a", 5, true))],
+                "has already been bootstrapped",
+            ),
             (vec![running(8, member(9, "a", 5, false))], "cluster ID mismatch"),
             (
                 vec![running(7, member(5, "a", 5, true))],

@@ -77,18 +77,19 @@ impl Net {
 
     /// Nothing that one host sends arrives at the other.
     pub fn cut(&self, from: usize, to: usize) {
-        self.drop_at(to, &format!("ip saddr {}", self.hosts[from]));
+        let from = format!("ip saddr {}", self.hosts[from]);
+        self.drop_at(to, &from).expect("a rule");
     }
 
-    /// So many of a hundred packets do not arrive at a host.
-    pub fn lose(&self, host: usize, percent: u32) {
-        self.drop_at(host, &format!("numgen random mod 100 < {percent}"));
+    /// So many of a hundred packets do not arrive at a host; the reason, where the kernel cannot draw lots.
+    pub fn lose(&self, host: usize, percent: u32) -> Result<(), String> {
+        self.drop_at(host, &format!("numgen random mod 100 < {percent}"))
     }
 
-    fn drop_at(&self, host: usize, what: &str) {
+    fn drop_at(&self, host: usize, what: &str) -> Result<(), String> {
         let name = self.namespace(host);
         let rule = format!("ip netns exec {name} nft add rule inet faults arriving {what} drop");
-        run(&rule).expect("a rule");
+        run(&rule).map(drop)
     }
 
     /// Everything arrives again at a host.
