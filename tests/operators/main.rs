@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // the tests live in the real world
 
 mod certificates;
+mod container;
 mod environment;
 mod mistakes;
 mod mutual_tls;
