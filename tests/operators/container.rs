@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 const BUILDAH: &str = "/usr/bin/buildah";
-const BUILD_LIMIT: Duration = Duration::from_secs(120);
+const BUILD_LIMIT: Duration = Duration::from_mins(2);
 const PROGRAM: &str = "/usr/local/bin/callboard";
 
 /// Everything that buildah keeps is below the scene.

@@ -30,15 +30,15 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 const FAULT: Duration = Duration::from_secs(6);
 
 /// A put that was acknowledged.
-struct Acked {
+struct Put {
     key: String,
     sent: Instant,
-    acked: Instant,
+    answered: Instant,
 }
 
 /// Puts one key after the other at one member.
 struct Writer {
-    acked: Arc<Mutex<Vec<Acked>>>,
+    acked: Arc<Mutex<Vec<Put>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -57,8 +57,8 @@ impl Writer {
                     let key = format!("{name}/{number:06}");
                     let sent = Instant::now();
                     if let Outcome::Acked(_) = client.put(key.as_bytes(), key.as_bytes()).await {
-                        let acked = Instant::now();
-                        kept.lock().expect("no panics").push(Acked { key, sent, acked });
+                        let answered = Instant::now();
+                        kept.lock().expect("no panics").push(Put { key, sent, answered });
                     }
                     callboard::env::sleep(Duration::from_millis(5)).await;
                 }
@@ -79,7 +79,7 @@ impl Writer {
     fn resumed_after(&self, moment: Instant) -> Option<Duration> {
         let acked = self.acked.lock().expect("no panics");
         let mut since = acked.iter().filter(|put| put.sent >= moment);
-        since.next().map(|put| put.acked - moment)
+        since.next().map(|put| put.answered - moment)
     }
 }
 
@@ -173,7 +173,7 @@ impl Stage {
             let leads = |leader: u64| {
                 let ids = all
                     .iter()
-                    .map(|status| status.header.clone().unwrap_or_default().member_id);
+                    .map(|status| status.header.unwrap_or_default().member_id);
                 ids.enumerate().find(|(_, id)| *id == leader)
             };
             match leads(all[0].leader) {
@@ -197,9 +197,9 @@ impl Stage {
             Writer::start(&self.net, name, client_of(&self.net, host), limit)
         };
         let writers: Vec<Writer> = (0..MEMBERS).map(writer).collect();
-        let look = || match writers.iter().all(|writer| writer.count() > 0) {
-            true => Ok(()),
-            false => Err("not everybody writes"),
+        let look = || {
+            let all_write = writers.iter().all(|writer| writer.count() > 0);
+            all_write.then_some(()).ok_or("not everybody writes")
         };
         poll::until(SETTLE_LIMIT, look).unwrap_or_else(|complaint| panic!("{complaint}\n{}", self.logs()));
         writers
@@ -238,10 +238,8 @@ impl Stage {
             let hash = |host| self.ask(host, ASK_LIMIT, async |client| client.hash_kv(0).await);
             let all: Vec<HashKvResponse> = (0..MEMBERS).map(hash).collect::<Result<_, _>>()?;
             let of = |answer: &HashKvResponse| (answer.hash_revision, answer.hash, answer.compact_revision);
-            match all.iter().all(|answer| of(answer) == of(&all[0])) {
-                true => Ok(()),
-                false => Err(format!("{all:?}")),
-            }
+            let are_equal = all.iter().all(|answer| of(answer) == of(&all[0]));
+            are_equal.then_some(()).ok_or_else(|| format!("{all:?}"))
         };
         poll::until(SETTLE_LIMIT, hashes)
             .unwrap_or_else(|complaint| panic!("{what}: {complaint}\n{}", self.logs()));
@@ -356,12 +354,11 @@ fn nothing_acknowledged_is_lost_where_three_of_ten_packets_are() {
     println!("{} of {MEMBERS} members took writes", survived.count());
     net.mend_all();
     let mended = Instant::now();
-    let look = || match writers
-        .iter()
-        .all(|writer| writer.resumed_after(mended).is_some())
-    {
-        true => Ok(()),
-        false => Err("somebody takes no writes"),
+    let look = || {
+        let all_write = writers
+            .iter()
+            .all(|writer| writer.resumed_after(mended).is_some());
+        all_write.then_some(()).ok_or("somebody takes no writes")
     };
     poll::until(SETTLE_LIMIT, look).unwrap_or_else(|complaint| panic!("{complaint}\n{}", stage.logs()));
     stage.settle("30 % are lost", writers);

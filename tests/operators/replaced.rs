@@ -142,14 +142,12 @@ fn a_member_is_removed_and_comes_back_with_all_data_under_another_id() {
     let new = member_id(&trio.endpoints[2]);
     assert_ne!(format!("{new:x}"), old);
 
-    for number in 0..3 {
-        let before = member_id(&trio.endpoints[number]);
-        members[number].terminate(READY_LIMIT);
-        members[number] = trio.start(number, &trio.kept[number]);
-        assert_eq!(
-            wait_etcdctl(&trio.endpoints[number], &get, &mut members[number]),
-            everything
-        );
-        assert_eq!(member_id(&trio.endpoints[number]), before);
+    for (number, member) in members.iter_mut().enumerate() {
+        let endpoint = &trio.endpoints[number];
+        let before = member_id(endpoint);
+        member.terminate(READY_LIMIT);
+        *member = trio.start(number, &trio.kept[number]);
+        assert_eq!(wait_etcdctl(endpoint, &get, member), everything);
+        assert_eq!(member_id(endpoint), before);
     }
 }
