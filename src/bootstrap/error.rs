@@ -2,12 +2,13 @@
 
 use crate::config;
 use crate::discovery;
-use crate::ids::{LogIndex, MemberId, Term};
+use crate::ids::{ClusterId, LogIndex, MemberId, Term};
 use crate::state::MachineError;
 use crate::storage::directory::DirectoryError;
 use crate::storage::log::LogError;
 use crate::storage::state::error::StateError;
 use crate::tls::TlsError;
+use std::io::ErrorKind;
 
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,26 @@ pub enum StartError {
          forgotten its votes: remove it from the cluster and add it again"
     )]
     StartedBefore { member: MemberId },
+    #[error(
+        "the cluster {cluster} that runs at {url} lists this member's peer URL already: a member that was added to a running \
+         cluster (member add) is started with --initial-cluster-state existing, and not with new"
+    )]
+    AddedBefore { url: String, cluster: ClusterId },
+    #[error(
+        "the member has been permanently removed from the cluster: member {member} is none of those that {url} lists; add it \
+         again (member add), and start it with --initial-cluster-state existing"
+    )]
+    RemovedBefore { url: String, member: MemberId },
+    #[error(
+        "cluster ID mismatch: {url} is of cluster {cluster}, and the flags of this member make cluster {own}. All members of a \
+         new cluster need the same --initial-cluster and --initial-cluster-token; a member that is to join a running cluster \
+         is added to it (member add) and started with --initial-cluster-state existing"
+    )]
+    OtherCluster {
+        url: String,
+        cluster: ClusterId,
+        own: ClusterId,
+    },
     #[error(
         "the log in {log_path} ends at entry {last}, but the state has applied entry {applied}: log entries were lost. \
          Remove this member from the cluster, clear its data directory and add it again"
@@ -86,7 +107,8 @@ pub enum StartError {
     UrlWithoutTls(String),
     #[error("TLS towards {towards}: {source}")]
     Tls { towards: &'static str, source: TlsError },
-    #[error("cannot listen on {address}: {source}")]
+    /// In Go's words, which scripts look for.
+    #[error("listen {}: bind: {}", network(address), hint(source))]
     Listen { address: String, source: std::io::Error },
     #[error(
         "the member has been permanently removed from the cluster: {path} is the data directory of member {member}, which is \
@@ -95,4 +117,27 @@ pub enum StartError {
     Removed { member: MemberId, path: String },
     #[error("{0}")]
     Raft(String),
+}
+
+/// An address as Go names it.
+fn network(address: &str) -> String {
+    match address.strip_prefix("unix:") {
+        Some(path) => format!("unix {path}"),
+        None => format!("tcp {address}"),
+    }
+}
+
+/// Why nobody can listen there, and what to do.
+fn hint(error: &std::io::Error) -> String {
+    let text = match error.kind() {
+        ErrorKind::AddrInUse => {
+            "address already in use; stop the process that listens there (ss -tlnp names it), or give this member another port"
+        }
+        ErrorKind::AddrNotAvailable => {
+            "cannot assign requested address; give an address of this machine, or 0.0.0.0 for all of them"
+        }
+        ErrorKind::PermissionDenied => "permission denied",
+        _ => return error.to_string(),
+    };
+    text.to_owned()
 }

@@ -4,16 +4,12 @@
 //! Mirrors the `existing` branch of etcd's server/etcdserver/bootstrap.go and `ValidateClusterAndAssignIDs` of
 //! server/etcdserver/api/membership/cluster.go.
 
+use super::running::{Question, Running};
 use super::{Beginning, StartError};
-use crate::client::{Channel, ChannelOptions};
 use crate::cluster::{InitialCluster, MemberUrl, Resolved};
 use crate::config;
 use crate::discovery;
-use crate::env;
-use crate::ids::{ClusterId, MemberId};
-use crate::proto::etcdserverpb;
-use crate::proto::etcdserverpb::MemberListRequest;
-use crate::proto::etcdserverpb::cluster_client::ClusterClient;
+use crate::ids::MemberId;
 use crate::proto::log::Member;
 use crate::state::machine::InitialState;
 use crate::tls::Connector;
@@ -24,13 +20,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The cluster has so long to agree on who its members are.
 const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A cluster as one of its members describes it.
-#[derive(Clone, Debug)]
-struct Running {
-    cluster: ClusterId,
-    members: Vec<Member>,
-}
-
 /// Finds the running cluster that this member was added to. Members that lag behind may describe an older one, in which this member
 /// may even be known under an id that was removed since. So what the cluster agrees on counts if it comes soon; a cluster that
 /// waits for this member's vote agrees on nothing, and then what any of them says counts if it fits the flags.
@@ -39,23 +28,29 @@ pub(super) async fn join(
     listed: &InitialCluster,
     dialler: Option<&Connector>,
 ) -> Result<Beginning, StartError> {
-    let others = listed.iter().filter(|(name, _)| *name != config.name);
-    let urls: Vec<&MemberUrl> = others.flat_map(|(_, urls)| urls).collect();
-    let ask_all = |linearizable, within| {
-        let asked = urls
-            .iter()
-            .map(move |url| ask(url, dialler, linearizable, within));
-        futures_util::future::join_all(asked)
+    let others = listed.others(&config.name);
+    let agreed = Question {
+        dialler,
+        linearizable: true,
+        within: AGREEMENT_TIMEOUT,
+        warns: true,
     };
-    let mut answers = ask_all(true, AGREEMENT_TIMEOUT).await;
-    if answers.iter().all(Option::is_none) {
-        answers = ask_all(false, ANSWER_TIMEOUT).await;
+    let mut answers = agreed.ask_all(&others).await;
+    if answers.is_empty() {
+        let of_any = Question {
+            linearizable: false,
+            within: ANSWER_TIMEOUT,
+            ..agreed
+        };
+        answers = of_any.ask_all(&others).await;
     }
-    let answers: Vec<Running> = answers.into_iter().flatten().collect();
     let mut found = first_that_fits(config, listed, &answers, &Resolved::default());
     if let Err(StartError::NotOfCluster { .. }) = found {
         // Its members may name the same places differently.
-        let known: Vec<MemberUrl> = answers.iter().flat_map(Running::urls).collect();
+        let known: Vec<MemberUrl> = answers
+            .iter()
+            .flat_map(|running| running.members.iter().flat_map(peer_urls))
+            .collect();
         let listed_urls = listed.iter().flat_map(|(_, urls)| urls);
         if let Ok(resolved) = discovery::resolve(listed_urls.chain(&known)).await {
             found = first_that_fits(config, listed, &answers, &resolved);
@@ -86,67 +81,9 @@ fn first_that_fits(
     Err(refusal)
 }
 
-impl Running {
-    fn urls(&self) -> impl Iterator<Item = MemberUrl> {
-        self.members.iter().flat_map(peer_urls)
-    }
-}
-
 fn peer_urls(member: &Member) -> Vec<MemberUrl> {
     let urls = member.peer_urls.iter().map(|url| MemberUrl::parse(url));
     urls.filter_map(Result::ok).collect()
-}
-
-/// Asks who is behind a peer URL.
-async fn ask(
-    url: &MemberUrl,
-    dialler: Option<&Connector>,
-    linearizable: bool,
-    within: Duration,
-) -> Option<Running> {
-    let answer = async {
-        let options = ChannelOptions {
-            tls: if url.is_secure() { dialler.cloned() } else { None },
-            ..ChannelOptions::default()
-        };
-        let address = url.address();
-        let channel = Channel::connect_with(&address, &url.authority(), &options).await;
-        let channel = channel.map_err(|error| error.to_string())?;
-        let request = MemberListRequest { linearizable };
-        let answer = ClusterClient::new(channel).member_list(request).await;
-        answer.map_err(|status| status.message().to_owned())
-    };
-    let answer = env::timeout(within, answer).await;
-    let answer = answer.unwrap_or_else(|env::Elapsed| Err("no answer in time".to_owned()));
-    match answer {
-        Ok(response) => {
-            let response = response.into_inner();
-            Some(Running {
-                cluster: ClusterId(response.header.unwrap_or_default().cluster_id),
-                members: response.members.into_iter().map(from_wire).collect(),
-            })
-        }
-        Err(error) => {
-            tracing::warn!(
-                address = url.as_str(),
-                linearizable,
-                error,
-                "failed to get cluster response"
-            );
-            None
-        }
-    }
-}
-
-fn from_wire(member: etcdserverpb::Member) -> Member {
-    Member {
-        id: member.id,
-        name: member.name,
-        peer_urls: member.peer_ur_ls,
-        client_urls: member.client_ur_ls,
-        is_learner: member.is_learner,
-        incarnation: 0,
-    }
 }
 
 /// Which of the running cluster's members this one is. Every listed member must be one of them, by its URLs, and the other way
@@ -196,6 +133,8 @@ fn own_member(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::ClusterId;
+    use crate::proto::log::Member;
 
     fn running(members: &[(u64, &str)]) -> Running {
         let member = |(id, url): &(u64, &str)| Member {
@@ -204,6 +143,7 @@ mod tests {
             ..Member::default()
         };
         Running {
+            url: "http://h:1".to_owned(),
             cluster: ClusterId(7),
             members: members.iter().map(member).collect(),
         }

@@ -10,6 +10,7 @@ mod founding;
 mod joining;
 mod opening;
 mod owner;
+mod running;
 
 pub use engine_options::EngineOptions;
 pub use error::StartError;

@@ -3,14 +3,13 @@
 #![allow(clippy::disallowed_methods)] // tests break files
 
 use super::*;
-use crate::bootstrap::begin;
+use crate::bootstrap::founding::found;
 use crate::env;
 use crate::proto::peer::Entry;
 use crate::state::{CommittedEntry, Payload};
 use crate::storage::log::LogError;
 use crate::storage::state::meta::APPLIED_KEY;
 use crate::storage::state::{StateKeyspace, StateOptions};
-use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +33,10 @@ fn start(directory: &Path) -> Result<OpenedMember, StartError> {
 }
 
 fn start_with(config: &config::Server) -> Result<OpenedMember, StartError> {
-    let beginning = begin(config, None).now_or_never().expect("nobody is asked")?;
+    // Nobody else is asked.
+    let begin = || found(config, &config.initial_cluster()?);
+    let is_new = !DataDirectory::is_claimed(&config.data_dir);
+    let beginning = is_new.then(begin).transpose()?;
     open(config, &EngineOptions::default(), 1, beginning)
 }
 

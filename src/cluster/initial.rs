@@ -24,7 +24,10 @@ pub enum InitialClusterError {
     Unset,
     #[error("initial cluster {0} has duplicate url")]
     DuplicateUrl(String),
-    #[error("couldn't find local name {0:?} in the initial cluster configuration")]
+    #[error(
+        "couldn't find local name {0:?} in the initial cluster configuration: --initial-cluster lists every member as \
+         name=URL, and --name must be one of these names"
+    )]
     NameMissing(String),
     #[error(
         "--initial-cluster has {missing} but missing from --initial-advertise-peer-urls={advertised} ({reason})"
@@ -197,6 +200,12 @@ impl InitialCluster {
             .map(|(name, urls)| (name.as_str(), urls.as_slice()))
     }
 
+    /// The URLs of all members but one.
+    pub fn others(&self, name: &str) -> Vec<&MemberUrl> {
+        let others = self.urls.iter().filter(|(other, _)| *other != name);
+        others.flat_map(|(_, urls)| urls).collect()
+    }
+
     /// The initial membership of a new cluster, and the cluster's ID.
     pub fn found(&self, token: &str) -> Result<(ClusterId, Membership), InitialClusterError> {
         let mut membership = Membership::default();
@@ -300,7 +309,8 @@ mod tests {
                 THREE,
                 "m4",
                 "http://127.0.0.1:1",
-                "couldn't find local name \"m4\" in the initial cluster configuration",
+                "couldn't find local name \"m4\" in the initial cluster configuration: --initial-cluster lists every member \
+                 as name=URL, and --name must be one of these names",
             ),
             (
                 "",

@@ -32,8 +32,10 @@ pub enum UrlError {
     Empty,
     #[error("parse {text:?}: {reason}")]
     Syntax { text: String, reason: String },
-    #[error("URL scheme must be http, https, unix, or unixs: {0}")]
+    #[error("URL scheme must be http, https, unix, or unixs: {0}{hint}", hint = hint(.0))]
     Scheme(String),
+    #[error("parse {0:?}: first path segment in URL cannot contain colon{hint}", hint = hint(.0))]
+    NoScheme(String),
     #[error("URL address does not have the form \"host:port\": {0}")]
     HostPort(String),
     #[error("URL must not contain a path: {0}")]
@@ -44,12 +46,25 @@ pub enum UrlError {
     EmptyHost(String),
 }
 
+/// What somebody meant who wrote no scheme.
+fn hint(text: &str) -> String {
+    let port = text.rsplit_once(':').map_or("", |(_, port)| port);
+    if port.parse::<u16>().is_ok() && !text.contains('/') {
+        format!("; write http://{text} or https://{text}")
+    } else {
+        String::new()
+    }
+}
+
 impl MemberUrl {
     pub fn parse(text: &str) -> Result<Self, UrlError> {
         let text = text.trim();
         let Some((scheme, rest)) = text.split_once(':') else {
             return Err(UrlError::Scheme(text.to_owned()));
         };
+        if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            return Err(UrlError::NoScheme(text.to_owned()));
+        }
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             "http" => Scheme::Http,
             "https" => Scheme::Https,
@@ -199,7 +214,13 @@ mod tests {
         let bad = [
             (
                 "localhost:2379",
-                "URL scheme must be http, https, unix, or unixs: localhost:2379",
+                "URL scheme must be http, https, unix, or unixs: localhost:2379; write http://localhost:2379 or \
+                 https://localhost:2379",
+            ),
+            (
+                "127.0.0.1:2379",
+                "parse \"127.0.0.1:2379\": first path segment in URL cannot contain colon; write http://127.0.0.1:2379 or \
+                 https://127.0.0.1:2379",
             ),
             ("foo", "URL scheme must be http, https, unix, or unixs: foo"),
             (

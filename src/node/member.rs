@@ -23,6 +23,7 @@ use crate::stop::{Reason, StopSignal};
 use crate::storage::contacts::Contacts;
 use crate::storage::log::LogDatabase;
 use crate::version;
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -45,6 +46,8 @@ pub struct Member {
     closing: Closing,
     threads: Vec<ThreadHandle>,
     config: config::Server,
+    /// Whether it has joined its cluster since its start.
+    is_ready: Cell<bool>,
 }
 
 /// How a member has ended.
@@ -89,10 +92,21 @@ impl Member {
             env::First::Two(Reason::Failed(reason)) => Ended::Failed(reason),
             env::First::Two(Reason::Removed) => {
                 announce::removed();
-                Ended::Removed
+                member.removed()
             }
             env::First::One(never) => match never {},
         }
+    }
+
+    /// A member that was removed while it was away has not started.
+    fn removed(&self) -> Ended {
+        if self.is_ready.get() {
+            return Ended::Removed;
+        }
+        Ended::Refused(StartError::Removed {
+            member: self.backend.identity.member,
+            path: self.config.data_dir.display().to_string(),
+        })
     }
 
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].
@@ -100,8 +114,8 @@ impl Member {
         announce::starting(&config, engine.catch_up_entries);
         let origin = env::random_u64();
         let security = Security::new(&config)?;
-        let (ports, closing) = Ports::open(&config, &security).await?;
         let beginning = bootstrap::begin(&config, security.dialler.as_ref()).await?;
+        let (ports, closing) = Ports::open(&config, &security).await?;
         let mut opened = bootstrap::open(&config, &engine, origin, beginning)?;
         let contacts = Contacts::begin(opened.directory.path())?;
         opened.identity.start = contacts.own();
@@ -160,6 +174,7 @@ impl Member {
             closing,
             threads,
             config,
+            is_ready: Cell::new(false),
         })
     }
 
@@ -192,6 +207,7 @@ impl Member {
             "published local member to cluster through raft"
         );
         self.watch_cluster_version();
+        self.is_ready.set(true);
         announce::ready(&self.config);
         self.feed_watchdog();
         if self.config.auto_promote {

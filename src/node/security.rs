@@ -30,18 +30,22 @@ impl Security {
         }
         let mut peer = tls.peer.clone();
         if tls.peer_automatic {
-            automatic(&mut peer, &fixtures.join("peer"), &config.listen_peer_urls, years)
-                .map_err(|source| failed(PEERS, source))?;
+            if peer.is_empty() {
+                automatic(&mut peer, &fixtures.join("peer"), &config.listen_peer_urls, years)
+                    .map_err(|source| failed(PEERS, source))?;
+            } else {
+                tracing::warn!("ignoring peer auto TLS since certs given");
+            }
         }
         let mut client = tls.client.clone();
         if tls.client_automatic {
-            automatic(
-                &mut client,
-                &fixtures.join("client"),
-                &config.listen_client_urls,
-                years,
-            )
-            .map_err(|source| failed(CLIENTS, source))?;
+            if client.is_empty() {
+                let directory = fixtures.join("client");
+                automatic(&mut client, &directory, &config.listen_client_urls, years)
+                    .map_err(|source| failed(CLIENTS, source))?;
+            } else {
+                tracing::warn!("ignoring client auto TLS since certs given");
+            }
         }
         warn_of_plain(&config.listen_peer_urls, &peer, "--peer-client-cert-auth");
         warn_of_plain(&config.listen_client_urls, &client, "--client-cert-auth");
@@ -111,10 +115,6 @@ fn automatic(
     urls: &[MemberUrl],
     years: u32,
 ) -> Result<(), tls::TlsError> {
-    if !settings.is_empty() {
-        tracing::warn!(directory = %directory.display(), "ignoring auto TLS since certs given");
-        return Ok(());
-    }
     let named = urls.iter().filter(|url| !url.is_unix());
     let hosts: Vec<&str> = named.map(MemberUrl::host).collect();
     let (certificate, key) = tls::self_signed(directory, &hosts, years)?;

@@ -27,6 +27,11 @@ pub enum TlsError {
         key: PathBuf,
         reason: String,
     },
+    #[error(
+        "{}: x509: certificate has expired: it was valid until {until}; renew it, or set the clock of this machine right",
+        path.display()
+    )]
+    Expired { path: PathBuf, until: String },
     #[error("no certificate authority is known: name one with --trusted-ca-file or --peer-trusted-ca-file")]
     NoAuthority,
     #[error("{0}")]

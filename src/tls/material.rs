@@ -1,8 +1,9 @@
 //! Certificates and keys, from PEM.
 
 use super::TlsError;
-use super::certificate::Certificate;
+use super::certificate::{Certificate, parse};
 use super::trust::Trust;
+use crate::env;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -51,8 +52,26 @@ impl Pair {
         } else {
             CertifiedKey::from_der(chain, key, provider)
         };
-        let pair = pair.map_err(|error| unusable(error.to_string()))?;
+        let pair = pair.map_err(|error| match error {
+            // In Go's words.
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                unusable("tls: private key does not match public key".to_owned())
+            }
+            error => unusable(error.to_string()),
+        })?;
         Ok(Arc::new(pair))
+    }
+
+    /// Fails if the certificate's time is over: nobody who verifies it would take it.
+    pub fn check_expiry(&self, pair: &CertifiedKey) -> Result<(), TlsError> {
+        let until = parse(&pair.cert[0])?.validity().not_after;
+        if u64::try_from(until.timestamp()).is_ok_and(|until| env::unix_time().as_secs() <= until) {
+            return Ok(());
+        }
+        Err(TlsError::Expired {
+            path: self.certificate.clone(),
+            until: until.to_string(),
+        })
     }
 }
 

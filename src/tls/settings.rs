@@ -7,7 +7,7 @@ use super::trust::Trust;
 use super::{Acceptor, Connector, TlsError};
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
-use rustls::sign::SingleCertAndKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CipherSuite, ClientConfig, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -135,10 +135,26 @@ impl Settings {
     fn read_once(&self, pair: &Pair) -> Result<(), TlsError> {
         let (read, provider) = (pair.clone(), self.provider());
         let files = vec![pair.certificate.clone(), pair.key.clone()];
+        let settings = self.clone();
         Reloaded::new(files, move |contents| {
-            read.read(&contents[0], &contents[1], &provider)
+            settings.read_pair(&read, &contents[0], &contents[1], &provider)
         })?;
         Ok(())
+    }
+
+    /// Automatic certificates count for ever, as with etcd: nobody verifies them.
+    fn read_pair(
+        &self,
+        pair: &Pair,
+        certificate: &[u8],
+        key: &[u8],
+        provider: &CryptoProvider,
+    ) -> Result<Arc<CertifiedKey>, TlsError> {
+        let read = pair.read(certificate, key, provider)?;
+        if !self.self_signed {
+            pair.check_expiry(&read)?;
+        }
+        Ok(read)
     }
 
     fn server_config(
@@ -160,7 +176,7 @@ impl Settings {
                 builder.with_client_cert_verifier(Arc::new(clients))
             }
         };
-        let pair = own.read(certificate, key, &provider)?;
+        let pair = self.read_pair(own, certificate, key, &provider)?;
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
         config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).into();
         Ok(config)
@@ -189,7 +205,7 @@ impl Settings {
         let mut config = match shown {
             None => builder.with_no_client_auth(),
             Some((pair, certificate, key)) => {
-                let pair = pair.read(certificate, key, &provider)?;
+                let pair = self.read_pair(pair, certificate, key, &provider)?;
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
             }
         };
