@@ -1,12 +1,13 @@
 //! What is left of a cluster goes on alone, with all that it has.
 
 use super::*;
-use crate::bootstrap::{EngineOptions, begin, open};
+use crate::bootstrap::founding::found;
+use crate::bootstrap::{EngineOptions, open};
 use crate::config;
 use crate::proto::log::{Command, Member};
 use crate::state::entry::{FORMAT, ReadableCommands};
 use crate::state::testing::put;
-use futures_util::FutureExt;
+use crate::storage::directory::DataDirectory;
 use std::path::Path;
 
 /// One of three members.
@@ -24,7 +25,10 @@ fn start(directory: &Path, forced: bool) -> Result<OpenedMember, StartError> {
         Ok(config::Invocation::Server(config)) => *config,
         other => panic!("sound flags: {other:?}"),
     };
-    let beginning = begin(&config, None).now_or_never().expect("nobody is asked")?;
+    // Nobody else is asked.
+    let begin = || found(&config, &config.initial_cluster()?);
+    let is_new = !DataDirectory::is_claimed(&config.data_dir);
+    let beginning = is_new.then(begin).transpose()?;
     open(&config, &EngineOptions::default(), 1, beginning)
 }
 
