@@ -187,7 +187,7 @@ struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     fn new(pieces: Vec<&'a [u8]>) -> Self {
-        let pieces = VecDeque::from_iter(pieces.into_iter().filter(|piece| !piece.is_empty()));
+        let pieces: VecDeque<_> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let bytes = pieces.iter().map(|piece| piece.len()).sum();
         Self { pieces, bytes }
     }

@@ -57,6 +57,38 @@ fn all_outputs_get_all_lines() {
 }
 
 #[test]
+fn an_output_that_nobody_reads_holds_up_no_member_and_no_other_output() {
+    let scratch = tempfile::tempdir().expect("a scratch directory");
+    let log = scratch.path().join("etcd.log");
+    let cluster = prepared(&[format!("--log-outputs=stderr,{}", log.display())]);
+    let member = &cluster.members[0];
+    let mut command = process::command(&member.program);
+    command
+        .args(&member.arguments)
+        .stderr(std::process::Stdio::piped());
+    // More than fits into a pipe, in lines that say that nobody knows these.
+    for number in 0..5 {
+        command.env(format!("ETCD_GONE_{number}"), "x".repeat(100_000));
+    }
+    let mut child = command.spawn().expect("it starts");
+    let healthy = poll::until(PATIENCE, || match http::get(member.client, "/health")? {
+        answer if answer.status == 200 => Ok(()),
+        answer => Err(format!("{answer:?}")),
+    });
+    put(member, "key", "value");
+    let pid = libc::pid_t::try_from(child.id()).expect("a process id");
+    // SAFETY: kill takes no pointers; the id is that of a child that has not been waited for.
+    unsafe { libc::kill(pid, libc::SIGTERM) };
+    let ended = poll::until(PATIENCE, || {
+        child.try_wait().expect("a child").ok_or("still running")
+    });
+    let _ = child.kill();
+    healthy.expect("a healthy member");
+    ended.expect("an end");
+    assert!(text(&log).contains("closed etcd server"), "{}", text(&log));
+}
+
+#[test]
 fn outputs_that_cannot_be_used_are_refused() {
     let scratch = tempfile::tempdir().expect("a scratch directory");
     let gone = scratch.path().join("gone/etcd.log");
@@ -245,7 +277,8 @@ fn applying_that_takes_too_long_names_the_request() {
             .map(|line| line["requests"].clone())
             .ok_or(format!("{found:?}"))
     });
-    assert_eq!(found, Ok(serde_json::json!(1)));
+    // Others may have been applied together with it.
+    assert!(found.expect("a line about it").as_u64() >= Some(1));
     assert!(!member.log_text().contains("secret"));
 }
 
