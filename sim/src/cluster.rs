@@ -1,16 +1,20 @@
 //! The members under rehearsal: each a simulated machine with an address and a scratch directory, running the real member from
 //! its flags up. Faults of machines and links go through here.
 
+mod addresses;
 mod disks;
 mod links;
 mod process;
 mod views;
+
+pub use addresses::{client_address, endpoint, member_address, peer_url};
 
 use crate::checkers::Violation;
 use crate::disk::{self, Flip, Lost};
 use crate::options::Options;
 use crate::random::RandomStream;
 use crate::world::World;
+use addresses::initial_cluster;
 use callboard::env::{clock, network};
 use callboard::node::backend::MemberBackend;
 use callboard::storage::contacts::{Contact, Start};
@@ -18,16 +22,13 @@ use callboard::storage::directory::Identity;
 use callboard::storage::log::LogDatabase;
 use callboard::storage::state::StateDatabase;
 use madsim::runtime::{Handle, NodeHandle};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// The port on which members serve clients.
-const CLIENT_PORT: u16 = 2379;
-const PEER_PORT: u16 = 2380;
 /// After this time, all tasks of a dead process are gone.
 const DEATH: Duration = Duration::from_millis(2);
 
@@ -120,36 +121,6 @@ fn lock(process: &Mutex<Process>) -> MutexGuard<'_, Process> {
 pub fn member_of(directory: &Path) -> Option<usize> {
     let name = directory.file_name()?.to_str()?.strip_prefix('m')?;
     name.parse::<usize>().ok()?.checked_sub(1)
-}
-
-/// The address of a member's machine.
-pub fn member_address(number: usize) -> IpAddr {
-    Ipv4Addr::new(10, 0, 0, number as u8 + 1).into()
-}
-
-/// The URL at which other members reach a member.
-pub fn peer_url(number: usize, is_secure: bool) -> String {
-    let scheme = if is_secure { "https" } else { "http" };
-    format!("{scheme}://{}:{PEER_PORT}", member_address(number))
-}
-
-/// The flag that lists members.
-fn initial_cluster(members: impl IntoIterator<Item = usize>, is_secure: bool) -> String {
-    let members = members.into_iter();
-    let pairs: Vec<_> = members
-        .map(|number| format!("m{}={}", number + 1, peer_url(number, is_secure)))
-        .collect();
-    pairs.join(",")
-}
-
-/// The address of a client's machine.
-pub fn client_address(number: usize) -> IpAddr {
-    Ipv4Addr::new(10, 0, 1, number as u8 + 1).into()
-}
-
-/// The address at which a member serves clients.
-pub fn endpoint(number: usize) -> String {
-    format!("{}:{CLIENT_PORT}", member_address(number))
 }
 
 impl Cluster {

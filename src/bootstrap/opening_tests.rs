@@ -34,7 +34,12 @@ fn start(directory: &Path) -> Result<OpenedMember, StartError> {
 
 fn start_with(config: &config::Server) -> Result<OpenedMember, StartError> {
     // Nobody else is asked.
-    let begin = || found(config, &config.initial_cluster()?);
+    let begin = || {
+        let listed = config.initial_cluster()?;
+        let checked = listed.check_join(&config.name);
+        checked.map_err(config::Error::from)?;
+        found(config, &listed)
+    };
     let is_new = !DataDirectory::is_claimed(&config.data_dir);
     let beginning = is_new.then(begin).transpose()?;
     open(config, &EngineOptions::default(), 1, beginning)

@@ -177,7 +177,7 @@ pub fn read(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Option<Discovery
             [("discovery-fallback", &given.discovery_fallback)],
         ));
     }
-    Ok(if !given.discovery.is_empty() {
+    let discovery = if !given.discovery.is_empty() {
         Some(Discovery::Url(DiscoveryUrl {
             url: given.discovery.clone(),
             proxy: given.discovery_proxy.clone(),
@@ -191,7 +191,37 @@ pub fn read(flags: &Flags, notices: &mut Vec<Notice>) -> Result<Option<Discovery
         }))
     } else {
         None
-    })
+    };
+    warn_of_idle(flags, discovery.as_ref(), notices);
+    Ok(discovery)
+}
+
+/// Names flags that say how to discover in a way that is not in use.
+fn warn_of_idle(flags: &Flags, discovery: Option<&Discovery>, notices: &mut Vec<Notice>) {
+    let is_proxy = flags.discovery.discovery_fallback == "proxy";
+    for name in flags.given.iter().filter(|name| name.starts_with("discovery-")) {
+        let (is_used, needed) = match name.as_str() {
+            "discovery-srv" | "discovery-token" | "discovery-endpoints" => continue,
+            "discovery-fallback" if is_proxy => continue,
+            "discovery-proxy" | "discovery-fallback" => {
+                (matches!(discovery, Some(Discovery::Url(_))), "--discovery")
+            }
+            "discovery-srv-name" => (matches!(discovery, Some(Discovery::Srv(_))), "--discovery-srv"),
+            _ => {
+                let is_used = matches!(discovery, Some(Discovery::Endpoints(_)));
+                (is_used, "--discovery-token")
+            }
+        };
+        if !is_used {
+            notices.push(Notice::warn(
+                "a flag has no effect",
+                [
+                    ("flag", &format!("--{name}")),
+                    ("reason", &format!("{needed} is not given")),
+                ],
+            ));
+        }
+    }
 }
 
 fn endpoints(given: &DiscoveryFlags) -> Result<DiscoveryEndpoints, Error> {

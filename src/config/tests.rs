@@ -387,14 +387,9 @@ fn what_has_no_meaning_here_is_taken_with_a_warning_and_what_is_missing_is_refus
     );
     let cases = [
         (
-            "--force-new-cluster",
+            "--proxy on",
             1,
-            "--force-new-cluster=true is not supported yet",
-        ),
-        (
-            "--wal-dir /w",
-            1,
-            "--wal-dir=/w is not supported yet, the log is kept in --data-dir",
+            "--proxy=on is not supported yet, proxies are not supported",
         ),
         (
             "--max-wals x",

@@ -1,6 +1,7 @@
 //! A member's machine: its flags, its engines' options, and one run of its process.
 
-use super::{End, Process, Trouble, endpoint, initial_cluster, lock, peer_url};
+use super::addresses::{endpoint, initial_cluster, peer_url};
+use super::{End, Process, Trouble, lock};
 use crate::disk;
 use crate::options::Options;
 use callboard::bootstrap::{EngineOptions, StartError};
