@@ -195,7 +195,7 @@ fn another_cluster_is_where_a_member_should_be() {
         1,
         &["couldn't find local name \"unknown\"", "--name"],
     );
-    // Nothing of that was in vain: it joins with the directory that none of them has left.
+    // What was refused has left no directory: it joins.
     let mut joined = scene.start("ours", &joining, &[]);
     let got = wait_etcdctl(
         &ours.endpoints(),
