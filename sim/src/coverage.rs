@@ -130,6 +130,7 @@ const COUNTED: &[&str] = &[
     "trial: slow links",
     "trial: newcomer never starts",
     "trial: promoted apart",
+    "trial: stranger needs a vote",
     "trial: survivor",
 ];
 

@@ -1,6 +1,6 @@
 //! Changes of the members that go wrong halfway.
 
-use super::{answers, calm, everybody, follower, until};
+use super::{all_but, answers, calm, everybody, follower, until};
 use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::cluster::{Cluster, Trouble, peer_url};
@@ -112,6 +112,55 @@ pub async fn promoted_apart(
             "{name} was promoted, and has not heard of it within {CHANGED_WITHIN:?}"
         ));
     }
+    calm(cluster).await?;
+    Ok(())
+}
+
+/// A member is added while another one lags so far behind that it does not know the newcomer, and then the leader is gone: the
+/// newcomer needs the vote of the member that does not know it.
+pub async fn stranger_needs_a_vote(
+    cluster: &Rc<Cluster>,
+    options: &Options,
+    random: &mut RandomStream,
+) -> Result<(), Violation> {
+    let (leader, _) = calm(cluster).await?;
+    let newcomer = follower(cluster, leader, random);
+    let lagging = all_but(cluster, &[leader, newcomer]);
+    let id = cluster.member_id(newcomer).unwrap_or_default();
+    let client = clients::connect([leader], Duration::from_secs(5));
+    cluster.trouble(newcomer, Trouble::Replaced);
+    let remove = async || client.member_remove(MemberRemoveRequest { id }).await.is_ok();
+    let is_gone = |members: &[Member]| members.iter().all(|member| member.id != id);
+    changed("a follower is removed", &client, remove, is_gone).await?;
+    while !cluster.is_idle(newcomer) {
+        madsim::time::sleep(Duration::from_millis(50)).await;
+    }
+    cluster.wipe(newcomer);
+    let url = vec![peer_url(newcomer, options.peer_tls)];
+    let add = async || {
+        let request = MemberAddRequest {
+            peer_ur_ls: url.clone(),
+            is_learner: false,
+        };
+        client.member_add(request).await.is_ok()
+    };
+    let is_there = |members: &[Member]| members.iter().any(|member| member.peer_ur_ls == url);
+    changed("it is added again", &client, add, is_there).await?;
+    // The lagging member has the entry, which it had to confirm, and may not know that it is committed.
+    cluster.cut_off(&lagging);
+    replacement::add_voter(cluster, options, newcomer).await;
+    cluster.end_trouble(newcomer);
+    answers(cluster, leader, &Input::Put { key: 0 }).await?;
+    cluster.kill(leader).await;
+    cluster.mend_all(&everybody(cluster));
+    if !until(CHANGED_WITHIN, || cluster.leads(newcomer)).await {
+        let name = &cluster.members[newcomer].name;
+        return violation(format!(
+            "{name} was added and is furthest ahead, and does not lead within {CHANGED_WITHIN:?}"
+        ));
+    }
+    answers(cluster, newcomer, &Input::Put { key: 0 }).await?;
+    cluster.restart(leader);
     calm(cluster).await?;
     Ok(())
 }

@@ -10,6 +10,7 @@
 //! | round trips to the leader take a little less than an election timeout | a follower's clients get replies; the leader stays |
 //! | a voter is added that never starts | see `members` |
 //! | a learner is promoted while it is cut off | the others go on, and it votes once it hears of it |
+//! | the leader is gone, and only the vote of a member that has not heard of a newcomer is left | the newcomer leads |
 //! | all members die, and one is forced to go on alone | it has every acknowledged write, and the others join it |
 //! | the transfer of a snapshot is disturbed, in four ways | see `transfer` |
 
@@ -87,6 +88,12 @@ pub async fn play(cluster: &Rc<Cluster>, options: &Options) -> Result<(), Violat
     {
         members::promoted_apart(cluster, options, &mut random).await?;
         count("trial: promoted apart");
+    }
+    if let Some(mut random) = drawn("trial: stranger needs a vote", MEMBERS_PERCENT)
+        && members == 3
+    {
+        members::stranger_needs_a_vote(cluster, options, &mut random).await?;
+        count("trial: stranger needs a vote");
     }
     if let Some(mut random) = drawn("trial: survivor", MEMBERS_PERCENT)
         && members >= 2

@@ -85,6 +85,11 @@ pub async fn add_learner(cluster: &Rc<Cluster>, options: &Options, number: usize
     adder(cluster, options, number).join(number, true).await
 }
 
+/// The same, as a voter.
+pub async fn add_voter(cluster: &Rc<Cluster>, options: &Options, number: usize) {
+    adder(cluster, options, number).join(number, false).await;
+}
+
 fn adder(cluster: &Rc<Cluster>, options: &Options, number: usize) -> Operator {
     let random = RandomStream::of(options.seed, &format!("adder of {number}"));
     Operator::new(options, cluster, random, &Rc::default())
