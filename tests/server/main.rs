@@ -25,6 +25,7 @@ mod service;
 mod slow_links;
 #[path = "../support/mod.rs"]
 mod support;
+mod survivor;
 
 use std::time::Duration;
 
