@@ -93,11 +93,10 @@ pub async fn promoted_apart(
     let remove = async || client.member_remove(MemberRemoveRequest { id }).await.is_ok();
     let is_gone = |members: &[Member]| members.iter().all(|member| member.id != id);
     changed("a follower is removed", &client, remove, is_gone).await?;
-    while !cluster.is_idle(learner) {
-        madsim::time::sleep(Duration::from_millis(50)).await;
-    }
+    ended(cluster, learner).await?;
     cluster.wipe(learner);
-    let id = replacement::add_learner(cluster, options, learner).await;
+    let joining = replacement::add_learner(cluster, options, learner);
+    let id = in_time("a learner joins", joining).await?;
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
     cluster.cut_off(&[learner]);
     let promote = async || client.member_promote(MemberPromoteRequest { id }).await.is_ok();
@@ -132,9 +131,7 @@ pub async fn stranger_needs_a_vote(
     let remove = async || client.member_remove(MemberRemoveRequest { id }).await.is_ok();
     let is_gone = |members: &[Member]| members.iter().all(|member| member.id != id);
     changed("a follower is removed", &client, remove, is_gone).await?;
-    while !cluster.is_idle(newcomer) {
-        madsim::time::sleep(Duration::from_millis(50)).await;
-    }
+    ended(cluster, newcomer).await?;
     cluster.wipe(newcomer);
     let url = vec![peer_url(newcomer, options.peer_tls)];
     let add = async || {
@@ -146,9 +143,22 @@ pub async fn stranger_needs_a_vote(
     };
     let is_there = |members: &[Member]| members.iter().any(|member| member.peer_ur_ls == url);
     changed("it is added again", &client, add, is_there).await?;
+    let listed = client
+        .member_list(MemberListRequest { linearizable: false })
+        .await;
+    let mut listed = listed
+        .map(|listed| listed.members)
+        .unwrap_or_default()
+        .into_iter();
+    let added = listed.find(|member| member.peer_ur_ls == url);
     // The lagging member has the entry, which it had to confirm, and may not know that it is committed.
     cluster.cut_off(&lagging);
-    replacement::add_voter(cluster, options, newcomer).await;
+    let id = added.map(|member| member.id).unwrap_or_default();
+    in_time(
+        "a voter joins",
+        replacement::start(cluster, options, newcomer, id),
+    )
+    .await?;
     cluster.end_trouble(newcomer);
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
     cluster.kill(leader).await;
@@ -163,6 +173,24 @@ pub async fn stranger_needs_a_vote(
     cluster.restart(leader);
     calm(cluster).await?;
     Ok(())
+}
+
+/// Waits until nothing of a process is left that was removed from the cluster.
+async fn ended(cluster: &Cluster, number: usize) -> Result<(), Violation> {
+    if until(CHANGED_WITHIN, || cluster.is_idle(number)).await {
+        return Ok(());
+    }
+    let name = &cluster.members[number].name;
+    violation(format!(
+        "{name} was removed, and has not ended within {CHANGED_WITHIN:?}"
+    ))
+}
+
+async fn in_time<T>(what: &str, step: impl Future<Output = T>) -> Result<T, Violation> {
+    match madsim::time::timeout(CHANGED_WITHIN, step).await {
+        Ok(done) => Ok(done),
+        Err(_) => violation(format!("not within {CHANGED_WITHIN:?}: {what}")),
+    }
 }
 
 /// Asks for a change until the members say that it is made, but not for ever.

@@ -85,9 +85,9 @@ pub async fn add_learner(cluster: &Rc<Cluster>, options: &Options, number: usize
     adder(cluster, options, number).join(number, true).await
 }
 
-/// The same, as a voter.
-pub async fn add_voter(cluster: &Rc<Cluster>, options: &Options, number: usize) {
-    adder(cluster, options, number).join(number, false).await;
+/// Starts a member, whose disk is empty, until it runs under the id that it was added with.
+pub async fn start(cluster: &Rc<Cluster>, options: &Options, number: usize, id: u64) {
+    adder(cluster, options, number).start(number, id).await;
 }
 
 fn adder(cluster: &Rc<Cluster>, options: &Options, number: usize) -> Operator {
@@ -222,6 +222,11 @@ impl Operator {
             }
             self.wait(100, 1_000).await;
         };
+        self.start(number, id).await;
+        id
+    }
+
+    async fn start(&mut self, number: usize, id: u64) {
         self.waits_for(number, "its start in the cluster");
         while !self.has_joined(number, id) {
             // It was started before it was added, so it may have joined a view of the cluster in which it still had its last id.
@@ -232,7 +237,6 @@ impl Operator {
             self.cluster.restart(number);
             self.wait(100, 1_000).await;
         }
-        id
     }
 
     /// Whether it runs under this id and knows its own name, which comes from the log.
