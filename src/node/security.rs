@@ -68,11 +68,10 @@ impl Security {
             // Anyone can have a certificate for a name in somebody's records; etcd wants the domain's, too.
             dialler = dialler.map(|dialler| dialler.for_servers_named(&srv.domain));
         }
-        let checks_address = !peer.skip_client_san_verification;
-        let peers = acceptor(&peer, peers, PEERS)?.map(|acceptor| match checks_address {
-            true => acceptor.checking_address(),
-            false => acceptor,
-        });
+        let mut peers = acceptor(&peer, peers, PEERS)?;
+        if !peer.skip_client_san_verification {
+            peers = peers.map(Acceptor::checking_address);
+        }
         Ok(Self {
             // The thread that serves members carries raft.
             peers: peers.map(Acceptor::paced),
