@@ -135,6 +135,8 @@ pub enum Mutant {
     StrangersUnanswered,
     /// A member that is forced to go on alone discards what it does not know to be committed.
     ForcedStartDiscards,
+    /// A member that starts counts the voters that it knew, whatever it hears of newer ones.
+    HeardVotersIgnored,
 }
 
 impl Mutant {
@@ -204,6 +206,7 @@ impl Mutant {
         Self::RemovedAdmitted,
         Self::StrangersUnanswered,
         Self::ForcedStartDiscards,
+        Self::HeardVotersIgnored,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -273,6 +276,7 @@ impl Mutant {
             Self::RemovedAdmitted => "removed-admitted",
             Self::StrangersUnanswered => "strangers-unanswered",
             Self::ForcedStartDiscards => "forced-start-discards",
+            Self::HeardVotersIgnored => "heard-voters-ignored",
         }
     }
 }

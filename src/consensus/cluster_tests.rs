@@ -458,6 +458,8 @@ fn what_is_promised_is_remembered_by_leaders_and_followers() {
             last_index: last,
             last_term: term,
             hello: None,
+            voters: vec![1, 2, 3],
+            applied_index: promised.applied_index,
         };
         assert_eq!(promised, expected, "{of} to {at}");
         let heard = cluster

@@ -22,7 +22,7 @@ use super::start_check::{LogEnd, StartCheck, Word};
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
-use crate::proto::peer::{self, Recollection};
+use crate::proto::peer;
 use crate::requests::{MemberProgress, RaftDetails, Successor};
 use crate::state::entry::FORMAT;
 use crate::storage::log::LogError;
@@ -113,12 +113,11 @@ impl Core {
             outputs: Outputs::default(),
             read_questions: ReadQuestions::default(),
             promises: Promises::default(),
-            start_check: StartCheck::new(std::iter::empty(), 0),
+            start_check: StartCheck::new(member, [], applied, 0),
             is_older_copy: false,
         };
-        let voters = core.raw.raft.prs().conf().voters().ids();
-        let others = voters.iter().filter(|id| *id != member.0).map(MemberId);
-        core.start_check = StartCheck::new(others, timing.election_ticks() as u64);
+        let voters = core.voters();
+        core.start_check = StartCheck::new(member, voters, applied, timing.election_ticks() as u64);
         if mutants::active(Mutant::TakesPartAtOnce) {
             core.start_check.take_part();
         }
@@ -213,16 +212,6 @@ impl Core {
         self.start_check.counted();
         if self.takes_part() && self.is_single_voter() {
             self.campaign();
-        }
-    }
-
-    /// What this member remembers of another one, which has connected to it.
-    pub fn recollection(&self, member: MemberId) -> Recollection {
-        let (last_term, last_index) = self.log_end();
-        Recollection {
-            last_index,
-            last_term,
-            ..self.promises.of(member)
         }
     }
 

@@ -12,6 +12,9 @@
 //! - a majority together with this one, once [`PATIENCE_ELECTIONS`] election timeouts have passed. The other voters are taken
 //!   for dead: a cluster that can keep running without them must be able to start without them.
 //!
+//! The voters are those of the newest configuration that the member knows or hears of. Its own may be older than its log: a
+//! member that was promoted meanwhile would count for nothing, and the cluster could wait for ever for others that are gone.
+//!
 //! What follows for a member whose disk is an older copy, or blank under a known ID:
 //!
 //! - It stops before it takes part if any member that it hears in time has heard it since the copy was made. That member knows
@@ -23,9 +26,10 @@
 //! For [`CAUTION_ELECTIONS`] election timeouts after that it votes for no log, its own included, that is behind the furthest
 //! log that it has heard of. An acknowledged entry that only an older copy of its disk would lack is in one of those logs.
 
-use crate::ids::MemberId;
+use crate::ids::{LogIndex, MemberId};
+use crate::mutants::{self, Mutant};
 use crate::proto::peer::Recollection;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How long to wait for members that do not answer.
 const PATIENCE_ELECTIONS: u64 = 2;
@@ -48,6 +52,12 @@ pub type LogEnd = (u64, u64);
 /// See the head of the file.
 #[derive(Debug)]
 pub struct StartCheck {
+    own: MemberId,
+    /// The other voters.
+    voters: BTreeSet<MemberId>,
+    /// The entry up to which the log was applied by the member that knows these voters.
+    voters_applied_index: u64,
+    /// The last answers, of voters and others.
     words: BTreeMap<MemberId, Word>,
     election_ticks: u64,
     /// Since the start, or since this member began to take part.
@@ -59,10 +69,18 @@ pub struct StartCheck {
 }
 
 impl StartCheck {
-    /// `others` are the other voters.
-    pub fn new(others: impl Iterator<Item = MemberId>, election_ticks: u64) -> Self {
+    /// `voters` are those that the member knows itself, once it has applied its log up to `applied`.
+    pub fn new(
+        own: MemberId,
+        voters: impl IntoIterator<Item = MemberId>,
+        applied: LogIndex,
+        election_ticks: u64,
+    ) -> Self {
         Self {
-            words: others.map(|member| (member, Word::Nothing)).collect(),
+            own,
+            voters: voters.into_iter().filter(|voter| *voter != own).collect(),
+            voters_applied_index: applied.0,
+            words: BTreeMap::new(),
             election_ticks,
             ticks: 0,
             count_asked: false,
@@ -83,12 +101,19 @@ impl StartCheck {
         {
             let end = (recollection.last_term, recollection.last_index);
             self.furthest = self.furthest.max(end);
+            self.hear_of_voters(recollection);
         }
-        // Only voters count.
-        if let Some(last) = self.words.get_mut(&member) {
-            *last = word;
-        }
+        self.words.insert(member, word);
         self.look();
+    }
+
+    fn hear_of_voters(&mut self, recollection: &Recollection) {
+        let is_newer = recollection.applied_index > self.voters_applied_index;
+        if is_newer && !recollection.voters.is_empty() && !mutants::active(Mutant::HeardVotersIgnored) {
+            let voters = recollection.voters.iter().map(|id| MemberId(*id));
+            self.voters = voters.filter(|voter| *voter != self.own).collect();
+            self.voters_applied_index = recollection.applied_index;
+        }
     }
 
     /// Whether the start is to be counted on disk now. Returns true once.
@@ -128,14 +153,15 @@ impl StartCheck {
     }
 
     fn is_enough(&self) -> bool {
-        if self.words.values().any(|word| *word == Word::Refused) {
+        let words = || self.voters.iter().filter_map(|voter| self.words.get(voter));
+        if words().any(|word| *word == Word::Refused) {
             return false;
         }
-        let remembers = |word: &&Word| matches!(word, Word::Remembers(_));
-        let heard = self.words.values().filter(remembers).count();
-        let majority = self.words.len().div_ceil(2) + 1;
+        let heard = words().filter(|word| matches!(word, Word::Remembers(_))).count();
+        let others = self.voters.len();
+        let majority = others.div_ceil(2) + 1;
         let is_late = self.ticks >= self.election_ticks * PATIENCE_ELECTIONS;
-        heard == self.words.len() || heard >= majority || (is_late && heard + 1 >= majority)
+        heard == others || heard >= majority || (is_late && heard + 1 >= majority)
     }
 }
 
@@ -153,9 +179,19 @@ mod tests {
         })
     }
 
+    /// The last of these voters.
+    fn check(voters: u64) -> StartCheck {
+        StartCheck::new(
+            MemberId(voters),
+            (1..=voters).map(MemberId),
+            LogIndex(5),
+            ELECTION_TICKS,
+        )
+    }
+
     /// A check whose start is counted.
     fn among(voters: u64) -> StartCheck {
-        let mut check = StartCheck::new((1..voters).map(MemberId), ELECTION_TICKS);
+        let mut check = check(voters);
         check.counted();
         check
     }
@@ -163,7 +199,7 @@ mod tests {
     #[test]
     fn a_start_is_counted_once_enough_was_heard_and_takes_part_after_that() {
         for voters in [1, 2, 3] {
-            let mut check = StartCheck::new((1..voters).map(MemberId), ELECTION_TICKS);
+            let mut check = check(voters);
             for member in 1..voters {
                 assert!(!check.take_count_request(), "{voters} voters");
                 check.hear(MemberId(member), remembers(1, 1));
@@ -181,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_refusal_while_the_start_is_counted_stands() {
-        let mut check = StartCheck::new((1..3).map(MemberId), ELECTION_TICKS);
+        let mut check = check(3);
         for member in 1..3 {
             check.hear(MemberId(member), remembers(1, 1));
         }
@@ -257,5 +293,34 @@ mod tests {
             check.may_vote_for((2, 9)),
             "the furthest log may have gone for good"
         );
+    }
+
+    #[test]
+    fn the_newest_configuration_that_is_heard_of_counts() {
+        let knows = |voters: &[u64], applied_index| {
+            Word::Remembers(Recollection {
+                voters: voters.to_vec(),
+                applied_index,
+                ..Recollection::default()
+            })
+        };
+        let passes = |check: &mut StartCheck| {
+            for _ in 0..PATIENCE_ELECTIONS * ELECTION_TICKS {
+                check.tick();
+            }
+            check.takes_part()
+        };
+        // Member 4 knows voters 1 to 4. 1 and 2 are gone, 5 has become a voter since, and 3 knows that.
+        for (applied_index, expected) in [(4, false), (5, false), (6, true)] {
+            let mut check = among(4);
+            check.hear(MemberId(5), knows(&[], 0));
+            check.hear(MemberId(3), knows(&[1, 2, 3, 4, 5], applied_index));
+            assert_eq!(passes(&mut check), expected, "applied up to {applied_index}");
+        }
+        // A voter that has been removed since is waited for no more, whatever it said.
+        let mut check = among(3);
+        check.hear(MemberId(1), Word::Refused);
+        check.hear(MemberId(2), knows(&[2, 3], 6));
+        assert!(check.takes_part());
     }
 }

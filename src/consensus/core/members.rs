@@ -5,11 +5,12 @@ use crate::consensus::convert;
 use crate::ids::{LogIndex, MemberId};
 use crate::mutants::{self, Mutant};
 use crate::proto::log::MemberChange;
-use crate::proto::peer;
+use crate::proto::peer::{self, Recollection};
 use crate::state::Payload;
 use crate::state::entry::ReadableCommands;
 use crate::state::membership::{Reconfiguration, Step};
 use raft::StateRole;
+use std::collections::BTreeSet;
 
 /// Raft and the applied state disagree about the configuration after a membership change.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +25,24 @@ pub struct Disagreement {
 }
 
 impl Core {
+    /// The voters of raft's configuration.
+    pub(super) fn voters(&self) -> BTreeSet<MemberId> {
+        let voters = self.raw.raft.prs().conf().voters().ids();
+        voters.iter().map(MemberId).collect()
+    }
+
+    /// What this member remembers of another one, which has connected to it.
+    pub fn recollection(&self, member: MemberId) -> Recollection {
+        let (last_term, last_index) = self.log_end();
+        Recollection {
+            last_index,
+            last_term,
+            voters: self.voters().iter().map(|voter| voter.0).collect(),
+            applied_index: self.applied.0,
+            ..self.promises.of(member)
+        }
+    }
+
     /// Appends a membership change as an entry of its own. Returns false if this member does not lead, if another change is
     /// pending, or if raft does not take it.
     pub fn propose_member_change(&mut self, change: &MemberChange, commands: &ReadableCommands) -> bool {
