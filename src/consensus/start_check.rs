@@ -55,6 +55,8 @@ pub struct StartCheck {
     own: MemberId,
     /// The other voters.
     voters: BTreeSet<MemberId>,
+    /// Whether any configuration is known. A member that has joined and applied nothing knows none.
+    knows_voters: bool,
     /// The entry up to which the log was applied by the member that knows these voters.
     voters_applied_index: u64,
     /// The last answers, of voters and others.
@@ -76,9 +78,13 @@ impl StartCheck {
         applied: LogIndex,
         election_ticks: u64,
     ) -> Self {
+        let mut voters: BTreeSet<_> = voters.into_iter().collect();
+        let knows_voters = !voters.is_empty();
+        voters.remove(&own);
         Self {
             own,
-            voters: voters.into_iter().filter(|voter| *voter != own).collect(),
+            voters,
+            knows_voters,
             voters_applied_index: applied.0,
             words: BTreeMap::new(),
             election_ticks,
@@ -113,6 +119,7 @@ impl StartCheck {
             let voters = recollection.voters.iter().map(|id| MemberId(*id));
             self.voters = voters.filter(|voter| *voter != self.own).collect();
             self.voters_applied_index = recollection.applied_index;
+            self.knows_voters = true;
         }
     }
 
@@ -154,7 +161,7 @@ impl StartCheck {
 
     fn is_enough(&self) -> bool {
         let words = || self.voters.iter().filter_map(|voter| self.words.get(voter));
-        if words().any(|word| *word == Word::Refused) {
+        if !self.knows_voters || words().any(|word| *word == Word::Refused) {
             return false;
         }
         let heard = words().filter(|word| matches!(word, Word::Remembers(_))).count();
@@ -317,6 +324,13 @@ mod tests {
             check.hear(MemberId(3), knows(&[1, 2, 3, 4, 5], applied_index));
             assert_eq!(passes(&mut check), expected, "applied up to {applied_index}");
         }
+        // One that has joined and knows nobody waits until it hears of a configuration, and heeds a refusal.
+        let mut check = StartCheck::new(MemberId(2), [], LogIndex(0), ELECTION_TICKS);
+        check.counted();
+        check.hear(MemberId(1), Word::Refused);
+        assert!(!passes(&mut check) && !check.take_count_request());
+        check.hear(MemberId(1), knows(&[1], 6));
+        assert!(check.takes_part());
         // A voter that has been removed since is waited for no more, whatever it said.
         let mut check = among(3);
         check.hear(MemberId(1), Word::Refused);
