@@ -3,6 +3,7 @@
 //! It owns the choice of keys. A key is its number in decimal, padded with zeros on the left to the requested length.
 
 use super::options::{Command, CommonOptions, Consistency, RangeOptions, ReadOptions};
+use crate::client;
 use crate::proto::etcdserverpb as pb;
 use bytes::Bytes;
 use prost::Message;
@@ -299,21 +300,9 @@ fn range(options: &RangeOptions) -> pb::RangeRequest {
         } else {
             prefix.clone().into()
         };
-        request.range_end = prefix_end(prefix.as_bytes());
+        request.range_end = client::prefix_end(prefix.as_bytes());
     }
     request
-}
-
-/// The end of the range of keys with this prefix, in etcd's notation: a zero byte means the end of all keys.
-fn prefix_end(prefix: &[u8]) -> Bytes {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < u8::MAX {
-            end.push(last + 1);
-            return end.into();
-        }
-    }
-    Bytes::from_static(&[0])
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::storage::log::LogError;
 use crate::storage::state::error::StateError;
 use crate::tls::TlsError;
 use std::io::ErrorKind;
+use std::path::Path;
 
 /// Why a member cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -140,4 +141,14 @@ fn hint(error: &std::io::Error) -> String {
         _ => return error.to_string(),
     };
     text.to_owned()
+}
+
+impl StartError {
+    /// The refusal of a data directory whose member was removed.
+    pub(crate) fn removed(member: MemberId, path: &Path) -> Self {
+        Self::Removed {
+            member,
+            path: path.display().to_string(),
+        }
+    }
 }

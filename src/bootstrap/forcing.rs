@@ -29,10 +29,7 @@ pub(super) fn force(mut opened: OpenedMember) -> Result<OpenedMember, StartError
     apply_up_to(kept, &mut opened)?;
     let view = opened.views.load();
     if view.is_removed(own) {
-        return Err(StartError::Removed {
-            member: own,
-            path: opened.directory.path().display().to_string(),
-        });
+        return Err(StartError::removed(own, opened.directory.path()));
     }
     // No other log has an entry of this term: nobody else can have asked for a vote in it and got this member's.
     let HardState { term, commit, .. } = opened.recovered.hard_state;
@@ -88,7 +85,7 @@ fn last_that_keeps(own: MemberId, opened: &OpenedMember) -> Result<LogIndex, Sta
     if mutants::active(Mutant::ForcedStartDiscards) {
         return Ok(commit);
     }
-    let end = LogIndex(opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64);
+    let end = opened.recovered.last();
     let mut next = commit.next();
     while next <= end {
         for entry in read(&opened.log, next, end)? {

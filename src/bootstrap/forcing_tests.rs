@@ -76,7 +76,7 @@ fn assert_alone(opened: &OpenedMember) {
     assert_eq!(ids(&view.cluster.members), [own]);
     assert_eq!(view.cluster.conf_state.voters, [own]);
     assert_eq!(view.cluster.conf_state.learners, [0; 0]);
-    let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
+    let last = opened.recovered.last().0;
     assert_eq!(opened.machine.applied_index(), LogIndex(last));
     assert_eq!(opened.recovered.hard_state.commit, last);
     assert!(opened.recovered.hard_state.term >= 3, "no other log has the term");

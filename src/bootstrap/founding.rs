@@ -46,12 +46,9 @@ pub async fn begin(
     config: &config::Server,
     dialler: Option<&Connector>,
 ) -> Result<Option<Beginning>, StartError> {
+    let has_token = config.discovery.as_ref().and_then(Discovery::token).is_some();
     if DataDirectory::is_claimed(&config.data_dir) {
-        if config
-            .discovery
-            .as_ref()
-            .is_some_and(|discovery| discovery.token().is_some())
-        {
+        if has_token {
             tracing::warn!(
                 data_dir = %config.data_dir.display(),
                 "discovery token is ignored since cluster already initialized; valid logs are found"
@@ -59,14 +56,12 @@ pub async fn begin(
         }
         return Ok(None);
     }
+    if has_token && config.initial_cluster_state == ClusterState::Existing {
+        return Err(StartError::DiscoveryOfExisting);
+    }
     let listed = match &config.discovery {
         None => config.initial_cluster()?,
-        Some(discovery) => {
-            if discovery.token().is_some() && config.initial_cluster_state == ClusterState::Existing {
-                return Err(StartError::DiscoveryOfExisting);
-            }
-            discovery::members(config, discovery).await?
-        }
+        Some(discovery) => discovery::members(config, discovery).await?,
     };
     let beginning = match config.initial_cluster_state {
         ClusterState::New => {

@@ -162,10 +162,7 @@ impl Opening<'_> {
                 .ok_or_else(|| StartError::Raft("the identity has gone".into()))?;
             let view = views.load();
             if view.is_removed(identity.member) {
-                return Err(StartError::Removed {
-                    member: identity.member,
-                    path: directory.path().display().to_string(),
-                });
+                return Err(StartError::removed(identity.member, directory.path()));
             }
             check_owner(self.config, directory, identity.member, &view.cluster.members)?;
             identity
@@ -189,7 +186,7 @@ impl Opening<'_> {
 fn begins_again(opened: &OpenedMember) -> Result<bool, StartError> {
     let applied = opened.machine.applied_index();
     let cut = opened.recovered.cut.index;
-    let last = LogIndex(cut.0 + opened.recovered.terms.len() as u64);
+    let last = opened.recovered.last();
     let log_path = opened.directory.log_path().display().to_string();
     if applied < cut {
         // The state held more when the log was cut.
@@ -252,7 +249,7 @@ fn reconcile(mut opened: OpenedMember) -> Result<OpenedMember, StartError> {
             terms: Vec::new(),
         };
     }
-    let last = opened.recovered.cut.index.0 + opened.recovered.terms.len() as u64;
+    let last = opened.recovered.last().0;
     // A commit index that outran the disk when power failed: those entries were never acknowledged by this member.
     opened.recovered.hard_state.commit = opened.recovered.hard_state.commit.clamp(applied.0, last);
     Ok(opened)

@@ -241,7 +241,7 @@ fn what_only_an_open_engine_tells_is_undone() {
         });
         let error = refused("state behind the log", |path| {
             let (log, recovered) = LogDatabase::open(&path.join("log"), None).expect("sound");
-            let last = recovered.cut.index.0 + recovered.terms.len() as u64;
+            let last = recovered.last().0;
             let cut = Cut {
                 index: LogIndex(last),
                 term: Term(1),

@@ -23,6 +23,6 @@ pub use election::ObserveStream;
 pub use endpoint::{Endpoint, EndpointError, connector, parse_endpoints};
 pub use error::{Error, Reason};
 pub use lease::KeepAliveStream;
-pub use requests::{Client, Options};
+pub use requests::{Client, Options, prefix_end};
 pub use session::{ClientSession, Connect, Connection, Failed};
 pub use watch::{WatchStream, Watched, Watcher};

@@ -14,6 +14,7 @@ use crate::etcd_errors::EtcdError;
 use crate::mutants::{self, Mutant};
 use crate::proto::{etcdserverpb as pb, v3electionpb, v3lockpb};
 use actix::Addr;
+use bytes::Bytes;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -385,4 +386,16 @@ impl Client {
             _ => Ok(()),
         }
     }
+}
+
+/// The end of the range of keys with this prefix, in etcd's notation: a zero byte means the end of all keys.
+pub fn prefix_end(prefix: &[u8]) -> Bytes {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end.into();
+        }
+    }
+    Bytes::from_static(&[0])
 }

@@ -108,8 +108,8 @@ impl Server {
         let data_dir = data_dir(&flags, &mut notices);
         Ok(Self {
             name: flags.name,
+            wal_dir: wal_dir(flags.wal_dir, &data_dir),
             data_dir: data_dir.into(),
-            wal_dir: Some(flags.wal_dir.into()).filter(|path: &PathBuf| !path.as_os_str().is_empty()),
             listen_client_urls: flags.listen_client_urls.0,
             listen_client_http_urls: flags.listen_client_http_urls.0,
             advertise_client_urls: flags.advertise_client_urls.0,
@@ -203,6 +203,11 @@ fn data_dir(flags: &Flags, notices: &mut Vec<Notice>) -> String {
         [("data-dir", &directory)],
     ));
     directory
+}
+
+/// Nothing where the log has no directory of its own.
+fn wal_dir(given: String, data_dir: &str) -> Option<PathBuf> {
+    (!given.is_empty() && given != data_dir).then(|| given.into())
 }
 
 /// etcd: UpdateDefaultClusterFromName, for `etcd --name=abc` alone.

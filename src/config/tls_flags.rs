@@ -78,8 +78,8 @@ pub struct TlsFlags {
     #[arg(long, default_value = "")]
     pub cipher_suites: String,
     /// Do not check that a member's certificate is for the address that the member dials from.
-    #[arg(long, alias = "experimental-peer-skip-client-san-verification", default_value = "false", default_missing_value = "true", num_args = 0..=1, require_equals = true,
-        action = ArgAction::Set, value_parser = boolean)]
+    #[arg(long, alias = "experimental-peer-skip-client-san-verification", default_value = "false",
+        default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set, value_parser = boolean)]
     pub peer_skip_client_san_verification: bool,
     /// Minimum TLS version: TLS1.2 or TLS1.3.
     #[arg(long, default_value = "TLS1.2")]

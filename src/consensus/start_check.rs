@@ -53,10 +53,8 @@ pub type LogEnd = (u64, u64);
 #[derive(Debug)]
 pub struct StartCheck {
     own: MemberId,
-    /// The other voters.
+    /// The voters, this member perhaps among them. A member that has joined and applied nothing knows none.
     voters: BTreeSet<MemberId>,
-    /// Whether any configuration is known. A member that has joined and applied nothing knows none.
-    knows_voters: bool,
     /// The entry up to which the log was applied by the member that knows these voters.
     voters_applied_index: u64,
     /// The last answers, of voters and others.
@@ -78,13 +76,9 @@ impl StartCheck {
         applied: LogIndex,
         election_ticks: u64,
     ) -> Self {
-        let mut voters: BTreeSet<_> = voters.into_iter().collect();
-        let knows_voters = !voters.is_empty();
-        voters.remove(&own);
         Self {
             own,
-            voters,
-            knows_voters,
+            voters: voters.into_iter().collect(),
             voters_applied_index: applied.0,
             words: BTreeMap::new(),
             election_ticks,
@@ -116,10 +110,8 @@ impl StartCheck {
     fn hear_of_voters(&mut self, recollection: &Recollection) {
         let is_newer = recollection.applied_index > self.voters_applied_index;
         if is_newer && !recollection.voters.is_empty() && !mutants::active(Mutant::HeardVotersIgnored) {
-            let voters = recollection.voters.iter().map(|id| MemberId(*id));
-            self.voters = voters.filter(|voter| *voter != self.own).collect();
+            self.voters = recollection.voters.iter().map(|id| MemberId(*id)).collect();
             self.voters_applied_index = recollection.applied_index;
-            self.knows_voters = true;
         }
     }
 
@@ -160,12 +152,13 @@ impl StartCheck {
     }
 
     fn is_enough(&self) -> bool {
-        let words = || self.voters.iter().filter_map(|voter| self.words.get(voter));
-        if !self.knows_voters || words().any(|word| *word == Word::Refused) {
+        let others = || self.voters.iter().filter(|voter| **voter != self.own);
+        let words = || others().filter_map(|voter| self.words.get(voter));
+        if self.voters.is_empty() || words().any(|word| *word == Word::Refused) {
             return false;
         }
         let heard = words().filter(|word| matches!(word, Word::Remembers(_))).count();
-        let others = self.voters.len();
+        let others = others().count();
         let majority = others.div_ceil(2) + 1;
         let is_late = self.ticks >= self.election_ticks * PATIENCE_ELECTIONS;
         heard == others || heard >= majority || (is_late && heard + 1 >= majority)

@@ -111,7 +111,7 @@ impl RegistryService for Service {
         let (found, _) = self.read(&size_key, Bytes::new()).await?;
         let size = found.first().ok_or(Refusal::SizeNotFound)?;
         let size = Registry::parse_size(&String::from_utf8_lossy(&size.value))?;
-        let (found, revision) = self.read(&prefix, behind(&prefix)).await?;
+        let (found, revision) = self.read(&prefix, client::prefix_end(prefix.as_bytes())).await?;
         let entries = found.iter().filter_map(|found| registration(&prefix, found));
         Ok(Registry::new(size, entries.collect(), revision as u64))
     }
@@ -130,7 +130,7 @@ impl RegistryService for Service {
     async fn wait(&mut self, registry: &Registry) -> Result<(), Failure> {
         let mut watcher = self.client.watcher(pb::WatchCreateRequest {
             key: self.members_prefix.clone().into(),
-            range_end: behind(&self.members_prefix),
+            range_end: client::prefix_end(self.members_prefix.as_bytes()),
             start_revision: registry.seen as i64 + 1,
             ..pb::WatchCreateRequest::default()
         });
@@ -159,15 +159,6 @@ fn connector(
     } else {
         client::connector(endpoints, &options.files)?
     })
-}
-
-/// The first key that does not begin with `prefix`, which ends with a slash.
-fn behind(prefix: &str) -> Bytes {
-    let mut end = prefix.as_bytes().to_vec();
-    if let Some(last) = end.last_mut() {
-        *last += 1;
-    }
-    end.into()
 }
 
 /// A member's entry; what is none is passed over, as with etcd.
@@ -213,6 +204,9 @@ mod tests {
             })
         );
         assert_eq!(entry("/_etcd/registry/t/members/1a", "http://a:1"), None);
-        assert_eq!(behind(prefix), "/_etcd/registry/t/members0");
+        assert_eq!(
+            client::prefix_end(prefix.as_bytes()),
+            "/_etcd/registry/t/members0"
+        );
     }
 }

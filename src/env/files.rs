@@ -45,7 +45,7 @@ impl FileError {
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
     let path = path.to_owned();
     move |source| FileError { action, path, source }
 }

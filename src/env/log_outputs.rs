@@ -3,17 +3,13 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // this is the seam
 
-use super::files::FileError;
+use super::files::{FileError, failed};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> FileError {
-    move |error| FileError::new(action, path, error)
-}
 
 /// A file that is written at its end, whoever else writes to it or has renamed it. What is written is not synced.
 #[derive(Debug)]

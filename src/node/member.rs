@@ -103,10 +103,8 @@ impl Member {
         if self.is_ready.get() {
             return Ended::Removed;
         }
-        Ended::Refused(StartError::Removed {
-            member: self.backend.identity.member,
-            path: self.config.data_dir.display().to_string(),
-        })
+        let member = self.backend.identity.member;
+        Ended::Refused(StartError::removed(member, &self.config.data_dir))
     }
 
     /// Starts a member and returns once its parts run. It is ready for clients after [`Self::publish`].

@@ -187,15 +187,21 @@ fn a_discovery_service_is_reached_through_a_proxy_and_waited_for() {
     assert_one_cluster(&mut cluster.members);
 }
 
+/// A discovery service, its endpoint, and four members, none of them started, with a token for a cluster of three.
+fn four_with_a_token_for_three() -> (Cluster, String, Cluster) {
+    let service = Cluster::start(&support::callboard_bin(), 1);
+    let client = service.members[0].client;
+    etcdctl::stdout(client, &["put", "/_etcd/registry/tok/_config/size", "3"]);
+    let endpoints = format!("http://{client}");
+    let flags = ["--discovery-token", "tok", "--discovery-endpoints", &endpoints];
+    let cluster = prepare(4, &flags);
+    (service, endpoints, cluster)
+}
+
 #[test]
 fn a_cluster_is_founded_through_a_discovery_token() {
-    let service = Cluster::start(&support::callboard_bin(), 1);
+    let (service, endpoints, mut cluster) = four_with_a_token_for_three();
     let service = &service.members[0];
-    let size = ["put", "/_etcd/registry/tok/_config/size", "3"];
-    etcdctl::stdout(service.client, &size);
-    let endpoints = format!("http://{}", service.client);
-    let flags = ["--discovery-token", "tok", "--discovery-endpoints", &endpoints];
-    let mut cluster = prepare(4, &flags);
     let late = cluster.members.pop().expect("four members");
     found(&mut cluster.members);
     assert_refused(
@@ -215,13 +221,7 @@ fn a_cluster_is_founded_through_a_discovery_token() {
 
 #[test]
 fn of_four_that_come_at_once_for_three_places_one_is_refused() {
-    let service = Cluster::start(&support::callboard_bin(), 1);
-    let service = &service.members[0];
-    let size = ["put", "/_etcd/registry/tok/_config/size", "3"];
-    etcdctl::stdout(service.client, &size);
-    let endpoints = format!("http://{}", service.client);
-    let flags = ["--discovery-token", "tok", "--discovery-endpoints", &endpoints];
-    let mut cluster = prepare(4, &flags);
+    let (_service, _, mut cluster) = four_with_a_token_for_three();
     for member in &mut cluster.members {
         member.start();
     }

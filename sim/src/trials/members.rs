@@ -1,6 +1,6 @@
 //! Changes of the members that go wrong halfway.
 
-use super::{all_but, answers, calm, everybody, follower, until};
+use super::{all_but, answers, calm, everybody, follower, in_time, until};
 use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::cluster::{Cluster, Trouble, peer_url};
@@ -87,16 +87,10 @@ pub async fn promoted_apart(
 ) -> Result<(), Violation> {
     let (leader, _) = calm(cluster).await?;
     let learner = follower(cluster, leader, random);
-    let id = cluster.member_id(learner).unwrap_or_default();
     let client = clients::connect([leader], Duration::from_secs(5));
-    cluster.trouble(learner, Trouble::Replaced);
-    let remove = async || client.member_remove(MemberRemoveRequest { id }).await.is_ok();
-    let is_gone = |members: &[Member]| members.iter().all(|member| member.id != id);
-    changed("a follower is removed", &client, remove, is_gone).await?;
-    ended(cluster, learner).await?;
-    cluster.wipe(learner);
+    emptied(cluster, options, learner).await?;
     let joining = replacement::add_learner(cluster, options, learner);
-    let id = in_time("a learner joins", joining).await?;
+    let id = in_time(CHANGED_WITHIN, "a learner joins", joining).await?;
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
     cluster.cut_off(&[learner]);
     let promote = async || client.member_promote(MemberPromoteRequest { id }).await.is_ok();
@@ -125,40 +119,13 @@ pub async fn stranger_needs_a_vote(
     let (leader, _) = calm(cluster).await?;
     let newcomer = follower(cluster, leader, random);
     let lagging = all_but(cluster, &[leader, newcomer]);
-    let id = cluster.member_id(newcomer).unwrap_or_default();
-    let client = clients::connect([leader], Duration::from_secs(5));
-    cluster.trouble(newcomer, Trouble::Replaced);
-    let remove = async || client.member_remove(MemberRemoveRequest { id }).await.is_ok();
-    let is_gone = |members: &[Member]| members.iter().all(|member| member.id != id);
-    changed("a follower is removed", &client, remove, is_gone).await?;
-    ended(cluster, newcomer).await?;
-    cluster.wipe(newcomer);
-    let url = vec![peer_url(newcomer, options.peer_tls)];
-    let add = async || {
-        let request = MemberAddRequest {
-            peer_ur_ls: url.clone(),
-            is_learner: false,
-        };
-        client.member_add(request).await.is_ok()
-    };
-    let is_there = |members: &[Member]| members.iter().any(|member| member.peer_ur_ls == url);
-    changed("it is added again", &client, add, is_there).await?;
-    let listed = client
-        .member_list(MemberListRequest { linearizable: false })
-        .await;
-    let mut listed = listed
-        .map(|listed| listed.members)
-        .unwrap_or_default()
-        .into_iter();
-    let added = listed.find(|member| member.peer_ur_ls == url);
+    emptied(cluster, options, newcomer).await?;
+    let listing = replacement::list(cluster, options, newcomer);
+    let id = in_time(CHANGED_WITHIN, "it is added again", listing).await?;
     // The lagging member has the entry, which it had to confirm, and may not know that it is committed.
     cluster.cut_off(&lagging);
-    let id = added.map(|member| member.id).unwrap_or_default();
-    in_time(
-        "a voter joins",
-        replacement::start(cluster, options, newcomer, id),
-    )
-    .await?;
+    let starting = replacement::start(cluster, options, newcomer, id);
+    in_time(CHANGED_WITHIN, "a voter joins", starting).await?;
     cluster.end_trouble(newcomer);
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
     cluster.kill(leader).await;
@@ -175,22 +142,20 @@ pub async fn stranger_needs_a_vote(
     Ok(())
 }
 
-/// Waits until nothing of a process is left that was removed from the cluster.
-async fn ended(cluster: &Cluster, number: usize) -> Result<(), Violation> {
-    if until(CHANGED_WITHIN, || cluster.is_idle(number)).await {
-        return Ok(());
+/// Removes a member, and waits until it has ended and has an empty disk.
+async fn emptied(cluster: &Rc<Cluster>, options: &Options, number: usize) -> Result<(), Violation> {
+    let id = cluster.member_id(number).unwrap_or_default();
+    cluster.trouble(number, Trouble::Replaced);
+    let removing = replacement::remove(cluster, options, number, id);
+    in_time(CHANGED_WITHIN, "a follower is removed", removing).await?;
+    if !until(CHANGED_WITHIN, || cluster.is_idle(number)).await {
+        let name = &cluster.members[number].name;
+        return violation(format!(
+            "{name} was removed, and has not ended within {CHANGED_WITHIN:?}"
+        ));
     }
-    let name = &cluster.members[number].name;
-    violation(format!(
-        "{name} was removed, and has not ended within {CHANGED_WITHIN:?}"
-    ))
-}
-
-async fn in_time<T>(what: &str, step: impl Future<Output = T>) -> Result<T, Violation> {
-    match madsim::time::timeout(CHANGED_WITHIN, step).await {
-        Ok(done) => Ok(done),
-        Err(_) => violation(format!("not within {CHANGED_WITHIN:?}: {what}")),
-    }
+    cluster.wipe(number);
+    Ok(())
 }
 
 /// Asks for a change until the members say that it is made, but not for ever.

@@ -159,6 +159,14 @@ async fn until(limit: Duration, holds: impl Fn() -> bool) -> bool {
     true
 }
 
+/// Waits for a step to end, but not for ever.
+async fn in_time<T>(limit: Duration, what: &str, step: impl Future<Output = T>) -> Result<T, Violation> {
+    match madsim::time::timeout(limit, step).await {
+        Ok(done) => Ok(done),
+        Err(_) => violation(format!("not within {limit:?}: {what}")),
+    }
+}
+
 /// All but these.
 fn all_but(cluster: &Cluster, apart: &[usize]) -> Vec<usize> {
     let mut others = everybody(cluster);

@@ -1,14 +1,13 @@
 //! All members die, and one of them is forced to go on alone. It has everything that was acknowledged, whether it knew that or
 //! not: a majority was not there without it. The others join it again, with empty disks.
 
-use super::{all_but, answers, calm, follower};
+use super::{all_but, answers, calm, everybody, follower, in_time, until};
 use crate::checkers::{Violation, violation};
 use crate::cluster::{Cluster, Trouble};
 use crate::history::Input;
 use crate::options::Options;
 use crate::random::RandomStream;
 use crate::workloads::replacement;
-use crate::world::elapsed;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -27,30 +26,21 @@ pub async fn goes_on_alone(
     let others = all_but(cluster, &[leader, survivor]);
     // No more than a majority is left, the survivor in it.
     let needed = cluster.members.len() / 2 + 1 - 2;
-    for apart in &others[needed..] {
-        for there in all_but(cluster, &[*apart]) {
-            cluster.cut(*apart, there);
-            cluster.cut(there, *apart);
-        }
-    }
+    cluster.cut_off(&others[needed..]);
     for _ in 0..=random.below(3) {
         answers(cluster, leader, &Input::Put { key: 0 }).await?;
     }
     for number in [leader].into_iter().chain(others).chain([survivor]) {
         cluster.kill(number).await;
     }
-    cluster.mend_all(&super::everybody(cluster));
+    cluster.mend_all(&everybody(cluster));
     cluster.event(survivor, "! forced", "the others are gone");
     cluster.force(survivor);
-    let deadline = elapsed() + SERVES_WITHIN;
-    while cluster.leader() != Some(survivor) {
-        if elapsed() > deadline {
-            let name = &cluster.members[survivor].name;
-            return violation(format!(
-                "{name} was forced, and does not lead within {SERVES_WITHIN:?}"
-            ));
-        }
-        madsim::time::sleep(Duration::from_millis(10)).await;
+    if !until(SERVES_WITHIN, || cluster.leader() == Some(survivor)).await {
+        let name = &cluster.members[survivor].name;
+        return violation(format!(
+            "{name} was forced, and does not lead within {SERVES_WITHIN:?}"
+        ));
     }
     let read = Input::Get {
         key: 0,
@@ -63,11 +53,8 @@ pub async fn goes_on_alone(
         cluster.trouble(number, Trouble::Replaced);
         cluster.wipe(number);
         cluster.list_joined(number, &joined);
-        let joining = replacement::add(cluster, options, number);
-        if madsim::time::timeout(JOINED_WITHIN, joining).await.is_err() {
-            let name = &cluster.members[number].name;
-            return violation(format!("{name} does not join within {JOINED_WITHIN:?}"));
-        }
+        let joins = format!("{} joins", cluster.members[number].name);
+        in_time(JOINED_WITHIN, &joins, replacement::add(cluster, options, number)).await?;
         cluster.end_trouble(number);
         cluster.list_joined(number, &[]);
     }

@@ -77,21 +77,31 @@ impl Replacer {
 
 /// Adds a member, whose disk is empty, to the cluster that the others are.
 pub async fn add(cluster: &Rc<Cluster>, options: &Options, number: usize) {
-    adder(cluster, options, number).add(number).await;
+    operator_for(cluster, options, number).add(number).await;
 }
 
 /// The same, as a learner that is to be promoted. Gives its id.
 pub async fn add_learner(cluster: &Rc<Cluster>, options: &Options, number: usize) -> u64 {
-    adder(cluster, options, number).join(number, true).await
+    operator_for(cluster, options, number).join(number, true).await
+}
+
+/// Removes a member from the cluster.
+pub async fn remove(cluster: &Rc<Cluster>, options: &Options, number: usize, id: u64) {
+    operator_for(cluster, options, number).remove(number, id).await;
+}
+
+/// Adds a member to the cluster that is not started yet. Gives its id.
+pub async fn list(cluster: &Rc<Cluster>, options: &Options, number: usize) -> u64 {
+    operator_for(cluster, options, number).list(number, false).await
 }
 
 /// Starts a member, whose disk is empty, until it runs under the id that it was added with.
 pub async fn start(cluster: &Rc<Cluster>, options: &Options, number: usize, id: u64) {
-    adder(cluster, options, number).start(number, id).await;
+    operator_for(cluster, options, number).start(number, id).await;
 }
 
-fn adder(cluster: &Rc<Cluster>, options: &Options, number: usize) -> Operator {
-    let random = RandomStream::of(options.seed, &format!("adder of {number}"));
+fn operator_for(cluster: &Rc<Cluster>, options: &Options, number: usize) -> Operator {
+    let random = RandomStream::of(options.seed, &format!("operator for {number}"));
     Operator::new(options, cluster, random, &Rc::default())
 }
 
@@ -203,13 +213,19 @@ impl Operator {
 
     /// Adds it, and has it start.
     async fn join(&mut self, number: usize, is_learner: bool) -> u64 {
+        let id = self.list(number, is_learner).await;
+        self.start(number, id).await;
+        id
+    }
+
+    async fn list(&mut self, number: usize, is_learner: bool) -> u64 {
         self.waits_for(number, "its addition");
         let url = peer_url(number, self.is_secure);
-        let id = loop {
+        loop {
             let members = self.members().await.unwrap_or_default();
             let known = members.iter().find(|member| member.peer_ur_ls.contains(&url));
             if let Some(known) = known {
-                break known.id;
+                return known.id;
             }
             let request = MemberAddRequest {
                 peer_ur_ls: vec![url.clone()],
@@ -218,12 +234,10 @@ impl Operator {
             if let Ok(added) = self.client.member_add(request).await
                 && let Some(member) = added.member
             {
-                break member.id;
+                return member.id;
             }
             self.wait(100, 1_000).await;
-        };
-        self.start(number, id).await;
-        id
+        }
     }
 
     async fn start(&mut self, number: usize, id: u64) {

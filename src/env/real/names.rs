@@ -13,8 +13,7 @@ pub async fn resolve(address: &str) -> io::Result<Vec<SocketAddr>> {
 
 /// The records of a service, such as `_etcd-server._tcp.example.com`, from the name servers of `/etc/resolv.conf`.
 pub async fn lookup_service(name: &str) -> io::Result<Vec<ServiceRecord>> {
-    let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
-    let found = resolver.map_err(io::Error::other)?.srv_lookup(name).await;
+    let found = resolver()?.srv_lookup(name).await;
     let found = found.map_err(|error| {
         let reason = match &error {
             error if error.is_no_records_found() => "no such host".to_owned(),
@@ -37,8 +36,9 @@ pub async fn lookup_service(name: &str) -> io::Result<Vec<ServiceRecord>> {
 
 /// The names of an address, from `/etc/hosts` and the name servers; none if it has none.
 pub async fn names_of(address: IpAddr) -> Vec<String> {
-    let resolver = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
-    let Ok(resolver) = resolver else { return Vec::new() };
+    let Ok(resolver) = resolver() else {
+        return Vec::new();
+    };
     let Ok(found) = resolver.reverse_lookup(Name::from(address)).await else {
         return Vec::new();
     };
@@ -47,4 +47,10 @@ pub async fn names_of(address: IpAddr) -> Vec<String> {
         _ => None,
     });
     names.collect()
+}
+
+/// A resolver that asks the name servers of `/etc/resolv.conf`, as that is now.
+fn resolver() -> io::Result<TokioResolver> {
+    let built = TokioResolver::builder_tokio().and_then(hickory_resolver::ResolverBuilder::build);
+    built.map_err(io::Error::other)
 }

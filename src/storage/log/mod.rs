@@ -12,8 +12,10 @@
 //! Not here: which entries are kept in memory, and when the log is cut (`consensus`).
 
 mod error;
+mod recovered;
 
 pub use crate::storage::log::error::LogError;
+pub use crate::storage::log::recovered::{Cut, Recovered};
 
 use crate::env;
 use crate::ids::{LogIndex, Term};
@@ -44,22 +46,6 @@ const TABLE_BYTES: u64 = 2 * 1024 * 1024;
 const JOURNAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Cache of log blocks. Lagging followers read forward once, so a cache helps them little.
 const CACHE_BYTES: u64 = 1024 * 1024;
-
-/// The last entry that was cut off; the log begins after it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Cut {
-    pub index: LogIndex,
-    pub term: Term,
-}
-
-/// The content of a log when it was opened.
-#[derive(Debug)]
-pub struct Recovered {
-    pub cut: Cut,
-    pub hard_state: HardState,
-    /// The terms of all entries, in order and without gaps from `cut`: raft asks for them without the payload.
-    pub terms: Vec<Term>,
-}
 
 /// What lies before the cut, and tables that are no longer in use.
 #[derive(Default)]
