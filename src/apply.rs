@@ -15,6 +15,7 @@ use crate::storage::checkpoint_work::CheckpointWork;
 use crate::storage::directory::DataDirectory;
 use crate::storage::state::StateDatabase;
 use crate::storage::state::meta::Cluster;
+use crate::version;
 use actix::{Actor, AsyncContext, Context, Handler};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,7 +128,7 @@ fn suspects<'a>(batches: impl Iterator<Item = &'a [u8]>) -> (String, usize) {
     (named.join(", "), commands.len())
 }
 
-/// Logs the changes of the members in etcd's words (server/etcdserver/api/membership/cluster.go).
+/// Logs the changes of the members, and the beginning of a downgrade, in etcd's words (server/etcdserver/api/membership/cluster.go).
 fn announce(before: &Cluster, after: &Cluster) {
     let known: BTreeMap<u64, &Member> = before.members.iter().map(|member| (member.id, member)).collect();
     for member in &after.members {
@@ -144,6 +145,13 @@ fn announce(before: &Cluster, after: &Cluster) {
             ),
             Some(_) => {}
         }
+    }
+    if before.downgrade_target != after.downgrade_target && !after.downgrade_target.is_empty() {
+        tracing::info!(
+            target_version = after.downgrade_target,
+            server_version = version::SERVER,
+            "The server is ready to downgrade"
+        );
     }
     let is_left = |id: &&u64| !after.members.iter().any(|member| member.id == **id);
     for (id, member) in known.iter().filter(|(id, _)| is_left(id)) {

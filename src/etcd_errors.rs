@@ -66,6 +66,12 @@ table! {
     BadLeaderTransferee FailedPrecondition "etcdserver: bad leader transferee";
     // etcd maps this one to none of its clients' errors.
     LeaderTransferTimeout Unknown "etcdserver: request timed out, leader transfer took too long";
+    WrongDowngradeVersionFormat InvalidArgument "etcdserver: wrong downgrade target version format";
+    InvalidDowngradeTarget InvalidArgument "etcdserver: invalid downgrade target version";
+    ClusterVersionUnavailable FailedPrecondition "etcdserver: cluster version not found during downgrade";
+    DowngradeInProcess FailedPrecondition "etcdserver: cluster has a downgrade job in progress";
+    NoInflightDowngrade FailedPrecondition "etcdserver: no inflight downgrade job";
+    UnknownMethod Unknown "etcdserver: unknown method";
     NoLeader Unavailable "etcdserver: no leader";
     LeaderChanged Unavailable "etcdserver: leader changed";
     NotLeader FailedPrecondition "etcdserver: not leader";

@@ -2,25 +2,27 @@
 //! its flags up. Faults of machines and links go through here.
 
 mod addresses;
+mod certificates;
 mod disks;
 mod links;
 mod process;
 mod views;
 
-pub use addresses::{client_address, endpoint, member_address, peer_url};
+pub use addresses::{client_address, endpoint, member_address};
 
 use crate::checkers::Violation;
 use crate::disk::{self, Flip, Lost};
-use crate::options::Options;
+use crate::options::{Options, PeerTls};
 use crate::random::RandomStream;
 use crate::world::World;
-use addresses::initial_cluster;
+use addresses::PeerPlaces;
 use callboard::env::{clock, network};
 use callboard::node::backend::MemberBackend;
 use callboard::storage::contacts::{Contact, Start};
 use callboard::storage::directory::Identity;
 use callboard::storage::log::LogDatabase;
 use callboard::storage::state::StateDatabase;
+use certificates::Certificates;
 use madsim::runtime::{Handle, NodeHandle};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -41,7 +43,10 @@ pub struct Cluster {
     /// The members' quota; None if it is never reached.
     pub quota_bytes: Option<u64>,
     /// Whether members use TLS between each other.
-    peer_tls: bool,
+    peer_tls: PeerTls,
+    places: PeerPlaces,
+    /// If members have certificates that an authority has signed.
+    pub certificates: Option<Rc<Certificates>>,
     runtime: Handle,
 }
 
@@ -129,28 +134,28 @@ impl Cluster {
         let runtime = Handle::current();
         let (exits, exited) = mpsc::unbounded_channel();
         let mut members = Vec::new();
+        let places = PeerPlaces::new(options.members, options.peer_tls != PeerTls::None);
+        let certificates = (options.peer_tls == PeerTls::Signed)
+            .then(|| Certificates::issue(&scratch.join("certificates"), options.members));
         for number in 0..options.members {
             let name = format!("m{}", number + 1);
             let directory = scratch.join(&name);
-            let configs =
-                [false, true].map(|joins| process::member_config(options, number, &directory, joins));
             let engine = process::engine_options(options);
             let process = Arc::new(Mutex::new(Process {
                 running: true,
                 ..Process::default()
             }));
             let (shared, exits) = (Arc::clone(&process), exits.clone());
-            let is_secure = options.peer_tls;
+            let (own_options, flags_directory, places) = (options.clone(), directory.clone(), places.clone());
             let node = runtime
                 .create_node()
                 .name(&name)
                 .init(move || {
-                    let mut config = configs[usize::from(lock(&shared).joins)].clone();
-                    config.force_new_cluster = std::mem::take(&mut lock(&shared).is_forced);
-                    let joined = lock(&shared).joined.clone();
-                    if !joined.is_empty() {
-                        config.initial_cluster_text = initial_cluster(joined, is_secure);
-                    }
+                    let mut process = lock(&shared);
+                    let mut config =
+                        process::member_config(&own_options, number, &flags_directory, &places, &process);
+                    config.force_new_cluster = std::mem::take(&mut process.is_forced);
+                    drop(process);
                     let life = process::live(config, engine.clone(), Arc::clone(&shared));
                     let exits = exits.clone();
                     async move {
@@ -176,11 +181,14 @@ impl Cluster {
             clients: (0..options.clients).map(client_address).collect(),
             quota_bytes: options.space.quota_bytes,
             peer_tls: options.peer_tls,
+            places,
+            certificates: certificates.map(Rc::new),
             runtime,
         });
+        let is_secure = options.peer_tls != PeerTls::None;
         cluster
             .world
-            .count("clusters with TLS between members", u64::from(options.peer_tls));
+            .count("clusters with TLS between members", u64::from(is_secure));
         madsim::task::spawn_local(Self::reap(Rc::downgrade(&cluster), exited));
         cluster
     }

@@ -49,8 +49,8 @@ pub struct Options {
     pub faults: Vec<FaultKind>,
     /// Interval between comparisons of the members' hashes; 0 for none.
     pub hashes_ms: u64,
-    /// Whether members use TLS between each other, with self-signed certificates.
-    pub peer_tls: bool,
+    /// How the members' connections to each other are secured.
+    pub peer_tls: PeerTls,
     /// Members compare their hashes at their start.
     pub initial_check: bool,
     /// The rate at which members scrub their disks; 0 for not at all.
@@ -186,14 +186,41 @@ impl Options {
             clock_drift_ppm,
             fsync_ms_max,
             calm_ms_max,
-            faults: fixed.faults.clone().unwrap_or(faults),
             hashes_ms,
-            peer_tls: RandomStream::of(seed, "tls").chance(20),
+            peer_tls: PeerTls::draw(
+                seed,
+                &[&faults[..], fixed.faults.as_deref().unwrap_or_default()].concat(),
+            ),
+            faults: fixed.faults.clone().unwrap_or(faults),
             initial_check: checks.chance(40),
             scrub_bytes_per_second: *checks.pick(&[0, 10_000, 1_000_000]),
             sizes: crate::sizes::draw(seed),
             strikes: fixed.strikes.clone(),
             mutant: fixed.mutant,
+        }
+    }
+}
+
+/// How the members' connections to each other are secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerTls {
+    None,
+    /// With certificates that nobody verifies.
+    Automatic,
+    /// With certificates that an authority has signed, on both sides. They expire, and are renewed while they are in use.
+    Signed,
+}
+
+impl PeerTls {
+    fn draw(seed: u64, faults: &[FaultKind]) -> Self {
+        let mut random = RandomStream::of(seed, "tls");
+        if !random.chance(20) {
+            Self::None
+        // A member whose clock is wrong rightly refuses to start with a certificate that it takes for an expired one.
+        } else if random.chance(50) || faults.contains(&FaultKind::ClockJump) {
+            Self::Automatic
+        } else {
+            Self::Signed
         }
     }
 }
@@ -222,7 +249,7 @@ impl Options {
             engine: Engine::default(),
             faults: Vec::new(),
             hashes_ms: 0,
-            peer_tls: false,
+            peer_tls: PeerTls::None,
             initial_check: false,
             scrub_bytes_per_second: 0,
             sizes: Sizes {
@@ -248,7 +275,7 @@ impl fmt::Display for Options {
             f,
             "seed={} members={} clients={} keys={} operations={} snapshot_count={} catch_up={} loss={:.1}% latency_ms=1..{} \
              window={} drift_ppm={:?} \
-             fsync_ms=0..{} calm_ms=0..{} mix={} space={} engine={} peer_tls={} hashes_ms={} initial_check={} scrub={} sizes={} faults={faults}",
+             fsync_ms=0..{} calm_ms=0..{} mix={} space={} engine={} peer_tls={:?} hashes_ms={} initial_check={} scrub={} sizes={} faults={faults}",
             self.seed,
             self.members,
             self.clients,

@@ -14,7 +14,6 @@ use crate::scenario::play::Telling;
 use crate::scenario::steps::Scenario;
 use crate::scratch::Scratch;
 use crate::trace::Trace;
-use crate::workloads::corrupt_alarm;
 use crate::workloads::election::Election;
 use crate::workloads::lease::LeaseHolders;
 use crate::workloads::lock::Contenders;
@@ -23,8 +22,9 @@ use crate::workloads::quota::{self, Operator};
 use crate::workloads::replacement::Replacer;
 use crate::workloads::requests::Requesters;
 use crate::workloads::watch::Watchers;
+use crate::workloads::{self, corrupt_alarm, downgrade::Downgrader, renewal};
 use crate::world::{Recorder, World, elapsed};
-use crate::{audit, disk, epilogue, trials, workloads};
+use crate::{audit, disk, epilogue, trials};
 use callboard::env::First;
 use callboard::env::network::{self, Weather};
 use callboard::proto::etcdserverpb::HashKvRequest;
@@ -152,7 +152,9 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let election = Election::start(options, world);
     let requesters = Requesters::start(options, world);
     let mover = Mover::start(options, world);
+    let downgrader = Downgrader::start(options, world);
     let replacer = Replacer::start(options, &cluster);
+    renewal::start(options, &cluster);
     let play = Play {
         options,
         world,
@@ -175,6 +177,7 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     election.leave();
     requesters.leave();
     mover.leave();
+    downgrader.leave();
     if world.violations().is_empty() {
         fair_weather();
         if let Err(violation) = replacer.finish(&cluster).await {

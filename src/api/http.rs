@@ -174,7 +174,7 @@ pub(super) fn version(backend: &impl Backend) -> Response<Body> {
     let text = format!(
         "{{\"etcdserver\":\"{}\",\"etcdcluster\":\"{cluster}\",\"storage\":\"{}\"}}",
         version::SERVER,
-        version::CLUSTER
+        view.cluster.storage_version()
     );
     plain(StatusCode::OK, Some(JSON), text)
 }

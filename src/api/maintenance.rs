@@ -46,9 +46,12 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
         raft_applied_index: raft.applied_index.get(),
         errors: errors.collect(),
         is_learner: view.is_learner(backend.identity().member_id),
-        storage_version: version::CLUSTER.to_owned(),
+        storage_version: view.cluster.storage_version().to_owned(),
         db_size_quota: sizes.quota_bytes,
-        downgrade_info: Some(DowngradeInfo::default()),
+        downgrade_info: Some(DowngradeInfo {
+            enabled: !view.cluster.downgrade_target.is_empty(),
+            target_version: view.cluster.downgrade_target.clone(),
+        }),
     })
 }
 

@@ -17,6 +17,7 @@ mod compression;
 mod connection;
 mod cors;
 mod counted;
+mod downgrade;
 mod election;
 mod grpc;
 mod health;

@@ -64,7 +64,11 @@ where
         "/leases/internal" => time_to_live(backend, request).await,
         "/downgrade/enabled" => with_cluster_id(
             backend,
-            plain(StatusCode::OK, Some("text/plain"), "false".to_owned()),
+            plain(
+                StatusCode::OK,
+                Some("text/plain"),
+                is_downgrading(backend).to_string(),
+            ),
         ),
         "/raft/probing" => probing(),
         "/raft" | "/raft/snapshot" => {
@@ -103,6 +107,10 @@ fn with_cluster_id(backend: &impl Backend, mut response: Response<Body>) -> Resp
     let id = HeaderValue::from_str(&id).expect("hexadecimal digits");
     response.headers_mut().insert(CLUSTER_ID, id);
     response
+}
+
+fn is_downgrading(backend: &impl Backend) -> bool {
+    !backend.view().cluster.downgrade_target.is_empty()
 }
 
 fn members(backend: &impl Backend) -> Response<Body> {

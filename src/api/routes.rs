@@ -17,8 +17,8 @@ use super::slow::{AnsweredCall, KeptRequest, SlowCalls};
 use super::status::EtcdError;
 use super::unread::{ConnectionBudget, UnreadBodies};
 use super::{
-    auth, check, cluster, election, grpc, health, kv, lease, lock, maintenance, monitoring, range_stream,
-    snapshot, watch,
+    auth, check, cluster, downgrade, election, grpc, health, kv, lease, lock, maintenance, monitoring,
+    range_stream, snapshot, watch,
 };
 use crate::limits::{BACKUPS_MAX, GRPC_OVERHEAD_BYTES, HEADERS_FREE_BYTES, JSON_BYTES_PER_MESSAGE_BYTE};
 use crate::metrics::CountedCall;
@@ -50,9 +50,6 @@ const SERVICES: [&str; 9] = [
 
 /// The prefixes of the paths of etcd's services.
 const PACKAGES: [&str; 4] = ["/etcdserverpb.", "/v3lockpb.", "/v3electionpb.", "/grpc.health."];
-
-/// A method of etcd that is not implemented yet.
-const NOT_YET: &str = "/etcdserverpb.Maintenance/Downgrade";
 
 /// A gRPC call without its messages.
 pub(super) struct CallHead<'a> {
@@ -392,6 +389,7 @@ impl<B: Backend> Routes<B> {
             }
             "/etcdserverpb.Cluster/MemberUpdate" => cluster::member_update(backend, caller, message!()).await,
             "/etcdserverpb.Maintenance/MoveLeader" => maintenance::move_leader(backend, message!()).await,
+            "/etcdserverpb.Maintenance/Downgrade" => downgrade::downgrade(backend, caller, message!()).await,
             "/etcdserverpb.Maintenance/Status" => Ok(maintenance::status(backend, message!())),
             "/etcdserverpb.Maintenance/Alarm" => maintenance::alarm(backend, caller, message!()).await,
             "/etcdserverpb.Maintenance/HashKV" => maintenance::hash_kv(backend, message!()).await,
@@ -419,7 +417,6 @@ impl<B: Backend> Routes<B> {
                 Ok(health::list())
             }
             "/grpc.health.v1.Health/Watch" => Ok(health::watch(backend, headers, &message!())),
-            NOT_YET => Err(EtcdError::NotCapable.into()),
             _ => Err(grpc::unknown(path, &SERVICES)),
         }
     }

@@ -12,7 +12,6 @@ use crate::env;
 use crate::limits::{BACKUP_CHUNK_TIMEOUT, sizes};
 use crate::proto::etcdserverpb::{SnapshotRequest, SnapshotResponse};
 use crate::state::View;
-use crate::version;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
@@ -44,6 +43,7 @@ fn read(view: Arc<View>, place: OwnedSemaphorePermit, patience: Duration) -> Mes
             patience,
             sum: Sha256::new(),
             left: 0,
+            storage_version: view.cluster.storage_version().to_owned(),
         };
         let outcome = sending.all(view).await;
         if let Err(status) = &outcome {
@@ -70,6 +70,7 @@ struct Sending {
     sum: Sha256,
     /// Remaining bytes of the file.
     left: u64,
+    storage_version: String,
 }
 
 impl Sending {
@@ -79,7 +80,7 @@ impl Sending {
         let total_bytes = file.bytes();
         tracing::info!(
             total_bytes,
-            storage_version = version::CLUSTER,
+            storage_version = self.storage_version,
             "sending database snapshot to client"
         );
         self.left = total_bytes;
@@ -122,7 +123,7 @@ impl Sending {
             header: None,
             remaining_bytes: self.left,
             blob,
-            version: version::CLUSTER.to_owned(),
+            version: self.storage_version.clone(),
         })?;
         let sent = env::timeout(self.patience, self.messages.send(message)).await;
         sent.map_err(|_| Status::deadline_exceeded("the client does not read"))?

@@ -89,6 +89,9 @@ impl From<ApplyError> for CallError {
             ApplyError::TooManyLearners => EtcdError::TooManyLearners,
             ApplyError::NotEnoughStarted => EtcdError::MemberNotEnoughStarted,
             ApplyError::Unhealthy => EtcdError::Unhealthy,
+            ApplyError::InvalidDowngradeTarget => EtcdError::InvalidDowngradeTarget,
+            ApplyError::DowngradeInProgress => EtcdError::DowngradeInProcess,
+            ApplyError::NoDowngrade => EtcdError::NoInflightDowngrade,
             ApplyError::NoSpace => EtcdError::NoSpace,
             ApplyError::Corrupt => EtcdError::Corrupt,
             ApplyError::IncarnationConflict | ApplyError::StaleTerm | ApplyError::Unreadable => {

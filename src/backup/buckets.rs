@@ -7,7 +7,6 @@ use crate::limits::sizes;
 use crate::state::View;
 use crate::state::mvcc::MvccError;
 use crate::state::mvcc::entries::{EntryScan, EntryStep, put_revision};
-use crate::version;
 use bytes::Bytes;
 use prost::Message;
 use serde::Serialize;
@@ -234,7 +233,10 @@ fn meta(view: &View) -> Vec<(Bytes, Bytes)> {
         ("consistent_index", Some(number(view.applied.index))),
         ("finishedCompactRev", compacted.clone()),
         ("scheduledCompactRev", compacted),
-        ("storageVersion", Some(version::CLUSTER.into())),
+        (
+            "storageVersion",
+            Some(view.cluster.storage_version().to_owned().into()),
+        ),
         ("term", Some(number(view.applied.term))),
     ];
     let all = all.into_iter();

@@ -33,6 +33,8 @@ pub struct Server {
     pub advertise_client_urls: Vec<MemberUrl>,
     pub listen_peer_urls: Vec<MemberUrl>,
     pub initial_advertise_peer_urls: Vec<MemberUrl>,
+    /// Whether the operator gave them. If so, the other members find this one there, even if the membership does not say so yet.
+    pub peer_urls_given: bool,
     /// As given: it is read only for a data directory without a member, see [`Server::initial_cluster`].
     pub initial_cluster_text: String,
     pub initial_cluster_token: String,
@@ -96,9 +98,7 @@ impl Server {
         check_urls(&flags)?;
         let discovery = discovery_flags::read(&flags, &mut notices)?;
         check_times(&flags)?;
-        if flags.given.contains("listen-client-urls") && !flags.given.contains("advertise-client-urls") {
-            return Err(Error::AdvertiseClientUrlsUnset);
-        }
+        check_advertised(&flags)?;
         let checks = check_options(&flags, features)?;
         let auto_compaction = auto_compaction(&flags)?;
         check_unsupported(&flags)?;
@@ -114,6 +114,7 @@ impl Server {
             listen_client_http_urls: flags.listen_client_http_urls.0,
             advertise_client_urls: flags.advertise_client_urls.0,
             listen_peer_urls: flags.listen_peer_urls.0,
+            peer_urls_given: flags.given.contains("initial-advertise-peer-urls"),
             initial_advertise_peer_urls: flags.initial_advertise_peer_urls.0,
             initial_cluster_text,
             initial_cluster_token: flags.initial_cluster_token,
@@ -231,6 +232,13 @@ fn progress_interval(given: Duration) -> Duration {
         Duration::ZERO => Duration::from_mins(10),
         given => given.max(Duration::from_millis(100)),
     }
+}
+
+fn check_advertised(flags: &Flags) -> Result<(), Error> {
+    if flags.given.contains("listen-client-urls") && !flags.given.contains("advertise-client-urls") {
+        return Err(Error::AdvertiseClientUrlsUnset);
+    }
+    Ok(())
 }
 
 fn check_options(flags: &Flags, features: Features) -> Result<CheckOptions, Error> {

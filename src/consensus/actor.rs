@@ -105,7 +105,7 @@ impl Consensus {
         }
         self.take_in_members(
             std::mem::take(&mut incoming.reconfigured),
-            std::mem::take(&mut incoming.strangers),
+            std::mem::take(&mut incoming.heard_urls),
             incoming.members_changed,
         );
         if incoming.state_replaced {

@@ -47,8 +47,8 @@ pub struct Incoming {
     pub state_synced: LogIndex,
     /// Applied entries that have changed raft's configuration.
     pub reconfigured: Vec<Reconfiguration>,
-    /// Unknown members that have connected to this one, with their peer URLs.
-    pub strangers: BTreeMap<MemberId, Vec<String>>,
+    /// Peer URLs that members gave when they connected to this one.
+    pub heard_urls: BTreeMap<MemberId, Vec<String>>,
     /// The members or their URLs have changed.
     pub members_changed: bool,
     /// The state of an accepted snapshot is in use.

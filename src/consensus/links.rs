@@ -21,8 +21,9 @@ pub trait MemberLinks {
     /// Sends an encoded batch of one membership change to the leader, which proposes it.
     fn forward_member_change(&self, leader: MemberId, change: Bytes);
 
-    /// An unknown member has connected to this one and has these peer URLs. Opens a link so that it gets answers.
-    fn add_stranger(&mut self, member: MemberId, urls: Vec<String>);
+    /// A member that has connected to this one gives these peer URLs as its own. If the membership does not have them, they are
+    /// dialled too, so that it gets answers.
+    fn hear_urls(&mut self, member: MemberId, urls: &[String]);
 
     /// Sends an encoded command batch to the leader, which proposes it.
     fn forward(&self, leader: MemberId, commands: Bytes);

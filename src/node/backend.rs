@@ -67,6 +67,9 @@ impl MemberBackend {
             reads: Bound::new(READS_WAITING_MAX),
             metrics: Arc::clone(&metrics.consensus),
         };
+        let advertised = config.initial_advertise_peer_urls.iter();
+        let advertised = advertised.filter(|_| config.peer_urls_given);
+        let advertised = advertised.map(ToString::to_string).collect();
         Self {
             leases: LeaseHandle::new(handle.request_timeout),
             handle,
@@ -85,7 +88,7 @@ impl MemberBackend {
             metrics,
             space: Space::new(config.space),
             contacts,
-            caller: PeerCaller::new(opened.identity, opened.views.clone(), dialler),
+            caller: PeerCaller::new(opened.identity, opened.views.clone(), advertised, dialler),
         }
     }
 }

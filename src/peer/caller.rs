@@ -15,6 +15,7 @@ use crate::storage::directory::Identity;
 use crate::tls::Connector;
 use prost::Message;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
 
@@ -32,6 +33,8 @@ pub enum PeerCall {
 pub struct PeerCaller {
     own: Identity,
     views: Views,
+    /// This member's peer URLs according to its flags; empty if these do not say.
+    advertised: Arc<[String]>,
     /// For https peer URLs.
     dialler: Option<Connector>,
     /// Connections to the members that were called last. Each is kept until a call fails.
@@ -41,15 +44,21 @@ pub struct PeerCaller {
 
 impl Clone for PeerCaller {
     fn clone(&self) -> Self {
-        Self::new(self.own, self.views.clone(), self.dialler.clone())
+        Self::new(
+            self.own,
+            self.views.clone(),
+            Arc::clone(&self.advertised),
+            self.dialler.clone(),
+        )
     }
 }
 
 impl PeerCaller {
-    pub fn new(own: Identity, views: Views, dialler: Option<Connector>) -> Self {
+    pub fn new(own: Identity, views: Views, advertised: Arc<[String]>, dialler: Option<Connector>) -> Self {
         Self {
             own,
             views,
+            advertised,
             dialler,
             connections: BTreeMap::new(),
             attempts: 0,
@@ -71,11 +80,15 @@ impl PeerCaller {
             urls.unwrap_or_default()
         };
         let urls = urls_of(member).iter();
+        // A member that has moved may not have applied its move when it is needed for the quorum that commits it.
+        let mut own_urls = urls_of(self.own.member).to_vec();
+        let unknown = self.advertised.iter().filter(|url| !own_urls.contains(url));
+        own_urls.extend(unknown.cloned().collect::<Vec<_>>());
         Remote {
             own: self.own,
             member,
             urls: urls.filter_map(|url| MemberUrl::parse(url).ok()).collect(),
-            own_urls: urls_of(self.own.member).to_vec(),
+            own_urls,
             dialler: self.dialler.clone(),
         }
     }

@@ -83,7 +83,7 @@ pub struct Remote {
     pub own: Identity,
     pub member: MemberId,
     pub urls: Vec<MemberUrl>,
-    /// This member's peer URLs according to the membership.
+    /// This member's peer URLs according to the membership and to its flags.
     pub own_urls: Vec<String>,
     /// For https peer URLs.
     pub dialler: Option<Connector>,

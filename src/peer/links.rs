@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 /// The number of unknown members that get answers.
 const STRANGERS_MAX: usize = 16;
+/// How many attempts to connect to a member's peer URLs according to the membership are made before one to those that it gave
+/// itself.
+const KNOWN_FIRST: usize = 3;
 
 /// What all links share.
 pub struct LinkOptions {
@@ -30,14 +33,19 @@ pub struct LinkOptions {
     pub metrics: Arc<PeerFamilies>,
 }
 
-/// The links by member, each with the URLs that it dials.
+/// What a link is built from: the URLs that it dials, and those that it gives as this member's own.
+type Dialled = (Vec<MemberUrl>, Vec<String>);
+
+/// The links by member.
 pub struct Links {
     /// Knows the other members and their URLs.
     caller: PeerCaller,
     options: LinkOptions,
-    by_member: BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>,
-    /// Unknown members that have connected to this one, with their URLs.
-    strangers: BTreeMap<MemberId, Vec<MemberUrl>>,
+    by_member: BTreeMap<MemberId, (Dialled, Addr<Link>)>,
+    /// Peer URLs that members gave when they connected, where the membership does not have all of them. A member that lags behind
+    /// does not know of members that were added since, nor where the others have moved, and can catch up only if they get its
+    /// answers.
+    heard_urls: BTreeMap<MemberId, Vec<MemberUrl>>,
 }
 
 impl Links {
@@ -47,7 +55,7 @@ impl Links {
             caller,
             options,
             by_member: BTreeMap::new(),
-            strangers: BTreeMap::new(),
+            heard_urls: BTreeMap::new(),
         };
         this.refresh();
         this
@@ -82,9 +90,13 @@ impl MemberLinks for Links {
     fn refresh(&mut self) {
         let mut others = self.caller.others();
         let check = &self.options.identity_check;
-        self.strangers
-            .retain(|member, _| !check.knows(*member) && !check.is_removed(*member));
-        others.extend(self.strangers.keys());
+        self.heard_urls.retain(|member, heard| {
+            let known = self.caller.remote(*member).urls;
+            !check.is_removed(*member) && !heard.iter().all(|url| known.contains(url))
+        });
+        others.extend(self.heard_urls.keys());
+        others.sort_unstable();
+        others.dedup();
         let gone = self
             .by_member
             .extract_if(.., |member, _| !others.contains(member));
@@ -93,19 +105,20 @@ impl MemberLinks for Links {
         }
         for member in others {
             let mut remote = self.caller.remote(member);
-            if let Some(urls) = self.strangers.get(&member) {
-                remote.urls.clone_from(urls);
+            if let Some(heard) = self.heard_urls.get(&member) {
+                let known = std::iter::repeat_n(std::mem::take(&mut remote.urls), KNOWN_FIRST);
+                remote.urls = known.flatten().chain(heard.iter().cloned()).collect();
             }
-            let urls = remote.urls.clone();
+            let dialled = (remote.urls.clone(), remote.own_urls.clone());
             if self
                 .by_member
                 .get(&member)
-                .is_some_and(|(known, _)| *known == urls)
+                .is_some_and(|(before, _)| *before == dialled)
             {
                 continue;
             }
             let link = self.link(remote);
-            if let Some((_, replaced)) = self.by_member.insert(member, (urls, link)) {
+            if let Some((_, replaced)) = self.by_member.insert(member, (dialled, link)) {
                 replaced.do_send(End);
             }
         }
@@ -135,12 +148,14 @@ impl MemberLinks for Links {
         self.send_batch(leader, batch);
     }
 
-    fn add_stranger(&mut self, member: MemberId, urls: Vec<String>) {
-        if self.strangers.len() >= STRANGERS_MAX && !self.strangers.contains_key(&member) {
+    fn hear_urls(&mut self, member: MemberId, urls: &[String]) {
+        let check = &self.options.identity_check;
+        let strangers = self.heard_urls.keys().filter(|known| !check.knows(**known));
+        if strangers.count() >= STRANGERS_MAX && !check.knows(member) {
             return;
         }
-        let urls = urls.iter().filter_map(|url| MemberUrl::parse(url).ok()).collect();
-        self.strangers.insert(member, urls);
+        let urls = urls.iter().filter_map(|url| MemberUrl::parse(url).ok());
+        self.heard_urls.insert(member, urls.collect());
         self.refresh();
     }
 
@@ -165,33 +180,36 @@ mod tests {
     use crate::env::block_on;
     use crate::ids::{ClusterId, Incarnation};
     use crate::metrics::Metrics;
-    use crate::proto::log::Member;
+    use crate::proto::log::command::Request;
     use crate::proto::log::member_change::Change;
+    use crate::proto::log::{Member, PeerUrls};
     use crate::state::testing::TestMember;
     use crate::storage::contacts::Contacts;
     use crate::storage::directory::Identity;
+    use tempfile::TempDir;
 
-    fn member(id: u64, port: u16) -> Member {
-        Member {
-            id,
-            peer_urls: vec![format!("http://127.0.0.1:{port}")],
-            ..Member::default()
-        }
+    const ADVERTISED: &str = "http://127.0.0.1:1";
+
+    /// The links of member 5, over its state.
+    struct Fixture {
+        state: TestMember,
+        links: Links,
+        _contacts: TempDir,
     }
 
-    #[test]
-    fn links_follow_the_members() {
-        block_on(async {
-            let mut state = TestMember::new();
-            let contacts = tempfile::tempdir().expect("a directory");
-            let contacts = Contacts::begin(contacts.path()).expect("an empty directory");
+    impl Fixture {
+        fn new() -> Self {
+            let state = TestMember::new();
+            let directory = tempfile::tempdir().expect("a directory");
+            let contacts = Contacts::begin(directory.path()).expect("an empty directory");
             let own = Identity {
                 member: MemberId(5),
                 cluster: ClusterId(7),
                 incarnation: Incarnation(1),
                 start: contacts.own(),
             };
-            let caller = PeerCaller::new(own, state.views.clone(), None);
+            let advertised = [ADVERTISED.to_owned()].into();
+            let caller = PeerCaller::new(own, state.views.clone(), advertised, None);
             let (transfers, _thread) = TaskThread::start("transfer");
             let options = LinkOptions {
                 identity_check: IdentityCheck {
@@ -204,38 +222,114 @@ mod tests {
                 transfers,
                 metrics: Arc::clone(&Metrics::default().peers),
             };
-            let mut links = Links::start(caller, options);
-            assert_eq!(links.count(), 0, "none to itself");
-            let mut change = |links: &mut Links, changes: Vec<Change>| {
-                for change in changes {
-                    state.change_members(change).expect("carried out");
-                }
-                links.refresh();
-                links.by_member.clone()
+            Self {
+                links: Links::start(caller, options),
+                state,
+                _contacts: directory,
+            }
+        }
+
+        fn change(&mut self, changes: Vec<Change>) -> BTreeMap<MemberId, (Dialled, Addr<Link>)> {
+            for change in changes {
+                self.state.change_members(change).expect("carried out");
+            }
+            self.links.refresh();
+            self.links.by_member.clone()
+        }
+
+        fn move_member(&mut self, member_id: u64, port: u16) {
+            let moved = PeerUrls {
+                member_id,
+                peer_urls: vec![url(port)],
             };
-            let first = change(
-                &mut links,
-                vec![Change::Add(member(6, 2)), Change::Add(member(7, 3))],
-            );
+            self.state.run(Request::PeerUrls(moved)).expect("carried out");
+            self.links.refresh();
+        }
+
+        /// The ports that the link to a member dials, in their order, and those that it gives as its own.
+        fn dialled(&self, id: u64) -> (Vec<u16>, Vec<u16>) {
+            let port = |url: &str| url.rsplit_once(':').unwrap().1.parse().unwrap();
+            let ((urls, own_urls), _) = &self.links.by_member[&MemberId(id)];
+            let urls = urls.iter().map(|url| port(url.as_str()));
+            (urls.collect(), own_urls.iter().map(|url| port(url)).collect())
+        }
+    }
+
+    fn url(port: u16) -> String {
+        format!("http://127.0.0.1:{port}")
+    }
+
+    fn member(id: u64, port: u16) -> Member {
+        Member {
+            id,
+            peer_urls: vec![url(port)],
+            ..Member::default()
+        }
+    }
+
+    #[test]
+    fn links_follow_the_members() {
+        block_on(async {
+            let mut fixture = Fixture::new();
+            assert_eq!(fixture.links.count(), 0, "none to itself");
+            let first = fixture.change(vec![Change::Add(member(6, 2)), Change::Add(member(7, 3))]);
             assert_eq!(first.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 7]);
-            let second = change(
-                &mut links,
-                vec![
-                    Change::Remove(7),
-                    Change::Add(member(8, 5)),
-                    Change::Add(member(9, 3)),
-                ],
-            );
+            let second = fixture.change(vec![
+                Change::Remove(7),
+                Change::Add(member(8, 5)),
+                Change::Add(member(9, 3)),
+            ]);
             assert_eq!(second.keys().map(|id| id.0).collect::<Vec<_>>(), [6, 8, 9]);
             let address =
-                |links: &BTreeMap<MemberId, (Vec<MemberUrl>, Addr<Link>)>, id| links[&MemberId(id)].1.clone();
+                |links: &BTreeMap<MemberId, (Dialled, Addr<Link>)>, id| links[&MemberId(id)].1.clone();
             assert_eq!(address(&first, 6), address(&second, 6), "it stays");
-            let third = change(&mut links, vec![Change::Remove(6), Change::Remove(9)]);
+            let third = fixture.change(vec![Change::Remove(6), Change::Remove(9)]);
             assert_eq!(third.keys().map(|id| id.0).collect::<Vec<_>>(), [8]);
             env::sleep(std::time::Duration::from_millis(10)).await;
             for (links, id, is_there) in [(&second, 6, false), (&first, 7, false), (&third, 8, true)] {
                 assert_eq!(address(links, id).connected(), is_there, "{id}");
             }
+        });
+    }
+
+    #[test]
+    fn a_member_that_has_moved_is_dialled_where_it_says_too() {
+        block_on(async {
+            let mut fixture = Fixture::new();
+            fixture.change(vec![Change::Add(member(6, 2))]);
+            let own = fixture.dialled(6).1;
+            assert_eq!(own.last(), Some(&1), "as its flags say");
+            assert_eq!(fixture.dialled(6), (vec![2], own.clone()));
+            fixture.links.hear_urls(MemberId(6), &[url(2)]);
+            assert_eq!(fixture.dialled(6).0, [2], "nothing new");
+            fixture.links.hear_urls(MemberId(6), &[url(2), url(3)]);
+            assert_eq!(fixture.dialled(6).0, [2, 2, 2, 2, 3]);
+            fixture
+                .links
+                .hear_urls(MemberId(6), &[url(4), "nowhere".to_owned()]);
+            assert_eq!(fixture.dialled(6).0, [2, 2, 2, 4]);
+            fixture.move_member(6, 4);
+            assert_eq!(fixture.dialled(6).0, [4], "the membership has caught up");
+            fixture.move_member(5, 9);
+            assert_eq!(fixture.dialled(6), (vec![4], vec![9, 1]), "its own move is told");
+            fixture.move_member(5, 1);
+            assert_eq!(fixture.dialled(6), (vec![4], vec![1]));
+        });
+    }
+
+    #[test]
+    fn few_members_that_nobody_knows_are_answered() {
+        block_on(async {
+            let mut fixture = Fixture::new();
+            fixture.change(vec![Change::Add(member(6, 2))]);
+            for id in 100..120 {
+                fixture.links.hear_urls(MemberId(id), &[url(3)]);
+            }
+            assert_eq!(fixture.links.count(), 1 + STRANGERS_MAX);
+            fixture.links.hear_urls(MemberId(6), &[url(4)]);
+            assert_eq!(fixture.dialled(6).0, [2, 2, 2, 4], "a known one always");
+            fixture.change(vec![Change::Add(member(100, 3)), Change::Remove(100)]);
+            assert!(!fixture.links.has(MemberId(100)), "it was removed");
         });
     }
 }

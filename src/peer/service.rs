@@ -96,11 +96,16 @@ impl PeerService {
         }
     }
 
-    /// Makes sure that a member which was added while this one was away gets answers.
-    fn note_stranger(&self, from: MemberId, hello: Hello) {
-        if !self.identity_check.knows(from) && !mutants::active(Mutant::StrangersUnanswered) {
+    /// Makes sure that a member which was added, or has moved, while this one was away gets answers.
+    fn hear_urls(&self, from: MemberId, hello: Hello) {
+        let mutant = if self.identity_check.knows(from) {
+            Mutant::MovedUnanswered
+        } else {
+            Mutant::StrangersUnanswered
+        };
+        if !mutants::active(mutant) {
             self.consensus
-                .add(|incoming| incoming.strangers.insert(from, hello.peer_urls));
+                .add(|incoming| incoming.heard_urls.insert(from, hello.peer_urls));
         }
     }
 
@@ -242,7 +247,7 @@ impl Peer for PeerService {
             .ok_or_else(|| Status::invalid_argument("no handshake"))?;
         let hello = envelope::unwrap_hello(&first).map_err(damaged)?;
         let (from, contact) = (self.greet(&hello)?, identity::contact(&hello));
-        self.note_stranger(from, hello);
+        self.hear_urls(from, hello);
         let (session, recollection) = self.recollect(from).await?;
         let (replies, stream) = mpsc::channel(1);
         let greeted = replies.try_send(Ok(envelope::seal_handshake(version::SERVER, &recollection)));

@@ -154,7 +154,7 @@ impl Machine {
             members,
             conf_state,
             version: cluster_version,
-            removed: Vec::new(),
+            ..Cluster::default()
         };
         self.state.membership.set(&mut self.state.applied, cluster);
         self.commit_and_publish()?;
@@ -355,6 +355,11 @@ impl Machine {
                 state.membership.set_version(&mut state.applied, version.version);
                 Ok(Outcome::Done)
             }
+            Some(Request::Downgrade(downgrade)) => state
+                .membership
+                .set_downgrade(&mut state.applied, downgrade)
+                .map(|()| Outcome::Done)
+                .map_err(ApplyFailure::from),
             Some(Request::Alarm(command)) => Ok(Outcome::Alarm(alarms::change(state, command))),
             // Refused when entries are decoded.
             None => Ok(Outcome::Done),

@@ -8,13 +8,14 @@ use crate::ids::{LogIndex, MemberId};
 use crate::mutants::{self, Mutant};
 use crate::proto::etcdserverpb::MemberUpdateResponse;
 use crate::proto::log::member_change::Change;
-use crate::proto::log::{Member, MemberAttributes, MemberChange, MemberChangeRefusal, PeerUrls};
+use crate::proto::log::{Downgrade, Member, MemberAttributes, MemberChange, MemberChangeRefusal, PeerUrls};
 use crate::proto::peer::ConfState;
 use crate::state::ApplyError;
 use crate::state::meta_record::MetaRecord;
 use crate::storage::state::error::StateError;
 use crate::storage::state::meta::{self, Applied, Cluster, DigestChange, SharedCluster};
 use crate::storage::state::{StateBatch, StateDatabase};
+use crate::version;
 
 /// An applied change of raft's configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +109,30 @@ impl MembershipState {
         self.set(applied, cluster);
     }
 
+    /// Begins or ends a downgrade. While one is in progress, the cluster version is its target (etcd reaches it a few seconds
+    /// after the beginning: server/etcdserver/version/monitor.go).
+    pub(crate) fn set_downgrade(
+        &mut self,
+        applied: &mut Applied,
+        downgrade: Downgrade,
+    ) -> Result<(), ApplyError> {
+        let mut cluster = (**self.cluster()).clone();
+        if downgrade.target_version.is_empty() {
+            if cluster.downgrade_target.is_empty() {
+                return Err(ApplyError::NoDowngrade);
+            }
+            cluster.version = downgrade.version_after;
+        } else {
+            cluster.check_downgrade(&downgrade.target_version)?;
+            cluster.version.clone_from(&downgrade.target_version);
+        }
+        cluster.downgrade_target = downgrade.target_version;
+        if !mutants::active(Mutant::DowngradeForgotten) {
+            self.set(applied, cluster);
+        }
+        Ok(())
+    }
+
     /// Records what a member says of itself. A member with another disk is refused: it has lost what it had promised.
     pub(crate) fn set_attributes(
         &mut self,
@@ -168,6 +193,25 @@ impl MembershipState {
 }
 
 impl Cluster {
+    /// Whether a downgrade to this version can begin (etcd: `DowngradeValidate`).
+    pub fn check_downgrade(&self, target: &str) -> Result<(), ApplyError> {
+        if version::downgrade_target(&self.version).as_deref() != Some(target) {
+            return Err(ApplyError::InvalidDowngradeTarget);
+        }
+        if !self.downgrade_target.is_empty() {
+            return Err(ApplyError::DowngradeInProgress);
+        }
+        Ok(())
+    }
+
+    /// The version of etcd that can read the stored data: the cluster version, once there is one.
+    pub fn storage_version(&self) -> &str {
+        match self.version.as_str() {
+            "" => version::CLUSTER,
+            version => version,
+        }
+    }
+
     fn add(&mut self, member: &Member, learners_max: u32) -> Result<(), ApplyError> {
         if self.removed.contains(&member.id) {
             return Err(ApplyError::MemberNotFound);

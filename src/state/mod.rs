@@ -88,6 +88,12 @@ pub enum ApplyError {
     NotEnoughStarted,
     #[error("not all members are in reach of the leader for long enough; try again when they are")]
     Unhealthy,
+    #[error("a cluster can be downgraded only to the minor version before its own")]
+    InvalidDowngradeTarget,
+    #[error("the cluster is being downgraded already; cancel that first")]
+    DowngradeInProgress,
+    #[error("the cluster is not being downgraded")]
+    NoDowngrade,
     #[error(
         "the member has started from another data directory before; a member that lost its data must be removed and \
          added again"

@@ -1,7 +1,8 @@
 //! Who leads, and where members are, as operators change it with etcdctl.
 
 use crate::support::cluster::{Cluster, Member};
-use crate::support::{self, etcdctl, poll, ports};
+use crate::support::process::Finished;
+use crate::support::{self, etcdctl, http, poll, ports};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -53,50 +54,113 @@ fn leadership_is_moved() {
     }
 }
 
-#[test]
-fn a_member_that_has_moved_is_found_once_its_new_place_is_said() {
-    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
-    let mut moved = cluster.members.pop().expect("three members");
-    let (first, moved_id) = (cluster.members[0].client, format!("{:x}", id(&moved)));
+/// A place for a member that moves.
+fn new_place() -> String {
     let [port] = ports::free(1)[..] else {
         panic!("one port");
     };
-    let place = format!("http://127.0.0.1:{port}");
-    let taken = format!("http://{}", cluster.members[1].peer);
-    let refused = etcdctl::run(
-        first,
-        &["member", "update", &moved_id, "--peer-urls", &taken],
+    format!("http://127.0.0.1:{port}")
+}
+
+/// Its next process is for other members at `place`.
+fn relocate(member: &mut Member, place: &str) {
+    let before = format!("http://{}", member.peer);
+    for argument in &mut member.arguments {
+        if argument.to_str() == Some(&before) {
+            *argument = place.into();
+        }
+    }
+}
+
+fn update(member: &Member, id: u64, place: &str) -> Finished {
+    let id = format!("{id:x}");
+    etcdctl::run(
+        member.client,
+        &["member", "update", &id, "--peer-urls", place],
         b"",
-    );
+    )
+}
+
+#[test]
+fn a_member_that_has_moved_is_found_where_it_says() {
+    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
+    let mut moved = cluster.members.pop().expect("three members");
+    let (first, moved_id) = (&cluster.members[0], id(&moved));
+    let taken = format!("http://{}", cluster.members[1].peer);
+    let refused = update(first, moved_id, &taken);
     assert!(
         refused.text().contains("Peer URLs already exists"),
         "{}",
         refused.text()
     );
+    let place = new_place();
     moved.terminate();
-    let before = format!("http://{}", moved.peer);
-    for argument in &mut moved.arguments {
-        let text = argument.to_str().expect("text");
-        if text == before {
-            *argument = place.clone().into();
-        }
-    }
-    moved.start();
-    etcdctl::stdout(first, &["put", "before", "it is found"]);
-    let get = ["get", "before", "--consistency=s", "--print-value-only"];
-    assert_eq!(
-        etcdctl::stdout(moved.client, &get).trim(),
-        "",
-        "nobody reaches it there"
-    );
-    etcdctl::stdout(first, &["member", "update", &moved_id, "--peer-urls", &place]);
-    moved.wait_ready().unwrap_or_else(|error| panic!("{error}"));
-    let look = || match etcdctl::stdout(moved.client, &get).trim() {
-        "it is found" => Ok(()),
-        other => Err(format!("{other:?}")),
-    };
-    poll::until(SETTLE_LIMIT, look).expect("it catches up");
-    let members = etcdctl::stdout(first, &["member", "list"]);
-    assert!(members.contains(&place), "{members}");
+    relocate(&mut moved, &place);
+    etcdctl::stdout(first.client, &["put", "before", "it is listed there"]);
+    moved.start_ready();
+    let get = ["get", "before", "--print-value-only"];
+    assert_eq!(etcdctl::stdout(moved.client, &get).trim(), "it is listed there");
+    let listed = || etcdctl::stdout(first.client, &["member", "list"]).contains(&place);
+    assert!(!listed());
+    let updated = update(first, moved_id, &place);
+    assert_eq!(updated.code, 0, "{}", updated.text());
+    assert!(listed());
     cluster.members.push(moved);
+}
+
+#[test]
+fn a_member_that_was_away_finds_those_that_have_moved() {
+    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
+    let mut away = cluster.members.pop().expect("three members");
+    away.kill();
+    for number in [0, 1] {
+        let (place, moved_id) = (new_place(), id(&cluster.members[number]));
+        let updated = update(&cluster.members[number], moved_id, &place);
+        assert_eq!(updated.code, 0, "{}", updated.text());
+        let moved = &mut cluster.members[number];
+        moved.terminate();
+        relocate(moved, &place);
+        moved.start_ready();
+    }
+    etcdctl::stdout(cluster.members[0].client, &["put", "key", "value"]);
+    away.start_ready();
+    let get = ["get", "key", "--print-value-only"];
+    assert_eq!(etcdctl::stdout(away.client, &get).trim(), "value");
+    cluster.members.push(away);
+}
+
+#[test]
+fn a_downgrade_is_told_by_all_members_until_it_is_cancelled() {
+    let mut cluster = Cluster::start(&support::callboard_bin(), 3);
+    let all_tell = |cluster: &Cluster, version: &str| {
+        let wanted = format!(r#""etcdcluster":"{version}","storage":"{version}""#);
+        for member in &cluster.members {
+            let look = || match http::get(member.client, "/version")?.body {
+                body if body.contains(&wanted) => Ok(()),
+                body => Err(body),
+            };
+            poll::until(SETTLE_LIMIT, look).expect("it is told");
+        }
+    };
+    let ask = |cluster: &Cluster, request: &str| {
+        let path = "/v3/maintenance/downgrade";
+        http::request(cluster.members[1].client, "POST", path, request).expect("an answer")
+    };
+    all_tell(&cluster, "3.7.0");
+    let enable = r#"{"action":"ENABLE","version":"3.6"}"#;
+    assert_eq!(ask(&cluster, enable).status, 200);
+    all_tell(&cluster, "3.6.0");
+    let again = ask(&cluster, r#"{"action":"VALIDATE","version":"3.5"}"#).body;
+    assert!(
+        again.contains("etcdserver: cluster has a downgrade job in progress"),
+        "{again}"
+    );
+    let restarted = &mut cluster.members[0];
+    restarted.kill();
+    restarted.start_ready();
+    all_tell(&cluster, "3.6.0");
+    assert_eq!(ask(&cluster, r#"{"action":"CANCEL"}"#).status, 200);
+    all_tell(&cluster, "3.7.0");
+    let log = cluster.members[2].log_text();
+    assert!(log.contains("The server is ready to downgrade"), "{log}");
 }

@@ -1,6 +1,7 @@
 //! The links between machines: how to dial, their faults, and the repair of these.
 
-use super::{Cluster, member_address, peer_url};
+use super::{Cluster, member_address};
+use crate::options::PeerTls;
 use callboard::cluster::MemberUrl;
 use callboard::env::network;
 use callboard::ids::MemberId;
@@ -10,20 +11,42 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 impl Cluster {
+    /// The URL at which other members reach a member.
+    pub fn peer_url(&self, number: usize) -> String {
+        self.places.url(number, 0)
+    }
+
+    /// The URL at which they would after its next move.
+    pub fn next_peer_url(&self, number: usize) -> String {
+        self.places.url(number, 1)
+    }
+
+    /// Moves a member to that URL, from its next process on.
+    pub fn relocate(&self, number: usize) {
+        self.places.advance(number);
+    }
+
+    /// Whether a member has moved since it was first started.
+    pub fn has_moved(&self, number: usize) -> bool {
+        self.places.has_moved(number)
+    }
+
     /// What one member needs to dial another, if both have run.
     pub fn remote(&self, from: usize, to: usize) -> Option<Remote> {
-        let dialler = self.peer_tls.then(|| {
-            let settings = Settings {
+        let settings = match (&self.certificates, self.peer_tls) {
+            (Some(certificates), _) => Some(certificates.files(from).settings()),
+            (None, PeerTls::None) => None,
+            (None, _) => Some(Settings {
                 self_signed: true,
                 ..Settings::default()
-            };
-            settings.connector().expect("no file is read")
-        });
+            }),
+        };
+        let dialler = settings.map(|settings| settings.connector().expect("sound files"));
         Some(Remote {
             own: self.identity(from)?,
             member: MemberId(self.member_id(to)?),
-            urls: vec![MemberUrl::parse(&peer_url(to, self.peer_tls)).expect("a URL")],
-            own_urls: vec![peer_url(from, self.peer_tls)],
+            urls: vec![MemberUrl::parse(&self.peer_url(to)).expect("a URL")],
+            own_urls: vec![self.peer_url(from)],
             dialler,
         })
     }

@@ -1,9 +1,9 @@
 //! A member's machine: its flags, its engines' options, and one run of its process.
 
-use super::addresses::{endpoint, initial_cluster, peer_url};
-use super::{End, Process, Trouble, lock};
+use super::addresses::{PeerPlaces, endpoint};
+use super::{End, Process, Trouble, certificates, lock};
 use crate::disk;
-use crate::options::Options;
+use crate::options::{Options, PeerTls};
 use callboard::bootstrap::{EngineOptions, StartError};
 use callboard::config::{self, Invocation, Server};
 use callboard::node::member::{Ended, Member};
@@ -92,25 +92,33 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
 }
 
 /// The configuration from an operator's flags.
-pub(super) fn member_config(options: &Options, number: usize, directory: &Path, joins: bool) -> Server {
+pub(super) fn member_config(
+    options: &Options,
+    number: usize,
+    directory: &Path,
+    places: &PeerPlaces,
+    process: &Process,
+) -> Server {
     let url = format!("http://{}", endpoint(number));
-    let cluster = initial_cluster(0..options.members, options.peer_tls);
+    let peer_url = places.url(number, 0);
+    let cluster = match process.joined.as_slice() {
+        [] if !process.joins => places.founders(),
+        [] => places.initial_cluster(0..options.members),
+        joined => places.initial_cluster(joined.iter().copied()),
+    };
     let flags = [
         "callboard".to_owned(),
         format!("--name=m{}", number + 1),
         format!("--data-dir={}", directory.display()),
         format!("--listen-client-urls={url}"),
         format!("--advertise-client-urls={url}"),
-        format!("--listen-peer-urls={}", peer_url(number, options.peer_tls)),
-        format!(
-            "--initial-advertise-peer-urls={}",
-            peer_url(number, options.peer_tls)
-        ),
-        format!("--peer-auto-tls={}", options.peer_tls),
+        format!("--listen-peer-urls={peer_url}"),
+        format!("--initial-advertise-peer-urls={peer_url}"),
+        format!("--peer-auto-tls={}", options.peer_tls == PeerTls::Automatic),
         format!("--initial-cluster={cluster}"),
         format!(
             "--initial-cluster-state={}",
-            if joins { "existing" } else { "new" }
+            if process.joins { "existing" } else { "new" }
         ),
         format!("--snapshot-count={}", options.snapshot_count),
         format!("--corrupt-check-time={}ms", options.hashes_ms),
@@ -122,7 +130,12 @@ pub(super) fn member_config(options: &Options, number: usize, directory: &Path, 
         ),
         format!("--scrub-bytes-per-second={}", options.scrub_bytes_per_second),
     ];
+    let files = (options.peer_tls == PeerTls::Signed).then(|| {
+        let files = certificates::Files::of(directory.with_file_name("certificates"), number);
+        files.flags()
+    });
     let flags = flags.into_iter().chain(options.space.flags());
+    let flags = flags.chain(files.into_iter().flatten());
     match config::parse(flags.map(OsString::from), [], |_| Err(String::new())) {
         Ok(Invocation::Server(config)) => *config,
         other => panic!("the flags of a simulated member are right: {other:?}"),

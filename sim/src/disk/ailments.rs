@@ -153,7 +153,7 @@ pub fn hide_error(database: &Path) -> bool {
     let mut found = false;
     for file in files.filter(|file| file.path.parent() == Some(database)) {
         // Syncs after earlier errors do not count.
-        (file.hides_error, file.syncs_since) = (false, 0);
+        (file.hidden_behind, file.syncs_since) = (None, 0);
         if file.unsynced.is_empty() {
             continue;
         }
@@ -166,7 +166,7 @@ pub fn hide_error(database: &Path) -> bool {
             continue;
         }
         file.errors += 1;
-        file.hides_error = true;
+        file.hidden_behind = Some(descriptor);
         file.told.insert(descriptor, file.errors);
         for write in &mut file.unsynced {
             write.doomed = true;

@@ -81,10 +81,10 @@ struct Tracked {
     writes_through: Option<RawFd>,
     /// The number of sync errors so far.
     errors: u64,
-    /// Syncs since a hidden error, except those of the engine.
+    /// Syncs since a hidden error.
     syncs_since: u64,
-    /// Only the engine was told of the newest error.
-    hides_error: bool,
+    /// The engine's descriptor, if only the engine was told of the newest error.
+    hidden_behind: Option<RawFd>,
     /// How many errors each descriptor was told of: each is told of every error once, whichever call met it.
     told: BTreeMap<RawFd, u64>,
 }
@@ -248,7 +248,7 @@ impl Disks {
                     unsynced,
                     writes_through: None,
                     errors: 0,
-                    hides_error: false,
+                    hidden_behind: None,
                     syncs_since: 0,
                     told: BTreeMap::new(),
                 },
@@ -274,8 +274,11 @@ impl Disks {
         if call == Call::Sync
             && let Some((file, _)) = self.tracked(descriptor)
         {
-            // A sync of the engine is of no use to callers that wait for their own writes.
-            file.syncs_since += u64::from(file.hides_error && !is_engines_thread());
+            // The engine's own thread has met the error, and does nothing more.
+            if file.hidden_behind == Some(descriptor) && is_engines_thread() {
+                return Err(Way::Fail(libc::EIO));
+            }
+            file.syncs_since += u64::from(file.hidden_behind.is_some());
             if failure.is_some_and(|failure| !failure.is_crash) {
                 file.errors += 1;
                 for write in &mut file.unsynced {
@@ -382,6 +385,7 @@ impl Disks {
     /// A file was opened: its descriptor is told of errors from now on, and of one that no descriptor was told of yet.
     fn after_open(&mut self, descriptor: RawFd) -> Way {
         if let Some((file, _)) = self.tracked(descriptor) {
+            file.hidden_behind = file.hidden_behind.filter(|hidden| *hidden != descriptor);
             let is_known = file.told.values().any(|told| *told == file.errors);
             let told = if is_known {
                 file.errors

@@ -6,6 +6,10 @@ use crate::cluster::Trouble;
 
 pub async fn strike(stage: &mut Stage) {
     let Some((one, other)) = stage.pair() else { return };
+    // A member knows the wrong disk by the peer URL in its flags, and the disk may not know yet where the member has moved.
+    if stage.cluster.has_moved(one) || stage.cluster.has_moved(other) {
+        return;
+    }
     stage.cluster.kill(one).await;
     stage.cluster.kill(other).await;
     if stage.cluster.is_idle(one)

@@ -3,7 +3,7 @@
 use super::{all_but, answers, calm, everybody, follower, in_time, until};
 use crate::checkers::{Violation, violation};
 use crate::clients;
-use crate::cluster::{Cluster, Trouble, peer_url};
+use crate::cluster::{Cluster, Trouble};
 use crate::history::Input;
 use crate::options::Options;
 use crate::random::RandomStream;
@@ -25,10 +25,10 @@ const REFUSALS: [&str; 2] = ["unhealthy cluster", "not enough started members"];
 
 /// A voter is added and never starts. Clients are served as long as the others are a majority without it, no other voter is
 /// added, and it can be removed again. A cluster of one is no majority of two: it goes on once it is forced to.
-pub async fn newcomer_never_starts(cluster: &Rc<Cluster>, options: &Options) -> Result<(), Violation> {
+pub async fn newcomer_never_starts(cluster: &Rc<Cluster>) -> Result<(), Violation> {
     let (leader, _) = calm(cluster).await?;
     let client = clients::connect([leader], Duration::from_secs(5));
-    let url = |number: usize| vec![peer_url(number, options.peer_tls)];
+    let url = |number: usize| vec![cluster.peer_url(number)];
     let add = |number: usize| {
         client.member_add(MemberAddRequest {
             peer_ur_ls: url(number),

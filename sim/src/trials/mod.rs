@@ -80,7 +80,7 @@ pub async fn play(cluster: &Rc<Cluster>, options: &Options) -> Result<(), Violat
         count("trial: leader apart");
     }
     if drawn("trial: newcomer never starts", MEMBERS_PERCENT).is_some() {
-        members::newcomer_never_starts(cluster, options).await?;
+        members::newcomer_never_starts(cluster).await?;
         count("trial: newcomer never starts");
     }
     if let Some(mut random) = drawn("trial: promoted apart", MEMBERS_PERCENT)

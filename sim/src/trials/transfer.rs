@@ -15,7 +15,7 @@ use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::cluster::Cluster;
 use crate::history::Input;
-use crate::options::Options;
+use crate::options::{Options, PeerTls};
 use crate::random::RandomStream;
 use crate::rehearsal::{DIRECTOR, fair_weather};
 use crate::workloads;
@@ -102,7 +102,7 @@ impl Trial {
             return None;
         }
         let mut several = vec![Disturbance::Fails, Disturbance::Resumes, Disturbance::Overtaken];
-        if !options.peer_tls {
+        if options.peer_tls == PeerTls::None {
             several.push(Disturbance::Vanishes);
         }
         if options.members == 3 {

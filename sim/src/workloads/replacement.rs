@@ -1,16 +1,18 @@
 //! Member replacement: in some rehearsals an operator removes one member after the other from the cluster, and adds it again with
 //! an empty disk and another id, as a learner or as a voter. A removed member must exit without being killed, even if it learns
-//! of its removal only after a restart. An added member must join, catch up, and vote.
+//! of its removal only after a restart. An added member must join, catch up, and vote. Now and then a member moves to another
+//! peer URL instead.
 
 use crate::checkers::{Violation, violation};
 use crate::clients;
-use crate::cluster::{Cluster, Trouble, peer_url};
+use crate::cluster::{Cluster, Trouble};
 use crate::options::Options;
 use crate::random::RandomStream;
 use crate::world::elapsed;
 use callboard::client::Client;
 use callboard::proto::etcdserverpb::{
     Member, MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MemberUpdateRequest,
 };
 use madsim::task::JoinHandle;
 use std::cell::Cell;
@@ -19,6 +21,8 @@ use std::time::Duration;
 
 /// The percentage of rehearsals.
 const SHARE: u64 = 25;
+/// The percentage of an operator's tasks that are moves.
+const MOVES: u64 = 40;
 /// Without other faults, a replacement finishes within this time. Members must have been reachable for five seconds.
 const FINISH_MAX: Duration = Duration::from_secs(120);
 
@@ -62,7 +66,7 @@ impl Replacer {
             if elapsed() > deadline {
                 let name = &cluster.members[number].name;
                 return violation(format!(
-                    "{name} is to be replaced, and not within {FINISH_MAX:?}: {waits_for}"
+                    "{name} is to be replaced or moved, and not within {FINISH_MAX:?}: {waits_for}"
                 ));
             }
             cluster.resume(number);
@@ -109,7 +113,6 @@ struct Operator {
     shared: Rc<Shared>,
     client: Client,
     cluster: Rc<Cluster>,
-    is_secure: bool,
     random: RandomStream,
 }
 
@@ -119,7 +122,6 @@ impl Operator {
             shared: Rc::clone(shared),
             client: clients::connect(0..options.members, Duration::from_secs(5)),
             cluster: Rc::clone(cluster),
-            is_secure: options.peer_tls,
             random,
         }
     }
@@ -134,17 +136,69 @@ impl Operator {
             if self.shared.is_over.get() || !self.cluster.trouble(number, Trouble::Replaced) {
                 continue;
             }
-            self.cluster.event(number, "! replaced", "");
-            self.remove(number, id).await;
-            self.see_it_end(number).await;
-            self.cluster.wipe(number);
-            self.wait(0, 3_000).await;
-            self.add(number).await;
+            if self.random.chance(MOVES) {
+                self.relocate(number, id).await;
+            } else {
+                self.replace(number, id).await;
+            }
             self.cluster.end_trouble(number);
-            self.cluster.event(number, "member again", "");
-            self.cluster.world.count("members replaced", 1);
             self.shared.current.set(None);
         }
+    }
+
+    async fn replace(&mut self, number: usize, id: u64) {
+        self.cluster.event(number, "! replaced", "");
+        self.remove(number, id).await;
+        self.see_it_end(number).await;
+        self.cluster.wipe(number);
+        self.wait(0, 3_000).await;
+        self.add(number).await;
+        self.cluster.event(number, "member again", "");
+        self.cluster.world.count("members replaced", 1);
+    }
+
+    /// Moves a member to another peer URL: first in the membership, then with its next process.
+    async fn relocate(&mut self, number: usize, id: u64) {
+        let url = self.cluster.next_peer_url(number);
+        self.cluster.event(number, "! moves", &url);
+        self.waits_for(number, "its new peer URL");
+        loop {
+            let request = MemberUpdateRequest {
+                id,
+                peer_ur_ls: vec![url.clone()],
+            };
+            if self.client.member_update(request).await.is_ok() {
+                break;
+            }
+            if self.shared.is_over.get() {
+                // No other code starts it any more, and the others may need it for a quorum.
+                self.cluster.restart(number);
+            }
+            let members = self.members().await.unwrap_or_default();
+            let moved = members.iter().find(|member| member.peer_ur_ls.contains(&url));
+            if moved.is_some() {
+                break;
+            }
+            self.wait(100, 1_000).await;
+        }
+        self.wait(0, 5_000).await;
+        self.cluster.relocate(number);
+        self.waits_for(number, "its start at its new peer URL");
+        let life = self.cluster.life(number);
+        while life.is_some() && self.cluster.life(number) == life {
+            if self.random.chance(50) {
+                self.cluster.kill(number).await;
+            } else {
+                self.cluster.ask_to_stop(number);
+            }
+            self.wait(50, 2_000).await;
+        }
+        while !self.has_joined(number, id) {
+            self.cluster.restart(number);
+            self.wait(100, 1_000).await;
+        }
+        self.cluster.event(number, "has moved", &url);
+        self.cluster.world.count("members moved", 1);
     }
 
     async fn wait(&mut self, ms_min: u64, ms_max: u64) {
@@ -220,7 +274,7 @@ impl Operator {
 
     async fn list(&mut self, number: usize, is_learner: bool) -> u64 {
         self.waits_for(number, "its addition");
-        let url = peer_url(number, self.is_secure);
+        let url = self.cluster.peer_url(number);
         loop {
             let members = self.members().await.unwrap_or_default();
             let known = members.iter().find(|member| member.peer_ur_ls.contains(&url));

@@ -255,10 +255,6 @@ fn what_etcd_refuses_is_refused() {
         let filters = "RangeStream does not support revision filters";
         assert_eq!(refused("KV/RangeStream", &request).await, filters);
         assert_eq!(
-            refused("Maintenance/Downgrade", &range("a", "")).await,
-            "etcdserver: not capable"
-        );
-        assert_eq!(
             refused("KV/Nothing", &range("a", "")).await,
             "unknown method Nothing for service etcdserverpb.KV"
         );

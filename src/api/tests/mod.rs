@@ -2,6 +2,7 @@
 
 mod backup;
 mod caller;
+mod downgrade;
 mod fake;
 mod grpc;
 mod health;

@@ -27,7 +27,7 @@ impl Consensus {
     pub(super) fn take_in_members(
         &mut self,
         reconfigured: Vec<Reconfiguration>,
-        strangers: BTreeMap<MemberId, Vec<String>>,
+        heard_urls: BTreeMap<MemberId, Vec<String>>,
         have_changed: bool,
     ) {
         let mut is_removed = false;
@@ -37,8 +37,8 @@ impl Consensus {
                 return self.neighbours.stop.fail(&error);
             }
         }
-        for (member, urls) in strangers {
-            self.links.add_stranger(member, urls);
+        for (member, urls) in heard_urls {
+            self.links.hear_urls(member, &urls);
         }
         if have_changed {
             self.links.refresh();

@@ -136,6 +136,9 @@ pub struct Cluster {
     /// Former members, in the order of their removal: none of these ids can rejoin.
     #[prost(fixed64, repeated, tag = "4")]
     pub removed: Vec<u64>,
+    /// Empty unless a downgrade is in progress.
+    #[prost(string, tag = "5")]
+    pub downgrade_target: String,
 }
 
 /// The members of the cluster. Shared by all views until it changes.

@@ -1,0 +1,149 @@
+//! The members' certificates towards each other, signed by an authority, in files. Each is valid for so short a time that a member
+//! which does not read its files again loses its connections.
+
+use super::member_address;
+use callboard::env;
+use callboard::tls::Settings;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+/// How long a certificate is valid. All are renewed more often.
+const VALID_FOR: Duration = Duration::from_secs(120);
+const AUTHORITY_VALID_FOR: Duration = Duration::from_hours(24 * 365);
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+/// See the head of the file.
+pub struct Certificates {
+    directory: PathBuf,
+    members: usize,
+    /// All that the members trust. The last one signs.
+    authorities: RefCell<Vec<Authority>>,
+}
+
+/// A member's files.
+pub struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    authorities: PathBuf,
+}
+
+impl Certificates {
+    /// Writes the first files of all members.
+    pub(super) fn issue(directory: &Path, members: usize) -> Self {
+        env::create_directory(directory).expect("scratch files can be made");
+        let this = Self {
+            directory: directory.to_owned(),
+            members,
+            authorities: RefCell::default(),
+        };
+        this.add_authority();
+        for member in 0..members {
+            this.renew(member);
+        }
+        this
+    }
+
+    pub fn files(&self, member: usize) -> Files {
+        Files::of(self.directory.clone(), member)
+    }
+
+    /// Adds an authority, which signs from now on, to what all members trust.
+    pub fn add_authority(&self) {
+        let mut params = CertificateParams::new([]).expect("no names");
+        let number = self.authorities.borrow().len();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("authority {number}"));
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        valid_for(&mut params, AUTHORITY_VALID_FOR);
+        let key = KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
+        self.authorities.borrow_mut().push(authority);
+        self.write_authorities();
+    }
+
+    /// Makes members trust the newest authority only.
+    pub fn drop_authorities(&self) {
+        let mut authorities = self.authorities.borrow_mut();
+        let old = authorities.len() - 1;
+        authorities.drain(..old);
+        drop(authorities);
+        self.write_authorities();
+    }
+
+    fn write_authorities(&self) {
+        let authorities = self.authorities.borrow();
+        let all: String = authorities.iter().map(|authority| authority.pem()).collect();
+        for member in 0..self.members {
+            write(&self.files(member).authorities, &all);
+        }
+    }
+
+    /// Gives a member another certificate and key.
+    pub fn renew(&self, member: usize) {
+        let names = [member_address(member).to_string()];
+        let mut params = CertificateParams::new(names).expect("an address");
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        valid_for(&mut params, VALID_FOR);
+        let key = KeyPair::generate().expect("a key");
+        let authorities = self.authorities.borrow();
+        let authority = authorities.last().expect("there is always one");
+        let certificate = params.signed_by(&key, authority).expect("a certificate");
+        let files = self.files(member);
+        write(&files.certificate, &certificate.pem());
+        write(&files.key, &key.serialize_pem());
+    }
+}
+
+impl Files {
+    pub(super) fn of(directory: PathBuf, member: usize) -> Self {
+        let file = |extension: &str| directory.join(format!("m{}.{extension}", member + 1));
+        Self {
+            certificate: file("crt"),
+            key: file("key"),
+            authorities: file("ca"),
+        }
+    }
+
+    /// What a member is started with.
+    pub(super) fn flags(&self) -> [String; 4] {
+        [
+            format!("--peer-cert-file={}", self.certificate.display()),
+            format!("--peer-key-file={}", self.key.display()),
+            format!("--peer-trusted-ca-file={}", self.authorities.display()),
+            "--peer-client-cert-auth".to_owned(),
+        ]
+    }
+
+    /// The same, to dial with.
+    pub(super) fn settings(&self) -> Settings {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        Settings {
+            cert_file: text(&self.certificate),
+            key_file: text(&self.key),
+            trusted_ca_file: text(&self.authorities),
+            client_cert_auth: true,
+            ..Settings::default()
+        }
+    }
+}
+
+fn valid_for(params: &mut CertificateParams, time: Duration) {
+    let now = UNIX_EPOCH + env::unix_time();
+    params.not_before = (now - Duration::from_hours(1)).into();
+    params.not_after = (now + time).into();
+}
+
+fn write(path: &Path, text: &str) {
+    env::write_file(path, text.as_bytes()).expect("scratch files can be written");
+}
