@@ -36,9 +36,12 @@ pub async fn downgrade(
         }
         DowngradeAction::Enable => set(backend, caller, target(&request)?).await?,
         DowngradeAction::Cancel => {
-            // etcd confirms whatever happens.
-            if let Err(error) = set(backend, caller, String::new()).await {
-                tracing::warn!(%error, "failed to cancel downgrade");
+            // etcd confirms whatever happens. Here, what is confirmed is so: there is no downgrade in progress.
+            match set(backend, caller, String::new()).await {
+                Err(CallError::Known(EtcdError::NoInflightDowngrade)) => {
+                    tracing::warn!("there is no downgrade to cancel");
+                }
+                outcome => outcome?,
             }
             cluster_version.clone_from(&backend.view().cluster.version);
         }

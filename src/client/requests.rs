@@ -335,7 +335,7 @@ calls! { pb::maintenance_client::MaintenanceClient<_> {
     write alarm(pb::AlarmRequest) -> pb::AlarmResponse;
     /// Frees disk space.
     write defragment(pb::DefragmentRequest) -> pb::DefragmentResponse;
-    /// Asks for a downgrade, begins or cancels one. A cancellation is confirmed whatever comes of it.
+    /// Asks whether a downgrade can begin, begins or cancels one.
     write downgrade(pb::DowngradeRequest) -> pb::DowngradeResponse;
     /// Transfers the leadership to another member.
     write move_leader(pb::MoveLeaderRequest) -> pb::MoveLeaderResponse;

@@ -42,9 +42,9 @@ pub struct Links {
     caller: PeerCaller,
     options: LinkOptions,
     by_member: BTreeMap<MemberId, (Dialled, Addr<Link>)>,
-    /// Peer URLs that members gave when they connected, where the membership does not have all of them. A member that lags behind
-    /// does not know of members that were added since, nor where the others have moved, and can catch up only if they get its
-    /// answers.
+    /// The peer URLs that members gave when they last connected. A member that lags behind does not know of members that were
+    /// added since, nor where the others have moved, and can catch up only if they get its answers. One whose move is in the
+    /// membership may still be at its old place.
     heard_urls: BTreeMap<MemberId, Vec<MemberUrl>>,
 }
 
@@ -90,10 +90,7 @@ impl MemberLinks for Links {
     fn refresh(&mut self) {
         let mut others = self.caller.others();
         let check = &self.options.identity_check;
-        self.heard_urls.retain(|member, heard| {
-            let known = self.caller.remote(*member).urls;
-            !check.is_removed(*member) && !heard.iter().all(|url| known.contains(url))
-        });
+        self.heard_urls.retain(|member, _| !check.is_removed(*member));
         others.extend(self.heard_urls.keys());
         others.sort_unstable();
         others.dedup();
@@ -105,9 +102,11 @@ impl MemberLinks for Links {
         }
         for member in others {
             let mut remote = self.caller.remote(member);
-            if let Some(heard) = self.heard_urls.get(&member) {
+            let heard = self.heard_urls.get(&member).into_iter().flatten();
+            let heard: Vec<_> = heard.filter(|url| !remote.urls.contains(url)).cloned().collect();
+            if !heard.is_empty() {
                 let known = std::iter::repeat_n(std::mem::take(&mut remote.urls), KNOWN_FIRST);
-                remote.urls = known.flatten().chain(heard.iter().cloned()).collect();
+                remote.urls = known.flatten().chain(heard).collect();
             }
             let dialled = (remote.urls.clone(), remote.own_urls.clone());
             if self
@@ -303,17 +302,20 @@ mod tests {
             fixture.links.hear_urls(MemberId(6), &[url(2)]);
             assert_eq!(fixture.dialled(6).0, [2], "nothing new");
             fixture.links.hear_urls(MemberId(6), &[url(2), url(3)]);
-            assert_eq!(fixture.dialled(6).0, [2, 2, 2, 2, 3]);
+            assert_eq!(fixture.dialled(6).0, [2, 2, 2, 3]);
             fixture
                 .links
                 .hear_urls(MemberId(6), &[url(4), "nowhere".to_owned()]);
             assert_eq!(fixture.dialled(6).0, [2, 2, 2, 4]);
             fixture.move_member(6, 4);
             assert_eq!(fixture.dialled(6).0, [4], "the membership has caught up");
+            fixture.move_member(6, 5);
+            assert_eq!(fixture.dialled(6).0, [5, 5, 5, 4], "it may still be there");
+            fixture.links.hear_urls(MemberId(6), &[url(5)]);
             fixture.move_member(5, 9);
-            assert_eq!(fixture.dialled(6), (vec![4], vec![9, 1]), "its own move is told");
+            assert_eq!(fixture.dialled(6), (vec![5], vec![9, 1]), "its own move is told");
             fixture.move_member(5, 1);
-            assert_eq!(fixture.dialled(6), (vec![4], vec![1]));
+            assert_eq!(fixture.dialled(6), (vec![5], vec![1]));
         });
     }
 

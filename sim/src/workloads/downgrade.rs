@@ -5,7 +5,7 @@ use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::options::Options;
 use crate::random::RandomStream;
-use crate::world::{World, elapsed};
+use crate::world::World;
 use callboard::client::{Client, Error};
 use callboard::env::network;
 use callboard::etcd_errors::EtcdError;
@@ -18,9 +18,6 @@ use std::time::Duration;
 
 /// The percentage of rehearsals.
 const SHARE: u64 = 15;
-/// A cancellation that was confirmed within this time has taken effect, or there was nothing to cancel. One that took longer may
-/// have been given up, and take effect later.
-const CANCELLED_WITHIN: Duration = Duration::from_secs(4);
 
 /// The operator's machine.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +59,6 @@ async fn live(options: Options, world: World) {
     let mut in_progress = false;
     loop {
         madsim::time::sleep(Duration::from_millis(random.between(0, 5_000))).await;
-        let begin = elapsed();
         let action = *random.pick(&[
             DowngradeAction::Validate,
             DowngradeAction::Enable,
@@ -73,12 +69,8 @@ async fn live(options: Options, world: World) {
             Ok(after) => in_progress = after,
             Err(violation) => return world.violated(violation),
         }
-        let is_unknown = match action {
-            DowngradeAction::Validate => false,
-            DowngradeAction::Enable => answer.is_err_and(|error| error.is_unknown_outcome()),
-            DowngradeAction::Cancel => answer.is_err() || elapsed() - begin > CANCELLED_WITHIN,
-        };
-        if is_unknown {
+        let is_unknown = answer.is_err_and(|error| error.is_unknown_outcome());
+        if is_unknown && action != DowngradeAction::Validate {
             // It may take effect at any time from now on.
             return;
         }
@@ -97,7 +89,7 @@ async fn ask(client: &Client, action: DowngradeAction, version: &str) -> Result<
 /// Whether a downgrade is in progress after this answer.
 fn judge(action: DowngradeAction, answer: &Result<(), Error>, in_progress: bool) -> Result<bool, Violation> {
     if action == DowngradeAction::Cancel {
-        return Ok(false);
+        return Ok(in_progress && answer.is_err());
     }
     // While one is in progress, the cluster's version is 3.6, from which none leads to 3.6.
     let is_target = match answer {
