@@ -8,15 +8,12 @@ use std::time::Duration;
 
 const SETTLE_LIMIT: Duration = Duration::from_secs(20);
 
-/// What a member says of itself.
 pub fn status(member: &Member) -> Value {
-    let text = etcdctl::stdout(member.client, &["endpoint", "status", "-w", "json"]);
-    let all: Value = serde_json::from_str(&text).expect("JSON");
-    all[0]["Status"].clone()
+    etcdctl::status(member.client)
 }
 
 pub fn id(member: &Member) -> u64 {
-    status(member)["header"]["member_id"].as_u64().expect("a number")
+    etcdctl::id(member.client)
 }
 
 fn leader(member: &Member) -> u64 {

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::process::{self, Finished};
 
 /// etcdctl itself gives up after 5 seconds.
@@ -20,4 +22,15 @@ pub fn stdout(member: SocketAddr, words: &[&str]) -> String {
     let finished = run(member, words, b"");
     assert_eq!(finished.code, 0, "{words:?}: {}", finished.text());
     String::from_utf8_lossy(&finished.stdout).into_owned()
+}
+
+/// What a member says of itself.
+pub fn status(member: SocketAddr) -> Value {
+    let text = stdout(member, &["endpoint", "status", "-w", "json"]);
+    let all: Value = serde_json::from_str(&text).expect("JSON");
+    all[0]["Status"].clone()
+}
+
+pub fn id(member: SocketAddr) -> u64 {
+    status(member)["header"]["member_id"].as_u64().expect("a number")
 }

@@ -9,6 +9,7 @@
 // Every test program compiles this module for itself and uses a part of it.
 #![allow(dead_code)]
 
+pub mod authority;
 pub mod cluster;
 pub mod etcdctl;
 pub mod http;

@@ -1,6 +1,6 @@
 //! Discovery services that speak TLS, one of them behind a proxy.
 
-use crate::authority::Authority;
+use crate::support::authority::Authority;
 use crate::support::cluster::{Cluster, Member, READY_LIMIT};
 use crate::support::process::{self, Process};
 use crate::support::{self, http, poll, ports};

@@ -1,6 +1,6 @@
 //! Certificates from files.
 
-use super::authority::Authority;
+use super::support::authority::Authority;
 use super::{Secure, assert_fails, https, logs, prepare, start, wait_logged, wait_put_get};
 use std::ffi::OsString;
 use std::fs;

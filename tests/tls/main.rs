@@ -3,7 +3,6 @@
 #![cfg(not(madsim))]
 #![allow(clippy::disallowed_methods)] // the tests live in the real world
 
-mod authority;
 mod automatic;
 mod discovery;
 mod files;
