@@ -103,7 +103,10 @@ impl MemberLinks for Links {
         for member in others {
             let mut remote = self.caller.remote(member);
             let heard = self.heard_urls.get(&member).into_iter().flatten();
-            let heard: Vec<_> = heard.filter(|url| !remote.urls.contains(url)).cloned().collect();
+            // Nobody talks a member out of TLS.
+            let needs_tls = !remote.urls.is_empty() && remote.urls.iter().all(MemberUrl::is_secure);
+            let is_new = |url: &&MemberUrl| !remote.urls.contains(url) && (url.is_secure() || !needs_tls);
+            let heard: Vec<_> = heard.filter(is_new).cloned().collect();
             if !heard.is_empty() {
                 let known = std::iter::repeat_n(std::mem::take(&mut remote.urls), KNOWN_FIRST);
                 remote.urls = known.flatten().chain(heard).collect();
@@ -316,6 +319,21 @@ mod tests {
             assert_eq!(fixture.dialled(6), (vec![5], vec![9, 1]), "its own move is told");
             fixture.move_member(5, 1);
             assert_eq!(fixture.dialled(6), (vec![5], vec![1]));
+        });
+    }
+
+    #[test]
+    fn a_member_with_tls_is_not_dialled_without_it() {
+        block_on(async {
+            let mut fixture = Fixture::new();
+            let secure = |port: u16| url(port).replace("http", "https");
+            let with_tls = Member {
+                peer_urls: vec![secure(2)],
+                ..member(6, 2)
+            };
+            fixture.change(vec![Change::Add(with_tls)]);
+            fixture.links.hear_urls(MemberId(6), &[url(3), secure(4)]);
+            assert_eq!(fixture.dialled(6).0, [2, 2, 2, 4]);
         });
     }
 
