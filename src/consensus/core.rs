@@ -8,6 +8,7 @@
 //! followed by a draw of our own.
 
 mod collect;
+mod elections;
 mod members;
 
 pub use super::outputs::{Leadership, LogWrite, Outputs, ReadContext, Restore};
@@ -18,7 +19,7 @@ use super::log_fetches::Stretch;
 use super::log_store::LogStore;
 use super::promises::{self, OlderCopy, Persisted, Promises};
 use super::read_questions::ReadQuestions;
-use super::start_check::{LogEnd, StartCheck, Word};
+use super::start_check::{StartCheck, Word};
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::limits::sizes;
 use crate::mutants::{self, Mutant};
@@ -64,6 +65,8 @@ pub struct Core {
     timing: Timing,
     draw: Box<dyn FnMut(u64) -> u64>,
     drawn: (Leadership, StateRole, usize),
+    /// The ticks until this member stands for election because another one has come into reach.
+    stands_in: Option<u64>,
     write_number: u64,
     persisted_write: u64,
     applied: LogIndex,
@@ -106,6 +109,7 @@ impl Core {
             timing,
             draw,
             drawn: (Leadership::default(), StateRole::Follower, 0),
+            stands_in: None,
             write_number: 0,
             persisted_write: 0,
             applied,
@@ -190,6 +194,9 @@ impl Core {
         if self.is_restoring() || (wins_alone && self.persisted_write != self.write_number) {
             return;
         }
+        if self.stands_now() {
+            self.campaign();
+        }
         self.raw.tick();
         self.confirm_questions();
         self.draw_election_timeout();
@@ -225,29 +232,11 @@ impl Core {
             self.is_older_copy |= compared.is_err();
             compared?;
         }
+        if matches!(word, Word::Remembers(_)) {
+            self.come_into_reach();
+        }
         self.start_check.hear(member, word);
         Ok(())
-    }
-
-    fn log_end(&self) -> LogEnd {
-        let log = &self.raw.raft.raft_log;
-        (log.last_term(), log.last_index())
-    }
-
-    /// Whether the next tick would start an election in which this member may not yet vote for itself.
-    fn is_held_back(&self) -> bool {
-        let raft = &self.raw.raft;
-        raft.state != StateRole::Leader
-            && raft.election_elapsed + 1 >= raft.randomized_election_timeout()
-            && !self.start_check.may_vote_for(self.log_end())
-    }
-
-    /// Starts an election at once.
-    pub fn campaign(&mut self) {
-        if let Err(error) = self.raw.campaign() {
-            tracing::warn!(%error, "cannot stand for election");
-        }
-        self.draw_election_timeout();
     }
 
     /// Takes a message from a peer. It is dropped if raft refuses it or must not see it: the sender repeats what matters.
@@ -460,23 +449,6 @@ impl Core {
         }
         self.raw.store().end_fetched();
         self.draw_election_timeout();
-    }
-
-    /// Draws the election timeout again whenever raft may have reset it. Raft resets it with every change of term, role or
-    /// leader.
-    fn draw_election_timeout(&mut self) {
-        let (leadership, role) = (self.leadership(), self.raw.raft.state);
-        let (old_leadership, old_role, ticks) = self.drawn;
-        if ticks != 0 && (leadership, role) == (old_leadership, old_role) {
-            if self.raw.raft.randomized_election_timeout() != ticks {
-                self.raw.raft.set_randomized_election_timeout(ticks);
-            }
-            return;
-        }
-        let election_ticks = self.timing.election_ticks();
-        let ticks = election_ticks + (self.draw)(election_ticks as u64) as usize;
-        self.raw.raft.set_randomized_election_timeout(ticks);
-        self.drawn = (leadership, role, ticks);
     }
 }
 

@@ -12,6 +12,8 @@ pub mod commands;
 mod commit_news;
 mod convert;
 pub mod core;
+#[cfg(test)]
+mod election_tests;
 pub mod inbox;
 pub mod links;
 mod log_fetches;

@@ -70,6 +70,7 @@ impl Consensus {
         for (from, answer) in greetings {
             // The connection may have been closed.
             let _ = answer.send(self.core.recollection(from));
+            self.core.come_into_reach();
         }
         for (member, word) in words {
             self.note_connection(member, &word);
