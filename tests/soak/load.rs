@@ -24,7 +24,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(1);
 /// A look is repeated until a member answers.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 const PAGE: i64 = 1_000;
-/// Between two puts of a writer: the machine is the operator's too.
+/// The interval between puts of a writer: the machine is the operator's too.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What is known of a key.
