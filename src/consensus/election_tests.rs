@@ -1,6 +1,6 @@
 //! Elections after members have come into each other's reach.
 
-use super::testing::{Cluster, ELECTION_TICKS};
+use super::testing::{Cluster, ELECTION_TICKS, TestMember};
 
 /// Three members whose election timeouts are as long as can be; member 1 leads and is then cut off with all others.
 fn apart() -> Cluster {
@@ -51,5 +51,17 @@ fn a_member_that_comes_into_reach_of_a_leader_does_not_stand() {
     assert_eq!(cluster.leaders(), [1]);
     for id in [1, 2, 3] {
         assert_eq!(cluster.member(id).term(), term);
+    }
+}
+
+#[test]
+fn a_member_without_a_vote_does_not_stand() {
+    for voters in [&[1, 2, 3][..], &[]] {
+        let mut member = TestMember::new(4, voters, Box::new(|_| 0));
+        member.core.come_into_reach();
+        for _ in 0..4 * ELECTION_TICKS {
+            member.core.tick();
+            assert!(member.collect().is_empty() && !member.leads(), "{voters:?}");
+        }
     }
 }

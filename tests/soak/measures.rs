@@ -10,11 +10,11 @@ use crate::support::cluster::Member;
 const JUDGED_FROM: Duration = Duration::from_mins(10);
 /// No member ever takes more.
 const BUDGET: Taken = Taken {
-    memory_mb: 400,
-    descriptors: 400,
-    disk_mb: 700,
+    memory_mb: 200,
+    descriptors: 200,
+    disk_mb: 300,
 };
-/// What the last third may take beyond half as much again as the second third.
+/// What the last third may take beyond a quarter more than the second third.
 const SLACK: Taken = Taken {
     memory_mb: 32,
     descriptors: 32,
@@ -99,9 +99,9 @@ impl Measures {
         let earlier = self.between(length / 3, length * 2 / 3);
         let later = self.between(length * 2 / 3, Duration::MAX);
         let limit = Taken {
-            memory_mb: earlier.memory_mb * 3 / 2 + SLACK.memory_mb,
-            descriptors: earlier.descriptors * 3 / 2 + SLACK.descriptors,
-            disk_mb: earlier.disk_mb * 3 / 2 + SLACK.disk_mb,
+            memory_mb: earlier.memory_mb * 5 / 4 + SLACK.memory_mb,
+            descriptors: earlier.descriptors * 5 / 4 + SLACK.descriptors,
+            disk_mb: earlier.disk_mb * 5 / 4 + SLACK.disk_mb,
         };
         assert!(
             later.is_within(limit),

@@ -25,10 +25,11 @@ enum Deed {
     MoveLeader,
     RenewCertificates,
     ReplaceAuthority,
+    Compact,
 }
 
 impl Deed {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Kill,
         Self::Restart,
         Self::Replace,
@@ -36,6 +37,7 @@ impl Deed {
         Self::MoveLeader,
         Self::RenewCertificates,
         Self::ReplaceAuthority,
+        Self::Compact,
     ];
 }
 
@@ -54,12 +56,7 @@ pub struct Operator {
 impl Operator {
     /// Starts the members, with certificates towards each other.
     pub fn start(seed: u64) -> Self {
-        let flags = [
-            "--auto-compaction-mode=revision",
-            "--auto-compaction-retention=1000",
-            "--snapshot-count=2000",
-            "--peer-client-cert-auth",
-        ];
+        let flags = ["--snapshot-count=2000", "--peer-client-cert-auth"];
         let mut cluster = Cluster::prepare(&support::callboard_bin(), &ports::free(2 * MEMBERS), &flags);
         let authority = Authority::new(cluster.directory(), "authority-0");
         let trusted = cluster.directory().join("trusted.ca");
@@ -142,6 +139,7 @@ impl Operator {
             Deed::MoveLeader => self.move_leader(number),
             Deed::RenewCertificates => self.sign_all(),
             Deed::ReplaceAuthority => self.replace_authority(),
+            Deed::Compact => self.compact(number),
         }
         *self.counts.entry(deed).or_default() += 1;
         self.pause(2_000);
@@ -201,6 +199,14 @@ impl Operator {
                 etcdctl::run(member.client, &["move-leader", &format!("{target:x}")], b"");
             }
         }
+    }
+
+    /// By hand: no process lives long enough for a member to do it by itself.
+    fn compact(&self, number: usize) {
+        let member = self.cluster.members[number].client;
+        let revision = etcdctl::status(member)["header"]["revision"].to_string();
+        let compacted = etcdctl::run(member, &["compact", &revision], b"");
+        assert_eq!(compacted.code, 0, "{}", compacted.text());
     }
 
     fn sign_all(&self) {

@@ -14,19 +14,22 @@ const STANDS_WITHIN_TICKS: u64 = 3 * TICKS_PER_HEARTBEAT as u64;
 impl Core {
     /// Another member can be reached, or reaches this one, from now on.
     pub fn come_into_reach(&mut self) {
-        if self.timing.pre_vote && self.has_no_leader() && self.stands_in.is_none() {
+        if self.timing.pre_vote && self.wants_leader() && self.stands_in.is_none() {
             self.stands_in = Some(1 + (self.draw)(STANDS_WITHIN_TICKS));
         }
     }
 
-    fn has_no_leader(&self) -> bool {
+    /// Whether it has a vote and no leader.
+    fn wants_leader(&self) -> bool {
         let raft = &self.raw.raft;
-        raft.leader_id == 0 && matches!(raft.state, StateRole::Follower | StateRole::PreCandidate)
+        raft.promotable()
+            && raft.leader_id == 0
+            && matches!(raft.state, StateRole::Follower | StateRole::PreCandidate)
     }
 
     /// Whether this tick is the one at which it stands because another member has come into reach.
     pub(super) fn stands_now(&mut self) -> bool {
-        if !self.has_no_leader() {
+        if !self.wants_leader() {
             self.stands_in = None;
         }
         self.stands_in = self.stands_in.map(|ticks| ticks - 1);
