@@ -201,7 +201,7 @@ impl Operator {
         }
     }
 
-    /// By hand: no process lives long enough for a member to do it by itself.
+    /// By hand: no process lives long enough to compact automatically.
     fn compact(&self, number: usize) {
         let member = self.cluster.members[number].client;
         let revision = etcdctl::status(member)["header"]["revision"].to_string();
