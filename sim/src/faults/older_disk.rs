@@ -11,10 +11,13 @@ pub async fn strike(stage: &mut Stage) {
     // A start that does not count yet leaves its name to the next one, so the copy would make the same start.
     let counts = stage.cluster.takes_part(victim);
     let copied = stage.cluster.start_of(victim);
+    // The only voter has nobody to ask. A copy of its disk from that time cannot know that there are others now.
+    let views = stage.cluster.views(victim);
+    let is_alone = views.is_none_or(|views| views.load().cluster.conf_state.voters.len() < 2);
     if !stage.cluster.kill(victim).await {
         return;
     }
-    if !counts || !stage.cluster.is_idle(victim) || !stage.cluster.copy_disk(victim) {
+    if !counts || is_alone || !stage.cluster.is_idle(victim) || !stage.cluster.copy_disk(victim) {
         return stage.restart(victim);
     }
     stage.wait(10, 200).await;
