@@ -386,11 +386,7 @@ impl Core {
         let log = &self.raw.raft.raft_log;
         let index = self.applied.0.min(log.persisted).min(log.committed);
         if index > log.applied {
-            let was_changing = self.is_changing_members();
             self.raw.advance_apply_to(index);
-            if was_changing && !self.is_changing_members() {
-                self.tell_commit();
-            }
         }
     }
 

@@ -57,27 +57,6 @@ fn one_change_at_a_time_and_each_is_taken_up_once_it_is_applied() {
 }
 
 #[test]
-fn who_is_removed_does_not_know_before_the_others() {
-    let mut cluster = led_by_one(3);
-    // The others have it on disk, so it is committed, and the leader cannot apply it yet.
-    cluster.stuck.insert(1);
-    assert!(propose(&mut cluster, 1, &change(Change::Remove(3))));
-    cluster.settle();
-    let removal = cluster.member(1).core.last_index();
-    assert_eq!(cluster.member(1).core.committed(), removal);
-    cluster.pass(3 * ELECTION_TICKS);
-    assert!(cluster.member(3).core.committed() < removal);
-    cluster.stuck.clear();
-    cluster.settle();
-    assert_eq!(conf_state(&mut cluster, 1).voters, [1, 2]);
-    assert_eq!(conf_state(&mut cluster, 2).voters, [1, 2]);
-    assert!(
-        cluster.member(3).core.committed() < removal,
-        "it is told by those that refuse it"
-    );
-}
-
-#[test]
 fn what_the_state_refuses_changes_nothing_for_raft() {
     let mut cluster = led_by_one(2);
     assert!(propose(&mut cluster, 1, &change(Change::Remove(9))));

@@ -10,7 +10,6 @@ use crate::mutants::{self, Mutant};
 use crate::proto::peer;
 use crate::state::CommittedEntry;
 use crate::storage::log::Cut;
-use raft::StateRole;
 use raft::eraftpb::{ConfState, Message};
 
 impl Core {
@@ -111,24 +110,15 @@ impl Core {
         }
     }
 
-    /// A leader's messages say up to which entry its log is on its own disk. They tell the commit of a membership change only once
-    /// the leader has applied it: a member that is removed must not be the only one to know, since it would be gone, and the others
-    /// would still need its vote.
+    /// A leader's messages say up to which entry its log is on its own disk.
     fn send(&mut self, messages: Vec<Message>) {
         let log = &self.raw.raft.raft_log;
-        let leads = self.raw.raft.state == StateRole::Leader;
-        let told_max = if leads && self.is_changing_members() && !mutants::active(Mutant::RemovalToldFirst) {
-            self.raw.raft.pending_conf_index - 1
-        } else {
-            u64::MAX
-        };
         let index = log.persisted;
         let term = log.term(index).unwrap_or(0);
         self.outputs.send.extend(messages.into_iter().map(|message| {
             let says = is_of_leader(message.msg_type) && message.term == self.raw.raft.term;
             let mut message = convert::message_to_wire(message);
             if says {
-                message.commit = message.commit.min(told_max);
                 (message.persisted_index, message.persisted_term) = (index, term);
             }
             message
