@@ -146,7 +146,7 @@ fn announce(before: &Cluster, after: &Cluster) {
             Some(_) => {}
         }
     }
-    if before.downgrade_target != after.downgrade_target && !after.downgrade_target.is_empty() {
+    if after.is_downgrading() && before.downgrade_target != after.downgrade_target {
         tracing::info!(
             target_version = after.downgrade_target,
             server_version = version::SERVER,

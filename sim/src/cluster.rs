@@ -24,6 +24,7 @@ use callboard::storage::log::LogDatabase;
 use callboard::storage::state::StateDatabase;
 use certificates::Certificates;
 use madsim::runtime::{Handle, NodeHandle};
+use process::Machine;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
@@ -42,7 +43,6 @@ pub struct Cluster {
     pub clients: Vec<IpAddr>,
     /// The members' quota; None if it is never reached.
     pub quota_bytes: Option<u64>,
-    /// Whether members use TLS between each other.
     peer_tls: PeerTls,
     places: PeerPlaces,
     /// If members have certificates that an authority has signed.
@@ -134,7 +134,7 @@ impl Cluster {
         let runtime = Handle::current();
         let (exits, exited) = mpsc::unbounded_channel();
         let mut members = Vec::new();
-        let places = PeerPlaces::new(options.members, options.peer_tls != PeerTls::None);
+        let places = PeerPlaces::new(options.members, options.peer_tls.is_secure());
         let certificates = (options.peer_tls == PeerTls::Signed)
             .then(|| Certificates::issue(&scratch.join("certificates"), options.members));
         for number in 0..options.members {
@@ -146,14 +146,19 @@ impl Cluster {
                 ..Process::default()
             }));
             let (shared, exits) = (Arc::clone(&process), exits.clone());
-            let (own_options, flags_directory, places) = (options.clone(), directory.clone(), places.clone());
+            let machine = Machine {
+                number,
+                directory: directory.clone(),
+                options: options.clone(),
+                places: places.clone(),
+                files: certificates.as_ref().map(|all| all.files(number)),
+            };
             let node = runtime
                 .create_node()
                 .name(&name)
                 .init(move || {
                     let mut process = lock(&shared);
-                    let mut config =
-                        process::member_config(&own_options, number, &flags_directory, &places, &process);
+                    let mut config = machine.config(&process);
                     config.force_new_cluster = std::mem::take(&mut process.is_forced);
                     drop(process);
                     let life = process::live(config, engine.clone(), Arc::clone(&shared));
@@ -185,10 +190,10 @@ impl Cluster {
             certificates: certificates.map(Rc::new),
             runtime,
         });
-        let is_secure = options.peer_tls != PeerTls::None;
-        cluster
-            .world
-            .count("clusters with TLS between members", u64::from(is_secure));
+        cluster.world.count(
+            "clusters with TLS between members",
+            u64::from(options.peer_tls.is_secure()),
+        );
         madsim::task::spawn_local(Self::reap(Rc::downgrade(&cluster), exited));
         cluster
     }

@@ -212,6 +212,10 @@ pub enum PeerTls {
 }
 
 impl PeerTls {
+    pub fn is_secure(self) -> bool {
+        self != Self::None
+    }
+
     fn draw(seed: u64, faults: &[FaultKind]) -> Self {
         let mut random = RandomStream::of(seed, "tls");
         if !random.chance(20) {

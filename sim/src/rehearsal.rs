@@ -17,12 +17,11 @@ use crate::trace::Trace;
 use crate::workloads::election::Election;
 use crate::workloads::lease::LeaseHolders;
 use crate::workloads::lock::Contenders;
-use crate::workloads::move_leader::Mover;
 use crate::workloads::quota::{self, Operator};
 use crate::workloads::replacement::Replacer;
 use crate::workloads::requests::Requesters;
 use crate::workloads::watch::Watchers;
-use crate::workloads::{self, corrupt_alarm, downgrade::Downgrader, renewal};
+use crate::workloads::{self, corrupt_alarm, downgrade, move_leader, renewal};
 use crate::world::{Recorder, World, elapsed};
 use crate::{audit, disk, epilogue, trials};
 use callboard::env::First;
@@ -151,8 +150,8 @@ async fn direct(options: &Options, story: Option<&Scenario>, world: &World, scra
     let contenders = Contenders::start(options, world);
     let election = Election::start(options, world);
     let requesters = Requesters::start(options, world);
-    let mover = Mover::start(options, world);
-    let downgrader = Downgrader::start(options, world);
+    let mover = move_leader::start(options, world);
+    let downgrader = downgrade::start(options, world);
     let replacer = Replacer::start(options, &cluster);
     renewal::start(options, &cluster);
     let play = Play {

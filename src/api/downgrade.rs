@@ -15,6 +15,7 @@ use crate::proto::log::command::Request;
 use crate::requests::Caller;
 use crate::state::machine::Outcome;
 use crate::version;
+use std::sync::Arc;
 use tonic::Status;
 
 pub async fn downgrade(
@@ -23,18 +24,22 @@ pub async fn downgrade(
     request: DowngradeRequest,
 ) -> Result<Body, Status> {
     let action = DowngradeAction::try_from(request.action).map_err(|_| EtcdError::UnknownMethod)?;
-    // What the answer names: the version before a downgrade begins, as etcd's does.
-    let mut cluster_version = view(backend, true).await?.cluster.version.clone();
-    match action {
+    let cluster_version = match action {
         DowngradeAction::Validate => {
             let target = target(&request)?;
-            let view = view(backend, false).await?;
-            if view.cluster.version.is_empty() {
+            let cluster = Arc::clone(&view(backend, false).await?.cluster);
+            if cluster.version.is_empty() {
                 return Err(EtcdError::ClusterVersionUnavailable.into());
             }
-            view.cluster.check_downgrade(&target).map_err(CallError::from)?;
+            cluster.check_downgrade(&target).map_err(CallError::from)?;
+            cluster.version.clone()
         }
-        DowngradeAction::Enable => set(backend, caller, target(&request)?).await?,
+        DowngradeAction::Enable => {
+            // The answer names the version from which the cluster goes down, as etcd's does.
+            let before = backend.view().cluster.version.clone();
+            set(backend, caller, target(&request)?).await?;
+            before
+        }
         DowngradeAction::Cancel => {
             // etcd confirms whatever happens. Here, what is confirmed is so: there is no downgrade in progress.
             match set(backend, caller, String::new()).await {
@@ -43,9 +48,9 @@ pub async fn downgrade(
                 }
                 outcome => outcome?,
             }
-            cluster_version.clone_from(&backend.view().cluster.version);
+            backend.view().cluster.version.clone()
         }
-    }
+    };
     let minor = cluster_version.rsplit_once('.').map_or("", |(minor, _)| minor);
     Ok(Body::message(&DowngradeResponse {
         header: Some(header(backend, backend.view().revision())),

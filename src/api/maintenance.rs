@@ -49,7 +49,7 @@ pub fn status(backend: &impl Backend, _: StatusRequest) -> Body {
         storage_version: view.cluster.storage_version().to_owned(),
         db_size_quota: sizes.quota_bytes,
         downgrade_info: Some(DowngradeInfo {
-            enabled: !view.cluster.downgrade_target.is_empty(),
+            enabled: view.cluster.is_downgrading(),
             target_version: view.cluster.downgrade_target.clone(),
         }),
     })

@@ -67,7 +67,7 @@ where
             plain(
                 StatusCode::OK,
                 Some("text/plain"),
-                is_downgrading(backend).to_string(),
+                backend.view().cluster.is_downgrading().to_string(),
             ),
         ),
         "/raft/probing" => probing(),
@@ -107,10 +107,6 @@ fn with_cluster_id(backend: &impl Backend, mut response: Response<Body>) -> Resp
     let id = HeaderValue::from_str(&id).expect("hexadecimal digits");
     response.headers_mut().insert(CLUSTER_ID, id);
     response
-}
-
-fn is_downgrading(backend: &impl Backend) -> bool {
-    !backend.view().cluster.downgrade_target.is_empty()
 }
 
 fn members(backend: &impl Backend) -> Response<Body> {

@@ -82,8 +82,11 @@ impl PeerCaller {
         let urls = urls_of(member).iter();
         // A member that has moved may not have applied its move when it is needed for the quorum that commits it.
         let mut own_urls = urls_of(self.own.member).to_vec();
-        let unknown = self.advertised.iter().filter(|url| !own_urls.contains(url));
-        own_urls.extend(unknown.cloned().collect::<Vec<_>>());
+        for url in &*self.advertised {
+            if !own_urls.contains(url) {
+                own_urls.push(url.clone());
+            }
+        }
         Remote {
             own: self.own,
             member,

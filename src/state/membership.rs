@@ -118,7 +118,7 @@ impl MembershipState {
     ) -> Result<(), ApplyError> {
         let mut cluster = (**self.cluster()).clone();
         if downgrade.target_version.is_empty() {
-            if cluster.downgrade_target.is_empty() {
+            if !cluster.is_downgrading() {
                 return Err(ApplyError::NoDowngrade);
             }
             cluster.version = downgrade.version_after;
@@ -198,10 +198,15 @@ impl Cluster {
         if version::downgrade_target(&self.version).as_deref() != Some(target) {
             return Err(ApplyError::InvalidDowngradeTarget);
         }
-        if !self.downgrade_target.is_empty() {
+        if self.is_downgrading() {
             return Err(ApplyError::DowngradeInProgress);
         }
         Ok(())
+    }
+
+    /// Whether a downgrade is in progress.
+    pub fn is_downgrading(&self) -> bool {
+        !self.downgrade_target.is_empty()
     }
 
     /// The version of etcd that can read the stored data: the cluster version, once there is one.

@@ -50,7 +50,12 @@ impl Certificates {
     }
 
     pub fn files(&self, member: usize) -> Files {
-        Files::of(self.directory.clone(), member)
+        let file = |extension: &str| self.directory.join(format!("m{}.{extension}", member + 1));
+        Files {
+            certificate: file("crt"),
+            key: file("key"),
+            authorities: file("ca"),
+        }
     }
 
     /// Adds an authority, which signs from now on, to what all members trust.
@@ -106,15 +111,6 @@ impl Certificates {
 }
 
 impl Files {
-    pub(super) fn of(directory: PathBuf, member: usize) -> Self {
-        let file = |extension: &str| directory.join(format!("m{}.{extension}", member + 1));
-        Self {
-            certificate: file("crt"),
-            key: file("key"),
-            authorities: file("ca"),
-        }
-    }
-
     /// What a member is started with.
     pub(super) fn flags(&self) -> [String; 4] {
         [

@@ -1,7 +1,8 @@
 //! A member's machine: its flags, its engines' options, and one run of its process.
 
 use super::addresses::{PeerPlaces, endpoint};
-use super::{End, Process, Trouble, certificates, lock};
+use super::certificates::Files;
+use super::{End, Process, Trouble, lock};
 use crate::disk;
 use crate::options::{Options, PeerTls};
 use callboard::bootstrap::{EngineOptions, StartError};
@@ -9,7 +10,7 @@ use callboard::config::{self, Invocation, Server};
 use callboard::node::member::{Ended, Member};
 use callboard::storage::state::StateOptions;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 /// The options of the members' storage engines.
@@ -91,53 +92,62 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
     }
 }
 
-/// The configuration from an operator's flags.
-pub(super) fn member_config(
-    options: &Options,
-    number: usize,
-    directory: &Path,
-    places: &PeerPlaces,
-    process: &Process,
-) -> Server {
-    let url = format!("http://{}", endpoint(number));
-    let peer_url = places.url(number, 0);
-    let cluster = match process.joined.as_slice() {
-        [] if !process.joins => places.founders(),
-        [] => places.initial_cluster(0..options.members),
-        joined => places.initial_cluster(joined.iter().copied()),
-    };
-    let flags = [
-        "callboard".to_owned(),
-        format!("--name=m{}", number + 1),
-        format!("--data-dir={}", directory.display()),
-        format!("--listen-client-urls={url}"),
-        format!("--advertise-client-urls={url}"),
-        format!("--listen-peer-urls={peer_url}"),
-        format!("--initial-advertise-peer-urls={peer_url}"),
-        format!("--peer-auto-tls={}", options.peer_tls == PeerTls::Automatic),
-        format!("--initial-cluster={cluster}"),
-        format!(
-            "--initial-cluster-state={}",
-            if process.joins { "existing" } else { "new" }
-        ),
-        format!("--snapshot-count={}", options.snapshot_count),
-        format!("--corrupt-check-time={}ms", options.hashes_ms),
-        format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),
-        format!(
-            "--feature-gates=InitialCorruptCheck={},CompactHashCheck={}",
-            options.initial_check,
-            options.hashes_ms > 0
-        ),
-        format!("--scrub-bytes-per-second={}", options.scrub_bytes_per_second),
-    ];
-    let files = (options.peer_tls == PeerTls::Signed).then(|| {
-        let files = certificates::Files::of(directory.with_file_name("certificates"), number);
-        files.flags()
-    });
-    let flags = flags.into_iter().chain(options.space.flags());
-    let flags = flags.chain(files.into_iter().flatten());
-    match config::parse(flags.map(OsString::from), [], |_| Err(String::new())) {
-        Ok(Invocation::Server(config)) => *config,
-        other => panic!("the flags of a simulated member are right: {other:?}"),
+/// A member's machine, as its operator sees it.
+pub(super) struct Machine {
+    pub number: usize,
+    pub directory: PathBuf,
+    pub options: Options,
+    pub places: PeerPlaces,
+    /// Its certificates, if an authority has signed them.
+    pub files: Option<Files>,
+}
+
+impl Machine {
+    /// The configuration of its next process, from an operator's flags.
+    pub fn config(&self, process: &Process) -> Server {
+        let Self {
+            number,
+            directory,
+            options,
+            places,
+            files,
+        } = self;
+        let url = format!("http://{}", endpoint(*number));
+        let peer_url = places.url(*number, 0);
+        let cluster = match process.joined.as_slice() {
+            [] if !process.joins => places.founders(),
+            [] => places.initial_cluster(0..options.members),
+            joined => places.initial_cluster(joined.iter().copied()),
+        };
+        let flags = [
+            "callboard".to_owned(),
+            format!("--name=m{}", number + 1),
+            format!("--data-dir={}", directory.display()),
+            format!("--listen-client-urls={url}"),
+            format!("--advertise-client-urls={url}"),
+            format!("--listen-peer-urls={peer_url}"),
+            format!("--initial-advertise-peer-urls={peer_url}"),
+            format!("--peer-auto-tls={}", options.peer_tls == PeerTls::Automatic),
+            format!("--initial-cluster={cluster}"),
+            format!(
+                "--initial-cluster-state={}",
+                if process.joins { "existing" } else { "new" }
+            ),
+            format!("--snapshot-count={}", options.snapshot_count),
+            format!("--corrupt-check-time={}ms", options.hashes_ms),
+            format!("--compact-hash-check-time={}ms", options.hashes_ms.max(1)),
+            format!(
+                "--feature-gates=InitialCorruptCheck={},CompactHashCheck={}",
+                options.initial_check,
+                options.hashes_ms > 0
+            ),
+            format!("--scrub-bytes-per-second={}", options.scrub_bytes_per_second),
+        ];
+        let flags = flags.into_iter().chain(options.space.flags());
+        let flags = flags.chain(files.iter().flat_map(Files::flags));
+        match config::parse(flags.map(OsString::from), [], |_| Err(String::new())) {
+            Ok(Invocation::Server(config)) => *config,
+            other => panic!("the flags of a simulated member are right: {other:?}"),
+        }
     }
 }

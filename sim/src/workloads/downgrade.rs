@@ -5,48 +5,22 @@ use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::options::Options;
 use crate::random::RandomStream;
+use crate::workloads::guest::Guest;
 use crate::world::World;
 use callboard::client::{Client, Error};
-use callboard::env::network;
 use callboard::etcd_errors::EtcdError;
 use callboard::proto::etcdserverpb::DowngradeRequest;
 use callboard::proto::etcdserverpb::downgrade_request::DowngradeAction;
-use madsim::runtime::Handle;
-use madsim::task::NodeId;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// The percentage of rehearsals.
 const SHARE: u64 = 15;
 
-/// The operator's machine.
-#[derive(Clone, Copy, Debug)]
-pub struct Downgrader(Option<NodeId>);
-
-impl Downgrader {
-    /// Starts it, in rehearsals that have one. Scenarios do not.
-    pub fn start(options: &Options, world: &World) -> Self {
-        let is_wanted = RandomStream::of(options.seed, "downgrader wanted").chance(SHARE);
-        if !is_wanted || options.operations == 0 {
-            return Self(None);
-        }
-        let (options, told) = (options.clone(), world.clone());
-        let node = Handle::current()
-            .create_node()
-            .name("downgrader")
-            .init(move || live(options.clone(), told.clone()))
-            .build();
-        world.name(node.id(), "downgrader");
-        network::settle(node.id(), Ipv4Addr::new(10, 0, 13, 1).into());
-        Self(Some(node.id()))
-    }
-
-    /// Switches the machine off.
-    pub fn leave(&self) {
-        if let Some(node) = self.0 {
-            Handle::current().kill(node);
-        }
-    }
+/// Starts the operator's machine.
+pub fn start(options: &Options, world: &World) -> Guest {
+    let address = Ipv4Addr::new(10, 0, 13, 1);
+    Guest::start("downgrader", SHARE, address, (options, world), live)
 }
 
 async fn live(options: Options, world: World) {

@@ -8,6 +8,7 @@ mod delete_range;
 pub mod downgrade;
 pub mod election;
 mod get;
+pub mod guest;
 pub mod lease;
 pub mod lock;
 pub mod move_leader;

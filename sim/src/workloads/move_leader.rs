@@ -5,46 +5,20 @@ use crate::checkers::{Violation, violation};
 use crate::clients;
 use crate::options::Options;
 use crate::random::RandomStream;
+use crate::workloads::guest::Guest;
 use crate::world::World;
 use callboard::client::Client;
-use callboard::env::network;
 use callboard::proto::etcdserverpb::{MemberListRequest, MoveLeaderRequest, StatusRequest};
-use madsim::runtime::Handle;
-use madsim::task::NodeId;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// The percentage of rehearsals.
 const SHARE: u64 = 30;
 
-/// The client that transfers the leadership.
-#[derive(Clone, Copy, Debug)]
-pub struct Mover(Option<NodeId>);
-
-impl Mover {
-    /// Starts it, in rehearsals that have one. Scenarios do not.
-    pub fn start(options: &Options, world: &World) -> Self {
-        let is_wanted = RandomStream::of(options.seed, "mover wanted").chance(SHARE);
-        if !is_wanted || options.operations == 0 {
-            return Self(None);
-        }
-        let (options, told) = (options.clone(), world.clone());
-        let node = Handle::current()
-            .create_node()
-            .name("mover")
-            .init(move || live(options.clone(), told.clone()))
-            .build();
-        world.name(node.id(), "mover");
-        network::settle(node.id(), Ipv4Addr::new(10, 0, 10, 1).into());
-        Self(Some(node.id()))
-    }
-
-    /// Switches the machine off.
-    pub fn leave(&self) {
-        if let Some(node) = self.0 {
-            Handle::current().kill(node);
-        }
-    }
+/// Starts the client that transfers the leadership.
+pub fn start(options: &Options, world: &World) -> Guest {
+    let address = Ipv4Addr::new(10, 0, 10, 1);
+    Guest::start("mover", SHARE, address, (options, world), live)
 }
 
 async fn live(options: Options, world: World) {

@@ -162,25 +162,15 @@ impl Operator {
         let url = self.cluster.next_peer_url(number);
         self.cluster.event(number, "! moves", &url);
         self.waits_for(number, "its new peer URL");
-        loop {
+        let update = async |client: &Client| {
             let request = MemberUpdateRequest {
                 id,
                 peer_ur_ls: vec![url.clone()],
             };
-            if self.client.member_update(request).await.is_ok() {
-                break;
-            }
-            if self.shared.is_over.get() {
-                // No other code starts it any more, and the others may need it for a quorum.
-                self.cluster.restart(number);
-            }
-            let members = self.members().await.unwrap_or_default();
-            let moved = members.iter().find(|member| member.peer_ur_ls.contains(&url));
-            if moved.is_some() {
-                break;
-            }
-            self.wait(100, 1_000).await;
-        }
+            client.member_update(request).await.is_ok()
+        };
+        let is_made = |members: &[Member]| members.iter().any(|member| member.peer_ur_ls.contains(&url));
+        self.change(number, update, is_made).await;
         self.wait(0, 5_000).await;
         self.cluster.relocate(number);
         self.waits_for(number, "its start at its new peer URL");
@@ -218,28 +208,30 @@ impl Operator {
             .map(|list| list.members)
     }
 
-    /// Removes a member. A removal may take effect at any time after the request, so it is requested until it has.
-    async fn remove(&mut self, number: usize, id: u64) {
-        self.waits_for(number, "its removal");
-        loop {
-            if self
-                .client
-                .member_remove(MemberRemoveRequest { id })
-                .await
-                .is_ok()
-            {
-                break;
-            }
+    /// Requests a change of a member until it is made: it may take effect at any time after the request.
+    async fn change(
+        &mut self,
+        number: usize,
+        request: impl AsyncFn(&Client) -> bool,
+        is_made: impl Fn(&[Member]) -> bool,
+    ) {
+        while !request(&self.client).await {
             if self.shared.is_over.get() {
                 // No other code starts it any more, and the others may need it for a quorum.
                 self.cluster.restart(number);
             }
-            let members = self.members().await;
-            if members.is_some_and(|members| members.iter().all(|member| member.id != id)) {
+            if self.members().await.is_some_and(|members| is_made(&members)) {
                 break;
             }
             self.wait(100, 1_000).await;
         }
+    }
+
+    async fn remove(&mut self, number: usize, id: u64) {
+        self.waits_for(number, "its removal");
+        let remove = async |client: &Client| client.member_remove(MemberRemoveRequest { id }).await.is_ok();
+        let is_made = |members: &[Member]| members.iter().all(|member| member.id != id);
+        self.change(number, remove, is_made).await;
         self.cluster.world.count("members removed", 1);
     }
 
