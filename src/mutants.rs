@@ -147,6 +147,8 @@ table! {
     ChunkGapsIgnored "chunk-gaps-ignored";
     /// Raft is not told of a membership change.
     ReconfigurationIgnored "reconfiguration-ignored";
+    /// A member may be the only one to know that it is removed.
+    RemovalToldFirst "removal-told-first";
     /// A removed member keeps running.
     RemovedStays "removed-stays";
     /// A removed member is admitted again.

@@ -135,6 +135,7 @@ const COUNTED: &[&str] = &[
     "trial: newcomer never starts",
     "trial: promoted apart",
     "trial: stranger needs a vote",
+    "trial: removed and gone",
     "trial: survivor",
 ];
 

@@ -8,6 +8,7 @@
 //! followed by a draw of our own.
 
 mod collect;
+mod commits;
 mod elections;
 mod members;
 
@@ -17,7 +18,7 @@ use super::admission::{self, Standing};
 use super::convert;
 use super::log_fetches::Stretch;
 use super::log_store::LogStore;
-use super::promises::{self, OlderCopy, Persisted, Promises};
+use super::promises::{self, OlderCopy, Persisted, Promises, is_of_leader};
 use super::read_questions::ReadQuestions;
 use super::start_check::{StartCheck, Word};
 use crate::ids::{LogIndex, MemberId, Term};
@@ -27,6 +28,7 @@ use crate::proto::peer;
 use crate::requests::{MemberProgress, RaftDetails, Successor};
 use crate::state::entry::FORMAT;
 use crate::storage::log::LogError;
+use commits::Commits;
 use raft::eraftpb::{Message, MessageType};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 use std::collections::VecDeque;
@@ -71,6 +73,7 @@ pub struct Core {
     persisted_write: u64,
     applied: LogIndex,
     held: VecDeque<Held>,
+    commits: Commits,
     outputs: Outputs,
     read_questions: ReadQuestions,
     promises: Promises,
@@ -114,6 +117,7 @@ impl Core {
             persisted_write: 0,
             applied,
             held: VecDeque::new(),
+            commits: Commits::new(applied),
             outputs: Outputs::default(),
             read_questions: ReadQuestions::default(),
             promises: Promises::default(),
@@ -277,9 +281,13 @@ impl Core {
         if message.msg_type == MessageType::MsgReadIndex {
             return self.take_question(message);
         }
+        let (says, term, commit) = (is_of_leader(message.msg_type), message.term, message.commit);
         match self.raw.step(message) {
             Ok(()) | Err(raft::Error::StepPeerNotFound | raft::Error::ProposalDropped) => {}
             Err(error) => tracing::warn!(%error, "raft refused a message"),
+        }
+        if says && term == self.raw.raft.term {
+            self.commits.hear(commit);
         }
         self.draw_election_timeout();
     }

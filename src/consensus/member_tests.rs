@@ -1,7 +1,7 @@
 //! Clusters of cores whose members change.
 
 use super::cluster_tests::led_by_one;
-use super::testing::{Cluster, ELECTION_TICKS};
+use super::testing::{Cluster, ELECTION_TICKS, TestMember};
 use crate::proto::log::command::Request;
 use crate::proto::log::member_change::Change;
 use crate::proto::log::{Command, Member, MemberChange};
@@ -54,6 +54,50 @@ fn one_change_at_a_time_and_each_is_taken_up_once_it_is_applied() {
     cluster.settle();
     assert!(cluster.member(1).core.is_single_voter());
     assert!(!propose(&mut cluster, 1, &MemberChange::default()));
+}
+
+#[test]
+fn who_is_removed_is_told_once_the_leaders_disk_knows() {
+    let mut cluster = led_by_one(3);
+    // The others have it on disk, so it is committed.
+    cluster.stuck.insert(1);
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(3))));
+    cluster.settle();
+    let removal = cluster.member(1).core.last_index();
+    assert_eq!(cluster.member(1).core.committed(), removal);
+    cluster.pass(ELECTION_TICKS);
+    for id in [2, 3] {
+        assert!(cluster.member(id).core.committed() < removal);
+    }
+    assert_eq!(conf_state(&mut cluster, 1).voters, [1, 2, 3]);
+    cluster.stuck.clear();
+    cluster.settle();
+    for id in [1, 2, 3] {
+        assert_eq!(conf_state(&mut cluster, id).voters, [1, 2]);
+    }
+}
+
+#[test]
+fn a_leader_does_not_take_up_its_own_removal_while_no_other_one_knows() {
+    let mut cluster = led_by_one(2);
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(1))));
+    let removal = cluster.member(1).core.last_index();
+    while cluster.member(1).core.committed() < removal {
+        for id in [1, 2] {
+            cluster.with(id, TestMember::persist);
+        }
+        cluster.deliver();
+    }
+    cluster.cut_off.insert(2);
+    cluster.pass(4 * ELECTION_TICKS);
+    assert!(!cluster.member(1).leads(), "it hears nobody");
+    assert_eq!(conf_state(&mut cluster, 1).voters, [1, 2]);
+    cluster.cut_off.clear();
+    cluster.pass(4 * ELECTION_TICKS);
+    assert!(cluster.member(2).leads());
+    for id in [1, 2] {
+        assert_eq!(conf_state(&mut cluster, id).voters, [2]);
+    }
 }
 
 #[test]

@@ -108,10 +108,17 @@ impl StartCheck {
     }
 
     fn hear_of_voters(&mut self, recollection: &Recollection) {
-        let is_newer = recollection.applied_index > self.voters_applied_index;
-        if is_newer && !recollection.voters.is_empty() && !mutants::active(Mutant::HeardVotersIgnored) {
-            self.voters = recollection.voters.iter().map(|id| MemberId(*id)).collect();
-            self.voters_applied_index = recollection.applied_index;
+        if !recollection.voters.is_empty() && !mutants::active(Mutant::HeardVotersIgnored) {
+            let voters = recollection.voters.iter().map(|id| MemberId(*id)).collect();
+            self.know_voters(voters, LogIndex(recollection.applied_index));
+        }
+    }
+
+    /// Takes in the voters of the log up to `applied`, unless newer ones are known.
+    pub fn know_voters(&mut self, voters: BTreeSet<MemberId>, applied: LogIndex) {
+        if applied.0 > self.voters_applied_index {
+            self.voters = voters;
+            self.voters_applied_index = applied.0;
         }
     }
 

@@ -274,7 +274,10 @@ impl Cluster {
                 }
                 self.with(id, TestMember::apply);
             }
-            if self.network.is_empty() {
+            let is_idle = |(id, member): (&u64, &TestMember)| {
+                member.committed.is_empty() && (member.writes.is_empty() || self.stuck.contains(id))
+            };
+            if self.network.is_empty() && self.members.iter().all(is_idle) {
                 return;
             }
             self.deliver();

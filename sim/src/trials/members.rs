@@ -142,6 +142,52 @@ pub async fn stranger_needs_a_vote(
     Ok(())
 }
 
+/// One of two members is removed. As soon as it has confirmed that, its machine is gone for good, and the other one loses power:
+/// that one must go on alone.
+pub async fn removed_and_gone(
+    cluster: &Rc<Cluster>,
+    options: &Options,
+    random: &mut RandomStream,
+) -> Result<(), Violation> {
+    let (leader, _) = calm(cluster).await?;
+    let removed = follower(cluster, leader, random);
+    let id = cluster.member_id(removed).unwrap_or_default();
+    let client = clients::connect([removed], Duration::from_secs(5));
+    let deadline = elapsed() + CHANGED_WITHIN;
+    // Nothing else tells that it is made: what the leader knows may be lost.
+    while client.member_remove(MemberRemoveRequest { id }).await.is_err() {
+        if elapsed() > deadline {
+            return violation(format!(
+                "not within {CHANGED_WITHIN:?}: a member of two removes itself"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(200)).await;
+    }
+    cluster.trouble(removed, Trouble::Replaced);
+    if let Some(lost) = cluster.cut_power(leader, random).await {
+        cluster.note_lost(leader, lost);
+    }
+    cluster.kill(removed).await;
+    cluster.wipe(removed);
+    cluster.restart(leader);
+    if !until(CHANGED_WITHIN, || cluster.leader() == Some(leader)).await {
+        let name = &cluster.members[leader].name;
+        return violation(format!(
+            "{name} is the only member, and does not lead within {CHANGED_WITHIN:?}"
+        ));
+    }
+    answers(cluster, leader, &Input::Put { key: 0 }).await?;
+    in_time(
+        CHANGED_WITHIN,
+        "a second member joins",
+        replacement::add(cluster, options, removed),
+    )
+    .await?;
+    cluster.end_trouble(removed);
+    calm(cluster).await?;
+    Ok(())
+}
+
 /// Removes a member, and waits until it has ended and has an empty disk.
 async fn emptied(cluster: &Rc<Cluster>, options: &Options, number: usize) -> Result<(), Violation> {
     let id = cluster.member_id(number).unwrap_or_default();

@@ -11,6 +11,7 @@
 //! | a voter is added that never starts | see `members` |
 //! | a learner is promoted while it is cut off | the others go on, and it votes once it hears of it |
 //! | the leader is gone, and only the vote of a member that has not heard of a newcomer is left | the newcomer leads |
+//! | one of two members is removed and gone at once, and the other one loses power | it leads alone |
 //! | all members die, and one is forced to go on alone | it has every acknowledged write, and the others join it |
 //! | the transfer of a snapshot is disturbed, in four ways | see `transfer` |
 
@@ -37,6 +38,8 @@ use std::time::Duration;
 const PERCENT: u64 = 35;
 /// Membership changes take long.
 const MEMBERS_PERCENT: u64 = 10;
+/// Few seeds have two members.
+const REMOVED_PERCENT: u64 = 50;
 /// Few seeds have logs that are short enough for this trial.
 const TRANSFER_PERCENT: u64 = 90;
 /// The members' election timeout, which is etcd's default.
@@ -94,6 +97,12 @@ pub async fn play(cluster: &Rc<Cluster>, options: &Options) -> Result<(), Violat
     {
         members::stranger_needs_a_vote(cluster, options, &mut random).await?;
         count("trial: stranger needs a vote");
+    }
+    if let Some(mut random) = drawn("trial: removed and gone", REMOVED_PERCENT)
+        && members == 2
+    {
+        members::removed_and_gone(cluster, options, &mut random).await?;
+        count("trial: removed and gone");
     }
     if let Some(mut random) = drawn("trial: survivor", MEMBERS_PERCENT)
         && members >= 2

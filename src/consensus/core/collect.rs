@@ -8,7 +8,6 @@ use crate::consensus::read_questions::without_superseded;
 use crate::ids::{LogIndex, Term};
 use crate::mutants::{self, Mutant};
 use crate::proto::peer;
-use crate::state::CommittedEntry;
 use crate::storage::log::Cut;
 use raft::eraftpb::{ConfState, Message};
 
@@ -19,6 +18,7 @@ impl Core {
             self.confirm_questions();
         }
         self.draw_election_timeout();
+        self.release_commits();
         while !self.has_failed() && self.raw.has_ready() {
             let mut ready = self.raw.ready();
             let messages = ready.take_messages();
@@ -31,6 +31,7 @@ impl Core {
             self.take_snapshot(&ready);
             self.take_entries(&mut ready);
             self.take_committed(ready.take_committed_entries());
+            self.release_commits();
             self.held.push_back(Held {
                 ready: ready.number(),
                 after_write: self.write_number,
@@ -63,6 +64,7 @@ impl Core {
             commit: raft.raft_log.committed.max(cut.index.0),
         };
         self.store().reset(cut, conf_state);
+        self.commits.replace(cut.index);
         assert!(self.outputs.restore.is_none(), "one snapshot at a time");
         self.outputs.restore = Some(Restore {
             number: self.write_number,
@@ -100,24 +102,17 @@ impl Core {
         });
     }
 
-    fn take_committed(&mut self, entries: Vec<raft::eraftpb::Entry>) {
-        for entry in entries {
-            self.outputs.committed.push(CommittedEntry {
-                index: LogIndex(entry.index),
-                term: Term(entry.term),
-                payload: convert::payload(entry),
-            });
-        }
-    }
-
-    /// A leader's messages say up to which entry its log is on its own disk.
+    /// A leader's messages say up to which entry its log is on its own disk. No message says more of the commit index than
+    /// others may know.
     fn send(&mut self, messages: Vec<Message>) {
         let log = &self.raw.raft.raft_log;
         let index = log.persisted;
         let term = log.term(index).unwrap_or(0);
+        let commit_max = self.told_commit_max();
         self.outputs.send.extend(messages.into_iter().map(|message| {
             let says = is_of_leader(message.msg_type) && message.term == self.raw.raft.term;
             let mut message = convert::message_to_wire(message);
+            message.commit = message.commit.min(commit_max);
             if says {
                 (message.persisted_index, message.persisted_term) = (index, term);
             }

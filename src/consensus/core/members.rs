@@ -72,13 +72,6 @@ impl Core {
             // A newer snapshot already contains the change.
             return Ok(());
         }
-        let raft = &mut self.raw.raft;
-        if change.step == Step::Remove(MemberId(raft.id)) && raft.state == StateRole::Leader {
-            // This member leads again after another leader proposed its removal. Raft cannot lead without being in its
-            // configuration.
-            raft.bcast_append();
-            raft.become_follower(raft.term, raft::INVALID_ID);
-        }
         let made = self.raw.apply_conf_change(&convert::conf_change(change.step));
         let mut made = made.map_or_else(
             |_| peer::ConfState::default(),
@@ -86,6 +79,7 @@ impl Core {
         );
         made.voters.sort_unstable();
         made.learners.sort_unstable();
+        self.start_check.know_voters(self.voters(), change.index);
         self.draw_election_timeout();
         if made == change.conf_state {
             Ok(())

@@ -1,0 +1,169 @@
+//! Committed entries on their way to the applier. A membership change waits here, with all that follows it, until this member's
+//! disk has the commit index.
+//!
+//! Who is removed is soon gone for good. If it alone knew of the commit, the others would still count its vote, and two of two
+//! could elect nobody for ever. So whatever tells it, a message with the commit index or the answer to a request, follows the
+//! write of the commit index to the disk of a member that stays. A member applies its own removal only after another member
+//! that leads has told it the commit index; if it leads itself, it hands over leadership first.
+
+use super::Core;
+use crate::consensus::convert;
+use crate::consensus::outputs::LogWrite;
+use crate::ids::{LogIndex, MemberId, Term};
+use crate::mutants::{self, Mutant};
+use crate::proto::log::command::Request;
+use crate::proto::log::member_change::Change;
+use crate::proto::log::{Command, MemberChange, MemberChangeRefusal};
+use crate::requests::Successor;
+use crate::state::entry::{EntryCommand, commands};
+use crate::state::{CommittedEntry, Payload};
+use raft::StateRole;
+use raft::eraftpb::Entry;
+use std::collections::VecDeque;
+
+/// Entries that are applied together. Only the first one may be a membership change.
+struct Batch {
+    /// For a membership change, the write that has its commit index.
+    after_write: Option<u64>,
+    removes_own: bool,
+    entries: Vec<CommittedEntry>,
+}
+
+impl Batch {
+    fn index(&self) -> u64 {
+        self.entries.first().map_or(0, |first| first.index.0)
+    }
+}
+
+/// See the head of the file.
+#[derive(Default)]
+pub(super) struct Commits {
+    waiting: VecDeque<Batch>,
+    /// The last entry that the applier was given.
+    given: u64,
+    /// The highest commit index that a leader has told this member.
+    heard: u64,
+}
+
+impl Commits {
+    pub(super) fn new(applied: LogIndex) -> Self {
+        Self {
+            given: applied.0,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn hear(&mut self, commit: u64) {
+        self.heard = self.heard.max(commit);
+    }
+
+    /// The state of a snapshot is newer than all that waits.
+    pub(super) fn replace(&mut self, snapshot: LogIndex) {
+        self.waiting.clear();
+        self.given = snapshot.0;
+    }
+
+    fn add(&mut self, entry: CommittedEntry, own: MemberId, write: Option<u64>) {
+        match self.waiting.back_mut() {
+            Some(batch) if write.is_none() => batch.entries.push(entry),
+            _ => self.waiting.push_back(Batch {
+                after_write: write,
+                removes_own: removes(&entry.payload, own),
+                entries: vec![entry],
+            }),
+        }
+    }
+}
+
+/// Whether an entry removes this member. A refused change does not.
+fn removes(payload: &Payload, member: MemberId) -> bool {
+    let Payload::Configuration(data) = payload else {
+        return false;
+    };
+    let is_removal = |command: &EntryCommand| match command {
+        EntryCommand::Read(Command {
+            request: Some(Request::MemberChange(change)),
+            ..
+        }) => is_removal_of(change, member),
+        _ => false,
+    };
+    commands(data.clone()).is_ok_and(|commands| commands.iter().any(is_removal))
+}
+
+fn is_removal_of(change: &MemberChange, member: MemberId) -> bool {
+    change.change == Some(Change::Remove(member.0)) && change.refusal() == MemberChangeRefusal::None
+}
+
+impl Core {
+    /// Takes in committed entries. Those that change the members have the commit index written.
+    pub(super) fn take_committed(&mut self, entries: Vec<Entry>) {
+        let own = MemberId(self.raw.raft.id);
+        let mut write = None;
+        for entry in entries {
+            let entry = CommittedEntry {
+                index: LogIndex(entry.index),
+                term: Term(entry.term),
+                payload: convert::payload(entry),
+            };
+            let changes_members = matches!(entry.payload, Payload::Configuration(_));
+            if changes_members && write.is_none() && !mutants::active(Mutant::RemovalToldFirst) {
+                write = Some(self.write_commit());
+            }
+            self.commits.add(entry, own, write.filter(|_| changes_members));
+        }
+    }
+
+    fn write_commit(&mut self) -> u64 {
+        self.write_number += 1;
+        let hard_state = self.store().hard_state();
+        self.outputs.write.push(LogWrite {
+            number: self.write_number,
+            entries: Vec::new(),
+            replaces_suffix: false,
+            hard_state: Some(hard_state),
+        });
+        self.write_number
+    }
+
+    /// The commit index that other members may know.
+    pub(super) fn told_commit_max(&self) -> u64 {
+        let raft = &self.raw.raft;
+        // A leader's last entry of an earlier term may be a membership change.
+        let waits = raft.state == StateRole::Leader && raft.pending_conf_index > self.commits.given;
+        if waits {
+            raft.pending_conf_index - 1
+        } else {
+            u64::MAX
+        }
+    }
+
+    /// Gives the applier what need not wait any more, and tells the others the commit index that they did not hear until now.
+    pub(super) fn release_commits(&mut self) {
+        let told_before = self.told_commit_max();
+        while let Some(batch) = self.commits.waiting.front() {
+            if batch
+                .after_write
+                .is_some_and(|write| write > self.persisted_write)
+            {
+                break;
+            }
+            if batch.removes_own && batch.index() > self.commits.heard && self.voters().len() > 1 {
+                if self.raw.raft.lead_transferee.is_none() {
+                    self.hand_over_leadership(Successor::Furthest);
+                }
+                break;
+            }
+            let Some(batch) = self.commits.waiting.pop_front() else {
+                break;
+            };
+            self.commits.given = batch
+                .entries
+                .last()
+                .map_or(self.commits.given, |last| last.index.0);
+            self.outputs.committed.extend(batch.entries);
+        }
+        if self.told_commit_max() > told_before {
+            self.tell_commit();
+        }
+    }
+}
