@@ -3,14 +3,10 @@
 use super::support::cluster::Cluster;
 use super::support::etcdctl::{self, stdout};
 use super::support::{callboard_bin, poll, ports};
-use super::{delete_all, put_many};
+use super::{HEAL_LIMIT, delete_all, insist, put_many};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
-
-/// Looks at the disk, merges, and three seconds of calm.
-const HEAL_LIMIT: Duration = Duration::from_mins(1);
 
 /// tmpfs file systems that are unmounted with this.
 struct Disks(Vec<PathBuf>);
@@ -101,7 +97,7 @@ fn full_by_puts(members: usize, megabytes: usize, value_bytes: usize) {
         all_run(&mut cluster);
         let first = cluster.members[0].client;
         let prefix = format!("round {round:03}");
-        let found = stdout(first, &["get", &prefix, "--prefix", "--keys-only", "--limit=1"]);
+        let found = insist(first, &["get", &prefix, "--prefix", "--keys-only", "--limit=1"]);
         assert!(found.starts_with(&prefix), "{found}");
         delete_all(first);
         heals(&cluster);
@@ -153,8 +149,10 @@ fn full_by_a_foreign_file() {
         }
     };
     poll::until(HEAL_LIMIT, refuses).expect("no space");
-    assert!(stdout(first, &["get", "round 000 key 0000000", "--keys-only"]).starts_with("round"));
-    stdout(first, &["del", "round 000 key 0000000"]);
+    let key = "round 000 key 0000000";
+    assert!(insist(first, &["get", key, "--keys-only"]).starts_with(key));
+    insist(first, &["del", key]);
+    assert_eq!(insist(first, &["get", key]), "");
     all_run(&mut cluster);
     // The same after a restart on the full disk.
     cluster.members[0].kill();

@@ -142,8 +142,8 @@ pub async fn stranger_needs_a_vote(
     Ok(())
 }
 
-/// One of two members is removed. As soon as it has confirmed that, its machine is gone for good, and the other one loses power:
-/// that one must go on alone.
+/// One of two members is removed. As soon as it has confirmed that, or has ended, its machine is gone for good, and the other one
+/// loses power: that one must go on alone.
 pub async fn removed_and_gone(
     cluster: &Rc<Cluster>,
     options: &Options,
@@ -154,8 +154,9 @@ pub async fn removed_and_gone(
     let id = cluster.member_id(removed).unwrap_or_default();
     let client = clients::connect([removed], Duration::from_secs(5));
     let deadline = elapsed() + CHANGED_WITHIN;
-    // Nothing else tells that it is made: what the leader knows may be lost.
-    while client.member_remove(MemberRemoveRequest { id }).await.is_err() {
+    cluster.trouble(removed, Trouble::Replaced);
+    // What the leader knows may be lost, so it is not asked.
+    while !cluster.is_idle(removed) && client.member_remove(MemberRemoveRequest { id }).await.is_err() {
         if elapsed() > deadline {
             return violation(format!(
                 "not within {CHANGED_WITHIN:?}: a member of two removes itself"
@@ -163,7 +164,6 @@ pub async fn removed_and_gone(
         }
         madsim::time::sleep(Duration::from_millis(200)).await;
     }
-    cluster.trouble(removed, Trouble::Replaced);
     if let Some(lost) = cluster.cut_power(leader, random).await {
         cluster.note_lost(leader, lost);
     }
