@@ -139,6 +139,8 @@ table! {
     CertificatesReadInPlace "certificates-read-in-place";
     /// Certificates are read once.
     CertificatesKept "certificates-kept";
+    /// A connection with a revoked certificate is admitted.
+    RevokedAdmitted "revoked-admitted";
     /// A member's memory counts even if the member answers with a disk other than its own.
     AnswersUnchecked "answers-unchecked";
     /// A leader reports that it has transferred leadership without waiting for it.

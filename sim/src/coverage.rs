@@ -118,6 +118,7 @@ const COUNTED: &[&str] = &[
     "members moved",
     "certificates renewed",
     "certificate authorities replaced",
+    "revoked certificates tried",
     "processes of no member ended",
     "leadership moved",
     "downgrade requests judged",

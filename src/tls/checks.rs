@@ -6,6 +6,7 @@ use super::certificate::parse;
 use super::explain::Refused;
 use super::signatures::{verify_tls12, verify_tls13};
 use super::trust::Trust;
+use crate::mutants::{self, Mutant};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms};
@@ -59,7 +60,7 @@ impl Checks {
     }
 
     fn check(&self, end: &CertificateDer<'_>, rest: &[CertificateDer<'_>]) -> Result<(), Error> {
-        if !self.revoked.is_empty() {
+        if !self.revoked.is_empty() && !mutants::active(Mutant::RevokedAdmitted) {
             for certificate in std::iter::once(end).chain(rest) {
                 let serial = parse(certificate)?.raw_serial().to_vec();
                 if self.revoked.contains(&serial) {

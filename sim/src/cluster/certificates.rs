@@ -1,14 +1,14 @@
 //! The members' certificates towards each other, signed by an authority, in files. Each is valid for so short a time that a member
-//! which does not read its files again loses its connections.
+//! which does not read its files again loses its connections. Those that were replaced may be revoked.
 
 use super::member_address;
 use callboard::env;
 use callboard::tls::Settings;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,6 +24,10 @@ pub struct Certificates {
     members: usize,
     /// All that the members trust. The last one signs.
     authorities: RefCell<Vec<Authority>>,
+    /// The number of certificates that were issued, which is the serial number of the last one.
+    issued: Cell<u64>,
+    /// Serial numbers.
+    revoked: RefCell<Vec<u64>>,
 }
 
 /// A member's files.
@@ -31,6 +35,7 @@ pub struct Files {
     certificate: PathBuf,
     key: PathBuf,
     authorities: PathBuf,
+    revoked: PathBuf,
 }
 
 impl Certificates {
@@ -41,8 +46,11 @@ impl Certificates {
             directory: directory.to_owned(),
             members,
             authorities: RefCell::default(),
+            issued: Cell::default(),
+            revoked: RefCell::default(),
         };
         this.add_authority();
+        this.write_revoked();
         for member in 0..members {
             this.renew(member);
         }
@@ -55,6 +63,17 @@ impl Certificates {
             certificate: file("crt"),
             key: file("key"),
             authorities: file("ca"),
+            revoked: file("crl"),
+        }
+    }
+
+    /// The same with the certificate that a member had before its present one.
+    pub fn replaced(&self, member: usize) -> Files {
+        let before = |extension: &str| self.directory.join(format!("m{}.before.{extension}", member + 1));
+        Files {
+            certificate: before("crt"),
+            key: before("key"),
+            ..self.files(member)
         }
     }
 
@@ -66,7 +85,7 @@ impl Certificates {
             .distinguished_name
             .push(DnType::CommonName, format!("authority {number}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         valid_for(&mut params, AUTHORITY_VALID_FOR);
         let key = KeyPair::generate().expect("a key");
         let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
@@ -87,42 +106,85 @@ impl Certificates {
         let authorities = self.authorities.borrow();
         let all: String = authorities.iter().map(|authority| authority.pem()).collect();
         for member in 0..self.members {
-            write(&self.files(member).authorities, &all);
+            write(&self.files(member).authorities, all.as_bytes());
+        }
+    }
+
+    /// Revokes all certificates but the last ones of all members.
+    pub fn revoke_replaced(&self) {
+        let current = self.issued.get() - self.members as u64;
+        *self.revoked.borrow_mut() = (1..=current).collect();
+        self.write_revoked();
+    }
+
+    fn write_revoked(&self) {
+        let now = (UNIX_EPOCH + env::unix_time()).into();
+        let revoked = self.revoked.borrow();
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + AUTHORITY_VALID_FOR,
+            crl_number: SerialNumber::from(self.issued.get()),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let authorities = self.authorities.borrow();
+        let authority = authorities.last().expect("there is always one");
+        let list = list.signed_by(authority).expect("a list");
+        for member in 0..self.members {
+            write(&self.files(member).revoked, list.der());
         }
     }
 
     /// Gives a member another certificate and key.
     pub fn renew(&self, member: usize) {
+        let (files, replaced) = (self.files(member), self.replaced(member));
+        for (from, to) in [
+            (&files.certificate, &replaced.certificate),
+            (&files.key, &replaced.key),
+        ] {
+            if let Some(text) = env::read_file(from).expect("scratch files can be read") {
+                write(to, &text);
+            }
+        }
         let names = [member_address(member).to_string()];
         let mut params = CertificateParams::new(names).expect("an address");
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        self.issued.set(self.issued.get() + 1);
+        params.serial_number = Some(SerialNumber::from(self.issued.get()));
         valid_for(&mut params, VALID_FOR);
         let key = KeyPair::generate().expect("a key");
         let authorities = self.authorities.borrow();
         let authority = authorities.last().expect("there is always one");
         let certificate = params.signed_by(&key, authority).expect("a certificate");
-        let files = self.files(member);
-        write(&files.certificate, &certificate.pem());
-        write(&files.key, &key.serialize_pem());
+        write(&files.certificate, certificate.pem().as_bytes());
+        write(&files.key, key.serialize_pem().as_bytes());
     }
 }
 
 impl Files {
     /// What a member is started with.
-    pub(super) fn flags(&self) -> [String; 4] {
+    pub(super) fn flags(&self) -> [String; 5] {
         [
             format!("--peer-cert-file={}", self.certificate.display()),
             format!("--peer-key-file={}", self.key.display()),
             format!("--peer-trusted-ca-file={}", self.authorities.display()),
+            format!("--peer-crl-file={}", self.revoked.display()),
             "--peer-client-cert-auth".to_owned(),
         ]
     }
 
     /// The same, to dial with.
-    pub(super) fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         Settings {
             cert_file: text(&self.certificate),
@@ -140,6 +202,6 @@ fn valid_for(params: &mut CertificateParams, time: Duration) {
     params.not_after = (now + time).into();
 }
 
-fn write(path: &Path, text: &str) {
-    env::write_file(path, text.as_bytes()).expect("scratch files can be written");
+fn write(path: &Path, bytes: &[u8]) {
+    env::write_file(path, bytes).expect("scratch files can be written");
 }
