@@ -149,6 +149,8 @@ table! {
     ChunkGapsIgnored "chunk-gaps-ignored";
     /// Raft is not told of a membership change.
     ReconfigurationIgnored "reconfiguration-ignored";
+    /// A leader may be heard before its term is on its disk.
+    TermToldFirst "term-told-first";
     /// A member may be the only one to know that it is removed.
     RemovalToldFirst "removal-told-first";
     /// A removed member keeps running.

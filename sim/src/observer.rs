@@ -181,9 +181,11 @@ impl Seen {
         };
         // Begins at the last entry that could not change any more, so that each part overlaps the previous one.
         let low = self.indexes[number].max(1);
-        // A single member leads before its vote is on disk. A power loss may take the term with all entries written in it, and
-        // the term is then led again. Only applied entries are sure to be synced.
-        let last = if cluster.members.len() == 1 {
+        // Who is the only voter leads before its term is on disk. A power loss may take the term with all entries written in it,
+        // and the term is then led again. Only applied entries are sure to be synced.
+        let views = cluster.views(number);
+        let is_alone = views.is_some_and(|views| views.load().cluster.conf_state.voters.len() == 1);
+        let last = if is_alone {
             status.applied_index
         } else {
             status.last_index

@@ -71,6 +71,8 @@ pub struct Core {
     stands_in: Option<u64>,
     write_number: u64,
     persisted_write: u64,
+    /// The write that has the present term and vote.
+    term_write: u64,
     applied: LogIndex,
     held: VecDeque<Held>,
     commits: Commits,
@@ -115,6 +117,7 @@ impl Core {
             stands_in: None,
             write_number: 0,
             persisted_write: 0,
+            term_write: 0,
             applied,
             held: VecDeque::new(),
             commits: Commits::new(applied),

@@ -7,6 +7,7 @@ use crate::proto::log::member_change::Change;
 use crate::proto::log::{Command, Member, MemberChange};
 use crate::proto::peer;
 use crate::state::entry::ReadableCommands;
+use raft::eraftpb::MessageType;
 
 fn change(change: Change) -> MemberChange {
     MemberChange {
@@ -146,6 +147,36 @@ fn a_learner_has_no_vote_until_it_is_promoted() {
         committed + 1,
         "two of three are needed"
     );
+}
+
+#[test]
+fn who_leads_alone_is_heard_once_its_term_is_on_disk() {
+    let mut cluster = led_by_one(2);
+    assert!(propose(&mut cluster, 1, &change(Change::Remove(2))));
+    cluster.settle();
+    let learner = Member {
+        id: 3,
+        is_learner: true,
+        ..Member::default()
+    };
+    assert!(propose(&mut cluster, 1, &change(Change::Add(learner))));
+    cluster.settle();
+    let later_term = peer::Message {
+        r#type: MessageType::MsgHeartbeatResponse as i32,
+        from: 3,
+        to: 1,
+        term: cluster.member(1).term() + 1,
+        ..peer::Message::default()
+    };
+    cluster.with(1, |member| member.core.step(later_term));
+    assert!(!cluster.member(1).leads());
+    cluster.settle();
+    while !cluster.member(1).leads() {
+        cluster.tick(1);
+    }
+    assert!(cluster.network.is_empty(), "{:?}", cluster.network);
+    cluster.with(1, TestMember::persist);
+    assert!(!cluster.network.is_empty());
 }
 
 #[test]

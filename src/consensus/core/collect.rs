@@ -21,8 +21,7 @@ impl Core {
         self.release_commits();
         while !self.has_failed() && self.raw.has_ready() {
             let mut ready = self.raw.ready();
-            let messages = ready.take_messages();
-            self.send(messages);
+            let mut messages = ready.take_messages();
             for state in ready.take_read_states() {
                 if let Some(context) = ReadContext::from_bytes(&state.request_ctx) {
                     self.outputs.reads.push((context, LogIndex(state.index)));
@@ -32,10 +31,19 @@ impl Core {
             self.take_entries(&mut ready);
             self.take_committed(ready.take_committed_entries());
             self.release_commits();
+            // Who wins alone leads before its term is on disk. If others heard from it and it lost the term with its power, it would
+            // lead the same term again, with other entries.
+            let leads_unsaved = self.persisted_write < self.term_write;
+            let mut after_write = Vec::new();
+            if leads_unsaved && !mutants::active(Mutant::TermToldFirst) {
+                after_write.append(&mut messages);
+            }
+            self.send(messages);
+            after_write.append(&mut ready.take_persisted_messages());
             self.held.push_back(Held {
                 ready: ready.number(),
                 after_write: self.write_number,
-                messages: ready.take_persisted_messages(),
+                messages: after_write,
             });
             self.raw.advance_append_async(ready);
             self.release();
@@ -76,8 +84,10 @@ impl Core {
     fn take_entries(&mut self, ready: &mut raft::Ready) {
         let entries = ready.take_entries();
         let replaces_suffix = self.store().append(&entries);
+        let mut is_other_term = false;
         if let Some(hard_state) = ready.hs() {
             let hard_state = hard_state.clone();
+            is_other_term = hard_state.term != self.store().hard_state().term;
             self.store().set_hard_state(hard_state);
         }
         let is_restore = ready.snapshot().get_metadata().index > 0;
@@ -87,6 +97,9 @@ impl Core {
             return;
         }
         self.write_number += 1;
+        if is_other_term {
+            self.term_write = self.write_number;
+        }
         let mut hard_state = self.store().hard_state();
         if mutants::active(Mutant::VoteNotPersisted) {
             hard_state.vote = 0;
