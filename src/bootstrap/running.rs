@@ -12,7 +12,7 @@ use crate::tls::Connector;
 use std::time::Duration;
 
 /// A cluster as one of its members describes it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Running {
     /// Who says so.
     pub url: String,
@@ -69,13 +69,30 @@ impl Question<'_> {
         let request = MemberListRequest {
             linearizable: self.linearizable,
         };
-        let answer = ClusterClient::new(channel).member_list(request).await;
-        let response = answer.map_err(|status| status.message().to_owned())?.into_inner();
-        Ok(Running {
-            url: url.to_string(),
-            cluster: ClusterId(response.header.unwrap_or_default().cluster_id),
-            members: response.members.into_iter().map(from_wire).collect(),
-        })
+        let mut client = ClusterClient::new(channel);
+        let ask = async || {
+            let answer = client.member_list(request).await;
+            let response = answer.map_err(|status| status.message().to_owned())?.into_inner();
+            Ok(Running {
+                url: url.to_string(),
+                cluster: ClusterId(response.header.unwrap_or_default().cluster_id),
+                members: response.members.into_iter().map(from_wire).collect(),
+            })
+        };
+        twice_alike(ask).await
+    }
+}
+
+/// Asks until two answers in a row are equal. No checksum covers an answer, and who believed a damaged one would keep a cluster ID
+/// that nobody has.
+async fn twice_alike<T: PartialEq>(mut ask: impl AsyncFnMut() -> Result<T, String>) -> Result<T, String> {
+    let mut last = ask().await?;
+    loop {
+        let next = ask().await?;
+        if next == last {
+            return Ok(last);
+        }
+        last = next;
     }
 }
 
@@ -87,5 +104,21 @@ fn from_wire(member: etcdserverpb::Member) -> Member {
         client_urls: member.client_ur_ls,
         is_learner: member.is_learner,
         incarnation: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_damaged_answer_is_not_believed() {
+        let heard = async |answers: &[u64]| {
+            let mut answers = answers.iter().copied();
+            twice_alike(async || answers.next().ok_or_else(|| "none".to_owned())).await
+        };
+        assert_eq!(heard(&[7, 7]).await, Ok(7));
+        assert_eq!(heard(&[7, 9, 7, 7]).await, Ok(7));
+        assert_eq!(heard(&[9, 7]).await, Err("none".to_owned()));
     }
 }
