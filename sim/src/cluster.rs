@@ -14,7 +14,7 @@ use crate::checkers::Violation;
 use crate::disk::{self, Flip, Lost};
 use crate::options::{Options, PeerTls};
 use crate::random::RandomStream;
-use crate::world::World;
+use crate::world::{World, elapsed};
 use addresses::PeerPlaces;
 use callboard::env::{clock, network};
 use callboard::node::backend::MemberBackend;
@@ -64,8 +64,8 @@ struct Process {
     running: bool,
     /// The number of processes that were started before it.
     life: u64,
-    /// It was killed, and not all of it is gone yet.
-    dying: bool,
+    /// When it was killed or exited. Not all of it may be gone yet.
+    dying_since: Option<Duration>,
     /// It exited, and was not reaped yet.
     leaving: bool,
     /// When it was paused.
@@ -261,7 +261,7 @@ impl Cluster {
     fn thaw(&self, number: usize) {
         let member = &self.members[number];
         disk::thaw(&member.directory);
-        lock(&member.process).dying = false;
+        lock(&member.process).dying_since = None;
     }
 
     /// Asks a process to stop, as an operator does.
@@ -290,10 +290,17 @@ impl Cluster {
         process.running.then_some(process.life)
     }
 
-    /// Whether nothing is left of a member's process.
+    /// Whether nothing is left of a member's process. The code that killed it may not run any more.
     pub fn is_idle(&self, number: usize) -> bool {
         let process = lock(&self.members[number].process);
-        !process.running && !process.dying
+        let (since, is_reaped) = (process.dying_since, !process.leaving);
+        let is_gone = since.is_none_or(|since| is_reaped && elapsed() > since + DEATH);
+        let is_idle = !process.running && is_gone;
+        drop(process);
+        if is_idle && since.is_some() {
+            self.thaw(number);
+        }
+        is_idle
     }
 
     /// Whether all other members run and know which disk is this member's.
@@ -368,13 +375,6 @@ impl Cluster {
         lock(&self.members[number].process).backend.is_some()
     }
 
-    async fn wait_for_death(&self, number: usize) {
-        let is_there = |process: &Process| process.dying || process.leaving;
-        while is_there(&lock(&self.members[number].process)) {
-            madsim::time::sleep(DEATH).await;
-        }
-    }
-
     /// Ends a process and leaves its disk frozen.
     async fn end(&self, number: usize) -> bool {
         let member = &self.members[number];
@@ -386,7 +386,7 @@ impl Cluster {
         {
             let mut process = lock(&member.process);
             process.running = false;
-            process.dying = true;
+            process.dying_since = Some(elapsed());
             process.backend = None;
             process.log = None;
         }
@@ -397,12 +397,12 @@ impl Cluster {
 
     /// Starts a member's process, unless it runs.
     pub fn restart(&self, number: usize) -> bool {
+        if !self.is_idle(number) {
+            return false;
+        }
         let member = &self.members[number];
         {
             let mut process = lock(&member.process);
-            if process.running || process.dying {
-                return false;
-            }
             process.running = true;
             process.life += 1;
             process.stopping = false;

@@ -1,6 +1,6 @@
 //! Faults of the disks of members, and their repair.
 
-use super::{Cluster, Trouble, lock};
+use super::{Cluster, DEATH, Trouble, lock};
 use crate::disk::{self, Lost};
 use crate::random::RandomStream;
 use callboard::storage::directory::DataDirectory;
@@ -150,6 +150,12 @@ impl Cluster {
         disk::carry(one, &aside(one))?;
         disk::carry(other, one)?;
         disk::carry(&aside(one), other)
+    }
+
+    async fn wait_for_death(&self, number: usize) {
+        while !self.is_running(number) && !self.is_idle(number) {
+            madsim::time::sleep(DEATH).await;
+        }
     }
 }
 

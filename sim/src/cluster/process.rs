@@ -5,6 +5,7 @@ use super::certificates::Files;
 use super::{End, Process, Trouble, lock};
 use crate::disk;
 use crate::options::{Options, PeerTls};
+use crate::world::elapsed;
 use callboard::bootstrap::{EngineOptions, StartError};
 use callboard::config::{self, Invocation, Server};
 use callboard::node::member::{Ended, Member};
@@ -82,7 +83,7 @@ pub(super) async fn live(config: Server, engine: EngineOptions, process: Arc<Mut
     disk::freeze(&directory);
     let mut process = lock(&process);
     process.running = false;
-    process.dying = true;
+    process.dying_since = Some(elapsed());
     process.leaving = true;
     process.backend = None;
     process.log = None;
