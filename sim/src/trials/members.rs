@@ -7,6 +7,7 @@ use crate::cluster::{Cluster, Trouble};
 use crate::history::Input;
 use crate::options::Options;
 use crate::random::RandomStream;
+use crate::rehearsal;
 use crate::workloads::replacement;
 use crate::world::elapsed;
 use callboard::client::Client;
@@ -143,7 +144,7 @@ pub async fn stranger_needs_a_vote(
 }
 
 /// One of two members is removed. As soon as it has confirmed that, or has ended, its machine is gone for good, and the other one
-/// loses power: that one must go on alone.
+/// loses power: that one must go on alone, and a learner joins it.
 pub async fn removed_and_gone(
     cluster: &Rc<Cluster>,
     options: &Options,
@@ -177,14 +178,41 @@ pub async fn removed_and_gone(
         ));
     }
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
-    in_time(
-        CHANGED_WITHIN,
-        "a second member joins",
-        replacement::add(cluster, options, removed),
-    )
-    .await?;
+    let joining = replacement::add_learner(cluster, options, removed);
+    let id = in_time(CHANGED_WITHIN, "a learner joins", joining).await?;
+    loses_power_with_each_term(cluster, leader, random).await?;
+    let client = clients::connect([leader], Duration::from_secs(5));
+    let promote = async || client.member_promote(MemberPromoteRequest { id }).await.is_ok();
+    let votes = |members: &[Member]| members.iter().any(|member| member.id == id && !member.is_learner);
+    changed("the learner is promoted", &client, promote, votes).await?;
     cluster.end_trouble(removed);
     calm(cluster).await?;
+    Ok(())
+}
+
+/// The only voter leads before its term is on disk. It loses power about then, and leads again; the learner must not have heard of
+/// what was lost.
+async fn loses_power_with_each_term(
+    cluster: &Rc<Cluster>,
+    leader: usize,
+    random: &mut RandomStream,
+) -> Result<(), Violation> {
+    // The term and what follows it take so long that the learner could hear of them before.
+    callboard::env::set_disk_sync_us_max(400_000);
+    for _ in 0..5 {
+        if let Some(lost) = cluster.cut_power(leader, random).await {
+            cluster.note_lost(leader, lost);
+        }
+        cluster.restart(leader);
+        if !until(CHANGED_WITHIN, || cluster.leads(leader)).await {
+            let name = &cluster.members[leader].name;
+            return violation(format!(
+                "{name} is the only voter, and does not lead within {CHANGED_WITHIN:?}"
+            ));
+        }
+        madsim::time::sleep(Duration::from_millis(random.between(0, 500))).await;
+    }
+    rehearsal::fair_weather();
     Ok(())
 }
 
