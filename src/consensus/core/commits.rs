@@ -64,8 +64,9 @@ impl Commits {
     }
 
     fn add(&mut self, entry: CommittedEntry, own: MemberId, write: Option<u64>) {
+        let changes_members = matches!(entry.payload, Payload::Configuration(_));
         match self.waiting.back_mut() {
-            Some(batch) if write.is_none() => batch.entries.push(entry),
+            Some(batch) if !changes_members => batch.entries.push(entry),
             _ => self.waiting.push_back(Batch {
                 after_write: write,
                 removes_own: removes(&entry.payload, own),
@@ -147,7 +148,8 @@ impl Core {
             {
                 break;
             }
-            if batch.removes_own && batch.index() > self.commits.heard && self.voters().len() > 1 {
+            let is_told = batch.index() <= self.commits.heard && self.raw.raft.state != StateRole::Leader;
+            if batch.removes_own && !is_told && self.voters().len() > 1 {
                 if self.raw.raft.lead_transferee.is_none() {
                     self.hand_over_leadership(Successor::Furthest);
                 }
