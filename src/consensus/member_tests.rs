@@ -17,6 +17,15 @@ fn change(change: Change) -> MemberChange {
     }
 }
 
+/// Adds a learner.
+fn learner(id: u64) -> MemberChange {
+    change(Change::Add(Member {
+        id,
+        is_learner: true,
+        ..Member::default()
+    }))
+}
+
 fn propose(cluster: &mut Cluster, id: u64, change: &MemberChange) -> bool {
     let command = Command {
         origin: 7,
@@ -124,12 +133,7 @@ fn a_learner_has_no_vote_until_it_is_promoted() {
     let mut cluster = led_by_one(3);
     assert!(propose(&mut cluster, 1, &change(Change::Remove(3))));
     cluster.settle();
-    let learner = Member {
-        id: 4,
-        is_learner: true,
-        ..Member::default()
-    };
-    assert!(propose(&mut cluster, 1, &change(Change::Add(learner))));
+    assert!(propose(&mut cluster, 1, &learner(4)));
     cluster.settle();
     let made = conf_state(&mut cluster, 1);
     assert_eq!((made.voters, made.learners), (vec![1, 2], vec![4]));
@@ -154,12 +158,7 @@ fn who_leads_alone_is_heard_once_its_term_is_on_disk() {
     let mut cluster = led_by_one(2);
     assert!(propose(&mut cluster, 1, &change(Change::Remove(2))));
     cluster.settle();
-    let learner = Member {
-        id: 3,
-        is_learner: true,
-        ..Member::default()
-    };
-    assert!(propose(&mut cluster, 1, &change(Change::Add(learner))));
+    assert!(propose(&mut cluster, 1, &learner(3)));
     cluster.settle();
     let later_term = peer::Message {
         r#type: MessageType::MsgHeartbeatResponse as i32,

@@ -46,6 +46,11 @@ impl Step {
     }
 }
 
+/// Whether a change removes a member. A refused one does not.
+pub(crate) fn removes(change: &MemberChange, member: MemberId) -> bool {
+    change.change == Some(Change::Remove(member.0)) && change.refusal() == MemberChangeRefusal::None
+}
+
 /// See the head of the file.
 #[derive(Debug)]
 pub(crate) struct MembershipState {

@@ -1,12 +1,17 @@
 //! A full disk: the member refuses what does not fit, goes on, and takes writes again once there is room.
 
+use super::put_many;
 use super::support::cluster::Cluster;
 use super::support::etcdctl::{self, stdout};
 use super::support::{callboard_bin, poll, ports};
-use super::{HEAL_LIMIT, delete_all, insist, put_many};
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
+
+/// Looks at the disk, merges, and three seconds of calm.
+const HEAL_LIMIT: Duration = Duration::from_mins(1);
 
 /// tmpfs file systems that are unmounted with this.
 struct Disks(Vec<PathBuf>);
@@ -60,7 +65,33 @@ fn start(members: usize, megabytes: usize) -> Option<(Cluster, Disks)> {
     Some((cluster, disks))
 }
 
-fn addresses(cluster: &Cluster) -> Vec<std::net::SocketAddr> {
+/// Runs etcdctl until it succeeds, and returns what it printed then. On a full disk the engine may meet a write that does not fit
+/// at any time; then its member begins anew, and requests under way fail.
+fn insist(member: SocketAddr, arguments: &[&str]) -> String {
+    let mut is_again = false;
+    let run = || {
+        let finished = etcdctl::run(member, arguments, b"");
+        // An earlier attempt was carried out, though its answer was lost.
+        let is_done = is_again && finished.text().contains("required revision has been compacted");
+        is_again = true;
+        if finished.code == 0 || is_done {
+            Ok(String::from_utf8_lossy(&finished.stdout).into_owned())
+        } else {
+            Err(finished.text())
+        }
+    };
+    poll::until(HEAL_LIMIT, run).expect("reads, deletions and compactions go on")
+}
+
+/// Deletes everything and compacts all of the past.
+fn delete_all(member: SocketAddr) {
+    let deleted = insist(member, &["del", "", "--prefix", "-w", "json"]);
+    let deleted: serde_json::Value = serde_json::from_str(&deleted).expect("JSON");
+    let revision = deleted["header"]["revision"].to_string();
+    insist(member, &["compaction", &revision]);
+}
+
+fn addresses(cluster: &Cluster) -> Vec<SocketAddr> {
     cluster.members.iter().map(|member| member.client).collect()
 }
 

@@ -26,12 +26,9 @@ use std::time::Duration;
 
 use callboard::proto::etcdserverpb as pb;
 use futures_util::future::join_all;
-use support::etcdctl;
+use support::etcdctl::stdout;
 use support::kv_client::{Client, Outcome, ask, block_on};
-use support::poll;
 
-/// Looks at the disk, merges, and three seconds of calm.
-const HEAL_LIMIT: Duration = Duration::from_mins(1);
 const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
 /// Blocks that the files in a directory take.
@@ -49,39 +46,19 @@ pub fn used_bytes(directory: &Path) -> u64 {
 }
 
 pub fn status(member: SocketAddr) -> pb::StatusResponse {
-    let look = || {
-        let status = ask(member, REQUEST_LIMIT, async |client| client.status().await);
-        status.acked()
-    };
-    poll::until(HEAL_LIMIT, look).expect("a status")
+    let status = ask(member, REQUEST_LIMIT, async |client| client.status().await);
+    status.acked().expect("a status")
 }
 
 /// Deletes everything and compacts all of the past.
 pub fn delete_all(member: SocketAddr) {
-    insist(member, &["del", "", "--prefix"]);
+    stdout(member, &["del", "", "--prefix"]);
     compact(member);
 }
 
 pub fn compact(member: SocketAddr) {
     let revision = status(member).header.expect("a header").revision.to_string();
-    insist(member, &["compaction", &revision]);
-}
-
-/// Runs etcdctl until it succeeds. On a full disk the engine may meet a write that does not fit at any time; then its member
-/// begins anew, and requests under way fail.
-pub fn insist(member: SocketAddr, arguments: &[&str]) -> String {
-    let run = || {
-        let finished = etcdctl::run(member, arguments, b"");
-        let text = finished.text();
-        // The request before this one was carried out, though its answer was lost.
-        let is_done = text.contains("required revision has been compacted");
-        if finished.code == 0 || is_done {
-            Ok(text)
-        } else {
-            Err(text)
-        }
-    };
-    poll::until(HEAL_LIMIT, run).expect("reads, deletions and compactions go on")
+    stdout(member, &["compaction", &revision]);
 }
 
 /// What became of puts.

@@ -26,8 +26,6 @@ pub struct Certificates {
     authorities: RefCell<Vec<Authority>>,
     /// The number of certificates that were issued, which is the serial number of the last one.
     issued: Cell<u64>,
-    /// Serial numbers.
-    revoked: RefCell<Vec<u64>>,
 }
 
 /// A member's files.
@@ -47,10 +45,9 @@ impl Certificates {
             members,
             authorities: RefCell::default(),
             issued: Cell::default(),
-            revoked: RefCell::default(),
         };
         this.add_authority();
-        this.write_revoked();
+        this.write_revoked(0);
         for member in 0..members {
             this.renew(member);
         }
@@ -112,16 +109,14 @@ impl Certificates {
 
     /// Revokes all certificates but the last ones of all members.
     pub fn revoke_replaced(&self) {
-        let current = self.issued.get() - self.members as u64;
-        *self.revoked.borrow_mut() = (1..=current).collect();
-        self.write_revoked();
+        self.write_revoked(self.issued.get() - self.members as u64);
     }
 
-    fn write_revoked(&self) {
+    /// Revokes the certificates up to the one with this serial number.
+    fn write_revoked(&self, last: u64) {
         let now = (UNIX_EPOCH + env::unix_time()).into();
-        let revoked = self.revoked.borrow();
-        let revoked = revoked.iter().map(|serial| RevokedCertParams {
-            serial_number: SerialNumber::from(*serial),
+        let revoked = (1..=last).map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(serial),
             revocation_time: now,
             reason_code: None,
             invalidity_date: None,

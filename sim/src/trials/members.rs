@@ -94,9 +94,7 @@ pub async fn promoted_apart(
     let id = in_time(CHANGED_WITHIN, "a learner joins", joining).await?;
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
     cluster.cut_off(&[learner]);
-    let promote = async || client.member_promote(MemberPromoteRequest { id }).await.is_ok();
-    let votes = |members: &[Member]| members.iter().any(|member| member.id == id && !member.is_learner);
-    changed("a learner that hears nobody is promoted", &client, promote, votes).await?;
+    promoted("a learner that hears nobody is promoted", &client, id).await?;
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
     cluster.mend_all(&everybody(cluster));
     cluster.end_trouble(learner);
@@ -165,26 +163,16 @@ pub async fn removed_and_gone(
         }
         madsim::time::sleep(Duration::from_millis(200)).await;
     }
-    if let Some(lost) = cluster.cut_power(leader, random).await {
-        cluster.note_lost(leader, lost);
-    }
+    take_power(cluster, leader, random).await;
     cluster.kill(removed).await;
     cluster.wipe(removed);
-    cluster.restart(leader);
-    if !until(CHANGED_WITHIN, || cluster.leader() == Some(leader)).await {
-        let name = &cluster.members[leader].name;
-        return violation(format!(
-            "{name} is the only member, and does not lead within {CHANGED_WITHIN:?}"
-        ));
-    }
+    leads_after_restart(cluster, leader).await?;
     answers(cluster, leader, &Input::Put { key: 0 }).await?;
     let joining = replacement::add_learner(cluster, options, removed);
     let id = in_time(CHANGED_WITHIN, "a learner joins", joining).await?;
     loses_power_with_each_term(cluster, leader, random).await?;
     let client = clients::connect([leader], Duration::from_secs(5));
-    let promote = async || client.member_promote(MemberPromoteRequest { id }).await.is_ok();
-    let votes = |members: &[Member]| members.iter().any(|member| member.id == id && !member.is_learner);
-    changed("the learner is promoted", &client, promote, votes).await?;
+    promoted("the learner is promoted", &client, id).await?;
     cluster.end_trouble(removed);
     calm(cluster).await?;
     Ok(())
@@ -200,20 +188,37 @@ async fn loses_power_with_each_term(
     // The term and what follows it take so long that the learner could hear of them before.
     callboard::env::set_disk_sync_us_max(400_000);
     for _ in 0..5 {
-        if let Some(lost) = cluster.cut_power(leader, random).await {
-            cluster.note_lost(leader, lost);
-        }
-        cluster.restart(leader);
-        if !until(CHANGED_WITHIN, || cluster.leads(leader)).await {
-            let name = &cluster.members[leader].name;
-            return violation(format!(
-                "{name} is the only voter, and does not lead within {CHANGED_WITHIN:?}"
-            ));
-        }
+        take_power(cluster, leader, random).await;
+        leads_after_restart(cluster, leader).await?;
         madsim::time::sleep(Duration::from_millis(random.between(0, 500))).await;
     }
     rehearsal::fair_weather();
     Ok(())
+}
+
+async fn take_power(cluster: &Rc<Cluster>, number: usize, random: &mut RandomStream) {
+    if let Some(lost) = cluster.cut_power(number, random).await {
+        cluster.note_lost(number, lost);
+    }
+}
+
+/// Starts the only voter again.
+async fn leads_after_restart(cluster: &Rc<Cluster>, number: usize) -> Result<(), Violation> {
+    cluster.restart(number);
+    if until(CHANGED_WITHIN, || cluster.leads(number)).await {
+        return Ok(());
+    }
+    violation(format!(
+        "{} is the only voter, and does not lead within {CHANGED_WITHIN:?}",
+        cluster.members[number].name
+    ))
+}
+
+/// Makes a learner a voter.
+async fn promoted(what: &str, client: &Client, id: u64) -> Result<(), Violation> {
+    let promote = async || client.member_promote(MemberPromoteRequest { id }).await.is_ok();
+    let votes = |members: &[Member]| members.iter().any(|member| member.id == id && !member.is_learner);
+    changed(what, client, promote, votes).await
 }
 
 /// Removes a member, and waits until it has ended and has an empty disk.

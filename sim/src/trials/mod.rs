@@ -11,7 +11,7 @@
 //! | a voter is added that never starts | see `members` |
 //! | a learner is promoted while it is cut off | the others go on, and it votes once it hears of it |
 //! | the leader is gone, and only the vote of a member that has not heard of a newcomer is left | the newcomer leads |
-//! | one of two members is removed and gone at once, and the other one loses power | it leads alone |
+//! | one of two members is removed and gone at once, and the other one loses power | it leads alone, and a learner joins it |
 //! | all members die, and one is forced to go on alone | it has every acknowledged write, and the others join it |
 //! | the transfer of a snapshot is disturbed, in four ways | see `transfer` |
 

@@ -8,13 +8,12 @@ use crate::consensus::start_check::Word;
 use crate::env;
 use crate::ids::MemberId;
 use crate::mutants::{self, Mutant};
+use crate::proto::log::Command;
 use crate::proto::log::command::Request;
-use crate::proto::log::member_change::Change;
-use crate::proto::log::{Command, MemberChangeRefusal};
 use crate::proto::peer::Recollection;
 use crate::requests::Successor;
 use crate::state::entry::ReadableCommands;
-use crate::state::membership::{Reconfiguration, Step};
+use crate::state::membership::{Reconfiguration, Step, removes};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -136,11 +135,7 @@ impl Consensus {
             now: env::now(),
         };
         change.set_refusal(circumstances.judge(change));
-        let is_own_removal = change.change == Some(Change::Remove(self.member.0));
-        if is_own_removal
-            && change.refusal() == MemberChangeRefusal::None
-            && cluster.conf_state.voters.len() > 1
-        {
+        if removes(change, self.member) && cluster.conf_state.voters.len() > 1 {
             self.core.hand_over_leadership(Successor::Furthest);
             return false;
         }

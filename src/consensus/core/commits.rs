@@ -11,20 +11,21 @@ use crate::consensus::convert;
 use crate::consensus::outputs::LogWrite;
 use crate::ids::{LogIndex, MemberId, Term};
 use crate::mutants::{self, Mutant};
+use crate::proto::log::Command;
 use crate::proto::log::command::Request;
-use crate::proto::log::member_change::Change;
-use crate::proto::log::{Command, MemberChange, MemberChangeRefusal};
 use crate::requests::Successor;
 use crate::state::entry::{EntryCommand, commands};
-use crate::state::{CommittedEntry, Payload};
+use crate::state::{CommittedEntry, Payload, membership};
+use bytes::Bytes;
 use raft::StateRole;
 use raft::eraftpb::Entry;
 use std::collections::VecDeque;
 
 /// Entries that are applied together. Only the first one may be a membership change.
+#[derive(Default)]
 struct Batch {
-    /// For a membership change, the write that has its commit index.
-    after_write: Option<u64>,
+    /// For a membership change, the write that has its commit index; 0 if there is nothing to wait for.
+    after_write: u64,
     removes_own: bool,
     entries: Vec<CommittedEntry>,
 }
@@ -63,54 +64,51 @@ impl Commits {
         self.given = snapshot.0;
     }
 
-    fn add(&mut self, entry: CommittedEntry, own: MemberId, write: Option<u64>) {
-        let changes_members = matches!(entry.payload, Payload::Configuration(_));
+    fn add(&mut self, entry: CommittedEntry) {
         match self.waiting.back_mut() {
-            Some(batch) if !changes_members => batch.entries.push(entry),
-            _ => self.waiting.push_back(Batch {
-                after_write: write,
-                removes_own: removes(&entry.payload, own),
+            Some(batch) => batch.entries.push(entry),
+            None => self.waiting.push_back(Batch {
                 entries: vec![entry],
+                ..Batch::default()
             }),
         }
     }
 }
 
-/// Whether an entry removes this member. A refused change does not.
-fn removes(payload: &Payload, member: MemberId) -> bool {
-    let Payload::Configuration(data) = payload else {
-        return false;
-    };
+/// Whether the command of a membership change removes this member.
+fn removes_own(data: &Bytes, member: MemberId) -> bool {
     let is_removal = |command: &EntryCommand| match command {
         EntryCommand::Read(Command {
             request: Some(Request::MemberChange(change)),
             ..
-        }) => is_removal_of(change, member),
+        }) => membership::removes(change, member),
         _ => false,
     };
     commands(data.clone()).is_ok_and(|commands| commands.iter().any(is_removal))
-}
-
-fn is_removal_of(change: &MemberChange, member: MemberId) -> bool {
-    change.change == Some(Change::Remove(member.0)) && change.refusal() == MemberChangeRefusal::None
 }
 
 impl Core {
     /// Takes in committed entries. Those that change the members have the commit index written.
     pub(super) fn take_committed(&mut self, entries: Vec<Entry>) {
         let own = MemberId(self.raw.raft.id);
-        let mut write = None;
+        let mut write = 0;
         for entry in entries {
             let entry = CommittedEntry {
                 index: LogIndex(entry.index),
                 term: Term(entry.term),
                 payload: convert::payload(entry),
             };
-            let changes_members = matches!(entry.payload, Payload::Configuration(_));
-            if changes_members && write.is_none() && !mutants::active(Mutant::RemovalToldFirst) {
-                write = Some(self.write_commit());
+            if let Payload::Configuration(data) = &entry.payload {
+                if write == 0 && !mutants::active(Mutant::RemovalToldFirst) {
+                    write = self.write_commit();
+                }
+                self.commits.waiting.push_back(Batch {
+                    after_write: write,
+                    removes_own: removes_own(data, own),
+                    entries: Vec::new(),
+                });
             }
-            self.commits.add(entry, own, write.filter(|_| changes_members));
+            self.commits.add(entry);
         }
     }
 
@@ -142,10 +140,7 @@ impl Core {
     pub(super) fn release_commits(&mut self) {
         let told_before = self.told_commit_max();
         while let Some(batch) = self.commits.waiting.front() {
-            if batch
-                .after_write
-                .is_some_and(|write| write > self.persisted_write)
-            {
+            if batch.after_write > self.persisted_write {
                 break;
             }
             let is_told = batch.index() <= self.commits.heard && self.raw.raft.state != StateRole::Leader;
